@@ -1,0 +1,37 @@
+// y = min(max(x, lo), hi), selected, never computed: the contract is src/reference.rs.
+
+@group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<u32>>;
+
+fn clip_lanes(v: vec4<u32>) -> vec4<u32> {
+    let lo = splat(params.lo);
+    let hi = splat(params.hi);
+    let number = !is_nan(v);
+    let t = select(v, lo, vec4(params.has_lo != 0u) & number & less(v, lo));
+    return select(t, hi, vec4(params.has_hi != 0u) & number & less(hi, t));
+}
+
+fn clip_block(block: vec4<u32>) -> vec4<u32> {
+    var result = vec4(0u);
+    for (var i = 0u; i < SLICES; i++) {
+        result |= unslice(clip_lanes(slice(block, i)), i);
+    }
+    return result;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn clip(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = block_index(id);
+    if i < params.blocks {
+        y[i] = clip_block(x[i]);
+    }
+}
+
+// One binding only: a buffer cannot be bound for reading and for writing in one dispatch.
+@compute @workgroup_size(WORKGROUP)
+fn clip_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = block_index(id);
+    if i < params.blocks {
+        y[i] = clip_block(y[i]);
+    }
+}

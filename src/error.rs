@@ -1,0 +1,129 @@
+//! The one error type of the crate.
+
+/// What can go wrong, each with what to do about it.
+///
+/// No public function panics on bad input, and a failed call changes neither tensors nor host data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A scalar bound is NaN, which can only be a mistake.
+    #[error("the {side} bound is NaN: give a number, or leave the bound out")]
+    NanBound {
+        /// `"lower"` or `"upper"`.
+        side: &'static str,
+    },
+
+    /// The text of a bound is not a number of the tensor's type.
+    #[error("the {side} bound '{text}' is not a number of type {element}: give one, or inf or -inf")]
+    InvalidBound {
+        /// `"lower"` or `"upper"`.
+        side: &'static str,
+        /// The text as given.
+        text: String,
+        /// The name of the tensor's type.
+        element: &'static str,
+    },
+
+    /// No value of the type can satisfy a bound (a lower bound above the largest value, say).
+    #[error(
+        "the {side} bound {text} is outside the range of {element}, so no value could satisfy it: give one that fits"
+    )]
+    ImpossibleBound {
+        /// `"lower"` or `"upper"`.
+        side: &'static str,
+        /// The text as given.
+        text: String,
+        /// The name of the tensor's type.
+        element: &'static str,
+    },
+
+    /// The data does not fill the shape.
+    #[error("shape {shape:?} holds {expected} elements, but {actual} were given: make them agree")]
+    LengthMismatch {
+        /// The shape asked for.
+        shape: Vec<usize>,
+        /// Elements that the shape holds.
+        expected: usize,
+        /// Elements that were given.
+        actual: usize,
+    },
+
+    /// Two tensors of one operation differ in shape.
+    #[error("shapes {left:?} and {right:?} differ: both tensors need the same shape")]
+    ShapeMismatch {
+        /// Shape of the first tensor.
+        left: Vec<usize>,
+        /// Shape of the second tensor.
+        right: Vec<usize>,
+    },
+
+    /// Two tensors of one operation live on different devices.
+    #[error(
+        "the tensors are on different devices ({left} and {right}): move one with to_vec() and Device::tensor()"
+    )]
+    DeviceMismatch {
+        /// Device of the first tensor.
+        left: String,
+        /// Device of the second tensor.
+        right: String,
+    },
+
+    /// More elements or bytes than can be addressed or held.
+    #[error("{what} is larger than {limit}: split it and clip the parts")]
+    TooLarge {
+        /// What was asked for.
+        what: String,
+        /// The limit that it breaks.
+        limit: String,
+    },
+
+    /// No device answers to the name or index.
+    #[error("no device '{wanted}': there are {known}")]
+    NoSuchDevice {
+        /// What was asked for.
+        wanted: String,
+        /// The devices there are.
+        known: String,
+    },
+
+    /// A GPU adapter is there but could not be opened.
+    #[error("could not open {device}: {reason}; update its driver, or use another device")]
+    DeviceRequest {
+        /// The adapter.
+        device: String,
+        /// What wgpu said.
+        reason: String,
+    },
+
+    /// The GPU device was lost (driver reset, unplugged, destroyed). Every later call on it says so.
+    #[error("the device {device} was lost ({reason}): open a new Device and upload again")]
+    DeviceLost {
+        /// The device.
+        device: String,
+        /// What the driver said.
+        reason: String,
+    },
+
+    /// A buffer did not fit into the memory of the device or of the host.
+    #[error("out of memory for {bytes} bytes on {device}: free tensors, or clip in smaller parts")]
+    OutOfMemory {
+        /// The device, or "the host".
+        device: String,
+        /// Size of the allocation that failed.
+        bytes: u64,
+    },
+
+    /// wgpu or the driver refused a call that should have been valid.
+    #[error(
+        "{device} refused an operation: {reason}; this is a bug of wgclip or of the driver, please report it"
+    )]
+    Gpu {
+        /// The device.
+        device: String,
+        /// What wgpu said.
+        reason: String,
+    },
+}
+
+/// `Result` with this crate's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,138 @@
+//! Pipelines: each kernel compiled once for each element type that it meets.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::dispatch::{Params, WORKGROUP};
+use crate::ElementType;
+
+/// An entry point of a shader. The constants of this type stand beside the operations that use them.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The name of the entry point.
+    pub entry: &'static str,
+    /// The whole source.
+    pub source: &'static str,
+    /// The storage buffers in the order in which they are bound.
+    pub bindings: &'static [Binding],
+}
+
+/// A storage buffer of a kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding {
+    pub index: u32,
+    pub read_only: bool,
+}
+
+impl Binding {
+    pub const fn read(index: u32) -> Self {
+        Self { index, read_only: true }
+    }
+
+    pub const fn write(index: u32) -> Self {
+        Self { index, read_only: false }
+    }
+}
+
+/// The whole source of an operation: the types, the dispatch, and its own file.
+macro_rules! shader {
+    ($file:literal) => {
+        concat!(
+            include_str!("../../shaders/lane.wgsl"),
+            include_str!("../../shaders/dispatch.wgsl"),
+            include_str!(concat!("../../shaders/", $file)),
+        )
+    };
+}
+pub(super) use shader;
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// Alters the source of a shader before it is compiled: how the tests plant faults.
+pub type Patch = Box<dyn Fn(&str) -> String + Send + Sync>;
+
+/// The pipelines of a device.
+pub struct Pipelines {
+    compiled: Mutex<HashMap<(&'static str, ElementType), Arc<Pipeline>>>,
+    patch: Option<Patch>,
+}
+
+impl Pipelines {
+    pub fn new(patch: Option<Patch>) -> Self {
+        Self { compiled: Mutex::default(), patch }
+    }
+
+    /// The pipeline of a kernel for an element type, compiled by `scoped` on first use.
+    pub fn get<E>(
+        &self,
+        device: &wgpu::Device,
+        kernel: &Kernel,
+        element: ElementType,
+        scoped: impl FnOnce(&dyn Fn() -> Pipeline) -> Result<Pipeline, E>,
+    ) -> Result<Arc<Pipeline>, E> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = compiled.get(&(kernel.entry, element)) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = Arc::new(scoped(&|| self.compile(device, kernel, element))?);
+        compiled.insert((kernel.entry, element), pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn compile(&self, device: &wgpu::Device, kernel: &Kernel, element: ElementType) -> Pipeline {
+        let label = format!("wgclip {} {element}", kernel.entry);
+        let label = Some(label.as_str());
+        let source = match &self.patch {
+            Some(patch) => patch(kernel.source).into(),
+            None => kernel.source.into(),
+        };
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(source),
+        });
+        let layout = device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries(kernel) });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let constants: Vec<_> = [("WORKGROUP", f64::from(WORKGROUP))]
+            .into_iter()
+            .chain(element.shader_constants().iter().copied())
+            .collect();
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        Pipeline { pipeline, layout }
+    }
+}
+
+/// The parameters at binding 0, moved along by a dynamic offset, then the kernel's buffers.
+fn entries(kernel: &Kernel) -> Vec<wgpu::BindGroupLayoutEntry> {
+    let entry = |binding, ty, has_dynamic_offset, min_binding_size| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size },
+        count: None,
+    };
+    let params = wgpu::BufferSize::new(size_of::<Params>() as u64);
+    let buffers = kernel.bindings.iter().map(|binding| {
+        let ty = wgpu::BufferBindingType::Storage { read_only: binding.read_only };
+        entry(binding.index, ty, false, None)
+    });
+    std::iter::once(entry(0, wgpu::BufferBindingType::Uniform, true, params)).chain(buffers).collect()
+}

@@ -1,0 +1,196 @@
+//! The contract, one element at a time: what every device must return, to the bit.
+//!
+//! Ordinary comparisons, no order keys, nothing clever: this is the oracle that the kernels and the CPU path
+//! are checked against. Results are selected, never computed, so nothing rounds, flushes or quiets a NaN.
+//! The only arithmetic is [`Element::halve`], which is exact.
+
+use crate::{Element, Gradient, NanGradient, Outside, Ties};
+
+/// Clips `x` to the bounds: `min(max(x, lo), hi)`.
+///
+/// | case | result |
+/// |---|---|
+/// | x inside, or equal to a bound | x, with its own bits (-0.0 stays -0.0 at a bound of 0.0) |
+/// | x below lo, x above hi | the bound's bits |
+/// | lo above hi | hi |
+/// | a bound is absent | no limit: infinities stay |
+/// | NaN among x, lo, hi | the first NaN of them, with its payload |
+pub fn clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
+    upper(lower(x, lo), hi)
+}
+
+/// Which side of the bounds an element is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Less than the lower bound.
+    Below,
+    /// Inside, or equal to a bound.
+    Inside,
+    /// Greater than the upper bound (and not less than the lower one).
+    Above,
+    /// NaN.
+    Nan,
+}
+
+/// Tells where `x` lies.
+pub fn side<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> Side {
+    if x.is_nan() {
+        Side::Nan
+    } else if lo.is_some_and(|lo| x < lo) {
+        Side::Below
+    } else if hi.is_some_and(|hi| x > hi) {
+        Side::Above
+    } else {
+        Side::Inside
+    }
+}
+
+/// The gradient that reaches x, of the upstream gradient `g` of `clip(x, lo, hi)`.
+///
+/// With [`Outside::StraightThrough`] that is `g`. Otherwise `g` goes back through `min(t, hi)` and then
+/// through `t = max(x, lo)`; at each it passes, is stopped (positive zero), or is halved, as `rule` says.
+/// A NaN x receives what [`Gradient::nan`] says; where a bound's NaN supplied the output, x receives zero.
+pub fn clip_grad<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, rule: Gradient) -> T {
+    if rule.outside == Outside::StraightThrough {
+        return g;
+    }
+    if x.is_nan() {
+        return match rule.nan {
+            NanGradient::Pass => g,
+            NanGradient::Zero => T::ZERO,
+        };
+    }
+    if lo.is_some_and(T::is_nan) || hi.is_some_and(T::is_nan) {
+        return T::ZERO;
+    }
+
+    let t = lower(x, lo);
+    let to_t = match hi {
+        // The step -g moves t down, toward hi, where g is positive.
+        Some(hi) if t > hi => beyond(g, g > T::ZERO, rule.outside),
+        Some(hi) if t == hi => tie(g, rule.ties),
+        _ => g,
+    };
+    match lo {
+        Some(lo) if x < lo => beyond(to_t, to_t < T::ZERO, rule.outside),
+        Some(lo) if x == lo => tie(to_t, rule.ties),
+        _ => to_t,
+    }
+}
+
+/// `max(x, lo)`.
+fn lower<T: Element>(x: T, lo: Option<T>) -> T {
+    match lo {
+        _ if x.is_nan() => x,
+        Some(lo) if lo.is_nan() || x < lo => lo,
+        _ => x,
+    }
+}
+
+/// `min(x, hi)`.
+fn upper<T: Element>(x: T, hi: Option<T>) -> T {
+    match hi {
+        _ if x.is_nan() => x,
+        Some(hi) if hi.is_nan() || x > hi => hi,
+        _ => x,
+    }
+}
+
+/// The gradient of an operand that is strictly beyond a bound.
+fn beyond<T: Element>(g: T, moves_back: bool, outside: Outside) -> T {
+    match outside {
+        Outside::Masked => T::ZERO,
+        Outside::Toward if moves_back => g,
+        Outside::Toward => T::ZERO,
+        Outside::StraightThrough => g,
+    }
+}
+
+/// The tensor side's share of the gradient of a tie.
+fn tie<T: Element>(g: T, ties: Ties) -> T {
+    match ties {
+        Ties::Inclusive => g,
+        Ties::Exclusive => T::ZERO,
+        Ties::Half => g.halve(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SNAN: u32 = 0xff80_1234;
+
+    fn clip_bits(x: u32, lo: Option<u32>, hi: Option<u32>) -> u32 {
+        clip(f32::from_bits(x), lo.map(f32::from_bits), hi.map(f32::from_bits)).to_bits()
+    }
+
+    #[test]
+    fn clip_selects_bits() {
+        let (zero, minus_zero, one) = (0, 0x8000_0000, 1.0f32.to_bits());
+        let inf = f32::INFINITY.to_bits();
+        assert_eq!(clip_bits(minus_zero, Some(zero), Some(one)), minus_zero, "a tie keeps x");
+        assert_eq!(clip_bits(zero, Some(minus_zero), Some(minus_zero)), zero, "a tie keeps x");
+        assert_eq!(clip_bits(1, Some(zero), Some(one)), 1, "subnormals are not flushed");
+        assert_eq!(clip_bits(1, Some(2), None), 2, "and are compared");
+        assert_eq!(clip_bits(zero, Some(one), Some(minus_zero)), minus_zero, "lo > hi gives hi");
+        assert_eq!(clip_bits(inf, Some(zero), None), inf, "an absent bound is absent");
+        assert_eq!(clip_bits(inf, Some(zero), Some(one)), one);
+    }
+
+    #[test]
+    fn clip_propagates_the_first_nan_with_its_payload() {
+        let one = 1.0f32.to_bits();
+        assert_eq!(clip_bits(SNAN, Some(0x7fc0_0001), Some(one)), SNAN);
+        assert_eq!(clip_bits(one, Some(SNAN), Some(0x7fc0_0001)), SNAN);
+        assert_eq!(clip_bits(one, Some(0), Some(SNAN)), SNAN);
+        assert_eq!(clip_bits(SNAN, None, None), SNAN);
+    }
+
+    #[test]
+    fn gradient_follows_the_operand_that_supplied_the_output() {
+        let grad = |x: f32, g: f32, outside, ties| {
+            let rule = Gradient { outside, ties, nan: NanGradient::Pass };
+            clip_grad(x, g, Some(-1.0), Some(1.0), rule)
+        };
+        use Outside::*;
+        use Ties::*;
+        assert_eq!(grad(0.5, 3.0, Masked, Inclusive), 3.0);
+        assert_eq!(grad(2.0, 3.0, Masked, Inclusive), 0.0);
+        assert_eq!(grad(2.0, f32::INFINITY, Masked, Inclusive).to_bits(), 0, "not 0 * inf");
+        assert_eq!(grad(2.0, 3.0, StraightThrough, Exclusive), 3.0);
+        for tied in [-1.0, 1.0] {
+            assert_eq!(grad(tied, 3.0, Masked, Inclusive), 3.0);
+            assert_eq!(grad(tied, 3.0, Toward, Exclusive), 0.0);
+            assert_eq!(grad(tied, 3.0, Masked, Half), 1.5);
+        }
+        assert_eq!(grad(2.0, 3.0, Toward, Inclusive), 3.0, "descent moves x down");
+        assert_eq!(grad(2.0, -3.0, Toward, Inclusive), 0.0);
+        assert_eq!(grad(-2.0, -3.0, Toward, Inclusive), -3.0);
+        assert_eq!(grad(-2.0, 3.0, Toward, Inclusive), 0.0);
+        assert_eq!(grad(-2.0, f32::NAN, Toward, Inclusive), 0.0, "NaN moves nothing");
+    }
+
+    #[test]
+    fn gradient_of_equal_bounds_crossed_bounds_and_nan() {
+        let half = Gradient { ties: Ties::Half, ..Gradient::default() };
+        assert_eq!(clip_grad(1.0, 3.0, Some(1.0), Some(1.0), half), 0.75);
+        let toward = Gradient { outside: Outside::Toward, ..Gradient::default() };
+        for (x, g, expected) in [(3.0, 1.0, 1.0), (3.0, -1.0, 0.0), (1.5, 1.0, 0.0), (0.0, -1.0, 0.0)] {
+            assert_eq!(clip_grad(x, g, Some(2.0), Some(1.0), toward), expected, "x {x}, g {g}");
+        }
+        let zero = Gradient { nan: NanGradient::Zero, ..Gradient::default() };
+        assert_eq!(clip_grad(f32::NAN, 3.0, None, None, Gradient::default()), 3.0);
+        assert_eq!(clip_grad(f32::NAN, 3.0, None, None, zero), 0.0);
+        assert_eq!(clip_grad(0.5, 3.0, Some(f32::NAN), None, Gradient::default()), 0.0);
+    }
+
+    #[test]
+    fn sides_agree_with_what_clip_changes() {
+        assert_eq!(side(-2.0f32, Some(-1.0), Some(1.0)), Side::Below);
+        assert_eq!(side(1.0f32, Some(-1.0), Some(1.0)), Side::Inside);
+        assert_eq!(side(1.5f32, Some(-1.0), Some(1.0)), Side::Above);
+        assert_eq!(side(f32::NAN, Some(-1.0), Some(1.0)), Side::Nan);
+        assert_eq!(side(f32::INFINITY, Some(-1.0), None), Side::Inside);
+    }
+}

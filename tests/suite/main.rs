@@ -1,0 +1,9 @@
+//! The tests that need devices: every case runs on the CPU path and on every adapter that wgpu finds.
+
+mod conformance;
+mod devices;
+mod faults;
+mod inputs;
+mod recording;
+mod runner;
+mod tensors;
