@@ -1,2 +1,80 @@
-//! x
-fn main() {}
+//! The `wgclip` command: clips tensor files on the GPU or the CPU.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage. Errors are one or two lines on stderr.
+
+mod args;
+mod clip;
+mod devices;
+mod npy;
+mod output;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    quiet_mesa();
+    // wgpu and the drivers say much that a user of this command cannot act on: `RUST_LOG` shows it.
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off,wgclip=warn")).init();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let done = match &cli.command {
+        Command::Value(args) => clip::value(args),
+        Command::Grad(args) => clip::grad(args),
+        Command::Devices { json } => devices::list(*json),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+        }
+    }
+}
+
+/// Whether the command line was at fault, in a way that only the type of the tensor could show.
+fn is_usage(error: &anyhow::Error) -> bool {
+    use wgclip::Error::{ImpossibleBound, InvalidBound, NanBound};
+    let error = error.downcast_ref();
+    matches!(error, Some(ImpossibleBound { .. } | InvalidBound { .. } | NanBound { .. }))
+}
+
+/// Prints help, or what is wrong with the command line in two lines.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Nobody may be reading; that is no failure.
+            let _ = error.print();
+        }
+        _ => {
+            let text = error.render().to_string();
+            let what = text.split("\n\n").next().unwrap_or_default();
+            let what: Vec<_> = what.lines().map(str::trim).collect();
+            eprintln!("{}\nFor more information, try 'wgclip --help'.", what.join(" "));
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Mesa's device selection layer for Vulkan writes to stderr where no desktop session is running. There it has
+/// no work to do either, unless it was asked to choose, so it is turned off.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the layer is controlled by the environment alone")]
+fn quiet_mesa() {
+    let wanted = ["XDG_RUNTIME_DIR", "WAYLAND_DISPLAY", "MESA_VK_DEVICE_SELECT", "NODEVICE_SELECT"];
+    if wanted.iter().all(|name| std::env::var_os(name).is_none()) {
+        // SAFETY: called first in main, when no other thread runs that could read the environment.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn quiet_mesa() {}

@@ -1,0 +1,149 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand};
+use wgclip::{Gradient, NanGradient, Outside, Ties};
+
+const EXAMPLES: &str = "\
+Examples:
+  wgclip value activations.npy clipped.npy --min 0 --max 6
+  wgclip value x.npy x.npy --max 1e4 --device gpu
+  wgclip grad activations.npy upstream.npy grad.npy --min 0 --max 6 --like torch
+  wgclip devices";
+
+const VALUE_EXAMPLES: &str = "\
+Examples:
+  wgclip value x.npy y.npy --min 0 --max 1
+  wgclip value x.npy x.npy --min -1            # in place; no upper bound
+  wgclip value x.npy y.npy --min=-inf --max 6 --device llvmpipe";
+
+const GRAD_EXAMPLES: &str = "\
+Examples:
+  wgclip grad x.npy upstream.npy grad.npy --min 0 --max 6
+  wgclip grad x.npy upstream.npy grad.npy --min 0 --max 6 --like jax
+  wgclip grad x.npy upstream.npy grad.npy --max 1 --rule toward --ties exclusive";
+
+/// Clip tensor files on the GPU or the CPU, to the bit.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Clip the values of a tensor: min(max(x, MIN), MAX)
+    #[command(after_help = VALUE_EXAMPLES)]
+    Value(Value),
+    /// The backward pass: the gradient that reaches IN, of the gradient of the clipped tensor
+    #[command(after_help = GRAD_EXAMPLES)]
+    Grad(Grad),
+    /// List the devices, and which one `auto` takes
+    Devices {
+        /// Print a JSON array, one object a device
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Value {
+    /// The tensor: a .npy file of f32 in C order, of any shape
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The file to write, whole or not at all; may be IN
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Args)]
+pub struct Grad {
+    /// The tensor that was clipped: a .npy file of f32 in C order, of any shape
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The gradient with respect to the clipped tensor, of the same shape
+    #[arg(value_name = "UPSTREAM")]
+    pub upstream: PathBuf,
+    /// The file to write, whole or not at all; may be IN or UPSTREAM
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub rule: Rule,
+}
+
+/// The interval: at least one end of it.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct Interval {
+    /// The lower bound: a number, inf or -inf [default: none]
+    #[arg(long, value_name = "V", allow_hyphen_values = true, value_parser = number)]
+    pub min: Option<String>,
+    /// The upper bound: a number, inf or -inf [default: none]
+    #[arg(long, value_name = "V", allow_hyphen_values = true, value_parser = number)]
+    pub max: Option<String>,
+}
+
+/// What both operations take.
+#[derive(Debug, Args)]
+pub struct Common {
+    #[command(flatten)]
+    pub interval: Interval,
+    /// auto, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
+    #[arg(long, value_name = "D", default_value = "auto")]
+    pub device: String,
+    /// Do not print what was done
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Rule {
+    /// What passes outside the interval: nothing, all, or what moves x back toward it [default: masked]
+    #[arg(long, value_name = "RULE", value_parser = names(Outside::ALL.iter().map(|v| v.name())))]
+    rule: Option<String>,
+    /// Who receives the gradient where x equals a bound: x, the bound, or half each [default: inclusive]
+    #[arg(long, value_name = "TIES", value_parser = names(Ties::ALL.iter().map(|v| v.name())))]
+    ties: Option<String>,
+    /// What passes where x is NaN: the gradient, or zero [default: pass]
+    #[arg(long, value_name = "NAN", value_parser = names(NanGradient::ALL.iter().map(|v| v.name())))]
+    nan: Option<String>,
+    /// The ties and NaN of a framework; --rule, --ties and --nan override it
+    #[arg(long, value_name = "PRESET", value_parser = names(Gradient::PRESETS.iter().map(|(name, _)| *name)))]
+    like: Option<String>,
+}
+
+impl Rule {
+    /// The rule that the options add up to.
+    pub fn gradient(&self) -> Gradient {
+        // Each name was checked against the very list that it is looked up in.
+        fn parsed<T: std::str::FromStr>(name: &Option<String>) -> Option<T> {
+            name.as_ref().and_then(|name| name.parse().ok())
+        }
+        let preset: Gradient = parsed(&self.like).unwrap_or_default();
+        Gradient {
+            outside: parsed(&self.rule).unwrap_or(preset.outside),
+            ties: parsed(&self.ties).unwrap_or(preset.ties),
+            nan: parsed(&self.nan).unwrap_or(preset.nan),
+        }
+    }
+}
+
+fn names(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
+    names.collect::<Vec<_>>().into()
+}
+
+/// Checks that a bound is a number of some type. It stays text: its type is that of the tensor.
+fn number(text: &str) -> Result<String, &'static str> {
+    match text.parse::<f64>() {
+        Ok(v) if v.is_nan() => Err("NaN bounds nothing: give a number, inf or -inf, or leave the bound out"),
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not a number: give one, or inf or -inf"),
+    }
+}

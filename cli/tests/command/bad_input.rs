@@ -1,0 +1,120 @@
+//! Wrong files and wrong usage: a message of one or two lines, the exit code, and nothing touched.
+
+use crate::files::{Folder, Outcome, bytes, npy, npy_f32, sample};
+
+/// Runs what must fail, with `out.npy` there before.
+fn refused(folder: &Folder, args: &str, code: i32, message: &str) {
+    folder.write("out.npy", b"precious");
+    let before = folder.names();
+    let Outcome { code: actual, stdout, stderr } = folder.run(args);
+    assert_eq!(actual, code, "wgclip {args}: {stderr}");
+    assert!(stderr.contains(message), "wgclip {args}: {stderr}");
+    assert!(stderr.starts_with("error: ") && stderr.lines().count() <= 2, "wgclip {args}: {stderr}");
+    assert_eq!(stdout, "");
+    assert_eq!(folder.read("out.npy"), b"precious", "wgclip {args}");
+    assert_eq!(folder.names(), before, "wgclip {args} left a file");
+}
+
+#[test]
+fn files_that_hold_no_tensor_are_refused() {
+    let data = bytes(&[1.0, 2.0, 3.0]);
+    let good = npy_f32(&[1.0, 2.0, 3.0]);
+    let f4 = |shape: &str| npy("<f4", false, shape, &data);
+    let deep = [b"\x93NUMPY\x01\x00\x00\x10".to_vec(), vec![b'['; 2048], vec![b']'; 2048]].concat();
+    let endless = [b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(), vec![b'{'; 100]].concat();
+    let files: &[(&str, Vec<u8>, &str)] = &[
+        ("empty", vec![], "not a .npy file"),
+        ("text", b"# Not a tensor, but a text of some length\n".repeat(10), "not a .npy file"),
+        ("magic alone", b"\x93NUMPY".to_vec(), "not a .npy file"),
+        ("cut in the header", good[..40].to_vec(), "not a .npy file"),
+        ("cut in the data", good[..good.len() - 1].to_vec(), "promises 12 bytes of data, but it holds 11"),
+        ("data beyond", [&good[..], b"x"].concat(), "promises 12 bytes of data, but it holds 13"),
+        ("lies of terabytes", f4("(1000000000000,)"), "promises 4000000000000 bytes"),
+        ("overflows", f4("(4294967296, 4294967296, 4294967296)"), "impossible shape"),
+        ("negative", f4("(-3,)"), "not a .npy file"),
+        ("shape of text", f4("'three'"), "not a .npy file"),
+        ("nested deep", deep, "too deep"),
+        ("header of gigabytes", endless, "too long"),
+        ("other byte order", npy(">f4", false, "(3,)", &data), "'>f4', not f32"),
+        ("other type", npy("<i4", false, "(3,)", &data), "'<i4', not f32"),
+        ("objects", npy("|O", false, "(3,)", &data), "'|O', not f32"),
+        ("Fortran order", npy("<f4", true, "(3, 1)", &data), "Fortran order"),
+    ];
+    for (name, content, message) in files {
+        let folder = Folder::new();
+        folder.write("in.npy", content);
+        folder.write("good.npy", &good);
+        println!("{name}");
+        refused(&folder, "value in.npy out.npy --min 0", 1, message);
+        refused(&folder, "grad good.npy in.npy out.npy --min 0", 1, message);
+    }
+}
+
+#[test]
+fn paths_that_cannot_be_read_or_written_are_refused() {
+    let folder = Folder::new();
+    folder.write("x.npy", &npy_f32(&[1.0]));
+    std::fs::create_dir(folder.path("folder")).unwrap();
+    refused(&folder, "value missing.npy out.npy --min 0", 1, "cannot open missing.npy");
+    refused(&folder, "value folder out.npy --min 0", 1, "folder is a folder");
+    refused(&folder, "value x.npy folder --min 0", 1, "it is a folder");
+    refused(&folder, "value x.npy nowhere/y.npy --min 0", 1, "there is no folder nowhere");
+    refused(&folder, "value x.npy x.npy/y.npy --min 0", 1, "cannot write x.npy/y.npy");
+
+    let mut mode = std::fs::metadata(folder.path("x.npy")).unwrap().permissions();
+    mode.set_readonly(true);
+    folder.write("locked.npy", b"locked");
+    std::fs::set_permissions(folder.path("locked.npy"), mode).unwrap();
+    refused(&folder, "value x.npy locked.npy --min 0", 1, "read-only");
+    assert_eq!(folder.read("locked.npy"), b"locked");
+
+    #[cfg(target_os = "linux")]
+    refused(&folder, "value x.npy /dev/full --min 0", 1, "No space left on device");
+}
+
+#[test]
+fn wrong_usage_exits_with_two() {
+    let folder = Folder::new();
+    folder.write("x.npy", &npy_f32(&[1.0]));
+    for (args, message) in [
+        ("value x.npy out.npy", "--min"),
+        ("value x.npy out.npy --quiet --device cpu", "--min"),
+        ("value x.npy out.npy --min nan", "NaN"),
+        ("value x.npy out.npy --max NaN", "NaN"),
+        ("value x.npy out.npy --min one", "not a number"),
+        ("value x.npy out.npy --min", "--min"),
+        ("value x.npy out.npy --min 1e99", "outside the range of f32"),
+        ("value x.npy out.npy --max -1e99", "outside the range of f32"),
+        ("value x.npy --min 0", "<OUT>"),
+        ("value x.npy out.npy more --min 0", "more"),
+        ("value x.npy out.npy --min 0 --sideways", "--sideways"),
+        ("grad x.npy x.npy out.npy --min 0 --rule sideways", "sideways"),
+        ("grad x.npy x.npy out.npy --min 0 --like caffe", "caffe"),
+        ("clip x.npy out.npy --min 0", "clip"),
+    ] {
+        refused(&folder, args, 2, message);
+    }
+}
+
+#[test]
+fn tensors_that_differ_in_shape_are_refused() {
+    let folder = Folder::new();
+    folder.write("x.npy", &npy("<f4", false, "(2, 3)", &bytes(&[0.0; 6])));
+    folder.write("g.npy", &npy("<f4", false, "(3, 2)", &bytes(&[0.0; 6])));
+    for rule in ["masked", "straight-through", "toward"] {
+        let args = format!("grad x.npy g.npy out.npy --min 0 --rule {rule}");
+        refused(&folder, &args, 1, "x.npy has shape [2, 3], but g.npy has [3, 2]");
+    }
+    let images = sample("digits-images.npy");
+    refused(&folder, &format!("grad x.npy {images} out.npy --min 0"), 1, "'|u1', not f32");
+}
+
+#[test]
+fn unknown_devices_are_refused_with_a_list() {
+    let folder = Folder::new();
+    folder.write("x.npy", &npy_f32(&[1.0]));
+    for device in ["abacus", "99", "-1"] {
+        let args = format!("value x.npy out.npy --min 0 --device={device}");
+        refused(&folder, &args, 1, &format!("no device '{device}': there are CPU, "));
+    }
+}

@@ -1,0 +1,104 @@
+//! A folder of a test's own, `.npy` files, and the command run in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// What the command did.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A folder that is gone after the test.
+pub struct Folder {
+    dir: TempDir,
+}
+
+impl Folder {
+    pub fn new() -> Self {
+        Self { dir: TempDir::new().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
+    /// The names of all files, sorted: what a failed run leaves behind shows here.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.dir.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Runs `wgclip` in the folder, with the arguments between the spaces of `args`.
+    pub fn run(&self, args: &str) -> Outcome {
+        self.run_with(args, &[])
+    }
+
+    pub fn run_with(&self, args: &str, env: &[(&str, &str)]) -> Outcome {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wgclip"));
+        command.current_dir(self.dir.path()).args(args.split_whitespace());
+        command.env_remove("WGCLIP_DEVICE").env_remove("RUST_LOG").envs(env.iter().copied());
+        let output = command.output().unwrap();
+        Outcome {
+            code: output.status.code().expect("ended by a signal"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs what must succeed.
+    pub fn done(&self, args: &str) -> Outcome {
+        let outcome = self.run(args);
+        assert_eq!(outcome.code, 0, "wgclip {args}: {outcome:?}");
+        outcome
+    }
+}
+
+/// The bytes of a `.npy` file, version 1.0.
+pub fn npy(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
+    let fortran = if fortran { "True" } else { "False" };
+    let text = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}");
+    // Padded so that the data begins at a multiple of 64, as numpy does.
+    let len = (10 + text.len() + 1).next_multiple_of(64) - 10;
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((len as u16).to_le_bytes());
+    bytes.extend(format!("{text:width$}\n", width = len - 1).bytes());
+    bytes.extend(data);
+    bytes
+}
+
+/// The same for a vector of f32.
+pub fn npy_f32(values: &[f32]) -> Vec<u8> {
+    npy("<f4", false, &format!("({},)", values.len()), &bytes(values))
+}
+
+pub fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// The elements of a file as this command writes it, after a header of one block of 64 bytes or more.
+pub fn elements(npy: &[u8]) -> Vec<f32> {
+    let header = 10 + usize::from(u16::from_le_bytes([npy[8], npy[9]]));
+    npy[header..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+/// A file of the samples.
+pub fn sample(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples").join(name).display().to_string()
+}

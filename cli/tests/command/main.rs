@@ -1,0 +1,6 @@
+//! The command as its users run it: a process, files, exit codes.
+
+mod bad_input;
+mod devices;
+mod files;
+mod results;

@@ -1,0 +1,158 @@
+//! What the command writes, against the reference.
+
+use wgclip::{Gradient, Outside, reference};
+
+use crate::files::{Folder, bytes, elements, npy, npy_f32, sample};
+
+/// Both kinds of device. `gpu` takes a software adapter too; without any, these tests fail.
+const DEVICES: [&str; 2] = ["cpu", "gpu"];
+
+fn random(len: usize) -> Vec<f32> {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..len).map(|_| f32::from_bits(rng.u32(..))).collect()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+#[test]
+fn value_writes_what_the_contract_says_on_every_device() {
+    let folder = Folder::new();
+    let x = random(100_003);
+    folder.write("x.npy", &npy_f32(&x));
+    let cases = [
+        ("--min 0 --max 1", Some(0.0), Some(1.0)),
+        ("--min -1", Some(-1.0), None),
+        ("--min=-1 --max=-0.5", Some(-1.0), Some(-0.5)),
+        ("--max -0", None, Some(-0.0)),
+        ("--min -inf --max 1e-40", Some(f32::NEG_INFINITY), Some(1e-40)),
+        ("--min -1e99 --max inf", Some(f32::NEG_INFINITY), Some(f32::INFINITY)),
+        ("--min 2 --max 1", Some(2.0), Some(1.0)),
+    ];
+    for (args, lo, hi) in cases {
+        let expected: Vec<f32> = x.iter().map(|&x| reference::clip(x, lo, hi)).collect();
+        for device in DEVICES {
+            folder.done(&format!("value x.npy y.npy {args} --device {device}"));
+            let y = elements(&folder.read("y.npy"));
+            assert_eq!(bits(&y), bits(&expected), "{args} on {device}");
+        }
+    }
+}
+
+#[test]
+fn grad_writes_what_the_contract_says_for_every_rule_on_every_device() {
+    let folder = Folder::new();
+    let (x, g) = (sample("digits-preactivations.npy"), sample("digits-upstream.npy"));
+    let (xs, gs) = (elements(&std::fs::read(&x).unwrap()), elements(&std::fs::read(&g).unwrap()));
+    for rule in Gradient::all() {
+        let Gradient { outside, ties, nan } = rule;
+        let expected: Vec<f32> = xs
+            .iter()
+            .zip(&gs)
+            .map(|(&x, &g)| reference::clip_grad(x, g, Some(0.0), Some(1.0), rule))
+            .collect();
+        for device in DEVICES {
+            let rule = format!("--rule {outside} --ties {ties} --nan {nan}");
+            folder.done(&format!("grad {x} {g} gx.npy --min 0 --max 1 {rule} --device {device}"));
+            let gx = elements(&folder.read("gx.npy"));
+            assert_eq!(bits(&gx), bits(&expected), "{rule} on {device}");
+        }
+    }
+}
+
+#[test]
+fn presets_set_ties_and_nan_and_options_override_them() {
+    let folder = Folder::new();
+    let x = [f32::NAN, 0.0, 1.0, 0.5, -2.0, 3.0];
+    folder.write("x.npy", &npy_f32(&x));
+    folder.write("g.npy", &npy_f32(&[3.0, 3.0, -3.0, f32::INFINITY, -3.0, f32::INFINITY]));
+    let grad = |options: &str| {
+        folder.done(&format!("grad x.npy g.npy gx.npy --min 0 --max 1 --device cpu {options}"));
+        elements(&folder.read("gx.npy"))
+    };
+    let inf = f32::INFINITY;
+    assert_eq!(grad("--like torch"), [0.0, 0.0, 0.0, inf, 0.0, 0.0]);
+    assert_eq!(grad("--like torch-2.13"), [0.0, 3.0, -3.0, inf, 0.0, 0.0]);
+    assert_eq!(grad("--like tensorflow"), [0.0, 3.0, -3.0, inf, 0.0, 0.0]);
+    assert_eq!(grad("--like tfjs"), [0.0, 3.0, -3.0, inf, 0.0, 0.0]);
+    assert_eq!(grad("--like hardtanh"), [3.0, 0.0, 0.0, inf, 0.0, 0.0]);
+    assert_eq!(grad("--like burn"), [3.0, 3.0, -3.0, inf, 0.0, 0.0]);
+    assert_eq!(grad("--like jax"), [0.0, 1.5, -1.5, inf, 0.0, 0.0]);
+    assert_eq!(grad("--like lax"), [0.0, 0.0, 0.0, inf, 0.0, 0.0]);
+    assert_eq!(grad(""), grad("--like burn"), "the default");
+    assert_eq!(grad("--like jax --ties inclusive --nan pass"), grad(""));
+    assert_eq!(grad("--like lax --rule toward"), [0.0, 0.0, 0.0, inf, -3.0, inf]);
+    assert_eq!(grad("--like lax --rule straight-through"), elements(&folder.read("g.npy")));
+    assert_eq!(Outside::ALL.len(), 3, "a new rule wants its line here");
+}
+
+#[test]
+fn shapes_are_kept_empty_and_scalar_ones_too() {
+    let folder = Folder::new();
+    for (shape, values) in [("(2, 3)", &[7.0f32; 6][..]), ("()", &[7.0]), ("(3, 0, 2)", &[]), ("(0,)", &[])] {
+        folder.write("x.npy", &npy("<f4", false, shape, &bytes(values)));
+        let clipped = npy("<f4", false, shape, &bytes(&vec![1.0; values.len()]));
+        for device in DEVICES {
+            folder.done(&format!("value x.npy y.npy --max 1 --device {device}"));
+            assert_eq!(folder.read("y.npy"), clipped, "{shape} on {device}");
+        }
+    }
+}
+
+#[test]
+fn output_may_be_the_input_or_a_link_to_it() {
+    let folder = Folder::new();
+    folder.write("x.npy", &npy_f32(&[-1.0, 0.5, 2.0]));
+    folder.write("g.npy", &npy_f32(&[1.0, 2.0, 3.0]));
+    folder.done("grad x.npy g.npy g.npy --min 0 --max 1");
+    assert_eq!(elements(&folder.read("g.npy")), [0.0, 2.0, 0.0]);
+    folder.done("value x.npy x.npy --min 0");
+    assert_eq!(elements(&folder.read("x.npy")), [0.0, 0.5, 2.0]);
+
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("x.npy", folder.path("link.npy")).unwrap();
+        folder.done("value link.npy link.npy --max 1");
+        assert_eq!(elements(&folder.read("x.npy")), [0.0, 0.5, 1.0]);
+        assert!(folder.path("link.npy").is_symlink());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_file_is_readable_as_any_other_and_an_old_one_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new();
+    let mode = |name: &str| std::fs::metadata(folder.path(name)).unwrap().permissions().mode() & 0o777;
+    folder.write("x.npy", &npy_f32(&[2.0]));
+    folder.done("value x.npy y.npy --max 1");
+    assert_eq!(mode("y.npy"), mode("x.npy"));
+    std::fs::set_permissions(folder.path("y.npy"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    folder.done("value x.npy y.npy --max 0");
+    assert_eq!(mode("y.npy"), 0o640);
+    assert_eq!(elements(&folder.read("y.npy")), [0.0]);
+}
+
+#[test]
+fn one_line_says_what_happened_and_quiet_drops_it() {
+    let folder = Folder::new();
+    folder.write("x.npy", &npy_f32(&[-1.0, 0.0, 0.5, 1.0, 2.0, 3.0, f32::NAN]));
+    let said = folder.done("value x.npy y.npy --min 0 --max 1 --device cpu");
+    let line = said.stdout.strip_suffix('\n').unwrap();
+    assert!(line.starts_with("7 elements: 1 below, 2 above, 1 NaN; CPU, "), "{line}");
+    assert!(line.ends_with(" GB/s") && line.contains(" s, ") && !line.contains('\n'), "{line}");
+    assert_eq!(said.stderr, "");
+
+    let gpu = folder.done("value x.npy y.npy --min 0 --max 1 --device gpu");
+    assert!(gpu.stdout.starts_with("7 elements: 1 below, 2 above, 1 NaN; "), "{gpu:?}");
+    assert_eq!(gpu.stderr, "");
+
+    let quiet = folder.done("value x.npy y.npy --min 0 --max 1 --quiet");
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+
+    let inverted = folder.done("value x.npy y.npy --min 1 --max 0 --quiet");
+    assert_eq!(inverted.stderr, "warning: --min is above --max, so every number becomes --max\n");
+}
