@@ -21,14 +21,14 @@ fn value_of<T: Element>(args: &Value, input: Npy) -> Result<()> {
     let bounds = bounds::<T>(&args.common)?;
     let device = Device::select(&args.common.device)?;
     let output = Output::create(&args.output)?;
-    let (dtype, shape) = (input.dtype().clone(), input.shape().clone());
+    let (header, shape) = (input.header().to_vec(), input.shape().clone());
     let x = input.read::<T>()?;
 
     let start = Instant::now();
     let y = device.tensor(&x, shape.dims())?.clip(&bounds)?.into_vec()?;
     let time = start.elapsed();
 
-    output.finish(|out| npy::write(out, &dtype, &shape, &y))?;
+    output.finish(|out| npy::write(out, &header, &y))?;
     print(&args.common, || Report::new(&x, &bounds, device.info(), time, 2));
     Ok(())
 }
@@ -52,7 +52,7 @@ fn grad_of<T: Element>(args: &Grad, input: Npy, upstream: Npy) -> Result<()> {
     let bounds = bounds::<T>(&args.common)?;
     let device = Device::select(&args.common.device)?;
     let output = Output::create(&args.output)?;
-    let (dtype, shape) = (input.dtype().clone(), input.shape().clone());
+    let (header, shape) = (input.header().to_vec(), input.shape().clone());
     let (x, g) = (input.read::<T>()?, upstream.read::<T>()?);
 
     let start = Instant::now();
@@ -62,7 +62,7 @@ fn grad_of<T: Element>(args: &Grad, input: Npy, upstream: Npy) -> Result<()> {
     let gx = gx.into_vec()?;
     let time = start.elapsed();
 
-    output.finish(|out| npy::write(out, &dtype, &shape, &gx))?;
+    output.finish(|out| npy::write(out, &header, &gx))?;
     print(&args.common, || Report::new(&x, &bounds, device.info(), time, 3));
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use npyz::{DType, NpyHeader, Order, WriterBuilder};
+use npyz::{DType, NpyHeader, Order};
 use wgclip::{Element, ElementType, Shape};
 
 /// Bytes of the longest header that is read, as in numpy: more is an attack, or no header.
@@ -19,7 +19,7 @@ pub struct Npy {
     path: PathBuf,
     file: File,
     element: ElementType,
-    dtype: DType,
+    header: Vec<u8>,
     shape: Shape,
 }
 
@@ -31,7 +31,7 @@ impl Npy {
         if file.metadata().is_ok_and(|there| there.is_dir()) {
             bail!("{name} is a folder: name a .npy file");
         }
-        let header = read_header(&mut file).map_err(|error| {
+        let (header, bytes) = read_header(&mut file).map_err(|error| {
             anyhow!("{name} is not a .npy file ({}): save one with numpy.save", one_line(&error))
         })?;
 
@@ -49,7 +49,7 @@ impl Npy {
         let shape = shape.with_context(|| {
             format!("{name} is damaged: its header claims the impossible shape {:?}", header.shape())
         })?;
-        Ok(Self { path: path.to_owned(), file, element, dtype, shape })
+        Ok(Self { path: path.to_owned(), file, element, header: bytes, shape })
     }
 
     /// The type of the elements.
@@ -62,9 +62,9 @@ impl Npy {
         &self.shape
     }
 
-    /// The numpy type, to write a file like this one.
-    pub fn dtype(&self) -> &DType {
-        &self.dtype
+    /// The bytes before the elements, to write a file like this one.
+    pub fn header(&self) -> &[u8] {
+        &self.header
     }
 
     /// Reads the elements, which are `T`s, in C order.
@@ -96,18 +96,14 @@ impl Npy {
     }
 }
 
-/// Writes a file of this type and shape.
-pub fn write<T: Element>(out: &mut dyn Write, dtype: &DType, shape: &Shape, data: &[T]) -> io::Result<()> {
-    let dims: Vec<u64> = shape.dims().iter().map(|&d| d as u64).collect();
-    let options = npyz::WriteOptions::new_header_only().dtype(dtype.clone()).shape(&dims);
-    let mut header = Vec::new();
-    options.writer(&mut header).write_header_only()?;
-    out.write_all(&header)?;
+/// Writes a file with the header of another, for elements of the same type and number.
+pub fn write<T: Element>(out: &mut dyn Write, header: &[u8], data: &[T]) -> io::Result<()> {
+    out.write_all(header)?;
     out.write_all(bytemuck::cast_slice(data))
 }
 
-/// Reads a header. Its text is bounded before it is parsed, which takes time exponential in its nesting.
-fn read_header(file: &mut impl Read) -> io::Result<NpyHeader> {
+/// Reads a header, and returns its bytes too. Its text is bounded before it is parsed, which takes time exponential in its nesting.
+fn read_header(file: &mut impl Read) -> io::Result<(NpyHeader, Vec<u8>)> {
     let invalid = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     let mut bytes = Vec::new();
     file.take(10).read_to_end(&mut bytes)?;
@@ -130,7 +126,7 @@ fn read_header(file: &mut impl Read) -> io::Result<NpyHeader> {
     if text > LONGEST_HEADER || depth.max() > Some(DEEPEST_HEADER) {
         return invalid("its header is too long or too deep");
     }
-    NpyHeader::from_reader(&bytes[..])
+    Ok((NpyHeader::from_reader(&bytes[..])?, bytes))
 }
 
 /// The element type of a plain numpy type in this machine's byte order.
