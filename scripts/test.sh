@@ -39,4 +39,4 @@ has_vulkan || { echo "test.sh: still no Vulkan adapter: see 'cargo run -- device
 cargo run --quiet --package wgclip-cli -- devices
 # Tests of the whole workspace, doc tests among them; then of the library without wgpu.
 cargo test --workspace "$@"
-cargo test --package wgclip --no-default-features --lib --doc
+cargo test --package wgclip --no-default-features

@@ -2,7 +2,7 @@
 //!
 //! Clipping keeps values in range: activations, gradients, what is about to be quantised. This crate does it
 //! with WGSL kernels on any GPU that [wgpu](https://wgpu.rs) reaches, and on all cores of the CPU where there is
-//! none, with one contract for both: what comes out is the bit pattern that [`reference`] says, on every device.
+//! none, with one contract for both: what comes out is the bit pattern that [`mod@reference`] says, on every device.
 //!
 //! ```
 //! use wgclip::{Bounds, Device, Gradient};
@@ -23,7 +23,7 @@
 //! - [`Bounds`] is the interval, either end of which may be absent.
 //! - [`Gradient`] is the backward rule: what passes outside the interval, at its ends, and at NaN. Frameworks
 //!   differ here, so each has a preset: `"torch".parse::<Gradient>()`.
-//! - [`reference`] is the contract as plain functions of one element.
+//! - [`mod@reference`] is the contract as plain functions of one element.
 //! - [`cpu`] clips slices where you have them.
 #![cfg_attr(feature = "gpu", doc = "- [`gpu`] is the level below tensors: contexts and buffers of wgpu.")]
 //!

@@ -1,7 +1,7 @@
 //! The CPU path: the same operations over slices, on all cores.
 //!
 //! Elements are compared as numbers here (a CPU keeps to IEEE 754) and selected, so that the compiler can
-//! vectorise; the conformance tests hold it to [`reference`](crate::reference).
+//! vectorise; the conformance tests hold it to [`reference`](mod@crate::reference).
 
 mod clip;
 mod clip_grad;

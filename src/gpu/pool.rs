@@ -155,7 +155,7 @@ mod tests {
     fn classes_hold_what_they_must_and_waste_little() {
         for bytes in (0..4096).chain([1 << 20, (1 << 20) + 1, (1 << 27) - 1, 1 << 28]) {
             let class = Pool::class(bytes, 1 << 40);
-            assert!(class >= bytes.max(1) && class % BLOCK == 0, "{bytes} in {class}");
+            assert!(class >= bytes.max(1) && class.is_multiple_of(BLOCK), "{bytes} in {class}");
             assert!(class <= 256.max(bytes + bytes / 8 + BLOCK), "{bytes} in {class}");
             assert_eq!(Pool::class(class, 1 << 40), class);
         }
