@@ -68,7 +68,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`].
     pub fn clip(&self, bounds: &Bounds<T>) -> Result<Self> {
         Ok(self.like(match &self.storage {
-            Storage::Cpu(x) => Storage::Cpu(Arc::new(cpu::clip(x, bounds)?)),
+            Storage::Cpu(x) => Storage::Cpu(clip_on_cpu(x, bounds)?),
             #[cfg(feature = "gpu")]
             Storage::Gpu(context, x) => Storage::Gpu(context.clone(), context.clip(x, bounds)?),
         }))
@@ -83,7 +83,7 @@ impl<T: Element> Tensor<T> {
         match &mut self.storage {
             Storage::Cpu(x) => match Arc::get_mut(x) {
                 Some(x) => cpu::clip_in_place(x, bounds),
-                None => *x = Arc::new(cpu::clip(x, bounds)?),
+                None => *x = clip_on_cpu(x, bounds)?,
             },
             #[cfg(feature = "gpu")]
             Storage::Gpu(context, x) => context.clip_in_place(x, bounds)?,
@@ -105,7 +105,11 @@ impl<T: Element> Tensor<T> {
             (Storage::Cpu(_), Storage::Cpu(g)) if rule.outside == Outside::StraightThrough => {
                 Storage::Cpu(g.clone())
             }
-            (Storage::Cpu(x), Storage::Cpu(g)) => Storage::Cpu(Arc::new(cpu::clip_grad(x, g, bounds, rule)?)),
+            (Storage::Cpu(x), Storage::Cpu(g)) => {
+                let mut gx = host::zeroed(x.len())?;
+                cpu::clip_grad(x, g, bounds, rule, &mut gx)?;
+                Storage::Cpu(Arc::new(gx))
+            }
             #[cfg(feature = "gpu")]
             (Storage::Gpu(context, x), Storage::Gpu(other, g)) if context.is(other) => {
                 Storage::Gpu(context.clone(), context.clip_grad(x, g, bounds, rule)?)
@@ -163,6 +167,12 @@ impl<T: Element> Tensor<T> {
     fn like(&self, storage: Storage<T>) -> Self {
         Self { shape: self.shape.clone(), storage }
     }
+}
+
+fn clip_on_cpu<T: Element>(x: &[T], bounds: &Bounds<T>) -> Result<Arc<Vec<T>>> {
+    let mut y = host::zeroed(x.len())?;
+    cpu::clip(x, bounds, &mut y)?;
+    Ok(Arc::new(y))
 }
 
 fn copy<T: Element>(x: &[T]) -> Result<Vec<T>> {

@@ -1,47 +1,43 @@
 //! The backward pass: the twin of `shaders/clip_grad.wgsl`.
 
 use super::clip::lower;
-use super::parallel;
-use crate::host::zeroed;
-use crate::{Bounds, Element, Error, Gradient, NanGradient, Outside, Result, Ties};
+use super::{check_len, parallel};
+use crate::{Bounds, Element, Gradient, NanGradient, Outside, Result, Ties};
 
-/// The gradient that reaches `x`, of the upstream gradient `g`, in a new vector.
+/// The gradient that reaches `x`, of the upstream gradient `g`, into `gx`.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] if `x` and `g` differ in length, [`Error::OutOfMemory`] where the host has no
-/// memory for the result.
-pub fn clip_grad<T: Element>(x: &[T], g: &[T], bounds: &Bounds<T>, rule: Gradient) -> Result<Vec<T>> {
-    if x.len() != g.len() {
-        return Err(Error::ShapeMismatch { left: vec![x.len()], right: vec![g.len()] });
-    }
-    let mut gx = zeroed(x.len())?;
-    let of_nan = |g| if rule.nan == NanGradient::Zero { T::ZERO } else { g };
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if they differ in length.
+pub fn clip_grad<T: Element>(
+    x: &[T],
+    g: &[T],
+    bounds: &Bounds<T>,
+    rule: Gradient,
+    gx: &mut [T],
+) -> Result<()> {
+    check_len(x, g)?;
+    check_len(x, gx)?;
     let toward = rule.outside == Outside::Toward;
+    let nan_zero = rule.nan == NanGradient::Zero;
 
-    // The rule is the same for every element, so each shape of it gets a loop of its own that vectorises.
+    // The rule is the same for every element, so each tie has a loop of its own that vectorises.
     match (rule.outside, rule.ties) {
         (Outside::StraightThrough, _) => gx.copy_from_slice(g),
-        (_, Ties::Inclusive) => {
-            parallel::map2(x, g, &mut gx, backward(bounds, toward, of_nan, |g| g));
-        }
-        (_, Ties::Exclusive) => {
-            parallel::map2(x, g, &mut gx, backward(bounds, toward, of_nan, |_| T::ZERO));
-        }
-        (_, Ties::Half) => {
-            parallel::map2(x, g, &mut gx, backward(bounds, toward, of_nan, T::halve));
-        }
+        (_, Ties::Inclusive) => parallel::map2(x, g, gx, backward(bounds, toward, nan_zero, |g| g)),
+        (_, Ties::Exclusive) => parallel::map2(x, g, gx, backward(bounds, toward, nan_zero, |_| T::ZERO)),
+        (_, Ties::Half) => parallel::map2(x, g, gx, backward(bounds, toward, nan_zero, T::halve)),
     }
-    Ok(gx)
+    Ok(())
 }
 
-/// The gradient of one element: `tied` gives the tensor side's share of a tie, `of_nan` that of a NaN.
+/// The gradient of one element: `tied` gives the tensor side's share of a tie.
 #[inline(always)]
 fn backward<T: Element>(
     bounds: &Bounds<T>,
     toward: bool,
-    of_nan: impl Fn(T) -> T + Sync,
-    tied: impl Fn(T) -> T + Sync,
-) -> impl Fn(T, T) -> T + Sync {
+    nan_zero: bool,
+    tied: impl Fn(T) -> T + Copy + Send + Sync,
+) -> impl Fn(T, T) -> T + Copy + Send + Sync {
     let (has_lo, has_hi) = (bounds.lo().is_some(), bounds.hi().is_some());
     let (lo, hi) = (bounds.lo().unwrap_or(T::ZERO), bounds.hi().unwrap_or(T::ZERO));
 
@@ -55,6 +51,7 @@ fn backward<T: Element>(
         let t = if has_lo { lower(x, lo) } else { x };
         let to_t = through(g, has_hi & (t > hi), has_hi & (t == hi), g > T::ZERO);
         let to_x = through(to_t, has_lo & (x < lo), has_lo & (x == lo), to_t < T::ZERO);
-        if x.is_nan() { of_nan(g) } else { to_x }
+        let of_nan = if nan_zero { T::ZERO } else { g };
+        if x.is_nan() { of_nan } else { to_x }
     }
 }
