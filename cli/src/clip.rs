@@ -9,7 +9,7 @@ use wgclip::{Bounds, Device, Element, with_element};
 use crate::args::{Common, Grad, Value};
 use crate::npy::{self, Npy};
 use crate::output::Output;
-use crate::report::Report;
+use crate::report::{Counts, Report};
 
 /// Clips the values of a file.
 pub fn value(args: &Value) -> Result<()> {
@@ -23,13 +23,16 @@ fn value_of<T: Element>(args: &Value, input: Npy) -> Result<()> {
     let output = Output::create(&args.output)?;
     let (header, shape) = (input.header().to_vec(), input.shape().clone());
     let x = input.read::<T>()?;
+    let (bytes, counts) = (2 * size_of_val(&x[..]), counts(&args.common, &x, &bounds));
 
     let start = Instant::now();
-    let y = device.tensor(&x, shape.dims())?.clip(&bounds)?.into_vec()?;
+    let mut tensor = device.tensor_from_vec(x, shape.dims())?;
+    tensor.clip_in_place(&bounds)?;
+    let y = tensor.into_vec()?;
     let time = start.elapsed();
 
     output.finish(|out| npy::write(out, &header, &y))?;
-    print(&args.common, || Report::new(&x, &bounds, device.info(), time, 2));
+    print(counts.map(|counts| Report { counts, device: device.info(), time, bytes }));
     Ok(())
 }
 
@@ -54,16 +57,18 @@ fn grad_of<T: Element>(args: &Grad, input: Npy, upstream: Npy) -> Result<()> {
     let output = Output::create(&args.output)?;
     let (header, shape) = (input.header().to_vec(), input.shape().clone());
     let (x, g) = (input.read::<T>()?, upstream.read::<T>()?);
+    let (bytes, counts) = (3 * size_of_val(&x[..]), counts(&args.common, &x, &bounds));
 
     let start = Instant::now();
-    let upstream = device.tensor_from_vec(g, shape.dims())?;
-    let gx = device.tensor(&x, shape.dims())?.clip_grad(&upstream, &bounds, args.rule.gradient())?;
-    drop(upstream);
+    let (x, g) = (device.tensor_from_vec(x, shape.dims())?, device.tensor_from_vec(g, shape.dims())?);
+    let gx = x.clip_grad(&g, &bounds, args.rule.gradient())?;
+    // The result may share the elements of `g`, and is not copied out of them once it alone does.
+    drop((x, g));
     let gx = gx.into_vec()?;
     let time = start.elapsed();
 
     output.finish(|out| npy::write(out, &header, &gx))?;
-    print(&args.common, || Report::new(&x, &bounds, device.info(), time, 3));
+    print(counts.map(|counts| Report { counts, device: device.info(), time, bytes }));
     Ok(())
 }
 
@@ -76,10 +81,14 @@ fn bounds<T: Element>(args: &Common) -> Result<Bounds<T>> {
     Ok(bounds)
 }
 
-/// Says what was done, unless nobody wants to know.
-fn print(args: &Common, report: impl FnOnce() -> Report) {
-    if !args.quiet {
+/// What there is to say, unless nobody wants to know.
+fn counts<T: Element>(args: &Common, x: &[T], bounds: &Bounds<T>) -> Option<Counts> {
+    (!args.quiet).then(|| Counts::of(x, bounds))
+}
+
+fn print(report: Option<Report>) {
+    if let Some(report) = report {
         // The work is done and in place: a closed stdout makes no failure of it.
-        let _ = writeln!(std::io::stdout(), "{}", report());
+        let _ = writeln!(std::io::stdout(), "{report}");
     }
 }

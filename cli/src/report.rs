@@ -9,7 +9,7 @@ use wgclip::{Bounds, DeviceInfo, Element};
 
 /// How many elements lie where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counts {
+pub struct Counts {
     elements: usize,
     below: usize,
     above: usize,
@@ -17,7 +17,8 @@ struct Counts {
 }
 
 impl Counts {
-    fn of<T: Element>(x: &[T], bounds: &Bounds<T>) -> Self {
+    /// Counts the elements of a tensor before it is clipped.
+    pub fn of<T: Element>(x: &[T], bounds: &Bounds<T>) -> Self {
         let (lo, hi) = (bounds.lo(), bounds.hi());
         let count = |counts: Self, &x: &T| {
             let side = side(x, lo, hi);
@@ -40,25 +41,12 @@ impl Counts {
 
 /// What was done, where, and how fast.
 pub struct Report {
-    counts: Counts,
-    device: DeviceInfo,
+    pub counts: Counts,
+    pub device: DeviceInfo,
     /// From the tensors in host memory to the result in host memory.
-    time: Duration,
+    pub time: Duration,
     /// Of all tensors, those read and the one made.
-    bytes: usize,
-}
-
-impl Report {
-    /// A report of an operation of `tensors` tensors, all of the size of `x`.
-    pub fn new<T: Element>(
-        x: &[T],
-        bounds: &Bounds<T>,
-        device: DeviceInfo,
-        time: Duration,
-        tensors: usize,
-    ) -> Self {
-        Self { counts: Counts::of(x, bounds), device, time, bytes: tensors * size_of_val(x) }
-    }
+    pub bytes: usize,
 }
 
 impl fmt::Display for Report {
