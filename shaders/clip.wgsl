@@ -6,9 +6,10 @@
 fn clip_lanes(v: vec4<u32>) -> vec4<u32> {
     let lo = splat(params.lo);
     let hi = splat(params.hi);
-    let number = !is_nan(v);
-    let t = select(v, lo, vec4(params.has_lo != 0u) & number & less(v, lo));
-    return select(t, hi, vec4(params.has_hi != 0u) & number & less(hi, t));
+    // What is below lo becomes lo, or hi where the bounds are crossed.
+    let floor = select(lo, hi, less(hi, lo));
+    let y = select(select(v, floor, less(v, lo)), hi, less(hi, v));
+    return select(y, v, is_nan(v));
 }
 
 fn clip_block(block: vec4<u32>) -> vec4<u32> {

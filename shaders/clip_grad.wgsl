@@ -25,13 +25,14 @@ fn grad_lanes(v: vec4<u32>, upstream: vec4<u32>) -> vec4<u32> {
     let zero = vec4(0u);
     let lo = splat(params.lo);
     let hi = splat(params.hi);
-    let has_lo = vec4(params.has_lo != 0u);
-    let has_hi = vec4(params.has_hi != 0u);
 
-    let below = has_lo & less(v, lo);
+    // Back through min(t, hi), then through t = max(v, lo). Nothing ties with a bound that is absent.
+    let below = less(v, lo);
     let t = select(v, lo, below);
-    let to_t = through(upstream, has_hi & less(hi, t), has_hi & equal(t, hi), less(zero, upstream));
-    let to_x = through(to_t, below, has_lo & equal(v, lo), less(to_t, zero));
+    let ties_hi = vec4(params.has_hi != 0u) & equal(t, hi);
+    let ties_lo = vec4(params.has_lo != 0u) & equal(v, lo);
+    let to_t = through(upstream, less(hi, t), ties_hi, less(zero, upstream));
+    let to_x = through(to_t, below, ties_lo, less(to_t, zero));
 
     let of_nan = select(upstream, zero, params.nan_zero != 0u);
     return select(to_x, of_nan, is_nan(v));

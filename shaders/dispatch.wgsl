@@ -1,7 +1,8 @@
 // What every kernel is told, and which block an invocation works on. Its twin is src/gpu/dispatch.rs.
 
 struct Params {
-    // The bounds' bits, low word first.
+    // The bounds' bits, low word first. One that is absent is the first or last element in the order of keys,
+    // so that nothing lies beyond it.
     lo: vec2<u32>,
     hi: vec2<u32>,
     has_lo: u32,

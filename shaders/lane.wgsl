@@ -31,21 +31,22 @@ fn splat(bits: vec2<u32>) -> vec4<u32> {
 }
 
 fn is_nan(v: vec4<u32>) -> vec4<bool> {
-    return (v & vec4(MAGNITUDE)) > vec4(INFINITY);
+    return vec4<i32>(v & vec4(MAGNITUDE)) > vec4(i32(INFINITY));
 }
 
-// Sign and magnitude to two's complement: integers in the order of the numbers, one key for both zeros.
+// Sign and magnitude to two's complement: integers in the order of the numbers, one key for both zeros. NaN
+// lies beyond the infinities.
 fn key(v: vec4<u32>) -> vec4<i32> {
     let magnitude = vec4<i32>(v & vec4(MAGNITUDE));
-    return select(magnitude, -magnitude, v >= vec4(SIGN));
+    return select(magnitude, -magnitude, vec4<i32>(v) < vec4(0));
 }
 
-// a < b, where neither is NaN.
+// a < b in the order of keys.
 fn less(a: vec4<u32>, b: vec4<u32>) -> vec4<bool> {
     return key(a) < key(b);
 }
 
-// a == b, where neither is NaN.
+// a == b in the order of keys.
 fn equal(a: vec4<u32>, b: vec4<u32>) -> vec4<bool> {
     return key(a) == key(b);
 }

@@ -82,6 +82,15 @@ pub trait Element:
     /// Positive zero: the gradient where none flows.
     const ZERO: Self;
 
+    /// The bits that no value comes before in the order of keys, by which the shaders compare: for floats a NaN
+    /// beyond the infinity. They stand for a lower bound that is absent.
+    #[doc(hidden)]
+    const FIRST_BITS: u64;
+
+    /// The bits that no value comes after, for an upper bound that is absent.
+    #[doc(hidden)]
+    const LAST_BITS: u64;
+
     /// Whether this is a NaN; never for integers.
     fn is_nan(self) -> bool;
 
@@ -102,6 +111,8 @@ pub trait Element:
 impl Element for f32 {
     const TYPE: ElementType = ElementType::F32;
     const ZERO: Self = 0.0;
+    const FIRST_BITS: u64 = 0xffff_ffff;
+    const LAST_BITS: u64 = 0x7fff_ffff;
 
     fn is_nan(self) -> bool {
         self.is_nan()

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
@@ -18,6 +19,31 @@ enum Sink {
     Beside(NamedTempFile),
     /// A pipe or a device cannot be replaced, only written to.
     Direct(File),
+}
+
+/// The unfinished file, to be removed if the process is told to end.
+static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+fn unfinished() -> MutexGuard<'static, Option<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a shell makes of a process that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
+
+/// Has Ctrl-C and a request to terminate remove the unfinished file.
+fn clean_up_when_interrupted() {
+    let handler = || {
+        // Held to the end, so that nothing more is begun or finished.
+        let mut unfinished = unfinished();
+        if let Some(file) = unfinished.take() {
+            let _ = fs::remove_file(file);
+        }
+        std::process::exit(INTERRUPTED);
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        log::debug!("an interrupted run may leave a file: {error}");
+    }
 }
 
 impl Output {
@@ -54,6 +80,8 @@ impl Output {
         // As any new file, not readable by its owner alone as temporary files are.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        clean_up_when_interrupted();
+        let mut unfinished = unfinished();
         let file = builder.tempfile_in(folder).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 anyhow::anyhow!("there is no folder {}: create it first", folder.display())
@@ -67,6 +95,7 @@ impl Output {
                 .set_permissions(there.permissions())
                 .with_context(|| format!("cannot write {name}"))?;
         }
+        *unfinished = Some(file.path().to_owned());
         Ok(Self { target, sink: Sink::Beside(file) })
     }
 
@@ -74,8 +103,12 @@ impl Output {
     pub fn finish(self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         let name = self.target.display();
         match self.sink {
-            Sink::Beside(mut file) => content(file.as_file_mut())
-                .and_then(|()| file.persist(&self.target).map(drop).map_err(|error| error.error)),
+            Sink::Beside(mut file) => content(file.as_file_mut()).and_then(|()| {
+                let mut unfinished = unfinished();
+                file.persist(&self.target).map_err(|error| error.error)?;
+                *unfinished = None;
+                Ok(())
+            }),
             Sink::Direct(mut file) => content(&mut file),
         }
         .with_context(|| format!("cannot write {name}"))

@@ -27,13 +27,10 @@ pub struct Params {
 
 impl Params {
     pub fn new<T: Element>(bounds: &Bounds<T>) -> Self {
-        let words = |bound: Option<T>| {
-            let bits = bound.map_or(0, T::to_bits);
-            [bits as u32, (bits >> 32) as u32]
-        };
+        let words = |bits: u64| [bits as u32, (bits >> 32) as u32];
         Self {
-            lo: words(bounds.lo()),
-            hi: words(bounds.hi()),
+            lo: words(bounds.lo().map_or(T::FIRST_BITS, T::to_bits)),
+            hi: words(bounds.hi().map_or(T::LAST_BITS, T::to_bits)),
             has_lo: bounds.lo().is_some().into(),
             has_hi: bounds.hi().is_some().into(),
             ..Self::default()

@@ -17,8 +17,13 @@ const WRONG_KERNELS: &[(&str, &str, &str)] = &[
     ("bounds swapped", "let lo = splat(params.lo);", "let lo = splat(params.hi);"),
     ("last block lost", "i < params.blocks", "i + 1u < params.blocks"),
     ("rows of workgroups ignored", "invocation.y * params.stride + invocation.x", "invocation.x"),
-    ("absent bound taken for zero", "params.has_lo != 0u", "true"),
-    ("NaN taken for a number", "let number = !is_nan(v)", "let number = vec4(true)"),
+    (
+        "absent bound taken for MAX",
+        "return bits.xxxx;",
+        "return select(bits.xxxx, vec4(0x7f7fffffu), bits.xxxx == vec4(0x7fffffffu));",
+    ),
+    ("NaN taken for a number", "select(y, v, is_nan(v))", "y"),
+    ("crossed bounds give the lower", "let floor = select(lo, hi, less(hi, lo));", "let floor = lo;"),
     ("NaN quieted", "return lanes;", "return select(lanes, lanes | vec4(0x400000u), is_nan(lanes));"),
     (
         "subnormals flushed",

@@ -132,3 +132,16 @@ fn a_lost_device_says_so_and_a_new_one_works() {
         assert_eq!(x.clip(&unit()).unwrap().to_vec().unwrap(), [1.0; 100]);
     }
 }
+
+#[test]
+fn everything_may_be_sent_to_and_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send>(_: T) {}
+    shared::<Device>();
+    shared::<wgclip::Tensor<f32>>();
+    shared::<wgclip::gpu::Context>();
+    shared::<wgclip::gpu::Buffer>();
+    shared::<Error>();
+    sent(Device::cpu().tensor(&[0.0f32], [1]).unwrap().read());
+    sent(Device::request("cpu"));
+}

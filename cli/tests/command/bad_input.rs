@@ -117,3 +117,32 @@ fn unknown_devices_are_refused_with_a_list() {
         refused(&folder, &args, 1, &format!("no device '{device}': there are CPU, "));
     }
 }
+
+/// The input is a pipe that gives a header and then nothing, so the run is in the middle of its work.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_nothing() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    use std::thread::yield_now;
+
+    let folder = Folder::new();
+    folder.write("out.npy", b"precious");
+    let before = folder.names();
+    for signal in ["-INT", "-TERM"] {
+        let mut run =
+            folder.command("value /dev/stdin out.npy --min 0").stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = run.stdin.take().unwrap();
+        input.write_all(&npy("<f4", false, "(1000,)", &[])).unwrap();
+        while folder.names() == before {
+            assert!(run.try_wait().unwrap().is_none(), "ended early");
+            yield_now();
+        }
+        Command::new("kill").args([signal, &run.id().to_string()]).status().unwrap();
+        let code = run.wait().unwrap().code();
+        assert_eq!(folder.names(), before, "{signal} left a file, exit {code:?}");
+        assert_eq!(code, Some(130), "{signal}");
+        assert_eq!(folder.read("out.npy"), b"precious");
+        drop(input);
+    }
+}

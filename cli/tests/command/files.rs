@@ -50,11 +50,16 @@ impl Folder {
         self.run_with(args, &[])
     }
 
-    pub fn run_with(&self, args: &str, env: &[(&str, &str)]) -> Outcome {
+    /// The command, to be run in the folder.
+    pub fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wgclip"));
         command.current_dir(self.dir.path()).args(args.split_whitespace());
-        command.env_remove("WGCLIP_DEVICE").env_remove("RUST_LOG").envs(env.iter().copied());
-        let output = command.output().unwrap();
+        command.env_remove("WGCLIP_DEVICE").env_remove("RUST_LOG");
+        command
+    }
+
+    pub fn run_with(&self, args: &str, env: &[(&str, &str)]) -> Outcome {
+        let output = self.command(args).envs(env.iter().copied()).output().unwrap();
         Outcome {
             code: output.status.code().expect("ended by a signal"),
             stdout: String::from_utf8(output.stdout).unwrap(),
