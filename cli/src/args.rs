@@ -27,7 +27,7 @@ Examples:
 
 /// Clip tensor files on the GPU or the CPU, to the bit.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "wgclip", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
