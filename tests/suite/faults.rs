@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pollster::block_on;
 use wgclip::gpu::Context;
-use wgclip::{Device, Element, Gradient, reference};
+use wgclip::{Device, Gradient, reference};
 
 use crate::conformance::{every_length, seed, special_values};
 use crate::devices::{gpu_adapters, tight};
@@ -77,14 +77,13 @@ fn wrong_kernels_are_caught() {
 
 #[test]
 fn wrong_references_are_caught() {
-    type F = f32;
-    let right = Oracle::<F>::REFERENCE;
-    let wrong: [(&str, Oracle<F>); 4] = [
+    let right = Oracle::<f32>::REFERENCE;
+    let wrong: [(&str, Oracle<f32>); 4] = [
         ("a tie takes the bound", Oracle { clip: |x, lo, _| lo.filter(|lo| x <= *lo).unwrap_or(x), ..right }),
         ("the standard library's clamp", Oracle { clip: std_clamp, ..right }),
         (
             "an absent bound is MAX",
-            Oracle { clip: |x, lo, hi| reference::clip(x, lo, hi.or(Some(F::MAX))), ..right },
+            Oracle { clip: |x, lo, hi| reference::clip(x, lo, hi.or(Some(f32::MAX))), ..right },
         ),
         ("the gradient of ones", Oracle { clip_grad: grad_of_ones, ..right }),
     ];
@@ -113,5 +112,5 @@ fn the_right_kernels_pass() {
     let adapter = &adapters[0];
     let context = block_on(Context::request_patched(adapter, tight(adapter), str::to_owned)).unwrap();
     let cases = table(&context.into(), &Oracle::REFERENCE).unwrap_or_else(|mismatch| panic!("{mismatch}"));
-    assert!(cases > 1_000_000 && f32::ZERO == 0.0);
+    assert!(cases > 1_000_000);
 }
