@@ -82,15 +82,15 @@ impl Device {
     /// # Errors
     /// As [`select`](Self::select).
     pub async fn request(name: &str) -> Result<Self> {
-        let wanted = resolve(name);
-        if wanted == "cpu" {
+        let wanted = Wanted::of(name);
+        if wanted.name == "cpu" {
             return Ok(Self::cpu());
         }
         let mut devices = found().await;
         let infos: Vec<_> = devices.iter().map(|found| found.info().clone()).collect();
-        let index = choose(&wanted, &infos)?;
+        let index = wanted.choose(&infos)?;
         match devices.swap_remove(index).open().await {
-            Err(error) if wanted == "auto" => {
+            Err(error) if wanted.name == "auto" => {
                 log::warn!("{error}; using the CPU");
                 Ok(Self::cpu())
             }
@@ -116,7 +116,7 @@ impl Device {
     /// # Errors
     /// [`Error::NoSuchDevice`].
     pub fn find(name: &str, list: &[DeviceInfo]) -> Result<usize> {
-        choose(&resolve(name), list)
+        Wanted::of(name).choose(list)
     }
 
     /// What the device is.
@@ -231,12 +231,30 @@ async fn found() -> Vec<Found> {
     std::iter::once(cpu).chain(adapters).collect()
 }
 
-/// The name itself, or what the environment puts in the place of `auto`.
-fn resolve(name: &str) -> String {
-    let name = name.trim().to_lowercase();
-    match std::env::var(OVERRIDE) {
-        Ok(other) if name == "auto" && !other.trim().is_empty() => other.trim().to_lowercase(),
-        _ => name,
+/// The name of a device, in lower case, and whether the environment put it in the place of `auto`.
+struct Wanted {
+    name: String,
+    from_environment: bool,
+}
+
+impl Wanted {
+    fn of(name: &str) -> Self {
+        let name = name.trim().to_lowercase();
+        match std::env::var_os(OVERRIDE).map(|other| other.to_string_lossy().trim().to_lowercase()) {
+            Some(other) if name == "auto" && !other.is_empty() => {
+                Self { name: other, from_environment: true }
+            }
+            _ => Self { name, from_environment: false },
+        }
+    }
+
+    fn choose(&self, list: &[DeviceInfo]) -> Result<usize> {
+        choose(&self.name, list).map_err(|error| match error {
+            Error::NoSuchDevice { wanted, known } if self.from_environment => {
+                Error::NoSuchDevice { wanted: format!("{OVERRIDE}={wanted}"), known }
+            }
+            error => error,
+        })
     }
 }
 

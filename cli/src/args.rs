@@ -105,7 +105,8 @@ pub struct Common {
 
 #[derive(Debug, Args)]
 pub struct Rule {
-    /// What passes outside the interval: nothing, all, or what moves x back toward it [default: masked]
+    /// What passes outside the interval: nothing, all (everywhere: --ties and --nan have no say), or what moves x
+    /// back toward it [default: masked]
     #[arg(long, value_name = "RULE", value_parser = names(Outside::ALL.iter().map(|v| v.name())))]
     rule: Option<String>,
     /// Who receives the gradient where x equals a bound: x, the bound, or half each [default: inclusive]

@@ -10,6 +10,7 @@ use crate::args::{Common, Grad, Value};
 use crate::npy::{self, Npy};
 use crate::output::Output;
 use crate::report::{Counts, Report};
+use crate::say;
 
 /// Clips the values of a file.
 pub fn value(args: &Value) -> Result<()> {
@@ -31,8 +32,9 @@ fn value_of<T: Element>(args: &Value, input: Npy) -> Result<()> {
     let y = tensor.into_vec()?;
     let time = start.elapsed();
 
+    let direct = output.is_direct();
     output.finish(|out| npy::write(out, &header, &y))?;
-    print(counts.map(|counts| Report { counts, device: device.info(), time, bytes }));
+    print(direct, counts.map(|counts| Report { counts, device: device.info(), time, bytes }));
     Ok(())
 }
 
@@ -67,8 +69,9 @@ fn grad_of<T: Element>(args: &Grad, input: Npy, upstream: Npy) -> Result<()> {
     let gx = gx.into_vec()?;
     let time = start.elapsed();
 
+    let direct = output.is_direct();
     output.finish(|out| npy::write(out, &header, &gx))?;
-    print(counts.map(|counts| Report { counts, device: device.info(), time, bytes }));
+    print(direct, counts.map(|counts| Report { counts, device: device.info(), time, bytes }));
     Ok(())
 }
 
@@ -76,7 +79,7 @@ fn grad_of<T: Element>(args: &Grad, input: Npy, upstream: Npy) -> Result<()> {
 fn bounds<T: Element>(args: &Common) -> Result<Bounds<T>> {
     let bounds = Bounds::parse(args.interval.min.as_deref(), args.interval.max.as_deref())?;
     if bounds.is_inverted() {
-        eprintln!("warning: --min is above --max, so every number becomes --max");
+        say("warning: --min is above --max, so every number becomes --max");
     }
     Ok(bounds)
 }
@@ -86,9 +89,12 @@ fn counts<T: Element>(args: &Common, x: &[T], bounds: &Bounds<T>) -> Option<Coun
     (!args.quiet).then(|| Counts::of(x, bounds))
 }
 
-fn print(report: Option<Report>) {
-    if let Some(report) = report {
+/// Prints the report: to stdout, or to stderr where the tensor may have gone to stdout.
+fn print(direct: bool, report: Option<Report>) {
+    match report {
+        Some(report) if direct => say(&report.to_string()),
         // The work is done and in place: a closed stdout makes no failure of it.
-        let _ = writeln!(std::io::stdout(), "{report}");
+        Some(report) => drop(writeln!(std::io::stdout(), "{report}")),
+        None => {}
     }
 }

@@ -6,6 +6,8 @@ use anyhow::Result;
 use serde::Serialize;
 use wgclip::{Device, DeviceInfo};
 
+use crate::say;
+
 #[derive(Serialize)]
 struct Row {
     index: usize,
@@ -63,7 +65,7 @@ pub fn list(json: bool) -> Result<()> {
         printed => printed?,
     }
     if let Err(error) = auto {
-        eprintln!("warning: WGCLIP_DEVICE: {error}");
+        say(&format!("warning: {error}"));
     }
     Ok(())
 }

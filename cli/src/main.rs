@@ -5,14 +5,16 @@
 mod args;
 mod clip;
 mod devices;
+mod interrupt;
 mod npy;
 mod output;
 mod report;
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 
@@ -32,10 +34,15 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say(&format!("error: {error:#}"));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// Writes to stderr. If nobody listens there, that is no failure.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Whether the command line was at fault, in a way that only the type of the tensor could show.
@@ -58,7 +65,12 @@ fn usage(error: &clap::Error) -> ExitCode {
             let text = error.render().to_string();
             let what = text.split("\n\n").next().unwrap_or_default();
             let what: Vec<_> = what.lines().map(str::trim).collect();
-            eprintln!("{}\nFor more information, try 'wgclip --help'.", what.join(" "));
+            let tip: String = text.lines().filter(|line| line.trim().starts_with("tip:")).collect();
+            let tip = if tip.is_empty() { tip } else { format!("{}; ", tip.trim()) };
+            let command =
+                std::env::args().nth(1).filter(|name| Cli::command().find_subcommand(name).is_some());
+            let command = command.map_or(String::new(), |name| format!("{name} "));
+            say(&format!("{}\n{tip}for more information, try 'wgclip {command}--help'", what.join(" ")));
         }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))

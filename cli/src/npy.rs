@@ -99,7 +99,8 @@ impl Npy {
 /// Writes a file with the header of another, for elements of the same type and number.
 pub fn write<T: Element>(out: &mut dyn Write, header: &[u8], data: &[T]) -> io::Result<()> {
     out.write_all(header)?;
-    out.write_all(bytemuck::cast_slice(data))
+    // In pieces, between which a signal can end the run.
+    bytemuck::cast_slice(data).chunks(4 << 20).try_for_each(|piece| out.write_all(piece))
 }
 
 /// Reads a header, and returns its bytes too. Its text is bounded before it is parsed, which takes time exponential in its nesting.
@@ -138,6 +139,9 @@ fn element(dtype: &DType) -> Option<ElementType> {
 }
 
 fn one_line(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return "its header is cut off".into();
+    }
     let text = error.to_string();
     text.lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
 }

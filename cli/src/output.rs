@@ -3,10 +3,11 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
+
+use crate::interrupt::Unfinished;
 
 /// A file being written. Until [`finish`](Self::finish) its target is untouched.
 pub struct Output {
@@ -21,31 +22,6 @@ enum Sink {
     Direct(File),
 }
 
-/// The unfinished file, to be removed if the process is told to end.
-static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
-
-fn unfinished() -> MutexGuard<'static, Option<PathBuf>> {
-    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a shell makes of a process that Ctrl-C ended.
-const INTERRUPTED: i32 = 130;
-
-/// Has Ctrl-C and a request to terminate remove the unfinished file.
-fn clean_up_when_interrupted() {
-    let handler = || {
-        // Held to the end, so that nothing more is begun or finished.
-        let mut unfinished = unfinished();
-        if let Some(file) = unfinished.take() {
-            let _ = fs::remove_file(file);
-        }
-        std::process::exit(INTERRUPTED);
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        log::debug!("an interrupted run may leave a file: {error}");
-    }
-}
-
 impl Output {
     /// Prepares to write `path`, and fails early where that cannot work.
     pub fn create(path: &Path) -> Result<Self> {
@@ -55,19 +31,19 @@ impl Output {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).with_context(|| format!("cannot write {name}")),
         };
-        let target = match &there {
-            None => path.to_owned(),
+        match &there {
             Some(there) if there.is_dir() => bail!("cannot write {name}: it is a folder, name a file"),
-            Some(there) if there.permissions().readonly() => bail!("cannot write {name}: it is read-only"),
-            Some(there) if !there.is_file() => {
-                let file = File::options().write(true).open(path);
+            Some(there) if !there.is_file() || is_descriptor(path) => {
+                // A regular file behind a descriptor may have been opened to be appended to.
+                let file = File::options().append(true).open(path);
                 let file = file.with_context(|| format!("cannot write {name}"))?;
                 return Ok(Self { target: path.to_owned(), sink: Sink::Direct(file) });
             }
-            // Through a link, to the file that it names.
-            Some(_) => fs::canonicalize(path).with_context(|| format!("cannot write {name}"))?,
-        };
-        if target.file_name().is_none() {
+            Some(there) if there.permissions().readonly() => bail!("cannot write {name}: it is read-only"),
+            _ => {}
+        }
+        let target = behind_links(path);
+        if target.file_name().is_none() || name.to_string().ends_with(std::path::MAIN_SEPARATOR) {
             bail!("cannot write '{name}': it names no file");
         }
 
@@ -80,8 +56,7 @@ impl Output {
         // As any new file, not readable by its owner alone as temporary files are.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        clean_up_when_interrupted();
-        let mut unfinished = unfinished();
+        let mut unfinished = Unfinished::begin();
         let file = builder.tempfile_in(folder).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 anyhow::anyhow!("there is no folder {}: create it first", folder.display())
@@ -91,12 +66,15 @@ impl Output {
         });
         let file = file.with_context(|| format!("cannot write {name}"))?;
         if let Some(there) = there {
-            file.as_file()
-                .set_permissions(there.permissions())
-                .with_context(|| format!("cannot write {name}"))?;
+            keep_mode(file.as_file(), &there).with_context(|| format!("cannot write {name}"))?;
         }
-        *unfinished = Some(file.path().to_owned());
+        unfinished.is(file.path());
         Ok(Self { target, sink: Sink::Beside(file) })
+    }
+
+    /// Whether the content goes straight to a pipe or a device, which may well be stdout.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.sink, Sink::Direct(_))
     }
 
     /// Writes the whole content and puts it in place.
@@ -104,13 +82,40 @@ impl Output {
         let name = self.target.display();
         match self.sink {
             Sink::Beside(mut file) => content(file.as_file_mut()).and_then(|()| {
-                let mut unfinished = unfinished();
+                let unfinished = Unfinished::end();
                 file.persist(&self.target).map_err(|error| error.error)?;
-                *unfinished = None;
+                drop(unfinished);
                 Ok(())
             }),
             Sink::Direct(mut file) => content(&mut file),
         }
         .with_context(|| format!("cannot write {name}"))
     }
+}
+
+/// Whether a path stands for an open file of this process, not for a file by its name.
+fn is_descriptor(path: &Path) -> bool {
+    ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc/self/fd"].iter().any(|there| path.starts_with(there))
+}
+
+/// The file that a link names, which need not be there yet. A loop of links was refused before.
+fn behind_links(path: &Path) -> PathBuf {
+    let mut target = path.to_owned();
+    while let Ok(link) = fs::read_link(&target) {
+        target = target.parent().unwrap_or(Path::new("")).join(link);
+    }
+    target
+}
+
+/// Gives a new file the permissions of the one that it replaces and, where that is allowed, its owner.
+fn keep_mode(file: &File, there: &fs::Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+        let _ = fchown(file, Some(there.uid()), Some(there.gid()));
+        // Less the bits that would lend a new content the old owner's rights.
+        file.set_permissions(fs::Permissions::from_mode(there.mode() & 0o777))
+    }
+    #[cfg(not(unix))]
+    file.set_permissions(there.permissions())
 }

@@ -50,13 +50,13 @@ pub struct Report {
 }
 
 impl fmt::Display for Report {
-    /// `65536 elements: 120 below, 3 above, 0 NaN; CPU, 2 threads; 0.000123 s, 4.26 GB/s`
+    /// `65536 elements: 120 below, 3 above, 0 NaN; CPU, 2 threads; 0.000123 s, 4.262 GB/s`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { elements, below, above, nan } = self.counts;
         let seconds = self.time.as_secs_f64();
         let rate = self.bytes as f64 / 1e9 / seconds.max(1e-9);
         write!(f, "{elements} elements: {below} below, {above} above, {nan} NaN; ")?;
-        write!(f, "{}; {seconds:.6} s, {rate:.2} GB/s", self.device)
+        write!(f, "{}; {seconds:.6} s, {rate:.3} GB/s", self.device)
     }
 }
 

@@ -57,6 +57,7 @@ fn paths_that_cannot_be_read_or_written_are_refused() {
     refused(&folder, "value missing.npy out.npy --min 0", 1, "cannot open missing.npy");
     refused(&folder, "value folder out.npy --min 0", 1, "folder is a folder");
     refused(&folder, "value x.npy folder --min 0", 1, "it is a folder");
+    refused(&folder, "value x.npy new/ --min 0", 1, "it names no file");
     refused(&folder, "value x.npy nowhere/y.npy --min 0", 1, "there is no folder nowhere");
     refused(&folder, "value x.npy x.npy/y.npy --min 0", 1, "cannot write x.npy/y.npy");
 
@@ -86,7 +87,12 @@ fn wrong_usage_exits_with_two() {
         ("value x.npy out.npy --max -1e99", "outside the range of f32"),
         ("value x.npy --min 0", "<OUT>"),
         ("value x.npy out.npy more --min 0", "more"),
-        ("value x.npy out.npy --min 0 --sideways", "--sideways"),
+        ("value x.npy out.npy --min 0 --sideways", "'--sideways'"),
+        (
+            "value x.npy out.npy --min 0 --devic cpu",
+            "'--device'; for more information, try 'wgclip value --help'",
+        ),
+        ("vale x.npy out.npy --min 0", "'value'; for more information, try 'wgclip --help'"),
         ("grad x.npy x.npy out.npy --min 0 --rule sideways", "sideways"),
         ("grad x.npy x.npy out.npy --min 0 --like caffe", "caffe"),
         ("clip x.npy out.npy --min 0", "clip"),
@@ -123,13 +129,14 @@ fn unknown_devices_are_refused_with_a_list() {
 #[test]
 fn an_interrupted_run_leaves_nothing() {
     use std::io::Write;
+    use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
     use std::thread::yield_now;
 
     let folder = Folder::new();
     folder.write("out.npy", b"precious");
     let before = folder.names();
-    for signal in ["-INT", "-TERM"] {
+    for (signal, number) in [("-INT", 2), ("-TERM", 15), ("-HUP", 1)] {
         let mut run =
             folder.command("value /dev/stdin out.npy --min 0").stdin(Stdio::piped()).spawn().unwrap();
         let mut input = run.stdin.take().unwrap();
@@ -139,9 +146,9 @@ fn an_interrupted_run_leaves_nothing() {
             yield_now();
         }
         Command::new("kill").args([signal, &run.id().to_string()]).status().unwrap();
-        let code = run.wait().unwrap().code();
-        assert_eq!(folder.names(), before, "{signal} left a file, exit {code:?}");
-        assert_eq!(code, Some(130), "{signal}");
+        let status = run.wait().unwrap();
+        assert_eq!(folder.names(), before, "{signal} left a file: {status}");
+        assert_eq!(status.signal(), Some(number), "ended as by the signal itself");
         assert_eq!(folder.read("out.npy"), b"precious");
         drop(input);
     }

@@ -118,6 +118,9 @@ fn output_may_be_the_input_or_a_link_to_it() {
         folder.done("value link.npy link.npy --max 1");
         assert_eq!(elements(&folder.read("x.npy")), [0.0, 0.5, 1.0]);
         assert!(folder.path("link.npy").is_symlink());
+        std::os::unix::fs::symlink("new.npy", folder.path("dangling.npy")).unwrap();
+        folder.done("value x.npy dangling.npy --max 0");
+        assert_eq!(elements(&folder.read("new.npy")), [0.0, 0.0, 0.0]);
     }
 }
 
@@ -134,6 +137,40 @@ fn a_new_file_is_readable_as_any_other_and_an_old_one_keeps_its_mode() {
     folder.done("value x.npy y.npy --max 0");
     assert_eq!(mode("y.npy"), 0o640);
     assert_eq!(elements(&folder.read("y.npy")), [0.0]);
+}
+
+/// Into a pipe, and appended to a file that the shell opened.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_tensor_written_to_stdout_is_the_tensor_alone() {
+    let folder = Folder::new();
+    let x = npy_f32(&[2.0]);
+    folder.write("x.npy", &x);
+    let args = "value x.npy /dev/stdout --min 0";
+    let piped = folder.command(args).output().unwrap();
+    assert_eq!(piped.stdout, x);
+    assert!(String::from_utf8(piped.stderr).unwrap().starts_with("1 elements: "));
+
+    folder.write("log", b"before");
+    let log = std::fs::File::options().append(true).open(folder.path("log")).unwrap();
+    assert!(folder.command(args).stdout(log).status().unwrap().success());
+    assert_eq!(folder.read("log"), [b"before", &x[..]].concat());
+}
+
+/// `/dev/full` refuses every byte.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_report_or_an_error_that_cannot_be_written_changes_nothing() {
+    let folder = Folder::new();
+    folder.write("x.npy", &npy_f32(&[2.0]));
+    let run = |args: &str| {
+        let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+        folder.command(args).stdout(full()).stderr(full()).status().unwrap().code()
+    };
+    assert_eq!(run("value x.npy y.npy --min 1 --max 0"), Some(0));
+    assert_eq!(elements(&folder.read("y.npy")), [0.0]);
+    assert_eq!(run("value missing.npy y.npy --min 0"), Some(1));
+    assert_eq!(run("value x.npy y.npy"), Some(2));
 }
 
 #[test]
