@@ -15,8 +15,10 @@ pub struct Unfinished {
 impl Unfinished {
     /// To be held while the file is made, until [`is`](Self::is).
     pub fn begin() -> Self {
+        // Before the signals are caught: one that found no file yet would be forgotten.
+        let file = lock();
         watch();
-        Self { file: lock() }
+        Self { file }
     }
 
     /// The file that was made.

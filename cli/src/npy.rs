@@ -39,7 +39,8 @@ impl Npy {
         let element = element(&dtype).with_context(|| {
             let types: Vec<_> = ElementType::ALL.iter().map(|element| element.name()).collect();
             let (types, descr) = (types.join(", "), dtype.descr());
-            format!("{name} holds elements of numpy type {descr}, not {types} in this machine's byte order: convert it with .astype()")
+            let wanted = format!("{types} in this machine's byte order");
+            format!("{name} holds elements of numpy type {descr}, not {wanted}: convert it with .astype()")
         })?;
         if header.order() == Order::Fortran && header.shape().len() > 1 {
             bail!("{name} is in Fortran order: save numpy.ascontiguousarray() of it");
@@ -103,7 +104,8 @@ pub fn write<T: Element>(out: &mut dyn Write, header: &[u8], data: &[T]) -> io::
     bytemuck::cast_slice(data).chunks(4 << 20).try_for_each(|piece| out.write_all(piece))
 }
 
-/// Reads a header, and returns its bytes too. Its text is bounded before it is parsed, which takes time exponential in its nesting.
+/// Reads a header, and returns its bytes too. Its text is bounded before it is parsed, which takes time
+/// exponential in its nesting.
 fn read_header(file: &mut impl Read) -> io::Result<(NpyHeader, Vec<u8>)> {
     let invalid = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     let mut bytes = Vec::new();
