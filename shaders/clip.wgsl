@@ -1,21 +1,23 @@
 // y = min(max(x, lo), hi), selected, never computed: the contract is src/reference.rs.
 
-@group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;
 
-fn clip_lanes(v: vec4<u32>) -> vec4<u32> {
-    let lo = splat(params.lo);
-    let hi = splat(params.hi);
+fn clip_lanes(v: vec4<u32>, lo: vec4<u32>, hi: vec4<u32>) -> vec4<u32> {
     // What is below lo becomes lo, or hi where the bounds are crossed.
     let floor = select(lo, hi, less(hi, lo));
-    let y = select(select(v, floor, less(v, lo)), hi, less(hi, v));
+    var y = select(select(v, floor, less(v, lo)), hi, less(hi, v));
+    // The first NaN of the three.
+    y = select(select(y, hi, hi_nan(hi)), lo, lo_nan(lo));
     return select(y, v, is_nan(v));
 }
 
-fn clip_block(block: vec4<u32>) -> vec4<u32> {
+fn clip_block(block: vec4<u32>, i: u32) -> vec4<u32> {
+    let lo = lo_of(i);
+    let hi = hi_of(i);
     var result = vec4(0u);
-    for (var i = 0u; i < SLICES; i++) {
-        result |= unslice(clip_lanes(slice(block, i)), i);
+    for (var s = 0u; s < SLICES; s++) {
+        result |= unslice(clip_lanes(slice(block, s), slice(lo, s), slice(hi, s)), s);
     }
     return result;
 }
@@ -24,7 +26,7 @@ fn clip_block(block: vec4<u32>) -> vec4<u32> {
 fn clip(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = block_index(id);
     if i < params.blocks {
-        y[i] = clip_block(x[i]);
+        y[i] = clip_block(x[i], i);
     }
 }
 
@@ -33,6 +35,6 @@ fn clip(@builtin(global_invocation_id) id: vec3<u32>) {
 fn clip_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = block_index(id);
     if i < params.blocks {
-        y[i] = clip_block(y[i]);
+        y[i] = clip_block(y[i], i);
     }
 }

@@ -1,23 +1,32 @@
 // What every kernel is told, and which block an invocation works on. Its twin is src/gpu/dispatch.rs.
 
 struct Params {
-    // The bounds' bits, low word first. One that is absent is the first or last element in the order of keys,
-    // so that nothing lies beyond it.
-    lo: vec2<u32>,
-    hi: vec2<u32>,
+    // The bounds that are values: a block of them. One that is absent is the first or last element in the order of
+    // keys, so that nothing lies beyond it.
+    lo: vec4<u32>,
+    hi: vec4<u32>,
     has_lo: u32,
     has_hi: u32,
-    // Blocks of this dispatch, and how many of them a row of workgroups covers.
+    // Blocks of this dispatch (or words, or sums), and how many of them a row of workgroups covers.
     blocks: u32,
     stride: u32,
     // The backward rule: see clip_grad.wgsl.
     toward: u32,
     ties: u32,
     nan_zero: u32,
-    padding: u32,
+    // How the bounds lie beside x: see bounds_tensor.wgsl.
+    lo_layout: u32,
+    hi_layout: u32,
+    rank: u32,
+    // See sum.wgsl.
+    sums: u32,
+    leaves: u32,
+    axes: array<vec4<u32>, 8>,
 }
 
-override WORKGROUP: u32 = 256u;
+// Invocations of a workgroup, and blocks whose bits fill a word of a mask (see mask.wgsl).
+override WORKGROUP: u32;
+override MASKED: u32;
 
 @group(0) @binding(0) var<uniform> params: Params;
 

@@ -174,6 +174,17 @@ impl Device {
         }
     }
 
+    /// Whether both are the same opened device.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (&self.inner, &other.inner) {
+            (Inner::Cpu, Inner::Cpu) => true,
+            #[cfg(feature = "gpu")]
+            (Inner::Gpu(own), Inner::Gpu(other)) => own.is(other),
+            #[cfg(feature = "gpu")]
+            _ => false,
+        }
+    }
+
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
     }

@@ -1,41 +1,155 @@
 //! The element types: the one Rust file that knows them (`shaders/lane.wgsl` is its twin on the GPU).
 //!
-//! A new type is one variant of [`ElementType`], one [`Element`] impl and one arm of [`with_element!`](crate::with_element).
+//! A new type is one row of the table below, and one [`Element`] impl, which the macros write for most.
 
 use std::fmt;
 
-/// The types whose tensors can be clipped, as a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ElementType {
+use half::{bf16, f16};
+
+use crate::decimal::{self, Decimal};
+
+/// How the bits of a type are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An integer from zero up.
+    Unsigned,
+    /// An integer in two's complement.
+    Signed,
+    /// IEEE 754 sign and magnitude with so many bits of exponent.
+    Float {
+        /// Bits of the exponent.
+        exponent: u32,
+    },
+}
+
+/// The layout of a type's bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// Bits of an element.
+    pub bits: u32,
+    /// How they are to be read.
+    pub kind: Kind,
+}
+
+impl Format {
+    /// All bits set.
+    pub const fn mask(self) -> u64 {
+        u64::MAX >> (64 - self.bits)
+    }
+
+    /// The topmost bit.
+    pub const fn sign(self) -> u64 {
+        1 << (self.bits - 1)
+    }
+
+    /// The least normal number of a float; 0 for integers.
+    pub const fn normal(self) -> u64 {
+        match self.kind {
+            Kind::Float { exponent } => 1 << (self.bits - 1 - exponent),
+            _ => 0,
+        }
+    }
+
+    /// Positive infinity of a float: a magnitude beyond it is a NaN. The topmost bit for integers, which no
+    /// magnitude reaches.
+    pub const fn infinity(self) -> u64 {
+        self.sign() - self.normal()
+    }
+
+    /// The bits that no value comes before in the order by which the shaders compare: for floats a NaN beyond the
+    /// infinity. They stand for a lower bound that is absent.
+    pub(crate) const fn first(self) -> u64 {
+        match self.kind {
+            Kind::Unsigned => 0,
+            Kind::Signed => self.sign(),
+            Kind::Float { .. } => self.mask(),
+        }
+    }
+
+    /// The bits that no value comes after, for an upper bound that is absent.
+    pub(crate) const fn last(self) -> u64 {
+        match self.kind {
+            Kind::Unsigned => self.mask(),
+            Kind::Signed | Kind::Float { .. } => self.mask() >> 1,
+        }
+    }
+}
+
+/// Lists the types: the variant, the Rust type, its name, numpy's type string less the byte order, and its kind.
+macro_rules! elements {
+    ($($(#[$doc:meta])* $variant:ident: $type:ty, $name:literal, $numpy:expr, $kind:expr;)+) => {
+        /// The types whose tensors can be clipped, as a value.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ElementType {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl ElementType {
+            /// Every type, in the order of the enum.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The name that Rust gives the type: `"f32"`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// Bytes of one element.
+            pub const fn size(self) -> usize {
+                match self { $(Self::$variant => size_of::<$type>()),+ }
+            }
+
+            /// The numpy type string less its byte order, where numpy has the type: `"f4"`.
+            pub const fn numpy(self) -> Option<&'static str> {
+                match self { $(Self::$variant => $numpy),+ }
+            }
+
+            /// The layout of the bits.
+            pub const fn format(self) -> Format {
+                match self {
+                    $(Self::$variant => Format { bits: 8 * size_of::<$type>() as u32, kind: $kind },)+
+                }
+            }
+        }
+
+        mod sealed {
+            pub trait Sealed {}
+            $(impl Sealed for $type {})+
+        }
+    };
+}
+
+elements! {
     /// IEEE 754 binary32.
-    F32,
+    F32: f32, "f32", Some("f4"), Kind::Float { exponent: 8 };
+    /// IEEE 754 binary16.
+    F16: half::f16, "f16", Some("f2"), Kind::Float { exponent: 5 };
+    /// The upper half of an f32. numpy has no name for it.
+    Bf16: half::bf16, "bf16", None, Kind::Float { exponent: 8 };
+    /// IEEE 754 binary64.
+    F64: f64, "f64", Some("f8"), Kind::Float { exponent: 11 };
+    /// 8-bit signed integer.
+    I8: i8, "i8", Some("i1"), Kind::Signed;
+    /// 8-bit unsigned integer.
+    U8: u8, "u8", Some("u1"), Kind::Unsigned;
+    /// 16-bit signed integer.
+    I16: i16, "i16", Some("i2"), Kind::Signed;
+    /// 16-bit unsigned integer.
+    U16: u16, "u16", Some("u2"), Kind::Unsigned;
+    /// 32-bit signed integer.
+    I32: i32, "i32", Some("i4"), Kind::Signed;
+    /// 32-bit unsigned integer.
+    U32: u32, "u32", Some("u4"), Kind::Unsigned;
+    /// 64-bit signed integer.
+    I64: i64, "i64", Some("i8"), Kind::Signed;
+    /// 64-bit unsigned integer.
+    U64: u64, "u64", Some("u8"), Kind::Unsigned;
 }
 
 impl ElementType {
-    /// Every type, in the order of the enum.
-    pub const ALL: &[Self] = &[Self::F32];
-
-    /// The name that Rust gives the type: `"f32"`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-        }
-    }
-
-    /// Bytes of one element.
-    pub const fn size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-        }
-    }
-
-    /// The `override` constants that tell `shaders/lane.wgsl` what the type is.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
-    pub(crate) const fn shader_constants(self) -> &'static [(&'static str, f64)] {
-        match self {
-            Self::F32 => &[("INFINITY", 0x7f80_0000u32 as f64), ("NORMAL", 0x0080_0000u32 as f64)],
-        }
+    /// The type of a [name](Self::name), or `None` if there is none.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|t| t.name() == name)
     }
 
     /// The type behind a numpy type string less its byte order: `"f4"`, or `None` if there is none.
@@ -43,11 +157,9 @@ impl ElementType {
         Self::ALL.iter().copied().find(|t| t.numpy() == Some(code))
     }
 
-    /// The numpy type string less its byte order, where numpy has the type: `"f4"`.
-    pub const fn numpy(self) -> Option<&'static str> {
-        match self {
-            Self::F32 => Some("f4"),
-        }
+    /// Whether it is a floating-point type.
+    pub const fn is_float(self) -> bool {
+        matches!(self.format().kind, Kind::Float { .. })
     }
 }
 
@@ -62,13 +174,15 @@ impl fmt::Display for ElementType {
 pub enum Parsed<T> {
     /// A value of the type (rounded to nearest for floats), infinities included.
     Value(T),
-    /// A finite number below everything finite that the type holds, with the value it saturates to.
+    /// A number below everything finite that the type holds, with the value it saturates to.
     Below(T),
-    /// A finite number above everything finite that the type holds, with the value it saturates to.
+    /// A number above everything finite that the type holds, with the value it saturates to.
     Above(T),
+    /// Not a whole number, for an integer type.
+    Fraction,
     /// NaN.
     Nan,
-    /// Not a number of this type.
+    /// Not a number.
     Invalid,
 }
 
@@ -82,21 +196,24 @@ pub trait Element:
     /// Positive zero: the gradient where none flows.
     const ZERO: Self;
 
-    /// The bits that no value comes before in the order of keys, by which the shaders compare: for floats a NaN
-    /// beyond the infinity. They stand for a lower bound that is absent.
-    #[doc(hidden)]
-    const FIRST_BITS: u64;
+    /// What gradients of bounds are summed in: f32 for floats up to 32 bits, f64 for f64, and the type itself,
+    /// wrapping, for integers.
+    type Sum: Copy + Send + Sync;
 
-    /// The bits that no value comes after, for an upper bound that is absent.
+    /// What changes no sum: negative zero for floats.
     #[doc(hidden)]
-    const LAST_BITS: u64;
+    const NO_SUM: Self::Sum;
 
     /// Whether this is a NaN; never for integers.
     fn is_nan(self) -> bool;
 
-    /// Half of this value, rounded to nearest with ties to even (which only a subnormal needs).
-    /// NaN and infinities are returned as they are, NaN with its payload.
+    /// Half of this value, rounded to nearest with ties to even (which only a subnormal or an odd integer
+    /// needs). NaN and infinities are returned as they are, NaN with its payload.
     fn halve(self) -> Self;
+
+    /// The half that the other operand of a tie gets: as [`halve`](Self::halve) for floats, and what is left of
+    /// an integer, so that nothing of an odd one is lost.
+    fn other_half(self) -> Self;
 
     /// The bit pattern, in the low bits.
     fn to_bits(self) -> u64;
@@ -106,47 +223,171 @@ pub trait Element:
 
     /// Reads a number.
     fn parse(text: &str) -> Parsed<Self>;
+
+    /// This value, to be summed.
+    fn to_sum(self) -> Self::Sum;
+
+    /// The value nearest to a sum.
+    fn from_sum(sum: Self::Sum) -> Self;
+
+    /// One addition of a sum. A NaN comes out as the one canonical NaN (positive, quiet, no payload), since
+    /// machines differ there.
+    fn add(a: Self::Sum, b: Self::Sum) -> Self::Sum;
 }
 
-impl Element for f32 {
-    const TYPE: ElementType = ElementType::F32;
-    const ZERO: Self = 0.0;
-    const FIRST_BITS: u64 = 0xffff_ffff;
-    const LAST_BITS: u64 = 0x7fff_ffff;
+macro_rules! float {
+    ($type:ty, $variant:ident, $bits:ty, $sum:ty, $to_sum:expr, $from_sum:expr, $parse:expr) => {
+        impl Element for $type {
+            const TYPE: ElementType = ElementType::$variant;
+            const ZERO: Self = <$type>::from_bits(0);
+            type Sum = $sum;
+            const NO_SUM: $sum = -0.0;
 
-    fn is_nan(self) -> bool {
-        self.is_nan()
-    }
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                <$type>::is_nan(self)
+            }
 
-    fn halve(self) -> Self {
-        // Arithmetic may set the quiet bit of a NaN, so a NaN stays out of it.
-        if self.is_nan() { self } else { self * 0.5 }
-    }
+            #[inline(always)]
+            fn halve(self) -> Self {
+                // Arithmetic may set the quiet bit of a NaN, so a NaN stays out of it.
+                let half: fn($sum) -> $type = $from_sum;
+                let wide: fn($type) -> $sum = $to_sum;
+                if Element::is_nan(self) { self } else { half(wide(self) * 0.5) }
+            }
 
-    fn to_bits(self) -> u64 {
-        self.to_bits().into()
-    }
+            #[inline(always)]
+            fn other_half(self) -> Self {
+                self.halve()
+            }
 
-    fn from_bits(bits: u64) -> Self {
-        Self::from_bits(bits as u32)
-    }
+            #[inline(always)]
+            fn to_bits(self) -> u64 {
+                <$type>::to_bits(self).into()
+            }
 
-    fn parse(text: &str) -> Parsed<Self> {
-        let digits = text.contains(|c: char| c.is_ascii_digit());
-        match text.parse::<Self>() {
-            Err(_) => Parsed::Invalid,
-            Ok(v) if v.is_nan() => Parsed::Nan,
-            // Infinite although written in digits: it was rounded there.
-            Ok(v) if v == Self::INFINITY && digits => Parsed::Above(v),
-            Ok(v) if v == Self::NEG_INFINITY && digits => Parsed::Below(v),
-            Ok(v) => Parsed::Value(v),
+            #[inline(always)]
+            fn from_bits(bits: u64) -> Self {
+                <$type>::from_bits(bits as $bits)
+            }
+
+            fn parse(text: &str) -> Parsed<Self> {
+                let parse: fn(&str) -> Option<$type> = $parse;
+                let Some(value) = parse(text) else { return Parsed::Invalid };
+                // Infinite although written in digits: it was rounded there.
+                let rounded = text.contains(|c: char| c.is_ascii_digit());
+                match value {
+                    v if Element::is_nan(v) => Parsed::Nan,
+                    v if v == <$type>::INFINITY && rounded => Parsed::Above(v),
+                    v if v == <$type>::NEG_INFINITY && rounded => Parsed::Below(v),
+                    v => Parsed::Value(v),
+                }
+            }
+
+            #[inline(always)]
+            fn to_sum(self) -> $sum {
+                let wide: fn($type) -> $sum = $to_sum;
+                wide(self)
+            }
+
+            #[inline(always)]
+            fn from_sum(sum: $sum) -> Self {
+                let narrow: fn($sum) -> $type = $from_sum;
+                narrow(sum)
+            }
+
+            #[inline(always)]
+            fn add(a: $sum, b: $sum) -> $sum {
+                let sum = a + b;
+                if sum.is_nan() { <$sum>::NAN } else { sum }
+            }
         }
-    }
+    };
 }
 
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
+float!(f32, F32, u32, f32, |v| v, |v| v, |text| text.parse().ok());
+float!(f64, F64, u64, f64, |v| v, |v| v, |text| text.parse().ok());
+float!(f16, F16, u16, f32, f16::to_f32, f16::from_f32, |text| {
+    decimal::rounded(text, 10, -14).map(|v| f16::from_f32(v as f32))
+});
+float!(bf16, Bf16, u16, f32, bf16::to_f32, bf16::from_f32, |text| {
+    decimal::rounded(text, 7, -126).map(|v| bf16::from_f32(v as f32))
+});
+
+macro_rules! integer {
+    ($($type:ident, $variant:ident, $unsigned:ty;)+) => {$(
+        impl Element for $type {
+            const TYPE: ElementType = ElementType::$variant;
+            const ZERO: Self = 0;
+            type Sum = $type;
+            const NO_SUM: $type = 0;
+
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                false
+            }
+
+            #[inline(always)]
+            fn halve(self) -> Self {
+                let floor = self >> 1;
+                floor + (floor & self & 1)
+            }
+
+            #[inline(always)]
+            fn other_half(self) -> Self {
+                self - self.halve()
+            }
+
+            #[inline(always)]
+            fn to_bits(self) -> u64 {
+                (self as $unsigned).into()
+            }
+
+            #[inline(always)]
+            fn from_bits(bits: u64) -> Self {
+                bits as $type
+            }
+
+            fn parse(text: &str) -> Parsed<Self> {
+                match decimal::whole(text) {
+                    Decimal::Whole(v) if v < $type::MIN.into() => Parsed::Below($type::MIN),
+                    Decimal::Whole(v) if v > $type::MAX.into() => Parsed::Above($type::MAX),
+                    Decimal::Whole(v) => Parsed::Value(v as $type),
+                    Decimal::Lowest => Parsed::Below($type::MIN),
+                    Decimal::Highest => Parsed::Above($type::MAX),
+                    Decimal::Fraction => Parsed::Fraction,
+                    Decimal::Nan => Parsed::Nan,
+                    Decimal::Invalid => Parsed::Invalid,
+                }
+            }
+
+            #[inline(always)]
+            fn to_sum(self) -> $type {
+                self
+            }
+
+            #[inline(always)]
+            fn from_sum(sum: $type) -> Self {
+                sum
+            }
+
+            #[inline(always)]
+            fn add(a: $type, b: $type) -> $type {
+                a.wrapping_add(b)
+            }
+        }
+    )+};
+}
+
+integer! {
+    i8, I8, u8;
+    u8, U8, u8;
+    i16, I16, u16;
+    u16, U16, u16;
+    i32, I32, u32;
+    u32, U32, u32;
+    i64, I64, u64;
+    u64, U64, u64;
 }
 
 /// Runs a block with a type parameter set to the type behind an [`ElementType`].
@@ -158,11 +399,16 @@ mod sealed {
 #[macro_export]
 macro_rules! with_element {
     ($element:expr, $T:ident => $body:expr) => {
+        $crate::with_element!(@ $element, $T => $body;
+            F32: f32, F16: $crate::f16, Bf16: $crate::bf16, F64: f64,
+            I8: i8, U8: u8, I16: i16, U16: u16, I32: i32, U32: u32, I64: i64, U64: u64)
+    };
+    (@ $element:expr, $T:ident => $body:expr; $($variant:ident: $type:ty),+) => {
         match $element {
-            $crate::ElementType::F32 => {
-                type $T = f32;
+            $($crate::ElementType::$variant => {
+                type $T = $type;
                 $body
-            }
+            })+
             #[allow(unreachable_patterns)] // outside this crate there may be more
             other => unreachable!("{other} has no arm in with_element!"),
         }
@@ -173,19 +419,28 @@ macro_rules! with_element {
 mod tests {
     use super::*;
 
+    fn says_the_same<T: Element>(element: ElementType) {
+        let format = element.format();
+        assert_eq!(T::TYPE, element);
+        assert_eq!(size_of::<T>(), element.size());
+        assert_eq!(T::ZERO.to_bits(), 0);
+        assert_eq!(T::from_bits(u64::MAX).to_bits(), format.mask());
+        assert!(!T::from_bits(format.infinity()).is_nan(), "{element}");
+        assert_eq!(T::from_bits(format.infinity() | 1).is_nan(), element.is_float(), "{element}");
+    }
+
     #[test]
     fn a_type_says_the_same_of_itself_everywhere() {
         for &element in ElementType::ALL {
-            with_element!(element, T => {
-                assert_eq!(T::TYPE, element);
-                assert_eq!(size_of::<T>(), element.size());
-                assert_eq!(T::ZERO.to_bits(), 0);
-            });
+            with_element!(element, T => says_the_same::<T>(element));
+            assert_eq!(ElementType::from_name(element.name()), Some(element));
             if let Some(code) = element.numpy() {
                 assert_eq!(ElementType::from_numpy(code), Some(element));
             }
         }
         assert_eq!(ElementType::from_numpy("c8"), None);
+        assert_eq!(ElementType::F16.format().infinity(), 0x7c00);
+        assert_eq!(ElementType::F32.format().normal(), 0x0080_0000);
     }
 
     #[test]
@@ -199,6 +454,17 @@ mod tests {
         assert_eq!(bits(0x0000_0003), 0x0000_0002);
         assert_eq!(bits(0x7f80_0000), 0x7f80_0000);
         assert_eq!(bits(0xff80_0001), 0xff80_0001, "signalling NaN stays");
+        assert_eq!(f16::from_bits(0x0403).halve().to_bits(), 0x0202, "f16, tie to even, up");
+        assert_eq!(bf16::from_bits(0x0081).halve().to_bits(), 0x0040, "bf16, tie to even, down");
+    }
+
+    #[test]
+    fn halves_of_integers_add_up() {
+        assert_eq!([-3i8, -1, 1, 3, 5].map(|v| v.halve()), [-2, 0, 0, 2, 2]);
+        for v in i8::MIN..=i8::MAX {
+            assert_eq!(v.halve() + v.other_half(), v);
+        }
+        assert_eq!(u64::MAX.halve(), 1 << 63);
     }
 
     #[test]
@@ -210,5 +476,25 @@ mod tests {
         assert_eq!(f32::parse("nan"), Parsed::Nan);
         assert_eq!(f32::parse("one"), Parsed::Invalid);
         assert_eq!(f32::parse(""), Parsed::Invalid);
+        assert_eq!(f16::parse("70000"), Parsed::Above(f16::INFINITY));
+        assert_eq!(f16::parse("65519"), Parsed::Value(f16::MAX));
+        assert_eq!(bf16::parse("0.1"), Parsed::Value(bf16::from_f32(0.1)));
+        assert_eq!(u8::parse("300"), Parsed::Above(255));
+        assert_eq!(u8::parse("-inf"), Parsed::Below(0));
+        assert_eq!(i64::parse("-9223372036854775808"), Parsed::Value(i64::MIN));
+        assert_eq!(i16::parse("1.5"), Parsed::Fraction);
+        assert_eq!(i16::parse("15e2"), Parsed::Value(1500));
+    }
+
+    #[test]
+    fn a_sum_is_canonical_where_it_is_nan() {
+        let nan = f32::from_bits(0xffc1_2345);
+        for sum in [f32::add(nan, 1.0), f32::add(1.0, nan), f32::add(f32::INFINITY, f32::NEG_INFINITY)] {
+            assert_eq!(sum.to_bits(), 0x7fc0_0000);
+        }
+        assert_eq!(f32::add(-0.0, f32::NO_SUM).to_bits(), 0x8000_0000);
+        assert_eq!(f16::from_sum(f32::NAN).to_bits(), 0x7e00);
+        assert_eq!(bf16::from_sum(f32::NAN).to_bits(), 0x7fc0);
+        assert_eq!(i8::add(127, 1), -128);
     }
 }

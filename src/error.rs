@@ -13,9 +13,22 @@ pub enum Error {
         side: &'static str,
     },
 
-    /// The text of a bound is not a number of the tensor's type.
+    /// The text of a bound is not a number.
     #[error("the {side} bound '{text}' is not a number of type {element}: give one, or inf or -inf")]
     InvalidBound {
+        /// `"lower"` or `"upper"`.
+        side: &'static str,
+        /// The text as given.
+        text: String,
+        /// The name of the tensor's type.
+        element: &'static str,
+    },
+
+    /// A bound of integers is not a whole number.
+    #[error(
+        "the {side} bound {text} is not a whole number, but the tensor holds {element}: give a whole one"
+    )]
+    FractionalBound {
         /// `"lower"` or `"upper"`.
         side: &'static str,
         /// The text as given.
@@ -55,6 +68,54 @@ pub enum Error {
         left: Vec<usize>,
         /// Shape of the second tensor.
         right: Vec<usize>,
+    },
+
+    /// The shape of a tensor of bounds does not broadcast to that of the tensor to clip.
+    #[error(
+        "the {side} bound's shape {bound:?} does not broadcast to {shape:?}: each of its dimensions, counted from the last, must be the same or 1"
+    )]
+    BroadcastMismatch {
+        /// `"lower"` or `"upper"`.
+        side: &'static str,
+        /// Shape of the bound.
+        bound: Vec<usize>,
+        /// Shape of the tensor to clip.
+        shape: Vec<usize>,
+    },
+
+    /// Bounds that change along too many dimensions in turn.
+    #[error(
+        "bounds broadcast to {shape:?} along {axes} separate axes, 8 are supported: give bounds of the tensor's own shape"
+    )]
+    TooManyAxes {
+        /// Shape of the tensor to clip.
+        shape: Vec<usize>,
+        /// Axes that cannot be joined.
+        axes: usize,
+    },
+
+    /// The gradient of a bound that is not there.
+    #[error("there is no {side} bound, so it has no gradient: do not ask for it, or give the bound")]
+    NoBound {
+        /// `"lower"` or `"upper"`.
+        side: &'static str,
+    },
+
+    /// What was saved of a clip does not suffice.
+    #[error(
+        "a saved mask tells what x receives, not what the bounds do: save with clip_saving_inputs to have their gradients"
+    )]
+    NotSaved,
+
+    /// Something that the device or the type cannot do.
+    #[error("{what} is not supported on {device}: {instead}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// The device.
+        device: String,
+        /// What to do.
+        instead: String,
     },
 
     /// Two tensors of one operation live on different devices.

@@ -42,7 +42,10 @@
 mod readme {}
 
 mod bounds;
+mod broadcast;
+pub mod check;
 pub mod cpu;
+mod decimal;
 mod device;
 mod element;
 mod error;
@@ -55,11 +58,12 @@ pub mod reference;
 mod shape;
 mod tensor;
 
-pub use bounds::Bounds;
+pub use bounds::{Bound, Bounds, Interval};
 pub use device::Device;
-pub use element::{Element, ElementType, Parsed};
+pub use element::{Element, ElementType, Format, Kind, Parsed};
 pub use error::{Error, Result};
 pub use gradient::{Gradient, NanGradient, Outside, Ties, UnknownName};
+pub use half::{bf16, f16};
 pub use info::{DeviceInfo, DeviceKind, DeviceLimits};
 pub use shape::Shape;
-pub use tensor::Tensor;
+pub use tensor::{Grads, Saved, Tensor, Wanted};

@@ -78,6 +78,80 @@ pub fn clip_grad<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, rule: Gra
     }
 }
 
+/// The gradients of the three operands of a clip.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Grads<T> {
+    /// What x receives.
+    pub x: T,
+    /// What the lower bound receives, where x is clipped to it or ties with it.
+    pub lo: T,
+    /// What the upper bound receives.
+    pub hi: T,
+}
+
+/// The gradients that reach x and both bounds, of the upstream gradient `g` of `clip(x, lo, hi)`.
+///
+/// x receives what [`clip_grad`] says. The bounds receive what the chain rule gives them ([`Outside`] is about x alone):
+/// `g` goes to the operand that supplied the output, and a tie is shared as `rule` says. So with [`Outside::Masked`] and
+/// [`NanGradient::Pass`] the three add up to `g`; in the last bit of an odd subnormal, of which there is no
+/// half, [`Ties::Half`] is off.
+pub fn clip_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, rule: Gradient) -> Grads<T> {
+    let gx = clip_grad(x, g, lo, hi, rule);
+    let [glo, ghi] = bound_grads(x, g, lo, hi, rule.ties);
+    Grads { x: gx, lo: glo, hi: ghi }
+}
+
+fn bound_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, ties: Ties) -> [T; 2] {
+    // The first NaN supplied the output.
+    if x.is_nan() {
+        return [T::ZERO, T::ZERO];
+    }
+    if lo.is_some_and(T::is_nan) {
+        return [g, T::ZERO];
+    }
+    if hi.is_some_and(T::is_nan) {
+        return [T::ZERO, g];
+    }
+
+    let t = lower(x, lo);
+    let (to_t, to_hi) = match hi {
+        Some(hi) if t > hi => (T::ZERO, g),
+        Some(hi) if t == hi => (tie(g, ties), others_share(g, ties)),
+        _ => (g, T::ZERO),
+    };
+    let to_lo = match lo {
+        Some(lo) if x < lo => to_t,
+        Some(lo) if x == lo => others_share(to_t, ties),
+        _ => T::ZERO,
+    };
+    [to_lo, to_hi]
+}
+
+/// The sum of the gradients that one element of a broadcast bound receives, in the order of x: neighbours are added in
+/// pairs, then neighbouring sums in pairs, and so on; what has no neighbour waits. One alone stays as it is, none is zero.
+///
+/// Floats of up to 32 bits are summed in f32, and the sum is then rounded to the type; f64 in f64. A NaN comes out
+/// as the positive quiet one without payload. Integers wrap.
+pub fn sum<T: Element>(gradients: &[T]) -> T {
+    match gradients {
+        [] => T::ZERO,
+        [alone] => *alone,
+        _ => {
+            let mut sums: Vec<T::Sum> = gradients.iter().map(|g| g.to_sum()).collect();
+            while sums.len() > 1 {
+                sums = sums
+                    .chunks(2)
+                    .map(|pair| match *pair {
+                        [a, b] => T::add(a, b),
+                        _ => pair[0],
+                    })
+                    .collect();
+            }
+            T::from_sum(sums[0])
+        }
+    }
+}
+
 /// `max(x, lo)`.
 fn lower<T: Element>(x: T, lo: Option<T>) -> T {
     match lo {
@@ -112,6 +186,15 @@ fn tie<T: Element>(g: T, ties: Ties) -> T {
         Ties::Inclusive => g,
         Ties::Exclusive => T::ZERO,
         Ties::Half => g.halve(),
+    }
+}
+
+/// The bound's share of the gradient of a tie.
+fn others_share<T: Element>(g: T, ties: Ties) -> T {
+    match ties {
+        Ties::Inclusive => T::ZERO,
+        Ties::Exclusive => g,
+        Ties::Half => g.other_half(),
     }
 }
 
@@ -183,6 +266,34 @@ mod tests {
         assert_eq!(clip_grad(f32::NAN, 3.0, None, None, Gradient::default()), 3.0);
         assert_eq!(clip_grad(f32::NAN, 3.0, None, None, zero), 0.0);
         assert_eq!(clip_grad(0.5, 3.0, Some(f32::NAN), None, Gradient::default()), 0.0);
+    }
+
+    #[test]
+    fn gradients_of_the_operands_add_up() {
+        let values = [f32::NEG_INFINITY, -2.0, -0.0, 0.0, 1.0, 1.5, f32::INFINITY, f32::NAN];
+        let bounds: Vec<_> = values.iter().copied().map(Some).chain([None]).collect();
+        for ties in [Ties::Inclusive, Ties::Exclusive, Ties::Half] {
+            let rule = Gradient { ties, ..Gradient::default() };
+            for x in values {
+                for (&lo, &hi) in bounds.iter().flat_map(|lo| bounds.iter().map(move |hi| (lo, hi))) {
+                    let grads = clip_grads(x, 3.0, lo, hi, rule);
+                    assert_eq!(grads.x + grads.lo + grads.hi, 3.0, "{x} in {lo:?}, {hi:?}, {ties}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_are_pairwise() {
+        // (1 + e) + (e + e), where 1 + e rounds to 1 and 1 + 2e does not.
+        let e = f32::EPSILON / 2.0;
+        assert_eq!(sum(&[1.0, e, e, e]), 1.0 + 2.0 * e);
+        assert_eq!(sum(&[half::f16::from_f32(1.0); 4096]).to_f32(), 4096.0, "more than f16 counts in ones");
+        assert_eq!(sum(&[200u8, 100]), 44);
+        assert_eq!(sum::<f32>(&[]).to_bits(), 0);
+        assert_eq!(sum(&[f32::from_bits(SNAN)]).to_bits(), SNAN, "nothing to add");
+        assert_eq!(sum(&[f32::from_bits(SNAN), 1.0]).to_bits(), 0x7fc0_0000);
+        assert_eq!(sum(&[-0.0f32, -0.0, -0.0]).to_bits(), 0x8000_0000);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use pollster::block_on;
 use rayon::prelude::*;
 use wgclip::gpu::{Context, adapters};
-use wgclip::{Bounds, Device, Gradient};
+use wgclip::{Bounds, Device, Gradient, Interval};
 
 use copy_kernel::CopyKernel;
 
@@ -34,7 +34,7 @@ fn cpu(c: &mut Criterion) {
     for len in SIZES {
         let (mut x, g) = (values(len), values(len));
         let mut y = vec![0.0; len];
-        let bounds = unit();
+        let bounds = Interval::values(Some(0.0), Some(1.0)).unwrap();
         let mut group = c.benchmark_group(format!("cpu/{len}"));
         group.throughput(Throughput::Bytes(8 * len as u64));
         group.bench_function("parallel memcpy", |b| {

@@ -19,7 +19,7 @@ pub struct Counts {
 impl Counts {
     /// Counts the elements of a tensor before it is clipped.
     pub fn of<T: Element>(x: &[T], bounds: &Bounds<T>) -> Self {
-        let (lo, hi) = (bounds.lo(), bounds.hi());
+        let (lo, hi) = (bounds.lo().value(), bounds.hi().value());
         let count = |counts: Self, &x: &T| {
             let side = side(x, lo, hi);
             Self {

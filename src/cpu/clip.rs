@@ -1,41 +1,80 @@
 //! Clip and clip in place: the twins of `shaders/clip.wgsl`.
 
-use super::{check_len, parallel};
-use crate::{Bounds, Element, Result};
+use rayon::prelude::*;
 
-/// `max(x, lo)` for a `lo` that is a number: a NaN x compares false and stays.
+use super::check_len;
+use super::parallel::{CHUNK, Source, Work, visit};
+use crate::bounds::Interval;
+use crate::{Element, Result};
+
+/// `max(x, lo)`: a NaN x compares false and stays.
 #[inline(always)]
-pub(super) fn lower<T: Element>(x: T, lo: T) -> T {
-    if x < lo { lo } else { x }
+pub(super) fn lower<T: Element, S: Source<T>>(x: T, lo: S, i: usize) -> T {
+    if !S::PRESENT {
+        return x;
+    }
+    let lo = lo.at(i);
+    if (x < lo) | (S::NAN & lo.is_nan() & !x.is_nan()) { lo } else { x }
 }
 
-/// `min(x, hi)` for a `hi` that is a number.
+/// `min(x, hi)`.
 #[inline(always)]
-pub(super) fn upper<T: Element>(x: T, hi: T) -> T {
-    if x > hi { hi } else { x }
+pub(super) fn upper<T: Element, S: Source<T>>(x: T, hi: S, i: usize) -> T {
+    if !S::PRESENT {
+        return x;
+    }
+    let hi = hi.at(i);
+    if (x > hi) | (S::NAN & hi.is_nan() & !x.is_nan()) { hi } else { x }
+}
+
+struct Clip<'a, T> {
+    x: &'a [T],
+    y: &'a mut [T],
+}
+
+impl<T: Element> Work<T> for Clip<'_, T> {
+    fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>) {
+        let (x, y) = (&self.x[start..][..len], &mut self.y[start..][..len]);
+        let (lo, hi) = (lo.first(len), hi.first(len));
+        for i in 0..len {
+            y[i] = upper(lower(x[i], lo, i), hi, i);
+        }
+    }
+}
+
+struct ClipInPlace<'a, T>(&'a mut [T]);
+
+impl<T: Element> Work<T> for ClipInPlace<'_, T> {
+    fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>) {
+        let x = &mut self.0[start..][..len];
+        let (lo, hi) = (lo.first(len), hi.first(len));
+        for i in 0..len {
+            x[i] = upper(lower(x[i], lo, i), hi, i);
+        }
+    }
 }
 
 /// Clips `x` into `y`: `y[i] = clip(x[i])`.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if they differ in length.
-pub fn clip<T: Element>(x: &[T], bounds: &Bounds<T>, y: &mut [T]) -> Result<()> {
+pub fn clip<T: Element>(x: &[T], bounds: &Interval<T, &[T]>, y: &mut [T]) -> Result<()> {
     check_len(x, y)?;
-    match (bounds.lo(), bounds.hi()) {
-        (Some(lo), Some(hi)) => parallel::map(x, y, move |x| upper(lower(x, lo), hi)),
-        (Some(lo), None) => parallel::map(x, y, move |x| lower(x, lo)),
-        (None, Some(hi)) => parallel::map(x, y, move |x| upper(x, hi)),
-        (None, None) => parallel::map(x, y, |x| x),
+    if x.len() <= CHUNK {
+        visit(bounds, 0, x.len(), &mut Clip { x, y });
+        return Ok(());
     }
+    let chunks = y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate();
+    chunks.for_each(|(n, (y, x))| visit(bounds, n * CHUNK, x.len(), &mut Clip { x, y }));
     Ok(())
 }
 
 /// Clips `x` where it is.
-pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &Bounds<T>) {
-    match (bounds.lo(), bounds.hi()) {
-        (Some(lo), Some(hi)) => parallel::map_in_place(x, move |x| upper(lower(x, lo), hi)),
-        (Some(lo), None) => parallel::map_in_place(x, move |x| lower(x, lo)),
-        (None, Some(hi)) => parallel::map_in_place(x, move |x| upper(x, hi)),
-        (None, None) => {}
+pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &Interval<T, &[T]>) {
+    if x.len() <= CHUNK {
+        return visit(bounds, 0, x.len(), &mut ClipInPlace(x));
     }
+    x.par_chunks_mut(CHUNK)
+        .enumerate()
+        .for_each(|(n, x)| visit(bounds, n * CHUNK, x.len(), &mut ClipInPlace(x)));
 }

@@ -2,13 +2,26 @@
 //!
 //! Elements are compared as numbers here (a CPU keeps to IEEE 754) and selected, so that the compiler can
 //! vectorise; the conformance tests hold it to [`reference`](mod@crate::reference).
+//!
+//! ```
+//! use wgclip::{Interval, cpu};
+//!
+//! let mut x = [-2.0f32, 0.5, 7.0];
+//! cpu::clip_in_place(&mut x, &Interval::values(Some(0.0), Some(1.0))?);
+//! assert_eq!(x, [0.0, 0.5, 1.0]);
+//! # Ok::<(), wgclip::Error>(())
+//! ```
 
 mod clip;
 mod clip_grad;
+mod clip_saving;
 mod parallel;
+mod sum;
 
 pub use clip::{clip, clip_in_place};
-pub use clip_grad::clip_grad;
+pub use clip_grad::{clip_grad, clip_grad_in_place, clip_grads};
+pub use clip_saving::{clip_saving, mask_len, saved_grad, saved_grad_in_place};
+pub(crate) use sum::sum;
 
 use crate::{Element, Error, Result};
 

@@ -1,58 +1,148 @@
-//! Elementwise maps over slices, on all cores where that pays.
+//! Elementwise work over slices, on all cores where that pays, and the bounds that go with each element.
 //!
-//! The functions to map are `Copy`, and each task has a copy: behind a reference, what they capture might be
-//! what they write, for all the compiler knows, and it would not vectorise.
+//! What an inner loop uses is handed to it by value: behind a reference it might be what the loop writes, for all the
+//! compiler knows, and it would not vectorise.
 
-use rayon::prelude::*;
+use crate::Element;
+use crate::bounds::{Bound, Interval};
+use crate::broadcast::Side;
 
 /// Elements that one task takes: enough to pay for its start, few enough to stay in a core's own cache.
-/// Shorter slices are done by the calling thread alone.
-const CHUNK: usize = 32 * 1024;
+/// Shorter slices are done by the calling thread alone. A multiple of the bits of a word of a mask.
+pub const CHUNK: usize = 32 * 1024;
 
-/// `y[i] = f(x[i])`. The slices are equally long.
-pub fn map<T: Copy + Send + Sync>(x: &[T], y: &mut [T], f: impl Fn(T) -> T + Copy + Send + Sync) {
-    if x.len() <= CHUNK {
-        return serial_map(x, y, f);
-    }
-    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| serial_map(x, y, f));
+/// A bound beside a run of elements. What it is, is known when the loop is compiled.
+pub trait Source<T>: Copy {
+    /// Whether there is a bound.
+    const PRESENT: bool;
+    /// Whether it may be NaN.
+    const NAN: bool;
+
+    /// The bound of element `i`; where there is none, anything.
+    fn at(self, i: usize) -> T;
+
+    /// The same bound of the first `len` elements, so that the compiler knows how many there are.
+    fn first(self, len: usize) -> Self;
 }
 
-fn serial_map<T: Copy>(x: &[T], y: &mut [T], f: impl Fn(T) -> T) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = f(x);
+#[derive(Clone, Copy)]
+struct Absent;
+
+impl<T: Element> Source<T> for Absent {
+    const PRESENT: bool = false;
+    const NAN: bool = false;
+
+    #[inline(always)]
+    fn at(self, _: usize) -> T {
+        T::ZERO
+    }
+
+    #[inline(always)]
+    fn first(self, _: usize) -> Self {
+        self
     }
 }
 
-/// `y[i] = f(y[i])`.
-pub fn map_in_place<T: Copy + Send + Sync>(y: &mut [T], f: impl Fn(T) -> T + Copy + Send + Sync) {
-    if y.len() <= CHUNK {
-        return serial_map_in_place(y, f);
+/// A value that is a number.
+#[derive(Clone, Copy)]
+struct Value<T>(T);
+
+impl<T: Element> Source<T> for Value<T> {
+    const PRESENT: bool = true;
+    const NAN: bool = false;
+
+    #[inline(always)]
+    fn at(self, _: usize) -> T {
+        self.0
     }
-    y.par_chunks_mut(CHUNK).for_each(|y| serial_map_in_place(y, f));
+
+    #[inline(always)]
+    fn first(self, _: usize) -> Self {
+        self
+    }
 }
 
-fn serial_map_in_place<T: Copy>(y: &mut [T], f: impl Fn(T) -> T) {
-    for y in y {
-        *y = f(*y);
+/// One element of a tensor for the whole run.
+#[derive(Clone, Copy)]
+struct Stays<T>(T);
+
+impl<T: Element> Source<T> for Stays<T> {
+    const PRESENT: bool = true;
+    const NAN: bool = true;
+
+    #[inline(always)]
+    fn at(self, _: usize) -> T {
+        self.0
+    }
+
+    #[inline(always)]
+    fn first(self, _: usize) -> Self {
+        self
     }
 }
 
-/// `y[i] = f(a[i], b[i])`. The slices are equally long.
-pub fn map2<T: Copy + Send + Sync>(
-    a: &[T],
-    b: &[T],
-    y: &mut [T],
-    f: impl Fn(T, T) -> T + Copy + Send + Sync,
+/// An element of a tensor for each element of the run.
+#[derive(Clone, Copy)]
+struct Moves<'a, T>(&'a [T]);
+
+impl<T: Element> Source<T> for Moves<'_, T> {
+    const PRESENT: bool = true;
+    const NAN: bool = true;
+
+    #[inline(always)]
+    fn at(self, i: usize) -> T {
+        self.0[i]
+    }
+
+    #[inline(always)]
+    fn first(self, len: usize) -> Self {
+        Self(&self.0[..len])
+    }
+}
+
+/// What is done to a chunk of elements.
+pub trait Work<T> {
+    /// Does it to `len` elements from `start`, counted in the chunk. Bounds are counted from there.
+    fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>);
+}
+
+/// Does `work` to the `len` elements from `start`, counted in x, beside their bounds.
+pub fn visit<T: Element>(bounds: &Interval<T, &[T]>, start: usize, len: usize, work: &mut impl Work<T>) {
+    let Some(broadcast) = &bounds.broadcast else {
+        return with_lo(bounds, [0, 0], [0, 0], (0, len), work);
+    };
+    for run in broadcast.runs(start..start + len) {
+        with_lo(bounds, run.bounds, run.strides, (run.start - start, run.len), work);
+    }
+}
+
+fn with_lo<T: Element>(
+    bounds: &Interval<T, &[T]>,
+    at: [usize; 2],
+    strides: [usize; 2],
+    run: (usize, usize),
+    work: &mut impl Work<T>,
 ) {
-    if y.len() <= CHUNK {
-        return serial_map2(a, b, y, f);
+    match bounds.side(Side::Lo) {
+        Bound::Absent => with_hi(bounds, Absent, at, strides, run, work),
+        Bound::Value(lo) => with_hi(bounds, Value(*lo), at, strides, run, work),
+        Bound::Tensor(lo) if strides[0] == 0 => with_hi(bounds, Stays(lo[at[0]]), at, strides, run, work),
+        Bound::Tensor(lo) => with_hi(bounds, Moves(&lo[at[0]..at[0] + run.1]), at, strides, run, work),
     }
-    let inputs = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK));
-    y.par_chunks_mut(CHUNK).zip(inputs).for_each(|(y, (a, b))| serial_map2(a, b, y, f));
 }
 
-fn serial_map2<T: Copy>(a: &[T], b: &[T], y: &mut [T], f: impl Fn(T, T) -> T) {
-    for (y, (&a, &b)) in y.iter_mut().zip(a.iter().zip(b)) {
-        *y = f(a, b);
+fn with_hi<T: Element>(
+    bounds: &Interval<T, &[T]>,
+    lo: impl Source<T>,
+    at: [usize; 2],
+    strides: [usize; 2],
+    (start, len): (usize, usize),
+    work: &mut impl Work<T>,
+) {
+    match bounds.side(Side::Hi) {
+        Bound::Absent => work.run(start, len, lo, Absent),
+        Bound::Value(hi) => work.run(start, len, lo, Value(*hi)),
+        Bound::Tensor(hi) if strides[1] == 0 => work.run(start, len, lo, Stays(hi[at[1]])),
+        Bound::Tensor(hi) => work.run(start, len, lo, Moves(&hi[at[1]..at[1] + len])),
     }
 }

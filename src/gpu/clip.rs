@@ -1,26 +1,25 @@
 //! Clip and clip in place: `shaders/clip.wgsl`.
 
-use super::dispatch::Params;
-use super::pipeline::{Binding, Kernel, shader};
+use super::dispatch::{Grain, Params};
+use super::pipeline::{Binding, Kernel, bounded, shader};
 use super::pool::FirstWrite;
 use super::{Buffer, Context};
-use crate::{Bounds, Element, Result};
+use crate::bounds::Interval;
+use crate::{Element, Result};
 
-const CLIP: Kernel =
-    Kernel { entry: "clip", source: shader!("clip.wgsl"), bindings: &[Binding::read(1), Binding::write(2)] };
+const CLIP: [Kernel; 2] = bounded!("clip", ["clip.wgsl"], [Binding::read(3), Binding::write(4)]);
 
-const CLIP_IN_PLACE: Kernel =
-    Kernel { entry: "clip_in_place", source: shader!("clip.wgsl"), bindings: &[Binding::write(2)] };
+const CLIP_IN_PLACE: [Kernel; 2] = bounded!("clip_in_place", ["clip.wgsl"], [Binding::write(4)]);
 
 impl Context {
     /// Records the clip of `x` into a new buffer.
     ///
     /// # Errors
-    /// [`OutOfMemory`](crate::Error::OutOfMemory), [`DeviceLost`](crate::Error::DeviceLost) or
-    /// [`Gpu`](crate::Error::Gpu).
-    pub fn clip<T: Element>(&self, x: &Buffer, bounds: &Bounds<T>) -> Result<Buffer> {
+    /// [`OutOfMemory`](crate::Error::OutOfMemory), [`Unsupported`](crate::Error::Unsupported) if a bound that broadcasts
+    /// is too large for a binding, [`DeviceLost`](crate::Error::DeviceLost) or [`Gpu`](crate::Error::Gpu).
+    pub fn clip<T: Element>(&self, x: &Buffer, bounds: &Interval<T, &Buffer>) -> Result<Buffer> {
         let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
-        self.record::<T>(&CLIP, Params::new(bounds), &[x, &y])?;
+        self.record_bounded(&CLIP, Grain::Block, Params::new(bounds), bounds, &[x.blocks(), y.blocks()])?;
         Ok(y)
     }
 
@@ -29,9 +28,9 @@ impl Context {
     ///
     /// # Errors
     /// As [`clip`](Self::clip).
-    pub fn clip_in_place<T: Element>(&self, x: &mut Buffer, bounds: &Bounds<T>) -> Result<()> {
+    pub fn clip_in_place<T: Element>(&self, x: &mut Buffer, bounds: &Interval<T, &Buffer>) -> Result<()> {
         if x.is_unique() {
-            self.record::<T>(&CLIP_IN_PLACE, Params::new(bounds), &[x])
+            self.record_bounded(&CLIP_IN_PLACE, Grain::Block, Params::new(bounds), bounds, &[x.blocks()])
         } else {
             *x = self.clip(x, bounds)?;
             Ok(())

@@ -1,50 +1,141 @@
 //! The backward pass: `shaders/clip_grad.wgsl`.
 
-use super::dispatch::Params;
-use super::pipeline::{Binding, Kernel, shader};
+use super::dispatch::{Grain, Params};
+use super::pipeline::{Binding, Kernel, bounded, shader};
 use super::pool::FirstWrite;
 use super::{Buffer, Context};
-use crate::{Bounds, Element, Error, Gradient, NanGradient, Outside, Result, Ties};
+use crate::bounds::Interval;
+use crate::{Element, Error, Gradient, NanGradient, Outside, Result, Ties};
 
-const CLIP_GRAD: Kernel = Kernel {
-    entry: "clip_grad",
-    source: shader!("clip_grad.wgsl"),
-    bindings: &[Binding::read(1), Binding::read(2), Binding::write(3)],
-};
+const CLIP_GRAD: [Kernel; 2] =
+    bounded!("clip_grad", ["clip_grad.wgsl"], [Binding::read(3), Binding::read(4), Binding::write(5)]);
+
+const CLIP_GRAD_IN_PLACE: [Kernel; 2] =
+    bounded!("clip_grad_in_place", ["clip_grad.wgsl"], [Binding::read(3), Binding::write(5)]);
+
+const CLIP_GRAD_LO: [Kernel; 2] = bounded!(
+    "clip_grad_lo",
+    ["clip_grad.wgsl"],
+    [Binding::read(3), Binding::read(4), Binding::write(5), Binding::write(6)]
+);
+
+const CLIP_GRAD_HI: [Kernel; 2] = bounded!(
+    "clip_grad_hi",
+    ["clip_grad.wgsl"],
+    [Binding::read(3), Binding::read(4), Binding::write(5), Binding::write(7)]
+);
+
+const CLIP_GRAD_BOTH: [Kernel; 2] = bounded!(
+    "clip_grad_both",
+    ["clip_grad.wgsl"],
+    [Binding::read(3), Binding::read(4), Binding::write(5), Binding::write(6), Binding::write(7)]
+);
+
+impl Params {
+    /// The same with a backward rule, in the constants of the shaders.
+    pub(super) fn with_rule(mut self, rule: Gradient) -> Self {
+        self.toward = (rule.outside == Outside::Toward).into();
+        self.nan_zero = (rule.nan == NanGradient::Zero).into();
+        self.ties = match rule.ties {
+            Ties::Inclusive => 0,
+            Ties::Exclusive => 1,
+            Ties::Half => 2,
+        };
+        self
+    }
+}
 
 impl Context {
     /// Records the gradient that reaches `x`, of the upstream gradient `g`, into a new buffer.
     /// [`Outside::StraightThrough`] records nothing: the result shares the bytes of `g`.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] if the buffers differ in length, [`Error::OutOfMemory`],
-    /// [`Error::DeviceLost`] or [`Error::Gpu`].
+    /// [`Error::ShapeMismatch`] if the buffers differ in length; otherwise as [`clip`](Self::clip).
     pub fn clip_grad<T: Element>(
         &self,
         x: &Buffer,
         g: &Buffer,
-        bounds: &Bounds<T>,
+        bounds: &Interval<T, &Buffer>,
         rule: Gradient,
     ) -> Result<Buffer> {
-        if x.bytes() != g.bytes() {
-            let len = |buffer: &Buffer| vec![buffer.bytes() as usize / size_of::<T>()];
-            return Err(Error::ShapeMismatch { left: len(x), right: len(g) });
-        }
+        check_same::<T>(x, g)?;
         if rule.outside == Outside::StraightThrough {
             self.check()?;
             return Ok(g.clone());
         }
         let gx = self.buffer(x.bytes(), FirstWrite::Recorded)?;
-        let mut params = Params::new(bounds);
-        params.toward = (rule.outside == Outside::Toward).into();
-        params.nan_zero = (rule.nan == NanGradient::Zero).into();
-        // The constants of the shader.
-        params.ties = match rule.ties {
-            Ties::Inclusive => 0,
-            Ties::Exclusive => 1,
-            Ties::Half => 2,
-        };
-        self.record::<T>(&CLIP_GRAD, params, &[x, g, &gx])?;
+        let params = Params::new(bounds).with_rule(rule);
+        self.record_bounded(
+            &CLIP_GRAD,
+            Grain::Block,
+            params,
+            bounds,
+            &[x.blocks(), g.blocks(), gx.blocks()],
+        )?;
         Ok(gx)
     }
+
+    /// The same in the place of the upstream gradient. If clones share its bytes they keep theirs, and `g` gets a
+    /// new buffer.
+    ///
+    /// # Errors
+    /// As [`clip_grad`](Self::clip_grad).
+    pub fn clip_grad_in_place<T: Element>(
+        &self,
+        x: &Buffer,
+        g: &mut Buffer,
+        bounds: &Interval<T, &Buffer>,
+        rule: Gradient,
+    ) -> Result<()> {
+        check_same::<T>(x, g)?;
+        if rule.outside == Outside::StraightThrough {
+            return self.check();
+        }
+        if !g.is_unique() {
+            *g = self.clip_grad(x, g, bounds, rule)?;
+            return Ok(());
+        }
+        let params = Params::new(bounds).with_rule(rule);
+        self.record_bounded(&CLIP_GRAD_IN_PLACE, Grain::Block, params, bounds, &[x.blocks(), g.blocks()])
+    }
+
+    /// Records the gradients that reach `x` and, where wanted, the bounds at each element of `x`: to be summed
+    /// over the broadcast dimensions.
+    ///
+    /// # Errors
+    /// As [`clip_grad`](Self::clip_grad).
+    pub(crate) fn clip_grads<T: Element>(
+        &self,
+        x: &Buffer,
+        g: &Buffer,
+        bounds: &Interval<T, &Buffer>,
+        rule: Gradient,
+        wanted: [bool; 2],
+    ) -> Result<(Buffer, [Option<Buffer>; 2])> {
+        let kernel = match wanted {
+            [false, false] => return Ok((self.clip_grad(x, g, bounds, rule)?, [None, None])),
+            [true, false] => &CLIP_GRAD_LO,
+            [false, true] => &CLIP_GRAD_HI,
+            [true, true] => &CLIP_GRAD_BOTH,
+        };
+        check_same::<T>(x, g)?;
+        let new = || self.buffer(x.bytes(), FirstWrite::Recorded);
+        let gx = new()?;
+        let [lo, hi] = wanted.map(|wanted| wanted.then(new).transpose());
+        let bound_grads = [lo?, hi?];
+        let mut operands = vec![x.blocks(), g.blocks(), gx.blocks()];
+        operands.extend(bound_grads.iter().flatten().map(Buffer::blocks));
+        self.record_bounded(kernel, Grain::Block, Params::new(bounds).with_rule(rule), bounds, &operands)?;
+        // The shader makes what a masking rule gives x; the straight one gives it all.
+        let gx = if rule.outside == Outside::StraightThrough { g.clone() } else { gx };
+        Ok((gx, bound_grads))
+    }
+}
+
+fn check_same<T: Element>(x: &Buffer, g: &Buffer) -> Result<()> {
+    if x.bytes() == g.bytes() {
+        return Ok(());
+    }
+    let len = |buffer: &Buffer| vec![buffer.bytes() as usize / size_of::<T>()];
+    Err(Error::ShapeMismatch { left: len(x), right: len(g) })
 }

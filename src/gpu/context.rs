@@ -5,10 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::adapter::{self, Adapter};
-use super::dispatch::{Limits, Params, pieces};
+use super::dispatch::{BLOCK, Grain, Limits, Params, Piece, pieces, whole};
 use super::pipeline::{Kernel, Patch, Pipelines};
 use super::pool::{Buffer, FirstWrite, Pool, Purpose};
-use super::recorder::{Recorder, Target};
+use super::recorder::{Operand, Recorder, Span, Target};
+use crate::bounds::Interval;
+use crate::broadcast::{Broadcast, Side};
 use crate::{DeviceInfo, Element, Error, Result};
 
 /// An opened GPU device. Cheap to clone: clones share it.
@@ -247,12 +249,90 @@ impl Context {
         Target { device: &self.inner.device, queue: &self.inner.queue, pool: &self.inner.pool }
     }
 
-    /// Records a kernel over whole buffers, which are equally long and in the order of its bindings.
+    /// Records a kernel over `bytes` bytes of its operands, which are in the order of its bindings.
     pub(super) fn record<T: Element>(
         &self,
         kernel: &Kernel,
+        grain: Grain,
+        bytes: u64,
+        operands: &[Operand<'_>],
+    ) -> Result<()> {
+        let pieces = pieces(bytes, grain, self.inner.limits);
+        self.dispatch::<T>(kernel, Params::default(), None, operands, pieces)
+    }
+
+    /// The same for a kernel with bounds: `kernels` are the one for values and the one for tensors. The first operand is
+    /// as long as x.
+    pub(super) fn record_bounded<T: Element>(
+        &self,
+        kernels: &[Kernel; 2],
+        grain: Grain,
         params: Params,
+        bounds: &Interval<T, &Buffer>,
+        operands: &[Operand<'_>],
+    ) -> Result<()> {
+        let bytes = operands.first().map_or(0, |operand| operand.buffer.bytes());
+        let pieces = pieces(bytes, grain, self.inner.limits);
+        let Some(broadcast) = &bounds.broadcast else {
+            return self.dispatch::<T>(&kernels[0], params, None, operands, pieces);
+        };
+        let tensor = |side| {
+            let buffer = *bounds.side(side).tensor()?;
+            let span = if broadcast.is_same(side) { Span::Blocks } else { Span::Whole };
+            Some(Operand { buffer, span })
+        };
+        // A binding wants a buffer, also for a bound that is none: the other one.
+        let (lo, hi) = (tensor(Side::Lo), tensor(Side::Hi));
+        let Some((lo, hi)) = lo.or(hi).zip(hi.or(lo)) else {
+            return self.dispatch::<T>(&kernels[0], params, None, operands, pieces);
+        };
+        for bound in [lo, hi] {
+            self.check_binding(bound, "a bound that broadcasts", "give it the tensor's own shape")?;
+        }
+        let operands = [&[lo, hi], operands].concat();
+        self.dispatch::<T>(&kernels[1], params, Some(broadcast), &operands, pieces)
+    }
+
+    /// Records a kernel that works on whole buffers with so many invocations.
+    pub(super) fn record_whole<T: Element>(
+        &self,
+        kernel: &Kernel,
+        params: Params,
+        invocations: u64,
         buffers: &[&Buffer],
+    ) -> Result<()> {
+        let operands: Vec<_> = buffers.iter().map(|&buffer| Operand { buffer, span: Span::Whole }).collect();
+        for &operand in &operands {
+            self.check_binding(operand, "the gradient of a bound", "split the tensor and add the gradients")?;
+        }
+        let piece = whole(invocations, self.inner.limits).ok_or_else(|| Error::Unsupported {
+            what: format!("the gradient of a bound in {invocations} sums at once"),
+            device: self.info().to_string(),
+            instead: "split the tensor and add the gradients".into(),
+        })?;
+        self.dispatch::<T>(kernel, params, None, &operands, std::iter::once(piece))
+    }
+
+    /// Refuses a buffer that has to be bound whole and is too large for that.
+    fn check_binding(&self, operand: Operand<'_>, what: &str, instead: &str) -> Result<()> {
+        let (bytes, most) = (operand.buffer.bytes().next_multiple_of(BLOCK), self.inner.limits.max_binding);
+        if operand.span != Span::Whole || bytes <= most {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            what: format!("{what} of {bytes} bytes, more than the {most} of a binding,"),
+            device: self.info().to_string(),
+            instead: instead.into(),
+        })
+    }
+
+    fn dispatch<T: Element>(
+        &self,
+        kernel: &Kernel,
+        params: Params,
+        broadcast: Option<&Broadcast>,
+        operands: &[Operand<'_>],
+        pieces: impl Iterator<Item = Piece>,
     ) -> Result<()> {
         self.check()?;
         let pipeline = self
@@ -260,8 +340,9 @@ impl Context {
             .pipelines
             .get(&self.inner.device, kernel, T::TYPE, |compile| self.scoped(0, compile))?;
         let mut recorder = self.recorder();
-        for piece in pieces(buffers[0].bytes(), self.inner.limits) {
-            recorder.dispatch(self.target(), kernel, &pipeline, params, buffers, &piece);
+        for piece in pieces {
+            let params = params.for_piece(&piece, broadcast, T::TYPE);
+            recorder.dispatch(self.target(), kernel, &pipeline, &params, operands, &piece);
         }
         drop(recorder);
         self.check()

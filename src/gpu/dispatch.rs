@@ -1,7 +1,10 @@
 //! Dispatch geometry: how blocks are spread over bindings and workgroups, and what a kernel is told.
 //! The twin of `shaders/dispatch.wgsl`.
 
-use crate::{Bounds, Element};
+use super::Buffer;
+use crate::bounds::{Bound, Interval};
+use crate::broadcast::{Broadcast, MAX_AXES, Side};
+use crate::element::{Element, ElementType, Kind};
 
 /// Bytes of a block, which one invocation works on.
 pub const BLOCK: u64 = 16;
@@ -13,8 +16,8 @@ pub const WORKGROUP: u32 = 256;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Params {
-    lo: [u32; 2],
-    hi: [u32; 2],
+    lo: [u32; 4],
+    hi: [u32; 4],
     has_lo: u32,
     has_hi: u32,
     blocks: u32,
@@ -22,25 +25,118 @@ pub struct Params {
     pub toward: u32,
     pub ties: u32,
     pub nan_zero: u32,
-    padding: u32,
+    lo_layout: u32,
+    hi_layout: u32,
+    rank: u32,
+    sums: u32,
+    pub leaves: u32,
+    axes: [[u32; 4]; MAX_AXES],
+}
+
+/// How a bound lies beside x, as `shaders/bounds_tensor.wgsl` counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    Value = 0,
+    Same = 1,
+    Strided = 2,
+}
+
+impl Layout {
+    pub fn of<T: Element>(bounds: &Interval<T, &Buffer>, side: Side) -> Self {
+        match (bounds.side(side), &bounds.broadcast) {
+            (Bound::Tensor(_), Some(broadcast)) if broadcast.is_same(side) => Self::Same,
+            (Bound::Tensor(_), _) => Self::Strided,
+            _ => Self::Value,
+        }
+    }
 }
 
 impl Params {
-    pub fn new<T: Element>(bounds: &Bounds<T>) -> Self {
-        let words = |bits: u64| [bits as u32, (bits >> 32) as u32];
-        Self {
-            lo: words(bounds.lo().map_or(T::FIRST_BITS, T::to_bits)),
-            hi: words(bounds.hi().map_or(T::LAST_BITS, T::to_bits)),
-            has_lo: bounds.lo().is_some().into(),
-            has_hi: bounds.hi().is_some().into(),
+    /// For `sums` sums over axes of x: the length, the stride, and whether it is summed over.
+    pub fn of_sums(sums: usize, axes: &[(usize, usize, bool)]) -> Self {
+        let mut params = Self { sums: sums as u32, ..Self::default() };
+        params.set_axes(axes.iter().map(|&(len, stride, summed)| [len, stride, summed.into(), 0]));
+        params
+    }
+
+    pub fn new<T: Element>(bounds: &Interval<T, &Buffer>) -> Self {
+        let format = T::TYPE.format();
+        // A bound that is a tensor is read from there.
+        let block = |bound: &Bound<T, &Buffer>, absent| block::<T>(bound.value().map_or(absent, T::to_bits));
+        let mut params = Self {
+            lo: block(&bounds.lo, format.first()),
+            hi: block(&bounds.hi, format.last()),
+            has_lo: (!bounds.lo.is_absent()).into(),
+            has_hi: (!bounds.hi.is_absent()).into(),
+            lo_layout: Layout::of(bounds, Side::Lo) as u32,
+            hi_layout: Layout::of(bounds, Side::Hi) as u32,
             ..Self::default()
+        };
+        if let Some(broadcast) = &bounds.broadcast {
+            let axes = broadcast.axes();
+            params.set_axes(axes.iter().map(|axis| [axis.len, axis.strides[0], axis.strides[1], 0]));
+        }
+        params
+    }
+
+    /// Sets the axes, each of four numbers that fit a `u32`: buffers hold no more elements.
+    fn set_axes(&mut self, axes: impl Iterator<Item = [usize; 4]>) {
+        self.rank = 0;
+        for (there, axis) in self.axes.iter_mut().zip(axes) {
+            *there = axis.map(|n| n as u32);
+            self.rank += 1;
         }
     }
 
     /// The same, for one piece of the work.
-    pub fn for_piece(self, piece: &Piece) -> Self {
-        Self { blocks: piece.blocks, stride: piece.workgroups[0] * WORKGROUP, ..self }
+    pub fn for_piece(mut self, piece: &Piece, broadcast: Option<&Broadcast>, element: ElementType) -> Self {
+        self.blocks = piece.blocks;
+        self.stride = piece.workgroups[0] * WORKGROUP;
+        if let Some(broadcast) = broadcast {
+            let start = broadcast.coordinates(piece.offset / element.size() as u64);
+            for (axis, at) in self.axes.iter_mut().zip(start) {
+                axis[3] = at as u32;
+            }
+        }
+        self
     }
+}
+
+/// A block full of one element.
+fn block<T: Element>(bits: u64) -> [u32; 4] {
+    bytemuck::cast(
+        match size_of::<T>() {
+            1 => u128::from(bits) * (u128::MAX / u128::from(u8::MAX)),
+            2 => u128::from(bits) * (u128::MAX / u128::from(u16::MAX)),
+            4 => u128::from(bits) * (u128::MAX / u128::from(u32::MAX)),
+            _ => u128::from(bits) << 64 | u128::from(bits),
+        }
+        .to_le_bytes(),
+    )
+}
+
+/// The `override` constants that tell the shaders what an element type is and how they are dispatched.
+pub fn constants(element: ElementType) -> Vec<(&'static str, f64)> {
+    let format = element.format();
+    // A narrow element stands at the top of a word; of a wide one the shaders look at the upper word.
+    let top = 32u32.saturating_sub(format.bits);
+    let word = |bits: u64| if format.bits == 64 { bits >> 32 } else { bits << top };
+    let lanes = if format.bits == 64 { 2 } else { 4 };
+    let slices = 128 / format.bits / lanes;
+    let flag = |set: bool| f64::from(u8::from(set));
+    vec![
+        ("WORKGROUP", WORKGROUP.into()),
+        ("BITS", format.bits.into()),
+        ("FLOAT", flag(element.is_float())),
+        ("SIGNED", flag(format.kind == Kind::Signed)),
+        ("INFINITY", word(format.infinity()) as f64),
+        ("NORMAL", word(format.normal()) as f64),
+        ("SLICES", slices.into()),
+        ("LANES", lanes.into()),
+        ("UNIT", f64::from(1u32 << top)),
+        ("TOP", top.into()),
+        ("MASKED", (format.bits / 4).into()),
+    ]
 }
 
 /// The limits of a device that bear on geometry.
@@ -60,10 +156,10 @@ impl Limits {
         }
     }
 
-    /// Blocks that one dispatch can take.
-    fn max_blocks(&self) -> u64 {
+    /// Blocks that one dispatch can take, where a whole number of `unit` blocks belong together.
+    fn max_blocks(&self, unit: u64) -> u64 {
         // A piece begins at an aligned offset, so it is a whole number of aligned steps.
-        let step = self.offset_alignment.max(BLOCK);
+        let step = self.offset_alignment.max(unit * BLOCK);
         let by_binding = (self.max_binding / step * step) / BLOCK;
         let by_workgroups = u64::from(self.max_workgroups).pow(2) * u64::from(WORKGROUP);
         let aligned = step / BLOCK;
@@ -88,19 +184,55 @@ impl Piece {
     }
 }
 
+/// How blocks are dealt out to invocations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grain {
+    /// A block each.
+    Block,
+    /// A block each, and the blocks that share words of a mask, of so many blocks, stay together.
+    BlockOfWord(u32),
+    /// The blocks of a word of a mask each.
+    Word(u32),
+}
+
+impl Grain {
+    /// Blocks that belong together: those of a workgroup of words, which are a workgroup apart.
+    fn together(self) -> u32 {
+        match self {
+            Self::Block => 1,
+            Self::BlockOfWord(blocks) | Self::Word(blocks) => blocks * WORKGROUP,
+        }
+    }
+
+    fn invocations(self, blocks: u32) -> u32 {
+        match self {
+            Self::Block | Self::BlockOfWord(_) => blocks,
+            Self::Word(_) => blocks.div_ceil(self.together()) * WORKGROUP,
+        }
+    }
+}
+
 /// Cuts `bytes` (rounded up to whole blocks) into dispatches that keep within the limits.
-pub fn pieces(bytes: u64, limits: Limits) -> impl Iterator<Item = Piece> {
+pub fn pieces(bytes: u64, grain: Grain, limits: Limits) -> impl Iterator<Item = Piece> {
     let blocks = bytes.div_ceil(BLOCK);
-    let most = limits.max_blocks();
+    let most = limits.max_blocks(grain.together().into());
     (0..blocks).step_by(most as usize).map(move |start| {
         let blocks = (blocks - start).min(most) as u32;
-        Piece { offset: start * BLOCK, blocks, workgroups: fold(blocks, limits.max_workgroups) }
+        let workgroups = fold(grain.invocations(blocks), limits.max_workgroups);
+        Piece { offset: start * BLOCK, blocks, workgroups }
     })
 }
 
-/// Enough workgroups for `blocks`, in as few rows as the limit allows, all rows equally long.
-fn fold(blocks: u32, max_workgroups: u32) -> [u32; 2] {
-    let groups = blocks.div_ceil(WORKGROUP);
+/// One dispatch of so many invocations, which count for blocks, or `None` where they are too many for one.
+pub fn whole(invocations: u64, limits: Limits) -> Option<Piece> {
+    let most = u64::from(limits.max_workgroups).pow(2) * u64::from(WORKGROUP);
+    let blocks = u32::try_from(invocations).ok().filter(|&n| n <= 1 << 31 && u64::from(n) <= most)?;
+    Some(Piece { offset: 0, blocks, workgroups: fold(blocks, limits.max_workgroups) })
+}
+
+/// Enough workgroups for so many invocations, in as few rows as the limit allows, all rows equally long.
+fn fold(invocations: u32, max_workgroups: u32) -> [u32; 2] {
+    let groups = invocations.div_ceil(WORKGROUP);
     let rows = groups.div_ceil(max_workgroups);
     [groups.div_ceil(rows), rows]
 }
@@ -113,18 +245,27 @@ mod tests {
 
     /// Every block is worked on exactly once, within the limits.
     fn check(bytes: u64, limits: Limits) {
+        check_grain(bytes, Grain::Block, limits);
+    }
+
+    fn check_grain(bytes: u64, grain: Grain, limits: Limits) {
+        let each = if let Grain::Word(blocks) = grain { blocks } else { 1 };
         let mut covered = 0;
-        for piece in pieces(bytes, limits) {
+        for piece in pieces(bytes, grain, limits) {
             assert_eq!(piece.offset, covered);
             assert_eq!(piece.offset % limits.offset_alignment, 0);
             assert!(piece.bytes() <= limits.max_binding);
             let [x, y] = piece.workgroups;
             assert!(x >= 1 && y >= 1 && x <= limits.max_workgroups && y <= limits.max_workgroups);
             let invocations = u64::from(x) * u64::from(y) * u64::from(WORKGROUP);
-            assert!(invocations >= piece.blocks.into(), "{bytes} bytes: a tail is lost");
-            assert!(invocations <= u32::MAX.into(), "{bytes} bytes: the index would wrap");
-            let spare = invocations - u64::from(piece.blocks);
-            assert!(spare < u64::from(y + 1) * u64::from(WORKGROUP), "{bytes} bytes: idle rows");
+            let reached = invocations * u64::from(each);
+            assert!(reached >= piece.blocks.into(), "{bytes} bytes: a tail is lost");
+            assert!(reached <= u32::MAX.into(), "{bytes} bytes: the index would wrap");
+            let spare = reached - u64::from(piece.blocks);
+            let row = u64::from(WORKGROUP * each);
+            assert!(spare < u64::from(y + 1) * row, "{bytes} bytes: idle rows");
+            let together = u64::from(grain.together()) * BLOCK;
+            assert_eq!(piece.offset % together, 0, "{bytes} bytes: a word is torn");
             covered += piece.bytes();
         }
         assert_eq!(covered, bytes.next_multiple_of(BLOCK));
@@ -132,13 +273,23 @@ mod tests {
 
     #[test]
     fn pieces_cover_everything_once_around_every_boundary() {
-        let piece = TINY.max_blocks() * BLOCK;
+        let piece = TINY.max_blocks(1) * BLOCK;
         let row = u64::from(WORKGROUP) * BLOCK;
         for boundary in [0, BLOCK, row, 2 * row, 3 * row, 4 * row, 9 * row, piece, 2 * piece] {
             for bytes in boundary.saturating_sub(17)..boundary + 18 {
                 check(bytes, TINY);
+                check_grain(bytes, Grain::Word(4), TINY);
+                check_grain(bytes, Grain::BlockOfWord(8), TINY);
             }
         }
+    }
+
+    #[test]
+    fn a_block_is_full_of_its_element() {
+        assert_eq!(block::<u8>(0x81), [0x8181_8181; 4]);
+        assert_eq!(block::<i16>(0x8001), [0x8001_8001; 4]);
+        assert_eq!(block::<f32>(0x8000_0001), [0x8000_0001; 4]);
+        assert_eq!(block::<f64>(0x8000_0000_0000_0001), [1, 0x8000_0000, 1, 0x8000_0000]);
     }
 
     #[test]
@@ -154,13 +305,13 @@ mod tests {
     #[test]
     fn workgroups_limit_a_piece_too() {
         let limits = Limits { max_binding: 1 << 40, ..TINY };
-        let first = pieces(1 << 30, limits).next().unwrap();
+        let first = pieces(1 << 30, Grain::Block, limits).next().unwrap();
         assert_eq!(first.blocks, 9 * WORKGROUP);
         assert_eq!(first.workgroups, [3, 3]);
     }
 
     #[test]
     fn nothing_needs_no_dispatch() {
-        assert_eq!(pieces(0, TINY).count(), 0);
+        assert_eq!(pieces(0, Grain::Block, TINY).count(), 0);
     }
 }

@@ -8,16 +8,18 @@
 //! - `context` opens one, and turns its errors and its loss into [`Error`](crate::Error);
 //! - `pool`, `transfer`: buffers, and what goes into and comes out of them;
 //! - `pipeline`, `dispatch`, `recorder`: a kernel, its geometry, and the pass it joins;
-//! - `clip`, `clip_grad`: one file an operation, named as its shader.
+//! - `clip`, `clip_grad`, `clip_saving`, `sum`: one file an operation, named as its shader.
 
 mod adapter;
 mod clip;
 mod clip_grad;
+mod clip_saving;
 mod context;
 mod dispatch;
 mod pipeline;
 mod pool;
 mod recorder;
+mod sum;
 mod transfer;
 
 pub use adapter::{Adapter, adapters};

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::dispatch::{Params, WORKGROUP};
+use super::dispatch::{Params, constants};
 use crate::ElementType;
 
 /// An entry point of a shader. The constants of this type stand beside the operations that use them.
 #[derive(Debug)]
 pub struct Kernel {
+    /// A name of its own.
+    pub name: &'static str,
     /// The name of the entry point.
     pub entry: &'static str,
     /// The whole source.
@@ -34,17 +36,38 @@ impl Binding {
     }
 }
 
-/// The whole source of an operation: the types, the dispatch, and its own file.
+/// The whole source of an operation: the types, the dispatch, and its own files.
 macro_rules! shader {
-    ($file:literal) => {
+    ($($file:literal),+) => {
         concat!(
             include_str!("../../shaders/lane.wgsl"),
             include_str!("../../shaders/dispatch.wgsl"),
-            include_str!(concat!("../../shaders/", $file)),
+            $(include_str!(concat!("../../shaders/", $file)),)+
         )
     };
 }
 pub(super) use shader;
+
+/// A kernel for bounds that are values, and its like for tensors of bounds, which come first in its bindings.
+macro_rules! bounded {
+    ($entry:literal, [$($file:literal),+], [$($binding:expr),+]) => {
+        [
+            $crate::gpu::pipeline::Kernel {
+                name: $entry,
+                entry: $entry,
+                source: shader!("bounds_value.wgsl", $($file),+),
+                bindings: &[$($binding),+],
+            },
+            $crate::gpu::pipeline::Kernel {
+                name: concat!($entry, " beside tensors"),
+                entry: $entry,
+                source: shader!("bounds_tensor.wgsl", $($file),+),
+                bindings: &[Binding::read(1), Binding::read(2), $($binding),+],
+            },
+        ]
+    };
+}
+pub(super) use bounded;
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -76,16 +99,16 @@ impl Pipelines {
         scoped: impl FnOnce(&dyn Fn() -> Pipeline) -> Result<Pipeline, E>,
     ) -> Result<Arc<Pipeline>, E> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = compiled.get(&(kernel.entry, element)) {
+        if let Some(pipeline) = compiled.get(&(kernel.name, element)) {
             return Ok(pipeline.clone());
         }
         let pipeline = Arc::new(scoped(&|| self.compile(device, kernel, element))?);
-        compiled.insert((kernel.entry, element), pipeline.clone());
+        compiled.insert((kernel.name, element), pipeline.clone());
         Ok(pipeline)
     }
 
     fn compile(&self, device: &wgpu::Device, kernel: &Kernel, element: ElementType) -> Pipeline {
-        let label = format!("wgclip {} {element}", kernel.entry);
+        let label = format!("wgclip {} {element}", kernel.name);
         let label = Some(label.as_str());
         let source = match &self.patch {
             Some(patch) => patch(kernel.source).into(),
@@ -102,10 +125,7 @@ impl Pipelines {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let constants: Vec<_> = [("WORKGROUP", f64::from(WORKGROUP))]
-            .into_iter()
-            .chain(element.shader_constants().iter().copied())
-            .collect();
+        let constants = constants(element);
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
             layout: Some(&pipeline_layout),

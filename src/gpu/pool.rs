@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::dispatch::BLOCK;
+use super::recorder::{Operand, Span};
 
 /// Bytes of idle buffers that are kept. Beyond it a buffer is freed when it comes back.
 const IDLE_BUDGET: u64 = 1 << 30;
@@ -117,6 +118,11 @@ impl Buffer {
     /// The wgpu buffer. What was recorded but not [flushed](super::Context::flush) is not in it yet.
     pub fn as_wgpu(&self) -> &wgpu::Buffer {
         &self.shared.buffer
+    }
+
+    /// As an operand that is worked on block by block.
+    pub(super) fn blocks(&self) -> Operand<'_> {
+        Operand { buffer: self, span: Span::Blocks }
     }
 
     /// Whether no clone shares these bytes.

@@ -4,7 +4,7 @@
 //! submitted on a read, on a flush, and when it has grown to [`SLOTS`] dispatches or [`BYTES`] bytes, so that
 //! the device works while the host goes on recording.
 
-use super::dispatch::{Params, Piece};
+use super::dispatch::{BLOCK, Params, Piece, WORKGROUP};
 use super::pipeline::{Kernel, Pipeline};
 use super::pool::{Buffer, Pool};
 
@@ -56,6 +56,40 @@ pub struct Target<'a> {
     pub pool: &'a Pool,
 }
 
+/// A buffer that a kernel works on.
+#[derive(Debug, Clone, Copy)]
+pub struct Operand<'a> {
+    pub buffer: &'a Buffer,
+    pub span: Span,
+}
+
+/// Which part of a buffer belongs to a piece of the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// Its blocks.
+    Blocks,
+    /// The words of a mask, each of so many blocks.
+    Words(u32),
+    /// All of it.
+    Whole,
+}
+
+impl Operand<'_> {
+    /// The offset and the bytes of a piece's part.
+    fn range(&self, piece: &Piece) -> (u64, u64) {
+        match self.span {
+            Span::Blocks => (piece.offset, piece.bytes()),
+            Span::Words(each) => {
+                // A workgroup's words, of the blocks that belong together.
+                let unit = u64::from(each * WORKGROUP);
+                let words = 4 * u64::from(WORKGROUP);
+                (piece.offset / BLOCK / unit * words, u64::from(piece.blocks).div_ceil(unit) * words)
+            }
+            Span::Whole => (0, self.buffer.bytes().next_multiple_of(BLOCK)),
+        }
+    }
+}
+
 impl Recorder {
     pub fn new(device: &wgpu::Device) -> Self {
         let alignment = device.limits().min_uniform_buffer_offset_alignment as usize;
@@ -69,23 +103,23 @@ impl Recorder {
         Self { pending: None, slots, slot, params: Vec::new(), touched: 0, uploaded: 0 }
     }
 
-    /// Records one dispatch over a piece of `buffers`, which are in the order of the kernel's bindings.
+    /// Records one dispatch over a piece of the operands, which are in the order of the kernel's bindings.
     pub fn dispatch(
         &mut self,
         target: Target<'_>,
         kernel: &Kernel,
         pipeline: &Pipeline,
-        params: Params,
-        buffers: &[&Buffer],
+        params: &Params,
+        operands: &[Operand<'_>],
         piece: &Piece,
     ) {
         if self.params.len() == SLOTS * self.slot || self.touched >= BYTES {
             self.submit(target);
         }
         let offset = self.params.len();
-        self.params.extend_from_slice(bytemuck::bytes_of(&params.for_piece(piece)));
+        self.params.extend_from_slice(bytemuck::bytes_of(params));
         self.params.resize(offset + self.slot, 0);
-        self.touched += piece.bytes() * buffers.len() as u64;
+        self.touched += operands.iter().map(|operand| operand.range(piece).1).sum::<u64>();
 
         let binding = |index, buffer, offset, bytes| wgpu::BindGroupEntry {
             binding: index,
@@ -96,13 +130,10 @@ impl Recorder {
             }),
         };
         let mut entries = vec![binding(0, &self.slots, 0, size_of::<Params>() as u64)];
-        entries.extend(
-            kernel
-                .bindings
-                .iter()
-                .zip(buffers)
-                .map(|(b, buffer)| binding(b.index, buffer.as_wgpu(), piece.offset, piece.bytes())),
-        );
+        entries.extend(kernel.bindings.iter().zip(operands).map(|(b, operand)| {
+            let (offset, bytes) = operand.range(piece);
+            binding(b.index, operand.buffer.as_wgpu(), offset, bytes)
+        }));
         let group = target.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &pipeline.layout,

@@ -4,61 +4,94 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pollster::block_on;
+use wgclip::ElementType::{self, Bf16, F16, F32, F64, I16, I64, U8, U32, U64};
+use wgclip::check::{Mismatch, Oracle, find};
 use wgclip::gpu::Context;
-use wgclip::{Device, Gradient, reference};
+use wgclip::{Device, Element, Gradient, Ties, bf16, f16, reference, with_element};
 
-use crate::conformance::{every_length, seed, special_values};
+use crate::conformance::seed;
 use crate::devices::{gpu_adapters, tight};
-use crate::runner::{Mismatch, Oracle};
 
-/// A wrong kernel: its name, what is replaced in the shaders, and by what.
-const WRONG_KERNELS: &[(&str, &str, &str)] = &[
-    ("less taken for less or equal", "key(a) < key(b)", "key(a) <= key(b)"),
-    ("bounds swapped", "let lo = splat(params.lo);", "let lo = splat(params.hi);"),
-    ("last block lost", "i < params.blocks", "i + 1u < params.blocks"),
-    ("rows of workgroups ignored", "invocation.y * params.stride + invocation.x", "invocation.x"),
+/// A wrong kernel: its name, the type that shows it, what is replaced in the shaders, and by what.
+const WRONG_KERNELS: &[(&str, ElementType, &str, &str)] = &[
+    ("less taken for less or equal", F32, "key(a) < key(b)", "key(a) <= key(b)"),
+    ("bounds swapped", F32, "return params.lo;", "return params.hi;"),
+    ("last block lost", F32, "i < params.blocks", "i + 1u < params.blocks"),
+    ("rows of workgroups ignored", F32, "invocation.y * params.stride + invocation.x", "invocation.x"),
     (
         "absent bound taken for MAX",
-        "return bits.xxxx;",
-        "return select(bits.xxxx, vec4(0x7f7fffffu), bits.xxxx == vec4(0x7fffffffu));",
+        F32,
+        "    return params.hi;",
+        "    return select(params.hi, vec4(0x7f7fffffu), params.hi == vec4(0x7fffffffu));",
     ),
-    ("NaN taken for a number", "select(y, v, is_nan(v))", "y"),
-    ("crossed bounds give the lower", "let floor = select(lo, hi, less(hi, lo));", "let floor = lo;"),
-    ("NaN quieted", "return lanes;", "return select(lanes, lanes | vec4(0x400000u), is_nan(lanes));"),
+    ("NaN taken for a number", F32, "return select(y, v, is_nan(v));", "return y;"),
+    ("NaN bounds dropped", F32, "y = select(select(y, hi, hi_nan(hi)), lo, lo_nan(lo));", ""),
+    ("crossed bounds give the lower", F32, "let floor = select(lo, hi, less(hi, lo));", "let floor = lo;"),
+    ("NaN quieted", F32, "return lanes;", "return select(lanes, lanes | vec4(0x400000u), is_nan(lanes));"),
     (
         "subnormals flushed",
+        F32,
         "return block;",
         "return select(block, vec4(0u), (block & vec4(MAGNITUDE)) < vec4(NORMAL));",
     ),
-    ("minus zero below zero", "-magnitude,", "-magnitude - vec4(1),"),
-    ("not in place", "y[i] = clip_block(y[i])", "y[i] = y[i]"),
-    ("nothing written", "gx[i] = result;", ""),
+    ("minus zero below zero", F32, "-magnitude,", "-magnitude - vec4(1),"),
+    ("not in place", F32, "y[i] = clip_block(y[i], i)", "y[i] = y[i]"),
+    ("nothing written", F32, "gx[i] = grad_block(i, g[i]);", ""),
     (
         "gradient multiplied by a mask",
+        F32,
         "select(vec4(0u), v, back)",
         "bitcast<vec4<u32>>(bitcast<vec4<f32>>(v) * 0.0)",
     ),
-    ("ties mistaken", "TIES_EXCLUSIVE: u32 = 1u", "TIES_EXCLUSIVE: u32 = 3u"),
+    ("ties mistaken", F32, "TIES_EXCLUSIVE: u32 = 1u", "TIES_EXCLUSIVE: u32 = 3u"),
+    ("halves truncated", F32, "return floor + (floor & v & vec4(UNIT));", "return floor;"),
+    ("toward the wrong way", F32, "less(zero, upstream)", "less(upstream, zero)"),
+    ("NaN gradient policy ignored", F32, "params.nan_zero != 0u", "false"),
+    ("absent bound ties", U8, "vec4(params.has_lo != 0u) & equal", "vec4(true) & equal"),
+    ("slices in the wrong order", I16, "return (block << ", "return (block >> "),
+    ("slices not masked", U8, "& vec4(~(UNIT - 1u));", ";"),
+    ("unsigned taken for signed", U32, "select(v ^ vec4(SIGN), v, SIGNED)", "v"),
+    ("low word ignored", I64, "(ka.high == kb.high & ka.low < kb.low)", "vec2(false)"),
+    ("borrow of a wide negative lost", F64, "select(vec2(0u), vec2(1u), low == vec2(0u))", "vec2(0u)"),
+    ("NaN in the low word missed", F64, "(infinity & v.xz != vec2(0u))", "vec2(false)"),
+    ("carry of a wide half lost", U64, "rounded < low", "vec2(false)"),
+    ("other half rounded too", I16, "    return v - half;", "    return half;"),
+    ("strides of the bounds swapped", F32, "place.lo += at * axis.y;", "place.lo += at * axis.z;"),
+    ("no carry from axis to axis", F32, "carry = select(0u, 1u, at >= axis.x);", "carry = 0u;"),
+    ("a row too long", F32, "(*place).at[a - 1u] < axis.x", "(*place).at[a - 1u] <= axis.x"),
+    ("mask bits shifted", F32, "bits_of(block, i) << ", "bits_of(block, i) >> "),
+    ("mask of a tie mistaken", F32, "vec4(params.ties == TIES_EXCLUSIVE) & ties", "ties"),
+    ("words of the mask mixed up", F32, "i % WORKGROUP;\n", "(i ^ 1u) % WORKGROUP;\n"),
+    ("sums in another order", F32, "n + 1u)),", "n + 2u)),"),
+    ("a leaf beyond the last", F32, "n >= params.leaves", "n > params.leaves"),
     (
-        "halves truncated",
-        "let rounded = shifted + (shifted & magnitude & vec4(1u));",
-        "let rounded = shifted;",
+        "sums in the type itself",
+        Bf16,
+        "return vec2(add_f32(a.x, b.x), 0u);",
+        "return vec2(add_f32(a.x, b.x) & 0xffff0000u, 0u);",
     ),
-    ("toward the wrong way", "less(zero, upstream)", "less(upstream, zero)"),
-    ("NaN gradient policy ignored", "params.nan_zero != 0u", "false"),
+    ("sums truncated", F16, "rounded = kept + select", "rounded = kept + 0u * select"),
+    ("sums of subnormals flushed", F16, "if size < NORMAL {", "if size < NORMAL { return vec2(sign, 0u);"),
+    ("the sticky bit lost", F64, "select(0u, 1u, lost != 0u), shifted.y", "0u, shifted.y"),
+    ("carry of a wide sum lost", I64, "select(0u, 1u, low < a.x)", "0u"),
+    ("sums of NaN keep a payload", F32, "return select(a, F32_NAN, none);", "return a;"),
+    ("the upper bound's gradient in the lower's place", F32, "glo[i] = grads.lo;", "glo[i] = grads.hi;"),
 ];
 
-/// The part of the table that reaches every branch of every kernel, on a device with tight limits.
-fn table(device: &Device, oracle: &Oracle<f32>) -> Result<usize, Box<Mismatch>> {
-    let rng = &mut fastrand::Rng::with_seed(seed());
-    Ok(every_length(device, oracle, rng)? + special_values(device, oracle, rng)?)
+/// The table for one type, up to the first mismatch.
+fn table(device: &Device, element: ElementType) -> Result<u64, Box<Mismatch>> {
+    with_element!(element, T => with_oracle::<T>(device, &Oracle::REFERENCE))
+}
+
+fn with_oracle<T: Element>(device: &Device, oracle: &Oracle<T>) -> Result<u64, Box<Mismatch>> {
+    find(device, oracle, seed(), false).unwrap_or_else(|error| panic!("{device:?}: {error}"))
 }
 
 #[test]
 fn wrong_kernels_are_caught() {
     let adapters = gpu_adapters();
     let adapter = &adapters[0];
-    for &(name, find, replace) in WRONG_KERNELS {
+    for &(name, element, find, replace) in WRONG_KERNELS {
         let planted = Arc::new(AtomicBool::new(false));
         let seen = planted.clone();
         let patch = move |source: &str| {
@@ -66,7 +99,7 @@ fn wrong_kernels_are_caught() {
             source.replace(find, replace)
         };
         let context = block_on(Context::request_patched(adapter, tight(adapter), patch)).unwrap();
-        let caught = table(&context.into(), &Oracle::REFERENCE);
+        let caught = table(&context.into(), element);
         assert!(planted.load(Ordering::Relaxed), "{name}: '{find}' is in no shader any more");
         match caught {
             Err(mismatch) => println!("{name}: caught, {mismatch}"),
@@ -78,21 +111,30 @@ fn wrong_kernels_are_caught() {
 #[test]
 fn wrong_references_are_caught() {
     let right = Oracle::<f32>::REFERENCE;
-    let wrong: [(&str, Oracle<f32>); 4] = [
+    let wrong: [(&str, Oracle<f32>); 6] = [
         ("a tie takes the bound", Oracle { clip: |x, lo, _| lo.filter(|lo| x <= *lo).unwrap_or(x), ..right }),
         ("the standard library's clamp", Oracle { clip: std_clamp, ..right }),
         (
             "an absent bound is MAX",
             Oracle { clip: |x, lo, hi| reference::clip(x, lo, hi.or(Some(f32::MAX))), ..right },
         ),
-        ("the gradient of ones", Oracle { clip_grad: grad_of_ones, ..right }),
+        ("the gradient of ones", Oracle { clip_grads: grads_of_ones, ..right }),
+        ("nothing for the bounds of a tie", Oracle { clip_grads: ties_to_x, ..right }),
+        ("a sum one after the other", Oracle { sum: |leaves| leaves.iter().sum(), ..right }),
     ];
     for (name, oracle) in wrong {
-        match table(&Device::cpu(), &oracle) {
+        match with_oracle(&Device::cpu(), &oracle) {
             Err(mismatch) => println!("{name}: caught, {mismatch}"),
             Ok(cases) => panic!("{name}: not caught in {cases} cases"),
         }
     }
+    let in_f16 = |leaves: &[f16]| leaves.iter().fold(f16::ZERO, |sum, &leaf| sum + leaf);
+    assert!(with_oracle(&Device::cpu(), &Oracle { sum: in_f16, ..Oracle::REFERENCE }).is_err());
+    let payload = |leaves: &[bf16]| match leaves.iter().find(|leaf| leaf.is_nan()) {
+        Some(&nan) => nan,
+        None => reference::sum(leaves),
+    };
+    assert!(with_oracle(&Device::cpu(), &Oracle { sum: payload, ..Oracle::REFERENCE }).is_err());
 }
 
 /// `f32::max` and `f32::min` drop a NaN.
@@ -101,8 +143,13 @@ fn std_clamp(x: f32, lo: Option<f32>, hi: Option<f32>) -> f32 {
 }
 
 /// What a test with an upstream gradient of one would not notice.
-fn grad_of_ones(x: f32, _: f32, lo: Option<f32>, hi: Option<f32>, rule: Gradient) -> f32 {
-    reference::clip_grad(x, 1.0, lo, hi, rule)
+fn grads_of_ones(x: f32, _: f32, lo: Option<f32>, hi: Option<f32>, rule: Gradient) -> reference::Grads<f32> {
+    reference::clip_grads(x, 1.0, lo, hi, rule)
+}
+
+fn ties_to_x(x: f32, g: f32, lo: Option<f32>, hi: Option<f32>, rule: Gradient) -> reference::Grads<f32> {
+    let bounds = reference::clip_grads(x, g, lo, hi, Gradient { ties: Ties::Inclusive, ..rule });
+    reference::Grads { x: reference::clip_grad(x, g, lo, hi, rule), ..bounds }
 }
 
 /// The oracle that the faults are judged by passes where nothing is planted.
@@ -111,6 +158,9 @@ fn the_right_kernels_pass() {
     let adapters = gpu_adapters();
     let adapter = &adapters[0];
     let context = block_on(Context::request_patched(adapter, tight(adapter), str::to_owned)).unwrap();
-    let cases = table(&context.into(), &Oracle::REFERENCE).unwrap_or_else(|mismatch| panic!("{mismatch}"));
-    assert!(cases > 1_000_000);
+    let device = context.into();
+    for element in [F32, F16, I64, U8] {
+        let cases = table(&device, element).unwrap_or_else(|mismatch| panic!("{mismatch}"));
+        assert!(cases > 1_000_000);
+    }
 }

@@ -3,7 +3,5 @@
 mod conformance;
 mod devices;
 mod faults;
-mod inputs;
 mod recording;
-mod runner;
 mod tensors;

@@ -1,15 +1,24 @@
 //! Tensors: elements on a device, and the operations on them.
 
+mod clip;
+mod grad;
+mod named;
+mod saved;
+
 use std::fmt;
 use std::sync::Arc;
 
+use crate::bounds::{Bound, Interval};
+use crate::broadcast::Side;
 use crate::device::Inner;
 #[cfg(feature = "gpu")]
 use crate::gpu;
-use crate::{Bounds, Device, Element, Error, Gradient, Outside, Result, Shape, cpu, host};
+use crate::{Bounds, Device, Element, Error, Result, Shape, host};
 
-/// Elements in C order on a [`Device`]. Cheap to clone: clones share the elements until one is clipped in
-/// place.
+pub use grad::{Grads, Wanted};
+pub use saved::Saved;
+
+/// Elements in C order on a [`Device`]. Cheap to clone: clones share the elements until one is changed in place.
 ///
 /// On a GPU the operations are recorded and run later, together; what they return can be used at once.
 #[derive(Clone)]
@@ -47,6 +56,11 @@ impl<T: Element> Tensor<T> {
         }
     }
 
+    #[cfg(feature = "gpu")]
+    pub(crate) fn from_buffer(context: gpu::Context, buffer: gpu::Buffer, shape: Shape) -> Self {
+        Self { shape, storage: Storage::Gpu(context, buffer) }
+    }
+
     /// The device that holds the tensor.
     pub fn device(&self) -> Device {
         Device::from_inner(match &self.storage {
@@ -59,69 +73,6 @@ impl<T: Element> Tensor<T> {
     /// The shape.
     pub fn shape(&self) -> &Shape {
         &self.shape
-    }
-
-    /// Clips every element to the bounds: `min(max(x, lo), hi)`, to the bit as
-    /// [`reference::clip`](crate::reference::clip) says. The result has the same shape.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`].
-    pub fn clip(&self, bounds: &Bounds<T>) -> Result<Self> {
-        Ok(self.like(match &self.storage {
-            Storage::Cpu(x) => Storage::Cpu(clip_on_cpu(x, bounds)?),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(context, x) => Storage::Gpu(context.clone(), context.clip(x, bounds)?),
-        }))
-    }
-
-    /// Clips every element where it is. If clones share the elements they keep theirs, and this tensor gets
-    /// new ones.
-    ///
-    /// # Errors
-    /// As [`clip`](Self::clip). The tensor is then as it was.
-    pub fn clip_in_place(&mut self, bounds: &Bounds<T>) -> Result<()> {
-        match &mut self.storage {
-            Storage::Cpu(x) => match Arc::get_mut(x) {
-                Some(x) => cpu::clip_in_place(x, bounds),
-                None => *x = clip_on_cpu(x, bounds)?,
-            },
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(context, x) => context.clip_in_place(x, bounds)?,
-        }
-        Ok(())
-    }
-
-    /// The backward pass of [`clip`](Self::clip): the gradient that reaches this tensor, of the gradient
-    /// `upstream` of the clipped one, to the bit as [`reference::clip_grad`](crate::reference::clip_grad) says.
-    /// All three have the same shape. [`Outside::StraightThrough`] costs nothing: the result shares the
-    /// elements of `upstream`.
-    ///
-    /// # Errors
-    /// [`Error::ShapeMismatch`], [`Error::DeviceMismatch`], [`Error::OutOfMemory`], [`Error::DeviceLost`] or
-    /// [`Error::Gpu`].
-    pub fn clip_grad(&self, upstream: &Self, bounds: &Bounds<T>, rule: Gradient) -> Result<Self> {
-        self.shape.check_same(&upstream.shape)?;
-        Ok(self.like(match (&self.storage, &upstream.storage) {
-            (Storage::Cpu(_), Storage::Cpu(g)) if rule.outside == Outside::StraightThrough => {
-                Storage::Cpu(g.clone())
-            }
-            (Storage::Cpu(x), Storage::Cpu(g)) => {
-                let mut gx = host::zeroed(x.len())?;
-                cpu::clip_grad(x, g, bounds, rule, &mut gx)?;
-                Storage::Cpu(Arc::new(gx))
-            }
-            #[cfg(feature = "gpu")]
-            (Storage::Gpu(context, x), Storage::Gpu(other, g)) if context.is(other) => {
-                Storage::Gpu(context.clone(), context.clip_grad(x, g, bounds, rule)?)
-            }
-            #[cfg_attr(not(feature = "gpu"), expect(unreachable_patterns))]
-            _ => {
-                return Err(Error::DeviceMismatch {
-                    left: self.device().info().to_string(),
-                    right: upstream.device().info().to_string(),
-                });
-            }
-        }))
     }
 
     /// Copies the elements to the host, in C order. Blocks until the device has made them.
@@ -167,12 +118,69 @@ impl<T: Element> Tensor<T> {
     fn like(&self, storage: Storage<T>) -> Self {
         Self { shape: self.shape.clone(), storage }
     }
+
+    /// The elements, where the CPU holds them.
+    fn on_cpu(&self) -> Option<&[T]> {
+        match &self.storage {
+            Storage::Cpu(x) => Some(x),
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(..) => None,
+        }
+    }
+
+    /// The buffer, where it is of this context.
+    #[cfg(feature = "gpu")]
+    fn on_gpu(&self, context: &gpu::Context) -> Option<&gpu::Buffer> {
+        match &self.storage {
+            Storage::Gpu(own, x) if own.is(context) => Some(x),
+            _ => None,
+        }
+    }
+
+    /// Another tensor as this one's device sees it, by one of the two above.
+    fn beside<'a, S>(&self, other: &'a Self, see: impl Fn(&'a Self) -> Option<S>) -> Result<S> {
+        see(other).ok_or_else(|| mismatch(&self.device(), &other.device()))
+    }
+
+    /// The bounds as this tensor's device sees them.
+    fn interval<'a, S>(
+        &self,
+        bounds: &'a Bounds<T>,
+        see: impl Fn(&'a Self) -> Option<S>,
+    ) -> Result<Interval<T, S>> {
+        interval(&self.shape, &self.device(), bounds, see)
+    }
 }
 
-fn clip_on_cpu<T: Element>(x: &[T], bounds: &Bounds<T>) -> Result<Arc<Vec<T>>> {
-    let mut y = host::zeroed(x.len())?;
-    cpu::clip(x, bounds, &mut y)?;
-    Ok(Arc::new(y))
+/// Bounds as a device sees them beside a tensor of this shape.
+fn interval<'a, T: Element, S>(
+    shape: &Shape,
+    device: &Device,
+    bounds: &'a Bounds<T>,
+    see: impl Fn(&'a Tensor<T>) -> Option<S>,
+) -> Result<Interval<T, S>> {
+    let side = |bound: &'a Bound<T>| match bound {
+        Bound::Absent => Ok(Bound::Absent),
+        Bound::Value(value) => Ok(Bound::Value(*value)),
+        Bound::Tensor(tensor) => {
+            see(tensor).map(Bound::Tensor).ok_or_else(|| mismatch(device, &tensor.device()))
+        }
+    };
+    let shapes = [bounds.lo(), bounds.hi()].map(|bound| bound.tensor().map(Tensor::shape));
+    Interval::beside(shape, side(bounds.lo())?, side(bounds.hi())?, shapes)
+}
+
+fn mismatch(left: &Device, right: &Device) -> Error {
+    Error::DeviceMismatch { left: left.info().to_string(), right: right.info().to_string() }
+}
+
+impl Side {
+    fn of<T: Element>(self, bounds: &Bounds<T>) -> &Bound<T> {
+        match self {
+            Self::Lo => bounds.lo(),
+            Self::Hi => bounds.hi(),
+        }
+    }
 }
 
 fn copy<T: Element>(x: &[T]) -> Result<Vec<T>> {

@@ -1,0 +1,89 @@
+//! Sums over the broadcast dimensions: the twin of `shaders/sum.wgsl`.
+
+use rayon::prelude::*;
+
+use crate::Element;
+use crate::broadcast::Reduction;
+
+/// Leaves that a task takes of each sum: a power of two, so that what it returns is a node of the tree.
+const LEAVES: usize = 16 * 1024;
+
+/// The sums of `elements`, one for each element of `result`, in the order of [`reference::sum`](crate::reference::sum).
+pub fn sum<T: Element>(elements: &[T], reduction: &Reduction, result: &mut [T]) {
+    match reduction.leaves {
+        0 => result.fill(T::ZERO),
+        // Nothing to add.
+        1 => result.iter_mut().enumerate().for_each(|(sum, result)| {
+            *result = elements[reduction.element(sum, 0)];
+        }),
+        // Several sums at once, so that neighbours are read together.
+        _ if result.len() >= 16 => tiles::<T, 64>(elements, reduction, result),
+        _ => tiles::<T, 1>(elements, reduction, result),
+    }
+}
+
+fn tiles<T: Element, const N: usize>(elements: &[T], reduction: &Reduction, result: &mut [T]) {
+    result.par_chunks_mut(N).enumerate().for_each(|(tile, result)| {
+        let parts: Vec<_> = (0..reduction.leaves.div_ceil(LEAVES))
+            .into_par_iter()
+            .map(|part| {
+                let mut tree = Tree::<T, N>::default();
+                for leaf in part * LEAVES..reduction.leaves.min((part + 1) * LEAVES) {
+                    let mut sums = [T::NO_SUM; N];
+                    for (k, sum) in sums.iter_mut().enumerate().take(result.len()) {
+                        *sum = elements[reduction.element(tile * N + k, leaf)].to_sum();
+                    }
+                    tree.push(sums);
+                }
+                tree.finish()
+            })
+            .collect();
+        let mut tree = Tree::<T, N>::default();
+        parts.into_iter().for_each(|part| tree.push(part));
+        for (result, sum) in result.iter_mut().zip(tree.finish()) {
+            *result = T::from_sum(sum);
+        }
+    });
+}
+
+/// Pairwise sums of what is pushed, `N` side by side. Level `n` holds the sum of `2^n` leaves that wait for a neighbour.
+struct Tree<T: Element, const N: usize> {
+    levels: Vec<Option<[T::Sum; N]>>,
+}
+
+impl<T: Element, const N: usize> Default for Tree<T, N> {
+    fn default() -> Self {
+        Self { levels: Vec::new() }
+    }
+}
+
+impl<T: Element, const N: usize> Tree<T, N> {
+    fn push(&mut self, mut sums: [T::Sum; N]) {
+        for level in &mut self.levels {
+            match level.take() {
+                Some(before) => add::<T, N>(&before, &mut sums),
+                None => {
+                    *level = Some(sums);
+                    return;
+                }
+            }
+        }
+        self.levels.push(Some(sums));
+    }
+
+    /// The root: what has no neighbour goes up a level as it is.
+    fn finish(self) -> [T::Sum; N] {
+        let mut waiting = self.levels.into_iter().flatten();
+        let mut sums = waiting.next().unwrap_or([T::NO_SUM; N]);
+        for before in waiting {
+            add::<T, N>(&before, &mut sums);
+        }
+        sums
+    }
+}
+
+fn add<T: Element, const N: usize>(before: &[T::Sum; N], sums: &mut [T::Sum; N]) {
+    for (&before, sum) in before.iter().zip(sums) {
+        *sum = T::add(before, *sum);
+    }
+}

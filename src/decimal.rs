@@ -1,0 +1,106 @@
+//! Numbers written in decimal, read for the types that the standard library does not read so.
+
+/// What a text says, to an integer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decimal {
+    Whole(i128),
+    /// Too small for an `i128`, or minus infinity.
+    Lowest,
+    /// Too large for an `i128`, or infinity.
+    Highest,
+    Fraction,
+    Nan,
+    Invalid,
+}
+
+/// Reads a number as an integer, to the last digit: `"-3"`, `"1e3"`, `"2.50e1"`, `"inf"`.
+pub fn whole(text: &str) -> Decimal {
+    // The syntax is that of the standard library's floats.
+    let value = match text.parse::<f64>() {
+        Err(_) => return Decimal::Invalid,
+        Ok(v) if v.is_nan() => return Decimal::Nan,
+        Ok(v) => v,
+    };
+    let beyond = if value < 0.0 { Decimal::Lowest } else { Decimal::Highest };
+    if !text.contains(|c: char| c.is_ascii_digit()) {
+        return beyond;
+    }
+
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{}{after}", before.trim_start_matches(['+', '-']));
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
+        return Decimal::Whole(0);
+    }
+    // An exponent that an i64 cannot hold decides by its sign alone.
+    let exponent =
+        exponent.parse::<i64>().unwrap_or(if exponent.starts_with('-') { i64::MIN } else { i64::MAX });
+    let dropped = (digits.len() - significant.len()) as i64;
+    let zeros = exponent.saturating_add(dropped).saturating_sub(after.len() as i64);
+    if zeros < 0 {
+        return Decimal::Fraction;
+    }
+    let power = u32::try_from(zeros).ok().and_then(|zeros| 10i128.checked_pow(zeros));
+    let magnitude = significant.parse::<i128>().ok().zip(power).and_then(|(v, power)| v.checked_mul(power));
+    match magnitude {
+        Some(v) => Decimal::Whole(if mantissa.starts_with('-') { -v } else { v }),
+        None => beyond,
+    }
+}
+
+/// Reads a number and rounds it, ties to even, to a float of so many `fraction` bits whose least normal number
+/// is `2^least`. A value beyond the format's range is left to be rounded to infinity.
+pub fn rounded(text: &str, fraction: i32, least: i32) -> Option<f64> {
+    let value: f64 = text.parse().ok()?;
+    if value == 0.0 || !value.is_finite() {
+        return Some(value);
+    }
+    // Dividing by a power of two is exact, so this rounds once.
+    let exponent = ((value.to_bits() >> 52) & 0x7ff) as i32 - 1023;
+    let unit = 2f64.powi(exponent.max(least) - fraction);
+    Some((value / unit).round_ties_even() * unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_read_to_the_last_digit() {
+        for (text, value) in [
+            ("0", 0),
+            ("-0.0", 0),
+            ("+7", 7),
+            ("18446744073709551615", u64::MAX.into()),
+            ("9007199254740993.0", 9007199254740993),
+            ("1e3", 1000),
+            ("-2.50e1", -25),
+            ("1200e-2", 12),
+        ] {
+            assert_eq!(whole(text), Decimal::Whole(value), "{text}");
+        }
+        for text in ["0.5", "1e-400", "99999999999999999999.5", "25e-1", "1e-99999999999999999999"] {
+            assert_eq!(whole(text), Decimal::Fraction, "{text}");
+        }
+        assert_eq!(whole("1e300"), Decimal::Highest);
+        assert_eq!(whole("-1e99999999999999999999"), Decimal::Lowest);
+        assert_eq!(whole("-inf"), Decimal::Lowest);
+        assert_eq!(whole("nan"), Decimal::Nan);
+        for text in ["", "x", "1.2.3", "--1", "e5"] {
+            assert_eq!(whole(text), Decimal::Invalid, "{text}");
+        }
+    }
+
+    #[test]
+    fn short_floats_are_rounded_once() {
+        let f16 = |text| rounded(text, 10, -14).unwrap();
+        assert_eq!(f16("1.00048828125"), 1.0, "a tie to even");
+        // By way of f32 this would be the tie above, and go down.
+        assert_eq!(f16("1.000488281250001"), 1.0009765625);
+        assert_eq!(f16("2.98e-8"), 0.0, "less than half the least subnormal");
+        assert_eq!(f16("2.99e-8"), 2f64.powi(-24));
+        assert_eq!(f16("-inf"), f64::NEG_INFINITY);
+        assert_eq!(rounded("x", 10, -14), None);
+    }
+}

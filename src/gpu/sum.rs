@@ -1,0 +1,56 @@
+//! Sums over the broadcast dimensions: `shaders/sum.wgsl`.
+
+use super::dispatch::{BLOCK, Params};
+use super::pipeline::{Binding, Kernel, shader};
+use super::pool::FirstWrite;
+use super::{Buffer, Context};
+use crate::broadcast::Reduction;
+use crate::{Element, Result};
+
+/// Leaves that an invocation adds up.
+const FAN_IN: usize = 8;
+
+const fn kernel(entry: &'static str, bindings: &'static [Binding]) -> Kernel {
+    Kernel { name: entry, entry, source: shader!("arithmetic.wgsl", "sum.wgsl"), bindings }
+}
+
+const SUM_ELEMENTS: Kernel = kernel("sum_elements", &[Binding::read(3), Binding::write(5)]);
+const SUM_PARTIALS: Kernel = kernel("sum_partials", &[Binding::read(4), Binding::write(5)]);
+const SUM_FINISH: Kernel = kernel("sum_finish", &[Binding::read(4), Binding::write(6)]);
+
+impl Context {
+    /// Records the sums of `elements` into a new buffer, in the order of
+    /// [`reference::sum`](crate::reference::sum).
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::Error::Unsupported) if `elements` are too many for a binding; otherwise as
+    /// [`clip`](Self::clip).
+    pub(crate) fn sum<T: Element>(&self, elements: &Buffer, reduction: &Reduction) -> Result<Buffer> {
+        let (sums, mut leaves) = (reduction.sums, reduction.leaves);
+        let bytes = (sums * size_of::<T>()) as u64;
+        if leaves == 0 {
+            return self.upload(&crate::host::zeroed::<T>(sums)?);
+        }
+        let mut params = Params::of_sums(sums, &reduction.axes);
+        let partials = |leaves: usize| self.buffer((sums * leaves * 8) as u64, FirstWrite::Recorded);
+        let mut source: Option<Buffer> = None;
+        while source.is_none() || leaves > 1 {
+            params.leaves = leaves as u32;
+            leaves = leaves.div_ceil(FAN_IN);
+            let made = partials(leaves)?;
+            let invocations = (sums * leaves) as u64;
+            match &source {
+                None => self.record_whole::<T>(&SUM_ELEMENTS, params, invocations, &[elements, &made])?,
+                Some(source) => {
+                    self.record_whole::<T>(&SUM_PARTIALS, params, invocations, &[source, &made])?
+                }
+            }
+            source = Some(made);
+        }
+        let result = self.buffer(bytes, FirstWrite::Recorded)?;
+        if let Some(source) = source {
+            self.record_whole::<T>(&SUM_FINISH, params, bytes.div_ceil(BLOCK), &[&source, &result])?;
+        }
+        Ok(result)
+    }
+}
