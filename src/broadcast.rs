@@ -110,8 +110,8 @@ impl Broadcast {
         for axis in self.axes.iter().rev() {
             let at = rest % axis.len;
             rest /= axis.len;
-            for b in 0..2 {
-                offsets[b] += at * axis.strides[b];
+            for (offset, stride) in offsets.iter_mut().zip(axis.strides) {
+                *offset += at * stride;
             }
         }
         offsets

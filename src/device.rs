@@ -4,6 +4,7 @@ use std::fmt;
 
 #[cfg(not(target_arch = "wasm32"))]
 use pollster::block_on;
+use rayon::prelude::*;
 
 #[cfg(feature = "gpu")]
 use crate::gpu;
@@ -171,6 +172,24 @@ impl Device {
             Inner::Cpu => Ok(()),
             #[cfg(feature = "gpu")]
             Inner::Gpu(context) => context.wait(),
+        }
+    }
+
+    /// A tensor of elements of 4 bytes whose bits are `start`, `start + step`, and so on, made on the device.
+    pub(crate) fn patterns<T: Element>(&self, start: u32, step: u32, len: usize) -> Result<Tensor<T>> {
+        match &self.inner {
+            Inner::Cpu => {
+                let mut data = crate::host::zeroed::<T>(len)?;
+                data.par_iter_mut().enumerate().for_each(|(i, v)| {
+                    *v = T::from_bits(start.wrapping_add((i as u32).wrapping_mul(step)).into());
+                });
+                self.tensor_from_vec(data, [len])
+            }
+            #[cfg(feature = "gpu")]
+            Inner::Gpu(context) => {
+                let buffer = context.patterns::<T>(start, step, len)?;
+                Ok(Tensor::from_buffer(context.clone(), buffer, Shape::new([len])?))
+            }
         }
     }
 

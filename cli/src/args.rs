@@ -25,6 +25,14 @@ Examples:
   wgclip grad x.npy upstream.npy grad.npy --min 0 --max 6 --like jax
   wgclip grad x.npy upstream.npy grad.npy --max 1 --rule toward --ties exclusive";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  wgclip check                                 # the device that `auto` takes
+  wgclip check --device all
+  wgclip check --device gpu --exhaustive --json > check.json
+
+Exit codes: 0 no mismatch, 1 a mismatch, or the device failed.";
+
 /// Clip tensor files on the GPU or the CPU, to the bit.
 #[derive(Debug, Parser)]
 #[command(name = "wgclip", version, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -41,12 +49,31 @@ pub enum Command {
     /// The backward pass: the gradient that reaches IN, of the gradient of the clipped tensor
     #[command(after_help = GRAD_EXAMPLES)]
     Grad(Grad),
+    /// Check that a device keeps the contract, to the bit: whether its driver can be trusted
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
     /// List the devices, and which one `auto` takes
     Devices {
         /// Print a JSON array, one object a device
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// auto, all, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
+    #[arg(long, value_name = "D", default_value = "auto")]
+    pub device: String,
+    /// Check every bit pattern of the types of 8, 16 and 32 bits: minutes on a GPU, long on a software adapter
+    #[arg(long)]
+    pub exhaustive: bool,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the random values begin, to repeat a run [default: fresh]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]

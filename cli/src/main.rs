@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. Errors are one or two lines on stderr.
 
 mod args;
+mod check;
 mod clip;
 mod devices;
 mod interrupt;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Value(args) => clip::value(args),
         Command::Grad(args) => clip::grad(args),
+        Command::Check(args) => check::check(args),
         Command::Devices { json } => devices::list(*json),
     };
     match done {

@@ -77,13 +77,16 @@ pub struct Case<T> {
     pub hi: Bound<T, Host<T>>,
 }
 
+/// The type of [`reference::clip_grads`]: of x, g, lo, hi and the rule.
+pub type ClipGrads<T> = fn(T, T, Option<T>, Option<T>, Gradient) -> reference::Grads<T>;
+
 /// What a device is compared with: the reference, or a wrong one to see that the comparison can fail.
 #[derive(Debug, Clone, Copy)]
 pub struct Oracle<T> {
     /// [`reference::clip`].
     pub clip: fn(T, Option<T>, Option<T>) -> T,
     /// [`reference::clip_grads`].
-    pub clip_grads: fn(T, T, Option<T>, Option<T>, Gradient) -> reference::Grads<T>,
+    pub clip_grads: ClipGrads<T>,
     /// [`reference::sum`].
     pub sum: fn(&[T]) -> T,
 }

@@ -1,8 +1,187 @@
 //! Every bit pattern of a type.
 
-use crate::{Device, Result};
+use rayon::prelude::*;
 
-/// TODO
-pub fn exhaustive(_: &Device) -> Result<()> {
-    Ok(())
+use super::case::{Case, Mismatch, Op, Oracle, Tally};
+use super::{Progress, Row, inputs, supported};
+use crate::{
+    Bound, Bounds, Device, Element, ElementType, Gradient, Outside, Result, reference, with_element,
+};
+
+/// Elements of 4 bytes that are checked at once.
+const CHUNK: usize = 1 << 24;
+
+/// Bits of bounds; `None` is no bound.
+type Pair = (Option<u32>, Option<u32>);
+
+/// A pass over all patterns between a pair of bounds, which tells of each chunk.
+type Pass<'a> = &'a dyn Fn(Pair, &mut dyn FnMut()) -> Result<Tally>;
+
+/// Zeros, subnormals, infinities, ordinary numbers, crossed.
+const F32_PAIRS: &[Pair] = &[
+    (Some(0x8000_0000), Some(0x0000_0001)),
+    (Some(0xff80_0000), Some(0x40c0_0000)),
+    (Some(0x3f80_0000), Some(0xbf80_0000)),
+    (Some(0x8000_0003), Some(0x0000_0000)),
+    (Some(0x007f_ffff), Some(0x7f80_0000)),
+    (None, Some(0x8080_0000)),
+];
+
+const I32_PAIRS: &[Pair] =
+    &[(Some(-1i32 as u32), Some(1)), (Some(0x7fff_ffff), Some(0x8000_0000)), (None, Some(0))];
+
+const U32_PAIRS: &[Pair] =
+    &[(Some(1), Some(0x8000_0000)), (Some(0xffff_ffff), Some(0)), (Some(0x7fff_ffff), None)];
+
+/// How many pairs the backward pass of f32 is checked with.
+const F32_GRAD_PAIRS: usize = 4;
+
+/// Checks every pattern: for types of 8 and 16 bits with every operation and rule, for f32 the clip and the default backward
+/// pass, for i32 and u32 the clip. Types of 64 bits have too many.
+///
+/// The 2^32 patterns are made on the device; all that it returns is compared on the host, with the reference itself.
+/// `seed` makes the upstream gradients; `progress` is told of each step.
+///
+/// # Errors
+/// What the device returns; a mismatch is no error.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn exhaustive(device: &Device, seed: u64, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Row>> {
+    let small = ElementType::ALL.iter().copied().filter(|element| element.size() <= 2);
+    let wide = [
+        (ElementType::F32, F32_PAIRS.len() + F32_GRAD_PAIRS),
+        (ElementType::I32, I32_PAIRS.len()),
+        (ElementType::U32, U32_PAIRS.len()),
+    ];
+    let chunks = (1u64 << 32) / CHUNK as u64;
+    let pairs = |element| with_element!(element, T => pairs::<T>().len() as u64);
+    let total = small.clone().map(pairs).sum::<u64>()
+        + wide.iter().map(|(_, passes)| *passes as u64).sum::<u64>() * chunks;
+    let mut done = 0;
+    let mut step = |element| {
+        done += 1;
+        progress(Progress { done, total, element });
+    };
+
+    let mut rows = Vec::new();
+    for element in small {
+        rows.extend(with_element!(element, T => every_rule::<T>(device, seed, &mut || step(element)))?);
+    }
+    let mut wide = |element, op, pairs: &[Pair], row: Pass<'_>| {
+        let mut tally = Tally::default();
+        for &pair in pairs {
+            tally.add(row(pair, &mut || step(element))?);
+        }
+        rows.push(Row { element, op, tally });
+        Result::Ok(())
+    };
+    use ElementType::{F32, I32, U32};
+    wide(F32, "clip", F32_PAIRS, &|pair, step| every_clip::<f32>(device, pair, step))?;
+    wide(F32, "clip_grad", &F32_PAIRS[..F32_GRAD_PAIRS], &|pair, step| every_grad(device, pair, step))?;
+    wide(I32, "clip", I32_PAIRS, &|pair, step| every_clip::<i32>(device, pair, step))?;
+    wide(U32, "clip", U32_PAIRS, &|pair, step| every_clip::<u32>(device, pair, step))?;
+    Ok(rows)
+}
+
+/// Pairs of bounds for types of few patterns: each with the next, itself, none, and one further off.
+fn pairs<T: Element>() -> Vec<(Option<T>, Option<T>)> {
+    let bounds = inputs::bound_values::<T>();
+    let at = |i: usize| Some(bounds[i % bounds.len()]);
+    let around = |i| match i % 4 {
+        0 => (at(i), at(i + 1)),
+        1 => (at(i + 3), at(i)),
+        2 => (at(i), None),
+        _ => (None, at(i)),
+    };
+    (0..bounds.len()).map(around).chain([(at(5), at(5)), (None, None)]).collect()
+}
+
+fn every_rule<T: Element>(device: &Device, seed: u64, step: &mut dyn FnMut()) -> Result<Vec<Row>> {
+    let rng = &mut fastrand::Rng::with_seed(seed);
+    let mut rows = Op::NAMES.map(|op| Row { element: T::TYPE, op, tally: Tally::default() });
+    let x: Vec<T> = (0..=T::TYPE.format().mask()).map(T::from_bits).collect();
+    for (lo, hi) in pairs::<T>() {
+        let bound = |value: Option<T>| value.map_or(Bound::Absent, Bound::Value);
+        let g = inputs::upstream(rng, x.len());
+        let case = Case { dims: vec![x.len()], x: x.clone(), g, lo: bound(lo), hi: bound(hi) };
+        for op in Op::all() {
+            let Some(tally) = supported(case.compare(device, &Oracle::REFERENCE, op))? else { continue };
+            rows.iter_mut().filter(|row| row.op == op.name()).for_each(|row| row.tally.add(tally.clone()));
+        }
+        step();
+    }
+    Ok(rows.into())
+}
+
+fn bounds<T: Element>((lo, hi): Pair) -> Result<(Option<T>, Option<T>, Bounds<T>)> {
+    let value = |bits: Option<u32>| bits.map(|bits| T::from_bits(bits.into()));
+    let (lo, hi) = (value(lo), value(hi));
+    Ok((lo, hi, Bounds::new(lo, hi)?))
+}
+
+/// Where each chunk of all patterns begins.
+fn starts() -> impl Iterator<Item = u32> {
+    (0..(1u64 << 32) / CHUNK as u64).map(|n| (n * CHUNK as u64) as u32)
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn every_clip<T: Element>(device: &Device, pair: Pair, step: &mut dyn FnMut()) -> Result<Tally> {
+    let (lo, hi, bounds) = bounds::<T>(pair)?;
+    let mut tally = Tally::default();
+    for start in starts() {
+        let mut x = device.patterns::<T>(start, 1, CHUNK)?;
+        x.clip_in_place(&bounds)?;
+        let expected = |i: usize| reference::clip(T::from_bits(u64::from(start) + i as u64), lo, hi);
+        tally.add(compare(device, "clip_in_place", pair, start, &x.into_vec()?, expected));
+        step();
+    }
+    Ok(tally)
+}
+
+/// An odd number, so that the upstream gradient takes every pattern as well.
+const UPSTREAM_STEP: u32 = 0x9e37_79b1;
+
+#[cfg(not(target_arch = "wasm32"))]
+fn every_grad(device: &Device, pair: Pair, step: &mut dyn FnMut()) -> Result<Tally> {
+    let (lo, hi, bounds) = bounds::<f32>(pair)?;
+    let rule = Gradient { outside: Outside::Masked, ..Gradient::default() };
+    let mut tally = Tally::default();
+    for start in starts() {
+        let x = device.patterns::<f32>(start, 1, CHUNK)?;
+        let first = start.wrapping_mul(UPSTREAM_STEP);
+        let mut g = device.patterns::<f32>(first, UPSTREAM_STEP, CHUNK)?;
+        x.clip_grad_in_place(&mut g, &bounds, rule)?;
+        let expected = |i: usize| {
+            let g = first.wrapping_add((i as u32).wrapping_mul(UPSTREAM_STEP));
+            reference::clip_grad(f32::from_bits(start + i as u32), f32::from_bits(g), lo, hi, rule)
+        };
+        tally.add(compare(device, "clip_grad", pair, start, &g.into_vec()?, expected));
+        step();
+    }
+    Ok(tally)
+}
+
+fn compare<T: Element>(
+    device: &Device,
+    op: &str,
+    (lo, hi): Pair,
+    start: u32,
+    actual: &[T],
+    expected: impl Fn(usize) -> T + Sync,
+) -> Tally {
+    let differs = |i: usize| expected(i).to_bits() != actual[i].to_bits();
+    let all = 0..actual.len();
+    let mismatches = all.clone().into_par_iter().filter(|&i| differs(i)).count() as u64;
+    let first = (mismatches > 0).then(|| all.into_iter().find(|&i| differs(i))).flatten();
+    let bits = |bound: Option<u32>| bound.map_or("none".into(), |bits| format!("{bits:#x}"));
+    let first = first.map(|index| Mismatch {
+        device: device.info().to_string(),
+        element: T::TYPE,
+        op: op.into(),
+        operands: format!("lo {}, hi {}, x from {start:#x}", bits(lo), bits(hi)),
+        index,
+        inputs: None,
+        expected: expected(index).to_bits(),
+        actual: actual[index].to_bits(),
+    });
+    Tally { cases: actual.len() as u64, mismatches, first }
 }

@@ -16,10 +16,12 @@
 
 mod case;
 mod exhaustive;
+mod habits;
 mod inputs;
 
 pub use case::{Mismatch, Op, Oracle, Tally};
 pub use exhaustive::exhaustive;
+pub use habits::{Habit, habits};
 
 use case::Case;
 

@@ -48,8 +48,8 @@ impl<T: Element> Work<T> for ClipInPlace<'_, T> {
     fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>) {
         let x = &mut self.0[start..][..len];
         let (lo, hi) = (lo.first(len), hi.first(len));
-        for i in 0..len {
-            x[i] = upper(lower(x[i], lo, i), hi, i);
+        for (i, x) in x.iter_mut().enumerate() {
+            *x = upper(lower(*x, lo, i), hi, i);
         }
     }
 }

@@ -79,6 +79,11 @@ impl Params {
         params
     }
 
+    /// For four words that only the kernel understands.
+    pub fn of_words(words: [u32; 4]) -> Self {
+        Self { lo: words, ..Self::default() }
+    }
+
     /// Sets the axes, each of four numbers that fit a `u32`: buffers hold no more elements.
     fn set_axes(&mut self, axes: impl Iterator<Item = [usize; 4]>) {
         self.rank = 0;

@@ -8,6 +8,7 @@
 //! - `context` opens one, and turns its errors and its loss into [`Error`](crate::Error);
 //! - `pool`, `transfer`: buffers, and what goes into and comes out of them;
 //! - `pipeline`, `dispatch`, `recorder`: a kernel, its geometry, and the pass it joins;
+//! - `probe`: kernels that serve the check alone;
 //! - `clip`, `clip_grad`, `clip_saving`, `sum`: one file an operation, named as its shader.
 
 mod adapter;
@@ -18,6 +19,7 @@ mod context;
 mod dispatch;
 mod pipeline;
 mod pool;
+mod probe;
 mod recorder;
 mod sum;
 mod transfer;

@@ -1,0 +1,88 @@
+//! What a driver makes of WGSL's own floats. The kernels of this crate do not depend on it; programs that do may.
+
+#[cfg(feature = "gpu")]
+use super::inputs;
+use crate::device::Inner;
+#[cfg(feature = "gpu")]
+use crate::gpu::Context;
+use crate::{Device, Result};
+#[cfg(feature = "gpu")]
+use crate::{Element, reference};
+
+/// A builtin of WGSL, and on how many inputs of each kind the device gives other bits than IEEE 754 asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Habit {
+    /// `"clamp"` or `"addition"`.
+    pub builtin: &'static str,
+    /// Inputs tried.
+    pub cases: u64,
+    /// Where an operand is NaN and the result is a number.
+    pub nan_lost: u64,
+    /// Where the right result is subnormal, or an operand is.
+    pub subnormal: u64,
+    /// Zeros of the wrong sign.
+    pub zero: u64,
+    /// Others.
+    pub other: u64,
+}
+
+impl Habit {
+    /// Inputs on which the device is off.
+    pub fn wrong(&self) -> u64 {
+        self.nan_lost + self.subnormal + self.zero + self.other
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl Habit {
+    fn of(builtin: &'static str) -> Self {
+        Self { builtin, cases: 0, nan_lost: 0, subnormal: 0, zero: 0, other: 0 }
+    }
+
+    fn see(&mut self, operands: &[f32], expected: f32, actual: f32) {
+        self.cases += 1;
+        let same = expected.to_bits() == actual.to_bits() || (expected.is_nan() && actual.is_nan());
+        let is_subnormal = |v: &f32| v.is_subnormal();
+        match () {
+            () if same => {}
+            () if expected.is_nan() => self.nan_lost += 1,
+            () if expected == 0.0 && actual == 0.0 => self.zero += 1,
+            () if expected.is_subnormal() || operands.iter().any(is_subnormal) => self.subnormal += 1,
+            () => self.other += 1,
+        }
+    }
+}
+
+/// Tries `clamp` and addition of f32 on a device, on special values and random bits. Empty for the CPU path.
+///
+/// # Errors
+/// What the device returns.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn habits(device: &Device, seed: u64) -> Result<Vec<Habit>> {
+    match device.inner() {
+        Inner::Cpu => Ok(Vec::new()),
+        #[cfg(feature = "gpu")]
+        Inner::Gpu(context) => of_context(context, seed),
+    }
+}
+
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+fn of_context(context: &Context, seed: u64) -> Result<Vec<Habit>> {
+    let rng = &mut fastrand::Rng::with_seed(seed);
+    let case = inputs::pairs::<f32>(rng, None, None);
+    let (x, g) = (context.upload(&case.x)?, context.upload(&case.g)?);
+
+    let mut clamp = Habit::of("clamp");
+    for (lo, hi) in [(-1.0, 1.0), (0.0, 6.0), (-0.0, 0.0), (f32::from_bits(1), f32::from_bits(0x007f_ffff))] {
+        let actual = context.read_blocking::<f32>(&context.builtin_clamp(&x, lo, hi)?, case.x.len())?;
+        for (&x, actual) in case.x.iter().zip(actual) {
+            clamp.see(&[x], reference::clip(x, Some(lo), Some(hi)), actual);
+        }
+    }
+    let mut addition = Habit::of("addition");
+    let actual = context.read_blocking::<f32>(&context.builtin_add(&x, &g)?, case.x.len())?;
+    for ((&x, &g), actual) in case.x.iter().zip(&case.g).zip(actual) {
+        addition.see(&[x, g], f32::add(x, g), actual);
+    }
+    Ok(vec![clamp, addition])
+}
