@@ -9,15 +9,15 @@ const LAYOUT_SAME: u32 = 1u;
 
 // The bounds of block i.
 fn lo_of(i: u32) -> vec4<u32> {
-    if params.lo_layout == LAYOUT_VALUE {
+    if LO_LAYOUT == LAYOUT_VALUE {
         return params.lo;
     }
-    if params.lo_layout == LAYOUT_SAME {
+    if LO_LAYOUT == LAYOUT_SAME {
         return lo_blocks[i];
     }
     var place = begin(i);
     var block = vec4(0u);
-    for (var e = 0u; e < SLICES * LANES; e++) {
+    for (var e = 0u; e < params.elements; e++) {
         put(&block, e, element_of(lo_blocks[place.lo / (SLICES * LANES)], place.lo % (SLICES * LANES)));
         advance(&place);
     }
@@ -25,15 +25,15 @@ fn lo_of(i: u32) -> vec4<u32> {
 }
 
 fn hi_of(i: u32) -> vec4<u32> {
-    if params.hi_layout == LAYOUT_VALUE {
+    if HI_LAYOUT == LAYOUT_VALUE {
         return params.hi;
     }
-    if params.hi_layout == LAYOUT_SAME {
+    if HI_LAYOUT == LAYOUT_SAME {
         return hi_blocks[i];
     }
     var place = begin(i);
     var block = vec4(0u);
-    for (var e = 0u; e < SLICES * LANES; e++) {
+    for (var e = 0u; e < params.elements; e++) {
         put(&block, e, element_of(hi_blocks[place.hi / (SLICES * LANES)], place.hi % (SLICES * LANES)));
         advance(&place);
     }

@@ -20,9 +20,9 @@ struct Grads {
 // would move back.
 fn through(v: vec4<u32>, beyond: vec4<bool>, tied: vec4<bool>, inward: vec4<bool>) -> vec4<u32> {
     var share = v;
-    if params.ties == TIES_EXCLUSIVE {
+    if TIES == TIES_EXCLUSIVE {
         share = vec4(0u);
-    } else if params.ties == TIES_HALF {
+    } else if TIES == TIES_HALF {
         share = halve(v);
     }
     let back = vec4(params.toward != 0u) & inward & !is_nan(v);
@@ -32,9 +32,9 @@ fn through(v: vec4<u32>, beyond: vec4<bool>, tied: vec4<bool>, inward: vec4<bool
 // The share of v that a bound receives.
 fn received(v: vec4<u32>, beyond: vec4<bool>, tied: vec4<bool>) -> vec4<u32> {
     var share = vec4(0u);
-    if params.ties == TIES_EXCLUSIVE {
+    if TIES == TIES_EXCLUSIVE {
         share = v;
-    } else if params.ties == TIES_HALF {
+    } else if TIES == TIES_HALF {
         share = other_half(v);
     }
     return select(select(vec4(0u), share, tied), v, beyond);
@@ -69,9 +69,9 @@ fn bound_grad_lanes(v: vec4<u32>, upstream: vec4<u32>, lo: vec4<u32>, hi: vec4<u
     let ties_hi = vec4(params.has_hi != 0u) & equal(t, hi);
     let ties_lo = vec4(params.has_lo != 0u) & equal(v, lo);
     var share = upstream;
-    if params.ties == TIES_EXCLUSIVE {
+    if TIES == TIES_EXCLUSIVE {
         share = zero;
-    } else if params.ties == TIES_HALF {
+    } else if TIES == TIES_HALF {
         share = halve(upstream);
     }
     let to_t = select(select(upstream, share, ties_hi), zero, above);

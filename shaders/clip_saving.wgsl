@@ -8,7 +8,7 @@ fn passes(v: vec4<u32>, lo: vec4<u32>, hi: vec4<u32>) -> vec4<bool> {
     let below = less(v, lo);
     let t = select(v, lo, below);
     let ties = (vec4(params.has_hi != 0u) & equal(t, hi)) | (vec4(params.has_lo != 0u) & equal(v, lo));
-    let stopped = below | less(hi, t) | (vec4(params.ties == TIES_EXCLUSIVE) & ties) | lo_nan(lo) | hi_nan(hi);
+    let stopped = below | less(hi, t) | (vec4(TIES == TIES_EXCLUSIVE) & ties) | lo_nan(lo) | hi_nan(hi);
     return select(!stopped, vec4(params.nan_zero == 0u), is_nan(v));
 }
 

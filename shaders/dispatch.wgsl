@@ -10,19 +10,26 @@ struct Params {
     // Blocks of this dispatch (or words, or sums), and how many of them a row of workgroups covers.
     blocks: u32,
     stride: u32,
-    // The backward rule: see clip_grad.wgsl.
+    // The rest of the backward rule: see clip_grad.wgsl.
     toward: u32,
-    ties: u32,
     nan_zero: u32,
-    // How the bounds lie beside x: see bounds_tensor.wgsl.
-    lo_layout: u32,
-    hi_layout: u32,
+    // Axes along which bounds broadcast: see bounds_tensor.wgsl.
     rank: u32,
+    // Elements of a block, for loops that are better not unrolled.
+    elements: u32,
     // See sum.wgsl.
     sums: u32,
     leaves: u32,
+    fan_in: u32,
     axes: array<vec4<u32>, 8>,
 }
+
+// What is decided when the kernel is compiled, since branches hang on it: what becomes of ties (see clip_grad.wgsl), and how
+// each bound lies beside x (see bounds_tensor.wgsl). What else differs is a uniform, and selects: some drivers compile
+// anew when a uniform that decides a branch changes.
+override TIES: u32;
+override LO_LAYOUT: u32;
+override HI_LAYOUT: u32;
 
 // Invocations of a workgroup, and blocks whose bits fill a word of a mask (see mask.wgsl).
 override WORKGROUP: u32;

@@ -193,6 +193,16 @@ impl Device {
         }
     }
 
+    /// Drops the compiled kernels. Mesa's software driver keeps code of so many instructions in all, and with every kernel of
+    /// every type alive compiles one anew for each dispatch.
+    pub(crate) fn drop_pipelines(&self) {
+        match &self.inner {
+            Inner::Cpu => {}
+            #[cfg(feature = "gpu")]
+            Inner::Gpu(context) => context.drop_pipelines(),
+        }
+    }
+
     /// Whether both are the same opened device.
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (&self.inner, &other.inner) {

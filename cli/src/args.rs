@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
-use wgclip::{Gradient, NanGradient, Outside, Ties};
+use wgclip::{ElementType, Gradient, NanGradient, Outside, Ties};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,6 +65,9 @@ pub struct Check {
     /// auto, all, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
     #[arg(long, value_name = "D", default_value = "auto")]
     pub device: String,
+    /// The types to check, f32,u8 for example [default: all]
+    #[arg(long = "type", value_name = "T", value_delimiter = ',', value_parser = names(ElementType::ALL.iter().map(|t| t.name())))]
+    pub types: Vec<String>,
     /// Check every bit pattern of the types of 8, 16 and 32 bits: minutes on a GPU, long on a software adapter
     #[arg(long)]
     pub exhaustive: bool,

@@ -59,11 +59,15 @@ pub fn check(args: &Check) -> Result<()> {
         "all" => Device::all(),
         name => vec![Device::select(name)?],
     };
+    let elements: Vec<_> = match &args.types[..] {
+        [] => ElementType::ALL.to_vec(),
+        names => names.iter().filter_map(|name| ElementType::from_name(name)).collect(),
+    };
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut report =
         Report { wgclip: env!("CARGO_PKG_VERSION"), seed, exhaustive: args.exhaustive, devices: Vec::new() };
     for device in &devices {
-        let of_device = of_device(device, args.exhaustive, seed)?;
+        let of_device = of_device(device, &elements, args.exhaustive, seed)?;
         if !args.json {
             shown(print(&of_device))?;
         }
@@ -91,7 +95,7 @@ fn shown(printed: io::Result<()>) -> Result<()> {
     }
 }
 
-fn of_device(device: &Device, exhaustive: bool, seed: u64) -> Result<OfDevice> {
+fn of_device(device: &Device, elements: &[ElementType], exhaustive: bool, seed: u64) -> Result<OfDevice> {
     let info = device.info();
     let bar = bar(&info.to_string());
     let mut progress = |progress: Progress| {
@@ -101,8 +105,8 @@ fn of_device(device: &Device, exhaustive: bool, seed: u64) -> Result<OfDevice> {
     };
     let start = Instant::now();
     let rows = match exhaustive {
-        true => check::exhaustive(device, seed, &mut progress)?,
-        false => check::run(device, ElementType::ALL, seed, &mut progress)?,
+        true => check::exhaustive(device, elements, seed, &mut progress)?,
+        false => check::run(device, elements, seed, &mut progress)?,
     };
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();

@@ -77,6 +77,7 @@ pub fn run(
             }
         });
         rows.extend(tallies);
+        device.drop_pipelines();
     }
     Ok(rows)
 }
@@ -205,6 +206,10 @@ impl Plan {
                     .chain(a_bit.map(Op::ClipSaving))
                     .chain(Gradient::all().filter(masked).map(Op::BoundGrads))
                     .collect()
+            }
+            // Each way in which two bounds lie beside x is a pipeline, slow to compile: the others share its code.
+            Self::Shapes(dims, ..) if dims.len() != 3 => {
+                vec![Op::Clip, Op::ClipSaving(exclusive), Op::BoundGrads(toward)]
             }
             Self::Length(_) | Self::Shapes(..) => vec![
                 Op::Clip,

@@ -1,11 +1,11 @@
 //! Clip and clip in place: `shaders/clip.wgsl`.
 
-use super::dispatch::{Grain, Params};
+use super::dispatch::Grain;
 use super::pipeline::{Binding, Kernel, bounded, shader};
 use super::pool::FirstWrite;
 use super::{Buffer, Context};
 use crate::bounds::Interval;
-use crate::{Element, Result};
+use crate::{Element, Gradient, Result};
 
 const CLIP: [Kernel; 2] = bounded!("clip", ["clip.wgsl"], [Binding::read(3), Binding::write(4)]);
 
@@ -19,7 +19,7 @@ impl Context {
     /// is too large for a binding, [`DeviceLost`](crate::Error::DeviceLost) or [`Gpu`](crate::Error::Gpu).
     pub fn clip<T: Element>(&self, x: &Buffer, bounds: &Interval<T, &Buffer>) -> Result<Buffer> {
         let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
-        self.record_bounded(&CLIP, Grain::Block, Params::new(bounds), bounds, &[x.blocks(), y.blocks()])?;
+        self.record_bounded(&CLIP, Grain::Block, Gradient::default(), bounds, &[x.blocks(), y.blocks()])?;
         Ok(y)
     }
 
@@ -30,7 +30,7 @@ impl Context {
     /// As [`clip`](Self::clip).
     pub fn clip_in_place<T: Element>(&self, x: &mut Buffer, bounds: &Interval<T, &Buffer>) -> Result<()> {
         if x.is_unique() {
-            self.record_bounded(&CLIP_IN_PLACE, Grain::Block, Params::new(bounds), bounds, &[x.blocks()])
+            self.record_bounded(&CLIP_IN_PLACE, Grain::Block, Gradient::default(), bounds, &[x.blocks()])
         } else {
             *x = self.clip(x, bounds)?;
             Ok(())

@@ -1,11 +1,11 @@
 //! The backward pass: `shaders/clip_grad.wgsl`.
 
-use super::dispatch::{Grain, Params};
+use super::dispatch::Grain;
 use super::pipeline::{Binding, Kernel, bounded, shader};
 use super::pool::FirstWrite;
 use super::{Buffer, Context};
 use crate::bounds::Interval;
-use crate::{Element, Error, Gradient, NanGradient, Outside, Result, Ties};
+use crate::{Element, Error, Gradient, Outside, Result};
 
 const CLIP_GRAD: [Kernel; 2] =
     bounded!("clip_grad", ["clip_grad.wgsl"], [Binding::read(3), Binding::read(4), Binding::write(5)]);
@@ -31,20 +31,6 @@ const CLIP_GRAD_BOTH: [Kernel; 2] = bounded!(
     [Binding::read(3), Binding::read(4), Binding::write(5), Binding::write(6), Binding::write(7)]
 );
 
-impl Params {
-    /// The same with a backward rule, in the constants of the shaders.
-    pub(super) fn with_rule(mut self, rule: Gradient) -> Self {
-        self.toward = (rule.outside == Outside::Toward).into();
-        self.nan_zero = (rule.nan == NanGradient::Zero).into();
-        self.ties = match rule.ties {
-            Ties::Inclusive => 0,
-            Ties::Exclusive => 1,
-            Ties::Half => 2,
-        };
-        self
-    }
-}
-
 impl Context {
     /// Records the gradient that reaches `x`, of the upstream gradient `g`, into a new buffer.
     /// [`Outside::StraightThrough`] records nothing: the result shares the bytes of `g`.
@@ -64,14 +50,7 @@ impl Context {
             return Ok(g.clone());
         }
         let gx = self.buffer(x.bytes(), FirstWrite::Recorded)?;
-        let params = Params::new(bounds).with_rule(rule);
-        self.record_bounded(
-            &CLIP_GRAD,
-            Grain::Block,
-            params,
-            bounds,
-            &[x.blocks(), g.blocks(), gx.blocks()],
-        )?;
+        self.record_bounded(&CLIP_GRAD, Grain::Block, rule, bounds, &[x.blocks(), g.blocks(), gx.blocks()])?;
         Ok(gx)
     }
 
@@ -95,8 +74,7 @@ impl Context {
             *g = self.clip_grad(x, g, bounds, rule)?;
             return Ok(());
         }
-        let params = Params::new(bounds).with_rule(rule);
-        self.record_bounded(&CLIP_GRAD_IN_PLACE, Grain::Block, params, bounds, &[x.blocks(), g.blocks()])
+        self.record_bounded(&CLIP_GRAD_IN_PLACE, Grain::Block, rule, bounds, &[x.blocks(), g.blocks()])
     }
 
     /// Records the gradients that reach `x` and, where wanted, the bounds at each element of `x`: to be summed
@@ -125,7 +103,7 @@ impl Context {
         let bound_grads = [lo?, hi?];
         let mut operands = vec![x.blocks(), g.blocks(), gx.blocks()];
         operands.extend(bound_grads.iter().flatten().map(Buffer::blocks));
-        self.record_bounded(kernel, Grain::Block, Params::new(bounds).with_rule(rule), bounds, &operands)?;
+        self.record_bounded(kernel, Grain::Block, rule, bounds, &operands)?;
         // The shader makes what a masking rule gives x; the straight one gives it all.
         let gx = if rule.outside == Outside::StraightThrough { g.clone() } else { gx };
         Ok((gx, bound_grads))

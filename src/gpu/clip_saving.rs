@@ -1,7 +1,7 @@
 //! Clip with a mask of what the gradient passes, and the gradient of that mask: `shaders/clip_saving.wgsl` and
 //! `shaders/saved_grad.wgsl`.
 
-use super::dispatch::{BLOCK, Grain, Params, WORKGROUP};
+use super::dispatch::{BLOCK, Grain, WORKGROUP};
 use super::pipeline::{Binding, Kernel, bounded, shader};
 use super::pool::FirstWrite;
 use super::recorder::{Operand, Span};
@@ -58,9 +58,8 @@ impl Context {
     ) -> Result<(Buffer, Buffer)> {
         let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
         let mask = self.buffer(mask_bytes::<T>(x), FirstWrite::Recorded)?;
-        let params = Params::new(bounds).with_rule(rule);
         let operands = [x.blocks(), y.blocks(), mask_operand::<T>(&mask)];
-        self.record_bounded(&CLIP_SAVING, Grain::Word(masked::<T>()), params, bounds, &operands)?;
+        self.record_bounded(&CLIP_SAVING, Grain::Word(masked::<T>()), rule, bounds, &operands)?;
         Ok((y, mask))
     }
 

@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::adapter::{self, Adapter};
-use super::dispatch::{BLOCK, Grain, Limits, Params, Piece, pieces, whole};
+use super::dispatch::{BLOCK, Grain, Limits, Params, Piece, Variant, pieces, whole};
 use super::pipeline::{Kernel, Patch, Pipelines};
 use super::pool::{Buffer, FirstWrite, Pool, Purpose};
 use super::recorder::{Operand, Recorder, Span, Target};
 use crate::bounds::Interval;
 use crate::broadcast::{Broadcast, Side};
-use crate::{DeviceInfo, Element, Error, Result};
+use crate::{DeviceInfo, Element, Error, Gradient, Result};
 
 /// An opened GPU device. Cheap to clone: clones share it.
 #[derive(Clone)]
@@ -237,6 +237,10 @@ impl Context {
         })
     }
 
+    pub(crate) fn drop_pipelines(&self) {
+        self.inner.pipelines.clear();
+    }
+
     pub(super) fn pool(&self) -> &Pool {
         &self.inner.pool
     }
@@ -258,23 +262,25 @@ impl Context {
         operands: &[Operand<'_>],
     ) -> Result<()> {
         let pieces = pieces(bytes, grain, self.inner.limits);
-        self.dispatch::<T>(kernel, Params::default(), None, operands, pieces)
+        self.dispatch::<T>(kernel, Variant::default(), Params::default(), None, operands, pieces)
     }
 
-    /// The same for a kernel with bounds: `kernels` are the one for values and the one for tensors. The first operand is
+    /// The same for a kernel with bounds: `kernels` are the one for values and the one for tensors; one without
+    /// a backward pass takes any rule, the default for the sake of one pipeline. The first operand is
     /// as long as x.
     pub(super) fn record_bounded<T: Element>(
         &self,
         kernels: &[Kernel; 2],
         grain: Grain,
-        params: Params,
+        rule: Gradient,
         bounds: &Interval<T, &Buffer>,
         operands: &[Operand<'_>],
     ) -> Result<()> {
         let bytes = operands.first().map_or(0, |operand| operand.buffer.bytes());
         let pieces = pieces(bytes, grain, self.inner.limits);
+        let (variant, params) = (Variant::new(bounds, rule.ties), Params::new(bounds, rule));
         let Some(broadcast) = &bounds.broadcast else {
-            return self.dispatch::<T>(&kernels[0], params, None, operands, pieces);
+            return self.dispatch::<T>(&kernels[0], variant, params, None, operands, pieces);
         };
         let tensor = |side| {
             let buffer = *bounds.side(side).tensor()?;
@@ -284,13 +290,13 @@ impl Context {
         // A binding wants a buffer, also for a bound that is none: the other one.
         let (lo, hi) = (tensor(Side::Lo), tensor(Side::Hi));
         let Some((lo, hi)) = lo.or(hi).zip(hi.or(lo)) else {
-            return self.dispatch::<T>(&kernels[0], params, None, operands, pieces);
+            return self.dispatch::<T>(&kernels[0], variant, params, None, operands, pieces);
         };
         for bound in [lo, hi] {
             self.check_binding(bound, "a bound that broadcasts", "give it the tensor's own shape")?;
         }
         let operands = [&[lo, hi], operands].concat();
-        self.dispatch::<T>(&kernels[1], params, Some(broadcast), &operands, pieces)
+        self.dispatch::<T>(&kernels[1], variant, params, Some(broadcast), &operands, pieces)
     }
 
     /// Records a kernel that works on whole buffers with so many invocations.
@@ -310,7 +316,7 @@ impl Context {
             device: self.info().to_string(),
             instead: "split the tensor and add the gradients".into(),
         })?;
-        self.dispatch::<T>(kernel, params, None, &operands, std::iter::once(piece))
+        self.dispatch::<T>(kernel, Variant::default(), params, None, &operands, std::iter::once(piece))
     }
 
     /// Refuses a buffer that has to be bound whole and is too large for that.
@@ -329,16 +335,17 @@ impl Context {
     fn dispatch<T: Element>(
         &self,
         kernel: &Kernel,
+        variant: Variant,
         params: Params,
         broadcast: Option<&Broadcast>,
         operands: &[Operand<'_>],
         pieces: impl Iterator<Item = Piece>,
     ) -> Result<()> {
         self.check()?;
-        let pipeline = self
-            .inner
-            .pipelines
-            .get(&self.inner.device, kernel, T::TYPE, |compile| self.scoped(0, compile))?;
+        let pipeline =
+            self.inner
+                .pipelines
+                .get(&self.inner.device, kernel, (T::TYPE, variant), |compile| self.scoped(0, compile))?;
         let mut recorder = self.recorder();
         for piece in pieces {
             let params = params.for_piece(&piece, broadcast, T::TYPE);

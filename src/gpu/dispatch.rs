@@ -5,6 +5,7 @@ use super::Buffer;
 use crate::bounds::{Bound, Interval};
 use crate::broadcast::{Broadcast, MAX_AXES, Side};
 use crate::element::{Element, ElementType, Kind};
+use crate::{Gradient, NanGradient, Outside, Ties};
 
 /// Bytes of a block, which one invocation works on.
 pub const BLOCK: u64 = 16;
@@ -22,32 +23,62 @@ pub struct Params {
     has_hi: u32,
     blocks: u32,
     stride: u32,
-    pub toward: u32,
-    pub ties: u32,
-    pub nan_zero: u32,
-    lo_layout: u32,
-    hi_layout: u32,
+    toward: u32,
+    nan_zero: u32,
     rank: u32,
+    elements: u32,
     sums: u32,
     pub leaves: u32,
+    pub fan_in: u32,
+    /// What follows is aligned to 16 bytes.
+    padding: u32,
     axes: [[u32; 4]; MAX_AXES],
 }
 
 /// How a bound lies beside x, as `shaders/bounds_tensor.wgsl` counts it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Layout {
+    #[default]
     Value = 0,
     Same = 1,
     Strided = 2,
 }
 
 impl Layout {
-    pub fn of<T: Element>(bounds: &Interval<T, &Buffer>, side: Side) -> Self {
+    fn of<T: Element>(bounds: &Interval<T, &Buffer>, side: Side) -> Self {
         match (bounds.side(side), &bounds.broadcast) {
             (Bound::Tensor(_), Some(broadcast)) if broadcast.is_same(side) => Self::Same,
             (Bound::Tensor(_), _) => Self::Strided,
             _ => Self::Value,
         }
+    }
+}
+
+/// What is decided when a kernel is compiled, beside the element type: each choice has a pipeline of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Variant {
+    ties: u32,
+    layouts: [Layout; 2],
+}
+
+impl Variant {
+    pub fn new<T: Element>(bounds: &Interval<T, &Buffer>, ties: Ties) -> Self {
+        // The constants of the shaders.
+        let ties = match ties {
+            Ties::Inclusive => 0,
+            Ties::Exclusive => 1,
+            Ties::Half => 2,
+        };
+        Self { ties, layouts: Side::BOTH.map(|side| Layout::of(bounds, side)) }
+    }
+
+    /// The `override` constants.
+    fn constants(self) -> [(&'static str, f64); 3] {
+        [
+            ("TIES", self.ties.into()),
+            ("LO_LAYOUT", f64::from(self.layouts[0] as u32)),
+            ("HI_LAYOUT", f64::from(self.layouts[1] as u32)),
+        ]
     }
 }
 
@@ -59,7 +90,7 @@ impl Params {
         params
     }
 
-    pub fn new<T: Element>(bounds: &Interval<T, &Buffer>) -> Self {
+    pub fn new<T: Element>(bounds: &Interval<T, &Buffer>, rule: Gradient) -> Self {
         let format = T::TYPE.format();
         // A bound that is a tensor is read from there.
         let block = |bound: &Bound<T, &Buffer>, absent| block::<T>(bound.value().map_or(absent, T::to_bits));
@@ -68,8 +99,8 @@ impl Params {
             hi: block(&bounds.hi, format.last()),
             has_lo: (!bounds.lo.is_absent()).into(),
             has_hi: (!bounds.hi.is_absent()).into(),
-            lo_layout: Layout::of(bounds, Side::Lo) as u32,
-            hi_layout: Layout::of(bounds, Side::Hi) as u32,
+            toward: (rule.outside == Outside::Toward).into(),
+            nan_zero: (rule.nan == NanGradient::Zero).into(),
             ..Self::default()
         };
         if let Some(broadcast) = &bounds.broadcast {
@@ -96,6 +127,7 @@ impl Params {
     /// The same, for one piece of the work.
     pub fn for_piece(mut self, piece: &Piece, broadcast: Option<&Broadcast>, element: ElementType) -> Self {
         self.blocks = piece.blocks;
+        self.elements = (BLOCK / element.size() as u64) as u32;
         self.stride = piece.workgroups[0] * WORKGROUP;
         if let Some(broadcast) = broadcast {
             let start = broadcast.coordinates(piece.offset / element.size() as u64);
@@ -120,8 +152,8 @@ fn block<T: Element>(bits: u64) -> [u32; 4] {
     )
 }
 
-/// The `override` constants that tell the shaders what an element type is and how they are dispatched.
-pub fn constants(element: ElementType) -> Vec<(&'static str, f64)> {
+/// The `override` constants that tell the shaders what an element type is, and the variant.
+pub fn constants(element: ElementType, variant: Variant) -> Vec<(&'static str, f64)> {
     let format = element.format();
     // A narrow element stands at the top of a word; of a wide one the shaders look at the upper word.
     let top = 32u32.saturating_sub(format.bits);
@@ -129,7 +161,7 @@ pub fn constants(element: ElementType) -> Vec<(&'static str, f64)> {
     let lanes = if format.bits == 64 { 2 } else { 4 };
     let slices = 128 / format.bits / lanes;
     let flag = |set: bool| f64::from(u8::from(set));
-    vec![
+    let of_type = [
         ("WORKGROUP", WORKGROUP.into()),
         ("BITS", format.bits.into()),
         ("FLOAT", flag(element.is_float())),
@@ -141,7 +173,8 @@ pub fn constants(element: ElementType) -> Vec<(&'static str, f64)> {
         ("UNIT", f64::from(1u32 << top)),
         ("TOP", top.into()),
         ("MASKED", (format.bits / 4).into()),
-    ]
+    ];
+    of_type.into_iter().chain(variant.constants()).collect()
 }
 
 /// The limits of a device that bear on geometry.

@@ -1,9 +1,9 @@
-//! Pipelines: each kernel compiled once for each element type that it meets.
+//! Pipelines: each kernel compiled once for each element type and variant that it meets.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::dispatch::{Params, constants};
+use super::dispatch::{Params, Variant, constants};
 use crate::ElementType;
 
 /// An entry point of a shader. The constants of this type stand beside the operations that use them.
@@ -79,9 +79,12 @@ pub struct Pipeline {
 /// Alters the source of a shader before it is compiled: how the tests plant faults.
 pub type Patch = Box<dyn Fn(&str) -> String + Send + Sync>;
 
+/// The kernel's name, and what it was compiled for.
+type Key = (&'static str, ElementType, Variant);
+
 /// The pipelines of a device.
 pub struct Pipelines {
-    compiled: Mutex<HashMap<(&'static str, ElementType), Arc<Pipeline>>>,
+    compiled: Mutex<HashMap<Key, Arc<Pipeline>>>,
     patch: Option<Patch>,
 }
 
@@ -90,24 +93,36 @@ impl Pipelines {
         Self { compiled: Mutex::default(), patch }
     }
 
-    /// The pipeline of a kernel for an element type, compiled by `scoped` on first use.
+    /// The pipeline of a kernel for an element type and a variant, compiled by `scoped` on first use.
     pub fn get<E>(
         &self,
         device: &wgpu::Device,
         kernel: &Kernel,
-        element: ElementType,
+        (element, variant): (ElementType, Variant),
         scoped: impl FnOnce(&dyn Fn() -> Pipeline) -> Result<Pipeline, E>,
     ) -> Result<Arc<Pipeline>, E> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = compiled.get(&(kernel.name, element)) {
+        let key = (kernel.name, element, variant);
+        if let Some(pipeline) = compiled.get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = Arc::new(scoped(&|| self.compile(device, kernel, element))?);
-        compiled.insert((kernel.name, element), pipeline.clone());
+        let pipeline = Arc::new(scoped(&|| self.compile(device, kernel, element, variant))?);
+        compiled.insert(key, pipeline.clone());
         Ok(pipeline)
     }
 
-    fn compile(&self, device: &wgpu::Device, kernel: &Kernel, element: ElementType) -> Pipeline {
+    /// Drops what was compiled; what is recorded keeps its own.
+    pub fn clear(&self) {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn compile(
+        &self,
+        device: &wgpu::Device,
+        kernel: &Kernel,
+        element: ElementType,
+        variant: Variant,
+    ) -> Pipeline {
         let label = format!("wgclip {} {element}", kernel.name);
         let label = Some(label.as_str());
         let source = match &self.patch {
@@ -125,7 +140,7 @@ impl Pipelines {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        let constants = constants(element);
+        let constants = constants(element, variant);
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,
             layout: Some(&pipeline_layout),

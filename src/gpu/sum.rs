@@ -7,16 +7,29 @@ use super::{Buffer, Context};
 use crate::broadcast::Reduction;
 use crate::{Element, Result};
 
-/// Leaves that an invocation adds up.
+/// Leaves that an invocation adds up: as many as the tree of the shader has.
 const FAN_IN: usize = 8;
 
-const fn kernel(entry: &'static str, bindings: &'static [Binding]) -> Kernel {
-    Kernel { name: entry, entry, source: shader!("arithmetic.wgsl", "sum.wgsl"), bindings }
-}
+const SUM_ELEMENTS: Kernel = Kernel {
+    name: "sum of elements",
+    entry: "sum",
+    source: shader!("arithmetic.wgsl", "leaf_element.wgsl", "sum.wgsl"),
+    bindings: &[Binding::read(3), Binding::write(4)],
+};
 
-const SUM_ELEMENTS: Kernel = kernel("sum_elements", &[Binding::read(3), Binding::write(5)]);
-const SUM_PARTIALS: Kernel = kernel("sum_partials", &[Binding::read(4), Binding::write(5)]);
-const SUM_FINISH: Kernel = kernel("sum_finish", &[Binding::read(4), Binding::write(6)]);
+const SUM_PARTIALS: Kernel = Kernel {
+    name: "sum of sums",
+    entry: "sum",
+    source: shader!("arithmetic.wgsl", "leaf_partial.wgsl", "sum.wgsl"),
+    bindings: &[Binding::read(3), Binding::write(4)],
+};
+
+const SUM_FINISH: Kernel = Kernel {
+    name: "sum_finish",
+    entry: "sum_finish",
+    source: shader!("arithmetic.wgsl", "leaf_partial.wgsl", "sum.wgsl"),
+    bindings: &[Binding::read(3), Binding::write(5)],
+};
 
 impl Context {
     /// Records the sums of `elements` into a new buffer, in the order of
@@ -35,7 +48,7 @@ impl Context {
         let partials = |leaves: usize| self.buffer((sums * leaves * 8) as u64, FirstWrite::Recorded);
         let mut source: Option<Buffer> = None;
         while source.is_none() || leaves > 1 {
-            params.leaves = leaves as u32;
+            (params.leaves, params.fan_in) = (leaves as u32, FAN_IN as u32);
             leaves = leaves.div_ceil(FAN_IN);
             let made = partials(leaves)?;
             let invocations = (sums * leaves) as u64;
@@ -48,6 +61,7 @@ impl Context {
             source = Some(made);
         }
         let result = self.buffer(bytes, FirstWrite::Recorded)?;
+        params.leaves = 1;
         if let Some(source) = source {
             self.record_whole::<T>(&SUM_FINISH, params, bytes.div_ceil(BLOCK), &[&source, &result])?;
         }
