@@ -60,11 +60,60 @@ fn add_f32(p: u32, q: u32) -> u32 {
         s = s << up;
         exponent -= up;
     }
+    return round_f32(a & SIGN, exponent, s);
+}
+
+// An f32 from a significand with three bits more.
+fn round_f32(sign: u32, exponent: u32, s: u32) -> u32 {
     let dropped = s & 7u;
-    s = s >> 3u;
-    s += select(0u, 1u, dropped > 4u || (dropped == 4u && (s & 1u) == 1u));
+    let kept = s >> 3u;
+    let up = select(0u, 1u, dropped > 4u || (dropped == 4u && (kept & 1u) == 1u));
     // The leading bit of a normal number adds one to the exponent.
-    return (a & SIGN) | min(((exponent - 1u) << 23u) + s, F32_INFINITY);
+    return sign | min(((exponent - 1u) << 23u) + kept + up, F32_INFINITY);
+}
+
+fn mul_f32(a: u32, b: u32) -> u32 {
+    let sign = (a ^ b) & SIGN;
+    let large = max(a & MAGNITUDE, b & MAGNITUDE);
+    let small = min(a & MAGNITUDE, b & MAGNITUDE);
+    if large >= F32_INFINITY {
+        return select(sign | F32_INFINITY, F32_NAN, large > F32_INFINITY || small == 0u);
+    }
+    if small == 0u {
+        return sign;
+    }
+    // Significands with the leading bit in its place, in halves of 12 bits.
+    let up = vec2(significand_shift(large), significand_shift(small));
+    let v = (vec2(large, small) & vec2(0x7fffffu) | vec2(select(0u, 0x800000u, up.x == 0u), select(0u, 0x800000u, up.y == 0u))) << up;
+    let high = v >> vec2(12u);
+    let low = v & vec2(0xfffu);
+    let cross = high.x * low.y + low.x * high.y;
+    let bottom = ((cross & 0xfffu) << 12u) + low.x * low.y;
+    let top = high.x * high.y + (cross >> 12u) + (bottom >> 24u);
+    let rest = bottom & 0xffffffu;
+    var exponent = i32(max(large >> 23u, 1u) + max(small >> 23u, 1u)) - i32(up.x + up.y) - 127;
+    // 27 bits, the last of which stands for all below it.
+    var s: u32;
+    if top >= 0x800000u {
+        exponent += 1;
+        s = (top << 3u) | (rest >> 21u) | select(0u, 1u, (rest & 0x1fffffu) != 0u);
+    } else {
+        s = (top << 4u) | (rest >> 20u) | select(0u, 1u, (rest & 0xfffffu) != 0u);
+    }
+    if exponent >= 255 {
+        return sign | F32_INFINITY;
+    }
+    if exponent < 1 {
+        let down = min(u32(1 - exponent), 31u);
+        s = (s >> down) | select(0u, 1u, (s & ((1u << down) - 1u)) != 0u);
+        exponent = 1;
+    }
+    return round_f32(sign, u32(exponent), s);
+}
+
+// How far the significand of a subnormal is from its place; 0 for a normal number.
+fn significand_shift(size: u32) -> u32 {
+    return select(23u - firstLeadingBit(size), 0u, size >= 0x800000u);
 }
 
 fn add_f64(p: vec2<u32>, q: vec2<u32>) -> vec2<u32> {

@@ -230,6 +230,18 @@ pub trait Element:
     /// The value nearest to a sum.
     fn from_sum(sum: Self::Sum) -> Self;
 
+    /// A number to multiply by or to add, as sums are; `None` for integers.
+    #[doc(hidden)]
+    fn constant(value: f64) -> Option<Self::Sum>;
+
+    /// One multiplication. NaN as in [`add`](Self::add).
+    #[doc(hidden)]
+    fn mul(a: Self::Sum, b: Self::Sum) -> Self::Sum;
+
+    /// The bits of a sum.
+    #[doc(hidden)]
+    fn sum_bits(sum: Self::Sum) -> u64;
+
     /// One addition of a sum. A NaN comes out as the one canonical NaN (positive, quiet, no payload), since
     /// machines differ there.
     fn add(a: Self::Sum, b: Self::Sum) -> Self::Sum;
@@ -294,6 +306,20 @@ macro_rules! float {
             fn from_sum(sum: $sum) -> Self {
                 let narrow: fn($sum) -> $type = $from_sum;
                 narrow(sum)
+            }
+
+            fn constant(value: f64) -> Option<$sum> {
+                Some(value as $sum)
+            }
+
+            #[inline(always)]
+            fn mul(a: $sum, b: $sum) -> $sum {
+                let product = a * b;
+                if product.is_nan() { <$sum>::NAN } else { product }
+            }
+
+            fn sum_bits(sum: $sum) -> u64 {
+                sum.to_bits().into()
             }
 
             #[inline(always)]
@@ -369,6 +395,19 @@ macro_rules! integer {
             #[inline(always)]
             fn from_sum(sum: $type) -> Self {
                 sum
+            }
+
+            fn constant(_: f64) -> Option<$type> {
+                None
+            }
+
+            #[inline(always)]
+            fn mul(a: $type, b: $type) -> $type {
+                a.wrapping_mul(b)
+            }
+
+            fn sum_bits(sum: $type) -> u64 {
+                Element::to_bits(sum)
             }
 
             #[inline(always)]

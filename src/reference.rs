@@ -152,6 +152,12 @@ pub fn sum<T: Element>(gradients: &[T]) -> T {
     }
 }
 
+/// `scale * x + offset`, each rounded as sums are and the result to the type; a NaN x stays as it is. The affine map
+/// of a hard sigmoid.
+pub fn affine<T: Element>(x: T, scale: T::Sum, offset: T::Sum) -> T {
+    if x.is_nan() { x } else { T::from_sum(T::add(T::mul(x.to_sum(), scale), offset)) }
+}
+
 /// `max(x, lo)`.
 fn lower<T: Element>(x: T, lo: Option<T>) -> T {
     match lo {

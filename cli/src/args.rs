@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
@@ -17,13 +17,15 @@ const VALUE_EXAMPLES: &str = "\
 Examples:
   wgclip value x.npy y.npy --min 0 --max 1
   wgclip value x.npy x.npy --min -1            # in place; no upper bound
-  wgclip value x.npy y.npy --min=-inf --max 6 --device llvmpipe";
+  wgclip value x.npy y.npy --min lo.npy --max 6     # a tensor of bounds
+  wgclip value model.safetensors out.safetensors --min -1 --max 1 --tensor fc.weight";
 
 const GRAD_EXAMPLES: &str = "\
 Examples:
   wgclip grad x.npy upstream.npy grad.npy --min 0 --max 6
   wgclip grad x.npy upstream.npy grad.npy --min 0 --max 6 --like jax
-  wgclip grad x.npy upstream.npy grad.npy --max 1 --rule toward --ties exclusive";
+  wgclip grad x.npy upstream.npy grad.npy --max 1 --rule toward --ties exclusive
+  wgclip grad x.npy upstream.npy grad.npy --max hi.npy --max-grad hi-grad.npy";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -81,7 +83,7 @@ pub struct Check {
 
 #[derive(Debug, Args)]
 pub struct Value {
-    /// The tensor: a .npy file of f32 in C order, of any shape
+    /// The tensors: a .npy, .npz or .safetensors file
     #[arg(value_name = "IN")]
     pub input: PathBuf,
     /// The file to write, whole or not at all; may be IN
@@ -93,10 +95,10 @@ pub struct Value {
 
 #[derive(Debug, Args)]
 pub struct Grad {
-    /// The tensor that was clipped: a .npy file of f32 in C order, of any shape
+    /// The tensors that were clipped: a .npy, .npz or .safetensors file
     #[arg(value_name = "IN")]
     pub input: PathBuf,
-    /// The gradient with respect to the clipped tensor, of the same shape
+    /// The gradients with respect to the clipped tensors, of the same names, types and shapes
     #[arg(value_name = "UPSTREAM")]
     pub upstream: PathBuf,
     /// The file to write, whole or not at all; may be IN or UPSTREAM
@@ -106,18 +108,24 @@ pub struct Grad {
     pub common: Common,
     #[command(flatten)]
     pub rule: Rule,
+    /// Write the gradient of the lower bound, summed to its shape
+    #[arg(long, value_name = "FILE", requires = "min")]
+    pub min_grad: Option<PathBuf>,
+    /// Write the gradient of the upper bound, summed to its shape
+    #[arg(long, value_name = "FILE", requires = "max")]
+    pub max_grad: Option<PathBuf>,
 }
 
 /// The interval: at least one end of it.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct Interval {
-    /// The lower bound: a number, inf or -inf [default: none]
-    #[arg(long, value_name = "V", allow_hyphen_values = true, value_parser = number)]
-    pub min: Option<String>,
-    /// The upper bound: a number, inf or -inf [default: none]
-    #[arg(long, value_name = "V", allow_hyphen_values = true, value_parser = number)]
-    pub max: Option<String>,
+    /// The lower bound: a number, inf or -inf, or a file of bounds that broadcast to the tensor [default: none]
+    #[arg(long, value_name = "V|FILE", allow_hyphen_values = true, value_parser = limit)]
+    pub min: Option<Limit>,
+    /// The upper bound, likewise [default: none]
+    #[arg(long, value_name = "V|FILE", allow_hyphen_values = true, value_parser = limit)]
+    pub max: Option<Limit>,
 }
 
 /// What both operations take.
@@ -125,6 +133,9 @@ pub struct Interval {
 pub struct Common {
     #[command(flatten)]
     pub interval: Interval,
+    /// The tensors to clip, of a file that holds several [default: all]. Others are kept as they are
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub tensor: Vec<String>,
     /// auto, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
     #[arg(long, value_name = "D", default_value = "auto")]
     pub device: String,
@@ -170,11 +181,20 @@ fn names(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
     names.collect::<Vec<_>>().into()
 }
 
-/// Checks that a bound is a number of some type. It stays text: its type is that of the tensor.
-fn number(text: &str) -> Result<String, &'static str> {
+/// A bound as given.
+#[derive(Debug, Clone)]
+pub enum Limit {
+    /// A number of some type. It stays text: its type is that of the tensor.
+    Number(String),
+    /// A file of one tensor.
+    File(PathBuf),
+}
+
+fn limit(text: &str) -> Result<Limit, &'static str> {
     match text.parse::<f64>() {
         Ok(v) if v.is_nan() => Err("NaN bounds nothing: give a number, inf or -inf, or leave the bound out"),
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("not a number: give one, or inf or -inf"),
+        Ok(_) => Ok(Limit::Number(text.to_owned())),
+        Err(_) if Path::new(text).exists() => Ok(Limit::File(text.into())),
+        Err(_) => Err("not a number, and no such file: give a number, inf or -inf, or a file of bounds"),
     }
 }

@@ -1,44 +1,45 @@
-//! A run that is told to end takes its unfinished file with it.
+//! A run that is told to end takes its unfinished files with it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-/// The file that is not yet in place, if any.
-static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// The files that are not yet in place.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Holds off the end of the process while the unfinished file is made or put in place, so that a signal
+/// Holds off the end of the process while an unfinished file is made or put in place, so that a signal
 /// finds it either there and known, or done.
 pub struct Unfinished {
-    file: MutexGuard<'static, Option<PathBuf>>,
+    files: MutexGuard<'static, Vec<PathBuf>>,
 }
 
 impl Unfinished {
-    /// To be held while the file is made, until [`is`](Self::is).
+    /// To be held while a file is made, until [`is`](Self::is).
     pub fn begin() -> Self {
+        static WATCH: Once = Once::new();
         // Before the signals are caught: one that found no file yet would be forgotten.
-        let file = lock();
-        watch();
-        Self { file }
+        let files = lock();
+        WATCH.call_once(watch);
+        Self { files }
     }
 
     /// The file that was made.
     pub fn is(&mut self, file: &Path) {
-        *self.file = Some(file.to_owned());
+        self.files.push(file.to_owned());
     }
 
-    /// To be held while the file is put in place.
-    pub fn end() -> Self {
-        let mut file = lock();
-        *file = None;
-        Self { file }
+    /// To be held while a file is put in place.
+    pub fn end(file: &Path) -> Self {
+        let mut files = lock();
+        files.retain(|unfinished| unfinished != file);
+        Self { files }
     }
 }
 
-fn lock() -> MutexGuard<'static, Option<PathBuf>> {
+fn lock() -> MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has the signals that end a process remove the unfinished file first. Those that the parent had ignored, as
+/// Has the signals that end a process remove the unfinished files first. Those that the parent had ignored, as
 /// `nohup` does, stay ignored.
 #[cfg(unix)]
 fn watch() {
@@ -52,10 +53,10 @@ fn watch() {
     std::thread::spawn(move || {
         for signal in signals.forever() {
             // Held to the end, so that nothing more is put in place.
-            let mut file = lock();
+            let mut files = lock();
             // What is in place already may as well be reported: the run is about to end.
-            if let Some(file) = file.take() {
-                let _ = std::fs::remove_file(file);
+            if !files.is_empty() {
+                files.drain(..).for_each(|file| drop(std::fs::remove_file(file)));
                 let _ = emulate_default_handler(signal);
             }
         }

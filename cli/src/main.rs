@@ -6,8 +6,8 @@ mod args;
 mod check;
 mod clip;
 mod devices;
+mod files;
 mod interrupt;
-mod npy;
 mod output;
 mod report;
 
@@ -49,9 +49,12 @@ fn say(text: &str) {
 
 /// Whether the command line was at fault, in a way that only the type of the tensor could show.
 fn is_usage(error: &anyhow::Error) -> bool {
-    use wgclip::Error::{ImpossibleBound, InvalidBound, NanBound};
+    use wgclip::Error::{FractionalBound, ImpossibleBound, InvalidBound, NanBound};
     let error = error.downcast_ref();
-    matches!(error, Some(ImpossibleBound { .. } | InvalidBound { .. } | NanBound { .. }))
+    matches!(
+        error,
+        Some(FractionalBound { .. } | ImpossibleBound { .. } | InvalidBound { .. } | NanBound { .. })
+    )
 }
 
 /// Prints help, or what is wrong with the command line in two lines.

@@ -78,11 +78,11 @@ impl Output {
     }
 
     /// Writes the whole content and puts it in place.
-    pub fn finish(self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    pub fn finish(self, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         let name = self.target.display();
         match self.sink {
             Sink::Beside(mut file) => content(file.as_file_mut()).and_then(|()| {
-                let unfinished = Unfinished::end();
+                let unfinished = Unfinished::end(file.path());
                 file.persist(&self.target).map_err(|error| error.error)?;
                 drop(unfinished);
                 Ok(())

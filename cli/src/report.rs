@@ -1,11 +1,12 @@
 //! The line that says what was done.
 
 use std::fmt;
+use std::ops::Add;
 use std::time::Duration;
 
 use rayon::prelude::*;
 use wgclip::reference::{Side, side};
-use wgclip::{Bounds, DeviceInfo, Element};
+use wgclip::{Bound, Bounds, Device, DeviceInfo, Element, Result, Shape};
 
 /// How many elements lie where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,25 +18,53 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts the elements of a tensor before it is clipped.
-    pub fn of<T: Element>(x: &[T], bounds: &Bounds<T>) -> Self {
-        let (lo, hi) = (bounds.lo().value(), bounds.hi().value());
-        let count = |counts: Self, &x: &T| {
-            let side = side(x, lo, hi);
-            Self {
-                elements: counts.elements + 1,
-                below: counts.below + usize::from(side == Side::Below),
-                above: counts.above + usize::from(side == Side::Above),
-                nan: counts.nan + usize::from(side == Side::Nan),
-            }
+    /// Counts the elements of a tensor before it is clipped. Between tensors of bounds, those that the clip raises are below,
+    /// and those that it lowers above.
+    pub fn of<T: Element>(x: &[T], shape: &Shape, bounds: &Bounds<T>) -> Result<Self> {
+        if bounds.lo().tensor().is_none() && bounds.hi().tensor().is_none() {
+            let (lo, hi) = (bounds.lo().value(), bounds.hi().value());
+            return Ok(Self::count(x.par_chunks(CHUNK).map(|x| x.iter().map(|&x| side(x, lo, hi)))));
+        }
+        let cpu = Device::cpu();
+        let bound = |bound: &Bound<T>| match bound.tensor() {
+            Some(tensor) => Ok(Bound::Tensor(cpu.tensor(&tensor.to_vec()?, tensor.shape().dims())?)),
+            None => wgclip::Result::Ok(bound.clone()),
         };
-        let add = |a: Self, b: Self| Self {
-            elements: a.elements + b.elements,
-            below: a.below + b.below,
-            above: a.above + b.above,
-            nan: a.nan + b.nan,
+        let bounds = Bounds::new(bound(bounds.lo())?, bound(bounds.hi())?)?;
+        let y = cpu.tensor(x, shape.dims())?.clip(&bounds)?.into_vec()?;
+        let moved = |(&x, &y): (&T, &T)| match () {
+            () if x.is_nan() => Side::Nan,
+            () if y > x => Side::Below,
+            () if y < x => Side::Above,
+            () => Side::Inside,
         };
-        x.par_chunks(1 << 16).map(|x| x.iter().fold(Self::default(), count)).reduce(Self::default, add)
+        Ok(Self::count(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK)).map(|(x, y)| x.iter().zip(y).map(moved))))
+    }
+
+    fn count(chunks: impl ParallelIterator<Item = impl Iterator<Item = Side>>) -> Self {
+        let count = |counts: Self, side: Side| Self {
+            elements: counts.elements + 1,
+            below: counts.below + usize::from(side == Side::Below),
+            above: counts.above + usize::from(side == Side::Above),
+            nan: counts.nan + usize::from(side == Side::Nan),
+        };
+        chunks.map(|sides| sides.fold(Self::default(), count)).reduce(Self::default, Add::add)
+    }
+}
+
+/// Elements that a thread counts at once.
+const CHUNK: usize = 1 << 16;
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            elements: self.elements + other.elements,
+            below: self.below + other.below,
+            above: self.above + other.above,
+            nan: self.nan + other.nan,
+        }
     }
 }
 
@@ -67,9 +96,15 @@ mod tests {
     #[test]
     fn every_element_is_counted_once() {
         let x: Vec<f32> = (0..200_000).map(|i| if i % 7 == 0 { f32::NAN } else { (i % 5) as f32 }).collect();
-        let counts = Counts::of(&x, &Bounds::new(1.0, 3.0).unwrap());
+        let shape = Shape::new([x.len()]).unwrap();
+        let counts = Counts::of(&x, &shape, &Bounds::new(1.0, 3.0).unwrap()).unwrap();
         let is = |wanted: f32| x.iter().filter(|&&v| v == wanted).count();
         assert_eq!(counts, Counts { elements: 200_000, below: is(0.0), above: is(4.0), nan: 28_572 });
-        assert_eq!(Counts::of::<f32>(&[], &Bounds::min(0.0).unwrap()), Counts::default());
+        let tensor = Device::cpu().tensor(&[1.0f32], [1]).unwrap();
+        let beside = Counts::of(&x, &shape, &Bounds::new(tensor, 3.0).unwrap()).unwrap();
+        assert_eq!(beside, counts);
+        let empty = Shape::new([0]).unwrap();
+        let none = Counts::of::<f32>(&[], &empty, &Bounds::min(0.0).unwrap()).unwrap();
+        assert_eq!(none, Counts::default());
     }
 }

@@ -1,7 +1,7 @@
 //! Clip with a mask of what the gradient passes, and the gradient of that mask: `shaders/clip_saving.wgsl` and
 //! `shaders/saved_grad.wgsl`.
 
-use super::dispatch::{BLOCK, Grain, WORKGROUP};
+use super::dispatch::{BLOCK, Grain, Params, WORKGROUP};
 use super::pipeline::{Binding, Kernel, bounded, shader};
 use super::pool::FirstWrite;
 use super::recorder::{Operand, Span};
@@ -70,7 +70,13 @@ impl Context {
     pub(crate) fn saved_grad<T: Element>(&self, mask: &Buffer, g: &Buffer) -> Result<Buffer> {
         let gx = self.buffer(g.bytes(), FirstWrite::Recorded)?;
         let operands = [mask_operand::<T>(mask), g.blocks(), gx.blocks()];
-        self.record::<T>(&SAVED_GRAD, Grain::BlockOfWord(masked::<T>()), g.bytes(), &operands)?;
+        self.record::<T>(
+            &SAVED_GRAD,
+            Grain::BlockOfWord(masked::<T>()),
+            Params::default(),
+            g.bytes(),
+            &operands,
+        )?;
         Ok(gx)
     }
 
@@ -85,6 +91,7 @@ impl Context {
             return self.record::<T>(
                 &SAVED_GRAD_IN_PLACE,
                 Grain::BlockOfWord(masked::<T>()),
+                Params::default(),
                 g.bytes(),
                 &operands,
             );

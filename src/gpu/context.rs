@@ -258,11 +258,12 @@ impl Context {
         &self,
         kernel: &Kernel,
         grain: Grain,
+        params: Params,
         bytes: u64,
         operands: &[Operand<'_>],
     ) -> Result<()> {
         let pieces = pieces(bytes, grain, self.inner.limits);
-        self.dispatch::<T>(kernel, Variant::default(), Params::default(), None, operands, pieces)
+        self.dispatch::<T>(kernel, Variant::default(), params, None, operands, pieces)
     }
 
     /// The same for a kernel with bounds: `kernels` are the one for values and the one for tensors; one without

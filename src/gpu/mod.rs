@@ -9,9 +9,10 @@
 //! - `pool`, `transfer`: buffers, and what goes into and comes out of them;
 //! - `pipeline`, `dispatch`, `recorder`: a kernel, its geometry, and the pass it joins;
 //! - `probe`: kernels that serve the check alone;
-//! - `clip`, `clip_grad`, `clip_saving`, `sum`: one file an operation, named as its shader.
+//! - `clip`, `clip_grad`, `clip_saving`, `sum`, `affine`: one file an operation, named as its shader.
 
 mod adapter;
+mod affine;
 mod clip;
 mod clip_grad;
 mod clip_saving;

@@ -3,5 +3,6 @@
 mod conformance;
 mod devices;
 mod faults;
+mod operands;
 mod recording;
 mod tensors;

@@ -1,0 +1,79 @@
+//! How the elements of a tensor lie in a file.
+
+use wgclip::{Element, Shape};
+
+/// Against this machine's byte order, and against C order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Layout {
+    pub swapped: bool,
+    pub fortran: bool,
+}
+
+impl Layout {
+    /// From the file's to this machine's byte order and C order.
+    pub fn decode<T: Element>(self, mut data: Vec<T>, shape: &Shape) -> Vec<T> {
+        self.swap(&mut data);
+        if self.is_c(shape) { data } else { places(shape).map(|fortran| data[fortran]).collect() }
+    }
+
+    /// The way back.
+    pub fn encode<T: Element>(self, mut data: Vec<T>, shape: &Shape) -> Vec<T> {
+        self.swap(&mut data);
+        if self.is_c(shape) {
+            return data;
+        }
+        let mut there = data.clone();
+        places(shape).zip(data).for_each(|(fortran, v)| there[fortran] = v);
+        there
+    }
+
+    fn is_c(self, shape: &Shape) -> bool {
+        !self.fortran || shape.dims().iter().filter(|&&len| len != 1).count() < 2 || shape.is_empty()
+    }
+
+    fn swap<T: Element>(self, data: &mut [T]) {
+        if self.swapped && size_of::<T>() > 1 {
+            for v in data {
+                *v = T::from_bits(v.to_bits().swap_bytes() >> (64 - 8 * size_of::<T>()));
+            }
+        }
+    }
+}
+
+/// The place in Fortran order of each element, in C order.
+fn places(shape: &Shape) -> impl Iterator<Item = usize> {
+    let dims = shape.dims().to_vec();
+    let strides: Vec<usize> =
+        dims.iter().scan(1, |stride, len| Some(std::mem::replace(stride, *stride * len))).collect();
+    let mut at = vec![0; dims.len()];
+    let mut place = 0;
+    (0..shape.len()).map(move |_| {
+        let here = place;
+        for d in (0..dims.len()).rev() {
+            at[d] += 1;
+            place += strides[d];
+            if at[d] < dims[d] {
+                break;
+            }
+            place -= at[d] * strides[d];
+            at[d] = 0;
+        }
+        here
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_go_both_ways() {
+        let shape = Shape::new([2, 3, 1, 2]).unwrap();
+        let fortran = Layout { fortran: true, swapped: true };
+        let file: Vec<u16> = (0..12).map(|v: u16| v.swap_bytes()).collect();
+        let c = fortran.decode(file.clone(), &shape);
+        // numpy.arange(12).reshape(2, 3, 1, 2, order='F').ravel()
+        assert_eq!(c, [0, 6, 2, 8, 4, 10, 1, 7, 3, 9, 5, 11]);
+        assert_eq!(fortran.encode(c, &shape), file);
+    }
+}

@@ -1,0 +1,213 @@
+//! Tensor files: `.npy`, `.npz`, `.safetensors`. What is written back has the layout of what was read.
+
+mod layout;
+mod npy;
+mod npz;
+mod safetensors;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use wgclip::{Element, ElementType, Shape};
+
+pub use layout::Layout;
+
+/// A tensor of a file.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Empty for the one of a `.npy` file.
+    pub name: String,
+    /// The type, or what stands there for one that cannot be clipped.
+    pub element: Result<ElementType, String>,
+    pub shape: Shape,
+}
+
+/// The bytes of a tensor that takes the place of one that was read.
+pub trait Bytes {
+    fn bytes(&self) -> &[u8];
+}
+
+impl<T: Element> Bytes for Vec<T> {
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
+}
+
+/// A file whose tensors were found, and what is to be written in their place.
+pub struct TensorFile {
+    path: PathBuf,
+    entries: Vec<Entry>,
+    layouts: Vec<Layout>,
+    replaced: Vec<Option<Box<dyn Bytes>>>,
+    kind: Kind,
+}
+
+enum Kind {
+    Npy(npy::Npy),
+    Npz(npz::Npz),
+    Safetensors(safetensors::Safetensors),
+}
+
+impl TensorFile {
+    /// Opens a file, and finds its tensors.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display();
+        let mut file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let metadata = file.metadata().with_context(|| format!("cannot read {name}"))?;
+        if metadata.is_dir() {
+            bail!("{name} is a folder: name a .npy, .npz or .safetensors file");
+        }
+        // A pipe cannot be read twice, and is taken for a .npy file.
+        let mut magic = [0; 2];
+        if metadata.is_file() {
+            let _ = file.read(&mut magic).with_context(|| format!("cannot read {name}"))?;
+            file.rewind().with_context(|| format!("cannot read {name}"))?;
+        }
+        let (kind, found) = match extension(path) {
+            _ if magic == *b"PK" => {
+                let (npz, found) = npz::Npz::open(path, file)?;
+                (Kind::Npz(npz), found)
+            }
+            Some("safetensors") => {
+                let (safetensors, found) = safetensors::Safetensors::open(path, file)?;
+                (Kind::Safetensors(safetensors), found)
+            }
+            _ => {
+                let (npy, found) = npy::Npy::open(path, file)?;
+                (Kind::Npy(npy), vec![found])
+            }
+        };
+        let replaced = found.iter().map(|_| None).collect();
+        let (entries, layouts) = found.into_iter().unzip();
+        Ok(Self { path: path.to_owned(), entries, layouts, replaced, kind })
+    }
+
+    pub fn entry(&self, index: usize) -> &Entry {
+        &self.entries[index]
+    }
+
+    /// The type of a tensor, which must be one that can be clipped.
+    pub fn element(&self, index: usize) -> Result<ElementType> {
+        self.entries[index].element.clone().map_err(|found| {
+            let types: Vec<_> = ElementType::ALL.iter().map(|element| element.name()).collect();
+            let hint = match self.kind {
+                Kind::Npy(_) => "convert it with .astype()",
+                _ => "choose others with --tensor",
+            };
+            anyhow!(
+                "{} holds elements of type {found}, not {}: {hint}",
+                self.describe(index),
+                types.join(", ")
+            )
+        })
+    }
+
+    /// `x.npz, tensor 'a'`
+    pub fn describe(&self, index: usize) -> String {
+        match &self.entries[index].name[..] {
+            "" => self.path.display().to_string(),
+            name => format!("{}, tensor '{name}',", self.path.display()),
+        }
+    }
+
+    /// The tensors of these names, or all where none is given.
+    pub fn select(&self, names: &[String]) -> Result<Vec<usize>> {
+        if names.is_empty() {
+            return Ok((0..self.entries.len()).collect());
+        }
+        names.iter().map(|name| self.find(name)).collect()
+    }
+
+    pub fn find(&self, name: &str) -> Result<usize> {
+        self.entries.iter().position(|entry| entry.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.entries.iter().map(|entry| &entry.name[..]).take(20).collect();
+            let there = match (&self.kind, &names[..]) {
+                (Kind::Npy(_), _) => "it holds one, without a name".to_owned(),
+                (_, []) => "it holds none".to_owned(),
+                (_, names) => format!("there are {}", names.join(", ")),
+            };
+            anyhow!("{} holds no tensor '{name}': {there}", self.path.display())
+        })
+    }
+
+    /// The only tensor, of a file that is to hold one.
+    pub fn only(&self) -> Result<usize> {
+        if self.entries.len() != 1 {
+            bail!("{} holds {} tensors: give a file of one", self.path.display(), self.entries.len());
+        }
+        Ok(0)
+    }
+
+    /// Reads a tensor, whose type is `T`: in C order, in this machine's byte order.
+    pub fn read<T: Element>(&mut self, index: usize) -> Result<Vec<T>> {
+        let shape = self.entries[index].shape.clone();
+        let data = match &mut self.kind {
+            Kind::Npy(npy) => npy.read(&shape),
+            Kind::Npz(npz) => npz.read(index, &shape),
+            Kind::Safetensors(safetensors) => safetensors.read(index, &shape),
+        };
+        Ok(self.layouts[index].decode(data?, &shape))
+    }
+
+    /// What is to be written in the place of a tensor: of the same type and shape, as [`read`](Self::read) gives it.
+    pub fn replace<T: Element>(&mut self, index: usize, data: Vec<T>) {
+        let data = self.layouts[index].encode(data, &self.entries[index].shape);
+        self.replaced[index] = Some(Box::new(data));
+    }
+
+    /// Whether a path names a file of another kind.
+    pub fn check_output(&self, path: &Path) -> Result<()> {
+        let own = match self.kind {
+            Kind::Npy(_) => "npy",
+            Kind::Npz(_) => "npz",
+            Kind::Safetensors(_) => "safetensors",
+        };
+        match extension(path) {
+            Some(other @ ("npy" | "npz" | "safetensors")) if other != own => {
+                bail!("{} would hold a .{own} file: give it that ending", path.display())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the file with what was replaced; all else as it was.
+    pub fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Npy(npy) => npy.write(out, self.replaced[0].as_deref()),
+            Kind::Npz(npz) => npz.write(out, &self.replaced),
+            Kind::Safetensors(safetensors) => safetensors.write(out, &self.replaced),
+        }
+    }
+}
+
+/// Writes a file of one tensor in C order.
+pub fn write_one<T: Element>(
+    out: &mut dyn Write,
+    path: &Path,
+    name: &str,
+    shape: &Shape,
+    data: &[T],
+) -> Result<()> {
+    match extension(path) {
+        Some("safetensors") => safetensors::write_one(out, name, shape, data),
+        _ => npy::write_one(out, shape, data),
+    }
+}
+
+fn extension(path: &Path) -> Option<&str> {
+    path.extension().and_then(|extension| extension.to_str())
+}
+
+/// Memory for the bytes that a header promises, or why not.
+fn room<T: Element>(name: &str, len: usize) -> Result<Vec<T>> {
+    bytemuck::allocation::try_zeroed_vec::<T>(len).map_err(|()| {
+        anyhow!("out of memory for the {} bytes of {name}: clip it in smaller parts", len * size_of::<T>())
+    })
+}
+
+/// In pieces, between which a signal can end the run.
+fn write_all(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+    bytes.chunks(4 << 20).try_for_each(|piece| out.write_all(piece))
+}
