@@ -20,10 +20,14 @@
 //!
 //! # The tour
 //! - [`Device`] is a GPU or the CPU; [`Tensor`] is what it holds and clips.
-//! - [`Bounds`] is the interval, either end of which may be absent.
+//! - [`Bounds`] is the interval, either end of which may be absent, a value, or a tensor that broadcasts.
 //! - [`Gradient`] is the backward rule: what passes outside the interval, at its ends, and at NaN. Frameworks
 //!   differ here, so each has a preset: `"torch".parse::<Gradient>()`.
+//! - [`Tensor::clip_saving`] keeps one bit an element for the backward pass; [`Tensor::clip_grads`] gives the gradients of the
+//!   bounds too.
+//! - [`Element`] is one of twelve types, [`ElementType`] the same as a value.
 //! - [`mod@reference`] is the contract as plain functions of one element.
+//! - [`check`] tells whether a device keeps it.
 //! - [`cpu`] clips slices where you have them.
 #![cfg_attr(feature = "gpu", doc = "- [`gpu`] is the level below tensors: contexts and buffers of wgpu.")]
 //!

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pollster::block_on;
 use wgclip::ElementType::{self, Bf16, F16, F32, F64, I16, I64, U8, U32, U64};
-use wgclip::check::{Mismatch, Oracle, find};
+use wgclip::check::{self, Mismatch, Oracle, Row, find};
 use wgclip::gpu::Context;
 use wgclip::{Device, Element, Gradient, Ties, bf16, f16, reference, with_element};
 
@@ -150,6 +150,25 @@ fn grads_of_ones(x: f32, _: f32, lo: Option<f32>, hi: Option<f32>, rule: Gradien
 fn ties_to_x(x: f32, g: f32, lo: Option<f32>, hi: Option<f32>, rule: Gradient) -> reference::Grads<f32> {
     let bounds = reference::clip_grads(x, g, lo, hi, Gradient { ties: Ties::Inclusive, ..rule });
     reference::Grads { x: reference::clip_grad(x, g, lo, hi, rule), ..bounds }
+}
+
+/// What `wgclip check` shows of a driver that cannot be trusted.
+#[test]
+fn a_check_counts_the_mismatches_of_a_wrong_kernel() {
+    let adapters = gpu_adapters();
+    let patch = |source: &str| source.replace("key(a) < key(b)", "key(a) <= key(b)");
+    let context = block_on(Context::request_patched(&adapters[0], adapters[0].limits(), patch)).unwrap();
+    let device = context.into();
+    let wrong = |rows: Vec<Row>| rows.into_iter().filter(|row| row.tally.mismatches > 0).collect::<Vec<_>>();
+    let rows = wrong(check::run(&device, &[I16], 1, &mut |_| {}).unwrap());
+    assert_eq!(
+        rows.len(),
+        check::Op::NAMES.len(),
+        "a kernel that tells ties apart wrongly spoils every operation"
+    );
+    let every_pattern = wrong(check::exhaustive(&device, &[U8], 1, &mut |_| {}).unwrap());
+    assert!(every_pattern.iter().any(|row| row.op == "clip_grad"), "{every_pattern:?}");
+    assert!(every_pattern.iter().all(|row| row.tally.first.is_some()));
 }
 
 /// The oracle that the faults are judged by passes where nothing is planted.

@@ -133,7 +133,10 @@ fn a_mask_is_a_bit_an_element_and_needs_x_no_more() {
         let gx = saved.backward(&upstream).unwrap().to_vec().unwrap();
         assert_eq!(gx.iter().filter(|&&g| g == 3.0).count(), 11, "{device:?}");
         assert_eq!(saved.backward_all(&upstream, Wanted::HI).unwrap_err(), Error::NotSaved);
-        assert!(matches!(saved.backward(&device.tensor(&[0.0], [1]).unwrap()), Err(Error::ShapeMismatch { .. })));
+        assert!(matches!(
+            saved.backward(&device.tensor(&[0.0], [1]).unwrap()),
+            Err(Error::ShapeMismatch { .. })
+        ));
 
         // What one bit cannot tell keeps the inputs.
         let x = device.tensor(&x, [len]).unwrap();
@@ -159,11 +162,19 @@ fn an_upstream_gradient_that_is_shared_stays() {
         let mut g = device.tensor(&[1i16, 2, 3], [3]).unwrap();
         let kept = g.clone();
         x.clip_grad_in_place(&mut g, &bounds, Gradient::default()).unwrap();
-        assert_eq!((g.to_vec().unwrap(), kept.to_vec().unwrap()), (vec![0, 2, 0], vec![1, 2, 3]), "{device:?}");
+        assert_eq!(
+            (g.to_vec().unwrap(), kept.to_vec().unwrap()),
+            (vec![0, 2, 0], vec![1, 2, 3]),
+            "{device:?}"
+        );
         let (_, saved) = x.clip_saving(&bounds, Gradient::default()).unwrap();
         let mut g = kept.clone();
         saved.backward_in_place(&mut g).unwrap();
-        assert_eq!((g.to_vec().unwrap(), kept.to_vec().unwrap()), (vec![0, 2, 0], vec![1, 2, 3]), "{device:?}");
+        assert_eq!(
+            (g.to_vec().unwrap(), kept.to_vec().unwrap()),
+            (vec![0, 2, 0], vec![1, 2, 3]),
+            "{device:?}"
+        );
     }
 }
 

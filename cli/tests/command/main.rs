@@ -3,4 +3,5 @@
 mod bad_input;
 mod devices;
 mod files;
+mod formats;
 mod results;

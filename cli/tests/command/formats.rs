@@ -1,0 +1,279 @@
+//! Files of every type and layout, archives, and bounds that are files, against the reference.
+
+use std::collections::HashMap;
+use std::io::{Cursor, Read, Write};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use wgclip::{Element, ElementType, Gradient, Ties, bf16, reference, with_element};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+use crate::files::{Folder, bytes, elements, npy, npy_f32};
+
+const DEVICES: [&str; 2] = ["cpu", "gpu"];
+
+/// Elements of every kind of pattern, and their bytes in an order.
+fn random<T: Element>(len: usize) -> Vec<T> {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..len).map(|_| T::from_bits(rng.u64(..))).collect()
+}
+
+fn data<T: Element>(values: &[T], big: bool) -> Vec<u8> {
+    let size = size_of::<T>();
+    let of = |v: &T| {
+        let little = v.to_bits().to_le_bytes();
+        let mut bytes = little[..size].to_vec();
+        if big {
+            bytes.reverse();
+        }
+        bytes
+    };
+    values.iter().flat_map(of).collect()
+}
+
+fn every_layout<T: Element>(code: &str) {
+    let folder = Folder::new();
+    let x = random::<T>(2 * 3 * 5);
+    let value = |text: &str| wgclip::Bounds::<T>::parse(Some(text), None).unwrap().lo().value();
+    let expected: Vec<T> = x.iter().map(|&x| reference::clip(x, value("1"), value("6"))).collect();
+    // The same elements in Fortran order.
+    let fortran = |c: &[T]| -> Vec<T> {
+        (0..30).map(|place| c[place % 2 * 15 + place / 2 % 3 * 5 + place / 6]).collect()
+    };
+    for device in DEVICES {
+        for (order, big) in [("<", false), (">", true)] {
+            let order = if size_of::<T>() == 1 { "|" } else { order };
+            let descr = format!("{order}{code}");
+            for (is_fortran, shape) in [(false, "(2, 3, 5)"), (true, "(2, 3, 5)")] {
+                let lay = |c: &[T]| if is_fortran { fortran(c) } else { c.to_vec() };
+                folder.write("x.npy", &npy(&descr, is_fortran, shape, &data(&lay(&x), big)));
+                folder.done(&format!("value x.npy y.npy --min 1 --max 6 --device {device}"));
+                let wanted = npy(&descr, is_fortran, shape, &data(&lay(&expected), big));
+                assert_eq!(folder.read("y.npy"), wanted, "{descr}, Fortran {is_fortran}, {device}");
+            }
+            folder.write("x.npy", &npy(&descr, false, "()", &data(&x[..1], big)));
+            folder.done(&format!("value x.npy y.npy --min 1 --max 6 --device {device}"));
+            assert_eq!(
+                folder.read("y.npy"),
+                npy(&descr, false, "()", &data(&expected[..1], big)),
+                "{descr}, 0-d"
+            );
+        }
+    }
+}
+
+#[test]
+fn npy_files_of_every_type_and_layout_keep_theirs() {
+    for &element in ElementType::ALL {
+        if let Some(code) = element.numpy() {
+            with_element!(element, T => every_layout::<T>(code));
+        }
+    }
+}
+
+#[test]
+fn integers_take_bounds_beyond_their_range_where_harmless() {
+    let folder = Folder::new();
+    folder.write("x.npy", &npy("|u1", false, "(4,)", &[0, 7, 200, 255]));
+    for (args, expected) in [
+        ("--max 300", [0, 7, 200, 255]),
+        ("--min -5 --max 1e2", [0, 7, 100, 100]),
+        ("--min 6.0 --max inf", [6, 7, 200, 255]),
+        ("--min -inf --max 255.0", [0, 7, 200, 255]),
+    ] {
+        folder.done(&format!("value x.npy y.npy {args}"));
+        assert_eq!(folder.read("y.npy"), npy("|u1", false, "(4,)", &expected), "{args}");
+    }
+}
+
+#[test]
+fn bounds_may_be_files_that_broadcast() {
+    let folder = Folder::new();
+    let x: Vec<f32> = (0..6).map(|v| v as f32).collect();
+    folder.write("x.npy", &npy("<f4", false, "(2, 3)", &bytes(&x)));
+    folder.write("lo.npy", &npy("<f4", false, "(2, 1)", &bytes(&[1.0, f32::NAN])));
+    folder.write("hi.npy", &npy(">f4", false, "(3,)", &data(&[2.0f32, 0.5, 4.0], true)));
+    for device in DEVICES {
+        let done = folder.done(&format!("value x.npy y.npy --min lo.npy --max hi.npy --device {device}"));
+        let y = elements(&folder.read("y.npy"));
+        assert_eq!(y[..3], [1.0, 0.5, 2.0], "{device}");
+        assert!(y[3..].iter().all(|y| y.is_nan()), "{device}");
+        assert!(done.stdout.starts_with("6 elements: 1 below, 1 above, 0 NaN; "), "{done:?}");
+    }
+    folder.write("wide.npy", &npy("<f4", false, "(4,)", &bytes(&[0.0; 4])));
+    folder.write("f8.npy", &npy("<f8", false, "(1,)", &[0; 8]));
+    for (args, message) in [
+        ("--min wide.npy", "lower bound's shape [4] does not broadcast to [2, 3]"),
+        ("--max f8.npy", "f8.npy holds f64, but x.npy holds f32"),
+        ("--max folder", "folder is a folder"),
+    ] {
+        std::fs::create_dir_all(folder.path("folder")).unwrap();
+        let outcome = folder.run(&format!("value x.npy out.npy {args}"));
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        assert!(outcome.stderr.contains(message), "{outcome:?}");
+        assert!(!folder.names().contains(&"out.npy".to_owned()));
+    }
+}
+
+#[test]
+fn gradients_of_bounds_are_written_in_their_shapes() {
+    let folder = Folder::new();
+    let x = random::<f32>(6 * 50);
+    let g: Vec<f32> = (0..300).map(|i| (i as f32).sin()).collect();
+    folder.write("x.npy", &npy("<f4", false, "(6, 50)", &bytes(&x)));
+    folder.write("g.npy", &npy("<f4", false, "(6, 50)", &bytes(&g)));
+    folder.write("hi.npy", &npy("<f4", false, "(50,)", &bytes(&[1.0; 50])));
+    let rule = Gradient { ties: Ties::Exclusive, ..Gradient::default() };
+    let grads: Vec<_> =
+        x.iter().zip(&g).map(|(&x, &g)| reference::clip_grads(x, g, Some(-1.0), Some(1.0), rule)).collect();
+    let lo = reference::sum(&grads.iter().map(|grads| grads.lo).collect::<Vec<_>>());
+    let column = |c: usize| grads.iter().skip(c).step_by(50).map(|grads| grads.hi).collect::<Vec<_>>();
+    let hi: Vec<f32> = (0..50).map(|c| reference::sum(&column(c))).collect();
+    for device in DEVICES {
+        let files = "--min -1 --max hi.npy --min-grad glo.npy --max-grad ghi.npy";
+        folder.done(&format!("grad x.npy g.npy gx.npy {files} --ties exclusive --device {device}"));
+        assert_eq!(folder.read("glo.npy"), npy("<f4", false, "()", &bytes(&[lo])), "{device}");
+        assert_eq!(folder.read("ghi.npy"), npy("<f4", false, "(50,)", &bytes(&hi)), "{device}");
+        let gx = elements(&folder.read("gx.npy"));
+        assert!(gx.iter().zip(&grads).all(|(gx, grads)| gx.to_bits() == grads.x.to_bits()), "{device}");
+    }
+}
+
+fn archive(members: &[(&str, Vec<u8>, CompressionMethod)]) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content, method) in members {
+        zip.start_file(*name, SimpleFileOptions::default().compression_method(*method)).unwrap();
+        zip.write_all(content).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+fn member(archive: &[u8], name: &str) -> (Vec<u8>, CompressionMethod) {
+    let mut archive = ZipArchive::new(Cursor::new(archive)).unwrap();
+    let mut file = archive.by_name(name).unwrap();
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).unwrap();
+    let method = file.compression();
+    (content, method)
+}
+
+#[test]
+fn npz_archives_keep_what_is_not_clipped() {
+    use CompressionMethod::{Deflated, Stored};
+    let folder = Folder::new();
+    let labels = npy("<U3", false, "(2,)", &[0; 24]);
+    let long: Vec<f32> = (0..5000).map(|v| v as f32).collect();
+    folder.write(
+        "x.npz",
+        &archive(&[
+            ("a.npy", npy_f32(&[-1.0, 0.5, 2.0]), Stored),
+            ("labels.npy", labels.clone(), Stored),
+            ("readme.txt", b"as it was".to_vec(), Deflated),
+            ("long.npy", npy_f32(&long), Deflated),
+            ("u8.npy", npy("|u1", false, "(2,)", &[0, 200]), Stored),
+        ]),
+    );
+    for device in DEVICES {
+        folder.done(&format!("value x.npz y.npz --min 0 --max 1 --tensor a long u8 --device {device}"));
+        let y = folder.read("y.npz");
+        assert_eq!(member(&y, "a.npy"), (npy_f32(&[0.0, 0.5, 1.0]), Stored));
+        assert_eq!(member(&y, "labels.npy"), (labels.clone(), Stored));
+        assert_eq!(member(&y, "readme.txt"), (b"as it was".to_vec(), Deflated));
+        let clipped: Vec<f32> = long.iter().map(|v| v.min(1.0)).collect();
+        assert_eq!(member(&y, "long.npy"), (npy_f32(&clipped), Deflated));
+        assert_eq!(member(&y, "u8.npy"), (npy("|u1", false, "(2,)", &[0, 1]), Stored));
+    }
+    // A gradient for what was clipped; for the others, which nothing clipped, the upstream one.
+    folder.write(
+        "g.npz",
+        &archive(&[("a.npy", npy_f32(&[3.0; 3]), Stored), ("b.npy", npy_f32(&[4.0]), Stored)]),
+    );
+    folder.done("grad x.npz g.npz gx.npz --min 0 --max 1 --tensor a");
+    let gx = folder.read("gx.npz");
+    assert_eq!(member(&gx, "a.npy").0, npy_f32(&[0.0, 3.0, 0.0]));
+    assert_eq!(member(&gx, "b.npy").0, npy_f32(&[4.0]));
+
+    for (args, message) in [
+        ("value x.npz out.npz --min 0", "tensor 'labels', holds elements of type '<U3', not f32"),
+        ("value x.npz out.npz --min 0 --tensor b", "holds no tensor 'b': there are a, labels, long, u8"),
+        ("value x.npz out.npy --min 0 --tensor a", "out.npy would hold a .npz file"),
+        ("grad x.npz g.npz out.npz --min 0 --tensor u8", "g.npz holds no tensor 'u8'"),
+    ] {
+        let outcome = folder.run(args);
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        assert!(outcome.stderr.contains(message), "{outcome:?}");
+    }
+    let mut torn = folder.read("x.npz");
+    torn[60] ^= 1; // in the header of the first member
+    folder.write("torn.npz", &torn);
+    assert_eq!(folder.run("value torn.npz out.npz --min 0 --tensor a").code, 1);
+    assert!(!folder.names().iter().any(|name| name.starts_with("out")));
+}
+
+#[test]
+fn safetensors_files_keep_metadata_and_what_is_not_clipped() {
+    let folder = Folder::new();
+    let half: Vec<u8> = [-2.0f32, 0.5, 7.0].iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
+    let (weights, flags) = (bytes(&[-2.0, 0.25, 2.0, 9.0]), [1u8, 0]);
+    let file = safetensors::serialize(
+        [
+            ("w", TensorView::new(Dtype::F32, vec![2, 2], &weights).unwrap()),
+            ("h", TensorView::new(Dtype::BF16, vec![3], &half).unwrap()),
+            ("flags", TensorView::new(Dtype::BOOL, vec![2], &flags).unwrap()),
+        ],
+        Some(HashMap::from([("format".to_owned(), "pt".to_owned())])),
+    )
+    .unwrap();
+    folder.write("m.safetensors", &file);
+    for device in DEVICES {
+        folder.done(&format!(
+            "value m.safetensors y.safetensors --min -1 --max 1 --tensor w h --device {device}"
+        ));
+        let y = folder.read("y.safetensors");
+        let (_, metadata) = SafeTensors::read_metadata(&y).unwrap();
+        assert_eq!(metadata.metadata().as_ref().unwrap()["format"], "pt");
+        let y = SafeTensors::deserialize(&y).unwrap();
+        assert_eq!(y.tensor("w").unwrap().data(), bytes(&[-1.0, 0.25, 1.0, 1.0]), "{device}");
+        let clipped: Vec<u8> =
+            [-1.0f32, 0.5, 1.0].iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
+        assert_eq!(y.tensor("h").unwrap().data(), clipped, "{device}");
+        assert_eq!(y.tensor("flags").unwrap().data(), flags, "{device}");
+    }
+    // The gradient of a bound of bf16 has no .npy file, but a .safetensors one.
+    let grad = "grad m.safetensors m.safetensors gx.safetensors --max 1 --tensor h --max-grad";
+    let outcome = folder.run(&format!("{grad} hi.npy"));
+    assert!(outcome.code == 1 && outcome.stderr.contains("cannot hold bf16"), "{outcome:?}");
+    assert!(!folder.names().contains(&"hi.npy".to_owned()));
+    folder.done(&format!("{grad} hi.safetensors"));
+    let hi = folder.read("hi.safetensors");
+    let hi = SafeTensors::deserialize(&hi).unwrap();
+    assert_eq!(hi.tensor("max_grad").unwrap().data(), bf16::from_f32(7.0).to_le_bytes());
+
+    for (content, message) in [
+        (&file[..file.len() - 1], "not a .safetensors file"),
+        (&file[..20], "not a .safetensors file"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", "not a .safetensors file"),
+    ] {
+        folder.write("bad.safetensors", content);
+        let outcome = folder.run("value bad.safetensors out.safetensors --min 0");
+        assert_eq!(outcome.code, 1, "{outcome:?}");
+        assert!(outcome.stderr.contains(message) && outcome.stderr.lines().count() <= 2, "{outcome:?}");
+    }
+}
+
+#[test]
+fn check_reports_every_operation() {
+    let folder = Folder::new();
+    let done = folder.done("check --type u8 --device gpu --json --seed 7");
+    let report: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let device = &report["devices"][0];
+    assert_eq!((&report["seed"], &device["mismatches"]), (&7.into(), &0.into()));
+    assert_eq!(device["rows"].as_array().unwrap().len(), 6);
+    assert!(device["rows"].as_array().unwrap().iter().all(|row| row["cases"].as_u64() > Some(100_000)));
+    assert!(device["builtins"].as_array().unwrap().len() == 2 && device["kind"] != "cpu", "{device}");
+    let text = folder.done("check --type i8 --device cpu").stdout;
+    assert!(text.contains("bound_grads") && text.contains(" 0 mismatches, "), "{text}");
+}
