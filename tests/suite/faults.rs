@@ -161,11 +161,9 @@ fn a_check_counts_the_mismatches_of_a_wrong_kernel() {
     let device = context.into();
     let wrong = |rows: Vec<Row>| rows.into_iter().filter(|row| row.tally.mismatches > 0).collect::<Vec<_>>();
     let rows = wrong(check::run(&device, &[I16], 1, &mut |_| {}).unwrap());
-    assert_eq!(
-        rows.len(),
-        check::Op::NAMES.len(),
-        "a kernel that tells ties apart wrongly spoils every operation"
-    );
+    let ops: Vec<_> = rows.iter().map(|row| row.op).collect();
+    // An integer that is taken for less than its equal is clipped to the same bits; its gradient is not the same.
+    assert_eq!(ops, ["clip_saving", "clip_grad", "clip_grad_in_place", "bound_grads"]);
     let every_pattern = wrong(check::exhaustive(&device, &[U8], 1, &mut |_| {}).unwrap());
     assert!(every_pattern.iter().any(|row| row.op == "clip_grad"), "{every_pattern:?}");
     assert!(every_pattern.iter().all(|row| row.tally.first.is_some()));
