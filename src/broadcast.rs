@@ -80,11 +80,13 @@ impl Broadcast {
         Ok(Self { axes, same })
     }
 
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
     pub fn axes(&self) -> &[Axis] {
         &self.axes
     }
 
     /// Whether this bound has an element for each of x, in the same order.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
     pub fn is_same(&self, side: Side) -> bool {
         self.same[side as usize]
     }
@@ -118,7 +120,7 @@ impl Broadcast {
     }
 
     /// The coordinates of an element of x, one for each axis.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // the tests use it
     pub fn coordinates(&self, element: u64) -> Vec<u64> {
         let mut rest = element;
         let mut at: Vec<u64> = self

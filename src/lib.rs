@@ -27,7 +27,7 @@
 //!   bounds too.
 //! - [`Element`] is one of twelve types, [`ElementType`] the same as a value.
 //! - [`mod@reference`] is the contract as plain functions of one element.
-//! - [`check`] tells whether a device keeps it.
+#![cfg_attr(not(target_arch = "wasm32"), doc = "- [`check`] tells whether a device keeps it.")]
 //! - [`cpu`] clips slices where you have them.
 #![cfg_attr(feature = "gpu", doc = "- [`gpu`] is the level below tensors: contexts and buffers of wgpu.")]
 //!
@@ -47,12 +47,14 @@ mod readme {}
 
 mod bounds;
 mod broadcast;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod check;
 pub mod cpu;
 mod decimal;
 mod device;
 mod element;
 mod error;
+mod format;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod gradient;
@@ -64,8 +66,9 @@ mod tensor;
 
 pub use bounds::{Bound, Bounds, Interval};
 pub use device::Device;
-pub use element::{Element, ElementType, Format, Kind, Parsed};
+pub use element::{Element, ElementType, Parsed};
 pub use error::{Error, Result};
+pub use format::{Format, Kind};
 pub use gradient::{Gradient, NanGradient, Outside, Ties, UnknownName};
 pub use half::{bf16, f16};
 pub use info::{DeviceInfo, DeviceKind, DeviceLimits};

@@ -68,6 +68,12 @@ pub fn grad(args: &Grad) -> Result<()> {
         bail!("--min-grad and --max-grad take one tensor, not {}: choose it with --tensor", pairs.len());
     }
 
+    let outputs = [Some(&args.output), args.min_grad.as_ref(), args.max_grad.as_ref()];
+    let outputs: Vec<_> = outputs.into_iter().flatten().collect();
+    if (1..outputs.len()).any(|i| outputs[..i].contains(&outputs[i])) {
+        bail!("the gradients would be written to one file: give each its own");
+    }
+
     let mut run = Run::begin(&args.common, &elements)?;
     let output = Output::create(&args.output)?;
     let mut bound_outputs = [bound_output(&args.min_grad)?, bound_output(&args.max_grad)?];

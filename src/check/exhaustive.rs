@@ -44,7 +44,6 @@ const F32_GRAD_PAIRS: usize = 4;
 ///
 /// # Errors
 /// What the device returns; a mismatch is no error.
-#[cfg(not(target_arch = "wasm32"))]
 pub fn exhaustive(
     device: &Device,
     elements: &[ElementType],
@@ -133,7 +132,6 @@ fn starts() -> impl Iterator<Item = u32> {
     (0..(1u64 << 32) / CHUNK as u64).map(|n| (n * CHUNK as u64) as u32)
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 fn every_clip<T: Element>(device: &Device, pair: Pair, step: &mut dyn FnMut()) -> Result<Tally> {
     let (lo, hi, bounds) = bounds::<T>(pair)?;
     let mut tally = Tally::default();
@@ -150,7 +148,6 @@ fn every_clip<T: Element>(device: &Device, pair: Pair, step: &mut dyn FnMut()) -
 /// An odd number, so that the upstream gradient takes every pattern as well.
 const UPSTREAM_STEP: u32 = 0x9e37_79b1;
 
-#[cfg(not(target_arch = "wasm32"))]
 fn every_grad(device: &Device, pair: Pair, step: &mut dyn FnMut()) -> Result<Tally> {
     let (lo, hi, bounds) = bounds::<f32>(pair)?;
     let rule = Gradient { outside: Outside::Masked, ..Gradient::default() };

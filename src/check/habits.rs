@@ -57,7 +57,7 @@ impl Habit {
 ///
 /// # Errors
 /// What the device returns.
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg_attr(not(feature = "gpu"), expect(unused_variables, reason = "only a GPU has habits"))]
 pub fn habits(device: &Device, seed: u64) -> Result<Vec<Habit>> {
     match device.inner() {
         Inner::Cpu => Ok(Vec::new()),
@@ -66,7 +66,7 @@ pub fn habits(device: &Device, seed: u64) -> Result<Vec<Habit>> {
     }
 }
 
-#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+#[cfg(feature = "gpu")]
 fn of_context(context: &Context, seed: u64) -> Result<Vec<Habit>> {
     let rng = &mut fastrand::Rng::with_seed(seed);
     let case = inputs::pairs::<f32>(rng, None, None);

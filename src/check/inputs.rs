@@ -1,7 +1,6 @@
 //! What goes in: special values, their neighbours, and random bits. All of it follows from the layout of a type.
 
-use crate::element::{Kind, Parsed};
-use crate::{Bound, Element};
+use crate::{Bound, Element, Kind, Parsed};
 
 use super::case::{Case, Host};
 

@@ -293,6 +293,14 @@ impl Context {
         let Some((lo, hi)) = lo.or(hi).zip(hi.or(lo)) else {
             return self.dispatch::<T>(&kernels[0], variant, params, None, operands, pieces);
         };
+        // The kernel counts along an axis in 32 bits.
+        if broadcast.axes().iter().any(|axis| u32::try_from(axis.len).is_err()) {
+            return Err(Error::Unsupported {
+                what: "a tensor of 2^32 elements or more between bounds that broadcast".into(),
+                device: self.info().to_string(),
+                instead: "split it, or give bounds of its own shape".into(),
+            });
+        }
         for bound in [lo, hi] {
             self.check_binding(bound, "a bound that broadcasts", "give it the tensor's own shape")?;
         }

@@ -4,8 +4,7 @@
 use super::Buffer;
 use crate::bounds::{Bound, Interval};
 use crate::broadcast::{Broadcast, MAX_AXES, Side};
-use crate::element::{Element, ElementType, Kind};
-use crate::{Gradient, NanGradient, Outside, Ties};
+use crate::{Element, ElementType, Gradient, Kind, NanGradient, Outside, Ties};
 
 /// Bytes of a block, which one invocation works on.
 pub const BLOCK: u64 = 16;

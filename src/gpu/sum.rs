@@ -5,7 +5,7 @@ use super::pipeline::{Binding, Kernel, shader};
 use super::pool::FirstWrite;
 use super::{Buffer, Context};
 use crate::broadcast::Reduction;
-use crate::{Element, Result};
+use crate::{Element, Error, Result};
 
 /// Leaves that an invocation adds up: as many as the tree of the shader has.
 const FAN_IN: usize = 8;
@@ -36,13 +36,21 @@ impl Context {
     /// [`reference::sum`](crate::reference::sum).
     ///
     /// # Errors
-    /// [`Unsupported`](crate::Error::Unsupported) if `elements` are too many for a binding; otherwise as
+    /// [`Error::Unsupported`] if `elements` are too many for a binding; otherwise as
     /// [`clip`](Self::clip).
     pub(crate) fn sum<T: Element>(&self, elements: &Buffer, reduction: &Reduction) -> Result<Buffer> {
         let (sums, mut leaves) = (reduction.sums, reduction.leaves);
         let bytes = (sums * size_of::<T>()) as u64;
         if leaves == 0 {
             return self.upload(&crate::host::zeroed::<T>(sums)?);
+        }
+        // The kernel counts elements in 32 bits.
+        if u32::try_from(elements.bytes() / size_of::<T>() as u64).is_err() {
+            return Err(Error::Unsupported {
+                what: "the gradient of a bound of 2^32 elements or more".into(),
+                device: self.info().to_string(),
+                instead: "split the tensor and add the gradients".into(),
+            });
         }
         let mut params = Params::of_sums(sums, &reduction.axes);
         let partials = |leaves: usize| self.buffer((sums * leaves * 8) as u64, FirstWrite::Recorded);

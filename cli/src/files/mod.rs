@@ -117,7 +117,10 @@ impl TensorFile {
         if names.is_empty() {
             return Ok((0..self.entries.len()).collect());
         }
-        names.iter().map(|name| self.find(name)).collect()
+        let mut chosen: Vec<usize> = names.iter().map(|name| self.find(name)).collect::<Result<_>>()?;
+        chosen.sort_unstable();
+        chosen.dedup();
+        Ok(chosen)
     }
 
     pub fn find(&self, name: &str) -> Result<usize> {
