@@ -1,5 +1,7 @@
 //! Numbers written in decimal, read for the types that the standard library does not read so.
 
+use std::cmp::Ordering;
+
 /// What a text says, to an integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decimal {
@@ -56,10 +58,37 @@ pub fn rounded(text: &str, fraction: i32, least: i32) -> Option<f64> {
     if value == 0.0 || !value.is_finite() {
         return Some(value);
     }
-    // Dividing by a power of two is exact, so this rounds once.
+    // Dividing by a power of two is exact.
     let exponent = ((value.to_bits() >> 52) & 0x7ff) as i32 - 1023;
     let unit = 2f64.powi(exponent.max(least) - fraction);
-    Some((value / unit).round_ties_even() * unit)
+    let units = value / unit;
+    // The text was rounded to `value`: at a tie, which side it came from decides.
+    let rounded = match compare_magnitudes(text, value) {
+        Ordering::Less if units.fract().abs() == 0.5 => units.trunc(),
+        Ordering::Greater if units.fract().abs() == 0.5 => units.trunc() + units.signum(),
+        _ => units.round_ties_even(),
+    };
+    Some(rounded * unit)
+}
+
+/// Compares the number that a text means, less its sign, with a float, less its sign.
+fn compare_magnitudes(text: &str, value: f64) -> Ordering {
+    // All digits that a float can have.
+    let value = format!("{:.1080}", value.abs());
+    scientific(text).cmp(&scientific(&value))
+}
+
+/// Where the digits begin, as a power of ten, and the digits, without zeros before and after them.
+fn scientific(text: &str) -> (i64, String) {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{}{after}", before.trim_start_matches(['+', '-']));
+    let significant = digits.trim_start_matches('0');
+    let zeros = (digits.len() - significant.len()) as i64;
+    // What does not fit an i64 was rounded to zero or infinity, and is not compared.
+    let exponent: i64 = exponent.parse().unwrap_or(0);
+    let first = before.trim_start_matches(['+', '-']).len() as i64 - zeros + exponent;
+    (first, significant.trim_end_matches('0').to_owned())
 }
 
 #[cfg(test)]
@@ -98,6 +127,13 @@ mod tests {
         assert_eq!(f16("1.00048828125"), 1.0, "a tie to even");
         // By way of f32 this would be the tie above, and go down.
         assert_eq!(f16("1.000488281250001"), 1.0009765625);
+        // And here f64 rounds to the tie.
+        assert_eq!(f16("1.0004882812500001"), 1.0009765625);
+        assert_eq!(f16("-1.00048828125000001e0"), -1.0009765625);
+        assert_eq!(f16("0.001001464843749999999999e3"), 1.0009765625, "a tie from below goes down");
+        assert_eq!(f16("2.9802322387695313e-8"), 2f64.powi(-24));
+        assert_eq!(f16("65519.9999999999999999"), 65504.0);
+        assert_eq!(f16("65520"), 65536.0);
         assert_eq!(f16("2.98e-8"), 0.0, "less than half the least subnormal");
         assert_eq!(f16("2.99e-8"), 2f64.powi(-24));
         assert_eq!(f16("-inf"), f64::NEG_INFINITY);

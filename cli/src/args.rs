@@ -101,17 +101,17 @@ pub struct Grad {
     /// The gradients with respect to the clipped tensors, of the same names, types and shapes
     #[arg(value_name = "UPSTREAM")]
     pub upstream: PathBuf,
-    /// The file to write, whole or not at all; may be IN or UPSTREAM
+    /// The file to write, whole or not at all, in the format of UPSTREAM; may be IN or UPSTREAM
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
     #[command(flatten)]
     pub common: Common,
     #[command(flatten)]
     pub rule: Rule,
-    /// Write the gradient of the lower bound, summed to its shape
+    /// Write the gradient of the lower bound, summed to its shape: a .npy or .safetensors file
     #[arg(long, value_name = "FILE", requires = "min")]
     pub min_grad: Option<PathBuf>,
-    /// Write the gradient of the upper bound, summed to its shape
+    /// Write the gradient of the upper bound, summed to its shape: a .npy or .safetensors file
     #[arg(long, value_name = "FILE", requires = "max")]
     pub max_grad: Option<PathBuf>,
 }
@@ -133,7 +133,8 @@ pub struct Interval {
 pub struct Common {
     #[command(flatten)]
     pub interval: Interval,
-    /// The tensors to clip, of a file that holds several [default: all]. Others are kept as they are
+    /// The tensors to clip, of a file that holds several [default: all]. Others are kept as they are (in IN, or for a gradient
+    /// in UPSTREAM, since nothing clipped them)
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub tensor: Vec<String>,
     /// auto, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name

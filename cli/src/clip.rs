@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, bail};
 use wgclip::{Bound, Bounds, Device, Element, ElementType, Shape, Tensor, Wanted, with_element};
 
 use crate::args::{Common, Grad, Limit, Value};
-use crate::files::{TensorFile, write_one};
+use crate::files::{TensorFile, check_one_output, write_one};
 use crate::output::Output;
 use crate::report::{Counts, Report};
 use crate::say;
@@ -69,7 +69,8 @@ pub fn grad(args: &Grad) -> Result<()> {
     }
 
     let outputs = [Some(&args.output), args.min_grad.as_ref(), args.max_grad.as_ref()];
-    let outputs: Vec<_> = outputs.into_iter().flatten().collect();
+    let outputs: Vec<_> = outputs.into_iter().flatten().map(std::path::absolute).collect::<Result<_, _>>()?;
+    outputs[1..].iter().try_for_each(|output| check_one_output(output))?;
     if (1..outputs.len()).any(|i| outputs[..i].contains(&outputs[i])) {
         bail!("the gradients would be written to one file: give each its own");
     }

@@ -66,7 +66,7 @@ impl TensorFile {
             file.rewind().with_context(|| format!("cannot read {name}"))?;
         }
         let (kind, found) = match extension(path) {
-            _ if magic == *b"PK" => {
+            extension if magic == *b"PK" || extension == Some("npz") => {
                 let (npz, found) = npz::Npz::open(path, file)?;
                 (Kind::Npz(npz), found)
             }
@@ -115,6 +115,9 @@ impl TensorFile {
     /// The tensors of these names, or all where none is given.
     pub fn select(&self, names: &[String]) -> Result<Vec<usize>> {
         if names.is_empty() {
+            if self.entries.is_empty() {
+                bail!("{} holds no tensors", self.path.display());
+            }
             return Ok((0..self.entries.len()).collect());
         }
         let mut chosen: Vec<usize> = names.iter().map(|name| self.find(name)).collect::<Result<_>>()?;
@@ -131,7 +134,13 @@ impl TensorFile {
                 (_, []) => "it holds none".to_owned(),
                 (_, names) => format!("there are {}", names.join(", ")),
             };
-            anyhow!("{} holds no tensor '{name}': {there}", self.path.display())
+            match name {
+                "" => anyhow!(
+                    "{} holds tensors with names, the other file one without: {there}",
+                    self.path.display()
+                ),
+                name => anyhow!("{} holds no tensor '{name}': {there}", self.path.display()),
+            }
         })
     }
 
@@ -182,6 +191,14 @@ impl TensorFile {
             Kind::Npz(npz) => npz.write(out, &self.replaced),
             Kind::Safetensors(safetensors) => safetensors.write(out, &self.replaced),
         }
+    }
+}
+
+/// Whether a path names a file that [`write_one`] writes.
+pub fn check_one_output(path: &Path) -> Result<()> {
+    match extension(path) {
+        Some("npz") => bail!("{} is to hold one tensor: name a .npy or .safetensors file", path.display()),
+        _ => Ok(()),
     }
 }
 

@@ -137,6 +137,11 @@ fn gradients_of_bounds_are_written_in_their_shapes() {
         folder.done(&format!("grad x.npy g.npy gx.npy {files} --ties exclusive --device {device}"));
         assert_eq!(folder.read("glo.npy"), npy("<f4", false, "()", &bytes(&[lo])), "{device}");
         assert_eq!(folder.read("ghi.npy"), npy("<f4", false, "(50,)", &bytes(&hi)), "{device}");
+        for (glo, message) in [("./ghi.npy", "written to one file"), ("glo.npz", ".npy or .safetensors")] {
+            let files = format!("--min -1 --max hi.npy --min-grad {glo} --max-grad ghi.npy");
+            let outcome = folder.run(&format!("grad x.npy g.npy gx.npy {files}"));
+            assert!(outcome.code == 1 && outcome.stderr.contains(message), "{outcome:?}");
+        }
         let gx = elements(&folder.read("gx.npy"));
         assert!(gx.iter().zip(&grads).all(|(gx, grads)| gx.to_bits() == grads.x.to_bits()), "{device}");
     }
