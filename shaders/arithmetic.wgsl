@@ -84,7 +84,8 @@ fn mul_f32(a: u32, b: u32) -> u32 {
     }
     // Significands with the leading bit in its place, in halves of 12 bits.
     let up = vec2(significand_shift(large), significand_shift(small));
-    let v = (vec2(large, small) & vec2(0x7fffffu) | vec2(select(0u, 0x800000u, up.x == 0u), select(0u, 0x800000u, up.y == 0u))) << up;
+    let leading = select(vec2(0u), vec2(0x800000u), up == vec2(0u));
+    let v = ((vec2(large, small) & vec2(0x7fffffu)) | leading) << up;
     let high = v >> vec2(12u);
     let low = v & vec2(0xfffu);
     let cross = high.x * low.y + low.x * high.y;

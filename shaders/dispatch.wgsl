@@ -24,9 +24,9 @@ struct Params {
     axes: array<vec4<u32>, 8>,
 }
 
-// What is decided when the kernel is compiled, since branches hang on it: what becomes of ties (see clip_grad.wgsl), and how
-// each bound lies beside x (see bounds_tensor.wgsl). What else differs is a uniform, and selects: some drivers compile
-// anew when a uniform that decides a branch changes.
+// What is decided when the kernel is compiled, since branches hang on it: what becomes of ties (see clip_grad.wgsl),
+// and how each bound lies beside x (see bounds_tensor.wgsl). What else differs is a uniform, and selects: some
+// drivers compile anew when a uniform that decides a branch changes.
 override TIES: u32;
 override LO_LAYOUT: u32;
 override HI_LAYOUT: u32;

@@ -4,8 +4,8 @@
 @group(0) @binding(4) var<storage, read_write> sums: array<vec2<u32>>;
 @group(0) @binding(5) var<storage, read_write> result: array<vec4<u32>>;
 
-// The sum of eight leaves, or of as many as there are, in the order of the tree. `waiting[n]` is the sum of 2^n leaves
-// that waits for a neighbour. One addition in the code, not seven: drivers are slow to compile it.
+// The sum of eight leaves, or of as many as there are, in the order of the tree. `waiting[n]` is the sum of 2^n
+// leaves that waits for a neighbour. One addition in the code, not seven: drivers are slow to compile it.
 fn sum_of(i: u32, first: u32) -> vec2<u32> {
     var waiting: array<vec2<u32>, 4>;
     for (var n = 0u; n < params.fan_in; n++) {

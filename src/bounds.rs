@@ -75,8 +75,8 @@ impl<T: Element> From<&Tensor<T>> for Bound<T> {
 /// An absent bound is truly absent: infinities pass through it, and nothing ties with it.
 /// Where the lower bound is above the upper one, every value becomes the upper bound, as in numpy.
 ///
-/// A tensor of bounds broadcasts to the tensor that is clipped by numpy's rules: dimensions are matched from the last,
-/// each is the same or 1, and missing ones count as 1. It never enlarges the tensor that is clipped.
+/// A tensor of bounds broadcasts to the tensor that is clipped by numpy's rules: dimensions are matched from the
+/// last, each is the same or 1, and missing ones count as 1. It never enlarges the tensor that is clipped.
 ///
 /// ```
 /// use wgclip::{Bounds, Device};
@@ -127,9 +127,9 @@ impl<T: Element> Bounds<T> {
     /// is harmless (an upper bound above the range, say).
     ///
     /// # Errors
-    /// [`Error::InvalidBound`] for what is not a number, [`Error::FractionalBound`] for a fraction of an integer type,
-    /// [`Error::NanBound`] for NaN, and [`Error::ImpossibleBound`] for a lower bound above the range or an upper bound
-    /// below it.
+    /// [`Error::InvalidBound`] for what is not a number, [`Error::FractionalBound`] for a fraction of an integer
+    /// type, [`Error::NanBound`] for NaN, and [`Error::ImpossibleBound`] for a lower bound above the range or an
+    /// upper bound below it.
     pub fn parse(lo: Option<&str>, hi: Option<&str>) -> Result<Self> {
         let read =
             |side, text: Option<&str>| text.map_or(Ok(Bound::Absent), |text| Self::parse_one(side, text));

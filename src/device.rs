@@ -193,8 +193,8 @@ impl Device {
         }
     }
 
-    /// Drops the compiled kernels. Mesa's software driver keeps code of so many instructions in all, and with every kernel of
-    /// every type alive compiles one anew for each dispatch.
+    /// Drops the compiled kernels. Mesa's software driver keeps code of so many instructions in all, and with every
+    /// kernel of every type alive compiles one anew for each dispatch.
     pub(crate) fn drop_pipelines(&self) {
         match &self.inner {
             Inner::Cpu => {}

@@ -23,8 +23,8 @@
 //! - [`Bounds`] is the interval, either end of which may be absent, a value, or a tensor that broadcasts.
 //! - [`Gradient`] is the backward rule: what passes outside the interval, at its ends, and at NaN. Frameworks
 //!   differ here, so each has a preset: `"torch".parse::<Gradient>()`.
-//! - [`Tensor::clip_saving`] keeps one bit an element for the backward pass; [`Tensor::clip_grads`] gives the gradients of the
-//!   bounds too.
+//! - [`Tensor::clip_saving`] keeps one bit an element for the backward pass; [`Tensor::clip_grads`] gives the
+//!   gradients of the bounds too.
 //! - [`Element`] is one of twelve types, [`ElementType`] the same as a value.
 //! - [`mod@reference`] is the contract as plain functions of one element.
 #![cfg_attr(not(target_arch = "wasm32"), doc = "- [`check`] tells whether a device keeps it.")]

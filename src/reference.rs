@@ -91,10 +91,10 @@ pub struct Grads<T> {
 
 /// The gradients that reach x and both bounds, of the upstream gradient `g` of `clip(x, lo, hi)`.
 ///
-/// x receives what [`clip_grad`] says. The bounds receive what the chain rule gives them ([`Outside`] is about x alone):
-/// `g` goes to the operand that supplied the output, and a tie is shared as `rule` says. So with [`Outside::Masked`] and
-/// [`NanGradient::Pass`] the three add up to `g`; in the last bit of an odd subnormal, of which there is no
-/// half, [`Ties::Half`] is off.
+/// x receives what [`clip_grad`] says. The bounds receive what the chain rule gives them ([`Outside`] is about x
+/// alone): `g` goes to the operand that supplied the output, and a tie is shared as `rule` says. So with
+/// [`Outside::Masked`] and [`NanGradient::Pass`] the three add up to `g`; in the last bit of an odd subnormal, of
+/// which there is no half, [`Ties::Half`] is off.
 pub fn clip_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, rule: Gradient) -> Grads<T> {
     let gx = clip_grad(x, g, lo, hi, rule);
     let [glo, ghi] = bound_grads(x, g, lo, hi, rule.ties);
@@ -127,8 +127,9 @@ fn bound_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, ties: Ties)
     [to_lo, to_hi]
 }
 
-/// The sum of the gradients that one element of a broadcast bound receives, in the order of x: neighbours are added in
-/// pairs, then neighbouring sums in pairs, and so on; what has no neighbour waits. One alone stays as it is, none is zero.
+/// The sum of the gradients that one element of a broadcast bound receives, in the order of x: neighbours are added
+/// in pairs, then neighbouring sums in pairs, and so on; what has no neighbour waits. One alone stays as it is, none
+/// is zero.
 ///
 /// Floats of up to 32 bits are summed in f32, and the sum is then rounded to the type; f64 in f64. A NaN comes out
 /// as the positive quiet one without payload. Integers wrap.

@@ -133,8 +133,8 @@ pub struct Interval {
 pub struct Common {
     #[command(flatten)]
     pub interval: Interval,
-    /// The tensors to clip, of a file that holds several [default: all]. Others are kept as they are (in IN, or for a gradient
-    /// in UPSTREAM, since nothing clipped them)
+    /// The tensors to clip, of a file that holds several [default: all]. Others are kept as they are (in IN, or for a
+    /// gradient in UPSTREAM, since nothing clipped them)
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub tensor: Vec<String>,
     /// auto, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name

@@ -42,7 +42,8 @@ pub fn value(args: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The backward pass of [`value`]. The tensors that are not chosen keep what upstream holds for them: nothing clipped them.
+/// The backward pass of [`value`]. The tensors that are not chosen keep what upstream holds for them: nothing clipped
+/// them.
 pub fn grad(args: &Grad) -> Result<()> {
     let mut file = TensorFile::open(&args.input)?;
     let mut upstream = TensorFile::open(&args.upstream)?;

@@ -18,8 +18,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts the elements of a tensor before it is clipped. Between tensors of bounds, those that the clip raises are below,
-    /// and those that it lowers above.
+    /// Counts the elements of a tensor before it is clipped. Between tensors of bounds, those that the clip raises
+    /// are below, and those that it lowers above.
     pub fn of<T: Element>(x: &[T], shape: &Shape, bounds: &Bounds<T>) -> Result<Self> {
         if bounds.lo().tensor().is_none() && bounds.hi().tensor().is_none() {
             let (lo, hi) = (bounds.lo().value(), bounds.hi().value());

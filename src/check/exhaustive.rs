@@ -36,8 +36,8 @@ const U32_PAIRS: &[Pair] =
 /// How many pairs the backward pass of f32 is checked with.
 const F32_GRAD_PAIRS: usize = 4;
 
-/// Checks every pattern of these types: for types of 8 and 16 bits with every operation and rule, for f32 the clip and the default backward
-/// pass, for i32 and u32 the clip. Types of 64 bits have too many.
+/// Checks every pattern of these types: for types of 8 and 16 bits with every operation and rule, for f32 the clip
+/// and the default backward pass, for i32 and u32 the clip. Types of 64 bits have too many.
 ///
 /// The 2^32 patterns are made on the device; all that it returns is compared on the host, with the reference itself.
 /// `seed` makes the upstream gradients; `progress` is told of each step.

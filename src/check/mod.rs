@@ -82,8 +82,8 @@ pub fn run(
     Ok(rows)
 }
 
-/// Runs the table for one type against any oracle, up to the first mismatch. Returns the cases that passed: how the tests
-/// prove that the table can fail.
+/// Runs the table for one type against any oracle, up to the first mismatch. Returns the cases that passed: how the
+/// tests prove that the table can fail.
 ///
 /// # Errors
 /// What the device returns; a mismatch comes as `Ok(Err(_))`.
@@ -176,8 +176,8 @@ impl Plan {
         plans
     }
 
-    /// Lengths about each boundary: of a block, a word of a mask, a workgroup, a row of workgroups and a binding under the
-    /// tests' tight limits, and of the CPU path's chunks.
+    /// Lengths about each boundary: of a block, a word of a mask, a workgroup, a row of workgroups and a binding
+    /// under the tests' tight limits, and of the CPU path's chunks.
     fn lengths<T: Element>() -> Vec<usize> {
         let words = [4, 8, 32, 1024, 4 * 1024, 8 * 1024, 16 * 1024, 32 * 1024];
         let boundaries = words.iter().map(|words| words * 4 / size_of::<T>());
@@ -189,8 +189,8 @@ impl Plan {
         matches!(self, Self::Length(len) if *len > 1 << 20)
     }
 
-    /// Every operation with every rule between tensors of all bounds; each rule that has a kernel between two values; a few that
-    /// reach every entry point on the others.
+    /// Every operation with every rule between tensors of all bounds; each rule that has a kernel between two values;
+    /// a few that reach every entry point on the others.
     fn ops(&self) -> Vec<Op> {
         let toward = Gradient { outside: Outside::Toward, ties: Ties::Half, ..Gradient::default() };
         let exclusive = Gradient { ties: Ties::Exclusive, ..Gradient::default() };

@@ -248,8 +248,8 @@ fn backward_in_place<T: Element>(
     });
 }
 
-/// The gradients that reach `x` and the bounds at each element of `x`, those of the bounds to be summed over the broadcast
-/// dimensions. One that is not wanted is an empty slice.
+/// The gradients that reach `x` and the bounds at each element of `x`, those of the bounds to be summed over the
+/// broadcast dimensions. One that is not wanted is an empty slice.
 ///
 /// # Errors
 /// As [`clip_grad`].

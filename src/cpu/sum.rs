@@ -8,7 +8,8 @@ use crate::broadcast::Reduction;
 /// Leaves that a task takes of each sum: a power of two, so that what it returns is a node of the tree.
 const LEAVES: usize = 16 * 1024;
 
-/// The sums of `elements`, one for each element of `result`, in the order of [`reference::sum`](crate::reference::sum).
+/// The sums of `elements`, one for each element of `result`, in the order of
+/// [`reference::sum`](crate::reference::sum).
 pub fn sum<T: Element>(elements: &[T], reduction: &Reduction, result: &mut [T]) {
     match reduction.leaves {
         0 => result.fill(T::ZERO),
@@ -46,7 +47,8 @@ fn tiles<T: Element, const N: usize>(elements: &[T], reduction: &Reduction, resu
     });
 }
 
-/// Pairwise sums of what is pushed, `N` side by side. Level `n` holds the sum of `2^n` leaves that wait for a neighbour.
+/// Pairwise sums of what is pushed, `N` side by side. Level `n` holds the sum of `2^n` leaves that wait for a
+/// neighbour.
 struct Tree<T: Element, const N: usize> {
     levels: Vec<Option<[T::Sum; N]>>,
 }

@@ -15,8 +15,8 @@ impl Context {
     /// Records the clip of `x` into a new buffer.
     ///
     /// # Errors
-    /// [`OutOfMemory`](crate::Error::OutOfMemory), [`Unsupported`](crate::Error::Unsupported) if a bound that broadcasts
-    /// is too large for a binding, [`DeviceLost`](crate::Error::DeviceLost) or [`Gpu`](crate::Error::Gpu).
+    /// [`OutOfMemory`](crate::Error::OutOfMemory), [`Unsupported`](crate::Error::Unsupported) if a bound that
+    /// broadcasts is too large for a binding, [`DeviceLost`](crate::Error::DeviceLost) or [`Gpu`](crate::Error::Gpu).
     pub fn clip<T: Element>(&self, x: &Buffer, bounds: &Interval<T, &Buffer>) -> Result<Buffer> {
         let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
         self.record_bounded(&CLIP, Grain::Block, Gradient::default(), bounds, &[x.blocks(), y.blocks()])?;

@@ -45,8 +45,8 @@ fn mask_operand<T: Element>(mask: &Buffer) -> Operand<'_> {
 }
 
 impl Context {
-    /// Records the clip of `x` into a new buffer, and into another the mask of what the gradient passes: for rules that
-    /// mask and do not halve.
+    /// Records the clip of `x` into a new buffer, and into another the mask of what the gradient passes: for rules
+    /// that mask and do not halve.
     ///
     /// # Errors
     /// As [`clip`](Self::clip).

@@ -12,10 +12,11 @@ impl<T: Element> Tensor<T> {
     /// to it.
     ///
     /// # Errors
-    /// [`Error::BroadcastMismatch`](crate::Error::BroadcastMismatch), [`Error::TooManyAxes`](crate::Error::TooManyAxes),
-    /// [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) or [`Error::Unsupported`](crate::Error::Unsupported) for
-    /// tensors of bounds, [`Error::OutOfMemory`](crate::Error::OutOfMemory),
-    /// [`Error::DeviceLost`](crate::Error::DeviceLost) or [`Error::Gpu`](crate::Error::Gpu).
+    /// [`Error::BroadcastMismatch`](crate::Error::BroadcastMismatch),
+    /// [`Error::TooManyAxes`](crate::Error::TooManyAxes), [`Error::DeviceMismatch`](crate::Error::DeviceMismatch) or
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for tensors of bounds,
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::DeviceLost`](crate::Error::DeviceLost) or
+    /// [`Error::Gpu`](crate::Error::Gpu).
     pub fn clip(&self, bounds: &Bounds<T>) -> Result<Self> {
         Ok(self.like(match &self.storage {
             Storage::Cpu(x) => Storage::Cpu(clip_on_cpu(x, &self.interval(bounds, Self::on_cpu)?)?),

@@ -104,8 +104,8 @@ impl<T: Element> Tensor<T> {
 
     /// The backward pass to the bounds as well: one pass over the elements gives all that is `wanted`, then the
     /// gradients of the bounds are summed over the dimensions along which they broadcast. To the bit as
-    /// [`reference::clip_grads`](crate::reference::clip_grads) and [`reference::sum`](crate::reference::sum) say: sums have one
-    /// order on every device. A bound that is a value has a gradient of shape `[]`.
+    /// [`reference::clip_grads`](crate::reference::clip_grads) and [`reference::sum`](crate::reference::sum) say:
+    /// sums have one order on every device. A bound that is a value has a gradient of shape `[]`.
     ///
     /// ```
     /// use wgclip::{Bounds, Device, Gradient, Wanted};
@@ -124,8 +124,8 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NoBound`] if the gradient of an absent bound is wanted, [`Error::Unsupported`] if a GPU's binding cannot hold
-    /// the elements to sum; otherwise as [`clip_grad`](Self::clip_grad).
+    /// [`Error::NoBound`] if the gradient of an absent bound is wanted, [`Error::Unsupported`] if a GPU's binding
+    /// cannot hold the elements to sum; otherwise as [`clip_grad`](Self::clip_grad).
     pub fn clip_grads(
         &self,
         upstream: &Self,

@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use super::{Storage, Tensor};
 use crate::{Bounds, Element, Error, Gradient, NanGradient, Outside, Result, Ties, host, reference};
 
-/// Of `torch.nn.ReLU`, `ReLU6` and `Hardtanh`: nothing at the ends of the interval, all at NaN. The preset `hardtanh`.
+/// Of `torch.nn.ReLU`, `ReLU6` and `Hardtanh`: nothing at the ends of the interval, all at NaN. The preset
+/// `hardtanh`.
 const HARDTANH: Gradient =
     Gradient { outside: Outside::Masked, ties: Ties::Exclusive, nan: NanGradient::Pass };
 
@@ -63,9 +64,9 @@ impl<T: Element> Tensor<T> {
         self.clip_grad(upstream, &Bounds::new(lo, hi)?, HARDTANH)
     }
 
-    /// `min(max(x / 6 + 1 / 2, 0), 1)`: the clip of an affine map. Floats only. Multiplied by a rounded 1/6 and added in f32
-    /// (f64 for f64), then rounded to the type: the same bits on every device, as [`reference::affine`] says. A NaN stays
-    /// as it is.
+    /// `min(max(x / 6 + 1 / 2, 0), 1)`: the clip of an affine map. Floats only. Multiplied by a rounded 1/6 and added
+    /// in f32 (f64 for f64), then rounded to the type: the same bits on every device, as [`reference::affine`] says.
+    /// A NaN stays as it is.
     ///
     /// ```
     /// let x = wgclip::Device::cpu().tensor(&[-4.0f32, 0.0, 1.5, 4.0], [4])?;
@@ -81,8 +82,8 @@ impl<T: Element> Tensor<T> {
         Ok(y)
     }
 
-    /// The gradient of [`hard_sigmoid`](Self::hard_sigmoid): a sixth where x is between -3 and 3, else 0, at the ends and at NaN too,
-    /// as in PyTorch.
+    /// The gradient of [`hard_sigmoid`](Self::hard_sigmoid): a sixth where x is between -3 and 3, else 0, at the ends
+    /// and at NaN too, as in PyTorch.
     ///
     /// # Errors
     /// As [`hard_sigmoid`](Self::hard_sigmoid) and [`clip_grad`](Self::clip_grad).

@@ -29,11 +29,11 @@ enum What<T: Element> {
 }
 
 impl<T: Element> Tensor<T> {
-    /// [`clip`](Self::clip), and what its backward pass needs, made in the same pass: one bit an element, a 32nd of an
-    /// f32 tensor, so that neither this tensor nor the bounds need be kept.
+    /// [`clip`](Self::clip), and what its backward pass needs, made in the same pass: one bit an element, a 32nd of
+    /// an f32 tensor, so that neither this tensor nor the bounds need be kept.
     ///
-    /// One bit cannot tell the halves of [`Ties::Half`], nor the sign of the gradient that [`Outside::Toward`] asks for: for these
-    /// rules the result keeps this tensor and the bounds (their elements, shared, not copied).
+    /// One bit cannot tell the halves of [`Ties::Half`], nor the sign of the gradient that [`Outside::Toward`] asks
+    /// for: for these rules the result keeps this tensor and the bounds (their elements, shared, not copied).
     /// [`Outside::StraightThrough`] saves nothing. For the gradients of the bounds see
     /// [`clip_saving_inputs`](Self::clip_saving_inputs).
     ///
@@ -137,8 +137,8 @@ impl<T: Element> Saved<T> {
     /// The gradients of the bounds as well, as [`Tensor::clip_grads`].
     ///
     /// # Errors
-    /// [`Error::NotSaved`] unless it was saved by [`Tensor::clip_saving_inputs`] (or for a rule that a bit cannot tell);
-    /// otherwise as [`Tensor::clip_grads`].
+    /// [`Error::NotSaved`] unless it was saved by [`Tensor::clip_saving_inputs`] (or for a rule that a bit cannot
+    /// tell); otherwise as [`Tensor::clip_grads`].
     pub fn backward_all(&self, upstream: &Tensor<T>, wanted: Wanted) -> Result<Grads<T>> {
         self.check(upstream)?;
         match &self.what {

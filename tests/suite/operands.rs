@@ -17,8 +17,8 @@ fn random<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Vec<T> {
     (0..len).map(|_| T::from_bits(rng.u64(..))).collect()
 }
 
-/// `gx + glo + ghi == g`: each element's gradient goes to its operands and nowhere else. Compared as selections and halves, since
-/// adding floats would round: of the three one is g, or they are halves.
+/// `gx + glo + ghi == g`: each element's gradient goes to its operands and nowhere else. Compared as selections and
+/// halves, since adding floats would round: of the three one is g, or they are halves.
 fn gradients_add_up<T: Element>() {
     let rng = &mut fastrand::Rng::with_seed(seed());
     let values = random::<T>(rng, 12);
