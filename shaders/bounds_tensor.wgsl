@@ -3,41 +3,44 @@
 @group(0) @binding(1) var<storage, read> lo_blocks: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> hi_blocks: array<vec4<u32>>;
 
-// How a bound lies beside x: one value for all, an element for each, or by the strides of params.axes.
-const LAYOUT_VALUE: u32 = 0u;
+// How a bound lies beside x: a value; a tensor with an element for each of x, for all, for each row or for each column
+// (rows being whole blocks); or any other, by the strides of params.axes.
 const LAYOUT_SAME: u32 = 1u;
+const LAYOUT_ONE: u32 = 2u;
+const LAYOUT_ROWS: u32 = 3u;
+const LAYOUT_COLUMNS: u32 = 4u;
+const LAYOUT_STRIDED: u32 = 5u;
 
-// The bounds of block i.
-fn lo_of(i: u32) -> vec4<u32> {
-    if LO_LAYOUT == LAYOUT_VALUE {
-        return params.lo;
-    }
-    if LO_LAYOUT == LAYOUT_SAME {
-        return lo_blocks[i];
-    }
-    var place = begin(i);
-    var block = vec4(0u);
-    for (var e = 0u; e < params.elements; e++) {
-        put(&block, e, element_of(lo_blocks[place.lo / (SLICES * LANES)], place.lo % (SLICES * LANES)));
-        advance(&place);
-    }
-    return block;
+// The bounds of a block.
+struct Bounds {
+    lo: vec4<u32>,
+    hi: vec4<u32>,
 }
 
-fn hi_of(i: u32) -> vec4<u32> {
-    if HI_LAYOUT == LAYOUT_VALUE {
-        return params.hi;
+fn bounds_of(i: u32) -> Bounds {
+    var bounds = Bounds(params.lo, params.hi);
+    if LO_LAYOUT == LAYOUT_SAME {
+        bounds.lo = lo_blocks[i];
+    } else if LO_LAYOUT == LAYOUT_ONE {
+        bounds.lo = fill(lo_element(0u));
+    } else if LO_LAYOUT == LAYOUT_ROWS {
+        bounds.lo = fill(lo_element(row_and_column(i).x));
+    } else if LO_LAYOUT == LAYOUT_COLUMNS {
+        bounds.lo = lo_blocks[row_and_column(i).y];
     }
     if HI_LAYOUT == LAYOUT_SAME {
-        return hi_blocks[i];
+        bounds.hi = hi_blocks[i];
+    } else if HI_LAYOUT == LAYOUT_ONE {
+        bounds.hi = fill(hi_element(0u));
+    } else if HI_LAYOUT == LAYOUT_ROWS {
+        bounds.hi = fill(hi_element(row_and_column(i).x));
+    } else if HI_LAYOUT == LAYOUT_COLUMNS {
+        bounds.hi = hi_blocks[row_and_column(i).y];
     }
-    var place = begin(i);
-    var block = vec4(0u);
-    for (var e = 0u; e < params.elements; e++) {
-        put(&block, e, element_of(hi_blocks[place.hi / (SLICES * LANES)], place.hi % (SLICES * LANES)));
-        advance(&place);
+    if LO_LAYOUT == LAYOUT_STRIDED || HI_LAYOUT == LAYOUT_STRIDED {
+        gather(i, &bounds);
     }
-    return block;
+    return bounds;
 }
 
 // Where a bound is NaN. One that is absent has the bits of a NaN, but is none.
@@ -49,8 +52,46 @@ fn hi_nan(hi: vec4<u32>) -> vec4<bool> {
     return vec4(params.has_hi != 0u) & is_nan(hi);
 }
 
+fn lo_element(n: u32) -> vec2<u32> {
+    return element_of(lo_blocks[n / (SLICES * LANES)], n % (SLICES * LANES));
+}
+
+fn hi_element(n: u32) -> vec2<u32> {
+    return element_of(hi_blocks[n / (SLICES * LANES)], n % (SLICES * LANES));
+}
+
+// The row of a block, and its place in the row, counted in blocks. An axis is its length, the strides of lo and hi along
+// it, and the coordinate at which the dispatch begins.
+fn row_and_column(i: u32) -> vec2<u32> {
+    let inner = params.axes[1];
+    let blocks = inner.x / (SLICES * LANES);
+    let n = i + inner.w / (SLICES * LANES);
+    return vec2(params.axes[0].w + n / blocks, n % blocks);
+}
+
+// Fills in the bounds that are strided, an element at a time.
+fn gather(i: u32, bounds: ptr<function, Bounds>) {
+    var place = begin(i);
+    var lo = vec4(0u);
+    var hi = vec4(0u);
+    for (var e = 0u; e < params.elements; e++) {
+        if LO_LAYOUT == LAYOUT_STRIDED {
+            put(&lo, e, lo_element(place.lo));
+        }
+        if HI_LAYOUT == LAYOUT_STRIDED {
+            put(&hi, e, hi_element(place.hi));
+        }
+        advance(&place);
+    }
+    if LO_LAYOUT == LAYOUT_STRIDED {
+        (*bounds).lo = lo;
+    }
+    if HI_LAYOUT == LAYOUT_STRIDED {
+        (*bounds).hi = hi;
+    }
+}
+
 // A place in x, as a coordinate along each axis, and the elements of the bounds that belong to it.
-// An axis is its length, the strides of lo and hi along it, and the coordinate at which the dispatch begins.
 struct Place {
     at: array<u32, 8>,
     lo: u32,

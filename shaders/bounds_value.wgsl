@@ -1,12 +1,13 @@
 // Bounds that are values, or absent: the same for every block. The other kind is bounds_tensor.wgsl.
 
-// The bounds of block i.
-fn lo_of(i: u32) -> vec4<u32> {
-    return params.lo;
+// The bounds of a block.
+struct Bounds {
+    lo: vec4<u32>,
+    hi: vec4<u32>,
 }
 
-fn hi_of(i: u32) -> vec4<u32> {
-    return params.hi;
+fn bounds_of(i: u32) -> Bounds {
+    return Bounds(params.lo, params.hi);
 }
 
 // Where a bound is NaN. A value never is: the host refuses it.

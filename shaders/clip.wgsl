@@ -12,12 +12,10 @@ fn clip_lanes(v: vec4<u32>, lo: vec4<u32>, hi: vec4<u32>) -> vec4<u32> {
     return select(y, v, is_nan(v));
 }
 
-fn clip_block(block: vec4<u32>, i: u32) -> vec4<u32> {
-    let lo = lo_of(i);
-    let hi = hi_of(i);
+fn clip_block(block: vec4<u32>, bounds: Bounds) -> vec4<u32> {
     var result = vec4(0u);
     for (var s = 0u; s < SLICES; s++) {
-        result |= unslice(clip_lanes(slice(block, s), slice(lo, s), slice(hi, s)), s);
+        result |= unslice(clip_lanes(slice(block, s), slice(bounds.lo, s), slice(bounds.hi, s)), s);
     }
     return result;
 }
@@ -26,7 +24,7 @@ fn clip_block(block: vec4<u32>, i: u32) -> vec4<u32> {
 fn clip(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = block_index(id);
     if i < params.blocks {
-        y[i] = clip_block(x[i], i);
+        y[i] = clip_block(x[i], bounds_of(i));
     }
 }
 
@@ -35,6 +33,6 @@ fn clip(@builtin(global_invocation_id) id: vec3<u32>) {
 fn clip_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = block_index(id);
     if i < params.blocks {
-        y[i] = clip_block(y[i], i);
+        y[i] = clip_block(y[i], bounds_of(i));
     }
 }

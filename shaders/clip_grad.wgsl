@@ -16,92 +16,69 @@ struct Grads {
     hi: vec4<u32>,
 }
 
-// The share of v that passes a bound: `beyond` it, tied with it, or neither. `inward`: the descent step
-// would move back.
-fn through(v: vec4<u32>, beyond: vec4<bool>, tied: vec4<bool>, inward: vec4<bool>) -> vec4<u32> {
-    var share = v;
+// The share of the gradient of a tie that the tensor side keeps.
+fn kept(v: vec4<u32>) -> vec4<u32> {
     if TIES == TIES_EXCLUSIVE {
-        share = vec4(0u);
-    } else if TIES == TIES_HALF {
-        share = halve(v);
+        return vec4(0u);
     }
-    let back = vec4(params.toward != 0u) & inward & !is_nan(v);
-    return select(select(v, share, tied), select(vec4(0u), v, back), beyond);
+    if TIES == TIES_HALF {
+        return halve(v);
+    }
+    return v;
 }
 
-// The share of v that a bound receives.
-fn received(v: vec4<u32>, beyond: vec4<bool>, tied: vec4<bool>) -> vec4<u32> {
-    var share = vec4(0u);
+// The share that the bound gets.
+fn given(v: vec4<u32>) -> vec4<u32> {
     if TIES == TIES_EXCLUSIVE {
-        share = v;
-    } else if TIES == TIES_HALF {
-        share = other_half(v);
+        return v;
     }
-    return select(select(vec4(0u), share, tied), v, beyond);
+    if TIES == TIES_HALF {
+        return other_half(v);
+    }
+    return vec4(0u);
 }
 
-fn grad_lanes(v: vec4<u32>, upstream: vec4<u32>, lo: vec4<u32>, hi: vec4<u32>) -> vec4<u32> {
+// What x receives beyond a bound. `inward`: the descent step would move back.
+fn outside(v: vec4<u32>, inward: vec4<bool>) -> vec4<u32> {
+    return select(vec4(0u), v, vec4(params.toward != 0u) & inward & !is_nan(v));
+}
+
+// All three gradients of a slice. An entry that does not want one leaves it to the compiler to drop.
+fn grad_lanes(v: vec4<u32>, upstream: vec4<u32>, lo: vec4<u32>, hi: vec4<u32>) -> Grads {
     let zero = vec4(0u);
     // Back through min(t, hi), then through t = max(v, lo). Nothing ties with a bound that is absent.
-    let below = less(v, lo);
-    let t = select(v, lo, below);
-    let ties_hi = vec4(params.has_hi != 0u) & equal(t, hi);
-    let ties_lo = vec4(params.has_lo != 0u) & equal(v, lo);
-    let to_t = through(upstream, less(hi, t), ties_hi, less(zero, upstream));
-    var to_x = through(to_t, below, ties_lo, less(to_t, zero));
-
-    to_x = select(to_x, zero, lo_nan(lo) | hi_nan(hi));
-    let of_nan = select(upstream, zero, params.nan_zero != 0u);
-    return select(to_x, of_nan, is_nan(v));
-}
-
-// What the bounds receive is the chain rule's, whatever x receives outside them.
-fn bound_grad_lanes(v: vec4<u32>, upstream: vec4<u32>, lo: vec4<u32>, hi: vec4<u32>) -> Grads {
-    let zero = vec4(0u);
-    let never = vec4(false);
-    let nan = is_nan(v);
-    let nan_lo = !nan & lo_nan(lo);
-    let nan_hi = !nan & !nan_lo & hi_nan(hi);
-
     let below = less(v, lo);
     let t = select(v, lo, below);
     let above = less(hi, t);
     let ties_hi = vec4(params.has_hi != 0u) & equal(t, hi);
     let ties_lo = vec4(params.has_lo != 0u) & equal(v, lo);
-    var share = upstream;
-    if TIES == TIES_EXCLUSIVE {
-        share = zero;
-    } else if TIES == TIES_HALF {
-        share = halve(upstream);
-    }
-    let to_t = select(select(upstream, share, ties_hi), zero, above);
-    var to_hi = received(upstream, above, ties_hi);
-    var to_lo = received(to_t, below, ties_lo);
+    let inside = select(upstream, kept(upstream), ties_hi);
 
-    to_hi = select(select(to_hi, upstream, nan_hi), zero, nan | nan_lo);
-    to_lo = select(select(to_lo, upstream, nan_lo), zero, nan | nan_hi);
-    return Grads(grad_lanes(v, upstream, lo, hi), to_lo, to_hi);
+    let to_t = select(inside, outside(upstream, less(zero, upstream)), above);
+    var to_x = select(select(to_t, kept(to_t), ties_lo), outside(to_t, less(to_t, zero)), below);
+    // What the bounds receive is the chain rule's, whatever x receives beyond them.
+    let rest = select(inside, zero, above);
+    var to_lo = select(select(zero, given(rest), ties_lo), rest, below);
+    var to_hi = select(select(zero, given(upstream), ties_hi), upstream, above);
+
+    // The first NaN supplied the output.
+    let nan_lo = lo_nan(lo);
+    let nan_hi = hi_nan(hi) & !nan_lo;
+    to_x = select(to_x, zero, nan_lo | nan_hi);
+    to_lo = select(select(to_lo, zero, nan_hi), upstream, nan_lo);
+    to_hi = select(select(to_hi, zero, nan_lo), upstream, nan_hi);
+    let nan = is_nan(v);
+    let of_nan = select(upstream, zero, params.nan_zero != 0u);
+    return Grads(select(to_x, of_nan, nan), select(to_lo, zero, nan), select(to_hi, zero, nan));
 }
 
-fn grad_block(i: u32, upstream: vec4<u32>) -> vec4<u32> {
+// The gradients of block i, of which `upstream` reaches y.
+fn grads_of(i: u32, upstream: vec4<u32>) -> Grads {
     let values = x[i];
-    let lo = lo_of(i);
-    let hi = hi_of(i);
-    var result = vec4(0u);
+    let bounds = bounds_of(i);
+    var result: Grads;
     for (var s = 0u; s < SLICES; s++) {
-        result |= unslice(grad_lanes(slice(values, s), slice(upstream, s), slice(lo, s), slice(hi, s)), s);
-    }
-    return result;
-}
-
-fn bound_grad_block(i: u32) -> Grads {
-    let values = x[i];
-    let upstream = g[i];
-    let lo = lo_of(i);
-    let hi = hi_of(i);
-    var result = Grads();
-    for (var s = 0u; s < SLICES; s++) {
-        let part = bound_grad_lanes(slice(values, s), slice(upstream, s), slice(lo, s), slice(hi, s));
+        let part = grad_lanes(slice(values, s), slice(upstream, s), slice(bounds.lo, s), slice(bounds.hi, s));
         result.x |= unslice(part.x, s);
         result.lo |= unslice(part.lo, s);
         result.hi |= unslice(part.hi, s);
@@ -113,7 +90,7 @@ fn bound_grad_block(i: u32) -> Grads {
 fn clip_grad(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = block_index(id);
     if i < params.blocks {
-        gx[i] = grad_block(i, g[i]);
+        gx[i] = grads_of(i, g[i]).x;
     }
 }
 
@@ -122,7 +99,7 @@ fn clip_grad(@builtin(global_invocation_id) id: vec3<u32>) {
 fn clip_grad_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = block_index(id);
     if i < params.blocks {
-        gx[i] = grad_block(i, gx[i]);
+        gx[i] = grads_of(i, gx[i]).x;
     }
 }
 
@@ -131,7 +108,7 @@ fn clip_grad_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
 fn clip_grad_lo(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = block_index(id);
     if i < params.blocks {
-        let grads = bound_grad_block(i);
+        let grads = grads_of(i, g[i]);
         gx[i] = grads.x;
         glo[i] = grads.lo;
     }
@@ -141,7 +118,7 @@ fn clip_grad_lo(@builtin(global_invocation_id) id: vec3<u32>) {
 fn clip_grad_hi(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = block_index(id);
     if i < params.blocks {
-        let grads = bound_grad_block(i);
+        let grads = grads_of(i, g[i]);
         gx[i] = grads.x;
         ghi[i] = grads.hi;
     }
@@ -151,7 +128,7 @@ fn clip_grad_hi(@builtin(global_invocation_id) id: vec3<u32>) {
 fn clip_grad_both(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = block_index(id);
     if i < params.blocks {
-        let grads = bound_grad_block(i);
+        let grads = grads_of(i, g[i]);
         gx[i] = grads.x;
         glo[i] = grads.lo;
         ghi[i] = grads.hi;

@@ -12,13 +12,11 @@ fn passes(v: vec4<u32>, lo: vec4<u32>, hi: vec4<u32>) -> vec4<bool> {
     return select(!stopped, vec4(params.nan_zero == 0u), is_nan(v));
 }
 
-// The bits of block i, from bit 0 up: a slice after the other, an element after the other.
-fn bits_of(block: vec4<u32>, i: u32) -> u32 {
-    let lo = lo_of(i);
-    let hi = hi_of(i);
+// The bits of a block, from bit 0 up: a slice after the other, an element after the other.
+fn bits_of(block: vec4<u32>, bounds: Bounds) -> u32 {
     var bits = 0u;
     for (var s = 0u; s < SLICES; s++) {
-        bits |= pack(passes(slice(block, s), slice(lo, s), slice(hi, s))) << (s * LANES);
+        bits |= pack(passes(slice(block, s), slice(bounds.lo, s), slice(bounds.hi, s))) << (s * LANES);
     }
     return bits;
 }
@@ -32,8 +30,9 @@ fn clip_saving(@builtin(global_invocation_id) id: vec3<u32>) {
         let i = masked_block(word, n);
         if i < params.blocks {
             let block = x[i];
-            y[i] = clip_block(block, i);
-            bits |= bits_of(block, i) << (n * SLICES * LANES);
+            let bounds = bounds_of(i);
+            y[i] = clip_block(block, bounds);
+            bits |= bits_of(block, bounds) << (n * SLICES * LANES);
         }
     }
     // A word that stands for no block may lie beyond the mask.

@@ -155,6 +155,14 @@ fn element_of(block: vec4<u32>, e: u32) -> vec2<u32> {
     return vec2((block[bit / 32u] >> (bit % 32u)) & (MAX >> TOP), 0u);
 }
 
+// A block full of an element.
+fn fill(element: vec2<u32>) -> vec4<u32> {
+    if BITS == 64u {
+        return element.xyxy;
+    }
+    return vec4(element.x * (MAX / (MAX >> TOP)));
+}
+
 fn put(block: ptr<function, vec4<u32>>, e: u32, element: vec2<u32>) {
     if BITS == 64u {
         (*block)[2u * e] = element.x;

@@ -4,7 +4,6 @@ use std::fmt;
 
 #[cfg(not(target_arch = "wasm32"))]
 use pollster::block_on;
-use rayon::prelude::*;
 
 #[cfg(feature = "gpu")]
 use crate::gpu;
@@ -180,9 +179,7 @@ impl Device {
         match &self.inner {
             Inner::Cpu => {
                 let mut data = crate::host::zeroed::<T>(len)?;
-                data.par_iter_mut().enumerate().for_each(|(i, v)| {
-                    *v = T::from_bits(start.wrapping_add((i as u32).wrapping_mul(step)).into());
-                });
+                cpu::patterns(start, step, &mut data);
                 self.tensor_from_vec(data, [len])
             }
             #[cfg(feature = "gpu")]
@@ -193,8 +190,8 @@ impl Device {
         }
     }
 
-    /// Drops the compiled kernels. Mesa's software driver keeps code of so many instructions in all, and with every
-    /// kernel of every type alive compiles one anew for each dispatch.
+    /// Drops the compiled kernels. Mesa's software driver keeps the code of so many instructions in all: with every kernel
+    /// of every type alive it compiles one anew for each dispatch, and a check takes three to five times as long.
     pub(crate) fn drop_pipelines(&self) {
         match &self.inner {
             Inner::Cpu => {}

@@ -6,6 +6,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
+use crate::accumulator::Accumulator;
 use crate::decimal::{self, Decimal};
 use crate::format::{Format, Kind};
 
@@ -132,11 +133,7 @@ pub trait Element:
 
     /// What gradients of bounds are summed in: f32 for floats up to 32 bits, f64 for f64, and the type itself,
     /// wrapping, for integers.
-    type Sum: Copy + Send + Sync;
-
-    /// What changes no sum: negative zero for floats.
-    #[doc(hidden)]
-    const NO_SUM: Self::Sum;
+    type Sum: Accumulator;
 
     /// Whether this is a NaN; never for integers.
     fn is_nan(self) -> bool;
@@ -163,22 +160,6 @@ pub trait Element:
 
     /// The value nearest to a sum.
     fn from_sum(sum: Self::Sum) -> Self;
-
-    /// A number to multiply by or to add, as sums are; `None` for integers.
-    #[doc(hidden)]
-    fn constant(value: f64) -> Option<Self::Sum>;
-
-    /// One multiplication. NaN as in [`add`](Self::add).
-    #[doc(hidden)]
-    fn mul(a: Self::Sum, b: Self::Sum) -> Self::Sum;
-
-    /// The bits of a sum.
-    #[doc(hidden)]
-    fn sum_bits(sum: Self::Sum) -> u64;
-
-    /// One addition of a sum. A NaN comes out as the one canonical NaN (positive, quiet, no payload), since
-    /// machines differ there.
-    fn add(a: Self::Sum, b: Self::Sum) -> Self::Sum;
 }
 
 macro_rules! float {
@@ -187,7 +168,6 @@ macro_rules! float {
             const TYPE: ElementType = ElementType::$variant;
             const ZERO: Self = <$type>::from_bits(0);
             type Sum = $sum;
-            const NO_SUM: $sum = -0.0;
 
             #[inline(always)]
             fn is_nan(self) -> bool {
@@ -241,26 +221,6 @@ macro_rules! float {
                 let narrow: fn($sum) -> $type = $from_sum;
                 narrow(sum)
             }
-
-            fn constant(value: f64) -> Option<$sum> {
-                Some(value as $sum)
-            }
-
-            #[inline(always)]
-            fn mul(a: $sum, b: $sum) -> $sum {
-                let product = a * b;
-                if product.is_nan() { <$sum>::NAN } else { product }
-            }
-
-            fn sum_bits(sum: $sum) -> u64 {
-                sum.to_bits().into()
-            }
-
-            #[inline(always)]
-            fn add(a: $sum, b: $sum) -> $sum {
-                let sum = a + b;
-                if sum.is_nan() { <$sum>::NAN } else { sum }
-            }
         }
     };
 }
@@ -280,7 +240,6 @@ macro_rules! integer {
             const TYPE: ElementType = ElementType::$variant;
             const ZERO: Self = 0;
             type Sum = $type;
-            const NO_SUM: $type = 0;
 
             #[inline(always)]
             fn is_nan(self) -> bool {
@@ -329,24 +288,6 @@ macro_rules! integer {
             #[inline(always)]
             fn from_sum(sum: $type) -> Self {
                 sum
-            }
-
-            fn constant(_: f64) -> Option<$type> {
-                None
-            }
-
-            #[inline(always)]
-            fn mul(a: $type, b: $type) -> $type {
-                a.wrapping_mul(b)
-            }
-
-            fn sum_bits(sum: $type) -> u64 {
-                Element::to_bits(sum)
-            }
-
-            #[inline(always)]
-            fn add(a: $type, b: $type) -> $type {
-                a.wrapping_add(b)
             }
         }
     )+};
@@ -457,17 +398,5 @@ mod tests {
         assert_eq!(i64::parse("-9223372036854775808"), Parsed::Value(i64::MIN));
         assert_eq!(i16::parse("1.5"), Parsed::Fraction);
         assert_eq!(i16::parse("15e2"), Parsed::Value(1500));
-    }
-
-    #[test]
-    fn a_sum_is_canonical_where_it_is_nan() {
-        let nan = f32::from_bits(0xffc1_2345);
-        for sum in [f32::add(nan, 1.0), f32::add(1.0, nan), f32::add(f32::INFINITY, f32::NEG_INFINITY)] {
-            assert_eq!(sum.to_bits(), 0x7fc0_0000);
-        }
-        assert_eq!(f32::add(-0.0, f32::NO_SUM).to_bits(), 0x8000_0000);
-        assert_eq!(f16::from_sum(f32::NAN).to_bits(), 0x7e00);
-        assert_eq!(bf16::from_sum(f32::NAN).to_bits(), 0x7fc0);
-        assert_eq!(i8::add(127, 1), -128);
     }
 }

@@ -45,6 +45,7 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod accumulator;
 mod bounds;
 mod broadcast;
 #[cfg(not(target_arch = "wasm32"))]
@@ -64,6 +65,7 @@ pub mod reference;
 mod shape;
 mod tensor;
 
+pub use accumulator::Accumulator;
 pub use bounds::{Bound, Bounds, Interval};
 pub use device::Device;
 pub use element::{Element, ElementType, Parsed};

@@ -4,7 +4,7 @@
 //! are checked against. Results are selected, never computed, so nothing rounds, flushes or quiets a NaN.
 //! The only arithmetic is [`Element::halve`], which is exact.
 
-use crate::{Element, Gradient, NanGradient, Outside, Ties};
+use crate::{Accumulator, Element, Gradient, NanGradient, Outside, Ties};
 
 /// Clips `x` to the bounds: `min(max(x, lo), hi)`.
 ///
@@ -143,7 +143,7 @@ pub fn sum<T: Element>(gradients: &[T]) -> T {
                 sums = sums
                     .chunks(2)
                     .map(|pair| match *pair {
-                        [a, b] => T::add(a, b),
+                        [a, b] => a.add(b),
                         _ => pair[0],
                     })
                     .collect();
@@ -156,7 +156,7 @@ pub fn sum<T: Element>(gradients: &[T]) -> T {
 /// `scale * x + offset`, each rounded as sums are and the result to the type; a NaN x stays as it is. The affine map
 /// of a hard sigmoid.
 pub fn affine<T: Element>(x: T, scale: T::Sum, offset: T::Sum) -> T {
-    if x.is_nan() { x } else { T::from_sum(T::add(T::mul(x.to_sum(), scale), offset)) }
+    if x.is_nan() { x } else { T::from_sum(x.to_sum().mul(scale).add(offset)) }
 }
 
 /// `max(x, lo)`.

@@ -47,81 +47,95 @@ pub fn value(args: &Value) -> Result<()> {
 pub fn grad(args: &Grad) -> Result<()> {
     let mut file = TensorFile::open(&args.input)?;
     let mut upstream = TensorFile::open(&args.upstream)?;
-    let chosen = file.select(&args.common.tensor)?;
-    let pairs = chosen.into_iter().map(|index| Ok((index, upstream.find(&file.entry(index).name)?)));
-    let pairs: Vec<_> = pairs.collect::<Result<_>>()?;
-    let mut elements = Vec::new();
-    for &(index, g_index) in &pairs {
-        let (element, other) = (file.element(index)?, upstream.element(g_index)?);
-        let (x, g) = (file.describe(index), upstream.describe(g_index));
-        if element != other {
-            bail!("{x} holds {element}, but {g} holds {other}: both need the same type");
-        }
-        let (left, right) = (file.entry(index).shape.dims(), upstream.entry(g_index).shape.dims());
-        if left != right {
-            bail!("{x} has shape {left:?}, but {g} has {right:?}: both need the same shape");
-        }
-        elements.push(element);
-    }
+    let pairs = pairs(&file, &upstream, &args.common.tensor)?;
     upstream.check_output(&args.output)?;
-    let wanted = Wanted { lo: args.min_grad.is_some(), hi: args.max_grad.is_some() };
-    if wanted != Wanted::default() && pairs.len() != 1 {
-        bail!("--min-grad and --max-grad take one tensor, not {}: choose it with --tensor", pairs.len());
-    }
-
-    let outputs = [Some(&args.output), args.min_grad.as_ref(), args.max_grad.as_ref()];
-    let outputs: Vec<_> = outputs.into_iter().flatten().map(std::path::absolute).collect::<Result<_, _>>()?;
-    outputs[1..].iter().try_for_each(|output| check_one_output(output))?;
-    if (1..outputs.len()).any(|i| outputs[..i].contains(&outputs[i])) {
-        bail!("the gradients would be written to one file: give each its own");
-    }
-
+    check_bound_outputs(args, pairs.len())?;
+    let elements: Vec<_> = pairs.iter().map(|pair| pair.element).collect();
     let mut run = Run::begin(&args.common, &elements)?;
     let output = Output::create(&args.output)?;
     let mut bound_outputs = [bound_output(&args.min_grad)?, bound_output(&args.max_grad)?];
-    let rule = args.rule.gradient();
-    let mut finish: Vec<Box<dyn FnOnce() -> Result<()>>> = Vec::new();
-    for (&(index, g_index), &element) in pairs.iter().zip(&elements) {
-        with_element!(element, T => {
-            let shape = file.entry(index).shape.clone();
-            let bounds = run.bounds::<T>(&file.describe(index))?;
-            let (x, g) = (file.read::<T>(index)?, upstream.read::<T>(g_index)?);
+
+    for pair in &pairs {
+        with_element!(pair.element, T => {
+            let shape = file.entry(pair.x).shape.clone();
+            let bounds = run.bounds::<T>(&file.describe(pair.x))?;
+            let (x, g) = (file.read::<T>(pair.x)?, upstream.read::<T>(pair.g)?);
             run.count(&x, &shape, &bounds)?;
-            let (gx, of_bounds) = run.timed(3 * size_of_val(&x[..]), |device| {
-                let (x, g) = (device.tensor_from_vec(x, shape.dims())?, device.tensor_from_vec(g, shape.dims())?);
-                let (gx, of_bounds) = match wanted == Wanted::default() {
-                    true => (x.clip_grad(&g, &bounds, rule)?, [None, None]),
-                    false => {
-                        let grads = x.clip_grads(&g, &bounds, rule, wanted)?;
-                        (grads.x, [grads.lo, grads.hi])
-                    }
-                };
-                // The result may share the elements of `g`, and is not copied out of them once it alone does.
-                drop((x, g));
-                let read = |tensor: Tensor<T>| -> Result<(Shape, Vec<T>)> {
-                    Ok((tensor.shape().clone(), tensor.into_vec()?))
-                };
-                let [lo, hi] = of_bounds.map(|tensor| tensor.map(read).transpose());
-                Ok((gx.into_vec()?, [lo?, hi?]))
-            })?;
-            upstream.replace(g_index, gx);
-            let names = ["min_grad", "max_grad"];
-            for ((output, gradient), name) in bound_outputs.iter_mut().zip(of_bounds).zip(names) {
-                if let Some(((path, output), (shape, data))) = output.take().zip(gradient) {
-                    let path = path.to_owned();
-                    finish.push(Box::new(move || {
-                        output.finish(|out| write_one(out, &path, name, &shape, &data))
-                    }));
+            let bytes = 3 * size_of_val(&x[..]);
+            let (gx, of_bounds) = run.timed(bytes, |device| backward(device, args, x, g, &shape, &bounds))?;
+            upstream.replace(pair.g, gx);
+            // Of one tensor only, and in place first: the file that has the main name says that all is there.
+            for ((bound, name), gradient) in bound_outputs.iter_mut().zip(["min_grad", "max_grad"]).zip(of_bounds) {
+                if let Some(((path, output), gradient)) = bound.take().zip(gradient) {
+                    output.finish(|out| write_one(out, path, name, gradient.shape(), &gradient.to_vec()?))?;
                 }
             }
         });
     }
-    // Those of the bounds first: the one that has the main name says that all is there.
-    finish.into_iter().try_for_each(|finish| finish())?;
     let direct = output.is_direct();
     output.finish(|out| Ok(upstream.write(out)?))?;
     run.report(direct);
     Ok(())
+}
+
+/// A tensor and its upstream gradient, by their places in the two files.
+struct Pair {
+    x: usize,
+    g: usize,
+    element: ElementType,
+}
+
+/// The chosen tensors with their upstream gradients, of the same names, types and shapes.
+fn pairs(file: &TensorFile, upstream: &TensorFile, names: &[String]) -> Result<Vec<Pair>> {
+    let pair = |x: usize| {
+        let g = upstream.find(&file.entry(x).name)?;
+        let (element, other) = (file.element(x)?, upstream.element(g)?);
+        let (left, right) = (file.describe(x), upstream.describe(g));
+        if element != other {
+            bail!("{left} holds {element}, but {right} holds {other}: both need the same type");
+        }
+        let (of_x, of_g) = (file.entry(x).shape.dims(), upstream.entry(g).shape.dims());
+        if of_x != of_g {
+            bail!("{left} has shape {of_x:?}, but {right} has {of_g:?}: both need the same shape");
+        }
+        Ok(Pair { x, g, element })
+    };
+    file.select(names)?.into_iter().map(pair).collect()
+}
+
+/// The gradients of the bounds are those of one tensor, each with a file of its own.
+fn check_bound_outputs(args: &Grad, tensors: usize) -> Result<()> {
+    let of_bounds = args.min_grad.iter().chain(&args.max_grad);
+    if of_bounds.clone().count() > 0 && tensors != 1 {
+        bail!("--min-grad and --max-grad take one tensor, not {tensors}: choose it with --tensor");
+    }
+    of_bounds.clone().try_for_each(|output| check_one_output(output))?;
+    let all = std::iter::once(&args.output).chain(of_bounds).map(std::path::absolute);
+    let all: Vec<_> = all.collect::<Result<_, _>>()?;
+    if (1..all.len()).any(|i| all[..i].contains(&all[i])) {
+        bail!("the gradients would be written to one file: give each its own");
+    }
+    Ok(())
+}
+
+/// What the lower and the upper bound receive, where wanted.
+type BoundGrads<T> = [Option<Tensor<T>>; 2];
+
+/// What x receives, and what each bound receives whose gradient is wanted.
+fn backward<T: Element>(
+    device: &Device,
+    args: &Grad,
+    x: Vec<T>,
+    g: Vec<T>,
+    shape: &Shape,
+    bounds: &Bounds<T>,
+) -> Result<(Vec<T>, BoundGrads<T>)> {
+    let wanted = Wanted { lo: args.min_grad.is_some(), hi: args.max_grad.is_some() };
+    let (x, g) = (device.tensor_from_vec(x, shape.dims())?, device.tensor_from_vec(g, shape.dims())?);
+    let grads = x.clip_grads(&g, bounds, args.rule.gradient(), wanted)?;
+    // The result may share the elements of `g`, and is not copied out of them once it alone does.
+    drop((x, g));
+    Ok((grads.x.into_vec()?, [grads.lo, grads.hi]))
 }
 
 /// The file for the gradient of a bound, if wanted.
@@ -142,8 +156,11 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Checks the bounds against the types, and opens the device.
     fn begin(args: &'a Common, elements: &[ElementType]) -> Result<Self> {
-        for &element in elements {
-            with_element!(element, T => values::<T>(args).map(drop))?;
+        let inverted =
+            |&element: &ElementType| with_element!(element, T => Ok(values::<T>(args)?.is_inverted()));
+        let inverted = elements.iter().map(inverted).collect::<Result<Vec<_>>>()?;
+        if inverted.contains(&true) {
+            say("warning: --min is above --max, so every number becomes --max");
         }
         let device = Device::select(&args.device)?;
         Ok(Self { args, device, counts: Counts::default(), time: Duration::ZERO, bytes: 0 })
@@ -152,9 +169,6 @@ impl<'a> Run<'a> {
     /// The bounds as numbers, or tensors on the device, of the type of the tensor `name`.
     fn bounds<T: Element>(&self, name: &str) -> Result<Bounds<T>> {
         let values = values::<T>(self.args)?;
-        if values.is_inverted() {
-            say("warning: --min is above --max, so every number becomes --max");
-        }
         let side = |limit: &Option<Limit>, value: &Bound<T>| match limit {
             Some(Limit::File(path)) => self.bound_file::<T>(path, name).map(Bound::Tensor),
             _ => Ok(value.clone()),

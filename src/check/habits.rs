@@ -5,9 +5,9 @@ use super::inputs;
 use crate::device::Inner;
 #[cfg(feature = "gpu")]
 use crate::gpu::Context;
-use crate::{Device, Result};
 #[cfg(feature = "gpu")]
-use crate::{Element, reference};
+use crate::{Accumulator, reference};
+use crate::{Device, Result};
 
 /// A builtin of WGSL, and on how many inputs of each kind the device gives other bits than IEEE 754 asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ fn of_context(context: &Context, seed: u64) -> Result<Vec<Habit>> {
     let mut addition = Habit::of("addition");
     let actual = context.read_blocking::<f32>(&context.builtin_add(&x, &g)?, case.x.len())?;
     for ((&x, &g), actual) in case.x.iter().zip(&case.g).zip(actual) {
-        addition.see(&[x, g], f32::add(x, g), actual);
+        addition.see(&[x, g], Accumulator::add(x, g), actual);
     }
     Ok(vec![clamp, addition])
 }

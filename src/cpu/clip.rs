@@ -60,10 +60,6 @@ impl<T: Element> Work<T> for ClipInPlace<'_, T> {
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if they differ in length.
 pub fn clip<T: Element>(x: &[T], bounds: &Interval<T, &[T]>, y: &mut [T]) -> Result<()> {
     check_len(x, y)?;
-    if x.len() <= CHUNK {
-        visit(bounds, 0, x.len(), &mut Clip { x, y });
-        return Ok(());
-    }
     let chunks = y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate();
     chunks.for_each(|(n, (y, x))| visit(bounds, n * CHUNK, x.len(), &mut Clip { x, y }));
     Ok(())
@@ -71,9 +67,6 @@ pub fn clip<T: Element>(x: &[T], bounds: &Interval<T, &[T]>, y: &mut [T]) -> Res
 
 /// Clips `x` where it is.
 pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &Interval<T, &[T]>) {
-    if x.len() <= CHUNK {
-        return visit(bounds, 0, x.len(), &mut ClipInPlace(x));
-    }
     x.par_chunks_mut(CHUNK)
         .enumerate()
         .for_each(|(n, x)| visit(bounds, n * CHUNK, x.len(), &mut ClipInPlace(x)));

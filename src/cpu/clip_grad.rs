@@ -207,9 +207,6 @@ fn backward<T: Element>(
     tied: impl Fn(T) -> T + Copy + Send + Sync,
     gx: &mut [T],
 ) {
-    if x.len() <= CHUNK {
-        return visit(bounds, 0, x.len(), &mut Backward { x, g, gx, rule, tied });
-    }
     let inputs = x.par_chunks(CHUNK).zip(g.par_chunks(CHUNK));
     gx.par_chunks_mut(CHUNK).zip(inputs).enumerate().for_each(|(n, (gx, (x, g)))| {
         visit(bounds, n * CHUNK, x.len(), &mut Backward { x, g, gx, rule, tied });

@@ -12,15 +12,19 @@
 //! # Ok::<(), wgclip::Error>(())
 //! ```
 
+mod affine;
 mod clip;
 mod clip_grad;
 mod clip_saving;
 mod parallel;
+mod probe;
 mod sum;
 
+pub(crate) use affine::affine;
 pub use clip::{clip, clip_in_place};
 pub use clip_grad::{clip_grad, clip_grad_in_place, clip_grads};
 pub use clip_saving::{clip_saving, mask_len, saved_grad, saved_grad_in_place};
+pub(crate) use probe::patterns;
 pub(crate) use sum::sum;
 
 use crate::{Element, Error, Result};

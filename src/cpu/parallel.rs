@@ -8,7 +8,7 @@ use crate::bounds::{Bound, Interval};
 use crate::broadcast::Side;
 
 /// Elements that one task takes: enough to pay for its start, few enough to stay in a core's own cache.
-/// Shorter slices are done by the calling thread alone. A multiple of the bits of a word of a mask.
+/// Rayon leaves a slice of no more to the calling thread. A multiple of the bits of a word of a mask.
 pub const CHUNK: usize = 32 * 1024;
 
 /// A bound beside a run of elements. What it is, is known when the loop is compiled.
@@ -43,32 +43,13 @@ impl<T: Element> Source<T> for Absent {
     }
 }
 
-/// A value that is a number.
+/// One value for the whole run: a number, or an element of a tensor, which may be NaN.
 #[derive(Clone, Copy)]
-struct Value<T>(T);
+struct Stays<T, const NAN: bool>(T);
 
-impl<T: Element> Source<T> for Value<T> {
+impl<T: Element, const NAN: bool> Source<T> for Stays<T, NAN> {
     const PRESENT: bool = true;
-    const NAN: bool = false;
-
-    #[inline(always)]
-    fn at(self, _: usize) -> T {
-        self.0
-    }
-
-    #[inline(always)]
-    fn first(self, _: usize) -> Self {
-        self
-    }
-}
-
-/// One element of a tensor for the whole run.
-#[derive(Clone, Copy)]
-struct Stays<T>(T);
-
-impl<T: Element> Source<T> for Stays<T> {
-    const PRESENT: bool = true;
-    const NAN: bool = true;
+    const NAN: bool = NAN;
 
     #[inline(always)]
     fn at(self, _: usize) -> T {
@@ -125,8 +106,10 @@ fn with_lo<T: Element>(
 ) {
     match bounds.side(Side::Lo) {
         Bound::Absent => with_hi(bounds, Absent, at, strides, run, work),
-        Bound::Value(lo) => with_hi(bounds, Value(*lo), at, strides, run, work),
-        Bound::Tensor(lo) if strides[0] == 0 => with_hi(bounds, Stays(lo[at[0]]), at, strides, run, work),
+        Bound::Value(lo) => with_hi(bounds, Stays::<T, false>(*lo), at, strides, run, work),
+        Bound::Tensor(lo) if strides[0] == 0 => {
+            with_hi(bounds, Stays::<T, true>(lo[at[0]]), at, strides, run, work)
+        }
         Bound::Tensor(lo) => with_hi(bounds, Moves(&lo[at[0]..at[0] + run.1]), at, strides, run, work),
     }
 }
@@ -141,8 +124,8 @@ fn with_hi<T: Element>(
 ) {
     match bounds.side(Side::Hi) {
         Bound::Absent => work.run(start, len, lo, Absent),
-        Bound::Value(hi) => work.run(start, len, lo, Value(*hi)),
-        Bound::Tensor(hi) if strides[1] == 0 => work.run(start, len, lo, Stays(hi[at[1]])),
+        Bound::Value(hi) => work.run(start, len, lo, Stays::<T, false>(*hi)),
+        Bound::Tensor(hi) if strides[1] == 0 => work.run(start, len, lo, Stays::<T, true>(hi[at[1]])),
         Bound::Tensor(hi) => work.run(start, len, lo, Moves(&hi[at[1]..at[1] + len])),
     }
 }

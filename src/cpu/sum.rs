@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::Element;
 use crate::broadcast::Reduction;
+use crate::{Accumulator, Element};
 
 /// Leaves that a task takes of each sum: a power of two, so that what it returns is a node of the tree.
 const LEAVES: usize = 16 * 1024;
@@ -30,7 +30,7 @@ fn tiles<T: Element, const N: usize>(elements: &[T], reduction: &Reduction, resu
             .map(|part| {
                 let mut tree = Tree::<T, N>::default();
                 for leaf in part * LEAVES..reduction.leaves.min((part + 1) * LEAVES) {
-                    let mut sums = [T::NO_SUM; N];
+                    let mut sums = [T::Sum::NONE; N];
                     for (k, sum) in sums.iter_mut().enumerate().take(result.len()) {
                         *sum = elements[reduction.element(tile * N + k, leaf)].to_sum();
                     }
@@ -76,7 +76,7 @@ impl<T: Element, const N: usize> Tree<T, N> {
     /// The root: what has no neighbour goes up a level as it is.
     fn finish(self) -> [T::Sum; N] {
         let mut waiting = self.levels.into_iter().flatten();
-        let mut sums = waiting.next().unwrap_or([T::NO_SUM; N]);
+        let mut sums = waiting.next().unwrap_or([T::Sum::NONE; N]);
         for before in waiting {
             add::<T, N>(&before, &mut sums);
         }
@@ -86,6 +86,6 @@ impl<T: Element, const N: usize> Tree<T, N> {
 
 fn add<T: Element, const N: usize>(before: &[T::Sum; N], sums: &mut [T::Sum; N]) {
     for (&before, sum) in before.iter().zip(sums) {
-        *sum = T::add(before, *sum);
+        *sum = before.add(*sum);
     }
 }

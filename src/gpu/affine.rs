@@ -19,15 +19,17 @@ impl Context {
     /// # Errors
     /// [`Error::Unsupported`] for f64; otherwise as [`clip`](Self::clip).
     pub(crate) fn affine<T: Element>(&self, x: &Buffer, scale: T::Sum, offset: T::Sum) -> Result<Buffer> {
-        if size_of::<T>() > 4 {
+        // The shader does it in f32.
+        let words =
+            bytemuck::try_cast(scale).and_then(|scale| Ok([scale, bytemuck::try_cast(offset)?, 0, 0]));
+        let Ok(words) = words else {
             return Err(Error::Unsupported {
                 what: format!("multiplying {}", T::TYPE),
                 device: self.info().to_string(),
                 instead: "do it on Device::cpu()".into(),
             });
-        }
+        };
         let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
-        let words = [T::sum_bits(scale) as u32, T::sum_bits(offset) as u32, 0, 0];
         let operands = [x.blocks(), y.blocks()];
         self.record::<T>(&AFFINE, Grain::Block, Params::of_words(words), x.bytes(), &operands)?;
         Ok(y)

@@ -280,17 +280,10 @@ impl Context {
         let bytes = operands.first().map_or(0, |operand| operand.buffer.bytes());
         let pieces = pieces(bytes, grain, self.inner.limits);
         let (variant, params) = (Variant::new(bounds, rule.ties), Params::new(bounds, rule));
-        let Some(broadcast) = &bounds.broadcast else {
-            return self.dispatch::<T>(&kernels[0], variant, params, None, operands, pieces);
-        };
-        let tensor = |side| {
-            let buffer = *bounds.side(side).tensor()?;
-            let span = if broadcast.is_same(side) { Span::Blocks } else { Span::Whole };
-            Some(Operand { buffer, span })
-        };
-        // A binding wants a buffer, also for a bound that is none: the other one.
-        let (lo, hi) = (tensor(Side::Lo), tensor(Side::Hi));
-        let Some((lo, hi)) = lo.or(hi).zip(hi.or(lo)) else {
+        // A binding wants a buffer, also for a bound that is no tensor: the other one.
+        let (lo, hi) = (bounds.operand(Side::Lo), bounds.operand(Side::Hi));
+        let tensors = bounds.broadcast.as_ref().zip(lo.or(hi)).zip(hi.or(lo));
+        let Some(((broadcast, lo), hi)) = tensors else {
             return self.dispatch::<T>(&kernels[0], variant, params, None, operands, pieces);
         };
         // The kernel counts along an axis in 32 bits.
@@ -362,6 +355,15 @@ impl Context {
         }
         drop(recorder);
         self.check()
+    }
+}
+
+impl<T: Element> Interval<T, &Buffer> {
+    /// A tensor of bounds, bound block by block like x or as a whole.
+    fn operand(&self, side: Side) -> Option<Operand<'_>> {
+        let buffer = *self.side(side).tensor()?;
+        let same = self.broadcast.as_ref()?.is_same(side);
+        Some(Operand { buffer, span: if same { Span::Blocks } else { Span::Whole } })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::Buffer;
 use crate::bounds::{Bound, Interval};
-use crate::broadcast::{Broadcast, MAX_AXES, Side};
+use crate::broadcast::{Axis, Broadcast, MAX_AXES, Side};
 use crate::{Element, ElementType, Gradient, Kind, NanGradient, Outside, Ties};
 
 /// Bytes of a block, which one invocation works on.
@@ -40,15 +40,33 @@ pub enum Layout {
     #[default]
     Value = 0,
     Same = 1,
-    Strided = 2,
+    One = 2,
+    Rows = 3,
+    Columns = 4,
+    Strided = 5,
 }
 
 impl Layout {
     fn of<T: Element>(bounds: &Interval<T, &Buffer>, side: Side) -> Self {
-        match (bounds.side(side), &bounds.broadcast) {
-            (Bound::Tensor(_), Some(broadcast)) if broadcast.is_same(side) => Self::Same,
-            (Bound::Tensor(_), _) => Self::Strided,
-            _ => Self::Value,
+        let (Some(broadcast), Bound::Tensor(_)) = (&bounds.broadcast, bounds.side(side)) else {
+            return Self::Value;
+        };
+        if broadcast.is_same(side) {
+            return Self::Same;
+        }
+        let axes = broadcast.axes();
+        let stride = |axis: &Axis| axis.strides[side as usize];
+        match axes {
+            _ if axes.iter().all(|axis| stride(axis) == 0) => Self::One,
+            // Rows of whole blocks.
+            [outer, inner] if (inner.len * size_of::<T>()).is_multiple_of(BLOCK as usize) => {
+                match (stride(outer), stride(inner)) {
+                    (1, 0) => Self::Rows,
+                    (0, 1) => Self::Columns,
+                    _ => Self::Strided,
+                }
+            }
+            _ => Self::Strided,
         }
     }
 }

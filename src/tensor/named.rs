@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::{Storage, Tensor};
-use crate::{Bounds, Element, Error, Gradient, NanGradient, Outside, Result, Ties, host, reference};
+use crate::{Accumulator, Bounds, Element, Error, Gradient, NanGradient, Outside, Result, Ties, cpu, host};
 
 /// Of `torch.nn.ReLU`, `ReLU6` and `Hardtanh`: nothing at the ends of the interval, all at NaN. The preset
 /// `hardtanh`.
@@ -65,7 +63,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// `min(max(x / 6 + 1 / 2, 0), 1)`: the clip of an affine map. Floats only. Multiplied by a rounded 1/6 and added
-    /// in f32 (f64 for f64), then rounded to the type: the same bits on every device, as [`reference::affine`] says.
+    /// in f32 (f64 for f64), then rounded to the type: the same bits on every device, as [`reference::affine`](crate::reference::affine) says.
     /// A NaN stays as it is.
     ///
     /// ```
@@ -94,9 +92,9 @@ impl<T: Element> Tensor<T> {
         Ok(g)
     }
 
-    /// `scale * x + offset`, to the bit as [`reference::affine`] says.
+    /// `scale * x + offset`, to the bit as [`reference::affine`](crate::reference::affine) says.
     fn affine(&self, scale: f64, offset: f64) -> Result<Self> {
-        let Some((scale, offset)) = T::constant(scale).zip(T::constant(offset)) else {
+        let Some((scale, offset)) = T::Sum::constant(scale).zip(T::Sum::constant(offset)) else {
             return Err(Error::Unsupported {
                 what: format!("a hard sigmoid of {}", T::TYPE),
                 device: self.device().info().to_string(),
@@ -106,7 +104,7 @@ impl<T: Element> Tensor<T> {
         Ok(self.like(match &self.storage {
             Storage::Cpu(x) => {
                 let mut y = host::zeroed(x.len())?;
-                y.par_iter_mut().zip(&x[..]).for_each(|(y, &x)| *y = reference::affine(x, scale, offset));
+                cpu::affine(x, scale, offset, &mut y)?;
                 Storage::Cpu(Arc::new(y))
             }
             #[cfg(feature = "gpu")]

@@ -2,8 +2,8 @@
 
 use wgclip::reference;
 use wgclip::{
-    Bounds, Device, Element, ElementType, Error, Gradient, NanGradient, Outside, Ties, Wanted, bf16, f16,
-    with_element,
+    Accumulator, Bounds, Device, Element, ElementType, Error, Gradient, NanGradient, Outside, Ties, Wanted,
+    bf16, f16, with_element,
 };
 
 use crate::conformance::seed;
@@ -45,12 +45,12 @@ fn gradients_add_up<T: Element>() {
                 // NaN, infinities and zeros are their own halves.
                 assert!(whole + none == 3, "{what}: {parts:?}");
             } else if !T::TYPE.is_float() {
-                let sum = parts.into_iter().map(T::to_sum).fold(T::NO_SUM, T::add);
+                let sum = parts.into_iter().map(T::to_sum).fold(T::Sum::NONE, T::Sum::add);
                 assert_eq!(T::from_sum(sum).to_bits(), g.to_bits(), "{what}: {parts:?}");
             } else if x.is_nan() || parts.iter().any(|part| part.to_bits() == half.1.to_bits()) {
                 // Half to one side; the other half is the others', exactly unless it is an odd subnormal.
                 let small = g.to_bits() & (T::TYPE.format().sign() - 1) < 4 * T::TYPE.format().normal();
-                let sum = parts.into_iter().map(T::to_sum).fold(T::NO_SUM, T::add);
+                let sum = parts.into_iter().map(T::to_sum).fold(T::Sum::NONE, T::Sum::add);
                 assert!(small || T::from_sum(sum).to_bits() == g.to_bits(), "{what}: {parts:?}");
             } else {
                 panic!("{what}: {parts:?}");
@@ -181,7 +181,7 @@ fn an_upstream_gradient_that_is_shared_stays() {
 fn hard_sigmoid_is_exact<T: Element<Sum = f32>>(device: &Device) {
     let rng = &mut fastrand::Rng::with_seed(seed());
     let x = random::<T>(rng, 1 << 16);
-    let constant = |value| T::constant(value).unwrap();
+    let constant = |value| T::Sum::constant(value).unwrap();
     let (sixth, half, nothing) = (constant(1.0 / 6.0), constant(0.5), constant(-0.0));
     let value = |text| Bounds::<T>::parse(Some(text), None).unwrap().lo().value();
     let y = device.tensor(&x, [x.len()]).unwrap().hard_sigmoid().unwrap().to_vec().unwrap();

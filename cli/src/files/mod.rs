@@ -104,12 +104,9 @@ impl TensorFile {
         })
     }
 
-    /// `x.npz, tensor 'a'`
+    /// The file, and the name that the tensor has there.
     pub fn describe(&self, index: usize) -> String {
-        match &self.entries[index].name[..] {
-            "" => self.path.display().to_string(),
-            name => format!("{}, tensor '{name}',", self.path.display()),
-        }
+        describe(&self.path.display().to_string(), &self.entries[index].name)
     }
 
     /// The tensors of these names, or all where none is given.
@@ -192,6 +189,11 @@ impl TensorFile {
             Kind::Safetensors(safetensors) => safetensors.write(out, &self.replaced),
         }
     }
+}
+
+/// `x.npz, tensor 'a',`
+fn describe(file: &str, tensor: &str) -> String {
+    if tensor.is_empty() { file.to_owned() } else { format!("{file}, tensor '{tensor}',") }
 }
 
 /// Whether a path names a file that [`write_one`] writes.

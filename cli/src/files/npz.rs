@@ -14,13 +14,13 @@ use super::{Bytes, Entry, Layout, write_all};
 
 /// A `.npz` file.
 pub struct Npz {
-    name: String,
     archive: ZipArchive<BufReader<File>>,
     members: Vec<Member>,
 }
 
 /// A `.npy` file in the archive, by its index there.
 struct Member {
+    name: String,
     index: usize,
     header: Vec<u8>,
 }
@@ -36,26 +36,25 @@ impl Npz {
             let mut file = archive.by_index(index).with_context(|| format!("cannot read {name}"))?;
             let member = file.name().with_context(|| format!("cannot read {name}"))?.into_owned();
             let Some(array) = member.strip_suffix(".npy").map(str::to_owned) else { continue };
-            let (header, (mut entry, layout)) =
-                npy::read_header(&format!("{name}, tensor '{array}',"), &mut file)?;
+            let (header, (mut entry, layout)) = npy::read_header(&super::describe(&name, &array), &mut file)?;
+            members.push(Member { name: super::describe(&name, &array), index, header });
             entry.name = array;
-            members.push(Member { index, header });
             found.push((entry, layout));
         }
-        Ok((Self { name, archive, members }, found))
+        Ok((Self { archive, members }, found))
     }
 
     /// Reads the elements of a member as they lie there.
     pub fn read<T: Element>(&mut self, index: usize, shape: &Shape) -> Result<Vec<T>> {
         let member = &self.members[index];
-        let name = format!("{}, member {},", self.name, index);
+        let name = &member.name;
         let mut file = self.archive.by_index(member.index).with_context(|| format!("cannot read {name}"))?;
         io::copy(&mut (&mut file).take(member.header.len() as u64), &mut io::sink())?;
-        let data = npy::read_elements(&name, &mut file, shape)?;
+        let data = npy::read_elements(name, &mut file, shape)?;
         // To the end, where the checksum is compared.
         match io::copy(&mut file, &mut io::sink()).with_context(|| format!("{name} is damaged"))? {
             0 => Ok(data),
-            more => Err(npy::damaged::<T>(&name, shape, &format!("{more} more"))),
+            more => Err(npy::damaged::<T>(name, shape, &format!("{more} more"))),
         }
     }
 

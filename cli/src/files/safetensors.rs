@@ -69,25 +69,11 @@ pub fn write_one<T: Element>(out: &mut dyn Write, name: &str, shape: &Shape, dat
     Ok(())
 }
 
-const TYPES: [(Dtype, ElementType); 12] = [
-    (Dtype::F32, ElementType::F32),
-    (Dtype::F16, ElementType::F16),
-    (Dtype::BF16, ElementType::Bf16),
-    (Dtype::F64, ElementType::F64),
-    (Dtype::I8, ElementType::I8),
-    (Dtype::U8, ElementType::U8),
-    (Dtype::I16, ElementType::I16),
-    (Dtype::U16, ElementType::U16),
-    (Dtype::I32, ElementType::I32),
-    (Dtype::U32, ElementType::U32),
-    (Dtype::I64, ElementType::I64),
-    (Dtype::U64, ElementType::U64),
-];
-
+/// The format's names are those of the types, in capitals.
 fn element(dtype: Dtype) -> Option<ElementType> {
-    TYPES.iter().find(|(of, _)| *of == dtype).map(|(_, element)| *element)
+    ElementType::from_name(&dtype.to_string().to_lowercase())
 }
 
 fn dtype(element: ElementType) -> Option<Dtype> {
-    TYPES.iter().find(|(_, of)| *of == element).map(|(dtype, _)| *dtype)
+    serde_json::from_value(element.name().to_uppercase().into()).ok()
 }
