@@ -7,7 +7,7 @@ use pollster::block_on;
 
 #[cfg(feature = "gpu")]
 use crate::gpu;
-use crate::{DeviceInfo, DeviceKind, Element, Error, Result, Shape, Tensor, cpu};
+use crate::{DeviceInfo, DeviceKind, Element, Error, Result, Shape, Stats, Tensor, cpu};
 
 /// A device that holds tensors and clips them: a GPU, or the CPU. Cheap to clone: clones share it.
 ///
@@ -174,6 +174,38 @@ impl Device {
         }
     }
 
+    /// Counts of what the device holds and has done: all zero on the CPU path.
+    pub fn stats(&self) -> Stats {
+        match &self.inner {
+            Inner::Cpu => Stats::default(),
+            #[cfg(feature = "gpu")]
+            Inner::Gpu(context) => context.stats(),
+        }
+    }
+
+    /// Frees the buffers that are kept to be used again.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] or [`Error::Gpu`].
+    pub fn trim(&self) -> Result<()> {
+        match &self.inner {
+            Inner::Cpu => Ok(()),
+            #[cfg(feature = "gpu")]
+            Inner::Gpu(context) => context.trim(),
+        }
+    }
+
+    /// Bounds the bytes of the GPU's buffers, those of tensors and of transfers. To keep within it, idle ones are freed;
+    /// what does not fit beside those in use is refused with [`Error::OutOfMemory`]. There is no bound unless one is
+    /// set, and none on the CPU path.
+    pub fn set_memory_budget(&self, bytes: u64) {
+        match &self.inner {
+            Inner::Cpu => {}
+            #[cfg(feature = "gpu")]
+            Inner::Gpu(context) => context.set_memory_budget(bytes),
+        }
+    }
+
     /// A tensor of elements of 4 bytes whose bits are `start`, `start + step`, and so on, made on the device.
     pub(crate) fn patterns<T: Element>(&self, start: u32, step: u32, len: usize) -> Result<Tensor<T>> {
         match &self.inner {
@@ -185,7 +217,7 @@ impl Device {
             #[cfg(feature = "gpu")]
             Inner::Gpu(context) => {
                 let buffer = context.patterns::<T>(start, step, len)?;
-                Ok(Tensor::from_buffer(context.clone(), buffer, Shape::new([len])?))
+                Ok(Tensor::on_device(context.clone(), buffer, Shape::new([len])?))
             }
         }
     }
@@ -198,6 +230,13 @@ impl Device {
             #[cfg(feature = "gpu")]
             Inner::Gpu(context) => context.drop_pipelines(),
         }
+    }
+
+    /// A device of the caller's, who keeps its callbacks. It needs no feature, and no limit beyond those that every
+    /// WebGPU device has. See [`gpu::Context::from_wgpu`].
+    #[cfg(feature = "gpu")]
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        gpu::Context::from_wgpu(device, queue).into()
     }
 
     /// Whether both are the same opened device.

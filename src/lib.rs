@@ -63,6 +63,7 @@ mod host;
 mod info;
 pub mod reference;
 mod shape;
+mod stats;
 mod tensor;
 
 pub use accumulator::Accumulator;
@@ -75,4 +76,5 @@ pub use gradient::{Gradient, NanGradient, Outside, Ties, UnknownName};
 pub use half::{bf16, f16};
 pub use info::{DeviceInfo, DeviceKind, DeviceLimits};
 pub use shape::Shape;
+pub use stats::Stats;
 pub use tensor::{Grads, Saved, Tensor, Wanted};

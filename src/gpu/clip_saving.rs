@@ -3,8 +3,8 @@
 
 use super::dispatch::{BLOCK, Grain, Params, WORKGROUP};
 use super::pipeline::{Binding, Kernel, bounded, shader};
+use super::plan::{Operand, Span};
 use super::pool::FirstWrite;
-use super::recorder::{Operand, Span};
 use super::{Buffer, Context};
 use crate::bounds::Interval;
 use crate::{Element, Gradient, Result};
@@ -41,7 +41,7 @@ fn mask_bytes<T: Element>(x: &Buffer) -> u64 {
 }
 
 fn mask_operand<T: Element>(mask: &Buffer) -> Operand<'_> {
-    Operand { buffer: mask, span: Span::Words(masked::<T>()) }
+    mask.blocks().spanning(Span::Words(masked::<T>()))
 }
 
 impl Context {

@@ -1,17 +1,21 @@
 //! An opened adapter: its errors, its loss, and the operations' way into the pending pass.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::Buffer;
 use super::adapter::{self, Adapter};
-use super::dispatch::{BLOCK, Grain, Limits, Params, Piece, Variant, pieces, whole};
+use super::dispatch::{Grain, Limits, Params};
+use super::health::{Health, Owner};
 use super::pipeline::{Kernel, Patch, Pipelines};
-use super::pool::{Buffer, FirstWrite, Pool, Purpose};
-use super::recorder::{Operand, Recorder, Span, Target};
+use super::plan::{Operand, Plan};
+#[cfg(not(target_arch = "wasm32"))]
+use super::poller::Poller;
+use super::pool::{FirstWrite, Pool, Purpose, Slab};
+use super::recorder::{Recorder, Target};
 use crate::bounds::Interval;
-use crate::broadcast::{Broadcast, Side};
-use crate::{DeviceInfo, Element, Error, Gradient, Result};
+use crate::{DeviceInfo, Element, Error, Gradient, Result, Stats};
 
 /// An opened GPU device. Cheap to clone: clones share it.
 #[derive(Clone)]
@@ -25,18 +29,14 @@ struct Inner {
     info: DeviceInfo,
     limits: Limits,
     max_buffer: u64,
+    /// Of the buffers of tensors.
+    usages: wgpu::BufferUsages,
     health: Arc<Health>,
     pool: Arc<Pool>,
     pipelines: Pipelines,
     recorder: Mutex<Recorder>,
-}
-
-/// What wgpu reports only through callbacks. A lost device takes uploads and submissions without a word, and
-/// a failed one leaves results undefined, so every call asks here first.
-#[derive(Debug, Default)]
-struct Health {
-    lost: OnceLock<String>,
-    failed: OnceLock<String>,
+    #[cfg(not(target_arch = "wasm32"))]
+    poller: Poller,
 }
 
 impl Context {
@@ -62,35 +62,50 @@ impl Context {
     }
 
     async fn open(adapter: &Adapter, limits: wgpu::Limits, patch: Option<Patch>) -> Result<Self> {
-        let desc =
-            wgpu::DeviceDescriptor { label: Some("wgclip"), required_limits: limits, ..Default::default() };
+        // Where the host reaches the device's memory, tensors need no copy on their way.
+        let mappable = adapter.adapter.features() & wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+        let usages = mapping(&adapter.adapter.get_info());
+        let desc = wgpu::DeviceDescriptor {
+            label: Some("wgclip"),
+            required_features: if usages.is_empty() { wgpu::Features::empty() } else { mappable },
+            required_limits: limits,
+            ..Default::default()
+        };
         let (device, queue) = adapter.adapter.request_device(&desc).await.map_err(|error| {
             Error::DeviceRequest { device: adapter.info().to_string(), reason: error.to_string() }
         })?;
-        let info = adapter::info(&adapter.adapter.get_info(), &device.limits());
-        Ok(Self::new(device, queue, info, patch))
+        let usages = if mappable.is_empty() { wgpu::BufferUsages::empty() } else { usages };
+        Ok(Self::new(device, queue, Owner::Crate, usages, patch))
     }
 
-    fn new(device: wgpu::Device, queue: wgpu::Queue, info: DeviceInfo, patch: Option<Patch>) -> Self {
-        let health = Arc::new(Health::default());
-        let seen = health.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            let _ = seen.lost.set(format!("{reason:?}: {message}"));
-        });
-        let seen = health.clone();
-        // Without a handler wgpu panics.
-        device.on_uncaptured_error(Arc::new(move |error| {
-            log::error!("wgpu: {error}");
-            let _ = seen.failed.set(error.to_string());
-        }));
+    /// A context on a device of the caller's, who keeps its callbacks: an error of what is done here is returned, not
+    /// given to them. It needs no feature, and no limit beyond those that every WebGPU device has. That the device was
+    /// lost is learned from a read or a wait that fails.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self::new(device, queue, Owner::Caller, wgpu::BufferUsages::empty(), None)
+    }
+
+    fn new(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        owner: Owner,
+        mapping: wgpu::BufferUsages,
+        patch: Option<Patch>,
+    ) -> Self {
+        use wgpu::BufferUsages as Usages;
         let limits = device.limits();
+        let info = adapter::info(&device.adapter_info(), &limits);
+        let health = Arc::new(Health::new(device.clone(), info.to_string(), owner));
         Self {
             inner: Arc::new(Inner {
                 limits: Limits::of(&limits),
                 max_buffer: limits.max_buffer_size,
+                usages: Usages::STORAGE | Usages::COPY_SRC | Usages::COPY_DST | mapping,
                 recorder: Mutex::new(Recorder::new(&device)),
                 pipelines: Pipelines::new(patch),
                 pool: Arc::default(),
+                #[cfg(not(target_arch = "wasm32"))]
+                poller: Poller::default(),
                 health,
                 device,
                 queue,
@@ -119,14 +134,50 @@ impl Context {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
+    /// Counts of what it holds and has done.
+    pub fn stats(&self) -> Stats {
+        let (buffers, work) = (self.inner.pool.stats(), self.recorder().stats());
+        Stats {
+            bind_groups_created: work.bind_groups_created,
+            pipelines_created: self.inner.pipelines.created(),
+            dispatches: work.dispatches,
+            submissions: work.submissions,
+            ..buffers
+        }
+    }
+
+    /// Frees the idle buffers.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or [`Error::Gpu`] if wgpu refused what was recorded.
+    pub fn trim(&self) -> Result<()> {
+        // What is pending may still use them.
+        self.flush()?;
+        self.inner.pool.shrink_to(0);
+        self.recorder().forget_groups();
+        self.inner.health.ask()
+    }
+
+    /// Bounds the bytes of all buffers. To keep within it, idle ones are freed; what does not fit beside those in use
+    /// is refused with [`Error::OutOfMemory`]. There is no bound unless one is set.
+    pub fn set_memory_budget(&self, bytes: u64) {
+        self.inner.pool.set_budget(bytes);
+    }
+
+    /// How long a wait for the device lasts before it is given up for [lost](Error::DeviceLost): five minutes unless
+    /// set.
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.inner.health.set_patience(timeout);
+    }
+
     /// Submits what is pending, without waiting for it.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], or [`Error::Gpu`] if wgpu refused what was recorded.
     pub fn flush(&self) -> Result<()> {
-        self.check()?;
-        self.recorder().submit(self.target());
-        self.check()
+        self.submit()?;
+        self.keep_pace()?;
+        self.inner.health.ask()
     }
 
     /// Submits what is pending and blocks until the device has done it.
@@ -135,113 +186,115 @@ impl Context {
     /// As [`flush`](Self::flush).
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self) -> Result<()> {
-        self.flush()?;
-        self.poll(wgpu::PollType::wait_indefinitely())
+        let submission = self.submit()?;
+        self.inner.health.wait(Some(submission))
     }
 
     /// An error if the device is lost or has failed.
     pub(super) fn check(&self) -> Result<()> {
-        let health = &self.inner.health;
-        if health.failed.get().is_some() && health.lost.get().is_none() {
-            // What failed may have been the first to meet a lost device; its callback runs only in a poll.
-            self.run_callbacks(wgpu::PollType::Poll);
-        }
-        let device = || self.inner.info.to_string();
-        if let Some(reason) = health.lost.get() {
-            return Err(Error::DeviceLost { device: device(), reason: reason.clone() });
-        }
-        match health.failed.get() {
-            Some(reason) => Err(Error::Gpu { device: device(), reason: reason.clone() }),
-            None => Ok(()),
+        self.inner.health.check()
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.inner.health
+    }
+
+    pub(super) fn submit(&self) -> Result<wgpu::SubmissionIndex> {
+        self.inner.health.guarded(|| self.recorder().submit(self.target()))
+    }
+
+    /// Waits where too many submissions are not done, each of which holds memory.
+    pub(super) fn keep_pace(&self) -> Result<()> {
+        // Apart from the wait, during which others may record.
+        let overdue = self.recorder().overdue();
+        match overdue {
+            // A browser cannot wait.
+            Some(submission) if cfg!(not(target_arch = "wasm32")) => self.inner.health.wait(Some(submission)),
+            _ => Ok(()),
         }
     }
 
-    /// Lets wgpu run its callbacks, or waits.
-    pub(super) fn poll(&self, poll: wgpu::PollType) -> Result<()> {
-        self.run_callbacks(poll);
+    /// Waits for a submission without blocking.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) async fn done(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        self.inner.poller.wait(&self.inner.health, submission).await
+    }
+
+    /// The browser maps a buffer once its submission is done.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) async fn done(&self, _: wgpu::SubmissionIndex) -> Result<()> {
         self.check()
-    }
-
-    fn run_callbacks(&self, poll: wgpu::PollType) {
-        let health = &self.inner.health;
-        // wgpu panics where a driver reports an error that it did not expect.
-        match catch_unwind(AssertUnwindSafe(|| self.inner.device.poll(poll))) {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                let _ = health.failed.set(error.to_string());
-            }
-            Err(_) => {
-                let _ = health.lost.set("the driver failed while it was waited for".into());
-            }
-        }
-    }
-
-    /// Runs calls that may fail for want of memory or for a limit, and says how they failed. `bytes` is the
-    /// size of what they allocate.
-    pub(super) fn scoped<R>(&self, bytes: u64, calls: impl FnOnce() -> R) -> Result<R> {
-        self.check()?;
-        // In a browser an error is known only later: it reaches the handler of uncaptured errors.
-        if cfg!(target_arch = "wasm32") {
-            return Ok(calls());
-        }
-        let device = &self.inner.device;
-        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let result = calls();
-        let errors = [now(validation.pop()), now(memory.pop()), now(internal.pop())];
-        match errors.into_iter().flatten().next() {
-            None => Ok(result),
-            Some(error) => {
-                // A lost device is the better explanation.
-                self.poll(wgpu::PollType::Poll)?;
-                let device = self.inner.info.to_string();
-                Err(match error {
-                    wgpu::Error::OutOfMemory { .. } => Error::OutOfMemory { device, bytes },
-                    other => Error::Gpu { device, reason: other.to_string() },
-                })
-            }
-        }
     }
 
     /// A buffer for `bytes` bytes, their values undefined.
     pub(super) fn buffer(&self, bytes: u64, first: FirstWrite) -> Result<Buffer> {
-        let buffer = self.wgpu_buffer(Purpose::Storage, bytes, first)?;
-        Ok(Buffer::new(buffer, bytes, self.inner.pool.clone()))
+        let slab = self.slab(Purpose::Storage, bytes, first)?;
+        Ok(Buffer::of_pool(slab, bytes, self.inner.pool.clone()))
     }
 
-    pub(super) fn wgpu_buffer(
-        &self,
-        purpose: Purpose,
-        bytes: u64,
-        first: FirstWrite,
-    ) -> Result<wgpu::Buffer> {
+    /// A buffer of the caller's as a tensor's: `bytes` bytes from `offset`, which are worked on as whole blocks of 16.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if a kernel cannot work there; the message says what is needed.
+    pub fn buffer_from_wgpu(&self, buffer: wgpu::Buffer, offset: u64, bytes: u64) -> Result<Buffer> {
+        Operand::of_caller(&buffer, offset, bytes, self.inner.limits)
+            .map_err(|instead| self.unsupported_buffer(&buffer, offset, bytes, instead))?;
+        Ok(Buffer::of_caller(buffer, offset, bytes))
+    }
+
+    fn unsupported_buffer(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64, instead: String) -> Error {
+        let size = buffer.size();
+        Error::Unsupported {
+            what: format!("a tensor of {bytes} bytes at offset {offset} of a buffer of {size}"),
+            device: self.info().to_string(),
+            instead,
+        }
+    }
+
+    pub(super) fn slab(&self, purpose: Purpose, bytes: u64, first: FirstWrite) -> Result<Slab> {
         self.check()?;
-        let size = Pool::class(bytes, self.inner.max_buffer);
-        if size > self.inner.max_buffer {
+        let Inner { pool, max_buffer, .. } = &*self.inner;
+        let size = Pool::class(bytes, *max_buffer);
+        if size > *max_buffer {
             return Err(Error::TooLarge {
                 what: format!("a tensor of {bytes} bytes"),
-                limit: format!("the {} bytes of a buffer on {}", self.inner.max_buffer, self.info()),
+                limit: format!("the {max_buffer} bytes of a buffer on {}", self.info()),
             });
         }
-        if let Some(buffer) = self.inner.pool.take(purpose, size, first) {
-            return Ok(buffer);
+        if let Some(slab) = pool.take(purpose, size, first) {
+            return Ok(slab);
         }
-        self.scoped(size, || {
-            self.inner.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("wgclip"),
-                size,
-                usage: purpose.usages(),
-                mapped_at_creation: false,
-            })
-        })
+        if !pool.reserve(size) {
+            return Err(self.inner.health.out_of_memory(size));
+        }
+        let mut created = self.create(purpose, size);
+        if matches!(created, Err(Error::OutOfMemory { .. })) && self.trim().is_ok() {
+            // The idle ones may have been what was in the way, once the device has done with them.
+            created = self.inner.health.wait(None).and_then(|()| self.create(purpose, size));
+        }
+        match created {
+            Ok(buffer) => Ok(pool.adopt(purpose, buffer)),
+            Err(error) => {
+                pool.unreserve(size);
+                Err(error)
+            }
+        }
+    }
+
+    fn create(&self, purpose: Purpose, size: u64) -> Result<wgpu::Buffer> {
+        let usage = match purpose {
+            Purpose::Storage => self.inner.usages,
+            Purpose::Readback => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        };
+        let desc = wgpu::BufferDescriptor { label: Some("wgclip"), size, usage, mapped_at_creation: false };
+        self.inner.health.scoped(size, || self.inner.device.create_buffer(&desc))
     }
 
     pub(crate) fn drop_pipelines(&self) {
         self.inner.pipelines.clear();
     }
 
-    pub(super) fn pool(&self) -> &Pool {
+    pub(super) fn pool(&self) -> &Arc<Pool> {
         &self.inner.pool
     }
 
@@ -256,114 +309,49 @@ impl Context {
     /// Records a kernel over `bytes` bytes of its operands, which are in the order of its bindings.
     pub(super) fn record<T: Element>(
         &self,
-        kernel: &Kernel,
+        kernel: &'static Kernel,
         grain: Grain,
         params: Params,
         bytes: u64,
         operands: &[Operand<'_>],
     ) -> Result<()> {
-        let pieces = pieces(bytes, grain, self.inner.limits);
-        self.dispatch::<T>(kernel, Variant::default(), params, None, operands, pieces)
+        self.run(&Plan::blocks::<T>(kernel, grain, params, bytes, operands, self.inner.limits))
     }
 
-    /// The same for a kernel with bounds: `kernels` are the one for values and the one for tensors; one without
-    /// a backward pass takes any rule, the default for the sake of one pipeline. The first operand is
-    /// as long as x.
+    /// The same for a kernel with bounds: the one for values or the one for tensors. The first operand is as long as
+    /// x.
     pub(super) fn record_bounded<T: Element>(
         &self,
-        kernels: &[Kernel; 2],
+        kernels: &'static [Kernel; 2],
         grain: Grain,
         rule: Gradient,
         bounds: &Interval<T, &Buffer>,
         operands: &[Operand<'_>],
     ) -> Result<()> {
-        let bytes = operands.first().map_or(0, |operand| operand.buffer.bytes());
-        let pieces = pieces(bytes, grain, self.inner.limits);
-        let (variant, params) = (Variant::new(bounds, rule.ties), Params::new(bounds, rule));
-        // A binding wants a buffer, also for a bound that is no tensor: the other one.
-        let (lo, hi) = (bounds.operand(Side::Lo), bounds.operand(Side::Hi));
-        let tensors = bounds.broadcast.as_ref().zip(lo.or(hi)).zip(hi.or(lo));
-        let Some(((broadcast, lo), hi)) = tensors else {
-            return self.dispatch::<T>(&kernels[0], variant, params, None, operands, pieces);
-        };
-        // The kernel counts along an axis in 32 bits.
-        if broadcast.axes().iter().any(|axis| u32::try_from(axis.len).is_err()) {
-            return Err(Error::Unsupported {
-                what: "a tensor of 2^32 elements or more between bounds that broadcast".into(),
-                device: self.info().to_string(),
-                instead: "split it, or give bounds of its own shape".into(),
-            });
-        }
-        for bound in [lo, hi] {
-            self.check_binding(bound, "a bound that broadcasts", "give it the tensor's own shape")?;
-        }
-        let operands = [&[lo, hi], operands].concat();
-        self.dispatch::<T>(&kernels[1], variant, params, Some(broadcast), &operands, pieces)
+        let limits = (self.inner.limits, self.info());
+        self.run(&Plan::bounded(kernels, grain, rule, bounds, operands, limits)?)
     }
 
     /// Records a kernel that works on whole buffers with so many invocations.
     pub(super) fn record_whole<T: Element>(
         &self,
-        kernel: &Kernel,
+        kernel: &'static Kernel,
         params: Params,
         invocations: u64,
         buffers: &[&Buffer],
     ) -> Result<()> {
-        let operands: Vec<_> = buffers.iter().map(|&buffer| Operand { buffer, span: Span::Whole }).collect();
-        for &operand in &operands {
-            self.check_binding(operand, "the gradient of a bound", "split the tensor and add the gradients")?;
-        }
-        let piece = whole(invocations, self.inner.limits).ok_or_else(|| Error::Unsupported {
-            what: format!("the gradient of a bound in {invocations} sums at once"),
-            device: self.info().to_string(),
-            instead: "split the tensor and add the gradients".into(),
-        })?;
-        self.dispatch::<T>(kernel, Variant::default(), params, None, &operands, std::iter::once(piece))
+        let operands: Vec<_> = buffers.iter().map(|buffer| buffer.whole()).collect();
+        let limits = (self.inner.limits, self.info());
+        self.run(&Plan::whole::<T>(kernel, params, invocations, &operands, limits)?)
     }
 
-    /// Refuses a buffer that has to be bound whole and is too large for that.
-    fn check_binding(&self, operand: Operand<'_>, what: &str, instead: &str) -> Result<()> {
-        let (bytes, most) = (operand.buffer.bytes().next_multiple_of(BLOCK), self.inner.limits.max_binding);
-        if operand.span != Span::Whole || bytes <= most {
-            return Ok(());
-        }
-        Err(Error::Unsupported {
-            what: format!("{what} of {bytes} bytes, more than the {most} of a binding,"),
-            device: self.info().to_string(),
-            instead: instead.into(),
-        })
-    }
-
-    fn dispatch<T: Element>(
-        &self,
-        kernel: &Kernel,
-        variant: Variant,
-        params: Params,
-        broadcast: Option<&Broadcast>,
-        operands: &[Operand<'_>],
-        pieces: impl Iterator<Item = Piece>,
-    ) -> Result<()> {
+    fn run(&self, plan: &Plan<'_>) -> Result<()> {
         self.check()?;
-        let pipeline =
-            self.inner
-                .pipelines
-                .get(&self.inner.device, kernel, (T::TYPE, variant), |compile| self.scoped(0, compile))?;
-        let mut recorder = self.recorder();
-        for piece in pieces {
-            let params = params.for_piece(&piece, broadcast, T::TYPE);
-            recorder.dispatch(self.target(), kernel, &pipeline, &params, operands, &piece);
-        }
-        drop(recorder);
-        self.check()
-    }
-}
-
-impl<T: Element> Interval<T, &Buffer> {
-    /// A tensor of bounds, bound block by block like x or as a whole.
-    fn operand(&self, side: Side) -> Option<Operand<'_>> {
-        let buffer = *self.side(side).tensor()?;
-        let same = self.broadcast.as_ref()?.is_same(side);
-        Some(Operand { buffer, span: if same { Span::Blocks } else { Span::Whole } })
+        plan.check_overlap(self.info())?;
+        let Inner { device, pipelines, health, .. } = &*self.inner;
+        let pipeline = pipelines.get(device, plan, |compile| health.scoped(0, compile))?;
+        health.guarded(|| self.recorder().record(self.target(), plan, &pipeline))?;
+        self.keep_pace()
     }
 }
 
@@ -373,11 +361,12 @@ impl fmt::Debug for Context {
     }
 }
 
-/// The result of a future that is ready at once, as wgpu's error scopes are on native targets.
-fn now<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    match std::pin::pin!(future).poll(&mut cx) {
-        std::task::Poll::Ready(result) => result,
-        std::task::Poll::Pending => None,
+/// How the host maps the buffers of tensors: not at all where the device has memory of its own. That of an integrated
+/// GPU is only sure to be quick to read for the host if it is not asked to be quick to write.
+fn mapping(adapter: &wgpu::AdapterInfo) -> wgpu::BufferUsages {
+    match adapter.device_type {
+        wgpu::DeviceType::Cpu => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE,
+        wgpu::DeviceType::IntegratedGpu => wgpu::BufferUsages::MAP_READ,
+        _ => wgpu::BufferUsages::empty(),
     }
 }

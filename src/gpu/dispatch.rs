@@ -1,7 +1,6 @@
 //! Dispatch geometry: how blocks are spread over bindings and workgroups, and what a kernel is told.
 //! The twin of `shaders/dispatch.wgsl`.
 
-use super::Buffer;
 use crate::bounds::{Bound, Interval};
 use crate::broadcast::{Axis, Broadcast, MAX_AXES, Side};
 use crate::{Element, ElementType, Gradient, Kind, NanGradient, Outside, Ties};
@@ -47,7 +46,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    fn of<T: Element>(bounds: &Interval<T, &Buffer>, side: Side) -> Self {
+    fn of<T: Element, S>(bounds: &Interval<T, S>, side: Side) -> Self {
         let (Some(broadcast), Bound::Tensor(_)) = (&bounds.broadcast, bounds.side(side)) else {
             return Self::Value;
         };
@@ -79,7 +78,7 @@ pub struct Variant {
 }
 
 impl Variant {
-    pub fn new<T: Element>(bounds: &Interval<T, &Buffer>, ties: Ties) -> Self {
+    pub fn new<T: Element, S>(bounds: &Interval<T, S>, ties: Ties) -> Self {
         // The constants of the shaders.
         let ties = match ties {
             Ties::Inclusive => 0,
@@ -107,10 +106,10 @@ impl Params {
         params
     }
 
-    pub fn new<T: Element>(bounds: &Interval<T, &Buffer>, rule: Gradient) -> Self {
+    pub fn new<T: Element, S>(bounds: &Interval<T, S>, rule: Gradient) -> Self {
         let format = T::TYPE.format();
         // A bound that is a tensor is read from there.
-        let block = |bound: &Bound<T, &Buffer>, absent| block::<T>(bound.value().map_or(absent, T::to_bits));
+        let block = |bound: &Bound<T, S>, absent| block::<T>(bound.value().map_or(absent, T::to_bits));
         let mut params = Self {
             lo: block(&bounds.lo, format.first()),
             hi: block(&bounds.hi, format.last()),

@@ -5,20 +5,26 @@
 //! Buffers come from a pool and go back to it when dropped.
 //!
 //! - `adapter` finds adapters and says which are software;
-//! - `context` opens one, and turns its errors and its loss into [`Error`](crate::Error);
-//! - `pool`, `transfer`: buffers, and what goes into and comes out of them;
-//! - `pipeline`, `dispatch`, `recorder`: a kernel, its geometry, and the pass it joins;
+//! - `context` opens one; `health` turns its errors and its loss into [`Error`](crate::Error), and waits; `poller` waits
+//!   without blocking;
+//! - `buffer`, `pool`, `transfer`: buffers, how they are used again, and what goes into and comes out of them;
+//! - `pipeline`, `dispatch`, `plan`, `recorder`: a kernel, its geometry, both with operands, and the pass it joins;
 //! - `probe`: kernels that serve the check alone;
 //! - `clip`, `clip_grad`, `clip_saving`, `sum`, `affine`: one file an operation, named as its shader.
 
 mod adapter;
 mod affine;
+mod buffer;
 mod clip;
 mod clip_grad;
 mod clip_saving;
 mod context;
 mod dispatch;
+mod health;
 mod pipeline;
+mod plan;
+#[cfg(not(target_arch = "wasm32"))]
+mod poller;
 mod pool;
 mod probe;
 mod recorder;
@@ -26,5 +32,5 @@ mod sum;
 mod transfer;
 
 pub use adapter::{Adapter, adapters};
+pub use buffer::Buffer;
 pub use context::Context;
-pub use pool::Buffer;

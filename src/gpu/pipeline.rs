@@ -1,9 +1,11 @@
 //! Pipelines: each kernel compiled once for each element type and variant that it meets.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::dispatch::{Params, Variant, constants};
+use super::plan::Plan;
 use crate::ElementType;
 
 /// An entry point of a shader. The constants of this type stand beside the operations that use them.
@@ -19,8 +21,11 @@ pub struct Kernel {
     pub bindings: &'static [Binding],
 }
 
+/// Storage buffers of a kernel at the most: WebGPU allows 8.
+pub const MAX_BINDINGS: usize = 7;
+
 /// A storage buffer of a kernel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Binding {
     pub index: u32,
     pub read_only: bool,
@@ -85,28 +90,29 @@ type Key = (&'static str, ElementType, Variant);
 /// The pipelines of a device.
 pub struct Pipelines {
     compiled: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    created: AtomicU64,
     patch: Option<Patch>,
 }
 
 impl Pipelines {
     pub fn new(patch: Option<Patch>) -> Self {
-        Self { compiled: Mutex::default(), patch }
+        Self { compiled: Mutex::default(), created: AtomicU64::new(0), patch }
     }
 
     /// The pipeline of a kernel for an element type and a variant, compiled by `scoped` on first use.
     pub fn get<E>(
         &self,
         device: &wgpu::Device,
-        kernel: &Kernel,
-        (element, variant): (ElementType, Variant),
+        plan: &Plan<'_>,
         scoped: impl FnOnce(&dyn Fn() -> Pipeline) -> Result<Pipeline, E>,
     ) -> Result<Arc<Pipeline>, E> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (kernel.name, element, variant);
+        let key = (plan.kernel.name, plan.element, plan.variant);
         if let Some(pipeline) = compiled.get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = Arc::new(scoped(&|| self.compile(device, kernel, element, variant))?);
+        let pipeline = Arc::new(scoped(&|| self.compile(device, plan))?);
+        self.created.fetch_add(1, Ordering::Relaxed);
         compiled.insert(key, pipeline.clone());
         Ok(pipeline)
     }
@@ -116,13 +122,13 @@ impl Pipelines {
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn compile(
-        &self,
-        device: &wgpu::Device,
-        kernel: &Kernel,
-        element: ElementType,
-        variant: Variant,
-    ) -> Pipeline {
+    /// How many were compiled.
+    pub fn created(&self) -> u64 {
+        self.created.load(Ordering::Relaxed)
+    }
+
+    fn compile(&self, device: &wgpu::Device, plan: &Plan<'_>) -> Pipeline {
+        let &Plan { kernel, element, variant, .. } = plan;
         let label = format!("wgclip {} {element}", kernel.name);
         let label = Some(label.as_str());
         let source = match &self.patch {

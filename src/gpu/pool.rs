@@ -1,15 +1,14 @@
 //! Buffers that are used again: a fresh one is zero-filled by wgpu, which costs as much as a kernel.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::dispatch::BLOCK;
-use super::recorder::{Operand, Span};
+use crate::Stats;
 
 /// Bytes of idle buffers that are kept. Beyond it a buffer is freed when it comes back.
-const IDLE_BUDGET: u64 = 1 << 30;
+const IDLE: u64 = 1 << 30;
 
 /// What a buffer is for. Each has its own usages, so they are not exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,16 +17,6 @@ pub enum Purpose {
     Storage,
     /// Copied to, and mapped by the host.
     Readback,
-}
-
-impl Purpose {
-    pub fn usages(self) -> wgpu::BufferUsages {
-        use wgpu::BufferUsages as Usages;
-        match self {
-            Self::Storage => Usages::STORAGE | Usages::COPY_SRC | Usages::COPY_DST,
-            Self::Readback => Usages::MAP_READ | Usages::COPY_DST,
-        }
-    }
 }
 
 /// Who writes the buffer first.
@@ -39,18 +28,49 @@ pub enum FirstWrite {
     Queued,
 }
 
-/// The idle buffers of a device.
-#[derive(Debug, Default)]
-pub struct Pool {
-    idle: Mutex<Idle>,
-    /// Counts submissions. A buffer that came back in an earlier generation is in no pending command.
-    generation: AtomicU64,
+/// A buffer of the pool's.
+#[derive(Debug)]
+pub struct Slab {
+    pub buffer: wgpu::Buffer,
+    /// No other buffer of the pool has or had it.
+    pub id: u64,
+    pub purpose: Purpose,
 }
 
-#[derive(Debug, Default)]
-struct Idle {
-    buffers: HashMap<(Purpose, u64), Vec<(wgpu::Buffer, u64)>>,
-    bytes: u64,
+/// The buffers of a device: it knows all, and keeps the idle ones.
+#[derive(Debug)]
+pub struct Pool {
+    state: Mutex<State>,
+    /// Counts submissions. A buffer that came back in an earlier generation is in no pending command.
+    generation: AtomicU64,
+    /// Whether buffers were freed that bind groups may still hold.
+    freed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    /// By purpose and size, each with the generation in which it came back.
+    idle: HashMap<(Purpose, u64), Vec<(Slab, u64)>>,
+    stats: Stats,
+    budget: u64,
+    next_id: u64,
+}
+
+impl State {
+    fn idle_bytes(&self) -> u64 {
+        self.stats.reserved - self.stats.in_use
+    }
+
+    fn free(&mut self, slab: Slab) {
+        self.stats.reserved -= slab.buffer.size();
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        let state = State { idle: HashMap::new(), stats: Stats::default(), budget: u64::MAX, next_id: 0 };
+        Self { state: Mutex::new(state), generation: AtomicU64::new(0), freed: AtomicBool::new(false) }
+    }
 }
 
 impl Pool {
@@ -63,83 +83,110 @@ impl Pool {
     }
 
     /// An idle buffer of exactly `size` bytes.
-    pub fn take(&self, purpose: Purpose, size: u64, first: FirstWrite) -> Option<wgpu::Buffer> {
+    pub fn take(&self, purpose: Purpose, size: u64, first: FirstWrite) -> Option<Slab> {
         let now = self.generation.load(Ordering::Acquire);
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let buffers = idle.buffers.get_mut(&(purpose, size))?;
+        let mut state = self.state();
+        let slabs = state.idle.get_mut(&(purpose, size))?;
         // The newest is the likeliest to be in a cache.
         let found =
-            buffers.iter().rposition(|(_, generation)| first == FirstWrite::Recorded || *generation < now)?;
-        let (buffer, _) = buffers.remove(found);
-        idle.bytes -= size;
-        Some(buffer)
+            slabs.iter().rposition(|(_, generation)| first == FirstWrite::Recorded || *generation < now)?;
+        let (slab, _) = slabs.remove(found);
+        state.stats.in_use += size;
+        state.stats.buffers_reused += 1;
+        Some(slab)
+    }
+
+    /// Makes room within the budget for `size` bytes that are about to be created, at the cost of idle buffers.
+    /// Returns whether there is room.
+    pub fn reserve(&self, size: u64) -> bool {
+        let mut state = self.state();
+        if state.stats.in_use.saturating_add(size) > state.budget {
+            return false;
+        }
+        let room = state.budget - size;
+        self.shrink(&mut state, room);
+        state.stats.in_use += size;
+        state.stats.reserved += size;
+        state.stats.high_water = state.stats.high_water.max(state.stats.reserved);
+        true
+    }
+
+    /// Takes in a buffer for which room was reserved.
+    pub fn adopt(&self, purpose: Purpose, buffer: wgpu::Buffer) -> Slab {
+        let mut state = self.state();
+        state.stats.buffers_created += 1;
+        state.next_id += 1;
+        Slab { buffer, id: state.next_id, purpose }
+    }
+
+    /// Gives up the room that was reserved.
+    pub fn unreserve(&self, size: u64) {
+        let mut state = self.state();
+        state.stats.in_use -= size;
+        state.stats.reserved -= size;
     }
 
     /// Takes back a buffer that nothing but pending or submitted commands uses.
-    pub fn give_back(&self, purpose: Purpose, buffer: wgpu::Buffer) {
+    pub fn give_back(&self, slab: Slab) {
         let now = self.generation.load(Ordering::Acquire);
-        let size = buffer.size();
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.bytes + size <= IDLE_BUDGET {
-            idle.bytes += size;
-            idle.buffers.entry((purpose, size)).or_default().push((buffer, now));
+        let size = slab.buffer.size();
+        let mut state = self.state();
+        state.stats.in_use -= size;
+        if state.idle_bytes() <= IDLE && state.stats.reserved <= state.budget {
+            state.idle.entry((slab.purpose, size)).or_default().push((slab, now));
+        } else {
+            state.free(slab);
+            self.freed.store(true, Ordering::Release);
         }
+    }
+
+    /// Frees a buffer that cannot be used again.
+    pub fn discard(&self, slab: Slab) {
+        let mut state = self.state();
+        state.stats.in_use -= slab.buffer.size();
+        state.free(slab);
+    }
+
+    /// Frees idle buffers until no more than `bytes` are reserved, or none is idle.
+    pub fn shrink_to(&self, bytes: u64) {
+        self.shrink(&mut self.state(), bytes);
+    }
+
+    fn shrink(&self, state: &mut State, bytes: u64) {
+        while state.stats.reserved > bytes {
+            // The largest first: the fewest have to be created again.
+            let largest = state.idle.iter().filter(|(_, slabs)| !slabs.is_empty()).map(|(&key, _)| key);
+            let Some(largest) = largest.max_by_key(|(_, size)| *size) else { return };
+            let Some((slab, _)) = state.idle.get_mut(&largest).and_then(|slabs| slabs.pop()) else { return };
+            state.free(slab);
+            self.freed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Bounds the bytes of all buffers.
+    pub fn set_budget(&self, bytes: u64) {
+        let mut state = self.state();
+        state.budget = bytes;
+        self.shrink(&mut state, bytes);
+    }
+
+    /// Whether buffers were freed since it was last asked.
+    pub fn take_freed(&self) -> bool {
+        self.freed.swap(false, Ordering::AcqRel)
     }
 
     /// To be called after a submission: what was pending is so no more.
     pub fn submitted(&self) {
         self.generation.fetch_add(1, Ordering::Release);
     }
-}
 
-/// The bytes of a tensor on a device, rounded up to whole blocks. Cheap to clone: clones share the bytes.
-/// Goes back to the device's pool with its last clone.
-#[derive(Clone)]
-pub struct Buffer {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    buffer: wgpu::Buffer,
-    bytes: u64,
-    pool: Arc<Pool>,
-}
-
-impl Buffer {
-    pub(super) fn new(buffer: wgpu::Buffer, bytes: u64, pool: Arc<Pool>) -> Self {
-        Self { shared: Arc::new(Shared { buffer, bytes, pool }) }
+    /// Those of the buffers.
+    pub fn stats(&self) -> Stats {
+        self.state().stats
     }
 
-    /// Bytes of the tensor; the wgpu buffer may be longer.
-    pub fn bytes(&self) -> u64 {
-        self.shared.bytes
-    }
-
-    /// The wgpu buffer. What was recorded but not [flushed](super::Context::flush) is not in it yet.
-    pub fn as_wgpu(&self) -> &wgpu::Buffer {
-        &self.shared.buffer
-    }
-
-    /// As an operand that is worked on block by block.
-    pub(super) fn blocks(&self) -> Operand<'_> {
-        Operand { buffer: self, span: Span::Blocks }
-    }
-
-    /// Whether no clone shares these bytes.
-    pub(super) fn is_unique(&mut self) -> bool {
-        Arc::get_mut(&mut self.shared).is_some()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.pool.give_back(Purpose::Storage, self.buffer.clone());
-    }
-}
-
-impl fmt::Debug for Buffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("bytes", &self.shared.bytes).finish_non_exhaustive()
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -147,14 +194,20 @@ impl fmt::Debug for Buffer {
 mod tests {
     use super::*;
 
-    fn buffer(size: u64) -> wgpu::Buffer {
+    fn create(pool: &Pool, size: u64) -> Slab {
         let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
-        device.create_buffer(&wgpu::BufferDescriptor {
+        assert!(pool.reserve(size));
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
             size,
-            usage: Purpose::Storage.usages(),
+            usage: wgpu::BufferUsages::STORAGE,
             mapped_at_creation: false,
-        })
+        });
+        pool.adopt(Purpose::Storage, buffer)
+    }
+
+    fn take(pool: &Pool, size: u64, first: FirstWrite) -> Option<Slab> {
+        pool.take(Purpose::Storage, size, first)
     }
 
     #[test]
@@ -172,27 +225,48 @@ mod tests {
     #[test]
     fn the_queue_never_writes_a_buffer_that_is_pending() {
         let pool = Pool::default();
-        pool.give_back(Purpose::Storage, buffer(256));
-        assert!(pool.take(Purpose::Storage, 256, FirstWrite::Queued).is_none());
+        let slab = create(&pool, 256);
+        pool.give_back(slab);
+        assert!(take(&pool, 256, FirstWrite::Queued).is_none());
         assert!(pool.take(Purpose::Readback, 256, FirstWrite::Recorded).is_none());
-        assert!(pool.take(Purpose::Storage, 512, FirstWrite::Recorded).is_none());
+        assert!(take(&pool, 512, FirstWrite::Recorded).is_none());
         pool.submitted();
-        assert!(pool.take(Purpose::Storage, 256, FirstWrite::Queued).is_some());
-        assert!(pool.take(Purpose::Storage, 256, FirstWrite::Queued).is_none(), "taken once");
+        let slab = take(&pool, 256, FirstWrite::Queued).unwrap();
+        assert!(take(&pool, 256, FirstWrite::Queued).is_none(), "taken once");
 
-        pool.give_back(Purpose::Storage, buffer(256));
-        assert!(pool.take(Purpose::Storage, 256, FirstWrite::Recorded).is_some());
+        pool.give_back(slab);
+        assert!(take(&pool, 256, FirstWrite::Recorded).is_some());
     }
 
     #[test]
-    fn idle_buffers_keep_within_the_budget() {
+    fn idle_buffers_are_bounded_and_every_byte_is_counted() {
         let pool = Pool::default();
-        let large = buffer(IDLE_BUDGET / 4);
-        for _ in 0..6 {
-            pool.give_back(Purpose::Storage, large.clone());
-        }
-        let taken =
-            (0..6).filter(|_| pool.take(Purpose::Storage, IDLE_BUDGET / 4, FirstWrite::Recorded).is_some());
-        assert_eq!(taken.count(), 4);
+        let slabs: Vec<_> = (0..6).map(|_| create(&pool, IDLE / 4)).collect();
+        assert_eq!((pool.stats().in_use, pool.stats().reserved), (IDLE / 4 * 6, IDLE / 4 * 6));
+        slabs.into_iter().for_each(|slab| pool.give_back(slab));
+        assert_eq!((pool.stats().in_use, pool.stats().reserved), (0, IDLE));
+        assert!(pool.take_freed() && !pool.take_freed());
+        assert_eq!((0..6).filter_map(|_| take(&pool, IDLE / 4, FirstWrite::Recorded)).count(), 4);
+        let stats = pool.stats();
+        assert_eq!((stats.buffers_created, stats.buffers_reused, stats.high_water), (6, 4, IDLE / 4 * 6));
+    }
+
+    #[test]
+    fn the_budget_costs_idle_buffers_first_and_then_refuses() {
+        let pool = Pool::default();
+        pool.set_budget(4096);
+        let [a, b, c] = [1024, 1024, 2048].map(|size| create(&pool, size));
+        pool.give_back(a);
+        pool.give_back(c);
+        let d = create(&pool, 1024);
+        assert_eq!((pool.stats().in_use, pool.stats().reserved), (2048, 3072), "the largest idle one went");
+        assert!(!pool.reserve(2049));
+        assert!(pool.reserve(2048), "the other one goes too");
+        pool.unreserve(2048);
+        assert_eq!((pool.stats().in_use, pool.stats().reserved), (2048, 2048));
+        pool.give_back(b);
+        pool.give_back(d);
+        pool.shrink_to(0);
+        assert_eq!((pool.stats().in_use, pool.stats().reserved), (0, 0));
     }
 }

@@ -36,7 +36,7 @@ impl Context {
         Ok(y)
     }
 
-    fn probe<T: Element>(&self, kernel: &Kernel, words: [u32; 4], buffers: &[&Buffer]) -> Result<()> {
+    fn probe<T: Element>(&self, kernel: &'static Kernel, words: [u32; 4], buffers: &[&Buffer]) -> Result<()> {
         let blocks = buffers.first().map_or(0, |buffer| buffer.bytes().div_ceil(BLOCK));
         self.record_whole::<T>(kernel, Params::of_words(words), blocks, buffers)
     }

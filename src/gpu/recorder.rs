@@ -2,11 +2,15 @@
 //!
 //! A submission costs hundreds of microseconds and a dispatch a few, so many operations share one. It is
 //! submitted on a read, on a flush, and when it has grown to [`SLOTS`] dispatches or [`BYTES`] bytes, so that
-//! the device works while the host goes on recording.
+//! the device works while the host goes on recording. The host waits when [`IN_FLIGHT`] submissions are not done.
 
-use super::dispatch::{BLOCK, Params, Piece, WORKGROUP};
-use super::pipeline::{Kernel, Pipeline};
-use super::pool::{Buffer, Pool};
+use std::collections::{HashMap, VecDeque};
+
+use super::dispatch::{Params, Piece};
+use super::pipeline::{Binding, Kernel, MAX_BINDINGS, Pipeline};
+use super::plan::{Operand, Plan};
+use super::pool::Pool;
+use crate::Stats;
 
 /// Dispatches of a submission at the most: as many as there are slots for parameters.
 const SLOTS: usize = 512;
@@ -16,6 +20,13 @@ const BYTES: u64 = 1 << 30;
 
 /// Bytes that are uploaded before a submission sets them moving. Until then they stay in host memory too.
 const UPLOADED: u64 = 64 << 20;
+
+/// Submissions that are not done, at the most. Each holds the memory of its uploads.
+const IN_FLIGHT: usize = 4;
+
+/// Bind groups that are kept. A steady loop of operations needs a few; one that never meets the same buffers again
+/// must not keep them for ever.
+const GROUPS: usize = 4096;
 
 /// The pending pass of a device and the parameters of its dispatches.
 #[derive(Debug)]
@@ -29,7 +40,15 @@ pub struct Recorder {
     params: Vec<u8>,
     touched: u64,
     uploaded: u64,
+    groups: HashMap<GroupKey, wgpu::BindGroup>,
+    submitted: VecDeque<wgpu::SubmissionIndex>,
+    stats: Stats,
 }
+
+/// The buffers of the pool that are bound, each with its offset and size, and how: kernels of the same bindings share
+/// their groups.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct GroupKey(&'static [Binding], [(u64, u64, u64); MAX_BINDINGS]);
 
 /// The pass comes first, so that it ends before its encoder does.
 #[derive(Debug)]
@@ -56,61 +75,71 @@ pub struct Target<'a> {
     pub pool: &'a Pool,
 }
 
-/// A buffer that a kernel works on.
-#[derive(Debug, Clone, Copy)]
-pub struct Operand<'a> {
-    pub buffer: &'a Buffer,
-    pub span: Span,
+/// Bytes from one set of parameters to the next.
+pub fn slot(limits: &wgpu::Limits) -> usize {
+    size_of::<Params>().next_multiple_of(limits.min_uniform_buffer_offset_alignment as usize)
 }
 
-/// Which part of a buffer belongs to a piece of the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Span {
-    /// Its blocks.
-    Blocks,
-    /// The words of a mask, each of so many blocks.
-    Words(u32),
-    /// All of it.
-    Whole,
-}
-
-impl Operand<'_> {
-    /// The offset and the bytes of a piece's part.
-    fn range(&self, piece: &Piece) -> (u64, u64) {
-        match self.span {
-            Span::Blocks => (piece.offset, piece.bytes()),
-            Span::Words(each) => {
-                // A workgroup's words, of the blocks that belong together.
-                let unit = u64::from(each * WORKGROUP);
-                let words = 4 * u64::from(WORKGROUP);
-                (piece.offset / BLOCK / unit * words, u64::from(piece.blocks).div_ceil(unit) * words)
-            }
-            Span::Whole => (0, self.buffer.bytes().next_multiple_of(BLOCK)),
-        }
-    }
+/// Binds parameters, found by a dynamic offset, and a piece's part of each operand.
+pub fn bind_group(
+    device: &wgpu::Device,
+    (kernel, pipeline): (&Kernel, &Pipeline),
+    params: &wgpu::Buffer,
+    operands: &[Operand<'_>],
+    piece: &Piece,
+) -> wgpu::BindGroup {
+    let binding = |index, buffer, offset, bytes| wgpu::BindGroupEntry {
+        binding: index,
+        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer,
+            offset,
+            size: wgpu::BufferSize::new(bytes),
+        }),
+    };
+    let mut entries = vec![binding(0, params, 0, size_of::<Params>() as u64)];
+    entries.extend(kernel.bindings.iter().zip(operands).map(|(b, operand)| {
+        let (offset, bytes) = operand.range(piece);
+        binding(b.index, operand.buffer, offset, bytes)
+    }));
+    let layout = &pipeline.layout;
+    device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
 }
 
 impl Recorder {
     pub fn new(device: &wgpu::Device) -> Self {
-        let alignment = device.limits().min_uniform_buffer_offset_alignment as usize;
-        let slot = size_of::<Params>().next_multiple_of(alignment);
+        let slot = slot(&device.limits());
         let slots = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("wgclip parameters"),
             size: (SLOTS * slot) as u64,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        Self { pending: None, slots, slot, params: Vec::new(), touched: 0, uploaded: 0 }
+        Self {
+            pending: None,
+            slots,
+            slot,
+            params: Vec::new(),
+            touched: 0,
+            uploaded: 0,
+            groups: HashMap::new(),
+            submitted: VecDeque::new(),
+            stats: Stats::default(),
+        }
     }
 
-    /// Records one dispatch over a piece of the operands, which are in the order of the kernel's bindings.
-    pub fn dispatch(
+    /// Records the dispatches of a plan.
+    pub fn record(&mut self, target: Target<'_>, plan: &Plan<'_>, pipeline: &Pipeline) {
+        for (piece, params) in plan.pieces() {
+            self.dispatch(target, plan, pipeline, &params, piece);
+        }
+    }
+
+    fn dispatch(
         &mut self,
         target: Target<'_>,
-        kernel: &Kernel,
+        plan: &Plan<'_>,
         pipeline: &Pipeline,
         params: &Params,
-        operands: &[Operand<'_>],
         piece: &Piece,
     ) {
         if self.params.len() == SLOTS * self.slot || self.touched >= BYTES {
@@ -119,32 +148,46 @@ impl Recorder {
         let offset = self.params.len();
         self.params.extend_from_slice(bytemuck::bytes_of(params));
         self.params.resize(offset + self.slot, 0);
-        self.touched += operands.iter().map(|operand| operand.range(piece).1).sum::<u64>();
+        self.touched += plan.operands.iter().map(|operand| operand.range(piece).1).sum::<u64>();
+        self.stats.dispatches += 1;
 
-        let binding = |index, buffer, offset, bytes| wgpu::BindGroupEntry {
-            binding: index,
-            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer,
-                offset,
-                size: wgpu::BufferSize::new(bytes),
-            }),
-        };
-        let mut entries = vec![binding(0, &self.slots, 0, size_of::<Params>() as u64)];
-        entries.extend(kernel.bindings.iter().zip(operands).map(|(b, operand)| {
-            let (offset, bytes) = operand.range(piece);
-            binding(b.index, operand.buffer.as_wgpu(), offset, bytes)
-        }));
-        let group = target.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &pipeline.layout,
-            entries: &entries,
-        });
-
+        let group = self.group(target, plan, pipeline, piece);
         let pass = &mut self.pending.get_or_insert_with(|| Pending::begin(target.device)).pass;
         pass.set_pipeline(&pipeline.pipeline);
         pass.set_bind_group(0, &group, &[offset as u32]);
         let [x, y] = piece.workgroups;
         pass.dispatch_workgroups(x, y, 1);
+    }
+
+    /// The bind group of a piece, created when it is first met.
+    fn group(
+        &mut self,
+        target: Target<'_>,
+        plan: &Plan<'_>,
+        pipeline: &Pipeline,
+        piece: &Piece,
+    ) -> wgpu::BindGroup {
+        if target.pool.take_freed() || self.groups.len() >= GROUPS {
+            self.groups.clear();
+        }
+        let mut parts = [(0, 0, 0); MAX_BINDINGS];
+        let mut of_pool = true;
+        for (part, operand) in parts.iter_mut().zip(&plan.operands) {
+            let (offset, bytes) = operand.range(piece);
+            of_pool &= operand.id.is_some();
+            *part = (operand.id.unwrap_or(0), offset, bytes);
+        }
+        let key = GroupKey(plan.kernel.bindings, parts);
+        if let Some(group) = self.groups.get(&key) {
+            return group.clone();
+        }
+        self.stats.bind_groups_created += 1;
+        let group = bind_group(target.device, (plan.kernel, pipeline), &self.slots, &plan.operands, piece);
+        // A group that is kept keeps its buffers, which is not for the caller's.
+        if of_pool {
+            self.groups.insert(key, group.clone());
+        }
+        group
     }
 
     /// Notes `bytes` that the queue was given to write, and submits them once they are many.
@@ -156,8 +199,8 @@ impl Recorder {
     }
 
     /// Submits what is pending.
-    pub fn submit(&mut self, target: Target<'_>) {
-        self.submit_with(target, |_| {});
+    pub fn submit(&mut self, target: Target<'_>) -> wgpu::SubmissionIndex {
+        self.submit_with(target, |_| {})
     }
 
     /// Submits what is pending and then what `more` encodes.
@@ -180,7 +223,25 @@ impl Recorder {
         }
         let index = target.queue.submit([encoder.finish()]);
         (self.touched, self.uploaded) = (0, 0);
+        self.stats.submissions += 1;
+        self.submitted.push_back(index.clone());
         target.pool.submitted();
         index
+    }
+
+    /// The submission to wait for before more is submitted, if too many are not done.
+    pub fn overdue(&mut self) -> Option<wgpu::SubmissionIndex> {
+        let excess = self.submitted.len().checked_sub(IN_FLIGHT)?;
+        self.submitted.drain(..excess).next_back()
+    }
+
+    /// Forgets bind groups, and the buffers that they keep.
+    pub fn forget_groups(&mut self) {
+        self.groups.clear();
+    }
+
+    /// Those of what was recorded and submitted.
+    pub fn stats(&self) -> Stats {
+        self.stats
     }
 }

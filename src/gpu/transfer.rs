@@ -1,23 +1,47 @@
 //! What goes into buffers and comes out of them.
+//!
+//! Where the host can map the buffers of tensors, it writes and reads them there. Elsewhere uploads go through the
+//! queue, and reads through a staging buffer of the pool.
 
-use std::pin::pin;
-use std::task::Poll;
+use std::sync::{Arc, OnceLock};
 
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 
-use super::pool::{Buffer, FirstWrite, Purpose};
-use super::{Context, dispatch::BLOCK};
+use super::pool::{FirstWrite, Pool, Purpose, Slab};
+use super::{Buffer, Context, dispatch::BLOCK};
 use crate::{Element, Error, Result, host};
 
 /// Bytes that the queue is given at once: each piece takes staging memory of its size.
 const UPLOAD: usize = 32 << 20;
 
-/// A copy of a buffer on its way to the host.
-struct Readback {
-    staging: wgpu::Buffer,
+/// Elements on their way to the host.
+pub struct Readback {
     bytes: u64,
+    from: From,
     submission: wgpu::SubmissionIndex,
+}
+
+enum From {
+    /// The buffer itself, which the host can map.
+    Buffer(Buffer),
+    /// A copy.
+    Staging(Staging),
+}
+
+struct Staging {
+    /// Until it goes back to the pool.
+    slab: Option<Slab>,
+    pool: Arc<Pool>,
     mapped: OneshotReceiver<Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl Drop for Staging {
+    /// A read that was given up or has failed: its buffer may be mapped later, so nobody else can have it.
+    fn drop(&mut self) {
+        if let Some(slab) = self.slab.take() {
+            self.pool.discard(slab);
+        }
+    }
 }
 
 impl Context {
@@ -26,14 +50,60 @@ impl Context {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`].
     pub fn upload<T: Element>(&self, data: &[T]) -> Result<Buffer> {
+        // A lost device would take them without a word.
+        self.health().ask()?;
         let bytes: &[u8] = bytemuck::cast_slice(data);
         let buffer = self.buffer(bytes.len() as u64, FirstWrite::Queued)?;
+        if bytes.is_empty() || self.upload_mapped(&buffer, bytes)? {
+            return Ok(buffer);
+        }
         for (i, piece) in bytes.chunks(UPLOAD).enumerate() {
             let offset = (i * UPLOAD) as u64;
-            self.scoped(piece.len() as u64, || self.write(&buffer, offset, piece))?;
+            self.health().scoped(piece.len() as u64, || self.write(&buffer, offset, piece))?;
             self.recorder().uploaded(self.target(), piece.len() as u64);
+            self.keep_pace()?;
         }
+        self.health().ask()?;
         Ok(buffer)
+    }
+
+    /// Writes into the mapped buffer, if the host can map it and the device has done with what it was used for.
+    fn upload_mapped(&self, buffer: &Buffer, bytes: &[u8]) -> Result<bool> {
+        let wgpu = buffer.as_wgpu();
+        if !wgpu.usage().contains(wgpu::BufferUsages::MAP_WRITE) {
+            return Ok(false);
+        }
+        let len = (bytes.len() as u64).next_multiple_of(BLOCK);
+        if !self.map_now(wgpu, wgpu::MapMode::Write, 0..len)? {
+            return Ok(false);
+        }
+        let view = wgpu.slice(..len).get_mapped_range_mut();
+        let written = view.map(|mut view| view.slice(..bytes.len()).copy_from_slice(bytes));
+        wgpu.unmap();
+        written.map_err(|error| self.health().refused(error.to_string()))?;
+        Ok(true)
+    }
+
+    /// Maps a buffer if the device is not at work on it. Nothing may be submitted that uses it until it is unmapped.
+    fn map_now(
+        &self,
+        buffer: &wgpu::Buffer,
+        mode: wgpu::MapMode,
+        range: std::ops::Range<u64>,
+    ) -> Result<bool> {
+        let mapped = Arc::new(OnceLock::new());
+        let seen = mapped.clone();
+        self.health().guarded(|| {
+            buffer.map_async(mode, range, move |result| {
+                let _ = seen.set(result.is_ok());
+            });
+        })?;
+        self.health().ask()?;
+        if mapped.get() == Some(&true) {
+            return Ok(true);
+        }
+        buffer.unmap();
+        Ok(false)
     }
 
     /// Has the queue write `bytes`. It writes whole words, so the last is filled up with zeros.
@@ -50,30 +120,24 @@ impl Context {
     }
 
     /// Copies the first `len` elements of a buffer to the host, after all that was recorded before. Does not
-    /// block: on native targets the future lets wgpu run its callbacks each time it is polled, and asks to be
-    /// polled again; in a browser the event loop runs them.
+    /// block: on native targets a thread waits for the device, in a browser the event loop does.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`].
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`], [`Error::Gpu`], or [`Error::Unsupported`] for a buffer of the
+    /// caller's without `COPY_SRC`.
     pub async fn read<T: Element>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
         if len == 0 {
             return self.check().map(|()| Vec::new());
         }
-        let readback = self.begin_read(buffer)?;
-        let mapped = {
-            let mut mapped = pin!(readback.mapped.receive());
-            std::future::poll_fn(|cx| {
-                if cfg!(not(target_arch = "wasm32")) {
-                    if let Err(error) = self.poll(wgpu::PollType::Poll) {
-                        return Poll::Ready(Err(error));
-                    }
-                    cx.waker().wake_by_ref();
-                }
-                mapped.as_mut().poll(cx).map(Ok)
-            })
-            .await?
-        };
-        self.finish_read(readback, mapped, len)
+        let mut data = host::zeroed(len)?;
+        let mut readback = self.begin_read(buffer)?;
+        loop {
+            self.done(readback.submission.clone()).await?;
+            match self.finish_read(readback, &mut data).await? {
+                None => return Ok(data),
+                Some(again) => readback = again,
+            }
+        }
     }
 
     /// The same, blocking until the elements are there.
@@ -85,49 +149,96 @@ impl Context {
         if len == 0 {
             return self.check().map(|()| Vec::new());
         }
-        let readback = self.begin_read(buffer)?;
-        let submission_index = Some(readback.submission.clone());
-        self.poll(wgpu::PollType::Wait { submission_index, timeout: None })?;
-        let mapped = pollster::block_on(readback.mapped.receive());
-        self.finish_read(readback, mapped, len)
-    }
-
-    /// Submits what is pending and a copy of `buffer` to a staging buffer, and asks for that to be mapped.
-    fn begin_read(&self, buffer: &Buffer) -> Result<Readback> {
-        let bytes = buffer.bytes().next_multiple_of(BLOCK);
-        let staging = self.wgpu_buffer(Purpose::Readback, bytes, FirstWrite::Recorded)?;
-        let submission = self.recorder().submit_with(self.target(), |encoder| {
-            encoder.copy_buffer_to_buffer(buffer.as_wgpu(), 0, &staging, 0, bytes);
-        });
-        self.check()?;
-        let (sender, mapped) = oneshot_channel();
-        staging.slice(..bytes).map_async(wgpu::MapMode::Read, move |result| {
-            let _ = sender.send(result);
-        });
-        Ok(Readback { staging, bytes, submission, mapped })
-    }
-
-    fn finish_read<T: Element>(
-        &self,
-        readback: Readback,
-        mapped: Option<Result<(), wgpu::BufferAsyncError>>,
-        len: usize,
-    ) -> Result<Vec<T>> {
-        let failed = |reason: String| Error::Gpu { device: self.info().to_string(), reason };
-        match mapped {
-            Some(Ok(())) => {}
-            // A lost device fails the mapping: say so rather than what came of it.
-            _ => return Err(self.check().err().unwrap_or_else(|| failed("a buffer was not mapped".into()))),
-        }
         let mut data = host::zeroed(len)?;
-        {
-            let view = readback.staging.slice(..readback.bytes).get_mapped_range();
-            let view = view.map_err(|error| failed(error.to_string()))?;
-            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut data);
-            bytes.copy_from_slice(&view[..bytes.len()]);
-        }
-        readback.staging.unmap();
-        self.pool().give_back(Purpose::Readback, readback.staging);
+        let readback = self.begin_read(buffer)?;
+        self.read_into(readback, &mut data)?;
         Ok(data)
+    }
+
+    /// Blocks until a read is done that was begun.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn read_into<T: Element>(&self, mut readback: Readback, data: &mut [T]) -> Result<()> {
+        loop {
+            self.health().wait(Some(readback.submission.clone()))?;
+            // The device has done it, so nothing is left to wait for.
+            match pollster::block_on(self.finish_read(readback, data))? {
+                None => return Ok(()),
+                Some(again) => readback = again,
+            }
+        }
+    }
+
+    /// Submits what is pending, and begins to read a buffer.
+    pub(crate) fn begin_read(&self, buffer: &Buffer) -> Result<Readback> {
+        let usage = buffer.as_wgpu().usage();
+        if buffer.is_pooled() && usage.contains(wgpu::BufferUsages::MAP_READ) {
+            let submission = self.submit()?;
+            return Ok(Readback { bytes: buffer.bytes(), from: From::Buffer(buffer.clone()), submission });
+        }
+        if !usage.contains(wgpu::BufferUsages::COPY_SRC) {
+            return Err(Error::Unsupported {
+                what: "reading a buffer of yours that was created without BufferUsages::COPY_SRC".into(),
+                device: self.info().to_string(),
+                instead: "create it with that usage".into(),
+            });
+        }
+        self.begin_staging(buffer)
+    }
+
+    fn begin_staging(&self, buffer: &Buffer) -> Result<Readback> {
+        let len = buffer.bytes().next_multiple_of(BLOCK);
+        let slab = self.slab(Purpose::Readback, len, FirstWrite::Recorded)?;
+        let (sender, mapped) = oneshot_channel();
+        let staging = Staging { slab: Some(slab), pool: self.pool().clone(), mapped };
+        let Some(slab) = &staging.slab else { return Err(self.health().refused("no staging buffer".into())) };
+        let submission = self.health().guarded(|| {
+            let submission = self.recorder().submit_with(self.target(), |encoder| {
+                encoder.copy_buffer_to_buffer(buffer.as_wgpu(), buffer.offset(), &slab.buffer, 0, len);
+            });
+            slab.buffer.map_async(wgpu::MapMode::Read, ..len, move |result| {
+                let _ = sender.send(result);
+            });
+            submission
+        })?;
+        Ok(Readback { bytes: buffer.bytes(), from: From::Staging(staging), submission })
+    }
+
+    /// Copies what the device has done. Returns another read to wait for where the buffer is in use again.
+    async fn finish_read<T: Element>(&self, readback: Readback, data: &mut [T]) -> Result<Option<Readback>> {
+        let len = readback.bytes.next_multiple_of(BLOCK);
+        match readback.from {
+            From::Buffer(buffer) => {
+                // Held while it is mapped: no other thread may submit what uses it.
+                let recorder = self.recorder();
+                let range = buffer.offset()..buffer.offset() + len;
+                let wgpu = buffer.as_wgpu();
+                if !self.map_now(wgpu, wgpu::MapMode::Read, range.clone())? {
+                    drop(recorder);
+                    return self.begin_staging(&buffer).map(Some);
+                }
+                let copied = self.copy_mapped(wgpu.slice(range), data);
+                wgpu.unmap();
+                copied?;
+            }
+            From::Staging(mut staging) => {
+                if !matches!(staging.mapped.receive().await, Some(Ok(()))) {
+                    self.health().lose("a result could not be mapped".into());
+                }
+                self.check()?;
+                let Some(slab) = staging.slab.take() else { return Ok(None) };
+                let copied = self.copy_mapped(slab.buffer.slice(..len), data);
+                slab.buffer.unmap();
+                staging.pool.give_back(slab);
+                copied?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn copy_mapped<T: Element>(&self, slice: wgpu::BufferSlice<'_>, data: &mut [T]) -> Result<()> {
+        let view = slice.get_mapped_range().map_err(|error| self.health().refused(error.to_string()))?;
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(data);
+        bytes.copy_from_slice(&view[..bytes.len()]);
+        Ok(())
     }
 }

@@ -175,7 +175,7 @@ impl<T: Element> Tensor<T> {
                         true => gradient,
                         false => context.sum::<T>(&gradient, &reduction)?,
                     };
-                    Ok(Some(Self::from_buffer(context.clone(), sums, shape)))
+                    Ok(Some(Self::on_device(context.clone(), sums, shape)))
                 };
                 Ok(Grads {
                     x: self.like(Storage::Gpu(context.clone(), gx)),

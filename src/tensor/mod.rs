@@ -57,8 +57,64 @@ impl<T: Element> Tensor<T> {
     }
 
     #[cfg(feature = "gpu")]
-    pub(crate) fn from_buffer(context: gpu::Context, buffer: gpu::Buffer, shape: Shape) -> Self {
+    pub(crate) fn on_device(context: gpu::Context, buffer: gpu::Buffer, shape: Shape) -> Self {
         Self { shape, storage: Storage::Gpu(context, buffer) }
+    }
+
+    /// A tensor in a buffer of the caller's, of a device made by [`Device::from_wgpu`]: `offset` bytes from its start,
+    /// in C order. Nothing is copied: what is done in place is done there, if this is the only tensor of it. Kernels
+    /// read and write whole blocks of 16 bytes, so the rest of the tensor's last block is theirs too.
+    ///
+    /// ```no_run
+    /// # fn run(device: wgpu::Device, queue: wgpu::Queue, activations: wgpu::Buffer) -> wgclip::Result<()> {
+    /// use wgclip::{Bounds, Device, Tensor};
+    ///
+    /// let wgclip = Device::from_wgpu(device, queue.clone());
+    /// let mut x = Tensor::<f32>::from_buffer(&wgclip, activations, 0, [64, 1024])?;
+    /// x.clip_in_place(&Bounds::new(0.0, 6.0)?)?;
+    /// wgclip.flush()?; // before what the queue is given next
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a buffer that a kernel cannot work on (no `STORAGE` usage, an offset that is not
+    /// aligned to `min_storage_buffer_offset_alignment`, no room for the last block) or on the CPU path,
+    /// [`Error::TooLarge`] for an impossible shape.
+    #[cfg(feature = "gpu")]
+    pub fn from_buffer(
+        device: &Device,
+        buffer: wgpu::Buffer,
+        offset: u64,
+        shape: impl Into<Vec<usize>>,
+    ) -> Result<Self> {
+        let shape = Shape::new(shape)?;
+        let Inner::Gpu(context) = device.inner() else {
+            return Err(Error::Unsupported {
+                what: "a tensor in a wgpu buffer".into(),
+                device: device.info().to_string(),
+                instead: "use the device of Device::from_wgpu".into(),
+            });
+        };
+        let bytes = (shape.len() as u64).saturating_mul(size_of::<T>() as u64);
+        Ok(Self::on_device(context.clone(), context.buffer_from_wgpu(buffer, offset, bytes)?, shape))
+    }
+
+    /// Where the elements are, on a GPU: whole blocks of 16 bytes. What was recorded is submitted first, so that it is
+    /// done before what the caller submits next. The buffer goes to other tensors once this one and its clones are
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] or [`Error::Gpu`].
+    #[cfg(feature = "gpu")]
+    pub fn buffer(&self) -> Result<Option<wgpu::BufferSlice<'_>>> {
+        match &self.storage {
+            Storage::Gpu(context, x) if x.bytes() > 0 => {
+                context.flush()?;
+                Ok(Some(x.as_wgpu().slice(x.offset()..x.offset() + x.bytes().next_multiple_of(16))))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The device that holds the tensor.
