@@ -186,16 +186,38 @@ impl<T: Element, S> Interval<T, S> {
         Ok(Self { lo: bound(lo, Side::Lo)?, hi: bound(hi, Side::Hi)?, broadcast: None })
     }
 
-    /// Bounds whose tensors have these shapes and broadcast to `x`.
-    pub(crate) fn beside(
-        x: &Shape,
-        lo: Bound<T, S>,
-        hi: Bound<T, S>,
-        shapes: [Option<&Shape>; 2],
-    ) -> Result<Self> {
+    /// A lower and an upper bound beside `x`. Those that are tensors come with their shapes, which broadcast to that
+    /// of `x`; the elements are taken to fill them.
+    ///
+    /// # Errors
+    /// [`Error::NanBound`], [`Error::BroadcastMismatch`] or [`Error::TooManyAxes`].
+    pub fn beside(x: &Shape, lo: Bound<T, (S, &Shape)>, hi: Bound<T, (S, &Shape)>) -> Result<Self> {
+        let shapes = [&lo, &hi].map(|bound| bound.tensor().map(|(_, shape)| *shape));
         let tensors = shapes.iter().any(Option::is_some);
         let broadcast = tensors.then(|| Broadcast::new(x, shapes)).transpose()?;
-        Ok(Self { lo, hi, broadcast })
+        let elements = |bound, side| match bound {
+            Bound::Absent => Ok(Bound::Absent),
+            Bound::Value(value) => Bound::Value(value).checked(side),
+            Bound::Tensor((elements, _)) => Ok(Bound::Tensor(elements)),
+        };
+        Ok(Self { lo: elements(lo, Side::Lo)?, hi: elements(hi, Side::Hi)?, broadcast })
+    }
+
+    /// Whether `x` elements and those of the bounds, counted by `len`, are those of the shapes that were given.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`].
+    pub(crate) fn check_len(&self, x: usize, len: impl Fn(&S) -> usize) -> Result<()> {
+        let Some(broadcast) = &self.broadcast else { return Ok(()) };
+        let sides = Side::BOTH.map(|side| (side, self.side(side).tensor()));
+        let bounds =
+            sides.into_iter().filter_map(|(side, bound)| Some((broadcast.bound_len(side), len(bound?))));
+        for (expected, actual) in std::iter::once((broadcast.len(), x)).chain(bounds) {
+            if expected != actual {
+                return Err(Error::LengthMismatch { shape: vec![expected], expected, actual });
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn side(&self, side: Side) -> &Bound<T, S> {

@@ -85,6 +85,16 @@ impl Broadcast {
         &self.axes
     }
 
+    /// Elements of x.
+    pub fn len(&self) -> usize {
+        self.axes.iter().map(|axis| axis.len).product()
+    }
+
+    /// Elements of a bound.
+    pub fn bound_len(&self, side: Side) -> usize {
+        self.axes.iter().filter(|axis| axis.strides[side as usize] > 0).map(|axis| axis.len).product()
+    }
+
     /// Whether this bound has an element for each of x, in the same order.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
     pub fn is_same(&self, side: Side) -> bool {

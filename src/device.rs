@@ -7,7 +7,7 @@ use pollster::block_on;
 
 #[cfg(feature = "gpu")]
 use crate::gpu;
-use crate::{DeviceInfo, DeviceKind, Element, Error, Result, Shape, Stats, Tensor, cpu};
+use crate::{Bounds, ClipStream, DeviceInfo, DeviceKind, Element, Error, Result, Shape, Stats, Tensor, cpu};
 
 /// A device that holds tensors and clips them: a GPU, or the CPU. Cheap to clone: clones share it.
 ///
@@ -149,6 +149,35 @@ impl Device {
         Tensor::from_vec(self, data, Shape::new(shape)?)
     }
 
+    /// Clips host memory of any size where it is, between bounds that are values. On a GPU it passes through in chunks:
+    /// uploads, kernels and reads overlap, and the device holds a few chunks at a time. Nothing is changed, or all is
+    /// clipped: if the device fails on the way, the CPU path clips the rest, to the same bits, and the next call on the
+    /// device says so.
+    ///
+    /// ```
+    /// let mut data = vec![-2.0f32, 0.5, 7.0];
+    /// wgclip::Device::auto()?.clip_slice(&mut data, &wgclip::Bounds::new(0.0, 1.0)?)?;
+    /// assert_eq!(data, [0.0, 0.5, 1.0]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for bounds that are tensors, [`Error::OutOfMemory`], [`Error::DeviceLost`] or
+    /// [`Error::Gpu`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn clip_slice<T: Element>(&self, data: &mut [T], bounds: &Bounds<T>) -> Result<()> {
+        crate::stream::clip_slice(self, data, bounds)
+    }
+
+    /// A stream that clips chunks of host memory, for data that does not fit there as a whole.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for bounds that are tensors.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn clip_stream<T: Element>(&self, bounds: &Bounds<T>) -> Result<ClipStream<T>> {
+        ClipStream::new(self, bounds)
+    }
+
     /// Starts what was asked of the device so far, without waiting for it. Reading a tensor does so too.
     ///
     /// # Errors
@@ -200,7 +229,7 @@ impl Device {
     /// set, and none on the CPU path.
     pub fn set_memory_budget(&self, bytes: u64) {
         match &self.inner {
-            Inner::Cpu => {}
+            Inner::Cpu => _ = bytes,
             #[cfg(feature = "gpu")]
             Inner::Gpu(context) => context.set_memory_budget(bytes),
         }

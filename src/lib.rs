@@ -64,6 +64,8 @@ mod info;
 pub mod reference;
 mod shape;
 mod stats;
+#[cfg(not(target_arch = "wasm32"))]
+mod stream;
 mod tensor;
 
 pub use accumulator::Accumulator;
@@ -77,4 +79,6 @@ pub use half::{bf16, f16};
 pub use info::{DeviceInfo, DeviceKind, DeviceLimits};
 pub use shape::Shape;
 pub use stats::Stats;
+#[cfg(not(target_arch = "wasm32"))]
+pub use stream::ClipStream;
 pub use tensor::{Grads, Saved, Tensor, Wanted};

@@ -53,7 +53,7 @@ fn cpu(c: &mut Criterion) {
         });
         group.throughput(Throughput::Bytes(8 * len as u64));
         group.bench_function("clip_in_place", |b| {
-            b.iter(|| wgclip::cpu::clip_in_place(black_box(&mut x), &bounds))
+            b.iter(|| wgclip::cpu::clip_in_place(black_box(&mut x), &bounds).unwrap())
         });
         group.finish();
     }

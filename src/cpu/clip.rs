@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::check_len;
 use super::parallel::{CHUNK, Source, Work, visit};
+use super::{check_bounds, check_len};
 use crate::bounds::Interval;
 use crate::{Element, Result};
 
@@ -57,17 +57,25 @@ impl<T: Element> Work<T> for ClipInPlace<'_, T> {
 /// Clips `x` into `y`: `y[i] = clip(x[i])`.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if they differ in length.
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if they differ in length,
+/// [`Error::LengthMismatch`](crate::Error::LengthMismatch) if they do not fill the shapes of tensors of bounds.
 pub fn clip<T: Element>(x: &[T], bounds: &Interval<T, &[T]>, y: &mut [T]) -> Result<()> {
     check_len(x, y)?;
+    check_bounds(x, bounds)?;
     let chunks = y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate();
     chunks.for_each(|(n, (y, x))| visit(bounds, n * CHUNK, x.len(), &mut Clip { x, y }));
     Ok(())
 }
 
 /// Clips `x` where it is.
-pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &Interval<T, &[T]>) {
+///
+/// # Errors
+/// [`Error::LengthMismatch`](crate::Error::LengthMismatch) if tensors of bounds are of other lengths than their shapes
+/// say.
+pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &Interval<T, &[T]>) -> Result<()> {
+    check_bounds(x, bounds)?;
     x.par_chunks_mut(CHUNK)
         .enumerate()
         .for_each(|(n, x)| visit(bounds, n * CHUNK, x.len(), &mut ClipInPlace(x)));
+    Ok(())
 }

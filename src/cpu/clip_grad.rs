@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::check_len;
 use super::clip::lower;
 use super::parallel::{CHUNK, Source, Work, visit};
+use super::{check_bounds, check_len};
 use crate::bounds::Interval;
 use crate::{Element, Gradient, NanGradient, Outside, Result, Ties};
 
@@ -179,7 +179,7 @@ impl<T: Element> FullBackward<'_, T> {
 /// The gradient that reaches `x`, of the upstream gradient `g`, into `gx`.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if they differ in length.
+/// As [`clip`](super::clip).
 pub fn clip_grad<T: Element>(
     x: &[T],
     g: &[T],
@@ -188,6 +188,7 @@ pub fn clip_grad<T: Element>(
     gx: &mut [T],
 ) -> Result<()> {
     check_len(x, g)?;
+    check_bounds(x, bounds)?;
     check_len(x, gx)?;
     // The rule is the same for every element, so each tie has a loop of its own that vectorises.
     match (rule.outside, rule.ties) {
@@ -224,6 +225,7 @@ pub fn clip_grad_in_place<T: Element>(
     rule: Gradient,
 ) -> Result<()> {
     check_len(x, g)?;
+    check_bounds(x, bounds)?;
     match (rule.outside, rule.ties) {
         (Outside::StraightThrough, _) => {}
         (_, Ties::Inclusive) => backward_in_place(x, g, bounds, rule.into(), |g| g),
@@ -258,6 +260,7 @@ pub fn clip_grads<T: Element>(
     gradients: [&mut [T]; 3],
 ) -> Result<()> {
     check_len(x, g)?;
+    check_bounds(x, bounds)?;
     for wanted in gradients.iter().filter(|wanted| !wanted.is_empty()) {
         check_len(x, wanted)?;
     }

@@ -3,9 +3,9 @@
 
 use rayon::prelude::*;
 
-use super::check_len;
 use super::clip::{lower, upper};
 use super::parallel::{CHUNK, Source, Work, visit};
+use super::{check_bounds, check_len};
 use crate::bounds::Interval;
 use crate::{Element, Error, Gradient, NanGradient, Result, Ties};
 
@@ -78,6 +78,7 @@ pub fn clip_saving<T: Element>(
     mask: &mut [u64],
 ) -> Result<()> {
     check_len(x, y)?;
+    check_bounds(x, bounds)?;
     check_mask(x, mask)?;
     let (exclusive, nan_zero) = (rule.ties == Ties::Exclusive, rule.nan == NanGradient::Zero);
     let outputs = y.par_chunks_mut(CHUNK).zip(mask.par_chunks_mut(CHUNK / WORD));

@@ -7,7 +7,7 @@
 //! use wgclip::{Interval, cpu};
 //!
 //! let mut x = [-2.0f32, 0.5, 7.0];
-//! cpu::clip_in_place(&mut x, &Interval::values(Some(0.0), Some(1.0))?);
+//! cpu::clip_in_place(&mut x, &Interval::values(Some(0.0), Some(1.0))?)?;
 //! assert_eq!(x, [0.0, 0.5, 1.0]);
 //! # Ok::<(), wgclip::Error>(())
 //! ```
@@ -27,11 +27,16 @@ pub use clip_saving::{clip_saving, mask_len, saved_grad, saved_grad_in_place};
 pub(crate) use probe::patterns;
 pub(crate) use sum::sum;
 
-use crate::{Element, Error, Result};
+use crate::{Element, Error, Interval, Result};
 
 /// How many threads the CPU path uses.
 pub fn threads() -> usize {
     rayon::current_num_threads()
+}
+
+/// Whether bounds that are tensors are as long as the shapes that they were given say, and `x` too.
+fn check_bounds<T: Element>(x: &[T], bounds: &Interval<T, &[T]>) -> Result<()> {
+    bounds.check_len(x.len(), |bound| bound.len())
 }
 
 fn check_len<T: Element>(a: &[T], b: &[T]) -> Result<()> {

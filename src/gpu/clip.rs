@@ -7,9 +7,9 @@ use super::{Buffer, Context};
 use crate::bounds::Interval;
 use crate::{Element, Gradient, Result};
 
-const CLIP: [Kernel; 2] = bounded!("clip", ["clip.wgsl"], [Binding::read(3), Binding::write(4)]);
+pub(super) const CLIP: [Kernel; 2] = bounded!("clip", ["clip.wgsl"], [Binding::read(3), Binding::write(4)]);
 
-const CLIP_IN_PLACE: [Kernel; 2] = bounded!("clip_in_place", ["clip.wgsl"], [Binding::write(4)]);
+pub(super) const CLIP_IN_PLACE: [Kernel; 2] = bounded!("clip_in_place", ["clip.wgsl"], [Binding::write(4)]);
 
 impl Context {
     /// Records the clip of `x` into a new buffer.

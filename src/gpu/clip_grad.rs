@@ -7,10 +7,10 @@ use super::{Buffer, Context};
 use crate::bounds::Interval;
 use crate::{Element, Error, Gradient, Outside, Result};
 
-const CLIP_GRAD: [Kernel; 2] =
+pub(super) const CLIP_GRAD: [Kernel; 2] =
     bounded!("clip_grad", ["clip_grad.wgsl"], [Binding::read(3), Binding::read(4), Binding::write(5)]);
 
-const CLIP_GRAD_IN_PLACE: [Kernel; 2] =
+pub(super) const CLIP_GRAD_IN_PLACE: [Kernel; 2] =
     bounded!("clip_grad_in_place", ["clip_grad.wgsl"], [Binding::read(3), Binding::write(5)]);
 
 const CLIP_GRAD_LO: [Kernel; 2] = bounded!(

@@ -9,20 +9,20 @@ use super::{Buffer, Context};
 use crate::bounds::Interval;
 use crate::{Element, Gradient, Result};
 
-const CLIP_SAVING: [Kernel; 2] = bounded!(
+pub(super) const CLIP_SAVING: [Kernel; 2] = bounded!(
     "clip_saving",
     ["mask.wgsl", "clip.wgsl", "clip_saving.wgsl"],
     [Binding::read(3), Binding::write(4), Binding::write(5)]
 );
 
-const SAVED_GRAD: Kernel = Kernel {
+pub(super) const SAVED_GRAD: Kernel = Kernel {
     name: "saved_grad",
     entry: "saved_grad",
     source: shader!("mask.wgsl", "saved_grad.wgsl"),
     bindings: &[Binding::read(3), Binding::read(4), Binding::write(5)],
 };
 
-const SAVED_GRAD_IN_PLACE: Kernel = Kernel {
+pub(super) const SAVED_GRAD_IN_PLACE: Kernel = Kernel {
     name: "saved_grad_in_place",
     entry: "saved_grad_in_place",
     source: shader!("mask.wgsl", "saved_grad.wgsl"),
@@ -30,13 +30,13 @@ const SAVED_GRAD_IN_PLACE: Kernel = Kernel {
 };
 
 /// Blocks whose bits fill a word of a mask.
-const fn masked<T: Element>() -> u32 {
+pub(super) const fn masked<T: Element>() -> u32 {
     2 * size_of::<T>() as u32
 }
 
-/// Bytes of the mask of a tensor: whole workgroups of words.
-fn mask_bytes<T: Element>(x: &Buffer) -> u64 {
-    let blocks = x.bytes().div_ceil(BLOCK);
+/// Bytes of the mask of so many bytes of a tensor: whole workgroups of words.
+pub(super) fn mask_bytes<T: Element>(bytes: u64) -> u64 {
+    let blocks = bytes.div_ceil(BLOCK);
     blocks.div_ceil((masked::<T>() * WORKGROUP).into()) * u64::from(4 * WORKGROUP)
 }
 
@@ -57,7 +57,7 @@ impl Context {
         rule: Gradient,
     ) -> Result<(Buffer, Buffer)> {
         let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
-        let mask = self.buffer(mask_bytes::<T>(x), FirstWrite::Recorded)?;
+        let mask = self.buffer(mask_bytes::<T>(x.bytes()), FirstWrite::Recorded)?;
         let operands = [x.blocks(), y.blocks(), mask_operand::<T>(&mask)];
         self.record_bounded(&CLIP_SAVING, Grain::Word(masked::<T>()), rule, bounds, &operands)?;
         Ok((y, mask))

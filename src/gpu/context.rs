@@ -129,6 +129,11 @@ impl Context {
         &self.inner.queue
     }
 
+    /// Bytes of the largest buffer.
+    pub(crate) fn max_buffer(&self) -> u64 {
+        self.inner.max_buffer
+    }
+
     /// Whether both are the same opened device.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)

@@ -66,8 +66,7 @@ impl Health {
     pub fn check(&self) -> Result<()> {
         let Marks { lost, failed } = &*self.marks;
         if failed.get().is_some() && lost.get().is_none() {
-            // What failed may have been the first to meet a lost device; its callback runs only in a poll.
-            self.poll(wgpu::PollType::Poll);
+            self.look_for_loss();
         }
         if let Some(reason) = lost.get() {
             return Err(Error::DeviceLost { device: self.name.clone(), reason: reason.clone() });
@@ -82,6 +81,29 @@ impl Health {
     pub fn ask(&self) -> Result<()> {
         self.poll(wgpu::PollType::Poll);
         self.check()
+    }
+
+    /// What failed may have been the first to meet a lost device.
+    fn look_for_loss(&self) {
+        match self.owner {
+            // The callback runs in a poll, once all that was submitted is done or dropped.
+            Owner::Crate => {
+                let timeout = Some(Duration::from_millis(self.patience_ms.load(Ordering::Relaxed)));
+                self.poll(wgpu::PollType::Wait { submission_index: None, timeout });
+            }
+            // The callback is the caller's, but a lost device makes no buffers.
+            Owner::Caller => {
+                let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: None,
+                    size: 4,
+                    usage: wgpu::BufferUsages::COPY_SRC,
+                    mapped_at_creation: true,
+                });
+                if buffer.slice(..).get_mapped_range_mut().is_err() {
+                    self.lose("it makes no buffers any more".into());
+                }
+            }
+        }
     }
 
     /// Blocks until the device has done a submission, or all.
@@ -101,9 +123,8 @@ impl Health {
                 let patience = Duration::from_millis(self.patience_ms.load(Ordering::Relaxed));
                 self.lose(format!("it did not finish within {patience:?}"));
             }
-            Ok(Err(error)) => {
-                let _ = self.marks.failed.set(error.to_string());
-            }
+            // Only a lost device does not take what it was given.
+            Ok(Err(wgpu::PollError::WrongSubmissionIndex(..))) => self.lose("it took no submission".into()),
             Err(_) => self.lose("the driver failed while it was waited for".into()),
         }
     }
@@ -138,7 +159,8 @@ impl Health {
             None => Ok(result),
             Some(error) => {
                 // A lost device is the better explanation.
-                self.ask()?;
+                self.look_for_loss();
+                self.check()?;
                 Err(match error {
                     wgpu::Error::OutOfMemory { .. } => self.out_of_memory(bytes),
                     other => self.refused(other.to_string()),

@@ -10,6 +10,7 @@
 //! - `buffer`, `pool`, `transfer`: buffers, how they are used again, and what goes into and comes out of them;
 //! - `pipeline`, `dispatch`, `plan`, `recorder`: a kernel, its geometry, both with operands, and the pass it joins;
 //! - `probe`: kernels that serve the check alone;
+//! - `kernels` prepares them for a pass of the caller's, without a context;
 //! - `clip`, `clip_grad`, `clip_saving`, `sum`, `affine`: one file an operation, named as its shader.
 
 mod adapter;
@@ -21,6 +22,7 @@ mod clip_saving;
 mod context;
 mod dispatch;
 mod health;
+mod kernels;
 mod pipeline;
 mod plan;
 #[cfg(not(target_arch = "wasm32"))]
@@ -34,3 +36,6 @@ mod transfer;
 pub use adapter::{Adapter, adapters};
 pub use buffer::Buffer;
 pub use context::Context;
+pub use kernels::{Kernels, Prepared};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use transfer::Readback;

@@ -162,6 +162,12 @@ impl Pipelines {
     }
 }
 
+impl std::fmt::Debug for Pipelines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipelines").field("created", &self.created()).finish_non_exhaustive()
+    }
+}
+
 /// The parameters at binding 0, moved along by a dynamic offset, then the kernel's buffers.
 fn entries(kernel: &Kernel) -> Vec<wgpu::BindGroupLayoutEntry> {
     let entry = |binding, ty, has_dynamic_offset, min_binding_size| wgpu::BindGroupLayoutEntry {

@@ -1,6 +1,6 @@
 //! Buffers that are used again: a fresh one is zero-filled by wgpu, which costs as much as a kernel.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -49,8 +49,8 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct State {
-    /// By purpose and size, each with the generation in which it came back.
-    idle: HashMap<(Purpose, u64), Vec<(Slab, u64)>>,
+    /// By purpose and size, then by id, each with the generation in which it came back.
+    idle: HashMap<(Purpose, u64), BTreeMap<u64, (Slab, u64)>>,
     stats: Stats,
     budget: u64,
     next_id: u64,
@@ -87,10 +87,11 @@ impl Pool {
         let now = self.generation.load(Ordering::Acquire);
         let mut state = self.state();
         let slabs = state.idle.get_mut(&(purpose, size))?;
-        // The newest is the likeliest to be in a cache.
-        let found =
-            slabs.iter().rposition(|(_, generation)| first == FirstWrite::Recorded || *generation < now)?;
-        let (slab, _) = slabs.remove(found);
+        // The oldest of them, so that a loop gets the same ones each time, and with them its bind groups.
+        let mut free =
+            slabs.iter().filter(|(_, (_, generation))| first == FirstWrite::Recorded || *generation < now);
+        let id = *free.next()?.0;
+        let (slab, _) = slabs.remove(&id)?;
         state.stats.in_use += size;
         state.stats.buffers_reused += 1;
         Some(slab)
@@ -133,7 +134,7 @@ impl Pool {
         let mut state = self.state();
         state.stats.in_use -= size;
         if state.idle_bytes() <= IDLE && state.stats.reserved <= state.budget {
-            state.idle.entry((slab.purpose, size)).or_default().push((slab, now));
+            state.idle.entry((slab.purpose, size)).or_default().insert(slab.id, (slab, now));
         } else {
             state.free(slab);
             self.freed.store(true, Ordering::Release);
@@ -157,7 +158,9 @@ impl Pool {
             // The largest first: the fewest have to be created again.
             let largest = state.idle.iter().filter(|(_, slabs)| !slabs.is_empty()).map(|(&key, _)| key);
             let Some(largest) = largest.max_by_key(|(_, size)| *size) else { return };
-            let Some((slab, _)) = state.idle.get_mut(&largest).and_then(|slabs| slabs.pop()) else { return };
+            let Some((_, (slab, _))) = state.idle.get_mut(&largest).and_then(BTreeMap::pop_last) else {
+                return;
+            };
             state.free(slab);
             self.freed.store(true, Ordering::Release);
         }

@@ -15,12 +15,14 @@ use crate::{Element, Error, Result, host};
 const UPLOAD: usize = 32 << 20;
 
 /// Elements on their way to the host.
+#[derive(Debug)]
 pub struct Readback {
     bytes: u64,
     from: From,
     submission: wgpu::SubmissionIndex,
 }
 
+#[derive(Debug)]
 enum From {
     /// The buffer itself, which the host can map.
     Buffer(Buffer),
@@ -28,6 +30,7 @@ enum From {
     Staging(Staging),
 }
 
+#[derive(Debug)]
 struct Staging {
     /// Until it goes back to the pool.
     slab: Option<Slab>,

@@ -39,7 +39,7 @@ impl<T: Element> Tensor<T> {
             Storage::Cpu(x) => {
                 let bounds = interval(&self.shape, &device, bounds, Self::on_cpu)?;
                 match Arc::get_mut(x) {
-                    Some(x) => cpu::clip_in_place(x, &bounds),
+                    Some(x) => cpu::clip_in_place(x, &bounds)?,
                     None => *x = clip_on_cpu(x, &bounds)?,
                 }
             }

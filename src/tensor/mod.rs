@@ -219,11 +219,11 @@ fn interval<'a, T: Element, S>(
         Bound::Absent => Ok(Bound::Absent),
         Bound::Value(value) => Ok(Bound::Value(*value)),
         Bound::Tensor(tensor) => {
-            see(tensor).map(Bound::Tensor).ok_or_else(|| mismatch(device, &tensor.device()))
+            let seen = see(tensor).ok_or_else(|| mismatch(device, &tensor.device()))?;
+            Ok(Bound::Tensor((seen, &tensor.shape)))
         }
     };
-    let shapes = [bounds.lo(), bounds.hi()].map(|bound| bound.tensor().map(Tensor::shape));
-    Interval::beside(shape, side(bounds.lo())?, side(bounds.hi())?, shapes)
+    Interval::beside(shape, side(bounds.lo())?, side(bounds.hi())?)
 }
 
 fn mismatch(left: &Device, right: &Device) -> Error {

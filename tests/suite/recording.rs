@@ -64,3 +64,19 @@ fn work(device: &Device, t: f32) {
         assert_eq!(gx.to_vec().unwrap(), vec![if t <= 3.0 { -t } else { 0.0 }; len]);
     }
 }
+
+/// Submissions cost hundreds of microseconds each, so ten thousand small operations must not take as many.
+#[test]
+fn ten_thousand_clips_and_a_read_are_a_few_submissions() {
+    for device in gpus() {
+        let mut x = device.tensor(&[0.0f32; 64], [64]).unwrap();
+        let before = device.stats();
+        for i in 0..10_000 {
+            x.clip_in_place(&Bounds::min(i as f32).unwrap()).unwrap();
+        }
+        assert_eq!(x.to_vec().unwrap(), [9999.0; 64]);
+        let after = device.stats();
+        assert_eq!(after.dispatches - before.dispatches, 10_000);
+        assert!(after.submissions - before.submissions <= 21, "{device:?}: {after:?}");
+    }
+}

@@ -1,0 +1,199 @@
+//! Clipping data of any size on the host, chunk by chunk.
+
+use std::collections::VecDeque;
+
+use crate::device::Inner;
+#[cfg(feature = "gpu")]
+use crate::gpu;
+use crate::{Bounds, Device, Element, Error, Interval, Result, cpu};
+
+/// Bytes of a chunk of [`Device::clip_slice`].
+#[cfg(feature = "gpu")]
+const CHUNK: u64 = 16 << 20;
+
+/// Chunks that a GPU has at once: one is uploaded while another is clipped and a third read.
+#[cfg(feature = "gpu")]
+const IN_FLIGHT: usize = 3;
+
+/// Chunks of host memory that pass through a device, in bounded memory: upload, kernel and read overlap. Made by
+/// [`Device::clip_stream`].
+///
+/// ```
+/// use wgclip::{Bounds, Device};
+///
+/// let device = Device::auto()?;
+/// let mut stream = device.clip_stream(&Bounds::new(0.0f32, 1.0)?)?;
+/// let mut clipped = Vec::new();
+/// for chunk in [vec![-1.0, 0.5], vec![7.0], vec![0.25, 2.0]] {
+///     clipped.extend(stream.push(chunk)?.into_iter().flatten());
+/// }
+/// while let Some(chunk) = stream.pop()? {
+///     clipped.extend(chunk);
+/// }
+/// assert_eq!(clipped, [0.0, 0.5, 1.0, 0.25, 1.0]);
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct ClipStream<T: Element> {
+    device: Device,
+    values: Values<T>,
+    waiting: VecDeque<Chunk<T>>,
+}
+
+/// A chunk, and where its clip is to come from.
+#[derive(Debug)]
+enum Chunk<T> {
+    Done(Vec<T>),
+    /// Not begun, if the device failed.
+    #[cfg(feature = "gpu")]
+    OnGpu(Vec<T>, Option<gpu::Readback>),
+}
+
+impl<T: Element> ClipStream<T> {
+    pub(crate) fn new(device: &Device, bounds: &Bounds<T>) -> Result<Self> {
+        let values = Values::of(device, bounds)?;
+        Ok(Self { device: device.clone(), values, waiting: VecDeque::new() })
+    }
+
+    /// Takes in a chunk. Returns an earlier one, clipped, once the device has its fill; they come in the order in which
+    /// they went in, each in its own memory.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for a chunk larger than a buffer, [`Error::OutOfMemory`], [`Error::DeviceLost`] or
+    /// [`Error::Gpu`]. The chunks that did not come out are then as they were:
+    /// [`into_chunks`](Self::into_chunks) has them, this one too.
+    pub fn push(&mut self, mut chunk: Vec<T>) -> Result<Option<Vec<T>>> {
+        match self.device.inner() {
+            Inner::Cpu => {
+                cpu::clip_in_place(&mut chunk, &self.values.interval()?)?;
+                self.waiting.push_back(Chunk::Done(chunk));
+                self.pop()
+            }
+            #[cfg(feature = "gpu")]
+            Inner::Gpu(context) => {
+                let begun = self.values.begin(context, &chunk);
+                let (readback, failed) = match begun {
+                    Ok(readback) => (Some(readback), None),
+                    Err(error) => (None, Some(error)),
+                };
+                self.waiting.push_back(Chunk::OnGpu(chunk, readback));
+                match failed {
+                    Some(error) => Err(error),
+                    None if self.waiting.len() >= IN_FLIGHT => self.pop(),
+                    None => Ok(None),
+                }
+            }
+        }
+    }
+
+    /// The next chunk in order, clipped, or `None` if all came out. Blocks until the device has done it.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push). The chunk is tried again the next time.
+    pub fn pop(&mut self) -> Result<Option<Vec<T>>> {
+        match self.waiting.pop_front() {
+            None => Ok(None),
+            Some(Chunk::Done(chunk)) => Ok(Some(chunk)),
+            #[cfg(feature = "gpu")]
+            Some(Chunk::OnGpu(mut chunk, readback)) => {
+                let Inner::Gpu(context) = self.device.inner() else { return Ok(Some(chunk)) };
+                let readback = readback.map_or_else(|| self.values.begin(context, &chunk), Ok);
+                match readback.and_then(|readback| context.read_into(readback, &mut chunk)) {
+                    Ok(()) => Ok(Some(chunk)),
+                    Err(error) => {
+                        self.waiting.push_front(Chunk::OnGpu(chunk, None));
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    /// The chunks that went in and did not come out, in order, as they were: after an error, to go on elsewhere.
+    pub fn into_chunks(self) -> impl Iterator<Item = Vec<T>> {
+        self.waiting.into_iter().map(|chunk| match chunk {
+            Chunk::Done(chunk) => chunk,
+            #[cfg(feature = "gpu")]
+            Chunk::OnGpu(chunk, _) => chunk,
+        })
+    }
+}
+
+/// Clips a slice where it is, chunk by chunk.
+pub(crate) fn clip_slice<T: Element>(device: &Device, data: &mut [T], bounds: &Bounds<T>) -> Result<()> {
+    let values = Values::of(device, bounds)?;
+    match device.inner() {
+        Inner::Cpu => cpu::clip_in_place(data, &values.interval()?),
+        #[cfg(feature = "gpu")]
+        Inner::Gpu(context) => {
+            let mut done = 0;
+            match clip_on_gpu(context, data, &values, &mut done) {
+                // Some of it is clipped already, so the rest is too: whole or not at all.
+                Err(error) if done > 0 => {
+                    log::warn!("{error}; the CPU clips the rest of the slice");
+                    cpu::clip_in_place(&mut data[done..], &values.interval()?)
+                }
+                clipped => clipped,
+            }
+        }
+    }
+}
+
+/// Counts in `done` the elements that are clipped.
+#[cfg(feature = "gpu")]
+fn clip_on_gpu<T: Element>(
+    context: &gpu::Context,
+    data: &mut [T],
+    values: &Values<T>,
+    done: &mut usize,
+) -> Result<()> {
+    let chunk = context.max_buffer().min(CHUNK) as usize / size_of::<T>();
+    let mut waiting = VecDeque::new();
+    for start in (0..data.len()).step_by(chunk) {
+        let end = data.len().min(start + chunk);
+        waiting.push_back((start..end, values.begin(context, &data[start..end])?));
+        if waiting.len() >= IN_FLIGHT
+            && let Some((range, readback)) = waiting.pop_front()
+        {
+            context.read_into(readback, &mut data[range.clone()])?;
+            *done = range.end;
+        }
+    }
+    for (range, readback) in waiting {
+        context.read_into(readback, &mut data[range.clone()])?;
+        *done = range.end;
+    }
+    Ok(())
+}
+
+/// Bounds that are values.
+#[derive(Debug, Clone, Copy)]
+struct Values<T> {
+    lo: Option<T>,
+    hi: Option<T>,
+}
+
+impl<T: Element> Values<T> {
+    fn of(device: &Device, bounds: &Bounds<T>) -> Result<Self> {
+        if bounds.lo().tensor().or(bounds.hi().tensor()).is_some() {
+            return Err(Error::Unsupported {
+                what: "clipping host memory between tensors of bounds".into(),
+                device: device.info().to_string(),
+                instead: "give bounds that are values, or clip a Tensor".into(),
+            });
+        }
+        Ok(Self { lo: bounds.lo().value(), hi: bounds.hi().value() })
+    }
+
+    fn interval<S>(&self) -> Result<Interval<T, S>> {
+        Interval::values(self.lo, self.hi)
+    }
+
+    /// Uploads a chunk, has it clipped, and begins to read it.
+    #[cfg(feature = "gpu")]
+    fn begin(&self, context: &gpu::Context, chunk: &[T]) -> Result<gpu::Readback> {
+        let mut buffer = context.upload(chunk)?;
+        context.clip_in_place(&mut buffer, &self.interval()?)?;
+        context.begin_read(&buffer)
+    }
+}

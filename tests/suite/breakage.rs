@@ -1,0 +1,265 @@
+//! When things break: what is injected, and what comes back. Never a panic or a hang, never altered host data; every
+//! later call says so too, and a new device works.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context as Waiting, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use pollster::block_on;
+use wgclip::gpu::{Adapter, Context};
+use wgclip::{Bounds, Device, Error, Gradient, Result, Tensor};
+
+use crate::devices::{gpu_adapters, open};
+
+/// A device about to break.
+struct Victim {
+    context: Context,
+    device: Device,
+}
+
+impl Victim {
+    fn of(adapter: &Adapter) -> Self {
+        let context = block_on(Context::request(adapter, adapter.limits())).unwrap();
+        Self { device: context.clone().into(), context }
+    }
+
+    fn destroy(&self) {
+        self.context.device().destroy();
+    }
+
+    fn tensor(&self, len: usize) -> Tensor<f32> {
+        self.device.tensor(&data(len), [len]).unwrap()
+    }
+}
+
+fn data(len: usize) -> Vec<f32> {
+    (0..len).map(|i| (i % 251) as f32).collect()
+}
+
+fn unit() -> Bounds<f32> {
+    Bounds::new(0.0, 1.0).unwrap()
+}
+
+/// What is injected, and the error that is to come back.
+type Fault = (&'static str, fn(&Victim) -> Error);
+
+/// Each leaves the device lost.
+const FAULTS: &[Fault] = &[
+    ("destroyed before an upload", |victim| {
+        victim.destroy();
+        victim.device.tensor(&data(100), [100]).unwrap_err()
+    }),
+    ("destroyed between a record and its submission", |victim| {
+        let _y = victim.tensor(100).clip(&unit()).unwrap();
+        victim.destroy();
+        victim.device.flush().unwrap_err()
+    }),
+    ("destroyed between a record and a wait", |victim| {
+        let _y = victim.tensor(100).clip(&unit()).unwrap();
+        victim.destroy();
+        victim.device.wait().unwrap_err()
+    }),
+    ("destroyed between a record and a read", |victim| {
+        let y = victim.tensor(100).clip(&unit()).unwrap();
+        victim.destroy();
+        y.to_vec().unwrap_err()
+    }),
+    ("destroyed between a record and an async read", |victim| {
+        let y = victim.tensor(100).clip(&unit()).unwrap();
+        victim.destroy();
+        block_on(y.read()).unwrap_err()
+    }),
+    ("destroyed during a read", |victim| {
+        let y = victim.tensor(1 << 20).clip(&unit()).unwrap();
+        let mut read = Box::pin(y.read());
+        let mut cx = Waiting::from_waker(Waker::noop());
+        let begun = read.as_mut().poll(&mut cx);
+        victim.destroy();
+        // What was submitted may still be done.
+        let result = if let Poll::Ready(result) = begun { result } else { block_on(read) };
+        match result {
+            Ok(y) => assert!(y.iter().all(|y| (0.0..=1.0).contains(y))),
+            Err(error) => drop(lost(error)),
+        }
+        y.to_vec().unwrap_err()
+    }),
+    ("destroyed between a push and its pop", |victim| {
+        let mut stream = victim.device.clip_stream(&unit()).unwrap();
+        for _ in 0..2 {
+            assert_eq!(stream.push(data(1 << 20)), Ok(None));
+        }
+        victim.destroy();
+        let error = stream.push(data(1000)).unwrap_err();
+        let chunks: Vec<_> = stream.into_chunks().collect();
+        assert!(chunks == [data(1 << 20), data(1 << 20), data(1000)], "the chunks were altered");
+        error
+    }),
+    ("destroyed before a slice is clipped", |victim| {
+        victim.destroy();
+        let mut slice = data(1000);
+        let error = victim.device.clip_slice(&mut slice, &unit()).unwrap_err();
+        assert_eq!(slice, data(1000));
+        error
+    }),
+    ("destroyed while a slice is clipped", |victim| {
+        let mut slice = data(40 << 20);
+        let (done, before) = (AtomicBool::new(false), victim.device.stats().submissions);
+        let clipped = thread::scope(|scope| {
+            scope.spawn(|| {
+                while victim.device.stats().submissions < before + 5 && !done.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
+                victim.destroy();
+            });
+            let clipped = victim.device.clip_slice(&mut slice, &unit());
+            done.store(true, Ordering::Relaxed);
+            clipped
+        });
+        let whole = |value: fn(usize) -> f32| slice.iter().enumerate().all(|(i, &v)| v == value(i));
+        match clipped {
+            Ok(()) => assert!(whole(|i| (i % 251).min(1) as f32), "half a slice was clipped"),
+            Err(_) => assert!(whole(|i| (i % 251) as f32), "a failed call altered the slice"),
+        }
+        victim.device.wait().unwrap_err()
+    }),
+    ("destroyed while eight threads work", |victim| {
+        thread::scope(|scope| {
+            for t in 0..8 {
+                scope.spawn(move || {
+                    for i in 0.. {
+                        if t == 0 && i == 20 {
+                            victim.destroy();
+                        }
+                        if let Err(error) = forward_and_backward(&victim.device) {
+                            lost(error);
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        victim.device.flush().unwrap_err()
+    }),
+    ("no answer in time", |victim| {
+        let x = victim.tensor(1 << 22);
+        let _ = (0..50).try_for_each(|_| x.clip(&unit()).map(drop));
+        victim.context.set_timeout(Duration::ZERO);
+        let Err(error) = victim.device.wait() else {
+            // A driver that works while it is submitted to has nothing left to wait for.
+            victim.destroy();
+            return victim.device.wait().unwrap_err();
+        };
+        assert!(error.to_string().contains("did not finish within"), "{error}");
+        error
+    }),
+];
+
+fn forward_and_backward(device: &Device) -> Result<()> {
+    let x = device.tensor(&data(1000), [1000])?;
+    let (y, saved) = x.clip_saving(&unit(), Gradient::default())?;
+    let gx = saved.backward(&y)?.to_vec()?;
+    assert!(
+        y.to_vec()?
+            .iter()
+            .zip(gx)
+            .zip(data(1000))
+            .all(|((y, gx), x)| { *y == x.clamp(0.0, 1.0) && gx == if x <= 1.0 { x } else { 0.0 } })
+    );
+    Ok(())
+}
+
+fn lost(error: Error) -> Error {
+    assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+    error
+}
+
+#[test]
+fn a_lost_device_says_so_from_every_call_and_a_new_one_works() {
+    for adapter in gpu_adapters() {
+        for (name, inject) in FAULTS {
+            let victim = Victim::of(&adapter);
+            let mut x = victim.tensor(100);
+            let saved = x.clip_saving(&unit(), Gradient::default()).unwrap().1;
+            println!("{}: {name}: {}", adapter.info(), lost(inject(&victim)));
+
+            let (device, mut slice) = (&victim.device, data(10));
+            let later: [Option<Error>; 13] = [
+                device.tensor(&data(3), [3]).err(),
+                x.clip(&unit()).err(),
+                x.clip_in_place(&unit()).err(),
+                x.clip_grad(&x, &unit(), Gradient::default()).err(),
+                saved.backward(&x).err(),
+                x.to_vec().err(),
+                block_on(x.read()).err(),
+                x.buffer().err(),
+                device.flush().err(),
+                device.wait().err(),
+                device.trim().err(),
+                device.clip_slice(&mut slice, &unit()).err(),
+                device.clip_stream(&unit()).unwrap().push(data(10)).err(),
+            ];
+            for (i, error) in later.into_iter().enumerate() {
+                lost(error.unwrap_or_else(|| panic!("{name}: later call {i} says nothing")));
+            }
+            assert_eq!(slice, data(10), "{name}");
+        }
+        let fresh = open(&adapter, adapter.limits());
+        forward_and_backward(&fresh).unwrap();
+    }
+}
+
+#[test]
+fn out_of_memory_is_an_error_and_the_device_goes_on() {
+    for adapter in gpu_adapters() {
+        let device = open(&adapter, adapter.limits());
+        let x = device.tensor(&data(100_000), [100_000]).unwrap();
+        device.set_memory_budget(1 << 20);
+        // Each makes room for the next.
+        (0..5).for_each(|_| drop(x.clip(&unit()).unwrap()));
+        let held: Vec<_> = (0..3).map_while(|_| x.clip(&unit()).ok()).collect();
+        assert_eq!(held.len(), 1, "x, one more, and no staging");
+        let mut slice = data(1 << 20);
+        let error = device.clip_slice(&mut slice, &unit()).unwrap_err();
+        assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+        assert_eq!(slice, data(1 << 20));
+        drop(held);
+        device.set_memory_budget(u64::MAX);
+        device.clip_slice(&mut slice, &unit()).unwrap();
+        forward_and_backward(&device).unwrap();
+    }
+}
+
+/// Memory that the driver says is used up: wgpu's own threshold, set to nothing.
+#[test]
+fn a_driver_without_memory_is_an_error() {
+    let mut desc = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    desc.memory_budget_thresholds.for_resource_creation = Some(0);
+    let instance = wgpu::Instance::new(desc);
+    let mut refused = 0;
+    for adapter in block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN)) {
+        let (device, queue) = block_on(adapter.request_device(&Default::default())).unwrap();
+        let wgclip = Device::from_wgpu(device, queue);
+        match wgclip.tensor(&data(1 << 20), [1 << 20]) {
+            Err(error) => {
+                assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+                refused += 1;
+            }
+            Ok(x) => assert_eq!(x.to_vec().unwrap(), data(1 << 20)),
+        }
+        assert_eq!(wgclip.clip_slice(&mut [3.0f32], &unit()).is_ok(), refused == 0);
+    }
+    // Not every driver tells wgpu how much there is.
+    println!("{refused} adapters without memory");
+}
+
+#[test]
+fn an_adapter_that_refuses_is_an_error() {
+    for adapter in gpu_adapters() {
+        let limits = wgpu::Limits { max_buffer_size: u64::MAX, ..adapter.limits() };
+        let error = block_on(Context::request(&adapter, limits)).unwrap_err();
+        assert!(matches!(error, Error::DeviceRequest { .. }), "{error}");
+        forward_and_backward(&open(&adapter, adapter.limits())).unwrap();
+    }
+    assert!(matches!(Device::gpu(Some("no such adapter")).unwrap_err(), Error::NoSuchDevice { .. }));
+}

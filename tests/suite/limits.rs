@@ -1,0 +1,136 @@
+//! Past the limits of a device: bindings, workgroups, buffers, and memory.
+
+use wgclip::{Bounds, Device, Error, Gradient, Wanted};
+
+use crate::devices::{gpu_adapters, gpus, open};
+
+const BUFFER: u64 = 1 << 20;
+
+/// A device that executes nothing but validates all, under tiny limits.
+fn validator(max_binding: u64, max_workgroups: u32) -> Device {
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: max_binding,
+        max_compute_workgroups_per_dimension: max_workgroups,
+        max_buffer_size: BUFFER,
+        ..wgpu::Limits::default()
+    };
+    let desc = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+    let (device, queue) = wgpu::Device::noop(&desc);
+    Device::from_wgpu(device, queue)
+}
+
+/// Every operation on so many elements; wgpu's validation of each dispatch comes back as an error.
+fn validate(device: &Device, len: usize) -> wgclip::Result<()> {
+    let x = device.tensor(&vec![0u8; len], [len])?;
+    let same = device.tensor(&vec![1u8; len], [len])?;
+    for bounds in [Bounds::new(1, 2)?, Bounds::new(0, &same)?] {
+        let y = x.clip(&bounds)?;
+        let mut g = x.clip_grad(&y, &bounds, Gradient::default())?;
+        x.clip_grad_in_place(&mut g, &bounds, Gradient::default())?;
+        let (mut y, saved) = x.clip_saving(&bounds, Gradient::default())?;
+        saved.backward(&g)?;
+        saved.backward_in_place(&mut g)?;
+        y.clip_in_place(&bounds)?;
+        x.clip_grads(&y, &Bounds::new(1, &same)?, Gradient::default(), Wanted::HI)?;
+    }
+    device.wait()
+}
+
+#[test]
+fn every_split_and_fold_is_valid_at_each_boundary() {
+    // A workgroup works on 4096 bytes, a word of a mask stands for 8 times as many.
+    const GROUP: u64 = 4096;
+    for (max_binding, max_workgroups) in [(64 << 10, 65_535), (1 << 20, 3), (128 << 10, 5)] {
+        let device = validator(max_binding, max_workgroups);
+        let row = u64::from(max_workgroups) * GROUP;
+        let whole = row * u64::from(max_workgroups);
+        let boundaries = [16, 256, GROUP, row, 2 * row, whole, max_binding, 2 * max_binding, 8 * GROUP];
+        for boundary in boundaries.into_iter().filter(|&boundary| boundary < BUFFER) {
+            for len in [boundary - 1, boundary, boundary + 1] {
+                validate(&device, len as usize)
+                    .unwrap_or_else(|error| panic!("{len} bytes, bindings of {max_binding}: {error}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tensor_may_fill_a_buffer_and_no_more() {
+    let device = validator(64 << 10, 65_535);
+    for len in [BUFFER - 1, BUFFER] {
+        validate(&device, len as usize).unwrap();
+    }
+    let error = validate(&device, BUFFER as usize + 1).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+    // A slice need not fit.
+    device.clip_slice(&mut vec![0u8; 3 * BUFFER as usize + 1], &Bounds::max(1).unwrap()).unwrap();
+    validate(&device, 1000).unwrap();
+}
+
+/// For once at full size: a tensor larger than the largest binding that every device has.
+#[test]
+fn a_tensor_beyond_the_128_mib_binding_is_right() {
+    let len = (132 << 20) / 4 + 3;
+    for adapter in gpu_adapters() {
+        let limits = wgpu::Limits {
+            max_storage_buffer_binding_size: wgpu::Limits::default().max_storage_buffer_binding_size,
+            ..adapter.limits()
+        };
+        let device = open(&adapter, limits);
+        let value = |i: usize| (i % 251) as f32;
+        let data: Vec<f32> = (0..len).map(value).collect();
+        let x = device.tensor_from_vec(data, [len]).unwrap();
+        let y = x.clip(&Bounds::new(10.0, 100.0).unwrap()).unwrap().to_vec().unwrap();
+        let wrong = y.iter().enumerate().find(|&(i, y)| *y != value(i).clamp(10.0, 100.0));
+        assert_eq!(wrong, None, "{device:?}");
+    }
+}
+
+/// More than a device's buffers may hold, through a stream in bounded memory: 2 GiB on the first adapter.
+#[test]
+fn a_stream_of_2_gib_takes_the_memory_of_a_few_chunks() {
+    let device = gpus().swap_remove(0);
+    let bounds = Bounds::new(-1000i16, 1000).unwrap();
+    let mut stream = device.clip_stream(&bounds).unwrap();
+    let chunk: Vec<i16> = (0..16 << 20).map(|i: i32| (i % 65_521) as i16).collect();
+    let expected: Vec<i16> = chunk.iter().map(|v| (*v).clamp(-1000, 1000)).collect();
+    let mut memory = vec![chunk.clone(); 3];
+    let (mut pushed, mut seen) = (0, 0u64);
+    while seen < 2 << 30 {
+        let done = match memory.pop().filter(|_| pushed < 2u64 << 30) {
+            Some(mut next) => {
+                next.copy_from_slice(&chunk);
+                pushed += size_of_val(&next[..]) as u64;
+                stream.push(next).unwrap()
+            }
+            None => stream.pop().unwrap(),
+        };
+        if let Some(done) = done {
+            assert!(done == expected, "{device:?}, after {seen} bytes");
+            seen += size_of_val(&done[..]) as u64;
+            memory.push(done);
+        }
+    }
+    assert_eq!(stream.pop().unwrap(), None);
+    let stats = device.stats();
+    assert!(stats.high_water <= 8 * (32 << 20), "{stats:?}");
+    assert!(stats.buffers_created <= 8, "{stats:?}");
+}
+
+#[test]
+fn slices_of_any_length_are_clipped_where_they_are() {
+    let devices = std::iter::once(Device::cpu()).chain(gpus());
+    let bounds = Bounds::new(10u8, 200).unwrap();
+    for device in devices {
+        for len in [0, 1, 15, 17, (16 << 20) - 1, (16 << 20) + 1, (64 << 20) + 5] {
+            let value = |i: usize| (i % 251) as u8;
+            let mut data: Vec<u8> = (0..len).map(value).collect();
+            device.clip_slice(&mut data, &bounds).unwrap();
+            let wrong = data.iter().enumerate().find(|&(i, v)| *v != value(i).clamp(10, 200));
+            assert_eq!(wrong, None, "{device:?}, {len} elements");
+        }
+        let tensor = device.tensor(&[1u8], [1]).unwrap();
+        let error = device.clip_slice(&mut [3u8], &Bounds::min(tensor).unwrap()).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    }
+}
