@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use wgclip::{ElementType, Gradient, NanGradient, Outside, Ties};
@@ -91,6 +92,10 @@ pub struct Value {
     pub output: PathBuf,
     #[command(flatten)]
     pub common: Common,
+    /// Memory to take, 256MiB for example: a file with more elements goes through it in chunks, between bounds that are
+    /// numbers [default: a quarter of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
 }
 
 #[derive(Debug, Args)]
@@ -143,6 +148,14 @@ pub struct Common {
     /// Do not print what was done
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+impl Common {
+    /// Whether a bound is a file.
+    pub fn has_files(&self) -> bool {
+        let Interval { min, max } = &self.interval;
+        [min, max].into_iter().any(|limit| matches!(limit, Some(Limit::File(_))))
+    }
 }
 
 #[derive(Debug, Args)]

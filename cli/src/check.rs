@@ -1,15 +1,15 @@
 //! `wgclip check`.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use wgclip::check::{self, Progress, Row};
 use wgclip::{Device, ElementType};
 
 use crate::args::Check;
+use crate::progress;
 
 #[derive(Serialize)]
 struct Report {
@@ -97,7 +97,7 @@ fn shown(printed: io::Result<()>) -> Result<()> {
 
 fn of_device(device: &Device, elements: &[ElementType], exhaustive: bool, seed: u64) -> Result<OfDevice> {
     let info = device.info();
-    let bar = bar(&info.to_string());
+    let bar = progress::steps(&info.to_string());
     let mut progress = |progress: Progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);
@@ -139,16 +139,6 @@ fn of_row(row: &Row) -> OfRow {
         mismatches: row.tally.mismatches,
         first: row.tally.first.as_ref().map(ToString::to_string),
     }
-}
-
-/// A bar on a terminal, nothing elsewhere.
-fn bar(device: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(1).with_prefix(device.to_owned());
-    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {percent}% {msg}, {eta} left");
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// A line a type, an operation a column: the cases, and after them the mismatches if there are any.

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
+use bytesize::ByteSize;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use wgclip::{Bound, Bounds, Device, Element, ElementType, Shape, Tensor, Wanted, with_element};
 
 use crate::args::{Common, Grad, Limit, Value};
 use crate::files::{TensorFile, check_one_output, write_one};
 use crate::output::Output;
 use crate::report::{Counts, Report};
-use crate::say;
+use crate::{say, stream};
 
 /// Clips the values of a file.
 pub fn value(args: &Value) -> Result<()> {
@@ -19,8 +21,21 @@ pub fn value(args: &Value) -> Result<()> {
     let chosen = file.select(&args.common.tensor)?;
     let elements: Vec<_> = chosen.iter().map(|&index| file.element(index)).collect::<Result<_>>()?;
     file.check_output(&args.output)?;
+    let given = args.memory.map(|memory| memory.as_u64());
+    let memory = given.unwrap_or_else(quarter_of_memory);
+    let large = file.bytes() > memory;
+    if large && given.is_some() && args.common.has_files() {
+        bail!(
+            "{} holds {}, more than --memory, and bounds that are files need it whole: give more memory",
+            args.input.display(),
+            ByteSize(file.bytes())
+        );
+    }
     let mut run = Run::begin(&args.common, &elements)?;
     let output = Output::create(&args.output)?;
+    if large && !args.common.has_files() {
+        return stream::value(run, file, &chosen, output, memory);
+    }
 
     for (&index, &element) in chosen.iter().zip(&elements) {
         with_element!(element, T => {
@@ -37,7 +52,7 @@ pub fn value(args: &Value) -> Result<()> {
         });
     }
     let direct = output.is_direct();
-    output.finish(|out| Ok(file.write(out)?))?;
+    output.finish(|out| file.write(out))?;
     run.report(direct);
     Ok(())
 }
@@ -73,7 +88,7 @@ pub fn grad(args: &Grad) -> Result<()> {
         });
     }
     let direct = output.is_direct();
-    output.finish(|out| Ok(upstream.write(out)?))?;
+    output.finish(|out| upstream.write(out))?;
     run.report(direct);
     Ok(())
 }
@@ -144,8 +159,17 @@ fn bound_output(path: &Option<PathBuf>) -> Result<Option<(&Path, Output)>> {
     Ok(Some((path, Output::create(path)?)))
 }
 
+/// What is taken where nothing is said: less than what is free on most machines.
+fn quarter_of_memory() -> u64 {
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(refresh);
+    // A container may have less than its machine.
+    let total = system.cgroup_limits().map_or(system.total_memory(), |limits| limits.total_memory);
+    total / 4
+}
+
 /// What one run of the command gathers over its tensors.
-struct Run<'a> {
+pub struct Run<'a> {
     args: &'a Common,
     device: Device,
     counts: Counts,
@@ -167,7 +191,7 @@ impl<'a> Run<'a> {
     }
 
     /// The bounds as numbers, or tensors on the device, of the type of the tensor `name`.
-    fn bounds<T: Element>(&self, name: &str) -> Result<Bounds<T>> {
+    pub fn bounds<T: Element>(&self, name: &str) -> Result<Bounds<T>> {
         let values = values::<T>(self.args)?;
         let side = |limit: &Option<Limit>, value: &Bound<T>| match limit {
             Some(Limit::File(path)) => self.bound_file::<T>(path, name).map(Bound::Tensor),
@@ -200,8 +224,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// The same of elements between bounds that are values.
+    pub fn count_values<T: Element>(&mut self, x: &[T], bounds: &Bounds<T>) {
+        if !self.args.quiet {
+            self.counts = self.counts + Counts::between(x, bounds.lo().value(), bounds.hi().value());
+        }
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.args.quiet
+    }
+
     /// Does what is timed: from tensors in host memory to results in host memory, `bytes` in all.
-    fn timed<R>(&mut self, bytes: usize, work: impl FnOnce(&Device) -> Result<R>) -> Result<R> {
+    pub fn timed<R>(&mut self, bytes: usize, work: impl FnOnce(&Device) -> Result<R>) -> Result<R> {
         let start = Instant::now();
         let result = work(&self.device)?;
         self.time += start.elapsed();
@@ -210,7 +245,7 @@ impl<'a> Run<'a> {
     }
 
     /// Prints what was done: to stdout, or to stderr where the tensor may have gone to stdout.
-    fn report(self, direct: bool) {
+    pub fn report(self, direct: bool) {
         if self.args.quiet {
             return;
         }

@@ -9,7 +9,9 @@ mod devices;
 mod files;
 mod interrupt;
 mod output;
+mod progress;
 mod report;
+mod stream;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -22,8 +22,7 @@ impl Counts {
     /// are below, and those that it lowers above.
     pub fn of<T: Element>(x: &[T], shape: &Shape, bounds: &Bounds<T>) -> Result<Self> {
         if bounds.lo().tensor().is_none() && bounds.hi().tensor().is_none() {
-            let (lo, hi) = (bounds.lo().value(), bounds.hi().value());
-            return Ok(Self::count(x.par_chunks(CHUNK).map(|x| x.iter().map(|&x| side(x, lo, hi)))));
+            return Ok(Self::between(x, bounds.lo().value(), bounds.hi().value()));
         }
         let cpu = Device::cpu();
         let bound = |bound: &Bound<T>| match bound.tensor() {
@@ -39,6 +38,11 @@ impl Counts {
             () => Side::Inside,
         };
         Ok(Self::count(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK)).map(|(x, y)| x.iter().zip(y).map(moved))))
+    }
+
+    /// Counts the elements of a tensor, or a part of one, before it is clipped between values.
+    pub fn between<T: Element>(x: &[T], lo: Option<T>, hi: Option<T>) -> Self {
+        Self::count(x.par_chunks(CHUNK).map(|x| x.iter().map(|&x| side(x, lo, hi))))
     }
 
     fn count(chunks: impl ParallelIterator<Item = impl Iterator<Item = Side>>) -> Self {

@@ -85,23 +85,21 @@ impl Health {
 
     /// What failed may have been the first to meet a lost device.
     fn look_for_loss(&self) {
-        match self.owner {
+        if self.owner == Owner::Crate {
             // The callback runs in a poll, once all that was submitted is done or dropped.
-            Owner::Crate => {
-                let timeout = Some(Duration::from_millis(self.patience_ms.load(Ordering::Relaxed)));
-                self.poll(wgpu::PollType::Wait { submission_index: None, timeout });
-            }
-            // The callback is the caller's, but a lost device makes no buffers.
-            Owner::Caller => {
-                let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: None,
-                    size: 4,
-                    usage: wgpu::BufferUsages::COPY_SRC,
-                    mapped_at_creation: true,
-                });
-                if buffer.slice(..).get_mapped_range_mut().is_err() {
-                    self.lose("it makes no buffers any more".into());
-                }
+            let timeout = Some(Duration::from_millis(self.patience_ms.load(Ordering::Relaxed)));
+            self.poll(wgpu::PollType::Wait { submission_index: None, timeout });
+        }
+        if self.marks.lost.get().is_none() {
+            // Another thread may be about to run it, or it is the caller's; but a lost device makes no buffers.
+            let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: 4,
+                usage: wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: true,
+            });
+            if buffer.slice(..).get_mapped_range_mut().is_err() {
+                self.lose("it makes no buffers any more".into());
             }
         }
     }

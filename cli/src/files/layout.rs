@@ -31,7 +31,8 @@ impl Layout {
         !self.fortran || shape.dims().iter().filter(|&&len| len != 1).count() < 2 || shape.is_empty()
     }
 
-    fn swap<T: Element>(self, data: &mut [T]) {
+    /// Between the file's byte order and this machine's.
+    pub fn swap<T: Element>(self, data: &mut [T]) {
         if self.swapped && size_of::<T>() > 1 {
             for v in data {
                 *v = T::from_bits(v.to_bits().swap_bytes() >> (64 - 8 * size_of::<T>()));

@@ -24,6 +24,14 @@ pub struct Entry {
     pub shape: Shape,
 }
 
+impl Entry {
+    /// Bytes of its elements, of a type that can be clipped.
+    pub fn bytes(&self) -> u64 {
+        let size = self.element.as_ref().map_or(0, |element| element.size());
+        self.shape.len() as u64 * size as u64
+    }
+}
+
 /// The bytes of a tensor that takes the place of one that was read.
 pub trait Bytes {
     fn bytes(&self) -> &[u8];
@@ -34,6 +42,9 @@ impl<T: Element> Bytes for Vec<T> {
         bytemuck::cast_slice(self)
     }
 }
+
+/// What the elements of a tensor, by its index, go through from the file as it was to the new one: as they lie there.
+pub type Pass<'a> = dyn FnMut(usize, &mut dyn Read, &mut dyn Write) -> Result<()> + 'a;
 
 /// A file whose tensors were found, and what is to be written in their place.
 pub struct TensorFile {
@@ -166,6 +177,16 @@ impl TensorFile {
         self.replaced[index] = Some(Box::new(data));
     }
 
+    /// Bytes of the elements of all tensors.
+    pub fn bytes(&self) -> u64 {
+        self.entries.iter().map(Entry::bytes).sum()
+    }
+
+    /// How the elements of a tensor lie in the file.
+    pub fn layout(&self, index: usize) -> Layout {
+        self.layouts[index]
+    }
+
     /// Whether a path names a file of another kind.
     pub fn check_output(&self, path: &Path) -> Result<()> {
         let own = match self.kind {
@@ -182,11 +203,23 @@ impl TensorFile {
     }
 
     /// Writes the file with what was replaced; all else as it was.
-    pub fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
+    pub fn write(&mut self, out: &mut dyn Write) -> Result<()> {
         match &mut self.kind {
             Kind::Npy(npy) => npy.write(out, self.replaced[0].as_deref()),
             Kind::Npz(npz) => npz.write(out, &self.replaced),
             Kind::Safetensors(safetensors) => safetensors.write(out, &self.replaced),
+        }
+    }
+
+    /// Writes the file with the elements of the chosen tensors passed through `pass`; all else as it was.
+    pub fn stream(&mut self, out: &mut dyn Write, chosen: &[usize], pass: &mut Pass<'_>) -> Result<()> {
+        match &mut self.kind {
+            Kind::Npy(npy) => npy.stream(out, &self.entries[0], pass),
+            Kind::Npz(npz) => {
+                let bytes = |&index: &usize| (index, self.entries[index].bytes());
+                npz.stream(out, &chosen.iter().map(bytes).collect::<Vec<_>>(), pass)
+            }
+            Kind::Safetensors(safetensors) => safetensors.stream(out, chosen, pass),
         }
     }
 }

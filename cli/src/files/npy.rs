@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use npyz::{DType, NpyHeader, Order};
 use wgclip::{Element, ElementType, Shape};
 
-use super::{Bytes, Entry, Layout, room, write_all};
+use super::{Bytes, Entry, Layout, Pass, room, write_all};
 
 /// Bytes of the longest header that is read, as in numpy: more is an attack, or no header.
 const LONGEST_HEADER: u64 = 10_000;
@@ -34,21 +34,33 @@ impl Npy {
     /// Reads the elements as they lie there.
     pub fn read<T: Element>(&mut self, shape: &Shape) -> Result<Vec<T>> {
         // Before memory is taken for what the header promises.
+        self.check_length(bytes_of::<T>(shape))?;
+        read_elements(&self.name, &mut self.file, shape)
+    }
+
+    fn check_length(&mut self, promised: u64) -> Result<()> {
         let metadata = self.file.metadata().with_context(|| format!("cannot read {}", self.name))?;
         if metadata.is_file() {
             let start = self.file.stream_position()?;
             let there = metadata.len().saturating_sub(start);
-            if there != bytes_of::<T>(shape) {
-                return Err(damaged::<T>(&self.name, shape, &there.to_string()));
+            if there != promised {
+                return Err(damaged(&self.name, promised, &there.to_string()));
             }
         }
-        read_elements(&self.name, &mut self.file, shape)
+        Ok(())
+    }
+
+    /// Writes the file with its elements passed through `pass`.
+    pub fn stream(&mut self, out: &mut dyn Write, entry: &Entry, pass: &mut Pass<'_>) -> Result<()> {
+        self.check_length(entry.bytes())?;
+        out.write_all(&self.header)?;
+        pass(0, &mut self.file, out)
     }
 
     /// Writes the file with other elements.
-    pub fn write(&self, out: &mut dyn Write, data: Option<&dyn Bytes>) -> io::Result<()> {
+    pub fn write(&self, out: &mut dyn Write, data: Option<&dyn Bytes>) -> Result<()> {
         out.write_all(&self.header)?;
-        data.map_or(Ok(()), |data| write_all(out, data.bytes()))
+        data.map_or(Ok(()), |data| Ok(write_all(out, data.bytes())?))
     }
 }
 
@@ -57,18 +69,19 @@ pub fn read_elements<T: Element>(name: &str, from: &mut impl Read, shape: &Shape
     let mut data = room::<T>(name, shape.len())?;
     match from.read_exact(bytemuck::cast_slice_mut(&mut data)) {
         Ok(()) => Ok(data),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(damaged::<T>(name, shape, "fewer")),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(damaged(name, bytes_of::<T>(shape), "fewer"))
+        }
         Err(error) => Err(error).with_context(|| format!("cannot read {name}")),
     }
 }
 
-fn bytes_of<T: Element>(shape: &Shape) -> u64 {
+pub fn bytes_of<T: Element>(shape: &Shape) -> u64 {
     shape.len() as u64 * size_of::<T>() as u64
 }
 
-pub fn damaged<T: Element>(name: &str, shape: &Shape, holds: &str) -> anyhow::Error {
-    let wanted = bytes_of::<T>(shape);
-    anyhow!("{name} is damaged: its header promises {wanted} bytes of data, but it holds {holds}")
+pub fn damaged(name: &str, promised: u64, holds: &str) -> anyhow::Error {
+    anyhow!("{name} is damaged: its header promises {promised} bytes of data, but it holds {holds}")
 }
 
 /// Writes a file of one tensor in C order.

@@ -1,7 +1,7 @@
 //! numpy's `.npz` files: zip archives of `.npy` files.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,7 +10,7 @@ use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
 
 use super::npy;
-use super::{Bytes, Entry, Layout, write_all};
+use super::{Bytes, Entry, Layout, Pass, write_all};
 
 /// A `.npz` file.
 pub struct Npz {
@@ -46,41 +46,93 @@ impl Npz {
 
     /// Reads the elements of a member as they lie there.
     pub fn read<T: Element>(&mut self, index: usize, shape: &Shape) -> Result<Vec<T>> {
-        let member = &self.members[index];
-        let name = &member.name;
-        let mut file = self.archive.by_index(member.index).with_context(|| format!("cannot read {name}"))?;
-        io::copy(&mut (&mut file).take(member.header.len() as u64), &mut io::sink())?;
+        let Self { archive, members } = self;
+        let Member { name, index, header } = &members[index];
+        let mut file = open(archive, *index, name, header)?;
         let data = npy::read_elements(name, &mut file, shape)?;
-        // To the end, where the checksum is compared.
-        match io::copy(&mut file, &mut io::sink()).with_context(|| format!("{name} is damaged"))? {
-            0 => Ok(data),
-            more => Err(npy::damaged::<T>(name, shape, &format!("{more} more"))),
-        }
+        close(file, name, npy::bytes_of::<T>(shape))?;
+        Ok(data)
     }
 
     /// Writes the archive with other elements in some members; the others are copied as they are.
-    pub fn write(&mut self, out: &mut dyn Write, replaced: &[Option<Box<dyn Bytes>>]) -> io::Result<()> {
-        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-        for index in 0..self.archive.len() {
-            let member = self.members.iter().position(|member| member.index == index);
-            let new = member.and_then(|m| Some((&self.members[m].header, replaced[m].as_ref()?)));
-            let old = self.archive.by_index_raw(index)?;
-            match new {
-                None => writer.raw_copy_file(old)?,
-                Some((header, data)) => {
-                    let large = (header.len() + data.bytes().len()) as u64 >= u32::MAX.into();
-                    let options = SimpleFileOptions::default()
-                        .compression_method(old.compression())
-                        .last_modified_time(old.last_modified().unwrap_or_default())
-                        .large_file(large);
-                    let name = old.name()?.into_owned();
-                    drop(old);
-                    writer.start_file(name, options)?;
-                    writer.write_all(header)?;
-                    write_all(&mut writer, data.bytes())?;
-                }
-            }
+    pub fn write(&mut self, out: &mut dyn Write, replaced: &[Option<Box<dyn Bytes>>]) -> Result<()> {
+        let len = |member: usize| replaced[member].as_ref().map(|data| data.bytes().len() as u64);
+        self.rewrite(out, &len, &mut |member, _, out| match &replaced[member] {
+            Some(data) => Ok(write_all(out, data.bytes())?),
+            None => Ok(()),
+        })
+    }
+
+    /// Writes the archive with the elements of the chosen members passed through `pass`.
+    pub fn stream(
+        &mut self,
+        out: &mut dyn Write,
+        chosen: &[(usize, u64)],
+        pass: &mut Pass<'_>,
+    ) -> Result<()> {
+        let len = |member: usize| chosen.iter().find(|(index, _)| *index == member).map(|(_, bytes)| *bytes);
+        self.rewrite(out, &len, &mut |member, archive, out| {
+            let (Some(bytes), Member { name, index, header }) = (len(member), archive.1) else {
+                return Ok(());
+            };
+            let mut file = open(archive.0, *index, name, header)?;
+            pass(member, &mut file, out)?;
+            close(file, name, bytes)
+        })
+    }
+
+    /// Writes the archive. `len` tells which members get other elements, and their bytes; `elements` writes these.
+    fn rewrite(
+        &mut self,
+        out: &mut dyn Write,
+        len: &dyn Fn(usize) -> Option<u64>,
+        elements: &mut Elements<'_>,
+    ) -> Result<()> {
+        let Self { archive, members } = self;
+        let mut writer = ZipWriter::new_stream(out);
+        for index in 0..archive.len() {
+            let member = members.iter().position(|member| member.index == index);
+            let old = archive.by_index_raw(index)?;
+            let Some((member, bytes)) = member.and_then(|member| Some((member, len(member)?))) else {
+                writer.raw_copy_file(old)?;
+                continue;
+            };
+            let header = &members[member].header;
+            let options = SimpleFileOptions::default()
+                .compression_method(old.compression())
+                .last_modified_time(old.last_modified().unwrap_or_default())
+                .large_file(header.len() as u64 + bytes >= u32::MAX.into());
+            let name = old.name()?.into_owned();
+            drop(old);
+            writer.start_file(name, options)?;
+            writer.write_all(header)?;
+            elements(member, (archive, &members[member]), &mut writer)?;
         }
-        write_all(out, writer.finish()?.get_ref())
+        writer.finish()?;
+        Ok(())
+    }
+}
+
+/// Writes the elements of a member, which may be read from the archive as it was.
+type Elements<'a> =
+    dyn FnMut(usize, (&mut ZipArchive<BufReader<File>>, &Member), &mut dyn Write) -> Result<()> + 'a;
+
+/// A member, from its elements on.
+fn open<'a>(
+    archive: &'a mut ZipArchive<BufReader<File>>,
+    index: usize,
+    name: &str,
+    header: &[u8],
+) -> Result<impl Read + 'a> {
+    let mut file = archive.by_index(index).with_context(|| format!("cannot read {name}"))?;
+    io::copy(&mut (&mut file).take(header.len() as u64), &mut io::sink())?;
+    Ok(file)
+}
+
+/// To the end, where the checksum is compared.
+fn close(mut file: impl Read, name: &str, bytes: u64) -> Result<()> {
+    match io::copy(&mut file, &mut io::sink()).with_context(|| format!("{name} is damaged"))? {
+        0 => Ok(()),
+        more => Err(npy::damaged(name, bytes, &format!("{more} more"))),
     }
 }
