@@ -211,7 +211,7 @@ impl<T: Element, S> Interval<T, S> {
         let Some(broadcast) = &self.broadcast else { return Ok(()) };
         let sides = Side::BOTH.map(|side| (side, self.side(side).tensor()));
         let bounds =
-            sides.into_iter().filter_map(|(side, bound)| Some((broadcast.bound_len(side), len(bound?))));
+            sides.into_iter().filter_map(|(side, bound)| Some((broadcast.bound_len(side)?, len(bound?))));
         for (expected, actual) in std::iter::once((broadcast.len(), x)).chain(bounds) {
             if expected != actual {
                 return Err(Error::LengthMismatch { shape: vec![expected], expected, actual });

@@ -90,9 +90,10 @@ impl Broadcast {
         self.axes.iter().map(|axis| axis.len).product()
     }
 
-    /// Elements of a bound.
-    pub fn bound_len(&self, side: Side) -> usize {
-        self.axes.iter().filter(|axis| axis.strides[side as usize] > 0).map(|axis| axis.len).product()
+    /// Elements of a bound that are looked at: as many as it has, unless x is empty.
+    pub fn bound_len(&self, side: Side) -> Option<usize> {
+        let moving = self.axes.iter().filter(|axis| axis.strides[side as usize] > 0);
+        (self.len() > 0).then(|| moving.map(|axis| axis.len).product())
     }
 
     /// Whether this bound has an element for each of x, in the same order.

@@ -231,7 +231,7 @@ impl Kernels {
         for side in Side::BOTH {
             if let Some(&slice) = bounds.side(side).tensor() {
                 self.check_slice(slice)?;
-                fills(broadcast.bound_len(side), slice.size())?;
+                broadcast.bound_len(side).map_or(Ok(()), |len| fills(len, slice.size()))?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use wgclip::{Bounds, Device, Gradient};
+use wgclip::{Bounds, Device, Gradient, Tensor};
 
 use crate::devices::gpus;
 
@@ -60,8 +60,12 @@ fn work(device: &Device, t: f32) {
         let y = x.clip(&bounds).unwrap();
         let gx = x.clip_grad(&g, &bounds, Gradient::default()).unwrap();
         drop((x, g));
-        assert_eq!(y.to_vec().unwrap(), vec![t.min(3.0); len]);
-        assert_eq!(gx.to_vec().unwrap(), vec![if t <= 3.0 { -t } else { 0.0 }; len]);
+        let wrong = |tensor: Tensor<f32>, expected: f32| {
+            tensor.to_vec().unwrap().into_iter().enumerate().find(|(_, v)| *v != expected)
+        };
+        assert_eq!(wrong(y, t.min(3.0)), None, "{device:?}, thread {t}, step {i}");
+        let expected = if t <= 3.0 { -t } else { 0.0 };
+        assert_eq!(wrong(gx, expected), None, "{device:?}, thread {t}, step {i}");
     }
 }
 

@@ -140,11 +140,17 @@ fn an_interrupted_run_leaves_nothing() {
     let folder = Folder::new();
     folder.write("out.npy", b"precious");
     let before = folder.names();
-    for (signal, number) in [("-INT", 2), ("-TERM", 15), ("-HUP", 1)] {
-        let mut run =
-            folder.command("value /dev/stdin out.npy --min 0").stdin(Stdio::piped()).spawn().unwrap();
+    // In memory, and in the middle of a stream.
+    let whole = ("value /dev/stdin out.npy --min 0", npy("<f4", false, "(1000,)", &[]));
+    let half = npy("<f4", false, "(100000,)", &[0; 200_000]);
+    let stream = ("value /dev/stdin out.npy --min 0 --memory 1KiB", half);
+    let signals = [("-INT", 2), ("-TERM", 15), ("-HUP", 1)];
+    for ((args, content), (signal, number)) in
+        [whole, stream].iter().flat_map(|run| signals.map(|signal| (run, signal)))
+    {
+        let mut run = folder.command(args).stdin(Stdio::piped()).spawn().unwrap();
         let mut input = run.stdin.take().unwrap();
-        input.write_all(&npy("<f4", false, "(1000,)", &[])).unwrap();
+        input.write_all(content).unwrap();
         while folder.names() == before {
             assert!(run.try_wait().unwrap().is_none(), "ended early");
             yield_now();
