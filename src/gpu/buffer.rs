@@ -49,17 +49,16 @@ impl Buffer {
     /// As an operand that is worked on block by block.
     pub(super) fn blocks(&self) -> Operand<'_> {
         let Shared { buffer, offset, bytes, pooled } = &*self.shared;
-        let id = pooled.as_ref().map(|(slab, _)| slab.id);
-        Operand::new(buffer, id, *offset, *bytes)
+        Operand::new(buffer, pooled.as_ref().map(|(slab, _)| slab), *offset, *bytes)
     }
 
     pub(super) fn whole(&self) -> Operand<'_> {
         self.blocks().spanning(Span::Whole)
     }
 
-    /// Whether the buffer is of the device's pool.
-    pub(super) fn is_pooled(&self) -> bool {
-        self.shared.pooled.is_some()
+    /// The pool's buffer, if it is one.
+    pub(super) fn slab(&self) -> Option<&Slab> {
+        self.shared.pooled.as_ref().map(|(slab, _)| slab)
     }
 
     /// Whether no clone shares these bytes.

@@ -219,6 +219,11 @@ impl Context {
         }
     }
 
+    /// Whether the host writes into the buffers of tensors.
+    pub(super) fn maps_writes(&self) -> bool {
+        self.inner.usages.contains(wgpu::BufferUsages::MAP_WRITE)
+    }
+
     /// Waits for a submission without blocking.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) async fn done(&self, submission: wgpu::SubmissionIndex) -> Result<()> {

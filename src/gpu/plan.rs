@@ -2,6 +2,7 @@
 
 use super::dispatch::{BLOCK, Grain, Limits, Params, Piece, Variant, WORKGROUP, pieces, whole};
 use super::pipeline::Kernel;
+use super::pool::Slab;
 use crate::bounds::{Bound, Interval};
 use crate::broadcast::{Broadcast, Side};
 use crate::{DeviceInfo, Element, ElementType, Error, Gradient, Result};
@@ -10,8 +11,8 @@ use crate::{DeviceInfo, Element, ElementType, Error, Gradient, Result};
 #[derive(Debug, Clone, Copy)]
 pub struct Operand<'a> {
     pub buffer: &'a wgpu::Buffer,
-    /// That of the pool, if the buffer is of one.
-    pub id: Option<u64>,
+    /// The pool's, if it is of one.
+    pub slab: Option<&'a Slab>,
     start: u64,
     /// Whole blocks.
     bytes: u64,
@@ -30,8 +31,8 @@ pub enum Span {
 }
 
 impl<'a> Operand<'a> {
-    pub fn new(buffer: &'a wgpu::Buffer, id: Option<u64>, start: u64, bytes: u64) -> Self {
-        Self { buffer, id, start, bytes: bytes.next_multiple_of(BLOCK), span: Span::Blocks }
+    pub fn new(buffer: &'a wgpu::Buffer, slab: Option<&'a Slab>, start: u64, bytes: u64) -> Self {
+        Self { buffer, slab, start, bytes: bytes.next_multiple_of(BLOCK), span: Span::Blocks }
     }
 
     /// Of a buffer of the caller's. What is missing comes as the error.
@@ -191,7 +192,7 @@ impl<'a> Plan<'a> {
         let both = |i: usize, written: &Operand<'_>| {
             // The pool never gives one buffer twice.
             let mut others = self.operands.iter().enumerate().filter(|(j, _)| *j != i);
-            written.id.is_none() && others.any(|(_, other)| other.buffer == written.buffer)
+            written.slab.is_none() && others.any(|(_, other)| other.buffer == written.buffer)
         };
         let mut operands = self.kernel.bindings.iter().zip(&self.operands).enumerate();
         if operands.any(|(i, (binding, operand))| !binding.read_only && both(i, operand)) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::dispatch::BLOCK;
 use crate::Stats;
@@ -24,7 +24,8 @@ pub enum Purpose {
 pub enum FirstWrite {
     /// A command that is recorded after those pending, so any idle buffer will do.
     Recorded,
-    /// The queue, *before* the pending commands: the buffer must not be in use by them.
+    /// The queue, *before* the pending commands: the buffer must not be in use by them. Or the host, at once, if the
+    /// device [has done](Pool::is_done) with it: such a buffer is preferred.
     Queued,
 }
 
@@ -35,22 +36,26 @@ pub struct Slab {
     /// No other buffer of the pool has or had it.
     pub id: u64,
     pub purpose: Purpose,
+    /// The generation of the last command that uses it.
+    last_use: AtomicU64,
 }
 
 /// The buffers of a device: it knows all, and keeps the idle ones.
 #[derive(Debug)]
 pub struct Pool {
     state: Mutex<State>,
-    /// Counts submissions. A buffer that came back in an earlier generation is in no pending command.
+    /// The generation of the commands that are pending: each submission begins another.
     generation: AtomicU64,
+    /// The generations before this one are done.
+    done: Arc<AtomicU64>,
     /// Whether buffers were freed that bind groups may still hold.
     freed: AtomicBool,
 }
 
 #[derive(Debug)]
 struct State {
-    /// By purpose and size, then by id, each with the generation in which it came back.
-    idle: HashMap<(Purpose, u64), BTreeMap<u64, (Slab, u64)>>,
+    /// By purpose and size, then by id.
+    idle: HashMap<(Purpose, u64), BTreeMap<u64, Slab>>,
     stats: Stats,
     budget: u64,
     next_id: u64,
@@ -69,7 +74,12 @@ impl State {
 impl Default for Pool {
     fn default() -> Self {
         let state = State { idle: HashMap::new(), stats: Stats::default(), budget: u64::MAX, next_id: 0 };
-        Self { state: Mutex::new(state), generation: AtomicU64::new(0), freed: AtomicBool::new(false) }
+        Self {
+            state: Mutex::new(state),
+            generation: AtomicU64::new(1),
+            done: Arc::new(AtomicU64::new(1)),
+            freed: AtomicBool::new(false),
+        }
     }
 }
 
@@ -84,14 +94,18 @@ impl Pool {
 
     /// An idle buffer of exactly `size` bytes.
     pub fn take(&self, purpose: Purpose, size: u64, first: FirstWrite) -> Option<Slab> {
-        let now = self.generation.load(Ordering::Acquire);
         let mut state = self.state();
         let slabs = state.idle.get_mut(&(purpose, size))?;
         // The oldest of them, so that a loop gets the same ones each time, and with them its bind groups.
-        let mut free =
-            slabs.iter().filter(|(_, (_, generation))| first == FirstWrite::Recorded || *generation < now);
-        let id = *free.next()?.0;
-        let (slab, _) = slabs.remove(&id)?;
+        let mut oldest = slabs.values();
+        let found = match first {
+            FirstWrite::Recorded => oldest.next(),
+            FirstWrite::Queued => {
+                oldest.clone().find(|slab| self.is_done(slab)).or(oldest.find(|slab| !self.is_pending(slab)))
+            }
+        };
+        let id = found?.id;
+        let slab = slabs.remove(&id)?;
         state.stats.in_use += size;
         state.stats.buffers_reused += 1;
         Some(slab)
@@ -117,7 +131,7 @@ impl Pool {
         let mut state = self.state();
         state.stats.buffers_created += 1;
         state.next_id += 1;
-        Slab { buffer, id: state.next_id, purpose }
+        Slab { buffer, id: state.next_id, purpose, last_use: AtomicU64::new(0) }
     }
 
     /// Gives up the room that was reserved.
@@ -127,14 +141,27 @@ impl Pool {
         state.stats.reserved -= size;
     }
 
+    /// Notes that a command uses a buffer which is pending or will be before the next submission.
+    pub fn used(&self, slab: &Slab) {
+        slab.last_use.store(self.generation.load(Ordering::Acquire), Ordering::Release);
+    }
+
+    fn is_pending(&self, slab: &Slab) -> bool {
+        slab.last_use.load(Ordering::Acquire) >= self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether the device has done all that uses a buffer.
+    pub fn is_done(&self, slab: &Slab) -> bool {
+        slab.last_use.load(Ordering::Acquire) < self.done.load(Ordering::Acquire)
+    }
+
     /// Takes back a buffer that nothing but pending or submitted commands uses.
     pub fn give_back(&self, slab: Slab) {
-        let now = self.generation.load(Ordering::Acquire);
         let size = slab.buffer.size();
         let mut state = self.state();
         state.stats.in_use -= size;
         if state.idle_bytes() <= IDLE && state.stats.reserved <= state.budget {
-            state.idle.entry((slab.purpose, size)).or_default().insert(slab.id, (slab, now));
+            state.idle.entry((slab.purpose, size)).or_default().insert(slab.id, slab);
         } else {
             state.free(slab);
             self.freed.store(true, Ordering::Release);
@@ -158,7 +185,7 @@ impl Pool {
             // The largest first: the fewest have to be created again.
             let largest = state.idle.iter().filter(|(_, slabs)| !slabs.is_empty()).map(|(&key, _)| key);
             let Some(largest) = largest.max_by_key(|(_, size)| *size) else { return };
-            let Some((_, (slab, _))) = state.idle.get_mut(&largest).and_then(BTreeMap::pop_last) else {
+            let Some((_, slab)) = state.idle.get_mut(&largest).and_then(BTreeMap::pop_last) else {
                 return;
             };
             state.free(slab);
@@ -178,9 +205,14 @@ impl Pool {
         self.freed.swap(false, Ordering::AcqRel)
     }
 
-    /// To be called after a submission: what was pending is so no more.
-    pub fn submitted(&self) {
-        self.generation.fetch_add(1, Ordering::Release);
+    /// To be called after a submission: what was pending is so no more. Returns what is to be called once the device
+    /// has done it.
+    pub fn submitted(&self) -> impl FnOnce() + Send + 'static {
+        let next = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let done = self.done.clone();
+        move || {
+            done.fetch_max(next, Ordering::AcqRel);
+        }
     }
 
     /// Those of the buffers.
@@ -226,17 +258,34 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_never_writes_a_buffer_that_is_pending() {
+    fn a_buffer_is_written_only_by_who_comes_after_its_last_use() {
         let pool = Pool::default();
         let slab = create(&pool, 256);
+        assert!(pool.is_done(&slab), "fresh");
+        pool.used(&slab);
         pool.give_back(slab);
-        assert!(take(&pool, 256, FirstWrite::Queued).is_none());
+        assert!(take(&pool, 256, FirstWrite::Queued).is_none(), "pending");
         assert!(pool.take(Purpose::Readback, 256, FirstWrite::Recorded).is_none());
         assert!(take(&pool, 512, FirstWrite::Recorded).is_none());
-        pool.submitted();
+        let done = pool.submitted();
         let slab = take(&pool, 256, FirstWrite::Queued).unwrap();
+        assert!(!pool.is_done(&slab), "in flight");
         assert!(take(&pool, 256, FirstWrite::Queued).is_none(), "taken once");
+        pool.give_back(slab);
+        let other = create(&pool, 256);
+        let id = other.id;
+        pool.give_back(other);
+        assert_eq!(take(&pool, 256, FirstWrite::Queued).unwrap().id, id, "the one that was never used");
+        done();
+        let slab = take(&pool, 256, FirstWrite::Queued).unwrap();
+        assert!(pool.is_done(&slab));
 
+        pool.used(&slab);
+        let (first, second) = (pool.submitted(), pool.submitted());
+        second();
+        first();
+        assert!(pool.is_done(&slab), "whatever is heard of first");
+        pool.used(&slab);
         pool.give_back(slab);
         assert!(take(&pool, 256, FirstWrite::Recorded).is_some());
     }

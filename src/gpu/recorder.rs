@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use super::dispatch::{Params, Piece};
 use super::pipeline::{Binding, Kernel, MAX_BINDINGS, Pipeline};
 use super::plan::{Operand, Plan};
-use super::pool::Pool;
+use super::pool::{Pool, Slab};
 use crate::Stats;
 
 /// Dispatches of a submission at the most: as many as there are slots for parameters.
@@ -151,6 +151,7 @@ impl Recorder {
         self.touched += plan.operands.iter().map(|operand| operand.range(piece).1).sum::<u64>();
         self.stats.dispatches += 1;
 
+        plan.operands.iter().filter_map(|operand| operand.slab).for_each(|slab| target.pool.used(slab));
         let group = self.group(target, plan, pipeline, piece);
         let pass = &mut self.pending.get_or_insert_with(|| Pending::begin(target.device)).pass;
         pass.set_pipeline(&pipeline.pipeline);
@@ -174,8 +175,8 @@ impl Recorder {
         let mut of_pool = true;
         for (part, operand) in parts.iter_mut().zip(&plan.operands) {
             let (offset, bytes) = operand.range(piece);
-            of_pool &= operand.id.is_some();
-            *part = (operand.id.unwrap_or(0), offset, bytes);
+            of_pool &= operand.slab.is_some();
+            *part = (operand.slab.map_or(0, |slab| slab.id), offset, bytes);
         }
         let key = GroupKey(plan.kernel.bindings, parts);
         if let Some(group) = self.groups.get(&key) {
@@ -190,8 +191,10 @@ impl Recorder {
         group
     }
 
-    /// Notes `bytes` that the queue was given to write, and submits them once they are many.
-    pub fn uploaded(&mut self, target: Target<'_>, bytes: u64) {
+    /// Notes `bytes` that were uploaded, to a buffer that the queue was given to write if not at once, and submits once
+    /// they are many.
+    pub fn uploaded(&mut self, target: Target<'_>, by_queue: Option<&Slab>, bytes: u64) {
+        by_queue.into_iter().for_each(|slab| target.pool.used(slab));
         self.uploaded += bytes;
         if self.uploaded >= UPLOADED {
             self.submit(target);
@@ -225,7 +228,7 @@ impl Recorder {
         (self.touched, self.uploaded) = (0, 0);
         self.stats.submissions += 1;
         self.submitted.push_back(index.clone());
-        target.pool.submitted();
+        target.queue.on_submitted_work_done(target.pool.submitted());
         index
     }
 

@@ -3,6 +3,7 @@
 //! Where the host can map the buffers of tensors, it writes and reads them there. Elsewhere uploads go through the
 //! queue, and reads through a staging buffer of the pool.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
@@ -57,43 +58,46 @@ impl Context {
         self.health().ask()?;
         let bytes: &[u8] = bytemuck::cast_slice(data);
         let buffer = self.buffer(bytes.len() as u64, FirstWrite::Queued)?;
-        if bytes.is_empty() || self.upload_mapped(&buffer, bytes)? {
+        if bytes.is_empty() {
+            return Ok(buffer);
+        }
+        if self.maps_writes() && buffer.slab().is_some_and(|slab| self.pool().is_done(slab)) {
+            self.write_mapped(&buffer, bytes)?;
+            // That much memory is in use until what is recorded of it is done.
+            self.recorder().uploaded(self.target(), None, bytes.len() as u64);
+            self.keep_pace()?;
             return Ok(buffer);
         }
         for (i, piece) in bytes.chunks(UPLOAD).enumerate() {
             let offset = (i * UPLOAD) as u64;
-            self.health().scoped(piece.len() as u64, || self.write(&buffer, offset, piece))?;
-            self.recorder().uploaded(self.target(), piece.len() as u64);
+            self.health().scoped(piece.len() as u64, || {
+                // With the recorder held, so that it is known which submission sets it moving.
+                let mut recorder = self.recorder();
+                self.write(&buffer, offset, piece);
+                recorder.uploaded(self.target(), buffer.slab(), piece.len() as u64);
+            })?;
             self.keep_pace()?;
         }
         self.health().ask()?;
         Ok(buffer)
     }
 
-    /// Writes into the mapped buffer, if the host can map it and the device has done with what it was used for.
-    fn upload_mapped(&self, buffer: &Buffer, bytes: &[u8]) -> Result<bool> {
+    /// Writes into a buffer that the host can map and the device has done with.
+    fn write_mapped(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
         let wgpu = buffer.as_wgpu();
-        if !wgpu.usage().contains(wgpu::BufferUsages::MAP_WRITE) {
-            return Ok(false);
-        }
         let len = (bytes.len() as u64).next_multiple_of(BLOCK);
-        if !self.map_now(wgpu, wgpu::MapMode::Write, 0..len)? {
-            return Ok(false);
-        }
+        self.map_now(wgpu, wgpu::MapMode::Write, 0..len)?;
         let view = wgpu.slice(..len).get_mapped_range_mut();
         let written = view.map(|mut view| view.slice(..bytes.len()).copy_from_slice(bytes));
         wgpu.unmap();
-        written.map_err(|error| self.health().refused(error.to_string()))?;
-        Ok(true)
+        written.map_err(|error| self.health().refused(error.to_string()))
     }
 
-    /// Maps a buffer if the device is not at work on it. Nothing may be submitted that uses it until it is unmapped.
-    fn map_now(
-        &self,
-        buffer: &wgpu::Buffer,
-        mode: wgpu::MapMode,
-        range: std::ops::Range<u64>,
-    ) -> Result<bool> {
+    /// Maps a buffer that the device has done with. Nothing may be submitted that uses it until it is unmapped.
+    ///
+    /// To try and give up would not do: wgpu keeps a mapping that was given up in the list of the submission that it
+    /// waited for, and lets the next one of that buffer through when that is done, whatever else is at work on it.
+    fn map_now(&self, buffer: &wgpu::Buffer, mode: wgpu::MapMode, range: Range<u64>) -> Result<()> {
         let mapped = Arc::new(OnceLock::new());
         let seen = mapped.clone();
         self.health().guarded(|| {
@@ -101,12 +105,15 @@ impl Context {
                 let _ = seen.set(result.is_ok());
             });
         })?;
-        self.health().ask()?;
-        if mapped.get() == Some(&true) {
-            return Ok(true);
+        loop {
+            self.health().ask()?;
+            match mapped.get() {
+                Some(true) => return Ok(()),
+                Some(false) => self.health().lose("a buffer could not be mapped".into()),
+                // Another thread's poll has it in hand.
+                None => std::thread::yield_now(),
+            }
         }
-        buffer.unmap();
-        Ok(false)
     }
 
     /// Has the queue write `bytes`. It writes whole words, so the last is filled up with zeros.
@@ -174,7 +181,7 @@ impl Context {
     /// Submits what is pending, and begins to read a buffer.
     pub(crate) fn begin_read(&self, buffer: &Buffer) -> Result<Readback> {
         let usage = buffer.as_wgpu().usage();
-        if buffer.is_pooled() && usage.contains(wgpu::BufferUsages::MAP_READ) {
+        if buffer.slab().is_some() && usage.contains(wgpu::BufferUsages::MAP_READ) {
             let submission = self.submit()?;
             return Ok(Readback { bytes: buffer.bytes(), from: From::Buffer(buffer.clone()), submission });
         }
@@ -195,9 +202,12 @@ impl Context {
         let staging = Staging { slab: Some(slab), pool: self.pool().clone(), mapped };
         let Some(slab) = &staging.slab else { return Err(self.health().refused("no staging buffer".into())) };
         let submission = self.health().guarded(|| {
-            let submission = self.recorder().submit_with(self.target(), |encoder| {
+            let mut recorder = self.recorder();
+            buffer.slab().into_iter().chain([slab]).for_each(|slab| self.pool().used(slab));
+            let submission = recorder.submit_with(self.target(), |encoder| {
                 encoder.copy_buffer_to_buffer(buffer.as_wgpu(), buffer.offset(), &slab.buffer, 0, len);
             });
+            drop(recorder);
             slab.buffer.map_async(wgpu::MapMode::Read, ..len, move |result| {
                 let _ = sender.send(result);
             });
@@ -213,14 +223,15 @@ impl Context {
             From::Buffer(buffer) => {
                 // Held while it is mapped: no other thread may submit what uses it.
                 let recorder = self.recorder();
-                let range = buffer.offset()..buffer.offset() + len;
-                let wgpu = buffer.as_wgpu();
-                if !self.map_now(wgpu, wgpu::MapMode::Read, range.clone())? {
+                if !buffer.slab().is_some_and(|slab| self.pool().is_done(slab)) {
                     drop(recorder);
                     return self.begin_staging(&buffer).map(Some);
                 }
-                let copied = self.copy_mapped(wgpu.slice(range), data);
+                let wgpu = buffer.as_wgpu();
+                self.map_now(wgpu, wgpu::MapMode::Read, 0..len)?;
+                let copied = self.copy_mapped(wgpu.slice(..len), data);
                 wgpu.unmap();
+                drop(recorder);
                 copied?;
             }
             From::Staging(mut staging) => {

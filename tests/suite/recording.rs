@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use pollster::block_on;
 use wgclip::{Bounds, Device, Gradient, Tensor};
 
 use crate::devices::gpus;
@@ -42,30 +43,48 @@ fn an_upload_does_not_overwrite_what_is_pending() {
 #[test]
 fn threads_share_a_device() {
     for device in gpus() {
+        let shared = device.tensor(&[2.0f32; 3000], [3000]).unwrap();
         thread::scope(|scope| {
             for t in 0..8 {
-                let device = device.clone();
-                scope.spawn(move || work(&device, t as f32));
+                let (device, shared) = (device.clone(), &shared);
+                scope.spawn(move || (0..100).for_each(|step| work(&device, shared, t, step)));
             }
         });
+        drop(shared);
+        assert_eq!(device.stats().in_use, 0, "{device:?}");
     }
 }
 
-fn work(device: &Device, t: f32) {
-    for i in 0..25 {
-        let len = 1000 + 17 * i;
-        let x = device.tensor(&vec![t; len], [len]).unwrap();
-        let g = device.tensor(&vec![-t; len], [len]).unwrap();
-        let bounds = Bounds::new(0.0, 3.0).unwrap();
-        let y = x.clip(&bounds).unwrap();
-        let gx = x.clip_grad(&g, &bounds, Gradient::default()).unwrap();
-        drop((x, g));
-        let wrong = |tensor: Tensor<f32>, expected: f32| {
-            tensor.to_vec().unwrap().into_iter().enumerate().find(|(_, v)| *v != expected)
-        };
-        assert_eq!(wrong(y, t.min(3.0)), None, "{device:?}, thread {t}, step {i}");
-        let expected = if t <= 3.0 { -t } else { 0.0 };
-        assert_eq!(wrong(gx, expected), None, "{device:?}, thread {t}, step {i}");
+/// Operations, drops and reads, of tensors of the thread's own and of one that all threads read.
+fn work(device: &Device, shared: &Tensor<f32>, t: usize, step: usize) {
+    let (len, value) = (1000 + 17 * (step % 25), t as f32);
+    let right = |tensor: &Tensor<f32>, expected: f32| {
+        let read = if (t + step).is_multiple_of(2) { tensor.to_vec() } else { block_on(tensor.read()) };
+        let wrong = read.unwrap().into_iter().enumerate().find(|(_, v)| *v != expected);
+        assert_eq!(wrong, None, "{device:?}, thread {t}, step {step}: {expected} expected");
+    };
+    let bounds = Bounds::new(0.0, 3.0).unwrap();
+    let x = device.tensor(&vec![value; len], [len]).unwrap();
+    let g = device.tensor(&vec![-value; len], [len]).unwrap();
+    let (mut y, saved) = x.clip_saving(&bounds, Gradient::default()).unwrap();
+    let gx = x.clip_grad(&g, &bounds, Gradient::default()).unwrap();
+    let mut other = g.clone();
+    saved.backward_in_place(&mut other).unwrap();
+    drop((x, g));
+    let of_shared = shared.clip(&Bounds::max(value).unwrap()).unwrap();
+    right(&y, value.min(3.0));
+    y.clip_in_place(&Bounds::max(1.0).unwrap()).unwrap();
+    right(shared, 2.0);
+    right(&y, value.min(1.0));
+    for gx in [gx, other] {
+        right(&gx, if value <= 3.0 { -value } else { 0.0 });
+    }
+    right(&of_shared, value.min(2.0));
+    if step % 10 == t {
+        let mut slice = vec![value; 5 * len];
+        device.clip_slice(&mut slice, &bounds).unwrap();
+        assert!(slice.iter().all(|v| *v == value.min(3.0)));
+        device.trim().unwrap();
     }
 }
 
