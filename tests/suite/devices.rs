@@ -1,11 +1,16 @@
 //! The devices that the tests run on.
 
+use std::io::Write;
+use std::sync::Once;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use pollster::block_on;
 use wgclip::Device;
 use wgclip::gpu::{Adapter, Context, adapters};
 
 /// Every adapter. There must be one: a run without any would prove nothing about the kernels.
 pub fn gpu_adapters() -> Vec<Adapter> {
+    watch_validation();
     let found = block_on(adapters());
     assert!(
         !found.is_empty(),
@@ -37,4 +42,39 @@ pub fn tight(adapter: &Adapter) -> wgpu::Limits {
 pub fn open(adapter: &Adapter, limits: wgpu::Limits) -> Device {
     let context = block_on(Context::request(adapter, limits));
     context.unwrap_or_else(|error| panic!("{}: {error}", adapter.info())).into()
+}
+
+/// Ends the run at the first word of the Vulkan validation layer, which wgpu turns on in builds for development where it
+/// is installed. With `WGCLIP_VALIDATION` set it must be.
+pub fn watch_validation() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&Watch).unwrap();
+        if std::env::var_os("WGCLIP_VALIDATION").is_some() {
+            // That the layer is not there is said at this level, at which it also says much more.
+            log::set_max_level(LevelFilter::Debug);
+            drop(wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env()));
+        }
+        log::set_max_level(LevelFilter::Warn);
+    });
+}
+
+struct Watch;
+
+impl Log for Watch {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("wgpu_hal::vulkan")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let text = record.args().to_string();
+        let broken = record.level() <= Level::Warn && text.starts_with("VALIDATION");
+        if self.enabled(record.metadata()) && (broken || text.contains("unable to find layer")) {
+            // Past the test harness, which would keep it.
+            let _ = writeln!(std::io::stderr(), "Vulkan validation: {text}");
+            std::process::abort();
+        }
+    }
+
+    fn flush(&self) {}
 }

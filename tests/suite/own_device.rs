@@ -10,8 +10,11 @@ use wgclip::{
 };
 use wgpu::BufferUsages as Usages;
 
+use crate::devices::watch_validation;
+
 /// A device of each adapter as any WebGPU program gets it: default limits, no features, handlers of its own.
 fn own_devices() -> Vec<(wgpu::Device, wgpu::Queue, Arc<AtomicUsize>)> {
+    watch_validation();
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let adapters = block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     let devices: Vec<_> = adapters
