@@ -66,6 +66,9 @@ def main():
     seed("npy-complex", NPY, npy(np.zeros(2, "<c8")))
     seed("npy-records", NPY, npy(np.zeros(2, [("a", "<f4"), ("b", [("c", "<i2", (2,))])])))
 
+    nested = b"{'a': ']]]]', 'b': [[[[]]]]}"
+    seed("npy-nested", NPY, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(nested)) + nested)
+
     arrays = {"a": table, "b": np.arange(5, dtype=">i2"), "c": np.asfortranarray(table)}
     seed("npz-stored", NPZ, npz(np.savez, **arrays))
     seed("npz-deflated", NPZ, npz(np.savez_compressed, **arrays))

@@ -48,7 +48,7 @@ impl<'a> World<'a> {
         self.slots.iter().flatten().for_each(Held::check);
     }
 
-    /// One operation. `None` if it was refused, as it should be, or met an empty slot.
+    /// One operation. `None` if it was refused, as it should be, or there is nothing to do it to.
     fn step(&mut self, op: &Op) -> Option<()> {
         match op {
             Op::New { to, dims, values, owned } => {
@@ -63,11 +63,11 @@ impl<'a> World<'a> {
                     assert_eq!(self.device.tensor_from_vec(data, &dims.0[..]).err(), Some(error));
                 }
             }
-            Op::Clone { from, to } => self.slots[to.0] = self.slots[from.0].clone(),
-            Op::Drop { slot } => self.slots[slot.0] = None,
+            Op::Clone { from, to } => self.slots[to.0] = Some(self.slot(*from)?.clone()),
+            Op::Drop { slot } => drop(self.slot_mut(*slot)?.take()),
             Op::Read { slot } => self.slot(*slot)?.check(),
             Op::Take { slot } => {
-                let Held { tensor, model } = self.slots[slot.0].take()?;
+                let Held { tensor, model } = self.slot_mut(*slot)?.take()?;
                 same(&tensor.into_vec().expect("it is read"), &model.data);
             }
             Op::Clip { x, to, bounds } => {
@@ -78,7 +78,7 @@ impl<'a> World<'a> {
             }
             Op::ClipInPlace { x, bounds } => {
                 let (bounds, limits) = self.bounds(&self.slot(*x)?.model.dims, bounds)?;
-                let x = self.slots[x.0].as_mut()?;
+                let x = self.slot_mut(*x)?.as_mut()?;
                 let done = x.tensor.clip_in_place(&bounds);
                 ((), x.model) = agree(done, model::clip(&x.model, &limits))?;
             }
@@ -99,7 +99,7 @@ impl<'a> World<'a> {
                 let x = self.slot(*x)?.clone();
                 self.upstream(g, &x.model.dims)?;
                 let (bounds, limits) = self.bounds(&x.model.dims, bounds)?;
-                let g = self.slots[g.slot.0].as_mut()?;
+                let g = self.slot_mut(g.slot)?.as_mut()?;
                 let done = x.tensor.clip_grad_in_place(&mut g.tensor, &bounds, rule.0);
                 ((), g.model) = agree(done, model::clip_grad(&x.model, &g.model, &limits, rule.0))?;
             }
@@ -136,8 +136,9 @@ impl<'a> World<'a> {
             }
             Op::BackwardInPlace { saved, g } => {
                 self.upstream(g, &self.kept(*saved)?.x.dims.clone())?;
-                let Kept { saved, x, limits, rule, .. } = self.saved[saved.0].as_ref()?;
-                let g = self.slots[g.slot.0].as_mut()?;
+                let Kept { saved, x, limits, rule, .. } =
+                    self.saved[filled(&self.saved, saved.0)?].as_ref()?;
+                let g = self.slots[filled(&self.slots, g.slot.0)?].as_mut()?;
                 let done = saved.backward_in_place(&mut g.tensor);
                 ((), g.model) = agree(done, model::clip_grad(x, &g.model, limits, *rule))?;
             }
@@ -212,11 +213,16 @@ impl<'a> World<'a> {
     }
 
     fn slot(&self, slot: Slot) -> Option<&Held> {
-        self.slots[slot.0].as_ref()
+        self.slots[filled(&self.slots, slot.0)?].as_ref()
+    }
+
+    fn slot_mut(&mut self, slot: Slot) -> Option<&mut Option<Held>> {
+        let place = filled(&self.slots, slot.0)?;
+        Some(&mut self.slots[place])
     }
 
     fn kept(&self, saved: SavedSlot) -> Option<&Kept> {
-        self.saved[saved.0].as_ref()
+        self.saved[filled(&self.saved, saved.0)?].as_ref()
     }
 
     fn make(&self, dims: &[usize], values: &Values, owned: bool) -> Held {
@@ -233,7 +239,7 @@ impl<'a> World<'a> {
         if let Some(values) = &g.new {
             self.slots[g.slot.0] = Some(self.make(dims, values, false));
         }
-        self.slots[g.slot.0].clone()
+        self.slot(g.slot).cloned()
     }
 
     /// Bounds beside a tensor of these dimensions, if they are not refused.
@@ -261,6 +267,11 @@ impl<'a> World<'a> {
             }
         }
     }
+}
+
+/// The first place from `from` on, and around, that holds something.
+fn filled<T>(places: &[Option<T>], from: usize) -> Option<usize> {
+    (from..places.len()).chain(0..from).find(|&place| places[place].is_some())
 }
 
 impl Held {
