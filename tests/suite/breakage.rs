@@ -50,6 +50,13 @@ const FAULTS: &[Fault] = &[
         victim.destroy();
         victim.device.tensor(&data(100), [100]).unwrap_err()
     }),
+    ("destroyed before an upload into a reused buffer", |victim| {
+        drop(victim.tensor(100));
+        victim.device.wait().unwrap();
+        victim.destroy();
+        // Nothing is created that could fail.
+        victim.device.tensor(&data(100), [100]).unwrap_err()
+    }),
     ("destroyed between a record and its submission", |victim| {
         let _y = victim.tensor(100).clip(&unit()).unwrap();
         victim.destroy();
