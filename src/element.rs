@@ -138,6 +138,12 @@ pub trait Element:
     /// Whether this is a NaN; never for integers.
     fn is_nan(self) -> bool;
 
+    /// Whether this is less than `other`; never where either is NaN. As `<`, in a form that vectorises for every type.
+    fn less(self, other: Self) -> bool;
+
+    /// Whether this equals `other`, zeros of either sign each other; never where either is NaN.
+    fn equals(self, other: Self) -> bool;
+
     /// Half of this value, rounded to nearest with ties to even (which only a subnormal or an odd integer
     /// needs). NaN and infinities are returned as they are, NaN with its payload.
     fn halve(self) -> Self;
@@ -163,7 +169,9 @@ pub trait Element:
 }
 
 macro_rules! float {
-    ($type:ty, $variant:ident, $bits:ty, $sum:ty, $to_sum:expr, $from_sum:expr, $parse:expr) => {
+    (
+        $type:ty, $variant:ident, $bits:ty, $sum:ty, $to_sum:expr, $from_sum:expr, $less:expr, $equals:expr, $parse:expr
+    ) => {
         impl Element for $type {
             const TYPE: ElementType = ElementType::$variant;
             const ZERO: Self = <$type>::from_bits(0);
@@ -175,11 +183,31 @@ macro_rules! float {
             }
 
             #[inline(always)]
+            fn less(self, other: Self) -> bool {
+                let less: fn($type, $type) -> bool = $less;
+                less(self, other)
+            }
+
+            #[inline(always)]
+            fn equals(self, other: Self) -> bool {
+                let equals: fn($type, $type) -> bool = $equals;
+                equals(self, other)
+            }
+
+            #[inline(always)]
             fn halve(self) -> Self {
-                // Arithmetic may set the quiet bit of a NaN, so a NaN stays out of it.
-                let half: fn($sum) -> $type = $from_sum;
-                let wide: fn($type) -> $sum = $to_sum;
-                if Element::is_nan(self) { self } else { half(wide(self) * 0.5) }
+                // By the bits: arithmetic may quiet a NaN, and that of the short floats does not vectorise.
+                let format = Self::TYPE.format();
+                let (normal, infinity) = (format.normal() as $bits, format.infinity() as $bits);
+                let bits = <$type>::to_bits(self);
+                let magnitude = bits & !(format.sign() as $bits);
+                let floor = magnitude >> 1;
+                // One off the exponent, or, where that leaves the normal numbers, a shift of the whole significand.
+                let half = match magnitude < 2 * normal {
+                    true => floor + (floor & magnitude & 1),
+                    false => magnitude.wrapping_sub(normal),
+                };
+                <$type>::from_bits(if magnitude >= infinity { bits } else { bits - magnitude + half })
             }
 
             #[inline(always)]
@@ -225,14 +253,32 @@ macro_rules! float {
     };
 }
 
-float!(f32, F32, u32, f32, |v| v, |v| v, |text| text.parse().ok());
-float!(f64, F64, u64, f64, |v| v, |v| v, |text| text.parse().ok());
-float!(f16, F16, u16, f32, f16::to_f32, f16::from_f32, |text| {
+float!(f32, F32, u32, f32, |v| v, |v| v, |a, b| a < b, |a, b| a == b, |text| text.parse().ok());
+float!(f64, F64, u64, f64, |v| v, |v| v, |a, b| a < b, |a, b| a == b, |text| text.parse().ok());
+float!(f16, F16, u16, f32, f16::to_f32, f16::from_f32, short_less, short_equals, |text| {
     decimal::rounded(text, 10, -14).map(|v| f16::from_f32(v as f32))
 });
-float!(bf16, Bf16, u16, f32, bf16::to_f32, bf16::from_f32, |text| {
+float!(bf16, Bf16, u16, f32, bf16::to_f32, bf16::from_f32, short_less, short_equals, |text| {
     decimal::rounded(text, 7, -126).map(|v| bf16::from_f32(v as f32))
 });
+
+/// Whether `a` is less than `b`, in 16-bit integers.
+#[inline(always)]
+fn short_less<T: Element>(a: T, b: T) -> bool {
+    (short_key(a) < short_key(b)) & !(a.is_nan() | b.is_nan())
+}
+
+#[inline(always)]
+fn short_equals<T: Element>(a: T, b: T) -> bool {
+    (short_key(a) == short_key(b)) & !(a.is_nan() | b.is_nan())
+}
+
+/// The order key of a 16-bit float: sign and magnitude to two's complement, one for both zeros.
+#[inline(always)]
+fn short_key<T: Element>(v: T) -> i16 {
+    let bits = v.to_bits() as i16;
+    if bits < 0 { i16::MIN.wrapping_sub(bits) } else { bits }
+}
 
 macro_rules! integer {
     ($($type:ident, $variant:ident, $unsigned:ty;)+) => {$(
@@ -244,6 +290,16 @@ macro_rules! integer {
             #[inline(always)]
             fn is_nan(self) -> bool {
                 false
+            }
+
+            #[inline(always)]
+            fn less(self, other: Self) -> bool {
+                self < other
+            }
+
+            #[inline(always)]
+            fn equals(self, other: Self) -> bool {
+                self == other
             }
 
             #[inline(always)]

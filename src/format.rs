@@ -50,7 +50,6 @@ impl Format {
 
     /// The bits that no value comes before in the order by which the shaders compare: for floats a NaN beyond the
     /// infinity. They stand for a lower bound that is absent.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
     pub(crate) const fn first(self) -> u64 {
         match self.kind {
             Kind::Unsigned => 0,
@@ -60,7 +59,6 @@ impl Format {
     }
 
     /// The bits that no value comes after, for an upper bound that is absent.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
     pub(crate) const fn last(self) -> u64 {
         match self.kind {
             Kind::Unsigned => self.mask(),

@@ -1,43 +1,57 @@
 //! Clip and clip in place: the twins of `shaders/clip.wgsl`.
 
-use rayon::prelude::*;
-
-use super::parallel::{CHUNK, Source, Work, visit};
+use super::beside::{Source, Work, visit};
+use super::parallel::{Deal, copy_by_blocks};
+use super::vector::vectorised;
 use super::{check_bounds, check_len};
 use crate::bounds::Interval;
 use crate::{Element, Result};
 
-/// `max(x, lo)`: a NaN x compares false and stays.
+/// `max(x, lo)`: a NaN x is less than nothing and stays.
 #[inline(always)]
 pub(super) fn lower<T: Element, S: Source<T>>(x: T, lo: S, i: usize) -> T {
-    if !S::PRESENT {
-        return x;
-    }
     let lo = lo.at(i);
-    if (x < lo) | (S::NAN & lo.is_nan() & !x.is_nan()) { lo } else { x }
+    if x.less(lo) | (S::NAN & lo.is_nan() & !x.is_nan()) { lo } else { x }
 }
 
 /// `min(x, hi)`.
 #[inline(always)]
 pub(super) fn upper<T: Element, S: Source<T>>(x: T, hi: S, i: usize) -> T {
-    if !S::PRESENT {
-        return x;
-    }
     let hi = hi.at(i);
-    if (x > hi) | (S::NAN & hi.is_nan() & !x.is_nan()) { hi } else { x }
+    if hi.less(x) | (S::NAN & hi.is_nan() & !x.is_nan()) { hi } else { x }
+}
+
+vectorised! {
+    fn clip_run<T: Element, L: Source<T>, H: Source<T>>(x: &[T], lo: L, hi: H, y: &mut [T]) {
+        let len = y.len();
+        let (x, lo, hi) = (&x[..len], lo.part(0, len), hi.part(0, len));
+        for i in 0..len {
+            y[i] = upper(lower(x[i], lo, i), hi, i);
+        }
+    }
+
+    fn clip_run_in_place<T: Element, L: Source<T>, H: Source<T>>(x: &mut [T], lo: L, hi: H) {
+        let (lo, hi) = (lo.part(0, x.len()), hi.part(0, x.len()));
+        for (i, x) in x.iter_mut().enumerate() {
+            *x = upper(lower(*x, lo, i), hi, i);
+        }
+    }
 }
 
 struct Clip<'a, T> {
     x: &'a [T],
     y: &'a mut [T],
+    far: bool,
 }
 
 impl<T: Element> Work<T> for Clip<'_, T> {
     fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>) {
         let (x, y) = (&self.x[start..][..len], &mut self.y[start..][..len]);
-        let (lo, hi) = (lo.first(len), hi.first(len));
-        for i in 0..len {
-            y[i] = upper(lower(x[i], lo, i), hi, i);
+        match self.far {
+            false => clip_run(x, lo, hi, y),
+            true => copy_by_blocks(x, y, |at, y| {
+                clip_run_in_place(y, lo.part(at, y.len()), hi.part(at, y.len()));
+            }),
         }
     }
 }
@@ -46,11 +60,7 @@ struct ClipInPlace<'a, T>(&'a mut [T]);
 
 impl<T: Element> Work<T> for ClipInPlace<'_, T> {
     fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>) {
-        let x = &mut self.0[start..][..len];
-        let (lo, hi) = (lo.first(len), hi.first(len));
-        for (i, x) in x.iter_mut().enumerate() {
-            *x = upper(lower(*x, lo, i), hi, i);
-        }
+        clip_run_in_place(&mut self.0[start..][..len], lo, hi);
     }
 }
 
@@ -62,8 +72,11 @@ impl<T: Element> Work<T> for ClipInPlace<'_, T> {
 pub fn clip<T: Element>(x: &[T], bounds: &Interval<T, &[T]>, y: &mut [T]) -> Result<()> {
     check_len(x, y)?;
     check_bounds(x, bounds)?;
-    let chunks = y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate();
-    chunks.for_each(|(n, (y, x))| visit(bounds, n * CHUNK, x.len(), &mut Clip { x, y }));
+    let deal = Deal::new::<T>(x.len());
+    let chunks = x.chunks(deal.chunk).zip(y.chunks_mut(deal.chunk)).enumerate();
+    deal.each(chunks, |(n, (x, y))| {
+        visit(bounds, n * deal.chunk, x.len(), &mut Clip { x, y, far: deal.is_far() });
+    });
     Ok(())
 }
 
@@ -74,8 +87,9 @@ pub fn clip<T: Element>(x: &[T], bounds: &Interval<T, &[T]>, y: &mut [T]) -> Res
 /// say.
 pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &Interval<T, &[T]>) -> Result<()> {
     check_bounds(x, bounds)?;
-    x.par_chunks_mut(CHUNK)
-        .enumerate()
-        .for_each(|(n, x)| visit(bounds, n * CHUNK, x.len(), &mut ClipInPlace(x)));
+    let deal = Deal::new::<T>(x.len());
+    deal.each(x.chunks_mut(deal.chunk).enumerate(), |(n, x)| {
+        visit(bounds, n * deal.chunk, x.len(), &mut ClipInPlace(x));
+    });
     Ok(())
 }

@@ -1,59 +1,142 @@
 //! The backward pass: the twin of `shaders/clip_grad.wgsl`.
 
-use rayon::prelude::*;
-
 use super::clip::lower;
-use super::parallel::{CHUNK, Source, Work, visit};
+use super::beside::{Source, Work, visit};
+use super::parallel::Deal;
+use super::vector::vectorised;
 use super::{check_bounds, check_len};
 use crate::bounds::Interval;
 use crate::{Element, Gradient, NanGradient, Outside, Result, Ties};
 
-/// What a rule comes to, for one element; [`Ties`] are told by the loop.
+/// What a rule comes to, for one element; whether a tie is halved, the loops know when they are compiled.
 #[derive(Clone, Copy)]
 struct Rule {
     toward: bool,
+    exclusive: bool,
     nan_zero: bool,
 }
 
 impl From<Gradient> for Rule {
     fn from(rule: Gradient) -> Self {
-        Self { toward: rule.outside == Outside::Toward, nan_zero: rule.nan == NanGradient::Zero }
+        Self {
+            toward: rule.outside == Outside::Toward,
+            exclusive: rule.ties == Ties::Exclusive,
+            nan_zero: rule.nan == NanGradient::Zero,
+        }
     }
 }
 
-/// The gradient of one element: `tied` gives the tensor side's share of a tie.
+/// The gradient of one element.
 #[inline(always)]
-fn to_x<T: Element, L: Source<T>, H: Source<T>>(
+fn to_x<const HALF: bool, T: Element, L: Source<T>, H: Source<T>>(
     (x, g): (T, T),
     (lo, hi): (L, H),
     i: usize,
     rule: Rule,
-    tied: impl Fn(T) -> T,
 ) -> T {
     // The share of g that passes a bound; `inward`: the step -g moves back toward it.
     let through = |g: T, beyond: bool, tie: bool, inward: bool| {
         let outside = if rule.toward & inward { g } else { T::ZERO };
-        let inside = if tie { tied(g) } else { g };
+        let inside = match HALF {
+            true if tie => g.halve(),
+            false if tie & rule.exclusive => T::ZERO,
+            _ => g,
+        };
         if beyond { outside } else { inside }
     };
     let (l, h) = (lo.at(i), hi.at(i));
-    let t = if L::PRESENT & (x < l) { l } else { x };
-    let to_t = through(g, H::PRESENT & (t > h), H::PRESENT & (t == h), g > T::ZERO);
-    let to_x = through(to_t, L::PRESENT & (x < l), L::PRESENT & (x == l), to_t < T::ZERO);
+    let below = x.less(l);
+    let t = if below { l } else { x };
+    let to_t = through(g, h.less(t), hi.is_present() & t.equals(h), T::ZERO.less(g));
+    let to_x = through(to_t, below, lo.is_present() & x.equals(l), to_t.less(T::ZERO));
     let to_x = if (L::NAN & l.is_nan()) | (H::NAN & h.is_nan()) { T::ZERO } else { to_x };
     let of_nan = if rule.nan_zero { T::ZERO } else { g };
     if x.is_nan() { of_nan } else { to_x }
 }
 
-/// The gradients of both bounds at one element: `tied` and `left` give the two shares of a tie.
+vectorised! {
+    fn grad_run<const HALF: bool, T: Element, L: Source<T>, H: Source<T>>(
+        x: &[T],
+        g: &[T],
+        lo: L,
+        hi: H,
+        rule: Rule,
+        gx: &mut [T],
+    ) {
+        let len = gx.len();
+        let (x, g, lo, hi) = (&x[..len], &g[..len], lo.part(0, len), hi.part(0, len));
+        for i in 0..len {
+            gx[i] = to_x::<HALF, _, _, _>((x[i], g[i]), (lo, hi), i, rule);
+        }
+    }
+
+    fn grad_run_in_place<const HALF: bool, T: Element, L: Source<T>, H: Source<T>>(
+        x: &[T],
+        lo: L,
+        hi: H,
+        rule: Rule,
+        g: &mut [T],
+    ) {
+        let len = g.len();
+        let (x, lo, hi) = (&x[..len], lo.part(0, len), hi.part(0, len));
+        for i in 0..len {
+            g[i] = to_x::<HALF, _, _, _>((x[i], g[i]), (lo, hi), i, rule);
+        }
+    }
+}
+
+struct Backward<'a, T> {
+    x: &'a [T],
+    g: &'a [T],
+    gx: &'a mut [T],
+    rule: Gradient,
+}
+
+impl<T: Element> Work<T> for Backward<'_, T> {
+    fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>) {
+        let (x, g, gx) = (&self.x[start..][..len], &self.g[start..][..len], &mut self.gx[start..][..len]);
+        match self.rule.ties {
+            Ties::Half => grad_run::<true, _, _, _>(x, g, lo, hi, self.rule.into(), gx),
+            _ => grad_run::<false, _, _, _>(x, g, lo, hi, self.rule.into(), gx),
+        }
+    }
+}
+
+struct BackwardInPlace<'a, T> {
+    x: &'a [T],
+    g: &'a mut [T],
+    rule: Gradient,
+}
+
+impl<T: Element> Work<T> for BackwardInPlace<'_, T> {
+    fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>) {
+        let (x, g) = (&self.x[start..][..len], &mut self.g[start..][..len]);
+        match self.rule.ties {
+            Ties::Half => grad_run_in_place::<true, _, _, _>(x, lo, hi, self.rule.into(), g),
+            _ => grad_run_in_place::<false, _, _, _>(x, lo, hi, self.rule.into(), g),
+        }
+    }
+}
+
+/// The gradients of both bounds at one element.
 #[inline(always)]
 fn to_bounds<T: Element, L: Source<T>, H: Source<T>>(
     (x, g): (T, T),
     (lo, hi): (L, H),
     i: usize,
-    tied: impl Fn(T) -> T,
-    left: impl Fn(T) -> T,
+    ties: Ties,
 ) -> [T; 2] {
+    // What the tensor side of a tie keeps, and what it leaves to the bound.
+    let kept = |g: T| match ties {
+        Ties::Inclusive => g,
+        Ties::Exclusive => T::ZERO,
+        Ties::Half => g.halve(),
+    };
+    let left = |g: T| match ties {
+        Ties::Inclusive => T::ZERO,
+        Ties::Exclusive => g,
+        Ties::Half => g.other_half(),
+    };
     let (l, h) = (lo.at(i), hi.at(i));
     // The first NaN supplied the output.
     if x.is_nan() {
@@ -66,66 +149,17 @@ fn to_bounds<T: Element, L: Source<T>, H: Source<T>>(
         return [T::ZERO, g];
     }
     let t = lower(x, lo, i);
-    let (above, ties_hi) = (H::PRESENT & (t > h), H::PRESENT & (t == h));
-    let to_hi = if above {
-        g
-    } else if ties_hi {
-        left(g)
-    } else {
-        T::ZERO
+    let (to_t, to_hi) = match () {
+        () if h.less(t) => (T::ZERO, g),
+        () if hi.is_present() & t.equals(h) => (kept(g), left(g)),
+        () => (g, T::ZERO),
     };
-    let to_t = if above {
-        T::ZERO
-    } else if ties_hi {
-        tied(g)
-    } else {
-        g
-    };
-    let (below, ties_lo) = (L::PRESENT & (x < l), L::PRESENT & (x == l));
-    let to_lo = if below {
-        to_t
-    } else if ties_lo {
-        left(to_t)
-    } else {
-        T::ZERO
+    let to_lo = match () {
+        () if x.less(l) => to_t,
+        () if lo.is_present() & x.equals(l) => left(to_t),
+        () => T::ZERO,
     };
     [to_lo, to_hi]
-}
-
-struct Backward<'a, T, F> {
-    x: &'a [T],
-    g: &'a [T],
-    gx: &'a mut [T],
-    rule: Rule,
-    tied: F,
-}
-
-impl<T: Element, F: Fn(T) -> T + Copy> Work<T> for Backward<'_, T, F> {
-    fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>) {
-        let (x, g) = (&self.x[start..][..len], &self.g[start..][..len]);
-        let (gx, rule, tied) = (&mut self.gx[start..][..len], self.rule, self.tied);
-        let (lo, hi) = (lo.first(len), hi.first(len));
-        for i in 0..len {
-            gx[i] = to_x((x[i], g[i]), (lo, hi), i, rule, tied);
-        }
-    }
-}
-
-struct BackwardInPlace<'a, T, F> {
-    x: &'a [T],
-    g: &'a mut [T],
-    rule: Rule,
-    tied: F,
-}
-
-impl<T: Element, F: Fn(T) -> T + Copy> Work<T> for BackwardInPlace<'_, T, F> {
-    fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>) {
-        let (x, g, rule, tied) = (&self.x[start..][..len], &mut self.g[start..][..len], self.rule, self.tied);
-        let (lo, hi) = (lo.first(len), hi.first(len));
-        for i in 0..len {
-            g[i] = to_x((x[i], g[i]), (lo, hi), i, rule, tied);
-        }
-    }
 }
 
 /// All three gradients, those of the bounds not yet summed. One that nobody wants is empty.
@@ -140,32 +174,13 @@ struct FullBackward<'a, T> {
 
 impl<T: Element> Work<T> for FullBackward<'_, T> {
     fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>) {
-        match self.rule.ties {
-            Ties::Inclusive => self.share(start, len, lo, hi, |g| g, |_| T::ZERO),
-            Ties::Exclusive => self.share(start, len, lo, hi, |_| T::ZERO, |g| g),
-            Ties::Half => self.share(start, len, lo, hi, T::halve, T::other_half),
+        if !self.gx.is_empty() {
+            let (x, g, gx) = (self.x, self.g, &mut *self.gx);
+            Backward { x, g, gx, rule: self.rule }.run(start, len, lo, hi);
         }
-    }
-}
-
-impl<T: Element> FullBackward<'_, T> {
-    #[inline(always)]
-    fn share(
-        &mut self,
-        start: usize,
-        len: usize,
-        lo: impl Source<T>,
-        hi: impl Source<T>,
-        tied: impl Fn(T) -> T + Copy,
-        left: impl Fn(T) -> T + Copy,
-    ) {
-        let rule = self.rule.into();
         for i in 0..len {
             let at = (self.x[start + i], self.g[start + i]);
-            let [to_lo, to_hi] = to_bounds(at, (lo, hi), i, tied, left);
-            if let Some(gx) = self.gx.get_mut(start + i) {
-                *gx = to_x(at, (lo, hi), i, rule, tied);
-            }
+            let [to_lo, to_hi] = to_bounds(at, (lo, hi), i, self.rule.ties);
             if let Some(glo) = self.glo.get_mut(start + i) {
                 *glo = to_lo;
             }
@@ -190,28 +205,16 @@ pub fn clip_grad<T: Element>(
     check_len(x, g)?;
     check_bounds(x, bounds)?;
     check_len(x, gx)?;
-    // The rule is the same for every element, so each tie has a loop of its own that vectorises.
-    match (rule.outside, rule.ties) {
-        (Outside::StraightThrough, _) => gx.copy_from_slice(g),
-        (_, Ties::Inclusive) => backward(x, g, bounds, rule.into(), |g| g, gx),
-        (_, Ties::Exclusive) => backward(x, g, bounds, rule.into(), |_| T::ZERO, gx),
-        (_, Ties::Half) => backward(x, g, bounds, rule.into(), T::halve, gx),
+    if rule.outside == Outside::StraightThrough {
+        gx.copy_from_slice(g);
+        return Ok(());
     }
-    Ok(())
-}
-
-fn backward<T: Element>(
-    x: &[T],
-    g: &[T],
-    bounds: &Interval<T, &[T]>,
-    rule: Rule,
-    tied: impl Fn(T) -> T + Copy + Send + Sync,
-    gx: &mut [T],
-) {
-    let inputs = x.par_chunks(CHUNK).zip(g.par_chunks(CHUNK));
-    gx.par_chunks_mut(CHUNK).zip(inputs).enumerate().for_each(|(n, (gx, (x, g)))| {
-        visit(bounds, n * CHUNK, x.len(), &mut Backward { x, g, gx, rule, tied });
+    let deal = Deal::new::<T>(x.len());
+    let inputs = x.chunks(deal.chunk).zip(g.chunks(deal.chunk));
+    deal.each(gx.chunks_mut(deal.chunk).zip(inputs).enumerate(), |(n, (gx, (x, g)))| {
+        visit(bounds, n * deal.chunk, x.len(), &mut Backward { x, g, gx, rule });
     });
+    Ok(())
 }
 
 /// The same, in the place of the upstream gradient.
@@ -226,25 +229,14 @@ pub fn clip_grad_in_place<T: Element>(
 ) -> Result<()> {
     check_len(x, g)?;
     check_bounds(x, bounds)?;
-    match (rule.outside, rule.ties) {
-        (Outside::StraightThrough, _) => {}
-        (_, Ties::Inclusive) => backward_in_place(x, g, bounds, rule.into(), |g| g),
-        (_, Ties::Exclusive) => backward_in_place(x, g, bounds, rule.into(), |_| T::ZERO),
-        (_, Ties::Half) => backward_in_place(x, g, bounds, rule.into(), T::halve),
+    if rule.outside == Outside::StraightThrough {
+        return Ok(());
     }
-    Ok(())
-}
-
-fn backward_in_place<T: Element>(
-    x: &[T],
-    g: &mut [T],
-    bounds: &Interval<T, &[T]>,
-    rule: Rule,
-    tied: impl Fn(T) -> T + Copy + Send + Sync,
-) {
-    g.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(n, (g, x))| {
-        visit(bounds, n * CHUNK, x.len(), &mut BackwardInPlace { x, g, rule, tied });
+    let deal = Deal::new::<T>(x.len());
+    deal.each(g.chunks_mut(deal.chunk).zip(x.chunks(deal.chunk)).enumerate(), |(n, (g, x))| {
+        visit(bounds, n * deal.chunk, x.len(), &mut BackwardInPlace { x, g, rule });
     });
+    Ok(())
 }
 
 /// The gradients that reach `x` and the bounds at each element of `x`, those of the bounds to be summed over the
@@ -264,17 +256,14 @@ pub fn clip_grads<T: Element>(
     for wanted in gradients.iter().filter(|wanted| !wanted.is_empty()) {
         check_len(x, wanted)?;
     }
+    let deal = Deal::new::<T>(x.len());
     // One that is not wanted has an empty chunk for each of x.
-    let count = x.len().div_ceil(CHUNK);
-    let [gx, glo, ghi] = gradients.map(|gradient| {
-        let mut chunks: Vec<_> = gradient.chunks_mut(CHUNK).collect();
-        chunks.resize_with(count, Default::default);
-        chunks
-    });
-    let inputs = x.par_chunks(CHUNK).zip(g.par_chunks(CHUNK));
-    let outputs = gx.into_par_iter().zip(glo).zip(ghi);
-    outputs.zip(inputs).enumerate().for_each(|(n, (((gx, glo), ghi), (x, g)))| {
-        visit(bounds, n * CHUNK, x.len(), &mut FullBackward { x, g, gx, glo, ghi, rule });
+    let [gx, glo, ghi] = gradients
+        .map(|gradient| gradient.chunks_mut(deal.chunk).chain(std::iter::repeat_with(Default::default)));
+    let inputs = x.chunks(deal.chunk).zip(g.chunks(deal.chunk));
+    let chunks = inputs.zip(gx.zip(glo).zip(ghi)).enumerate();
+    deal.each(chunks, |(n, ((x, g), ((gx, glo), ghi)))| {
+        visit(bounds, n * deal.chunk, x.len(), &mut FullBackward { x, g, gx, glo, ghi, rule });
     });
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The CPU path: the same operations over slices, on all cores.
 //!
-//! Elements are compared as numbers here (a CPU keeps to IEEE 754) and selected, so that the compiler can
-//! vectorise; the conformance tests hold it to [`reference`](mod@crate::reference).
+//! Elements are compared as numbers here (a CPU keeps to IEEE 754; 16-bit floats by order keys) and selected, so that
+//! the compiler can vectorise, for the instructions that the machine has; the conformance tests hold it to [`reference`](mod@crate::reference).
 //!
 //! ```
 //! use wgclip::{Interval, cpu};
@@ -13,12 +13,14 @@
 //! ```
 
 mod affine;
+mod beside;
 mod clip;
 mod clip_grad;
 mod clip_saving;
 mod parallel;
 mod probe;
 mod sum;
+mod vector;
 
 pub(crate) use affine::affine;
 pub use clip::{clip, clip_in_place};
