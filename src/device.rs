@@ -236,6 +236,7 @@ impl Device {
     }
 
     /// A tensor of elements of 4 bytes whose bits are `start`, `start + step`, and so on, made on the device.
+    #[cfg(feature = "check")]
     pub(crate) fn patterns<T: Element>(&self, start: u32, step: u32, len: usize) -> Result<Tensor<T>> {
         match &self.inner {
             Inner::Cpu => {
@@ -253,6 +254,7 @@ impl Device {
 
     /// Drops the compiled kernels. Mesa's software driver keeps the code of so many instructions in all: with every kernel
     /// of every type alive it compiles one anew for each dispatch, and a check takes three to five times as long.
+    #[cfg(feature = "check")]
     pub(crate) fn drop_pipelines(&self) {
         match &self.inner {
             Inner::Cpu => {}

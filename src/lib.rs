@@ -27,7 +27,7 @@
 //!   gradients of the bounds too.
 //! - [`Element`] is one of twelve types, [`ElementType`] the same as a value.
 //! - [`mod@reference`] is the contract as plain functions of one element.
-#![cfg_attr(not(target_arch = "wasm32"), doc = "- [`check`] tells whether a device keeps it.")]
+#![cfg_attr(all(feature = "check", not(target_arch = "wasm32")), doc = "- [`check`] tells whether a device keeps it.")]
 //! - [`cpu`] clips slices where you have them.
 #![cfg_attr(feature = "gpu", doc = "- [`gpu`] is the level below tensors: contexts and buffers of wgpu.")]
 //!
@@ -36,7 +36,8 @@
 //! ([`Tensor::read`], [`Device::request`]), which neither blocks nor starts threads.
 //!
 //! # Features
-//! `gpu` (default) brings wgpu. Without it the CPU path stands alone.
+//! `gpu` (default) brings wgpu. Without it the CPU path stands alone. `check` brings the module of that name, which
+//! takes as long to build as all the rest.
 
 #![forbid(unsafe_code)]
 
@@ -48,7 +49,7 @@ mod readme {}
 mod accumulator;
 mod bounds;
 mod broadcast;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "check", not(target_arch = "wasm32")))]
 pub mod check;
 pub mod cpu;
 mod decimal;

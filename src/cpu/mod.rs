@@ -18,6 +18,7 @@ mod clip;
 mod clip_grad;
 mod clip_saving;
 mod parallel;
+#[cfg(feature = "check")]
 mod probe;
 mod sum;
 mod vector;
@@ -26,6 +27,7 @@ pub(crate) use affine::affine;
 pub use clip::{clip, clip_in_place};
 pub use clip_grad::{clip_grad, clip_grad_in_place, clip_grads};
 pub use clip_saving::{clip_saving, mask_len, saved_grad, saved_grad_in_place};
+#[cfg(feature = "check")]
 pub(crate) use probe::patterns;
 pub(crate) use sum::sum;
 

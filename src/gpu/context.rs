@@ -300,6 +300,7 @@ impl Context {
         self.inner.health.scoped(size, || self.inner.device.create_buffer(&desc))
     }
 
+    #[cfg(feature = "check")]
     pub(crate) fn drop_pipelines(&self) {
         self.inner.pipelines.clear();
     }

@@ -28,6 +28,7 @@ mod plan;
 #[cfg(not(target_arch = "wasm32"))]
 mod poller;
 mod pool;
+#[cfg(feature = "check")]
 mod probe;
 mod recorder;
 mod sum;

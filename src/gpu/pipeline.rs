@@ -118,6 +118,7 @@ impl Pipelines {
     }
 
     /// Drops what was compiled; what is recorded keeps its own.
+    #[cfg(feature = "check")]
     pub fn clear(&self) {
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
