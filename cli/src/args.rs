@@ -36,6 +36,14 @@ Examples:
 
 Exit codes: 0 no mismatch, 1 a mismatch, or the device failed.";
 
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  wgclip bench                                 # the device that `auto` takes
+  wgclip bench --device all --quick
+  wgclip bench --device gpu --type f32,f16 --json bench.json --plot bench.svg
+
+A file of `--device gpu --json FILE` from a GPU that is not in benches/results is welcome there.";
+
 /// Clip tensor files on the GPU or the CPU, to the bit.
 #[derive(Debug, Parser)]
 #[command(name = "wgclip", version, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -55,12 +63,58 @@ pub enum Command {
     /// Check that a device keeps the contract, to the bit: whether its driver can be trusted
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Measure the operations beside the copies that are a device's roof
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(Bench),
     /// List the devices, and which one `auto` takes
     Devices {
         /// Print a JSON array, one object a device
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// auto, all, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name; several may be given
+    #[arg(long, value_name = "D", num_args = 1.., value_delimiter = ',', default_value = "auto")]
+    pub device: Vec<String>,
+    /// The operations [default: all]
+    #[arg(long = "op", value_name = "OP", num_args = 1.., value_delimiter = ',', value_parser = names(wgclip_harness::OPS.into_iter()))]
+    pub ops: Vec<String>,
+    /// The types, f32,u8 for example [default: f32]
+    #[arg(long = "type", value_name = "T", num_args = 1.., value_delimiter = ',', value_parser = names(ElementType::ALL.iter().map(|t| t.name()).chain(["all"])))]
+    pub types: Vec<String>,
+    /// Elements: numbers, or 64Ki, 16Mi and the like [default: 4Ki,64Ki,1Mi,16Mi]
+    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = elements)]
+    pub sizes: Vec<Elements>,
+    /// Fewer sizes and samples: seconds on a GPU, half a minute on a software adapter
+    #[arg(long)]
+    pub quick: bool,
+    /// Write what was measured: a JSON array, an object a measurement
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Draw the throughput over the sizes: an SVG
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+}
+
+/// A count of elements.
+#[derive(Debug, Clone, Copy)]
+pub struct Elements(pub usize);
+
+fn elements(text: &str) -> Result<Elements, &'static str> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "Ki" => 10,
+        "Mi" => 20,
+        "Gi" => 30,
+        _ => return Err("not a count of elements: give a number, 64Ki or 16Mi"),
+    };
+    let count: Option<usize> = digits.parse().ok();
+    let count = count.and_then(|n| n.checked_mul(1 << shift)).filter(|&n| n > 0);
+    count.map(Elements).ok_or("not a count of elements: give a number, 64Ki or 16Mi")
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. Errors are one or two lines on stderr.
 
 mod args;
+mod bench;
 mod check;
 mod clip;
 mod devices;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Value(args) => clip::value(args),
         Command::Grad(args) => clip::grad(args),
         Command::Check(args) => check::check(args),
+        Command::Bench(args) => bench::bench(args),
         Command::Devices { json } => devices::list(*json),
     };
     match done {

@@ -64,10 +64,12 @@ impl Context {
     async fn open(adapter: &Adapter, limits: wgpu::Limits, patch: Option<Patch>) -> Result<Self> {
         // Where the host reaches the device's memory, tensors need no copy on their way.
         let mappable = adapter.adapter.features() & wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+        // For passes that users of the wgpu device time. Tensors need it not.
+        let clock = adapter.adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
         let usages = mapping(&adapter.adapter.get_info());
         let desc = wgpu::DeviceDescriptor {
             label: Some("wgclip"),
-            required_features: if usages.is_empty() { wgpu::Features::empty() } else { mappable },
+            required_features: clock | if usages.is_empty() { wgpu::Features::empty() } else { mappable },
             required_limits: limits,
             ..Default::default()
         };

@@ -1,0 +1,71 @@
+//! Timing several cases in turn.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::{Row, What};
+
+/// Something to be timed.
+pub struct Case<'a> {
+    /// What it is.
+    pub what: What,
+    /// Does it so many times, a batch each time, and tells how long that took. What it needs but is not to be timed, it
+    /// leaves out.
+    pub run: Box<dyn FnMut(u32) -> Result<Duration> + 'a>,
+}
+
+impl<'a> Case<'a> {
+    /// By the host's clock: `run` does one batch, and waits for it.
+    pub fn timed(what: What, mut run: impl FnMut() -> Result<()> + 'a) -> Self {
+        let run = move |times| {
+            let start = std::time::Instant::now();
+            (0..times).try_for_each(|_| run())?;
+            Ok(start.elapsed())
+        };
+        Self { what, run: Box::new(run) }
+    }
+}
+
+/// How long to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Samples of each case.
+    pub samples: usize,
+    /// How long a sample is at about the least.
+    pub sample: Duration,
+}
+
+impl Effort {
+    /// For figures to be published.
+    pub const FULL: Self = Self { samples: 25, sample: Duration::from_millis(5) };
+    /// For a glance.
+    pub const QUICK: Self = Self { samples: 7, sample: Duration::from_millis(2) };
+}
+
+/// Measures cases in turn, a sample of each, then another of each.
+///
+/// # Errors
+/// What a case returns.
+pub fn measure(cases: &mut [Case<'_>], effort: Effort) -> Result<Vec<Row>> {
+    // What is done once only (compiled, allocated, paged in) is done by now.
+    let mut times = Vec::new();
+    for case in &mut *cases {
+        (case.run)(2)?;
+        let once = (case.run)(1)?.max(Duration::from_nanos(1));
+        let enough = effort.sample.as_nanos() / once.as_nanos();
+        times.push(enough.clamp(1, 100_000) as u32);
+    }
+    let mut samples = vec![Vec::new(); cases.len()];
+    for _ in 0..effort.samples {
+        for ((case, &times), samples) in cases.iter_mut().zip(&times).zip(&mut samples) {
+            // The caches and the threads are those of the case before.
+            if times >= 10 {
+                (case.run)(times / 10)?;
+            }
+            let each = f64::from(times) * f64::from(case.what.batch);
+            samples.push((case.run)(times)?.as_nanos() as f64 / each);
+        }
+    }
+    Ok(cases.iter().zip(samples).map(|(case, samples)| Row::new(case.what.clone(), samples)).collect())
+}

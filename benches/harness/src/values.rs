@@ -1,0 +1,42 @@
+//! What is clipped.
+
+use wgclip::{Bounds, Element, Parsed};
+
+/// Elements before the values repeat.
+const PERIOD: usize = 1 << 14;
+
+/// Values of which a quarter lie below the [`bounds`], and a quarter above.
+pub fn values<T: Element>(len: usize) -> Vec<T> {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let period: Vec<T> = (0..PERIOD.min(len))
+        .map(|_| match T::TYPE.is_float() {
+            true => number(&(rng.f64() * 2.0 - 0.5).to_string()),
+            false => number(&rng.u8(0..120).to_string()),
+        })
+        .collect();
+    let mut values = Vec::with_capacity(len);
+    while values.len() < len {
+        values.extend_from_slice(&period[..period.len().min(len - values.len())]);
+    }
+    values
+}
+
+/// From 0 to 1 for floats, from 30 to 90 for integers.
+pub fn bounds<T: Element>() -> (T, T) {
+    match T::TYPE.is_float() {
+        true => (number("0"), number("1")),
+        false => (number("30"), number("90")),
+    }
+}
+
+pub(crate) fn between<T: Element>() -> wgclip::Result<Bounds<T>> {
+    let (lo, hi) = bounds::<T>();
+    Bounds::new(lo, hi)
+}
+
+fn number<T: Element>(text: &str) -> T {
+    match T::parse(text) {
+        Parsed::Value(value) => value,
+        _ => T::ZERO,
+    }
+}
