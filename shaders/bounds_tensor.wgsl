@@ -18,7 +18,7 @@ struct Bounds {
 }
 
 fn bounds_of(i: u32) -> Bounds {
-    var bounds = Bounds(params.lo, params.hi);
+    var bounds = Bounds(told.lo, told.hi);
     if LO_LAYOUT == LAYOUT_SAME {
         bounds.lo = lo_blocks[i];
     } else if LO_LAYOUT == LAYOUT_ONE {
@@ -45,11 +45,25 @@ fn bounds_of(i: u32) -> Bounds {
 
 // Where a bound is NaN. One that is absent has the bits of a NaN, but is none.
 fn lo_nan(lo: vec4<u32>) -> vec4<bool> {
-    return vec4(params.has_lo != 0u) & is_nan(lo);
+    return told.has_lo & is_nan(lo);
 }
 
 fn hi_nan(hi: vec4<u32>) -> vec4<bool> {
-    return vec4(params.has_hi != 0u) & is_nan(hi);
+    return told.has_hi & is_nan(hi);
+}
+
+// Where max(v, lo) is not v, and where min(v, hi) is not v although max(v, lo) is no NaN: the first NaN comes out.
+fn raised(v: vec4<u32>, bounds: Bounds) -> vec4<bool> {
+    return (less(v, bounds.lo) | lo_nan(bounds.lo)) & !is_nan(v);
+}
+
+fn lowered(v: vec4<u32>, bounds: Bounds) -> vec4<bool> {
+    return (less(bounds.hi, v) | hi_nan(bounds.hi)) & !is_nan(v) & !lo_nan(bounds.lo);
+}
+
+// min(lo, hi), in the place of what is raised.
+fn floor_of(bounds: Bounds, s: u32) -> vec4<u32> {
+    return select(bounds.lo, bounds.hi, (less(bounds.hi, bounds.lo) | hi_nan(bounds.hi)) & !lo_nan(bounds.lo));
 }
 
 fn lo_element(n: u32) -> vec2<u32> {

@@ -40,7 +40,7 @@ fn given(v: vec4<u32>) -> vec4<u32> {
 
 // What x receives beyond a bound. `inward`: the descent step would move back.
 fn outside(v: vec4<u32>, inward: vec4<bool>) -> vec4<u32> {
-    return select(vec4(0u), v, vec4(params.toward != 0u) & inward & !is_nan(v));
+    return select(vec4(0u), v, told.toward & inward & !is_nan(v));
 }
 
 // All three gradients of a slice. An entry that does not want one leaves it to the compiler to drop.
@@ -50,8 +50,8 @@ fn grad_lanes(v: vec4<u32>, upstream: vec4<u32>, lo: vec4<u32>, hi: vec4<u32>) -
     let below = less(v, lo);
     let t = select(v, lo, below);
     let above = less(hi, t);
-    let ties_hi = vec4(params.has_hi != 0u) & equal(t, hi);
-    let ties_lo = vec4(params.has_lo != 0u) & equal(v, lo);
+    let ties_hi = told.has_hi & equal(t, hi);
+    let ties_lo = told.has_lo & equal(v, lo);
     let inside = select(upstream, kept(upstream), ties_hi);
 
     let to_t = select(inside, outside(upstream, less(zero, upstream)), above);
@@ -68,7 +68,7 @@ fn grad_lanes(v: vec4<u32>, upstream: vec4<u32>, lo: vec4<u32>, hi: vec4<u32>) -
     to_lo = select(select(to_lo, zero, nan_hi), upstream, nan_lo);
     to_hi = select(select(to_hi, zero, nan_lo), upstream, nan_hi);
     let nan = is_nan(v);
-    let of_nan = select(upstream, zero, params.nan_zero != 0u);
+    let of_nan = select(upstream, zero, told.nan_zero);
     return Grads(select(to_x, of_nan, nan), select(to_lo, zero, nan), select(to_hi, zero, nan));
 }
 
@@ -88,6 +88,7 @@ fn grads_of(i: u32, upstream: vec4<u32>) -> Grads {
 
 @compute @workgroup_size(WORKGROUP)
 fn clip_grad(@builtin(global_invocation_id) id: vec3<u32>) {
+    tell();
     let i = block_index(id);
     if i < params.blocks {
         gx[i] = grads_of(i, g[i]).x;
@@ -97,6 +98,7 @@ fn clip_grad(@builtin(global_invocation_id) id: vec3<u32>) {
 // gx takes the place of the upstream gradient.
 @compute @workgroup_size(WORKGROUP)
 fn clip_grad_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
+    tell();
     let i = block_index(id);
     if i < params.blocks {
         gx[i] = grads_of(i, gx[i]).x;
@@ -106,6 +108,7 @@ fn clip_grad_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
 // An entry for each choice of bounds, since a buffer that nobody wants would have to be made.
 @compute @workgroup_size(WORKGROUP)
 fn clip_grad_lo(@builtin(global_invocation_id) id: vec3<u32>) {
+    tell();
     let i = block_index(id);
     if i < params.blocks {
         let grads = grads_of(i, g[i]);
@@ -116,6 +119,7 @@ fn clip_grad_lo(@builtin(global_invocation_id) id: vec3<u32>) {
 
 @compute @workgroup_size(WORKGROUP)
 fn clip_grad_hi(@builtin(global_invocation_id) id: vec3<u32>) {
+    tell();
     let i = block_index(id);
     if i < params.blocks {
         let grads = grads_of(i, g[i]);
@@ -126,6 +130,7 @@ fn clip_grad_hi(@builtin(global_invocation_id) id: vec3<u32>) {
 
 @compute @workgroup_size(WORKGROUP)
 fn clip_grad_both(@builtin(global_invocation_id) id: vec3<u32>) {
+    tell();
     let i = block_index(id);
     if i < params.blocks {
         let grads = grads_of(i, g[i]);

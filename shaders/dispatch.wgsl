@@ -5,6 +5,10 @@ struct Params {
     // keys, so that nothing lies beyond it.
     lo: vec4<u32>,
     hi: vec4<u32>,
+    // What becomes of what lies below lo: a block of min(lo, hi).
+    floor: vec4<u32>,
+    // The ranges below lo and above hi, of values of up to 32 bits: see lane.wgsl.
+    ranges: vec4<u32>,
     has_lo: u32,
     has_hi: u32,
     // Blocks of this dispatch (or words, or sums), and how many of them a row of workgroups covers.
@@ -36,6 +40,40 @@ override WORKGROUP: u32;
 override MASKED: u32;
 
 @group(0) @binding(0) var<uniform> params: Params;
+
+// The bounds that are values and the rule, in registers. A kernel is told them before it branches: within a branch
+// llvmpipe reads a uniform lane by lane, which takes longer than all the rest.
+struct Told {
+    lo: vec4<u32>,
+    hi: vec4<u32>,
+    floor: vec4<u32>,
+    ranges: vec4<u32>,
+    has_lo: vec4<bool>,
+    has_hi: vec4<bool>,
+    toward: vec4<bool>,
+    nan_zero: vec4<bool>,
+}
+
+var<private> told: Told;
+
+fn tell() {
+    told.lo = splat(params.lo.xy);
+    told.hi = splat(params.hi.xy);
+    told.floor = splat(params.floor.xy);
+    told.ranges = params.ranges;
+    told.has_lo = vec4(params.has_lo != 0u);
+    told.has_hi = vec4(params.has_hi != 0u);
+    told.toward = vec4(params.toward != 0u);
+    told.nan_zero = vec4(params.nan_zero != 0u);
+}
+
+// A block of the element that these words begin with.
+fn splat(words: vec2<u32>) -> vec4<u32> {
+    if BITS == 64u {
+        return words.xyxy;
+    }
+    return words.xxxx;
+}
 
 // Workgroups are folded into rows, since a dimension holds only so many of them.
 fn block_index(invocation: vec3<u32>) -> u32 {

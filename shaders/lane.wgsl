@@ -68,6 +68,21 @@ fn key(v: vec4<u32>) -> vec4<i32> {
     return vec4<i32>(select(v ^ vec4(SIGN), v, SIGNED));
 }
 
+// Whether elements of up to 32 bits lie in a range of the order: where it begins, and how many places it has, both less
+// 2^31, which makes one comparison of the two. A NaN lies in none that ends at an infinity. For values that the host
+// knows this takes half as long as comparing keys.
+fn within(v: vec4<u32>, range: vec2<u32>) -> vec4<bool> {
+    return vec4<i32>(place(v) - vec4(range.x)) < vec4(i32(range.y));
+}
+
+// The place in the order, in which -0 comes right before +0: see Format::place in src/format.rs.
+fn place(v: vec4<u32>) -> vec4<u32> {
+    if FLOAT {
+        return v ^ (vec4<u32>(vec4<i32>(v) >> vec4(31u)) & vec4(MAGNITUDE));
+    }
+    return v;
+}
+
 // The order keys of two elements of 64 bits.
 struct Wide {
     high: vec2<i32>,

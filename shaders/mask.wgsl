@@ -6,15 +6,6 @@ fn masked_block(word: u32, n: u32) -> u32 {
     return (word / WORKGROUP * MASKED + n) * WORKGROUP + word % WORKGROUP;
 }
 
-// The word of a block, and which of the word's blocks it is.
-fn mask_word(i: u32) -> u32 {
-    return i / (WORKGROUP * MASKED) * WORKGROUP + i % WORKGROUP;
-}
-
-fn mask_place(i: u32) -> u32 {
-    return i / WORKGROUP % MASKED;
-}
-
 // What is decided of the elements of a slice, a bit each.
 fn pack(decided: vec4<bool>) -> u32 {
     let bits = select(vec4(0u), vec4(1u, 2u, 4u, 8u), decided);

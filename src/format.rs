@@ -48,6 +48,42 @@ impl Format {
         self.sign() - self.normal()
     }
 
+    /// The place of an element of up to 32 bits, at the top of a word, in the order by which the shaders tell whether it
+    /// is outside values (`place` in `shaders/lane.wgsl`): integers modulo 2^32 that grow with the elements, -0 right
+    /// before +0, a NaN beyond an infinity.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
+    const fn place(self, bits: u64) -> u32 {
+        let word = (bits << (32 - self.bits)) as u32;
+        match self.kind {
+            Kind::Float { .. } if word >> 31 == 1 => word ^ (u32::MAX >> 1),
+            _ => word,
+        }
+    }
+
+    /// The ranges of places below a lower bound and above an upper one, infinities included and NaN not: where each
+    /// begins, and how many places it has, none for a bound that is absent. For 64 bits, of which there is no place, both
+    /// are empty.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
+    pub(crate) fn outside(self, lo: Option<u64>, hi: Option<u64>) -> [(u32, u32); 2] {
+        if self.bits > 32 {
+            return [(0, 0), (0, 0)];
+        }
+        let (least, most) = match self.kind {
+            Kind::Unsigned => (0, self.mask()),
+            Kind::Signed => (self.sign(), self.sign() - 1),
+            Kind::Float { .. } => (self.sign() | self.infinity(), self.infinity()),
+        };
+        // Zeros are equal, so the lower bound is the first of them and the upper one the last.
+        let is_zero = |bits: u64| matches!(self.kind, Kind::Float { .. }) && bits & !self.sign() == 0;
+        let lo = lo.map(|bits| self.place(if is_zero(bits) { self.sign() } else { bits }));
+        let hi = hi.map(|bits| self.place(if is_zero(bits) { 0 } else { bits }));
+        let (first, last) = (self.place(least), self.place(most));
+        [
+            (first, lo.map_or(0, |lo| lo.wrapping_sub(first))),
+            hi.map_or((0, 0), |hi| (hi.wrapping_add(1), last.wrapping_sub(hi))),
+        ]
+    }
+
     /// The bits that no value comes before in the order by which the shaders compare: for floats a NaN beyond the
     /// infinity. They stand for a lower bound that is absent.
     pub(crate) const fn first(self) -> u64 {

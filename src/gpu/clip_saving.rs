@@ -72,7 +72,7 @@ impl Context {
         let operands = [mask_operand::<T>(mask), g.blocks(), gx.blocks()];
         self.record::<T>(
             &SAVED_GRAD,
-            Grain::BlockOfWord(masked::<T>()),
+            Grain::Word(masked::<T>()),
             Params::default(),
             g.bytes(),
             &operands,
@@ -90,7 +90,7 @@ impl Context {
             let operands = [mask_operand::<T>(mask), g.blocks()];
             return self.record::<T>(
                 &SAVED_GRAD_IN_PLACE,
-                Grain::BlockOfWord(masked::<T>()),
+                Grain::Word(masked::<T>()),
                 Params::default(),
                 g.bytes(),
                 &operands,

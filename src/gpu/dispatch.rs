@@ -13,10 +13,12 @@ pub const WORKGROUP: u32 = 256;
 
 /// What a kernel is told. The layout is `Params` in `shaders/dispatch.wgsl`.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Params {
     lo: [u32; 4],
     hi: [u32; 4],
+    floor: [u32; 4],
+    ranges: [u32; 4],
     has_lo: u32,
     has_hi: u32,
     blocks: u32,
@@ -110,9 +112,15 @@ impl Params {
         let format = T::TYPE.format();
         // A bound that is a tensor is read from there.
         let block = |bound: &Bound<T, S>, absent| block::<T>(bound.value().map_or(absent, T::to_bits));
+        let (lo, hi) = (bounds.lo.value(), bounds.hi.value());
+        let crossed = matches!((lo, hi), (Some(lo), Some(hi)) if hi.less(lo));
+        let [below, above] = format.outside(lo.map(T::to_bits), hi.map(T::to_bits));
+        let biased = |(begin, places): (u32, u32)| [begin ^ 1 << 31, places ^ 1 << 31];
         let mut params = Self {
             lo: block(&bounds.lo, format.first()),
             hi: block(&bounds.hi, format.last()),
+            floor: block(if crossed { &bounds.hi } else { &bounds.lo }, format.first()),
+            ranges: bytemuck::cast([biased(below), biased(above)]),
             has_lo: (!bounds.lo.is_absent()).into(),
             has_hi: (!bounds.hi.is_absent()).into(),
             toward: (rule.outside == Outside::Toward).into(),
@@ -243,8 +251,6 @@ impl Piece {
 pub enum Grain {
     /// A block each.
     Block,
-    /// A block each, and the blocks that share words of a mask, of so many blocks, stay together.
-    BlockOfWord(u32),
     /// The blocks of a word of a mask each.
     Word(u32),
 }
@@ -254,13 +260,13 @@ impl Grain {
     fn together(self) -> u32 {
         match self {
             Self::Block => 1,
-            Self::BlockOfWord(blocks) | Self::Word(blocks) => blocks * WORKGROUP,
+            Self::Word(blocks) => blocks * WORKGROUP,
         }
     }
 
     fn invocations(self, blocks: u32) -> u32 {
         match self {
-            Self::Block | Self::BlockOfWord(_) => blocks,
+            Self::Block => blocks,
             Self::Word(_) => blocks.div_ceil(self.together()) * WORKGROUP,
         }
     }
@@ -333,7 +339,7 @@ mod tests {
             for bytes in boundary.saturating_sub(17)..boundary + 18 {
                 check(bytes, TINY);
                 check_grain(bytes, Grain::Word(4), TINY);
-                check_grain(bytes, Grain::BlockOfWord(8), TINY);
+                check_grain(bytes, Grain::Word(8), TINY);
             }
         }
     }

@@ -199,7 +199,7 @@ impl Kernels {
     ) -> Result<Prepared> {
         let mask = self.mask::<T>(mask, &gradients[0])?;
         let operands = [&[mask], gradients].concat();
-        let (grain, bytes) = (Grain::BlockOfWord(masked::<T>()), gradients[0].bytes());
+        let (grain, bytes) = (Grain::Word(masked::<T>()), gradients[0].bytes());
         self.prepare(&Plan::blocks::<T>(kernel, grain, Params::default(), bytes, &operands, self.limits))
     }
 

@@ -1,7 +1,7 @@
 //! The pending pass: operations join it, and it is submitted as one.
 //!
 //! A submission costs hundreds of microseconds and a dispatch a few, so many operations share one. It is
-//! submitted on a read, on a flush, and when it has grown to [`SLOTS`] dispatches or [`BYTES`] bytes, so that
+//! submitted on a read, on a flush, and when it has grown to [`DISPATCHES`] dispatches or [`BYTES`] bytes, so that
 //! the device works while the host goes on recording. The host waits when [`IN_FLIGHT`] submissions are not done.
 
 use std::collections::{HashMap, VecDeque};
@@ -12,7 +12,11 @@ use super::plan::{Operand, Plan};
 use super::pool::{Pool, Slab};
 use crate::Stats;
 
-/// Dispatches of a submission at the most: as many as there are slots for parameters.
+/// Dispatches of a submission at the most.
+const DISPATCHES: u32 = 512;
+
+/// Sets of parameters that are kept on the device. A loop uses the same few again and again, and then nothing has to be
+/// written before its kernels run.
 const SLOTS: usize = 512;
 
 /// Bytes that the dispatches of a submission touch, at about the most.
@@ -32,12 +36,16 @@ const GROUPS: usize = 4096;
 #[derive(Debug)]
 pub struct Recorder {
     pending: Option<Pending>,
-    /// A slot of parameters for each pending dispatch. It is written by the queue when they are submitted,
-    /// before they run and after the dispatches of the submission before.
+    /// A slot for each set of parameters. New ones are written by the queue when what uses them is submitted, before it
+    /// runs and after the dispatches of the submission before.
     slots: wgpu::Buffer,
     /// Bytes from one slot to the next: a dynamic offset must be aligned.
     slot: usize,
-    params: Vec<u8>,
+    /// Where each set of parameters is.
+    known: HashMap<Params, u32>,
+    /// Those not yet written, which are the last of them.
+    fresh: Vec<u8>,
+    dispatches: u32,
     touched: u64,
     uploaded: u64,
     groups: HashMap<GroupKey, wgpu::BindGroup>,
@@ -118,7 +126,9 @@ impl Recorder {
             pending: None,
             slots,
             slot,
-            params: Vec::new(),
+            known: HashMap::new(),
+            fresh: Vec::new(),
+            dispatches: 0,
             touched: 0,
             uploaded: 0,
             groups: HashMap::new(),
@@ -142,12 +152,11 @@ impl Recorder {
         params: &Params,
         piece: &Piece,
     ) {
-        if self.params.len() == SLOTS * self.slot || self.touched >= BYTES {
+        if self.dispatches == DISPATCHES || self.touched >= BYTES {
             self.submit(target);
         }
-        let offset = self.params.len();
-        self.params.extend_from_slice(bytemuck::bytes_of(params));
-        self.params.resize(offset + self.slot, 0);
+        let offset = self.slot_of(target, params);
+        self.dispatches += 1;
         self.touched += plan.operands.iter().map(|operand| operand.range(piece).1).sum::<u64>();
         self.stats.dispatches += 1;
 
@@ -155,9 +164,26 @@ impl Recorder {
         let group = self.group(target, plan, pipeline, piece);
         let pass = &mut self.pending.get_or_insert_with(|| Pending::begin(target.device)).pass;
         pass.set_pipeline(&pipeline.pipeline);
-        pass.set_bind_group(0, &group, &[offset as u32]);
+        pass.set_bind_group(0, &group, &[offset]);
         let [x, y] = piece.workgroups;
         pass.dispatch_workgroups(x, y, 1);
+    }
+
+    /// The offset of a set of parameters, which is taken in if it is new.
+    fn slot_of(&mut self, target: Target<'_>, params: &Params) -> u32 {
+        if let Some(&offset) = self.known.get(params) {
+            return offset;
+        }
+        if self.known.len() == SLOTS {
+            // None of them is pending then.
+            self.submit(target);
+            self.known.clear();
+        }
+        let offset = (self.known.len() * self.slot) as u32;
+        self.known.insert(*params, offset);
+        self.fresh.extend_from_slice(bytemuck::bytes_of(params));
+        self.fresh.resize(self.fresh.len().next_multiple_of(self.slot), 0);
+        offset
     }
 
     /// The bind group of a piece, created when it is first met.
@@ -220,12 +246,13 @@ impl Recorder {
             None => target.device.create_command_encoder(&Default::default()),
         };
         more(&mut encoder);
-        if !self.params.is_empty() {
-            target.queue.write_buffer(&self.slots, 0, &self.params);
-            self.params.clear();
+        if !self.fresh.is_empty() {
+            let written = self.known.len() * self.slot - self.fresh.len();
+            target.queue.write_buffer(&self.slots, written as u64, &self.fresh);
+            self.fresh.clear();
         }
         let index = target.queue.submit([encoder.finish()]);
-        (self.touched, self.uploaded) = (0, 0);
+        (self.dispatches, self.touched, self.uploaded) = (0, 0, 0);
         self.stats.submissions += 1;
         self.submitted.push_back(index.clone());
         target.queue.on_submitted_work_done(target.pool.submitted());
