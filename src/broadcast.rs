@@ -222,6 +222,24 @@ impl Reduction {
         self.leaves == 1
     }
 
+    /// How many sums from `sum` on have elements next to each other, leaf by leaf.
+    pub fn sum_run(&self, sum: usize) -> usize {
+        self.run(sum, false)
+    }
+
+    /// How many leaves from `leaf` on are next to each other.
+    pub fn leaf_run(&self, leaf: usize) -> usize {
+        self.run(leaf, true)
+    }
+
+    /// What is left of the last axis, if it is of this kind.
+    fn run(&self, n: usize, summed: bool) -> usize {
+        match self.axes.last() {
+            Some(&(len, _, reduced)) if reduced == summed => len - n % len,
+            _ => 1,
+        }
+    }
+
     /// The element of x that is leaf `leaf` of sum `sum`.
     pub fn element(&self, sum: usize, leaf: usize) -> usize {
         let (mut kept, mut summed, mut offset) = (sum, leaf, 0);
@@ -287,6 +305,9 @@ mod tests {
         assert_eq!((columns.sums, columns.leaves), (3, 8));
         let leaves: Vec<_> = (0..8).map(|leaf| columns.element(1, leaf)).collect();
         assert_eq!(leaves, [4, 5, 6, 7, 16, 17, 18, 19]);
+        assert_eq!((columns.leaf_run(1), columns.leaf_run(4), columns.sum_run(0)), (3, 4, 1));
+        let rows = Reduction::new(&shape(&[2, 3]), &shape(&[3]), Side::Lo).unwrap();
+        assert_eq!((rows.leaf_run(0), rows.sum_run(0), rows.sum_run(2)), (1, 3, 1));
         assert!(Reduction::new(&shape(&[2, 3]), &shape(&[2, 3]), Side::Hi).unwrap().is_none());
         let empty = Reduction::new(&shape(&[0, 3]), &shape(&[3]), Side::Hi).unwrap();
         assert_eq!((empty.sums, empty.leaves), (3, 0));

@@ -212,13 +212,16 @@ impl Device {
         }
     }
 
-    /// Frees the buffers that are kept to be used again.
+    /// Frees the buffers, or on the CPU path the memory, that is kept to be used again: up to 1 GiB.
     ///
     /// # Errors
     /// [`Error::DeviceLost`] or [`Error::Gpu`].
     pub fn trim(&self) -> Result<()> {
         match &self.inner {
-            Inner::Cpu => Ok(()),
+            Inner::Cpu => {
+                crate::host::trim();
+                Ok(())
+            }
             #[cfg(feature = "gpu")]
             Inner::Gpu(context) => context.trim(),
         }

@@ -27,7 +27,10 @@
 //!   gradients of the bounds too.
 //! - [`Element`] is one of twelve types, [`ElementType`] the same as a value.
 //! - [`mod@reference`] is the contract as plain functions of one element.
-#![cfg_attr(all(feature = "check", not(target_arch = "wasm32")), doc = "- [`check`] tells whether a device keeps it.")]
+#![cfg_attr(
+    all(feature = "check", not(target_arch = "wasm32")),
+    doc = "- [`check`] tells whether a device keeps it."
+)]
 //! - [`cpu`] clips slices where you have them.
 #![cfg_attr(feature = "gpu", doc = "- [`gpu`] is the level below tensors: contexts and buffers of wgpu.")]
 //!

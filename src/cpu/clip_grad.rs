@@ -1,7 +1,7 @@
 //! The backward pass: the twin of `shaders/clip_grad.wgsl`.
 
-use super::clip::lower;
 use super::beside::{Source, Work, visit};
+use super::clip::lower;
 use super::parallel::Deal;
 use super::vector::vectorised;
 use super::{check_bounds, check_len};
@@ -127,39 +127,47 @@ fn to_bounds<T: Element, L: Source<T>, H: Source<T>>(
     ties: Ties,
 ) -> [T; 2] {
     // What the tensor side of a tie keeps, and what it leaves to the bound.
-    let kept = |g: T| match ties {
-        Ties::Inclusive => g,
-        Ties::Exclusive => T::ZERO,
-        Ties::Half => g.halve(),
-    };
-    let left = |g: T| match ties {
-        Ties::Inclusive => T::ZERO,
-        Ties::Exclusive => g,
-        Ties::Half => g.other_half(),
+    let share = |g: T| match ties {
+        Ties::Inclusive => (g, T::ZERO),
+        Ties::Exclusive => (T::ZERO, g),
+        Ties::Half => (g.halve(), g.other_half()),
     };
     let (l, h) = (lo.at(i), hi.at(i));
-    // The first NaN supplied the output.
-    if x.is_nan() {
-        return [T::ZERO, T::ZERO];
-    }
-    if L::NAN & l.is_nan() {
-        return [g, T::ZERO];
-    }
-    if H::NAN & h.is_nan() {
-        return [T::ZERO, g];
-    }
+    let (kept, left) = share(g);
     let t = lower(x, lo, i);
-    let (to_t, to_hi) = match () {
-        () if h.less(t) => (T::ZERO, g),
-        () if hi.is_present() & t.equals(h) => (kept(g), left(g)),
-        () => (g, T::ZERO),
-    };
-    let to_lo = match () {
-        () if x.less(l) => to_t,
-        () if lo.is_present() & x.equals(l) => left(to_t),
-        () => T::ZERO,
-    };
-    [to_lo, to_hi]
+    let (above, ties_hi) = (h.less(t), hi.is_present() & t.equals(h));
+    let to_t = if ties_hi { kept } else { g };
+    let to_t = if above { T::ZERO } else { to_t };
+    let to_hi = if ties_hi { left } else { T::ZERO };
+    let to_hi = if above { g } else { to_hi };
+    let to_lo = if lo.is_present() & x.equals(l) { share(to_t).1 } else { T::ZERO };
+    let to_lo = if x.less(l) { to_t } else { to_lo };
+
+    // The first NaN supplied the output.
+    let (nan_lo, nan_hi) = (L::NAN & l.is_nan(), H::NAN & h.is_nan());
+    let to_lo = if nan_hi { T::ZERO } else { to_lo };
+    let to_hi = if nan_hi { g } else { to_hi };
+    let to_lo = if nan_lo { g } else { to_lo };
+    let to_hi = if nan_lo | x.is_nan() { T::ZERO } else { to_hi };
+    [if x.is_nan() { T::ZERO } else { to_lo }, to_hi]
+}
+
+vectorised! {
+    /// The gradient of one bound: the lower, or the upper if `HI`.
+    fn bound_run<const HI: bool, T: Element, L: Source<T>, H: Source<T>>(
+        x: &[T],
+        g: &[T],
+        lo: L,
+        hi: H,
+        ties: Ties,
+        to: &mut [T],
+    ) {
+        let len = to.len();
+        let (x, g, lo, hi) = (&x[..len], &g[..len], lo.part(0, len), hi.part(0, len));
+        for i in 0..len {
+            to[i] = to_bounds((x[i], g[i]), (lo, hi), i, ties)[usize::from(HI)];
+        }
+    }
 }
 
 /// All three gradients, those of the bounds not yet summed. One that nobody wants is empty.
@@ -174,19 +182,15 @@ struct FullBackward<'a, T> {
 
 impl<T: Element> Work<T> for FullBackward<'_, T> {
     fn run(&mut self, start: usize, len: usize, lo: impl Source<T>, hi: impl Source<T>) {
-        if !self.gx.is_empty() {
-            let (x, g, gx) = (self.x, self.g, &mut *self.gx);
-            Backward { x, g, gx, rule: self.rule }.run(start, len, lo, hi);
+        let (x, g, ties) = (&self.x[start..][..len], &self.g[start..][..len], self.rule.ties);
+        if let Some(gx) = self.gx.get_mut(start..start + len) {
+            Backward { x, g, gx, rule: self.rule }.run(0, len, lo, hi);
         }
-        for i in 0..len {
-            let at = (self.x[start + i], self.g[start + i]);
-            let [to_lo, to_hi] = to_bounds(at, (lo, hi), i, self.rule.ties);
-            if let Some(glo) = self.glo.get_mut(start + i) {
-                *glo = to_lo;
-            }
-            if let Some(ghi) = self.ghi.get_mut(start + i) {
-                *ghi = to_hi;
-            }
+        if let Some(glo) = self.glo.get_mut(start..start + len) {
+            bound_run::<false, _, _, _>(x, g, lo, hi, ties, glo);
+        }
+        if let Some(ghi) = self.ghi.get_mut(start..start + len) {
+            bound_run::<true, _, _, _>(x, g, lo, hi, ties, ghi);
         }
     }
 }

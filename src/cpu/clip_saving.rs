@@ -1,8 +1,8 @@
 //! Clip with a mask of what the gradient passes, and the gradient of that mask: the twins of
 //! `shaders/clip_saving.wgsl` and `shaders/saved_grad.wgsl`. Bit `i` of a mask belongs to element `i`.
 
-use super::clip::{lower, upper};
 use super::beside::{Source, Work, visit};
+use super::clip::{lower, upper};
 use super::parallel::{Deal, copy_by_blocks};
 use super::vector::vectorised;
 use super::{check_bounds, check_len};

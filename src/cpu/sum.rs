@@ -8,6 +8,9 @@ use crate::{Accumulator, Element};
 /// Leaves that a task takes of each sum: a power of two, so that what it returns is a node of the tree.
 const LEAVES: usize = 16 * 1024;
 
+/// Elements that one thread sums sooner than two, which have to be woken.
+const SMALL: usize = 32 * 1024;
+
 /// The sums of `elements`, one for each element of `result`, in the order of
 /// [`reference::sum`](crate::reference::sum).
 pub fn sum<T: Element>(elements: &[T], reduction: &Reduction, result: &mut [T]) {
@@ -17,34 +20,64 @@ pub fn sum<T: Element>(elements: &[T], reduction: &Reduction, result: &mut [T]) 
         1 => result.iter_mut().enumerate().for_each(|(sum, result)| {
             *result = elements[reduction.element(sum, 0)];
         }),
-        // Several sums at once, so that neighbours are read together.
-        _ if result.len() >= 16 => tiles::<T, 64>(elements, reduction, result),
+        // Several sums at once where their elements are neighbours.
+        _ if reduction.sum_run(0) >= 16 => tiles::<T, 64>(elements, reduction, result),
         _ => tiles::<T, 1>(elements, reduction, result),
     }
 }
 
+/// `N` sums side by side.
 fn tiles<T: Element, const N: usize>(elements: &[T], reduction: &Reduction, result: &mut [T]) {
-    result.par_chunks_mut(N).enumerate().for_each(|(tile, result)| {
-        let parts: Vec<_> = (0..reduction.leaves.div_ceil(LEAVES))
-            .into_par_iter()
-            .map(|part| {
-                let mut tree = Tree::<T, N>::default();
-                for leaf in part * LEAVES..reduction.leaves.min((part + 1) * LEAVES) {
-                    let mut sums = [T::Sum::NONE; N];
-                    for (k, sum) in sums.iter_mut().enumerate().take(result.len()) {
-                        *sum = elements[reduction.element(tile * N + k, leaf)].to_sum();
-                    }
-                    tree.push(sums);
-                }
-                tree.finish()
-            })
-            .collect();
+    let sum = |(tile, result): (usize, &mut [T])| {
+        let part = |part: usize| part_of::<T, N>(elements, reduction, tile * N, result.len(), part);
         let mut tree = Tree::<T, N>::default();
-        parts.into_iter().for_each(|part| tree.push(part));
+        match reduction.leaves.div_ceil(LEAVES) {
+            1 => tree.push(part(0)),
+            parts => {
+                let parts: Vec<_> = (0..parts).into_par_iter().map(part).collect();
+                parts.into_iter().for_each(|part| tree.push(part));
+            }
+        }
         for (result, sum) in result.iter_mut().zip(tree.finish()) {
             *result = T::from_sum(sum);
         }
-    });
+    };
+    match elements.len() {
+        ..SMALL => result.chunks_mut(N).enumerate().for_each(sum),
+        _ => result.par_chunks_mut(N).enumerate().for_each(sum),
+    }
+}
+
+/// The sums of a task's share of the leaves, for `count` sums from `first` on.
+fn part_of<T: Element, const N: usize>(
+    elements: &[T],
+    reduction: &Reduction,
+    first: usize,
+    count: usize,
+    part: usize,
+) -> [T::Sum; N] {
+    let neighbours = reduction.sum_run(first) >= count;
+    let mut tree = Tree::<T, N>::default();
+    let mut leaf = part * LEAVES;
+    let end = reduction.leaves.min(leaf + LEAVES);
+    while leaf < end {
+        let run = reduction.leaf_run(leaf).min(end - leaf);
+        let at = reduction.element(first, leaf);
+        for i in 0..run {
+            let mut sums = [T::Sum::NONE; N];
+            if neighbours {
+                let elements = &elements[at + i..][..count];
+                sums.iter_mut().zip(elements).for_each(|(sum, e)| *sum = e.to_sum());
+            } else {
+                for (k, sum) in sums.iter_mut().enumerate().take(count) {
+                    *sum = elements[reduction.element(first + k, leaf + i)].to_sum();
+                }
+            }
+            tree.push(sums);
+        }
+        leaf += run;
+    }
+    tree.finish()
 }
 
 /// Pairwise sums of what is pushed, `N` side by side. Level `n` holds the sum of `2^n` leaves that wait for a

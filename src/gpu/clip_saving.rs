@@ -70,13 +70,7 @@ impl Context {
     pub(crate) fn saved_grad<T: Element>(&self, mask: &Buffer, g: &Buffer) -> Result<Buffer> {
         let gx = self.buffer(g.bytes(), FirstWrite::Recorded)?;
         let operands = [mask_operand::<T>(mask), g.blocks(), gx.blocks()];
-        self.record::<T>(
-            &SAVED_GRAD,
-            Grain::Word(masked::<T>()),
-            Params::default(),
-            g.bytes(),
-            &operands,
-        )?;
+        self.record::<T>(&SAVED_GRAD, Grain::Word(masked::<T>()), Params::default(), g.bytes(), &operands)?;
         Ok(gx)
     }
 

@@ -175,8 +175,10 @@ impl Recorder {
             return offset;
         }
         if self.known.len() == SLOTS {
-            // None of them is pending then.
-            self.submit(target);
+            // None of them may be pending.
+            if self.dispatches > 0 {
+                self.submit(target);
+            }
             self.known.clear();
         }
         let offset = (self.known.len() * self.slot) as u32;

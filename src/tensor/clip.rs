@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Storage, Tensor, interval};
 use crate::bounds::Interval;
-use crate::{Bounds, Element, Result, cpu, host};
+use crate::host::Memory;
+use crate::{Bounds, Element, Result, cpu};
 
 impl<T: Element> Tensor<T> {
     /// Clips every element to the bounds: `min(max(x, lo), hi)`, to the bit as
@@ -53,8 +54,8 @@ impl<T: Element> Tensor<T> {
     }
 }
 
-fn clip_on_cpu<T: Element>(x: &[T], bounds: &Interval<T, &[T]>) -> Result<Arc<Vec<T>>> {
-    let mut y = host::zeroed(x.len())?;
+fn clip_on_cpu<T: Element>(x: &[T], bounds: &Interval<T, &[T]>) -> Result<Arc<Memory<T>>> {
+    let mut y = Memory::new(x.len())?;
     cpu::clip(x, bounds, &mut y)?;
     Ok(Arc::new(y))
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Storage, Tensor};
 use crate::broadcast::{Reduction, Side};
-use crate::{Bounds, Element, Error, Gradient, Outside, Result, Shape, cpu, host};
+use crate::host::Memory;
+use crate::{Bounds, Element, Error, Gradient, Outside, Result, Shape, cpu};
 
 /// Which bounds' gradients are wanted beside that of x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,7 +60,7 @@ impl<T: Element> Tensor<T> {
                 if rule.outside == Outside::StraightThrough {
                     return Ok(upstream.clone());
                 }
-                let mut gx = host::zeroed(x.len())?;
+                let mut gx = Memory::new(x.len())?;
                 cpu::clip_grad(x, g, &bounds, rule, &mut gx)?;
                 Storage::Cpu(Arc::new(gx))
             }
@@ -141,14 +142,14 @@ impl<T: Element> Tensor<T> {
                 let g = self.beside(upstream, Self::on_cpu)?;
                 let interval = self.interval(bounds, Self::on_cpu)?;
                 let straight = rule.outside == Outside::StraightThrough;
-                let new = |wanted: bool| host::zeroed(if wanted { x.len() } else { 0 });
+                let new = |wanted: bool| Memory::new(if wanted { x.len() } else { 0 });
                 let (mut gx, mut glo, mut ghi) = (new(!straight)?, new(lo.is_some())?, new(hi.is_some())?);
                 cpu::clip_grads(x, g, &interval, rule, [&mut gx, &mut glo, &mut ghi])?;
-                let sum = |(reduction, shape): (Reduction, Shape), gradient: Vec<T>| -> Result<_> {
+                let sum = |(reduction, shape): (Reduction, Shape), gradient: Memory<T>| -> Result<_> {
                     let sums = match reduction.is_none() {
                         true => gradient,
                         false => {
-                            let mut sums = host::zeroed(reduction.sums)?;
+                            let mut sums = Memory::new(reduction.sums)?;
                             cpu::sum(&gradient, &reduction, &mut sums);
                             sums
                         }

@@ -13,7 +13,8 @@ use crate::broadcast::Side;
 use crate::device::Inner;
 #[cfg(feature = "gpu")]
 use crate::gpu;
-use crate::{Bounds, Device, Element, Error, Result, Shape, host};
+use crate::host::{self, Memory};
+use crate::{Bounds, Device, Element, Error, Result, Shape};
 
 pub use grad::{Grads, Wanted};
 pub use saved::Saved;
@@ -29,7 +30,7 @@ pub struct Tensor<T> {
 
 #[derive(Clone)]
 enum Storage<T> {
-    Cpu(Arc<Vec<T>>),
+    Cpu(Arc<Memory<T>>),
     #[cfg(feature = "gpu")]
     Gpu(gpu::Context, gpu::Buffer),
 }
@@ -38,7 +39,11 @@ impl<T: Element> Tensor<T> {
     pub(crate) fn from_slice(device: &Device, data: &[T], shape: Shape) -> Result<Self> {
         shape.check_len(data.len())?;
         let storage = match device.inner() {
-            Inner::Cpu => Storage::Cpu(Arc::new(copy(data)?)),
+            Inner::Cpu => {
+                let mut x = Memory::new(data.len())?;
+                x.copy_from_slice(data);
+                Storage::Cpu(Arc::new(x))
+            }
             #[cfg(feature = "gpu")]
             Inner::Gpu(context) => Storage::Gpu(context.clone(), context.upload(data)?),
         };
@@ -49,7 +54,7 @@ impl<T: Element> Tensor<T> {
         match device.inner() {
             Inner::Cpu => {
                 shape.check_len(data.len())?;
-                Ok(Self { shape, storage: Storage::Cpu(Arc::new(data)) })
+                Ok(Self { shape, storage: Storage::Cpu(Arc::new(data.into())) })
             }
             #[cfg(feature = "gpu")]
             Inner::Gpu(_) => Self::from_slice(device, &data, shape),
@@ -152,7 +157,7 @@ impl<T: Element> Tensor<T> {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn into_vec(self) -> Result<Vec<T>> {
         match self.storage {
-            Storage::Cpu(x) => Arc::try_unwrap(x).or_else(|shared| copy(&shared)),
+            Storage::Cpu(x) => Arc::try_unwrap(x).map_or_else(|shared| copy(&shared), |x| Ok(x.into_vec())),
             #[cfg(feature = "gpu")]
             Storage::Gpu(context, x) => context.read_blocking(&x, self.shape.len()),
         }

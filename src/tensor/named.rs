@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{Storage, Tensor};
-use crate::{Accumulator, Bounds, Element, Error, Gradient, NanGradient, Outside, Result, Ties, cpu, host};
+use crate::host::Memory;
+use crate::{Accumulator, Bounds, Element, Error, Gradient, NanGradient, Outside, Result, Ties, cpu};
 
 /// Of `torch.nn.ReLU`, `ReLU6` and `Hardtanh`: nothing at the ends of the interval, all at NaN. The preset
 /// `hardtanh`.
@@ -103,7 +104,7 @@ impl<T: Element> Tensor<T> {
         };
         Ok(self.like(match &self.storage {
             Storage::Cpu(x) => {
-                let mut y = host::zeroed(x.len())?;
+                let mut y = Memory::new(x.len())?;
                 cpu::affine(x, scale, offset, &mut y)?;
                 Storage::Cpu(Arc::new(y))
             }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Grads, Storage, Tensor, Wanted, mismatch};
 #[cfg(feature = "gpu")]
 use crate::gpu;
-use crate::{Bounds, Device, Element, Error, Gradient, Outside, Result, Shape, Ties, cpu, host};
+use crate::host::Memory;
+use crate::{Bounds, Device, Element, Error, Gradient, Outside, Result, Shape, Ties, cpu};
 
 /// What a clip saved for its backward pass, by [`Tensor::clip_saving`] or [`Tensor::clip_saving_inputs`].
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ enum What<T: Element> {
     /// The gradient passes everywhere.
     Nothing,
     /// A bit an element, on the CPU.
-    Mask(Arc<Vec<u64>>),
+    Mask(Arc<Memory<u64>>),
     /// A bit an element, on a GPU.
     #[cfg(feature = "gpu")]
     GpuMask(gpu::Context, gpu::Buffer),
@@ -63,8 +64,8 @@ impl<T: Element> Tensor<T> {
         match &self.storage {
             Storage::Cpu(x) => {
                 let bounds = self.interval(bounds, Self::on_cpu)?;
-                let mut y = host::zeroed(x.len())?;
-                let mut mask = host::zeroed(cpu::mask_len(x.len()))?;
+                let mut y = Memory::new(x.len())?;
+                let mut mask = Memory::new(cpu::mask_len(x.len()))?;
                 cpu::clip_saving(x, &bounds, rule, &mut y, &mut mask)?;
                 Ok((self.like(Storage::Cpu(Arc::new(y))), saved(What::Mask(Arc::new(mask)))))
             }
@@ -100,7 +101,7 @@ impl<T: Element> Saved<T> {
         Ok(upstream.like(match (&self.what, &upstream.storage) {
             (What::Inputs(inputs), _) => return inputs.0.clip_grad(upstream, &inputs.1, inputs.2),
             (What::Mask(mask), Storage::Cpu(g)) => {
-                let mut gx = host::zeroed(g.len())?;
+                let mut gx = Memory::new(g.len())?;
                 cpu::saved_grad(mask, g, &mut gx)?;
                 Storage::Cpu(Arc::new(gx))
             }

@@ -47,9 +47,9 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
         let (x, y, mask, interval) = (x.clone(), y.clone(), mask.clone(), interval.clone());
         let what = what(op);
         cases.push(match op.as_str() {
-            "clip" => Case::timed(what, move || {
-                Ok(cpu::clip(black_box(&x), &interval, &mut y.borrow_mut())?)
-            }),
+            "clip" => {
+                Case::timed(what, move || Ok(cpu::clip(black_box(&x), &interval, &mut y.borrow_mut())?))
+            }
             "clip_in_place" => {
                 let mut z = x.to_vec();
                 Case::timed(what, move || Ok(cpu::clip_in_place(black_box(&mut z), &interval)?))

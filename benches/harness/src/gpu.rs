@@ -84,7 +84,8 @@ impl Raw {
             entries.push(wgpu::BindGroupEntry { binding: 2, resource: uniform.as_entire_binding() });
         }
         let layout = &pipeline.get_bind_group_layout(0);
-        let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+        let group =
+            device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
         let groups = bytes.div_ceil(16 * 256) as u32;
         let rows = groups.div_ceil(device.limits().max_compute_workgroups_per_dimension);
         Self { pipeline, group, workgroups: [groups.div_ceil(rows), rows] }

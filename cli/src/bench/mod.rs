@@ -75,7 +75,12 @@ pub fn bench(args: &Bench) -> Result<()> {
 }
 
 /// The rows of one device, type and size.
-fn one<T: wgclip::Element>(info: &DeviceInfo, size: usize, ops: &[String], effort: Effort) -> Result<Vec<Row>> {
+fn one<T: wgclip::Element>(
+    info: &DeviceInfo,
+    size: usize,
+    ops: &[String],
+    effort: Effort,
+) -> Result<Vec<Row>> {
     if size == 0 {
         bail!("there is nothing to measure in 0 elements");
     }

@@ -21,7 +21,9 @@ pub fn svg(rows: &[Row]) -> Result<String> {
     {
         let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
         area.fill(&WHITE).map_err(drawn)?;
-        for (area, (device, r#type)) in area.split_evenly((panels.len().div_ceil(columns), columns)).iter().zip(panels) {
+        for (area, (device, r#type)) in
+            area.split_evenly((panels.len().div_ceil(columns), columns)).iter().zip(panels)
+        {
             let of_panel: Vec<_> = rows
                 .iter()
                 .filter(|row| row.what.device == device && row.what.r#type == r#type && is_shown(row))
@@ -39,7 +41,11 @@ fn is_shown(row: &Row) -> bool {
     what.engine == "wgclip" && what.clock == Clock::Host && (what.kind == "cpu" || what.batch > 1)
 }
 
-fn panel(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, title: &str, rows: &[&Row]) -> Result<()> {
+fn panel(
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    title: &str,
+    rows: &[&Row],
+) -> Result<()> {
     let sizes = || rows.iter().map(|row| row.what.elements as f64);
     let rates = || rows.iter().map(|row| row.gb_per_s);
     let (least, most) = (sizes().fold(f64::MAX, f64::min), sizes().fold(1.0, f64::max));
@@ -77,7 +83,8 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, title: &str
         }
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         let is_roof = i < ROOFS.len();
-        let color = if is_roof { BLACK.mix(0.4 + 0.3 * i as f64).to_rgba() } else { Palette99::pick(i).to_rgba() };
+        let color =
+            if is_roof { BLACK.mix(0.4 + 0.3 * i as f64).to_rgba() } else { Palette99::pick(i).to_rgba() };
         let style = color.stroke_width(if is_roof { 1 } else { 2 });
         let marks = points.clone();
         let series = if is_roof {

@@ -82,7 +82,10 @@ pub fn print(out: &mut dyn Write, device: &str, rows: &[Row]) -> io::Result<()> 
             writeln!(out)?;
         }
     }
-    writeln!(out, "  (the time of one operation, and before it as a multiple of the copy's that is measured alike)")
+    writeln!(
+        out,
+        "  (the time of one operation, and before it as a multiple of the copy's that is measured alike)"
+    )
 }
 
 /// `1.23 us`, to three digits.
