@@ -24,9 +24,13 @@ fn slices(bounds: Bounds, s: u32) -> Bounds {
 @compute @workgroup_size(WORKGROUP)
 fn clip(@builtin(global_invocation_id) id: vec3<u32>) {
     tell();
-    let i = block_index(id);
-    if i < params.blocks {
-        y[i] = clip_block(x[i], bounds_of(i));
+    let invocation = block_index(id);
+    let blocks = params.blocks;
+    for (var n = 0u; n < EACH; n++) {
+        let i = block_of(invocation, n, EACH);
+        if i < blocks {
+            y[i] = clip_block(x[i], bounds_of(i));
+        }
     }
 }
 
@@ -34,8 +38,12 @@ fn clip(@builtin(global_invocation_id) id: vec3<u32>) {
 @compute @workgroup_size(WORKGROUP)
 fn clip_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
     tell();
-    let i = block_index(id);
-    if i < params.blocks {
-        y[i] = clip_block(y[i], bounds_of(i));
+    let invocation = block_index(id);
+    let blocks = params.blocks;
+    for (var n = 0u; n < EACH; n++) {
+        let i = block_of(invocation, n, EACH);
+        if i < blocks {
+            y[i] = clip_block(y[i], bounds_of(i));
+        }
     }
 }

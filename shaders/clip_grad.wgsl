@@ -89,9 +89,13 @@ fn grads_of(i: u32, upstream: vec4<u32>) -> Grads {
 @compute @workgroup_size(WORKGROUP)
 fn clip_grad(@builtin(global_invocation_id) id: vec3<u32>) {
     tell();
-    let i = block_index(id);
-    if i < params.blocks {
-        gx[i] = grads_of(i, g[i]).x;
+    let invocation = block_index(id);
+    let blocks = params.blocks;
+    for (var n = 0u; n < EACH; n++) {
+        let i = block_of(invocation, n, EACH);
+        if i < blocks {
+            gx[i] = grads_of(i, g[i]).x;
+        }
     }
 }
 
@@ -99,9 +103,13 @@ fn clip_grad(@builtin(global_invocation_id) id: vec3<u32>) {
 @compute @workgroup_size(WORKGROUP)
 fn clip_grad_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
     tell();
-    let i = block_index(id);
-    if i < params.blocks {
-        gx[i] = grads_of(i, gx[i]).x;
+    let invocation = block_index(id);
+    let blocks = params.blocks;
+    for (var n = 0u; n < EACH; n++) {
+        let i = block_of(invocation, n, EACH);
+        if i < blocks {
+            gx[i] = grads_of(i, gx[i]).x;
+        }
     }
 }
 
@@ -109,33 +117,45 @@ fn clip_grad_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
 @compute @workgroup_size(WORKGROUP)
 fn clip_grad_lo(@builtin(global_invocation_id) id: vec3<u32>) {
     tell();
-    let i = block_index(id);
-    if i < params.blocks {
-        let grads = grads_of(i, g[i]);
-        gx[i] = grads.x;
-        glo[i] = grads.lo;
+    let invocation = block_index(id);
+    let blocks = params.blocks;
+    for (var n = 0u; n < EACH; n++) {
+        let i = block_of(invocation, n, EACH);
+        if i < blocks {
+            let grads = grads_of(i, g[i]);
+            gx[i] = grads.x;
+            glo[i] = grads.lo;
+        }
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn clip_grad_hi(@builtin(global_invocation_id) id: vec3<u32>) {
     tell();
-    let i = block_index(id);
-    if i < params.blocks {
-        let grads = grads_of(i, g[i]);
-        gx[i] = grads.x;
-        ghi[i] = grads.hi;
+    let invocation = block_index(id);
+    let blocks = params.blocks;
+    for (var n = 0u; n < EACH; n++) {
+        let i = block_of(invocation, n, EACH);
+        if i < blocks {
+            let grads = grads_of(i, g[i]);
+            gx[i] = grads.x;
+            ghi[i] = grads.hi;
+        }
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn clip_grad_both(@builtin(global_invocation_id) id: vec3<u32>) {
     tell();
-    let i = block_index(id);
-    if i < params.blocks {
-        let grads = grads_of(i, g[i]);
-        gx[i] = grads.x;
-        glo[i] = grads.lo;
-        ghi[i] = grads.hi;
+    let invocation = block_index(id);
+    let blocks = params.blocks;
+    for (var n = 0u; n < EACH; n++) {
+        let i = block_of(invocation, n, EACH);
+        if i < blocks {
+            let grads = grads_of(i, g[i]);
+            gx[i] = grads.x;
+            glo[i] = grads.lo;
+            ghi[i] = grads.hi;
+        }
     }
 }

@@ -35,8 +35,10 @@ override TIES: u32;
 override LO_LAYOUT: u32;
 override HI_LAYOUT: u32;
 
-// Invocations of a workgroup, and blocks whose bits fill a word of a mask (see mask.wgsl).
+// Invocations of a workgroup, blocks that an invocation works on, and blocks whose bits fill a word of a mask (see
+// mask.wgsl).
 override WORKGROUP: u32;
+override EACH: u32;
 override MASKED: u32;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -78,4 +80,10 @@ fn splat(words: vec2<u32>) -> vec4<u32> {
 // Workgroups are folded into rows, since a dimension holds only so many of them.
 fn block_index(invocation: vec3<u32>) -> u32 {
     return invocation.y * params.stride + invocation.x;
+}
+
+// Block n of an invocation that works on so many: they are a workgroup apart, so that neighbouring invocations work on
+// neighbouring blocks.
+fn block_of(invocation: u32, n: u32, each: u32) -> u32 {
+    return (invocation / WORKGROUP * each + n) * WORKGROUP + invocation % WORKGROUP;
 }

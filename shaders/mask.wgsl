@@ -3,7 +3,7 @@
 
 // Block n of a word.
 fn masked_block(word: u32, n: u32) -> u32 {
-    return (word / WORKGROUP * MASKED + n) * WORKGROUP + word % WORKGROUP;
+    return block_of(word, n, MASKED);
 }
 
 // What is decided of the elements of a slice, a bit each.

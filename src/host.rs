@@ -154,6 +154,13 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_the_host_has_not_is_an_error() {
+        let most = isize::MAX as usize;
+        assert!(matches!(zeroed::<u8>(most), Err(Error::OutOfMemory { bytes, .. }) if bytes == most as u64));
+        assert!(matches!(Memory::<u8>::new(most / 2), Err(Error::OutOfMemory { .. })));
+    }
+
+    #[test]
     fn classes_hold_what_they_must_and_waste_little() {
         for len in [1, 8, 70_000, 70_001, 1 << 24, (1 << 24) + 1] {
             let class = class(len);

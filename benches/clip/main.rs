@@ -1,114 +1,103 @@
-//! Clip and its backward pass on the CPU and on every adapter, each beside the copy that is its roof.
+//! What a developer of the crate changes: each CPU kernel, and what the host does for a GPU. What a device makes of the
+//! kernels, and how they compare, is for `wgclip bench`.
 //!
-//! `cargo bench` runs all; `cargo bench -- 'clip/1048576'` what matches.
-
-mod copy_kernel;
+//! `cargo bench` runs all; `cargo bench -- 'cpu/1048576/clip'` what matches.
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pollster::block_on;
 use rayon::prelude::*;
 use wgclip::gpu::{Context, adapters};
-use wgclip::{Bounds, Device, Gradient, Interval};
-
-use copy_kernel::CopyKernel;
-
-const SIZES: [usize; 3] = [4096, 1 << 20, 1 << 24];
-
-/// Operations between two waits on a GPU: what remains is the time of one.
-const BATCH: u32 = 8;
+use wgclip::{Bounds, Device, Gradient, Interval, cpu};
 
 fn values(len: usize) -> Vec<f32> {
     let mut rng = fastrand::Rng::with_seed(7);
     (0..len).map(|_| rng.f32() * 4.0 - 2.0).collect()
 }
 
-fn unit() -> Bounds<f32> {
-    Bounds::new(0.0, 1.0).unwrap()
-}
-
 /// Slices of the caller's: nothing is allocated in the loop.
-fn cpu(c: &mut Criterion) {
-    for len in SIZES {
+fn kernels(c: &mut Criterion) {
+    for len in [4096, 1 << 20, 1 << 24] {
         let (mut x, g) = (values(len), values(len));
-        let mut y = vec![0.0; len];
+        let (mut y, mut mask) = (vec![0.0; len], vec![0; cpu::mask_len(len)]);
         let bounds = Interval::values(Some(0.0), Some(1.0)).unwrap();
+        let [rule, halving] = ["torch", "jax"].map(|preset| preset.parse::<Gradient>().unwrap());
         let mut group = c.benchmark_group(format!("cpu/{len}"));
-        group.throughput(Throughput::Bytes(8 * len as u64));
-        group.bench_function("parallel memcpy", |b| {
+        group.throughput(Throughput::Elements(len as u64));
+        group.bench_function("memcpy", |b| {
             b.iter(|| {
                 y.par_chunks_mut(1 << 15).zip(x.par_chunks(1 << 15)).for_each(|(y, x)| y.copy_from_slice(x))
             });
         });
-        group.bench_function("clip", |b| {
-            b.iter(|| wgclip::cpu::clip(black_box(&x), &bounds, &mut y).unwrap())
+        group.bench_function("clip", |b| b.iter(|| cpu::clip(black_box(&x), &bounds, &mut y).unwrap()));
+        group.bench_function("clip_saving", |b| {
+            b.iter(|| cpu::clip_saving(black_box(&x), &bounds, rule, &mut y, &mut mask).unwrap())
         });
-        group.throughput(Throughput::Bytes(12 * len as u64));
+        group.bench_function("saved_grad", |b| {
+            b.iter(|| cpu::saved_grad(black_box(&mask), &g, &mut y).unwrap())
+        });
         group.bench_function("clip_grad", |b| {
-            b.iter(|| {
-                wgclip::cpu::clip_grad(black_box(&x), &g, &bounds, Gradient::default(), &mut y).unwrap()
-            });
+            b.iter(|| cpu::clip_grad(black_box(&x), &g, &bounds, rule, &mut y).unwrap())
         });
-        group.throughput(Throughput::Bytes(8 * len as u64));
+        group.bench_function("clip_grad, half", |b| {
+            b.iter(|| cpu::clip_grad(black_box(&x), &g, &bounds, halving, &mut y).unwrap())
+        });
+        group.bench_function("saved_grad_in_place", |b| {
+            b.iter(|| cpu::saved_grad_in_place(black_box(&mask), &mut y).unwrap())
+        });
         group.bench_function("clip_in_place", |b| {
-            b.iter(|| wgclip::cpu::clip_in_place(black_box(&mut x), &bounds).unwrap())
+            b.iter(|| cpu::clip_in_place(black_box(&mut x), &bounds).unwrap())
         });
         group.finish();
     }
 }
 
-/// Tensors that stay on the device, [`BATCH`] operations and a wait; the time shown is that of the batch.
-fn gpu(c: &mut Criterion) {
+/// What the host does before and after a kernel, on every adapter.
+fn host(c: &mut Criterion) {
     for adapter in block_on(adapters()) {
         let context = block_on(Context::request(&adapter, adapter.limits())).unwrap();
-        let device = Device::from(context.clone());
-        let name = adapter.info().to_string();
-        for len in SIZES {
-            let mut group = c.benchmark_group(format!("{name}/{len}"));
-            let bytes = |tensors: u64| Throughput::Bytes(u64::from(BATCH) * tensors * 4 * len as u64);
-            let id = |op: &str| BenchmarkId::new(op, BATCH);
+        let device = Device::from(context);
+        let mut group = c.benchmark_group(adapter.info().to_string());
 
-            let mut x = device.tensor(&values(len), [len]).unwrap();
-            let g = device.tensor(&values(len), [len]).unwrap();
-            let bounds = unit();
-            let copy = CopyKernel::new(context.device(), len);
-            group.throughput(bytes(2));
-            group.bench_function(id("copy kernel"), |b| {
-                b.iter(|| copy.run(context.device(), context.queue(), BATCH));
+        // Operations recorded between two waits, which are not timed.
+        let batch = 200;
+        let (x, bounds) = (device.tensor(&values(64), [64]).unwrap(), Bounds::new(0.0, 1.0).unwrap());
+        group.bench_function("record one operation", |b| {
+            b.iter_custom(|times| {
+                let mut total = Duration::ZERO;
+                for _ in 0..times.div_ceil(batch) {
+                    let start = Instant::now();
+                    (0..batch).for_each(|_| drop(x.clip(&bounds).unwrap()));
+                    total += start.elapsed();
+                    device.wait().unwrap();
+                }
+                total.mul_f64(times as f64 / (times.div_ceil(batch) * batch) as f64)
             });
-            group.bench_function(id("clip"), |b| {
+        });
+        for len in [4096, 1 << 20] {
+            let data = values(len);
+            group.throughput(Throughput::Bytes(4 * len as u64));
+            group.bench_function(format!("upload/{len}"), |b| {
                 b.iter(|| {
-                    (0..BATCH).for_each(|_| drop(x.clip(&bounds).unwrap()));
+                    drop(device.tensor(black_box(&data), [len]).unwrap());
                     device.wait().unwrap();
                 });
             });
-            group.throughput(bytes(3));
-            group.bench_function(id("clip_grad"), |b| {
-                b.iter(|| {
-                    (0..BATCH).for_each(|_| drop(x.clip_grad(&g, &bounds, Gradient::default()).unwrap()));
-                    device.wait().unwrap();
-                });
-            });
-            group.throughput(bytes(2));
-            group.bench_function(id("clip_in_place"), |b| {
-                b.iter(|| {
-                    (0..BATCH).for_each(|_| x.clip_in_place(&bounds).unwrap());
-                    device.wait().unwrap();
-                });
-            });
-            group.finish();
+            let x = device.tensor(&data, [len]).unwrap();
+            group.bench_function(format!("read/{len}"), |b| b.iter(|| x.to_vec().unwrap()));
         }
+        group.finish();
     }
 }
 
 criterion_group! {
     name = benches;
     config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2));
-    targets = cpu, gpu
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    targets = kernels, host
 }
 criterion_main!(benches);

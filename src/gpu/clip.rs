@@ -19,7 +19,7 @@ impl Context {
     /// broadcasts is too large for a binding, [`DeviceLost`](crate::Error::DeviceLost) or [`Gpu`](crate::Error::Gpu).
     pub fn clip<T: Element>(&self, x: &Buffer, bounds: &Interval<T, &Buffer>) -> Result<Buffer> {
         let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
-        self.record_bounded(&CLIP, Grain::Block, Gradient::default(), bounds, &[x.blocks(), y.blocks()])?;
+        self.record_bounded(&CLIP, Grain::Blocks, Gradient::default(), bounds, &[x.blocks(), y.blocks()])?;
         Ok(y)
     }
 
@@ -30,7 +30,7 @@ impl Context {
     /// As [`clip`](Self::clip).
     pub fn clip_in_place<T: Element>(&self, x: &mut Buffer, bounds: &Interval<T, &Buffer>) -> Result<()> {
         if x.is_unique() {
-            self.record_bounded(&CLIP_IN_PLACE, Grain::Block, Gradient::default(), bounds, &[x.blocks()])
+            self.record_bounded(&CLIP_IN_PLACE, Grain::Blocks, Gradient::default(), bounds, &[x.blocks()])
         } else {
             *x = self.clip(x, bounds)?;
             Ok(())

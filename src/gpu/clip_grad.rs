@@ -50,7 +50,7 @@ impl Context {
             return Ok(g.clone());
         }
         let gx = self.buffer(x.bytes(), FirstWrite::Recorded)?;
-        self.record_bounded(&CLIP_GRAD, Grain::Block, rule, bounds, &[x.blocks(), g.blocks(), gx.blocks()])?;
+        self.record_bounded(&CLIP_GRAD, Grain::Blocks, rule, bounds, &[x.blocks(), g.blocks(), gx.blocks()])?;
         Ok(gx)
     }
 
@@ -74,7 +74,7 @@ impl Context {
             *g = self.clip_grad(x, g, bounds, rule)?;
             return Ok(());
         }
-        self.record_bounded(&CLIP_GRAD_IN_PLACE, Grain::Block, rule, bounds, &[x.blocks(), g.blocks()])
+        self.record_bounded(&CLIP_GRAD_IN_PLACE, Grain::Blocks, rule, bounds, &[x.blocks(), g.blocks()])
     }
 
     /// Records the gradients that reach `x` and, where wanted, the bounds at each element of `x`: to be summed
@@ -103,7 +103,7 @@ impl Context {
         let bound_grads = [lo?, hi?];
         let mut operands = vec![x.blocks(), g.blocks(), gx.blocks()];
         operands.extend(bound_grads.iter().flatten().map(Buffer::blocks));
-        self.record_bounded(kernel, Grain::Block, rule, bounds, &operands)?;
+        self.record_bounded(kernel, Grain::Blocks, rule, bounds, &operands)?;
         // The shader makes what a masking rule gives x; the straight one gives it all.
         let gx = if rule.outside == Outside::StraightThrough { g.clone() } else { gx };
         Ok((gx, bound_grads))

@@ -79,7 +79,7 @@ impl Kernels {
         y: Slice<'a>,
         bounds: &'a Interval<T, Slice<'a>>,
     ) -> Result<Prepared> {
-        self.bounded(&CLIP, Grain::Block, Gradient::default(), bounds, &[x, y])
+        self.bounded(&CLIP, Grain::Blocks, Gradient::default(), bounds, &[x, y])
     }
 
     /// The clip of `x` where it is.
@@ -91,7 +91,7 @@ impl Kernels {
         x: Slice<'a>,
         bounds: &'a Interval<T, Slice<'a>>,
     ) -> Result<Prepared> {
-        self.bounded(&CLIP_IN_PLACE, Grain::Block, Gradient::default(), bounds, &[x])
+        self.bounded(&CLIP_IN_PLACE, Grain::Blocks, Gradient::default(), bounds, &[x])
     }
 
     /// The gradient that reaches `x`, of the upstream gradient `g`, into `gx`.
@@ -108,7 +108,7 @@ impl Kernels {
         rule: Gradient,
     ) -> Result<Prepared> {
         self.check_masks(rule)?;
-        self.bounded(&CLIP_GRAD, Grain::Block, rule, bounds, &[x, g, gx])
+        self.bounded(&CLIP_GRAD, Grain::Blocks, rule, bounds, &[x, g, gx])
     }
 
     /// The same in the place of the upstream gradient.
@@ -123,7 +123,7 @@ impl Kernels {
         rule: Gradient,
     ) -> Result<Prepared> {
         self.check_masks(rule)?;
-        self.bounded(&CLIP_GRAD_IN_PLACE, Grain::Block, rule, bounds, &[x, g])
+        self.bounded(&CLIP_GRAD_IN_PLACE, Grain::Blocks, rule, bounds, &[x, g])
     }
 
     /// The clip of `x` into `y`, and of what its gradient passes into `mask`: a bit an element, of

@@ -16,7 +16,7 @@ use crate::devices::{gpu_adapters, tight};
 const WRONG_KERNELS: &[(&str, ElementType, &str, &str)] = &[
     ("less taken for less or equal", F32, "key(a) < key(b)", "key(a) <= key(b)"),
     ("bounds swapped", F32, "return Bounds(told.lo, told.hi);", "return Bounds(told.hi, told.lo);"),
-    ("last block lost", F32, "i < params.blocks", "i + 1u < params.blocks"),
+    ("last block lost", F32, "if i < blocks", "if i + 1u < blocks"),
     ("rows of workgroups ignored", F32, "invocation.y * params.stride + invocation.x", "invocation.x"),
     (
         "absent bound taken for one",

@@ -1,6 +1,7 @@
 //! The command as its users run it: a process, files, exit codes.
 
 mod bad_input;
+mod bench;
 mod devices;
 mod files;
 mod formats;

@@ -1,0 +1,93 @@
+//! Burn on wgpu, and this crate on the same adapter.
+
+use anyhow::{Result, anyhow};
+use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use wgclip::gpu::Context;
+use wgclip::{Bounds, DeviceKind as Kind, ElementType, Gradient};
+use wgclip_harness::{Case, What, values};
+
+/// Burn's device for the adapter of this crate's context.
+pub fn burn_device(context: &Context) -> Device {
+    Device::wgpu(match context.info().kind {
+        Kind::Software => DeviceKind::Cpu,
+        _ => DeviceKind::DefaultDevice,
+    })
+}
+
+/// One clip after the other of the same tensor, `batch` of them and a wait.
+pub fn chained(context: &Context, burn: &Device, elements: usize, batch: u32) -> Result<Vec<Case<'static>>> {
+    let device = wgclip::Device::from(context.clone());
+    let op = if batch == 1 { "clip" } else { "clip_chain" };
+    let what = What { op: op.into(), ..What::new("clip", ElementType::F32, elements, &device.info()) };
+    let what = what.batch(batch);
+    let (data, unit) = (values::<f32>(elements), Bounds::new(0.0, 1.0)?);
+
+    let ours = {
+        let x = device.tensor(&data, [elements])?;
+        let device = device.clone();
+        Case::timed(what.clone(), move || {
+            let mut y = x.clone();
+            for _ in 0..batch {
+                y = y.clip(&unit)?;
+            }
+            Ok(device.wait()?)
+        })
+    };
+    let theirs = {
+        let x = Tensor::<1>::from_data(TensorData::new(data, [elements]), burn);
+        let burn = burn.clone();
+        Case::timed(what.by("burn"), move || {
+            let mut y = x.clone();
+            for _ in 0..batch {
+                y = y.clamp(0.0, 1.0);
+            }
+            wait(&burn)?;
+            drop(y);
+            Ok(())
+        })
+    };
+    Ok(vec![ours, theirs])
+}
+
+/// The forward pass and the masked backward pass, as in training, and a wait. The upstream gradient is ones, which is
+/// what Burn takes for a tensor that it is asked to go back from.
+pub fn training(context: &Context, burn: &Device, elements: usize) -> Result<Vec<Case<'static>>> {
+    let device = wgclip::Device::from(context.clone());
+    let what = What {
+        op: "forward_backward".into(),
+        bytes: wgclip_harness::bytes_of("clip", elements, 4) * 2,
+        ..What::new("clip", ElementType::F32, elements, &device.info())
+    };
+    let (data, unit) = (values::<f32>(elements), Bounds::new(0.0, 1.0)?);
+    let rule: Gradient = "burn".parse()?;
+
+    let ours = {
+        let x = device.tensor(&data, [elements])?;
+        let upstream = device.tensor(&vec![1.0f32; elements], [elements])?;
+        Case::timed(what.clone(), move || {
+            let (y, saved) = x.clip_saving(&unit, rule)?;
+            let gradient = saved.backward(&upstream)?;
+            device.wait()?;
+            drop((y, gradient));
+            Ok(())
+        })
+    };
+    let theirs = {
+        let autodiff = burn.clone().autodiff();
+        let x = Tensor::<1>::from_data(TensorData::new(data, [elements]), &autodiff).require_grad();
+        let burn = burn.clone();
+        Case::timed(what.by("burn"), move || {
+            let y = x.clone().clamp(0.0, 1.0);
+            let gradients = y.backward();
+            let gradient = x.grad(&gradients);
+            wait(&burn)?;
+            drop((y, gradient));
+            Ok(())
+        })
+    };
+    Ok(vec![ours, theirs])
+}
+
+fn wait(device: &Device) -> Result<()> {
+    device.sync().map_err(|error| anyhow!("Burn: {error:?}"))
+}
