@@ -51,7 +51,7 @@ impl Format {
     /// The place of an element of up to 32 bits, at the top of a word, in the order by which the shaders tell whether it
     /// is outside values (`place` in `shaders/lane.wgsl`): integers modulo 2^32 that grow with the elements, -0 right
     /// before +0, a NaN beyond an infinity.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
+    #[cfg(feature = "gpu")]
     const fn place(self, bits: u64) -> u32 {
         let word = (bits << (32 - self.bits)) as u32;
         match self.kind {
@@ -63,7 +63,7 @@ impl Format {
     /// The ranges of places below a lower bound and above an upper one, infinities included and NaN not: where each
     /// begins, and how many places it has, none for a bound that is absent. For 64 bits, of which there is no place, both
     /// are empty.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
+    #[cfg(feature = "gpu")]
     pub(crate) fn outside(self, lo: Option<u64>, hi: Option<u64>) -> [(u32, u32); 2] {
         if self.bits > 32 {
             return [(0, 0), (0, 0)];

@@ -21,6 +21,13 @@ const FAR: usize = 16 * 1024 * 1024;
 /// How long after its last work a thread is still awake.
 const AWAKE: Duration = Duration::from_micros(10);
 
+/// How many times in a row helpers may come too late, the first of them because they slept. After that the system has
+/// put them on the caller's own core, as virtual machines do.
+const LATE: u64 = 3;
+
+/// How many times the caller then works alone.
+const ALONE: u64 = 100;
+
 /// How often the caller looks whether its helpers are done, tens of microseconds, before it sleeps until they are.
 const PATIENCE: u32 = 1000;
 
@@ -77,31 +84,43 @@ impl Deal {
             return chunks.for_each(work);
         }
         static AWAKE_UNTIL: AtomicU64 = AtomicU64::new(0);
+        // Counts up how often helpers came too late, and from LATE on the times to work alone.
+        static TOO_LATE: AtomicU64 = AtomicU64::new(0);
         static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
         let now = || BEGINNING.elapsed().as_nanos() as u64;
         // What is not worth the waking is shared in a tight loop only: its second round wakes them for all that follow.
-        let pays = self.bytes >= LARGE || now() < AWAKE_UNTIL.load(Ordering::Relaxed);
-        match HELPERS.as_ref().filter(|_| pays) {
-            Some(pool) => self.share(pool, chunks, work),
-            None => chunks.for_each(work),
-        }
+        let late = TOO_LATE.load(Ordering::Relaxed);
+        let pays = self.bytes >= LARGE || (now() < AWAKE_UNTIL.load(Ordering::Relaxed) && late < LATE);
+        let late = match HELPERS.as_ref().filter(|_| pays) {
+            Some(pool) => match self.share(pool, chunks, work) {
+                true => 0,
+                false => late + 1,
+            },
+            None => {
+                chunks.for_each(work);
+                if late < LATE { late } else { (late + 1) % (LATE + ALONE) }
+            }
+        };
+        TOO_LATE.store(late, Ordering::Relaxed);
         AWAKE_UNTIL.store(now() + AWAKE.as_nanos() as u64, Ordering::Relaxed);
     }
 
+    /// Whether anybody helped.
     fn share<C: Send>(
         self,
         pool: &ThreadPool,
         chunks: impl Iterator<Item = C> + Send,
         work: impl Fn(C) + Sync,
-    ) {
+    ) -> bool {
         let chunks = Mutex::new(chunks);
         let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let drain = || std::iter::from_fn(next).for_each(&work);
+        let drain = || std::iter::from_fn(next).map(&work).count();
+        let helped = AtomicUsize::new(0);
         let busy = AtomicUsize::new(self.helpers);
         pool.in_place_scope(|scope| {
             for _ in 0..self.helpers {
                 scope.spawn(|_| {
-                    drain();
+                    helped.fetch_add(drain(), Ordering::Relaxed);
                     busy.fetch_sub(1, Ordering::Release);
                 });
             }
@@ -113,5 +132,6 @@ impl Deal {
                 std::hint::spin_loop();
             }
         });
+        helped.into_inner() > 0
     }
 }

@@ -34,16 +34,23 @@ pub struct Effort {
     pub samples: usize,
     /// How long a sample is at about the least.
     pub sample: Duration,
+    /// How long a case warms up whenever its turn comes.
+    pub warm: Duration,
+    /// Samples that a case takes in its turn.
+    pub turn: usize,
 }
 
 impl Effort {
     /// For figures to be published.
-    pub const FULL: Self = Self { samples: 25, sample: Duration::from_millis(5) };
+    pub const FULL: Self =
+        Self { samples: 25, sample: Duration::from_millis(5), warm: Duration::from_millis(1), turn: 1 };
     /// For a glance.
-    pub const QUICK: Self = Self { samples: 7, sample: Duration::from_millis(2) };
+    pub const QUICK: Self = Self { samples: 7, sample: Duration::from_millis(2), ..Self::FULL };
+    /// For cases in several processes, whose threads the system has to spread over the cores anew in each turn.
+    pub const APART: Self = Self { warm: Duration::from_millis(150), turn: 5, ..Self::FULL };
 }
 
-/// Measures cases in turn, a sample of each, then another of each.
+/// Measures cases in turn, a sample of each (or as many as a turn has), then another of each.
 ///
 /// # Errors
 /// What a case returns.
@@ -57,14 +64,17 @@ pub fn measure(cases: &mut [Case<'_>], effort: Effort) -> Result<Vec<Row>> {
         times.push(enough.clamp(1, 100_000) as u32);
     }
     let mut samples = vec![Vec::new(); cases.len()];
-    for _ in 0..effort.samples {
+    for _ in 0..effort.samples.div_ceil(effort.turn) {
         for ((case, &times), samples) in cases.iter_mut().zip(&times).zip(&mut samples) {
             // The caches and the threads are those of the case before.
-            if times >= 10 {
-                (case.run)(times / 10)?;
+            let mut warm = Duration::ZERO;
+            while times > 1 && warm < effort.warm {
+                warm += (case.run)(times.div_ceil(4))?;
             }
-            let each = f64::from(times) * f64::from(case.what.batch);
-            samples.push((case.run)(times)?.as_nanos() as f64 / each);
+            for _ in 0..effort.turn {
+                let each = f64::from(times) * f64::from(case.what.batch);
+                samples.push((case.run)(times)?.as_nanos() as f64 / each);
+            }
         }
     }
     Ok(cases.iter().zip(samples).map(|(case, samples)| Row::new(case.what.clone(), samples)).collect())

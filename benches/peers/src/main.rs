@@ -25,6 +25,9 @@ struct Args {
     /// Without a GPU
     #[arg(long)]
     cpu_only: bool,
+    /// Without the CPU's engines
+    #[arg(long, conflicts_with = "cpu_only")]
+    gpu_only: bool,
     /// The Python that has torch, numpy, jax, tensorflow or cupy
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
     python: String,
@@ -38,9 +41,10 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
+    let effort = if args.quick { Effort::QUICK } else { Effort::APART };
     let python = Python::start(&args.python, concat!(env!("CARGO_MANIFEST_DIR"), "/peers.py"))?;
-    println!("wgclip {}, {:?}", env!("CARGO_PKG_VERSION"), python.engines());
+    let fusion = if cfg!(feature = "fusion") { "with" } else { "without" };
+    println!("Burn 0.23.0-pre.1 {fusion} fusion, candle, ndarray, {:?}", python.engines());
 
     let mut rows = Vec::new();
     let mut show = |mut cases: Vec<Case<'static>>| -> Result<()> {
@@ -49,16 +53,18 @@ fn main() -> Result<()> {
         rows.extend(measured);
         Ok(())
     };
-    for elements in SIZES {
-        show(on_cpu::<f32>("clip", elements, &python)?)?;
+    if !args.gpu_only {
+        for elements in SIZES {
+            on_cpu::<f32>("clip", elements, &python)?.into_iter().try_for_each(&mut show)?;
+        }
+        for elements in [SIZES[2], SIZES[3]] {
+            on_cpu::<f32>("clip_grad", elements, &python)?.into_iter().try_for_each(&mut show)?;
+        }
+        on_cpu::<f16>("clip", SIZES[2], &python)?.into_iter().try_for_each(&mut show)?;
+        on_cpu::<bf16>("clip", SIZES[2], &python)?.into_iter().try_for_each(&mut show)?;
+        on_cpu::<i8>("clip", SIZES[2], &python)?.into_iter().try_for_each(&mut show)?;
+        on_cpu::<f64>("clip", SIZES[2], &python)?.into_iter().try_for_each(&mut show)?;
     }
-    for elements in [SIZES[2], SIZES[3]] {
-        show(on_cpu::<f32>("clip_grad", elements, &python)?)?;
-    }
-    show(on_cpu::<f16>("clip", SIZES[2], &python)?)?;
-    show(on_cpu::<bf16>("clip", SIZES[2], &python)?)?;
-    show(on_cpu::<i8>("clip", SIZES[2], &python)?)?;
-    show(on_cpu::<f64>("clip", SIZES[2], &python)?)?;
 
     if !args.cpu_only {
         let name = args.device.as_deref().unwrap_or_default().to_lowercase();
@@ -88,25 +94,37 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// An operation by every engine on the CPU, this crate's first.
-fn on_cpu<T: Element>(op: &str, elements: usize, python: &Python) -> Result<Vec<Case<'static>>> {
-    let mut cases = cpu::cases::<T>(elements, &[op.to_owned()])?;
-    cases.rotate_left(1);
+/// An operation by each engine on the CPU, beside this crate's. In pairs: what one leaves behind (threads that look out
+/// for work, pages given back) would weigh on who comes next, and not on all alike.
+fn on_cpu<T: Element>(op: &str, elements: usize, python: &Python) -> Result<Vec<Vec<Case<'static>>>> {
     let what = What::new(op, T::TYPE, elements, &Device::cpu().info());
+    let mut peers = Vec::new();
     if op == "clip" {
-        cases.push(rust::ndarray::<T>(what.clone()));
+        peers.push(rust::ndarray::<T>(what.clone()));
         match T::TYPE {
-            ElementType::F32 => cases.push(rust::candle::<f32>(what.clone())?),
-            ElementType::F16 => cases.push(rust::candle::<f16>(what.clone())?),
-            ElementType::Bf16 => cases.push(rust::candle::<bf16>(what.clone())?),
-            ElementType::F64 => cases.push(rust::candle::<f64>(what.clone())?),
+            ElementType::F32 => peers.push(rust::candle::<f32>(what.clone())?),
+            ElementType::F16 => peers.push(rust::candle::<f16>(what.clone())?),
+            ElementType::Bf16 => peers.push(rust::candle::<bf16>(what.clone())?),
+            ElementType::F64 => peers.push(rust::candle::<f64>(what.clone())?),
             _ => {}
         }
     }
-    for engine in python.engines().keys().filter(|engine| !["torch_cuda", "cupy"].contains(&engine.as_str())) {
-        cases.extend(python.case(what.clone().by(engine))?);
+    for engine in python.engines().keys().filter(|engine| !["torch_cuda", "cupy"].contains(&engine.as_str()))
+    {
+        peers.extend(python.case(what.clone().by(engine))?);
     }
-    Ok(cases)
+    // The first pair is this crate and the roof.
+    let ours = || -> Result<_> {
+        let mut cases = cpu::cases::<T>(elements, &[op.to_owned()])?;
+        cases.rotate_left(1);
+        Ok(cases)
+    };
+    let mut pairs = vec![ours()?];
+    for peer in peers {
+        let own = ours()?.into_iter().next();
+        pairs.push(own.into_iter().chain([peer]).collect());
+    }
+    Ok(pairs)
 }
 
 /// What Python has on a GPU, beside this crate there.
@@ -122,7 +140,9 @@ fn on_cuda(
             let own: Vec<_> = own.iter().map(|op| (*op).to_owned()).collect();
             let mut cases = wgclip_harness::gpu::cases::<f32>(context, elements, &own, 10)?;
             let what = What::new(op, ElementType::F32, elements, context.info());
-            for engine in python.engines().keys().filter(|engine| ["torch_cuda", "cupy"].contains(&engine.as_str())) {
+            for engine in
+                python.engines().keys().filter(|engine| ["torch_cuda", "cupy"].contains(&engine.as_str()))
+            {
                 cases.extend(python.case(what.clone().by(engine))?);
             }
             show(cases)?;
@@ -136,7 +156,8 @@ fn print(rows: &[Row]) {
     let Some(ours) = rows.first() else { return };
     let What { op, r#type, elements, device, batch, .. } = &ours.what;
     println!("{op} {type} {elements} x{batch}, {device}");
-    for row in rows {
+    println!("  {:>6}  {:>12.2} us  wgclip", "", ours.median_ns / 1e3);
+    for row in &rows[1..] {
         let name = if row.what.op == *op { row.what.engine.clone() } else { row.what.op.clone() };
         println!("  {:6.2}  {:>12.2} us  {name}", row.median_ns / ours.median_ns, row.median_ns / 1e3);
     }
