@@ -11,7 +11,7 @@ use crate::{Element, Error, Result};
 /// Bytes that are taken and freed each time: the allocator has them ready.
 const SMALL: usize = 64 << 10;
 
-/// Bytes of idle memory that are kept. Beyond it memory is freed when it comes back.
+/// Bytes of idle memory that are kept. Beyond it the older is freed.
 const IDLE: usize = 1 << 30;
 
 /// The idle memory, by its type and its elements.
@@ -121,7 +121,11 @@ fn give_back<T: Element>(data: Vec<T>) {
     }
     let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = pool.get_or_insert_default();
-    if pool.bytes + bytes <= IDLE {
+    if pool.bytes + bytes > IDLE {
+        // What comes back now is what is wanted next.
+        *pool = Pool::default();
+    }
+    if bytes <= IDLE {
         pool.bytes += bytes;
         pool.idle.entry((TypeId::of::<T>(), elements)).or_default().push(Box::new(data));
     }

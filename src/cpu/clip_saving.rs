@@ -74,8 +74,8 @@ vectorised! {
 
     fn saved_run_in_place<T: Element>(mask: &[u64], g: &mut [T]) {
         for (g, &word) in g.as_chunks_mut::<WORD>().0.iter_mut().zip(mask) {
-            for i in 0..WORD {
-                g[i] = if word >> i & 1 == 1 { g[i] } else { T::ZERO };
+            for (i, g) in g.iter_mut().enumerate() {
+                *g = if word >> i & 1 == 1 { *g } else { T::ZERO };
             }
         }
     }

@@ -96,9 +96,9 @@ fn one<T: wgclip::Element>(
     let context = opened.first().context("the device is gone: see `wgclip devices`")?;
     // Many small operations fill a batch, few large ones do.
     let batch = match size {
-        ..=0xffff => 200,
-        ..=0xf_ffff => 50,
-        ..=0x3f_ffff => 10,
+        0..0x1_0000 => 200,
+        0x1_0000..0x10_0000 => 50,
+        0x10_0000..0x40_0000 => 10,
         _ => 4,
     };
     cases.extend(gpu::cases::<T>(context, size, ops, batch)?);
