@@ -53,14 +53,18 @@ fn panel(
     if rows.is_empty() {
         return Ok(());
     }
-    // One size has a range too.
-    let (x, y) = ((least / 1.2)..(most * 1.2), (low / 1.3)..(high * 1.3));
+    // One size has a range too. On the right there is room for the legend.
+    let room = (most / least).powf(0.4).max(1.5);
+    let (x, y) = ((least / 1.2)..(most * room), (low / 1.3)..(high * 1.3));
+    let mut ticks: Vec<f64> = sizes().collect();
+    ticks.sort_by(f64::total_cmp);
+    ticks.dedup();
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 13))
         .margin(10)
         .x_label_area_size(36)
         .y_label_area_size(52)
-        .build_cartesian_2d(x.log_scale(), y.log_scale())
+        .build_cartesian_2d(x.log_scale().with_key_points(ticks), y.log_scale())
         .map_err(drawn)?;
     chart
         .configure_mesh()
@@ -97,7 +101,7 @@ fn panel(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(SeriesLabelPosition::MiddleRight)
         .background_style(WHITE.mix(0.8))
         .label_font(("sans-serif", 11))
         .draw()
