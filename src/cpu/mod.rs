@@ -49,3 +49,39 @@ fn check_len<T: Element>(a: &[T], b: &[T]) -> Result<()> {
     }
     Err(Error::ShapeMismatch { left: vec![a.len()], right: vec![b.len()] })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Gradient, reference};
+
+    /// Lengths that one thread works on, that several share, and that are copied block by block.
+    #[test]
+    fn slices_of_every_size_are_right_to_the_last_element() {
+        let (lo, hi, rule) = (Some(60), Some(190), Gradient::default());
+        let bounds = Interval::values(lo, hi).unwrap();
+        for len in [100_003, (1 << 20) + 67, (3 << 20) + 1, (16 << 20) + 32 * 1024 + 37] {
+            // Of a period that no block has.
+            let x: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let g: Vec<u8> = (0..len).map(|i| (i % 241) as u8 + 1).collect();
+            let clipped: Vec<u8> = x.iter().map(|&x| reference::clip(x, lo, hi)).collect();
+            let grad: Vec<u8> =
+                x.iter().zip(&g).map(|(&x, &g)| reference::clip_grad(x, g, lo, hi, rule)).collect();
+            let (mut y, mut mask) = (vec![7; len], vec![0x5555; mask_len(len)]);
+            // A loop, so that the other threads are awake.
+            for _ in 0..3 {
+                y.fill(7);
+                clip(&x, &bounds, &mut y).unwrap();
+                assert!(y == clipped, "clip of {len}");
+            }
+            y.fill(7);
+            clip_saving(&x, &bounds, rule, &mut y, &mut mask).unwrap();
+            assert!(y == clipped, "saving clip of {len}");
+            y.fill(7);
+            saved_grad(&mask, &g, &mut y).unwrap();
+            assert!(y == grad, "gradient from the mask of {len}");
+            clip_grad(&x, &g, &bounds, rule, &mut y).unwrap();
+            assert!(y == grad, "gradient of {len}");
+        }
+    }
+}
