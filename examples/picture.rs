@@ -8,7 +8,7 @@ use std::io::BufReader;
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use wgclip::{Bounds, Device, Gradient, Outside};
+use wgclip::{BackwardRule, Device, OutsideRule};
 
 const BLUE: RGBColor = RGBColor(86, 130, 186);
 const ORANGE: RGBColor = RGBColor(222, 143, 5);
@@ -21,13 +21,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (upstream, _) = load("samples/digits-upstream.npy")?;
     let x = device.tensor(&data, shape.clone())?;
     let g = device.tensor(&upstream, shape)?;
-    let unit = Bounds::new(0.0, 1.0)?;
-    let clipped = x.clip(&unit)?.to_vec()?;
+    let clipped = x.clip(0.0..=1.0)?.to_vec()?;
 
     let mut shares = Vec::new();
-    for &outside in Outside::ALL {
-        let rule = Gradient { outside, ..Gradient::default() };
-        let grad = x.clip_grad(&g, &unit, rule)?.to_vec()?;
+    for &outside in OutsideRule::ALL {
+        let rule = BackwardRule { outside, ..BackwardRule::default() };
+        let grad = x.clip_backward(&g, 0.0..=1.0, rule)?.to_vec()?;
         let size = |g: &[f32]| g.iter().map(|g| f64::from(g.abs())).sum::<f64>();
         shares.push((outside.name(), 100.0 * size(&grad) / size(&upstream)));
     }
@@ -97,7 +96,7 @@ fn draw_values(area: &Area<'_>, before: &[f32], after: &[f32]) -> Result<(), Box
 /// What share of the gradient's absolute size each rule lets through.
 fn draw_shares(area: &Area<'_>, shares: &[(&str, f64)]) -> Result<(), Box<dyn Error>> {
     let mut chart = ChartBuilder::on(area)
-        .caption("Gradient that reaches the layer", ("sans-serif", 17))
+        .caption("BackwardRule that reaches the layer", ("sans-serif", 17))
         .margin(10)
         .x_label_area_size(36)
         .y_label_area_size(48)

@@ -1,21 +1,16 @@
-// y = scale * x + offset for floats of up to 32 bits, in integers: the affine map of a hard sigmoid.
+// y = scale * x + offset for floats of up to 32 bits, in integers: the twin of reference::affine.
+import package::lib::element::{MAGNITUDE, element_of, store_element};
+import package::lib::params::params;
+import package::lib::softfloat::{F32_INFINITY, add_f32, from_accum, mul_f32, to_accum};
 
-@group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>;
-
-@compute @workgroup_size(WORKGROUP)
-fn affine(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = block_index(id);
-    if i >= params.blocks {
-        return;
-    }
-    var block = vec4(0u);
+fn affine(x: vec4<u32>, scalars: vec4<u32>) -> vec4<u32> {
+    var y = vec4(0u);
     for (var e = 0u; e < params.elements; e++) {
-        let element = element_of(x[i], e);
-        let value = to_sum(element).x;
-        let mapped = from_sum(vec2(add_f32(mul_f32(value, params.lo.x), params.lo.y), 0u));
+        let element = element_of(x, e);
+        let value = to_accum(element).x;
+        let mapped = from_accum(vec2(add_f32(mul_f32(value, scalars.x), scalars.z), 0u));
         // A NaN stays as it is.
-        put(&block, e, select(mapped, element, (value & MAGNITUDE) > F32_INFINITY));
+        store_element(&y, e, select(mapped, element, vec2((value & MAGNITUDE) > F32_INFINITY)));
     }
-    y[i] = block;
+    return y;
 }

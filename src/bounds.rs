@@ -1,8 +1,9 @@
-//! The interval that values are clipped to.
+//! The bounds that values are clipped to.
+
+use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 
 use crate::broadcast::{Broadcast, Side};
-use crate::element::Parsed;
-use crate::{Element, Error, Result, Shape, Tensor};
+use crate::{Element, ElementType, Error, Result, Shape, Tensor};
 
 /// One end of the interval: absent, one value for all elements, or a tensor of values.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +37,10 @@ impl<T: Element, S> Bound<T, S> {
     /// Whether there is no bound.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
+    }
+
+    fn from_value(value: Option<T>) -> Self {
+        value.map_or(Self::Absent, Self::Value)
     }
 
     fn checked(self, side: Side) -> Result<Self> {
@@ -82,7 +87,7 @@ impl<T: Element> From<&Tensor<T>> for Bound<T> {
 /// use wgclip::{Bounds, Device};
 ///
 /// let both = Bounds::new(-1.0f32, 1.0)?;
-/// let relu = Bounds::min(0.0f32)?;
+/// let relu = Bounds::at_least(0.0f32)?;
 /// assert!(Bounds::new(0.0, f32::NAN).is_err());
 ///
 /// let device = Device::cpu();
@@ -107,48 +112,20 @@ impl<T: Element> Bounds<T> {
         Ok(Self { lo: lo.into().checked(Side::Lo)?, hi: hi.into().checked(Side::Hi)? })
     }
 
-    /// A lower bound alone.
+    /// A lower bound alone: as `lo..` where it is a value.
     ///
     /// # Errors
     /// [`Error::NanBound`] if it is the value NaN.
-    pub fn min(lo: impl Into<Bound<T>>) -> Result<Self> {
+    pub fn at_least(lo: impl Into<Bound<T>>) -> Result<Self> {
         Self::new(lo, Bound::Absent)
     }
 
-    /// An upper bound alone.
+    /// An upper bound alone: as `..=hi` where it is a value.
     ///
     /// # Errors
     /// [`Error::NanBound`] if it is the value NaN.
-    pub fn max(hi: impl Into<Bound<T>>) -> Result<Self> {
+    pub fn at_most(hi: impl Into<Bound<T>>) -> Result<Self> {
         Self::new(Bound::Absent, hi)
-    }
-
-    /// Reads bounds from text, as numbers of type `T`. A number beyond the range of `T` saturates where that
-    /// is harmless (an upper bound above the range, say).
-    ///
-    /// # Errors
-    /// [`Error::InvalidBound`] for what is not a number, [`Error::FractionalBound`] for a fraction of an integer
-    /// type, [`Error::NanBound`] for NaN, and [`Error::ImpossibleBound`] for a lower bound above the range or an
-    /// upper bound below it.
-    pub fn parse(lo: Option<&str>, hi: Option<&str>) -> Result<Self> {
-        let read =
-            |side, text: Option<&str>| text.map_or(Ok(Bound::Absent), |text| Self::parse_one(side, text));
-        Self::new(read(Side::Lo, lo)?, read(Side::Hi, hi)?)
-    }
-
-    fn parse_one(side: Side, text: &str) -> Result<Bound<T>> {
-        let element = T::TYPE.name();
-        let (name, given) = (side.name(), || text.to_owned());
-        match (T::parse(text), side) {
-            (Parsed::Value(v), _) => Ok(Bound::Value(v)),
-            (Parsed::Below(v), Side::Lo) | (Parsed::Above(v), Side::Hi) => Ok(Bound::Value(v)),
-            (Parsed::Below(_) | Parsed::Above(_), _) => {
-                Err(Error::ImpossibleBound { side: name, text: given(), element })
-            }
-            (Parsed::Fraction, _) => Err(Error::FractionalBound { side: name, text: given(), element }),
-            (Parsed::Nan, _) => Err(Error::NanBound { side: name }),
-            (Parsed::Invalid, _) => Err(Error::InvalidBound { side: name, text: given(), element }),
-        }
     }
 
     /// The lower bound.
@@ -167,47 +144,172 @@ impl<T: Element> Bounds<T> {
     }
 }
 
-/// Bounds as the levels below tensors take them: values, or elements that a device holds (`S`).
+/// What a clip takes as bounds: a [`Bounds`] or a reference to one, a range of values, or a pair of whatever
+/// [`Bounds::new`] takes.
+///
+/// ```
+/// let device = wgclip::Device::cpu();
+/// let x = device.tensor(&[-2.0f32, 0.5, 7.0], [3])?;
+/// assert_eq!(x.clip(0.0..=1.0)?.to_vec()?, [0.0, 0.5, 1.0]);
+/// assert_eq!(x.clip(..=6.0)?.to_vec()?, [-2.0, 0.5, 6.0]);
+/// assert_eq!(x.clip(0.0..)?.to_vec()?, [0.0, 0.5, 7.0]);
+/// let hi = device.tensor(&[1.0f32, 0.25, 9.0], [3])?;
+/// assert_eq!(x.clip((0.0, &hi))?.to_vec()?, [0.0, 0.25, 7.0]);
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+pub trait IntoBounds<T: Element> {
+    /// The bounds.
+    ///
+    /// # Errors
+    /// [`Error::NanBound`] if a bound is the value NaN.
+    fn into_bounds(self) -> Result<Bounds<T>>;
+}
+
+impl<T: Element> IntoBounds<T> for Bounds<T> {
+    fn into_bounds(self) -> Result<Bounds<T>> {
+        Ok(self)
+    }
+}
+
+impl<T: Element> IntoBounds<T> for &Bounds<T> {
+    fn into_bounds(self) -> Result<Bounds<T>> {
+        Ok(self.clone())
+    }
+}
+
+impl<T: Element> IntoBounds<T> for RangeInclusive<T> {
+    fn into_bounds(self) -> Result<Bounds<T>> {
+        let (lo, hi) = self.into_inner();
+        Bounds::new(lo, hi)
+    }
+}
+
+impl<T: Element> IntoBounds<T> for RangeFrom<T> {
+    fn into_bounds(self) -> Result<Bounds<T>> {
+        Bounds::at_least(self.start)
+    }
+}
+
+impl<T: Element> IntoBounds<T> for RangeToInclusive<T> {
+    fn into_bounds(self) -> Result<Bounds<T>> {
+        Bounds::at_most(self.end)
+    }
+}
+
+impl<T: Element, L: Into<Bound<T>>, H: Into<Bound<T>>> IntoBounds<T> for (L, H) {
+    fn into_bounds(self) -> Result<Bounds<T>> {
+        Bounds::new(self.0, self.1)
+    }
+}
+
+/// Bounds as everything below tensors takes them: of a type that is a value, as bit patterns or as operands (`B`: a
+/// slice, a buffer).
 #[derive(Debug, Clone)]
-pub struct Interval<T, S> {
-    pub(crate) lo: Bound<T, S>,
-    pub(crate) hi: Bound<T, S>,
-    /// How tensors lie beside x, where there are any.
+pub struct ResolvedBounds<B> {
+    pub(crate) element: ElementType,
+    pub(crate) sides: [BoundBits<B>; 2],
+    /// How tensors broadcast to x, where there are any.
     pub(crate) broadcast: Option<Broadcast>,
 }
 
-impl<T: Element, S> Interval<T, S> {
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum BoundBits<B> {
+    Absent,
+    Value(u64),
+    Tensor(B),
+}
+
+impl<B> BoundBits<B> {
+    #[cfg(feature = "gpu")]
+    pub(crate) fn value(&self) -> Option<u64> {
+        match self {
+            Self::Value(bits) => Some(*bits),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn tensor(&self) -> Option<&B> {
+        match self {
+            Self::Tensor(tensor) => Some(tensor),
+            _ => None,
+        }
+    }
+}
+
+impl<B> ResolvedBounds<B> {
+    /// No bounds, for operations on elements of a type that take none.
+    pub const fn none(element: ElementType) -> Self {
+        Self { element, sides: [BoundBits::Absent, BoundBits::Absent], broadcast: None }
+    }
+
     /// Two values, either of which may be absent.
     ///
     /// # Errors
     /// [`Error::NanBound`] if one is NaN.
-    pub fn values(lo: Option<T>, hi: Option<T>) -> Result<Self> {
-        let bound = |value: Option<T>, side| value.map_or(Bound::Absent, Bound::Value).checked(side);
-        Ok(Self { lo: bound(lo, Side::Lo)?, hi: bound(hi, Side::Hi)?, broadcast: None })
+    pub fn values<T: Element>(lo: Option<T>, hi: Option<T>) -> Result<Self> {
+        let bound = |value: Option<T>, side| match Bound::<T, ()>::from_value(value).checked(side)? {
+            Bound::Value(value) => Ok(BoundBits::Value(value.to_bits())),
+            _ => Ok(BoundBits::Absent),
+        };
+        Ok(Self { element: T::TYPE, sides: [bound(lo, Side::Lo)?, bound(hi, Side::Hi)?], broadcast: None })
     }
 
-    /// A lower and an upper bound beside `x`. Those that are tensors come with their shapes, which broadcast to that
-    /// of `x`; the elements are taken to fill them.
+    /// A lower and an upper bound for a tensor of shape `x`. Those that are tensors come with their shapes, which
+    /// broadcast to that of `x`; the operands are taken to fill them.
     ///
     /// # Errors
     /// [`Error::NanBound`], [`Error::BroadcastMismatch`] or [`Error::TooManyAxes`].
-    pub fn beside(x: &Shape, lo: Bound<T, (S, &Shape)>, hi: Bound<T, (S, &Shape)>) -> Result<Self> {
+    pub fn broadcast<T: Element>(
+        x: &Shape,
+        lo: Bound<T, (B, &Shape)>,
+        hi: Bound<T, (B, &Shape)>,
+    ) -> Result<Self> {
         let shapes = [&lo, &hi].map(|bound| bound.tensor().map(|(_, shape)| *shape));
         let tensors = shapes.iter().any(Option::is_some);
         let broadcast = tensors.then(|| Broadcast::new(x, shapes)).transpose()?;
-        let elements = |bound, side| match bound {
-            Bound::Absent => Ok(Bound::Absent),
-            Bound::Value(value) => Bound::Value(value).checked(side),
-            Bound::Tensor((elements, _)) => Ok(Bound::Tensor(elements)),
+        let resolve = |bound: Bound<T, (B, &Shape)>, side| match bound.checked(side)? {
+            Bound::Absent => Ok(BoundBits::Absent),
+            Bound::Value(value) => Ok(BoundBits::Value(value.to_bits())),
+            Bound::Tensor((operand, _)) => Ok(BoundBits::Tensor(operand)),
         };
-        Ok(Self { lo: elements(lo, Side::Lo)?, hi: elements(hi, Side::Hi)?, broadcast })
+        Ok(Self { element: T::TYPE, sides: [resolve(lo, Side::Lo)?, resolve(hi, Side::Hi)?], broadcast })
+    }
+
+    /// The type of the elements.
+    pub const fn element(&self) -> ElementType {
+        self.element
+    }
+
+    pub(crate) fn side(&self, side: Side) -> &BoundBits<B> {
+        &self.sides[side as usize]
+    }
+
+    /// The same with other operands.
+    ///
+    /// # Errors
+    /// What `map` returns.
+    pub(crate) fn try_map<'a, C>(&'a self, map: impl Fn(&'a B) -> Result<C>) -> Result<ResolvedBounds<C>> {
+        let side = |bound: &'a BoundBits<B>| {
+            Ok(match bound {
+                BoundBits::Absent => BoundBits::Absent,
+                BoundBits::Value(bits) => BoundBits::Value(*bits),
+                BoundBits::Tensor(tensor) => BoundBits::Tensor(map(tensor)?),
+            })
+        };
+        let [lo, hi] = &self.sides;
+        Ok(ResolvedBounds {
+            element: self.element,
+            sides: [side(lo)?, side(hi)?],
+            broadcast: self.broadcast.clone(),
+        })
     }
 
     /// Whether `x` elements and those of the bounds, counted by `len`, are those of the shapes that were given.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`].
-    pub(crate) fn check_len(&self, x: usize, len: impl Fn(&S) -> usize) -> Result<()> {
+    pub(crate) fn check_len(&self, x: usize, len: impl Fn(&B) -> usize) -> Result<()> {
         let Some(broadcast) = &self.broadcast else { return Ok(()) };
         let sides = Side::BOTH.map(|side| (side, self.side(side).tensor()));
         let bounds =
@@ -219,50 +321,27 @@ impl<T: Element, S> Interval<T, S> {
         }
         Ok(())
     }
-
-    pub(crate) fn side(&self, side: Side) -> &Bound<T, S> {
-        match side {
-            Side::Lo => &self.lo,
-            Side::Hi => &self.hi,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn values(bounds: &Bounds<f32>) -> (Option<f32>, Option<f32>) {
-        (bounds.lo().value(), bounds.hi().value())
-    }
-
     #[test]
     fn nan_is_refused_on_either_side() {
-        assert_eq!(Bounds::min(f32::NAN).unwrap_err(), Error::NanBound { side: "lower" });
+        assert_eq!(Bounds::at_least(f32::NAN).unwrap_err(), Error::NanBound { side: "lower" });
         assert_eq!(Bounds::new(0.0, f32::NAN).unwrap_err(), Error::NanBound { side: "upper" });
-        assert_eq!(Bounds::<f32>::parse(Some("nan"), None).unwrap_err(), Error::NanBound { side: "lower" });
-    }
-
-    #[test]
-    fn text_beyond_the_range_saturates_only_where_harmless() {
-        let harmless = Bounds::<f32>::parse(Some("-1e99"), Some("1e99")).unwrap();
-        assert_eq!(values(&harmless), (Some(f32::NEG_INFINITY), Some(f32::INFINITY)));
-        for (lo, hi) in [(Some("1e99"), None), (None, Some("-1e99"))] {
-            assert!(matches!(Bounds::<f32>::parse(lo, hi), Err(Error::ImpossibleBound { .. })));
-        }
-        assert!(matches!(Bounds::<f32>::parse(Some("x"), None), Err(Error::InvalidBound { .. })));
-
-        let harmless = Bounds::<u8>::parse(Some("-1"), Some("300")).unwrap();
-        assert_eq!((harmless.lo().value(), harmless.hi().value()), (Some(0), Some(255)));
-        assert!(matches!(Bounds::<u8>::parse(Some("300"), None), Err(Error::ImpossibleBound { .. })));
-        assert!(matches!(Bounds::<u8>::parse(Some("inf"), None), Err(Error::ImpossibleBound { .. })));
-        assert!(matches!(Bounds::<u8>::parse(Some("0.5"), None), Err(Error::FractionalBound { .. })));
+        assert_eq!((f32::NAN..=1.0).into_bounds().unwrap_err(), Error::NanBound { side: "lower" });
+        assert_eq!(
+            ResolvedBounds::<()>::values(None, Some(f32::NAN)).unwrap_err(),
+            Error::NanBound { side: "upper" }
+        );
     }
 
     #[test]
     fn inverted_needs_both_bounds() {
         assert!(Bounds::new(2.0f32, 1.0).unwrap().is_inverted());
         assert!(!Bounds::new(0.0f32, -0.0).unwrap().is_inverted());
-        assert!(!Bounds::min(2.0f32).unwrap().is_inverted());
+        assert!(!Bounds::at_least(2.0f32).unwrap().is_inverted());
     }
 }

@@ -1,10 +1,10 @@
-//! How bounds lie beside the tensor that they bound: numpy's broadcasting, for one or two tensors of bounds.
+//! How bounds broadcast to the tensor that they bound: numpy's rules, for one or two tensors of bounds.
 
 use std::ops::Range;
 
 use crate::{Error, Result, Shape};
 
-/// Axes that are left at the most once neighbours that run alike are joined.
+/// Maximum rank after merging contiguous axes.
 pub const MAX_AXES: usize = 8;
 
 /// The two bounds.
@@ -54,7 +54,7 @@ impl Broadcast {
         let mut strides = [Vec::new(), Vec::new()];
         for side in Side::BOTH {
             strides[side as usize] = match bounds[side as usize] {
-                Some(bound) => strides_beside(x, bound, side)?,
+                Some(bound) => strides_of(x, bound, side)?,
                 None => vec![0; x.dims().len()],
             };
         }
@@ -80,7 +80,7 @@ impl Broadcast {
         Ok(Self { axes, same })
     }
 
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     pub fn axes(&self) -> &[Axis] {
         &self.axes
     }
@@ -97,7 +97,7 @@ impl Broadcast {
     }
 
     /// Whether this bound has an element for each of x, in the same order.
-    #[cfg_attr(not(feature = "gpu"), expect(dead_code))]
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     pub fn is_same(&self, side: Side) -> bool {
         self.same[side as usize]
     }
@@ -162,7 +162,7 @@ pub struct Run {
 }
 
 /// The stride of a bound along each dimension of `x`.
-fn strides_beside(x: &Shape, bound: &Shape, side: Side) -> Result<Vec<usize>> {
+fn strides_of(x: &Shape, bound: &Shape, side: Side) -> Result<Vec<usize>> {
     let (x_dims, dims) = (x.dims(), bound.dims());
     let mismatch =
         || Error::BroadcastMismatch { side: side.name(), bound: dims.to_vec(), shape: x_dims.to_vec() };

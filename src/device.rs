@@ -6,8 +6,11 @@ use std::fmt;
 use pollster::block_on;
 
 #[cfg(feature = "gpu")]
-use crate::gpu;
-use crate::{Bounds, ClipStream, DeviceInfo, DeviceKind, Element, Error, Result, Shape, Stats, Tensor, cpu};
+use crate::backend::gpu;
+use crate::backend::{Backend, cpu};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::{ClipStream, IntoBounds};
+use crate::{DeviceInfo, DeviceKind, Element, Error, Result, Shape, Stats, Tensor};
 
 /// A device that holds tensors and clips them: a GPU, or the CPU. Cheap to clone: clones share it.
 ///
@@ -21,15 +24,27 @@ use crate::{Bounds, ClipStream, DeviceInfo, DeviceKind, Element, Error, Result, 
 /// ```
 #[derive(Clone)]
 pub struct Device {
-    inner: Inner,
+    backend: AnyBackend,
 }
 
-#[derive(Clone)]
-pub(crate) enum Inner {
-    Cpu,
+#[derive(Debug, Clone)]
+pub(crate) enum AnyBackend {
+    Cpu(cpu::Cpu),
     #[cfg(feature = "gpu")]
     Gpu(gpu::Context),
 }
+
+/// Evaluates an expression for the backend of a device, whichever it is.
+macro_rules! with_backend {
+    ($any:expr, $backend:ident => $body:expr) => {
+        match $any {
+            $crate::device::AnyBackend::Cpu($backend) => $body,
+            #[cfg(feature = "gpu")]
+            $crate::device::AnyBackend::Gpu($backend) => $body,
+        }
+    };
+}
+pub(crate) use with_backend;
 
 /// The environment variable that [`Device::auto`] heeds.
 const OVERRIDE: &str = "WGCLIP_DEVICE";
@@ -37,7 +52,7 @@ const OVERRIDE: &str = "WGCLIP_DEVICE";
 impl Device {
     /// The CPU path, on all cores.
     pub const fn cpu() -> Self {
-        Self { inner: Inner::Cpu }
+        Self { backend: AnyBackend::Cpu(cpu::Cpu) }
     }
 
     /// The best device there is: a hardware GPU, or else the CPU path. Never a software rasteriser, which is
@@ -82,7 +97,7 @@ impl Device {
     /// # Errors
     /// As [`select`](Self::select).
     pub async fn request(name: &str) -> Result<Self> {
-        let wanted = Wanted::of(name);
+        let wanted = DeviceName::resolve(name);
         if wanted.name == "cpu" {
             return Ok(Self::cpu());
         }
@@ -116,16 +131,12 @@ impl Device {
     /// # Errors
     /// [`Error::NoSuchDevice`].
     pub fn find(name: &str, list: &[DeviceInfo]) -> Result<usize> {
-        Wanted::of(name).choose(list)
+        DeviceName::resolve(name).choose(list)
     }
 
     /// What the device is.
     pub fn info(&self) -> DeviceInfo {
-        match &self.inner {
-            Inner::Cpu => DeviceInfo::cpu(cpu::threads()),
-            #[cfg(feature = "gpu")]
-            Inner::Gpu(context) => context.info().clone(),
-        }
+        with_backend!(&self.backend, backend => Backend::info(backend))
     }
 
     /// A tensor of these elements, in C order, copied to the device.
@@ -165,8 +176,8 @@ impl Device {
     /// [`Error::Unsupported`] for bounds that are tensors, [`Error::OutOfMemory`], [`Error::DeviceLost`] or
     /// [`Error::Gpu`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn clip_slice<T: Element>(&self, data: &mut [T], bounds: &Bounds<T>) -> Result<()> {
-        crate::stream::clip_slice(self, data, bounds)
+    pub fn clip_slice<T: Element>(&self, data: &mut [T], bounds: impl IntoBounds<T>) -> Result<()> {
+        crate::stream::clip_slice(self, data, &bounds.into_bounds()?)
     }
 
     /// A stream that clips chunks of host memory, for data that does not fit there as a whole.
@@ -174,8 +185,8 @@ impl Device {
     /// # Errors
     /// [`Error::Unsupported`] for bounds that are tensors.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn clip_stream<T: Element>(&self, bounds: &Bounds<T>) -> Result<ClipStream<T>> {
-        ClipStream::new(self, bounds)
+    pub fn clip_stream<T: Element>(&self, bounds: impl IntoBounds<T>) -> Result<ClipStream<T>> {
+        ClipStream::new(self, &bounds.into_bounds()?)
     }
 
     /// Starts what was asked of the device so far, without waiting for it. Reading a tensor does so too.
@@ -183,11 +194,7 @@ impl Device {
     /// # Errors
     /// [`Error::DeviceLost`] or [`Error::Gpu`].
     pub fn flush(&self) -> Result<()> {
-        match &self.inner {
-            Inner::Cpu => Ok(()),
-            #[cfg(feature = "gpu")]
-            Inner::Gpu(context) => context.flush(),
-        }
+        with_backend!(&self.backend, backend => backend.flush())
     }
 
     /// Starts what was asked of the device so far, and blocks until it is done.
@@ -196,20 +203,12 @@ impl Device {
     /// [`Error::DeviceLost`] or [`Error::Gpu`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self) -> Result<()> {
-        match &self.inner {
-            Inner::Cpu => Ok(()),
-            #[cfg(feature = "gpu")]
-            Inner::Gpu(context) => context.wait(),
-        }
+        with_backend!(&self.backend, backend => backend.wait())
     }
 
     /// Counts of what the device holds and has done: all zero on the CPU path.
     pub fn stats(&self) -> Stats {
-        match &self.inner {
-            Inner::Cpu => Stats::default(),
-            #[cfg(feature = "gpu")]
-            Inner::Gpu(context) => context.stats(),
-        }
+        with_backend!(&self.backend, backend => backend.stats())
     }
 
     /// Frees the buffers, or on the CPU path the memory, that is kept to be used again: up to 1 GiB.
@@ -217,87 +216,37 @@ impl Device {
     /// # Errors
     /// [`Error::DeviceLost`] or [`Error::Gpu`].
     pub fn trim(&self) -> Result<()> {
-        match &self.inner {
-            Inner::Cpu => {
-                crate::host::trim();
-                Ok(())
-            }
-            #[cfg(feature = "gpu")]
-            Inner::Gpu(context) => context.trim(),
-        }
+        with_backend!(&self.backend, backend => backend.trim())
     }
 
     /// Bounds the bytes of the GPU's buffers, those of tensors and of transfers. To keep within it, idle ones are freed;
-    /// what does not fit beside those in use is refused with [`Error::OutOfMemory`]. There is no bound unless one is
+    /// what does not fit next to those in use is refused with [`Error::OutOfMemory`]. There is no bound unless one is
     /// set, and none on the CPU path.
     pub fn set_memory_budget(&self, bytes: u64) {
-        match &self.inner {
-            Inner::Cpu => _ = bytes,
-            #[cfg(feature = "gpu")]
-            Inner::Gpu(context) => context.set_memory_budget(bytes),
-        }
+        with_backend!(&self.backend, backend => backend.set_memory_budget(bytes));
     }
 
-    /// A tensor of elements of 4 bytes whose bits are `start`, `start + step`, and so on, made on the device.
-    #[cfg(feature = "check")]
-    pub(crate) fn patterns<T: Element>(&self, start: u32, step: u32, len: usize) -> Result<Tensor<T>> {
-        match &self.inner {
-            Inner::Cpu => {
-                let mut data = crate::host::zeroed::<T>(len)?;
-                cpu::patterns(start, step, &mut data);
-                self.tensor_from_vec(data, [len])
-            }
+    /// An error unless both are the same opened device.
+    pub(crate) fn check_same(&self, other: &Self) -> Result<()> {
+        let same = match (&self.backend, &other.backend) {
+            (AnyBackend::Cpu(own), AnyBackend::Cpu(other)) => own.same_device(other),
             #[cfg(feature = "gpu")]
-            Inner::Gpu(context) => {
-                let buffer = context.patterns::<T>(start, step, len)?;
-                Ok(Tensor::on_device(context.clone(), buffer, Shape::new([len])?))
-            }
-        }
-    }
-
-    /// Drops the compiled kernels. Mesa's software driver keeps the code of so many instructions in all: with every kernel
-    /// of every type alive it compiles one anew for each dispatch, and a check takes three to five times as long.
-    #[cfg(feature = "check")]
-    pub(crate) fn drop_pipelines(&self) {
-        match &self.inner {
-            Inner::Cpu => {}
-            #[cfg(feature = "gpu")]
-            Inner::Gpu(context) => context.drop_pipelines(),
-        }
-    }
-
-    /// A device of the caller's, who keeps its callbacks. It needs no feature, and no limit beyond those that every
-    /// WebGPU device has. See [`gpu::Context::from_wgpu`].
-    #[cfg(feature = "gpu")]
-    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        gpu::Context::from_wgpu(device, queue).into()
-    }
-
-    /// Whether both are the same opened device.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        match (&self.inner, &other.inner) {
-            (Inner::Cpu, Inner::Cpu) => true,
-            #[cfg(feature = "gpu")]
-            (Inner::Gpu(own), Inner::Gpu(other)) => own.is(other),
+            (AnyBackend::Gpu(own), AnyBackend::Gpu(other)) => own.same_device(other),
             #[cfg(feature = "gpu")]
             _ => false,
+        };
+        if same {
+            return Ok(());
         }
+        Err(Error::DeviceMismatch { left: self.info().to_string(), right: other.info().to_string() })
     }
 
-    pub(crate) fn inner(&self) -> &Inner {
-        &self.inner
+    pub(crate) fn backend(&self) -> &AnyBackend {
+        &self.backend
     }
 
-    pub(crate) const fn from_inner(inner: Inner) -> Self {
-        Self { inner }
-    }
-}
-
-#[cfg(feature = "gpu")]
-impl From<gpu::Context> for Device {
-    /// The device of an adapter that was opened with limits of the caller's choice.
-    fn from(context: gpu::Context) -> Self {
-        Self { inner: Inner::Gpu(context) }
+    pub(crate) const fn from_backend(backend: AnyBackend) -> Self {
+        Self { backend }
     }
 }
 
@@ -342,13 +291,13 @@ async fn found() -> Vec<Found> {
 }
 
 /// The name of a device, in lower case, and whether the environment put it in the place of `auto`.
-struct Wanted {
+struct DeviceName {
     name: String,
     from_environment: bool,
 }
 
-impl Wanted {
-    fn of(name: &str) -> Self {
+impl DeviceName {
+    fn resolve(name: &str) -> Self {
         let name = name.trim().to_lowercase();
         match std::env::var_os(OVERRIDE).map(|other| other.to_string_lossy().trim().to_lowercase()) {
             Some(other) if name == "auto" && !other.is_empty() => {

@@ -1,5 +1,8 @@
 //! The one error type of the crate.
 
+use crate::ElementType;
+use crate::broadcast::MAX_AXES;
+
 /// What can go wrong, each with what to do about it.
 ///
 /// No public function panics on bad input, and a failed call changes neither tensors nor host data.
@@ -11,43 +14,6 @@ pub enum Error {
     NanBound {
         /// `"lower"` or `"upper"`.
         side: &'static str,
-    },
-
-    /// The text of a bound is not a number.
-    #[error("the {side} bound '{text}' is not a number of type {element}: give one, or inf or -inf")]
-    InvalidBound {
-        /// `"lower"` or `"upper"`.
-        side: &'static str,
-        /// The text as given.
-        text: String,
-        /// The name of the tensor's type.
-        element: &'static str,
-    },
-
-    /// A bound of integers is not a whole number.
-    #[error(
-        "the {side} bound {text} is not a whole number, but the tensor holds {element}: give a whole one"
-    )]
-    FractionalBound {
-        /// `"lower"` or `"upper"`.
-        side: &'static str,
-        /// The text as given.
-        text: String,
-        /// The name of the tensor's type.
-        element: &'static str,
-    },
-
-    /// No value of the type can satisfy a bound (a lower bound above the largest value, say).
-    #[error(
-        "the {side} bound {text} is outside the range of {element}, so no value could satisfy it: give one that fits"
-    )]
-    ImpossibleBound {
-        /// `"lower"` or `"upper"`.
-        side: &'static str,
-        /// The text as given.
-        text: String,
-        /// The name of the tensor's type.
-        element: &'static str,
     },
 
     /// The data does not fill the shape.
@@ -85,7 +51,7 @@ pub enum Error {
 
     /// Bounds that change along too many dimensions in turn.
     #[error(
-        "bounds broadcast to {shape:?} along {axes} separate axes, 8 are supported: give bounds of the tensor's own shape"
+        "bounds broadcast to {shape:?} along {axes} separate axes, {MAX_AXES} are supported: give bounds of the tensor's own shape"
     )]
     TooManyAxes {
         /// Shape of the tensor to clip.
@@ -101,11 +67,32 @@ pub enum Error {
         side: &'static str,
     },
 
-    /// What was saved of a clip does not suffice.
-    #[error(
-        "a saved mask tells what x receives, not what the bounds do: save with clip_saving_inputs to have their gradients"
-    )]
-    NotSaved,
+    /// An operation has no kernel for a rule.
+    #[error("{op} has no kernel for the rule '{rule}': {advice}")]
+    RuleWithoutKernel {
+        /// The operation.
+        op: &'static str,
+        /// The rule.
+        rule: String,
+        /// What to do.
+        advice: &'static str,
+    },
+
+    /// No rule or preset has a name.
+    #[error("no rule is called '{name}': BackwardRule::PRESETS lists the presets")]
+    UnknownRule {
+        /// The name.
+        name: String,
+    },
+
+    /// Operands of one operation are of different types.
+    #[error("operands of {left} and {right} do not mix: all of them need one type")]
+    TypeMismatch {
+        /// Type of the first operand.
+        left: ElementType,
+        /// Type of the other.
+        right: ElementType,
+    },
 
     /// Something that the device or the type cannot do.
     #[error("{what} is not supported on {device}: {instead}")]
@@ -172,6 +159,15 @@ pub enum Error {
         device: String,
         /// Size of the allocation that failed.
         bytes: u64,
+    },
+
+    /// An operation was called with operands that its row in the list does not have. No method of a tensor does that.
+    #[error("{op} was called {what}: this is a bug of wgclip, please report it")]
+    Internal {
+        /// The operation.
+        op: &'static str,
+        /// How.
+        what: String,
     },
 
     /// wgpu or the driver refused a call that should have been valid.

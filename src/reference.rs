@@ -2,9 +2,12 @@
 //!
 //! Ordinary comparisons, no order keys, nothing clever: this is the oracle that the kernels and the CPU path
 //! are checked against. Results are selected, never computed, so nothing rounds, flushes or quiets a NaN.
-//! The only arithmetic is [`Element::halve`], which is exact.
+//! The only arithmetic is halving, which is exact, and that of [`sum`] and [`affine`], which say how they round.
+//!
+//! The kernels and the CPU path name their functions after these.
 
-use crate::{Accumulator, Element, Gradient, NanGradient, Outside, Ties};
+use crate::element::Accumulator;
+use crate::{BackwardRule, Element, NanRule, Op, OutsideRule, TieRule};
 
 /// Clips `x` to the bounds: `min(max(x, lo), hi)`.
 ///
@@ -16,12 +19,12 @@ use crate::{Accumulator, Element, Gradient, NanGradient, Outside, Ties};
 /// | a bound is absent | no limit: infinities stay |
 /// | NaN among x, lo, hi | the first NaN of them, with its payload |
 pub fn clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
-    upper(lower(x, lo), hi)
+    clamp_hi(clamp_lo(x, lo), hi)
 }
 
-/// Which side of the bounds an element is on.
+/// Which position of the bounds an element is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum Position {
     /// Less than the lower bound.
     Below,
     /// Inside, or equal to a bound.
@@ -33,54 +36,54 @@ pub enum Side {
 }
 
 /// Tells where `x` lies.
-pub fn side<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> Side {
+pub fn position<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> Position {
     if x.is_nan() {
-        Side::Nan
+        Position::Nan
     } else if lo.is_some_and(|lo| x < lo) {
-        Side::Below
+        Position::Below
     } else if hi.is_some_and(|hi| x > hi) {
-        Side::Above
+        Position::Above
     } else {
-        Side::Inside
+        Position::Inside
     }
 }
 
 /// The gradient that reaches x, of the upstream gradient `g` of `clip(x, lo, hi)`.
 ///
-/// With [`Outside::StraightThrough`] that is `g`. Otherwise `g` goes back through `min(t, hi)` and then
+/// With [`OutsideRule::StraightThrough`] that is `g`. Otherwise `g` goes back through `min(t, hi)` and then
 /// through `t = max(x, lo)`; at each it passes, is stopped (positive zero), or is halved, as `rule` says.
-/// A NaN x receives what [`Gradient::nan`] says; where a bound's NaN supplied the output, x receives zero.
-pub fn clip_grad<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, rule: Gradient) -> T {
-    if rule.outside == Outside::StraightThrough {
+/// A NaN x receives what [`BackwardRule::nan`] says; where a bound's NaN supplied the output, x receives zero.
+pub fn clip_backward<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, rule: BackwardRule) -> T {
+    if rule.outside == OutsideRule::StraightThrough {
         return g;
     }
     if x.is_nan() {
         return match rule.nan {
-            NanGradient::Pass => g,
-            NanGradient::Zero => T::ZERO,
+            NanRule::Pass => g,
+            NanRule::Zero => T::ZERO,
         };
     }
     if lo.is_some_and(T::is_nan) || hi.is_some_and(T::is_nan) {
         return T::ZERO;
     }
 
-    let t = lower(x, lo);
+    let t = clamp_lo(x, lo);
     let to_t = match hi {
         // The step -g moves t down, toward hi, where g is positive.
-        Some(hi) if t > hi => beyond(g, g > T::ZERO, rule.outside),
-        Some(hi) if t == hi => tie(g, rule.ties),
+        Some(hi) if t > hi => outside_grad(g, g > T::ZERO, rule.outside),
+        Some(hi) if t == hi => tie_share(g, rule.ties),
         _ => g,
     };
     match lo {
-        Some(lo) if x < lo => beyond(to_t, to_t < T::ZERO, rule.outside),
-        Some(lo) if x == lo => tie(to_t, rule.ties),
+        Some(lo) if x < lo => outside_grad(to_t, to_t < T::ZERO, rule.outside),
+        Some(lo) if x == lo => tie_share(to_t, rule.ties),
         _ => to_t,
     }
 }
 
 /// The gradients of the three operands of a clip.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Grads<T> {
+pub struct Gradients<T> {
     /// What x receives.
     pub x: T,
     /// What the lower bound receives, where x is clipped to it or ties with it.
@@ -91,17 +94,23 @@ pub struct Grads<T> {
 
 /// The gradients that reach x and both bounds, of the upstream gradient `g` of `clip(x, lo, hi)`.
 ///
-/// x receives what [`clip_grad`] says. The bounds receive what the chain rule gives them ([`Outside`] is about x
+/// x receives what [`clip_backward`] says. The bounds receive what the chain rule gives them ([`OutsideRule`] is about x
 /// alone): `g` goes to the operand that supplied the output, and a tie is shared as `rule` says. So with
-/// [`Outside::Masked`] and [`NanGradient::Pass`] the three add up to `g`; in the last bit of an odd subnormal, of
-/// which there is no half, [`Ties::Half`] is off.
-pub fn clip_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, rule: Gradient) -> Grads<T> {
-    let gx = clip_grad(x, g, lo, hi, rule);
+/// [`OutsideRule::Masked`] and [`NanRule::Pass`] the three add up to `g`; in the last bit of an odd subnormal, of
+/// which there is no half, [`TieRule::Half`] is off.
+pub fn clip_backward_bounds<T: Element>(
+    x: T,
+    g: T,
+    lo: Option<T>,
+    hi: Option<T>,
+    rule: BackwardRule,
+) -> Gradients<T> {
+    let gx = clip_backward(x, g, lo, hi, rule);
     let [glo, ghi] = bound_grads(x, g, lo, hi, rule.ties);
-    Grads { x: gx, lo: glo, hi: ghi }
+    Gradients { x: gx, lo: glo, hi: ghi }
 }
 
-fn bound_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, ties: Ties) -> [T; 2] {
+fn bound_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, ties: TieRule) -> [T; 2] {
     // The first NaN supplied the output.
     if x.is_nan() {
         return [T::ZERO, T::ZERO];
@@ -113,15 +122,15 @@ fn bound_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, ties: Ties)
         return [T::ZERO, g];
     }
 
-    let t = lower(x, lo);
+    let t = clamp_lo(x, lo);
     let (to_t, to_hi) = match hi {
         Some(hi) if t > hi => (T::ZERO, g),
-        Some(hi) if t == hi => (tie(g, ties), others_share(g, ties)),
+        Some(hi) if t == hi => (tie_share(g, ties), bound_share(g, ties)),
         _ => (g, T::ZERO),
     };
     let to_lo = match lo {
         Some(lo) if x < lo => to_t,
-        Some(lo) if x == lo => others_share(to_t, ties),
+        Some(lo) if x == lo => bound_share(to_t, ties),
         _ => T::ZERO,
     };
     [to_lo, to_hi]
@@ -138,7 +147,7 @@ pub fn sum<T: Element>(gradients: &[T]) -> T {
         [] => T::ZERO,
         [alone] => *alone,
         _ => {
-            let mut sums: Vec<T::Sum> = gradients.iter().map(|g| g.to_sum()).collect();
+            let mut sums: Vec<T::Accum> = gradients.iter().map(|g| g.to_accum()).collect();
             while sums.len() > 1 {
                 sums = sums
                     .chunks(2)
@@ -148,19 +157,61 @@ pub fn sum<T: Element>(gradients: &[T]) -> T {
                     })
                     .collect();
             }
-            T::from_sum(sums[0])
+            T::from_accum(sums[0])
         }
     }
 }
 
-/// `scale * x + offset`, each rounded as sums are and the result to the type; a NaN x stays as it is. The affine map
-/// of a hard sigmoid.
-pub fn affine<T: Element>(x: T, scale: T::Sum, offset: T::Sum) -> T {
-    if x.is_nan() { x } else { T::from_sum(x.to_sum().mul(scale).add(offset)) }
+/// `scale * x + offset` for floats: the affine map of a hard sigmoid. Factors, product and sum are each rounded to f32
+/// (to f64 for f64), and the result to the type; a NaN x stays as it is, another NaN is the positive quiet one without
+/// payload.
+///
+/// Computed in f64 and rounded after each step, which is the same: a product of two f32 is exact there, and so is all
+/// that the rounding of a sum depends on.
+pub fn affine<T: Element>(x: T, scale: f64, offset: f64) -> T {
+    if x.is_nan() {
+        return x;
+    }
+    let round = |value: f64| if T::TYPE.layout().bits == 64 { value } else { value as f32 as f64 };
+    let value = round(round(x.to_f64() * round(scale)) + round(offset));
+    if value.is_nan() { T::from_bits(T::TYPE.layout().quiet_nan()) } else { T::from_f64(value) }
+}
+
+/// The operands of one element.
+#[derive(Debug, Clone, Copy)]
+pub struct Operands<T> {
+    /// The element that is clipped.
+    pub x: T,
+    /// Its upstream gradient.
+    pub g: T,
+    /// The lower bound.
+    pub lo: Option<T>,
+    /// The upper bound.
+    pub hi: Option<T>,
+    /// The backward rule.
+    pub rule: BackwardRule,
+    /// The factors of an affine map: scale and offset.
+    pub scalars: [f64; 2],
+}
+
+/// What an operation of the list makes of one element: its outputs in the order of [`OpInfo`](crate::OpInfo), then zeros. A
+/// mask is given as the value that its bit passes on (g or zero).
+pub fn evaluate<T: Element>(op: Op, operands: Operands<T>) -> [T; 3] {
+    let Operands { x, g, lo, hi, rule, scalars: [scale, offset] } = operands;
+    match op {
+        Op::Clip => [clip(x, lo, hi), T::ZERO, T::ZERO],
+        Op::ClipBackward | Op::MaskBackward => [clip_backward(x, g, lo, hi, rule), T::ZERO, T::ZERO],
+        Op::ClipBackwardBounds => {
+            let Gradients { x, lo, hi } = clip_backward_bounds(x, g, lo, hi, rule);
+            [x, lo, hi]
+        }
+        Op::ClipWithMask => [clip(x, lo, hi), clip_backward(x, g, lo, hi, rule), T::ZERO],
+        Op::Affine => [affine(x, scale, offset), T::ZERO, T::ZERO],
+    }
 }
 
 /// `max(x, lo)`.
-fn lower<T: Element>(x: T, lo: Option<T>) -> T {
+fn clamp_lo<T: Element>(x: T, lo: Option<T>) -> T {
     match lo {
         _ if x.is_nan() => x,
         Some(lo) if lo.is_nan() || x < lo => lo,
@@ -169,7 +220,7 @@ fn lower<T: Element>(x: T, lo: Option<T>) -> T {
 }
 
 /// `min(x, hi)`.
-fn upper<T: Element>(x: T, hi: Option<T>) -> T {
+fn clamp_hi<T: Element>(x: T, hi: Option<T>) -> T {
     match hi {
         _ if x.is_nan() => x,
         Some(hi) if hi.is_nan() || x > hi => hi,
@@ -178,30 +229,30 @@ fn upper<T: Element>(x: T, hi: Option<T>) -> T {
 }
 
 /// The gradient of an operand that is strictly beyond a bound.
-fn beyond<T: Element>(g: T, moves_back: bool, outside: Outside) -> T {
+fn outside_grad<T: Element>(g: T, moves_back: bool, outside: OutsideRule) -> T {
     match outside {
-        Outside::Masked => T::ZERO,
-        Outside::Toward if moves_back => g,
-        Outside::Toward => T::ZERO,
-        Outside::StraightThrough => g,
+        OutsideRule::Masked => T::ZERO,
+        OutsideRule::Toward if moves_back => g,
+        OutsideRule::Toward => T::ZERO,
+        OutsideRule::StraightThrough => g,
     }
 }
 
-/// The tensor side's share of the gradient of a tie.
-fn tie<T: Element>(g: T, ties: Ties) -> T {
+/// The tensor position's share of the gradient of a tie.
+fn tie_share<T: Element>(g: T, ties: TieRule) -> T {
     match ties {
-        Ties::Inclusive => g,
-        Ties::Exclusive => T::ZERO,
-        Ties::Half => g.halve(),
+        TieRule::Inclusive => g,
+        TieRule::Exclusive => T::ZERO,
+        TieRule::Half => g.halve(),
     }
 }
 
 /// The bound's share of the gradient of a tie.
-fn others_share<T: Element>(g: T, ties: Ties) -> T {
+fn bound_share<T: Element>(g: T, ties: TieRule) -> T {
     match ties {
-        Ties::Inclusive => T::ZERO,
-        Ties::Exclusive => g,
-        Ties::Half => g.other_half(),
+        TieRule::Inclusive => T::ZERO,
+        TieRule::Exclusive => g,
+        TieRule::Half => g.halve_remainder(),
     }
 }
 
@@ -240,11 +291,11 @@ mod tests {
     #[test]
     fn gradient_follows_the_operand_that_supplied_the_output() {
         let grad = |x: f32, g: f32, outside, ties| {
-            let rule = Gradient { outside, ties, nan: NanGradient::Pass };
-            clip_grad(x, g, Some(-1.0), Some(1.0), rule)
+            let rule = BackwardRule { outside, ties, nan: NanRule::Pass };
+            clip_backward(x, g, Some(-1.0), Some(1.0), rule)
         };
-        use Outside::*;
-        use Ties::*;
+        use OutsideRule::*;
+        use TieRule::*;
         assert_eq!(grad(0.5, 3.0, Masked, Inclusive), 3.0);
         assert_eq!(grad(2.0, 3.0, Masked, Inclusive), 0.0);
         assert_eq!(grad(2.0, f32::INFINITY, Masked, Inclusive).to_bits(), 0, "not 0 * inf");
@@ -263,27 +314,27 @@ mod tests {
 
     #[test]
     fn gradient_of_equal_bounds_crossed_bounds_and_nan() {
-        let half = Gradient { ties: Ties::Half, ..Gradient::default() };
-        assert_eq!(clip_grad(1.0, 3.0, Some(1.0), Some(1.0), half), 0.75);
-        let toward = Gradient { outside: Outside::Toward, ..Gradient::default() };
+        let half = BackwardRule { ties: TieRule::Half, ..BackwardRule::default() };
+        assert_eq!(clip_backward(1.0, 3.0, Some(1.0), Some(1.0), half), 0.75);
+        let toward = BackwardRule { outside: OutsideRule::Toward, ..BackwardRule::default() };
         for (x, g, expected) in [(3.0, 1.0, 1.0), (3.0, -1.0, 0.0), (1.5, 1.0, 0.0), (0.0, -1.0, 0.0)] {
-            assert_eq!(clip_grad(x, g, Some(2.0), Some(1.0), toward), expected, "x {x}, g {g}");
+            assert_eq!(clip_backward(x, g, Some(2.0), Some(1.0), toward), expected, "x {x}, g {g}");
         }
-        let zero = Gradient { nan: NanGradient::Zero, ..Gradient::default() };
-        assert_eq!(clip_grad(f32::NAN, 3.0, None, None, Gradient::default()), 3.0);
-        assert_eq!(clip_grad(f32::NAN, 3.0, None, None, zero), 0.0);
-        assert_eq!(clip_grad(0.5, 3.0, Some(f32::NAN), None, Gradient::default()), 0.0);
+        let zero = BackwardRule { nan: NanRule::Zero, ..BackwardRule::default() };
+        assert_eq!(clip_backward(f32::NAN, 3.0, None, None, BackwardRule::default()), 3.0);
+        assert_eq!(clip_backward(f32::NAN, 3.0, None, None, zero), 0.0);
+        assert_eq!(clip_backward(0.5, 3.0, Some(f32::NAN), None, BackwardRule::default()), 0.0);
     }
 
     #[test]
     fn gradients_of_the_operands_add_up() {
         let values = [f32::NEG_INFINITY, -2.0, -0.0, 0.0, 1.0, 1.5, f32::INFINITY, f32::NAN];
         let bounds: Vec<_> = values.iter().copied().map(Some).chain([None]).collect();
-        for ties in [Ties::Inclusive, Ties::Exclusive, Ties::Half] {
-            let rule = Gradient { ties, ..Gradient::default() };
+        for ties in [TieRule::Inclusive, TieRule::Exclusive, TieRule::Half] {
+            let rule = BackwardRule { ties, ..BackwardRule::default() };
             for x in values {
                 for (&lo, &hi) in bounds.iter().flat_map(|lo| bounds.iter().map(move |hi| (lo, hi))) {
-                    let grads = clip_grads(x, 3.0, lo, hi, rule);
+                    let grads = clip_backward_bounds(x, 3.0, lo, hi, rule);
                     assert_eq!(grads.x + grads.lo + grads.hi, 3.0, "{x} in {lo:?}, {hi:?}, {ties}");
                 }
             }
@@ -305,10 +356,10 @@ mod tests {
 
     #[test]
     fn sides_agree_with_what_clip_changes() {
-        assert_eq!(side(-2.0f32, Some(-1.0), Some(1.0)), Side::Below);
-        assert_eq!(side(1.0f32, Some(-1.0), Some(1.0)), Side::Inside);
-        assert_eq!(side(1.5f32, Some(-1.0), Some(1.0)), Side::Above);
-        assert_eq!(side(f32::NAN, Some(-1.0), Some(1.0)), Side::Nan);
-        assert_eq!(side(f32::INFINITY, Some(-1.0), None), Side::Inside);
+        assert_eq!(position(-2.0f32, Some(-1.0), Some(1.0)), Position::Below);
+        assert_eq!(position(1.0f32, Some(-1.0), Some(1.0)), Position::Inside);
+        assert_eq!(position(1.5f32, Some(-1.0), Some(1.0)), Position::Above);
+        assert_eq!(position(f32::NAN, Some(-1.0), Some(1.0)), Position::Nan);
+        assert_eq!(position(f32::INFINITY, Some(-1.0), None), Position::Inside);
     }
 }

@@ -6,11 +6,11 @@
 #[non_exhaustive]
 pub struct Stats {
     /// Bytes that tensors, masks and reads hold.
-    pub in_use: u64,
+    pub in_use_bytes: u64,
     /// Bytes of all buffers: those in use, and the idle ones that are kept to be used again.
-    pub reserved: u64,
+    pub reserved_bytes: u64,
     /// The most bytes that were reserved at once.
-    pub high_water: u64,
+    pub peak_reserved_bytes: u64,
     /// Buffers created.
     pub buffers_created: u64,
     /// Times that an idle buffer served instead.

@@ -2,10 +2,16 @@
 
 use std::collections::VecDeque;
 
-use crate::device::Inner;
+use crate::backend::cpu;
 #[cfg(feature = "gpu")]
-use crate::gpu;
-use crate::{Bounds, Device, Element, Error, Interval, Result, cpu};
+use crate::backend::gpu;
+#[cfg(feature = "gpu")]
+use crate::backend::{Backend, Call};
+use crate::bounds::ResolvedBounds;
+use crate::device::AnyBackend;
+#[cfg(feature = "gpu")]
+use crate::{BackwardRule, Op};
+use crate::{Bounds, Device, Element, Error, Result};
 
 /// Bytes of a chunk of [`Device::clip_slice`].
 #[cfg(feature = "gpu")]
@@ -19,10 +25,10 @@ const IN_FLIGHT: usize = 3;
 /// [`Device::clip_stream`].
 ///
 /// ```
-/// use wgclip::{Bounds, Device};
+/// use wgclip::Device;
 ///
 /// let device = Device::auto()?;
-/// let mut stream = device.clip_stream(&Bounds::new(0.0f32, 1.0)?)?;
+/// let mut stream = device.clip_stream(0.0f32..=1.0)?;
 /// let mut clipped = Vec::new();
 /// for chunk in [vec![-1.0, 0.5], vec![7.0], vec![0.25, 2.0]] {
 ///     clipped.extend(stream.push(chunk)?.into_iter().flatten());
@@ -36,7 +42,7 @@ const IN_FLIGHT: usize = 3;
 #[derive(Debug)]
 pub struct ClipStream<T: Element> {
     device: Device,
-    values: Values<T>,
+    values: ScalarBounds<T>,
     waiting: VecDeque<Chunk<T>>,
 }
 
@@ -46,12 +52,12 @@ enum Chunk<T> {
     Done(Vec<T>),
     /// Not begun, if the device failed.
     #[cfg(feature = "gpu")]
-    OnGpu(Vec<T>, Option<gpu::Readback>),
+    Uploaded(Vec<T>, Option<gpu::Readback>),
 }
 
 impl<T: Element> ClipStream<T> {
     pub(crate) fn new(device: &Device, bounds: &Bounds<T>) -> Result<Self> {
-        let values = Values::of(device, bounds)?;
+        let values = ScalarBounds::new(device, bounds)?;
         Ok(Self { device: device.clone(), values, waiting: VecDeque::new() })
     }
 
@@ -63,20 +69,20 @@ impl<T: Element> ClipStream<T> {
     /// [`Error::Gpu`]. The chunks that did not come out are then as they were:
     /// [`into_chunks`](Self::into_chunks) has them, this one too.
     pub fn push(&mut self, mut chunk: Vec<T>) -> Result<Option<Vec<T>>> {
-        match self.device.inner() {
-            Inner::Cpu => {
-                cpu::clip_in_place(&mut chunk, &self.values.interval()?)?;
+        match self.device.backend() {
+            AnyBackend::Cpu(_) => {
+                cpu::clip_in_place(&mut chunk, &self.values.resolve()?)?;
                 self.waiting.push_back(Chunk::Done(chunk));
                 self.pop()
             }
             #[cfg(feature = "gpu")]
-            Inner::Gpu(context) => {
+            AnyBackend::Gpu(context) => {
                 let begun = self.values.begin(context, &chunk);
                 let (readback, failed) = match begun {
                     Ok(readback) => (Some(readback), None),
                     Err(error) => (None, Some(error)),
                 };
-                self.waiting.push_back(Chunk::OnGpu(chunk, readback));
+                self.waiting.push_back(Chunk::Uploaded(chunk, readback));
                 match failed {
                     Some(error) => Err(error),
                     None if self.waiting.len() >= IN_FLIGHT => self.pop(),
@@ -95,13 +101,18 @@ impl<T: Element> ClipStream<T> {
             None => Ok(None),
             Some(Chunk::Done(chunk)) => Ok(Some(chunk)),
             #[cfg(feature = "gpu")]
-            Some(Chunk::OnGpu(mut chunk, readback)) => {
-                let Inner::Gpu(context) = self.device.inner() else { return Ok(Some(chunk)) };
+            Some(Chunk::Uploaded(mut chunk, readback)) => {
+                let AnyBackend::Gpu(context) = self.device.backend() else {
+                    return Err(Error::Internal {
+                        op: "clip_stream",
+                        what: "on a device of another kind".into(),
+                    });
+                };
                 let readback = readback.map_or_else(|| self.values.begin(context, &chunk), Ok);
                 match readback.and_then(|readback| context.read_into(readback, &mut chunk)) {
                     Ok(()) => Ok(Some(chunk)),
                     Err(error) => {
-                        self.waiting.push_front(Chunk::OnGpu(chunk, None));
+                        self.waiting.push_front(Chunk::Uploaded(chunk, None));
                         Err(error)
                     }
                 }
@@ -114,24 +125,24 @@ impl<T: Element> ClipStream<T> {
         self.waiting.into_iter().map(|chunk| match chunk {
             Chunk::Done(chunk) => chunk,
             #[cfg(feature = "gpu")]
-            Chunk::OnGpu(chunk, _) => chunk,
+            Chunk::Uploaded(chunk, _) => chunk,
         })
     }
 }
 
 /// Clips a slice where it is, chunk by chunk.
 pub(crate) fn clip_slice<T: Element>(device: &Device, data: &mut [T], bounds: &Bounds<T>) -> Result<()> {
-    let values = Values::of(device, bounds)?;
-    match device.inner() {
-        Inner::Cpu => cpu::clip_in_place(data, &values.interval()?),
+    let values = ScalarBounds::new(device, bounds)?;
+    match device.backend() {
+        AnyBackend::Cpu(_) => cpu::clip_in_place(data, &values.resolve()?),
         #[cfg(feature = "gpu")]
-        Inner::Gpu(context) => {
+        AnyBackend::Gpu(context) => {
             let mut done = 0;
             match clip_on_gpu(context, data, &values, &mut done) {
                 // Some of it is clipped already, so the rest is too: whole or not at all.
                 Err(error) if done > 0 => {
                     log::warn!("{error}; the CPU clips the rest of the slice");
-                    cpu::clip_in_place(&mut data[done..], &values.interval()?)
+                    cpu::clip_in_place(&mut data[done..], &values.resolve()?)
                 }
                 clipped => clipped,
             }
@@ -144,7 +155,7 @@ pub(crate) fn clip_slice<T: Element>(device: &Device, data: &mut [T], bounds: &B
 fn clip_on_gpu<T: Element>(
     context: &gpu::Context,
     data: &mut [T],
-    values: &Values<T>,
+    values: &ScalarBounds<T>,
     done: &mut usize,
 ) -> Result<()> {
     let chunk = context.max_buffer().min(CHUNK) as usize / size_of::<T>();
@@ -168,13 +179,13 @@ fn clip_on_gpu<T: Element>(
 
 /// Bounds that are values.
 #[derive(Debug, Clone, Copy)]
-struct Values<T> {
+struct ScalarBounds<T> {
     lo: Option<T>,
     hi: Option<T>,
 }
 
-impl<T: Element> Values<T> {
-    fn of(device: &Device, bounds: &Bounds<T>) -> Result<Self> {
+impl<T: Element> ScalarBounds<T> {
+    fn new(device: &Device, bounds: &Bounds<T>) -> Result<Self> {
         if bounds.lo().tensor().or(bounds.hi().tensor()).is_some() {
             return Err(Error::Unsupported {
                 what: "clipping host memory between tensors of bounds".into(),
@@ -185,15 +196,24 @@ impl<T: Element> Values<T> {
         Ok(Self { lo: bounds.lo().value(), hi: bounds.hi().value() })
     }
 
-    fn interval<S>(&self) -> Result<Interval<T, S>> {
-        Interval::values(self.lo, self.hi)
+    fn resolve<B>(&self) -> Result<ResolvedBounds<B>> {
+        ResolvedBounds::values(self.lo, self.hi)
     }
 
     /// Uploads a chunk, has it clipped, and begins to read it.
     #[cfg(feature = "gpu")]
     fn begin(&self, context: &gpu::Context, chunk: &[T]) -> Result<gpu::Readback> {
         let mut buffer = context.upload(chunk)?;
-        context.clip_in_place(&mut buffer, &self.interval()?)?;
+        let call = Call {
+            op: Op::Clip,
+            len: chunk.len(),
+            inputs: &[],
+            bounds: &self.resolve()?,
+            rule: BackwardRule::default(),
+            scalars: [0.0; 2],
+            wanted: [true; 3],
+        };
+        context.run_in_place(&call, &mut buffer)?;
         context.begin_read(&buffer)
     }
 }

@@ -5,28 +5,28 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
-use wgclip::{ElementType, Gradient, NanGradient, Outside, Ties};
+use wgclip::{BackwardRule, ElementType, NanRule, Op, OutsideRule, TieRule};
 
 const EXAMPLES: &str = "\
 Examples:
-  wgclip value activations.npy clipped.npy --min 0 --max 6
-  wgclip value x.npy x.npy --max 1e4 --device gpu
-  wgclip grad activations.npy upstream.npy grad.npy --min 0 --max 6 --like torch
+  wgclip clip activations.npy clipped.npy --min 0 --max 6
+  wgclip clip x.npy x.npy --max 1e4 --device gpu
+  wgclip backward activations.npy upstream.npy grad.npy --min 0 --max 6 --like torch
   wgclip devices";
 
-const VALUE_EXAMPLES: &str = "\
+const CLIP_EXAMPLES: &str = "\
 Examples:
-  wgclip value x.npy y.npy --min 0 --max 1
-  wgclip value x.npy x.npy --min -1            # in place; no upper bound
-  wgclip value x.npy y.npy --min lo.npy --max 6     # a tensor of bounds
-  wgclip value model.safetensors out.safetensors --min -1 --max 1 --tensor fc.weight";
+  wgclip clip x.npy y.npy --min 0 --max 1
+  wgclip clip x.npy x.npy --min -1            # in place; no upper bound
+  wgclip clip x.npy y.npy --min lo.npy --max 6     # a tensor of bounds
+  wgclip clip model.safetensors out.safetensors --min -1 --max 1 --tensor fc.weight";
 
-const GRAD_EXAMPLES: &str = "\
+const BACKWARD_EXAMPLES: &str = "\
 Examples:
-  wgclip grad x.npy upstream.npy grad.npy --min 0 --max 6
-  wgclip grad x.npy upstream.npy grad.npy --min 0 --max 6 --like jax
-  wgclip grad x.npy upstream.npy grad.npy --max 1 --rule toward --ties exclusive
-  wgclip grad x.npy upstream.npy grad.npy --max hi.npy --max-grad hi-grad.npy";
+  wgclip backward x.npy upstream.npy grad.npy --min 0 --max 6
+  wgclip backward x.npy upstream.npy grad.npy --min 0 --max 6 --like jax
+  wgclip backward x.npy upstream.npy grad.npy --max 1 --rule toward --ties exclusive
+  wgclip backward x.npy upstream.npy grad.npy --max hi.npy --max-grad hi-grad.npy";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -55,20 +55,20 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Clip the values of a tensor: min(max(x, MIN), MAX)
-    #[command(after_help = VALUE_EXAMPLES)]
-    Value(Value),
+    #[command(after_help = CLIP_EXAMPLES, alias = "value")]
+    Clip(Clip),
     /// The backward pass: the gradient that reaches IN, of the gradient of the clipped tensor
-    #[command(after_help = GRAD_EXAMPLES)]
-    Grad(Grad),
+    #[command(after_help = BACKWARD_EXAMPLES, alias = "grad")]
+    Backward(Backward),
     /// Check that a device keeps the contract, to the bit: whether its driver can be trusted
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
-    /// Measure the operations beside the copies that are a device's roof
+    /// Measure the operations next to copies of the same bytes, the bandwidth limit
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Bench),
     /// List the devices, and which one `auto` takes
     Devices {
-        /// Print a JSON array, one object a device
+        /// Print a JSON array, one object per device
         #[arg(long)]
         json: bool,
     },
@@ -80,7 +80,7 @@ pub struct Bench {
     #[arg(long, value_name = "D", num_args = 1.., value_delimiter = ',', default_value = "auto")]
     pub device: Vec<String>,
     /// The operations [default: all]
-    #[arg(long = "op", value_name = "OP", num_args = 1.., value_delimiter = ',', value_parser = names(wgclip_harness::OPS.into_iter()))]
+    #[arg(long = "op", value_name = "OP", num_args = 1.., value_delimiter = ',', value_parser = PossibleValuesParser::new(wgclip_harness::ops()))]
     pub ops: Vec<String>,
     /// The types, f32,u8 for example [default: f32]
     #[arg(long = "type", value_name = "T", num_args = 1.., value_delimiter = ',', value_parser = names(ElementType::ALL.iter().map(|t| t.name()).chain(["all"])))]
@@ -88,10 +88,10 @@ pub struct Bench {
     /// Elements: numbers, or 64Ki, 16Mi and the like [default: 4Ki,64Ki,1Mi,16Mi]
     #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = elements)]
     pub sizes: Vec<Elements>,
-    /// Fewer sizes and samples: seconds on a GPU, half a minute on a software adapter
+    /// Use fewer sizes and samples (seconds on a GPU, half a minute on a software adapter)
     #[arg(long)]
     pub quick: bool,
-    /// Write what was measured: a JSON array, an object a measurement
+    /// Write what was measured: a JSON array, one object per measurement
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Draw the throughput over the sizes: an SVG
@@ -122,6 +122,9 @@ pub struct Check {
     /// auto, all, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
     #[arg(long, value_name = "D", default_value = "auto")]
     pub device: String,
+    /// The operations to check [default: all]
+    #[arg(long = "op", value_name = "OP", value_delimiter = ',', value_parser = names(Op::ALL.iter().map(|op| op.name())))]
+    pub ops: Vec<String>,
     /// The types to check, f32,u8 for example [default: all]
     #[arg(long = "type", value_name = "T", value_delimiter = ',', value_parser = names(ElementType::ALL.iter().map(|t| t.name())))]
     pub types: Vec<String>,
@@ -137,7 +140,7 @@ pub struct Check {
 }
 
 #[derive(Debug, Args)]
-pub struct Value {
+pub struct Clip {
     /// The tensors: a .npy, .npz or .safetensors file
     #[arg(value_name = "IN")]
     pub input: PathBuf,
@@ -153,7 +156,7 @@ pub struct Value {
 }
 
 #[derive(Debug, Args)]
-pub struct Grad {
+pub struct Backward {
     /// The tensors that were clipped: a .npy, .npz or .safetensors file
     #[arg(value_name = "IN")]
     pub input: PathBuf,
@@ -216,28 +219,28 @@ impl Common {
 pub struct Rule {
     /// What passes outside the interval: nothing, all (everywhere: --ties and --nan have no say), or what moves x
     /// back toward it [default: masked]
-    #[arg(long, value_name = "RULE", value_parser = names(Outside::ALL.iter().map(|v| v.name())))]
+    #[arg(long, value_name = "RULE", value_parser = names(OutsideRule::ALL.iter().map(|v| v.name())))]
     rule: Option<String>,
     /// Who receives the gradient where x equals a bound: x, the bound, or half each [default: inclusive]
-    #[arg(long, value_name = "TIES", value_parser = names(Ties::ALL.iter().map(|v| v.name())))]
+    #[arg(long, value_name = "TIES", value_parser = names(TieRule::ALL.iter().map(|v| v.name())))]
     ties: Option<String>,
     /// What passes where x is NaN: the gradient, or zero [default: pass]
-    #[arg(long, value_name = "NAN", value_parser = names(NanGradient::ALL.iter().map(|v| v.name())))]
+    #[arg(long, value_name = "NAN", value_parser = names(NanRule::ALL.iter().map(|v| v.name())))]
     nan: Option<String>,
     /// The ties and NaN of a framework; --rule, --ties and --nan override it
-    #[arg(long, value_name = "PRESET", value_parser = names(Gradient::PRESETS.iter().map(|(name, _)| *name)))]
+    #[arg(long, value_name = "PRESET", value_parser = names(BackwardRule::PRESETS.iter().map(|(name, _)| *name)))]
     like: Option<String>,
 }
 
 impl Rule {
     /// The rule that the options add up to.
-    pub fn gradient(&self) -> Gradient {
+    pub fn backward_rule(&self) -> BackwardRule {
         // Each name was checked against the very list that it is looked up in.
         fn parsed<T: std::str::FromStr>(name: &Option<String>) -> Option<T> {
             name.as_ref().and_then(|name| name.parse().ok())
         }
-        let preset: Gradient = parsed(&self.like).unwrap_or_default();
-        Gradient {
+        let preset: BackwardRule = parsed(&self.like).unwrap_or_default();
+        BackwardRule {
             outside: parsed(&self.rule).unwrap_or(preset.outside),
             ties: parsed(&self.ties).unwrap_or(preset.ties),
             nan: parsed(&self.nan).unwrap_or(preset.nan),

@@ -5,22 +5,22 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use wgclip::check::{self, Progress, Row};
-use wgclip::{Device, ElementType};
+use wgclip::{Device, ElementType, Op};
+use wgclip_conformance::{self as conformance, Builtin, Progress, Row};
 
 use crate::args::Check;
-use crate::progress;
+use crate::{ignore_broken_pipe, progress};
 
 #[derive(Serialize)]
 struct Report {
     wgclip: &'static str,
     seed: u64,
     exhaustive: bool,
-    devices: Vec<OfDevice>,
+    devices: Vec<DeviceReport>,
 }
 
 #[derive(Serialize)]
-struct OfDevice {
+struct DeviceReport {
     device: String,
     kind: &'static str,
     backend: String,
@@ -28,15 +28,15 @@ struct OfDevice {
     seconds: f64,
     cases: u64,
     mismatches: u64,
-    rows: Vec<OfRow>,
+    rows: Vec<RowReport>,
     /// What the driver makes of WGSL's own floats, which the kernels do not use: for information.
-    builtins: Vec<OfBuiltin>,
+    builtins: Vec<BuiltinReport>,
 }
 
 #[derive(Serialize)]
-struct OfRow {
+struct RowReport {
     r#type: &'static str,
-    op: &'static str,
+    op: String,
     cases: u64,
     mismatches: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +44,7 @@ struct OfRow {
 }
 
 #[derive(Serialize)]
-struct OfBuiltin {
+struct BuiltinReport {
     builtin: &'static str,
     cases: u64,
     nan_lost: u64,
@@ -63,19 +63,23 @@ pub fn check(args: &Check) -> Result<()> {
         [] => ElementType::ALL.to_vec(),
         names => names.iter().filter_map(|name| ElementType::from_name(name)).collect(),
     };
+    let ops: Vec<_> = match &args.ops[..] {
+        [] => Op::ALL.to_vec(),
+        names => names.iter().filter_map(|name| Op::from_name(name)).collect(),
+    };
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut report =
         Report { wgclip: env!("CARGO_PKG_VERSION"), seed, exhaustive: args.exhaustive, devices: Vec::new() };
     for device in &devices {
-        let of_device = of_device(device, &elements, args.exhaustive, seed)?;
+        let device_report = device_report(device, &elements, &ops, args.exhaustive, seed)?;
         if !args.json {
-            shown(print(&of_device))?;
+            ignore_broken_pipe(print(&device_report))?;
         }
-        report.devices.push(of_device);
+        report.devices.push(device_report);
     }
     if args.json {
         let mut out = io::stdout().lock();
-        shown(
+        ignore_broken_pipe(
             serde_json::to_writer_pretty(&mut out, &report).map_err(Into::into).and_then(|()| writeln!(out)),
         )?;
     }
@@ -87,15 +91,13 @@ pub fn check(args: &Check) -> Result<()> {
     Ok(())
 }
 
-/// A reader that has seen enough is no failure.
-fn shown(printed: io::Result<()>) -> Result<()> {
-    match printed {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => Ok(printed?),
-    }
-}
-
-fn of_device(device: &Device, elements: &[ElementType], exhaustive: bool, seed: u64) -> Result<OfDevice> {
+fn device_report(
+    device: &Device,
+    elements: &[ElementType],
+    ops: &[Op],
+    exhaustive: bool,
+    seed: u64,
+) -> Result<DeviceReport> {
     let info = device.info();
     let bar = progress::steps(&info.to_string());
     let mut progress = |progress: Progress| {
@@ -105,20 +107,16 @@ fn of_device(device: &Device, elements: &[ElementType], exhaustive: bool, seed: 
     };
     let start = Instant::now();
     let rows = match exhaustive {
-        true => check::exhaustive(device, elements, seed, &mut progress)?,
-        false => check::run(device, elements, seed, &mut progress)?,
+        true => conformance::exhaustive(device, elements, seed, &mut progress)?,
+        false => conformance::run(device, elements, ops, seed, &mut progress)?,
     };
     let seconds = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    let builtins = check::habits(device, seed)?.into_iter().map(|habit| OfBuiltin {
-        builtin: habit.builtin,
-        cases: habit.cases,
-        nan_lost: habit.nan_lost,
-        subnormal: habit.subnormal,
-        zero: habit.zero,
-        other: habit.other,
+    let builtins = conformance::builtins(device, seed)?.into_iter().map(|builtin| {
+        let Builtin { name, cases, nan_lost, subnormal, zero, other } = builtin;
+        BuiltinReport { builtin: name, cases, nan_lost, subnormal, zero, other }
     });
-    Ok(OfDevice {
+    Ok(DeviceReport {
         device: info.to_string(),
         kind: info.kind.name(),
         backend: info.backend,
@@ -126,28 +124,31 @@ fn of_device(device: &Device, elements: &[ElementType], exhaustive: bool, seed: 
         seconds: (seconds * 10.0).round() / 10.0,
         cases: rows.iter().map(|row| row.tally.cases).sum(),
         mismatches: rows.iter().map(|row| row.tally.mismatches).sum(),
-        rows: rows.iter().map(of_row).collect(),
+        rows: rows.iter().map(row_report).collect(),
         builtins: builtins.collect(),
     })
 }
 
-fn of_row(row: &Row) -> OfRow {
-    OfRow {
+fn row_report(row: &Row) -> RowReport {
+    RowReport {
         r#type: row.element.name(),
-        op: row.op,
+        op: row.name(),
         cases: row.tally.cases,
         mismatches: row.tally.mismatches,
         first: row.tally.first.as_ref().map(ToString::to_string),
     }
 }
 
-/// A line a type, an operation a column: the cases, and after them the mismatches if there are any.
-fn print(report: &OfDevice) -> io::Result<()> {
+/// One line per type, one column per operation: the cases, and after them the mismatches if there are any.
+fn print(report: &DeviceReport) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}", report.device)?;
-    let mut ops: Vec<_> = report.rows.iter().map(|row| row.op).collect();
-    ops.sort_by_key(|op| check::Op::NAMES.iter().position(|name| name == op));
-    ops.dedup();
+    let mut ops: Vec<&str> = Vec::new();
+    for row in &report.rows {
+        if !ops.contains(&row.op.as_str()) {
+            ops.push(&row.op);
+        }
+    }
     let mut types: Vec<_> = report.rows.iter().map(|row| row.r#type).collect();
     types.dedup();
     let width = |op: &str| op.len().max(13);
@@ -159,7 +160,7 @@ fn print(report: &OfDevice) -> io::Result<()> {
     for name in types {
         write!(out, "  {name:5}")?;
         for op in &ops {
-            let row = report.rows.iter().find(|row| row.r#type == name && row.op == *op);
+            let row = report.rows.iter().find(|row| row.r#type == name && row.op == **op);
             let cell = match row {
                 Some(row) if row.mismatches > 0 => format!("{} ({} wrong)", row.cases, row.mismatches),
                 Some(row) => row.cases.to_string(),
@@ -171,7 +172,7 @@ fn print(report: &OfDevice) -> io::Result<()> {
     }
     writeln!(out, "  {} cases, {} mismatches, {:.1} s", report.cases, report.mismatches, report.seconds)?;
     for builtin in &report.builtins {
-        let OfBuiltin { builtin, cases, nan_lost, subnormal, zero, other } = builtin;
+        let BuiltinReport { builtin, cases, nan_lost, subnormal, zero, other } = builtin;
         let wrong = nan_lost + subnormal + zero + other;
         writeln!(
             out,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use wgclip::{Device, DeviceInfo};
 
-use crate::say;
+use crate::{ignore_broken_pipe, say};
 
 #[derive(Serialize)]
 struct Row {
@@ -59,11 +59,7 @@ pub fn list(json: bool) -> Result<()> {
         }
         false => print(&mut out, &rows),
     };
-    match printed {
-        // The reader has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        printed => printed?,
-    }
+    ignore_broken_pipe(printed)?;
     if let Err(error) = auto {
         say(&format!("warning: {error}"));
     }

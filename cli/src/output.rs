@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
 
-use crate::interrupt::Unfinished;
+use crate::temp_file_guard::TempFileGuard;
 
 /// A file being written. Until [`finish`](Self::finish) its target is untouched.
 pub struct Output {
@@ -16,8 +16,8 @@ pub struct Output {
 }
 
 enum Sink {
-    /// Written beside the target, then renamed onto it.
-    Beside(NamedTempFile),
+    /// Written next to the target, then renamed onto it.
+    Replace(NamedTempFile),
     /// A pipe or a device cannot be replaced, only written to.
     Direct(File),
 }
@@ -56,7 +56,7 @@ impl Output {
         // As any new file, not readable by its owner alone as temporary files are.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut unfinished = Unfinished::begin();
+        let mut unfinished = TempFileGuard::begin();
         let file = builder.tempfile_in(folder).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 anyhow::anyhow!("there is no folder {}: create it first", folder.display())
@@ -68,8 +68,8 @@ impl Output {
         if let Some(there) = there {
             keep_mode(file.as_file(), &there).with_context(|| format!("cannot write {name}"))?;
         }
-        unfinished.is(file.path());
-        Ok(Self { target, sink: Sink::Beside(file) })
+        unfinished.track(file.path());
+        Ok(Self { target, sink: Sink::Replace(file) })
     }
 
     /// Whether the content goes straight to a pipe or a device, which may well be stdout.
@@ -81,8 +81,8 @@ impl Output {
     pub fn finish(self, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         let name = self.target.display();
         match self.sink {
-            Sink::Beside(mut file) => content(file.as_file_mut()).and_then(|()| {
-                let unfinished = Unfinished::end(file.path());
+            Sink::Replace(mut file) => content(file.as_file_mut()).and_then(|()| {
+                let unfinished = TempFileGuard::end(file.path());
                 file.persist(&self.target).map_err(|error| error.error)?;
                 drop(unfinished);
                 Ok(())

@@ -5,7 +5,7 @@ use std::ops::Add;
 use std::time::Duration;
 
 use rayon::prelude::*;
-use wgclip::reference::{Side, side};
+use wgclip::reference::{Position, position};
 use wgclip::{Bound, Bounds, Device, DeviceInfo, Element, Result, Shape};
 
 /// How many elements lie where.
@@ -32,27 +32,27 @@ impl Counts {
         let bounds = Bounds::new(bound(bounds.lo())?, bound(bounds.hi())?)?;
         let y = cpu.tensor(x, shape.dims())?.clip(&bounds)?.into_vec()?;
         let moved = |(&x, &y): (&T, &T)| match () {
-            () if x.is_nan() => Side::Nan,
-            () if y > x => Side::Below,
-            () if y < x => Side::Above,
-            () => Side::Inside,
+            () if x.is_nan() => Position::Nan,
+            () if y > x => Position::Below,
+            () if y < x => Position::Above,
+            () => Position::Inside,
         };
         Ok(Self::count(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK)).map(|(x, y)| x.iter().zip(y).map(moved))))
     }
 
     /// Counts the elements of a tensor, or a part of one, before it is clipped between values.
     pub fn between<T: Element>(x: &[T], lo: Option<T>, hi: Option<T>) -> Self {
-        Self::count(x.par_chunks(CHUNK).map(|x| x.iter().map(|&x| side(x, lo, hi))))
+        Self::count(x.par_chunks(CHUNK).map(|x| x.iter().map(|&x| position(x, lo, hi))))
     }
 
-    fn count(chunks: impl ParallelIterator<Item = impl Iterator<Item = Side>>) -> Self {
-        let count = |counts: Self, side: Side| Self {
+    fn count(chunks: impl ParallelIterator<Item = impl Iterator<Item = Position>>) -> Self {
+        let count = |counts: Self, position: Position| Self {
             elements: counts.elements + 1,
-            below: counts.below + usize::from(side == Side::Below),
-            above: counts.above + usize::from(side == Side::Above),
-            nan: counts.nan + usize::from(side == Side::Nan),
+            below: counts.below + usize::from(position == Position::Below),
+            above: counts.above + usize::from(position == Position::Above),
+            nan: counts.nan + usize::from(position == Position::Nan),
         };
-        chunks.map(|sides| sides.fold(Self::default(), count)).reduce(Self::default, Add::add)
+        chunks.map(|positions| positions.fold(Self::default(), count)).reduce(Self::default, Add::add)
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
         let beside = Counts::of(&x, &shape, &Bounds::new(tensor, 3.0).unwrap()).unwrap();
         assert_eq!(beside, counts);
         let empty = Shape::new([0]).unwrap();
-        let none = Counts::of::<f32>(&[], &empty, &Bounds::min(0.0).unwrap()).unwrap();
+        let none = Counts::of::<f32>(&[], &empty, &Bounds::at_least(0.0).unwrap()).unwrap();
         assert_eq!(none, Counts::default());
     }
 }

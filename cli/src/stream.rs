@@ -1,4 +1,4 @@
-//! `wgclip value` on a file that is larger than the memory it may take: in chunks, from file to file.
+//! `wgclip clip` on a file that is larger than the memory it may take: in chunks, from file to file.
 
 use std::io::{ErrorKind, Read, Write};
 
@@ -6,17 +6,17 @@ use anyhow::{Result, anyhow};
 use indicatif::ProgressBar;
 use wgclip::{Bounds, Element};
 
-use crate::clip::Run;
 use crate::files::{Layout, TensorFile};
 use crate::output::Output;
 use crate::progress;
+use crate::run::Session;
 
 /// Chunks that the memory is to hold: some wait for the device, and a software adapter holds its buffers there too.
 const CHUNKS: u64 = 24;
 
 /// Clips the chosen tensors on their way into the new file.
-pub fn value(
-    mut run: Run<'_>,
+pub fn clip(
+    mut run: Session<'_>,
     mut file: TensorFile,
     chosen: &[usize],
     output: Output,
@@ -67,7 +67,7 @@ struct Tensor<'a> {
 impl Tensor<'_> {
     fn pass<T: Element>(
         &self,
-        run: &mut Run<'_>,
+        run: &mut Session<'_>,
         bounds: &Bounds<T>,
         from: &mut dyn Read,
         to: &mut dyn Write,

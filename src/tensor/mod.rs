@@ -1,23 +1,24 @@
-//! Tensors: elements on a device, and the operations on them.
+//! Tensors: elements on a device, and the operations on them. Every operation goes through [`Tensor::apply`].
 
+mod activations;
+mod backward;
 mod clip;
-mod grad;
-mod named;
-mod saved;
+mod mask;
 
 use std::fmt;
-use std::sync::Arc;
+use std::marker::PhantomData;
 
-use crate::bounds::{Bound, Interval};
-use crate::broadcast::Side;
-use crate::device::Inner;
 #[cfg(feature = "gpu")]
-use crate::gpu;
-use crate::host::{self, Memory};
-use crate::{Bounds, Device, Element, Error, Result, Shape};
+use crate::backend::gpu;
+use crate::backend::{Backend, Call, MAX_OUTPUTS, cpu};
+use crate::bounds::{Bound, ResolvedBounds};
+use crate::broadcast::{Reduction, Side};
+use crate::device::{AnyBackend, with_backend};
+use crate::op::{Operand, RuleUse};
+use crate::{BackwardRule, Bounds, Device, Element, Error, Op, Result, Shape};
 
-pub use grad::{Grads, Wanted};
-pub use saved::Saved;
+pub use backward::{Gradients, NeedsGrad};
+pub use mask::Mask;
 
 /// Elements in C order on a [`Device`]. Cheap to clone: clones share the elements until one is changed in place.
 ///
@@ -25,115 +26,312 @@ pub use saved::Saved;
 #[derive(Clone)]
 pub struct Tensor<T> {
     shape: Shape,
-    storage: Storage<T>,
+    storage: Storage,
+    element: PhantomData<T>,
 }
 
-#[derive(Clone)]
-enum Storage<T> {
-    Cpu(Arc<Memory<T>>),
+/// A buffer with its backend: of elements, or of the words of a mask.
+#[derive(Debug, Clone)]
+pub(crate) enum Storage {
+    Cpu(cpu::Cpu, cpu::Buffer),
     #[cfg(feature = "gpu")]
     Gpu(gpu::Context, gpu::Buffer),
+}
+
+/// Evaluates an expression for the backend and the buffer of a storage, whichever it is.
+macro_rules! with_storage {
+    ($storage:expr, $backend:ident, $buffer:ident => $body:expr) => {
+        match $storage {
+            $crate::tensor::Storage::Cpu($backend, $buffer) => $body,
+            #[cfg(feature = "gpu")]
+            $crate::tensor::Storage::Gpu($backend, $buffer) => $body,
+        }
+    };
+}
+
+/// A backend whose buffers a storage can hold.
+pub(crate) trait Stored: Backend {
+    fn store(&self, buffer: Self::Buffer) -> Storage;
+
+    /// The buffer of a storage, if it is of this device.
+    fn find<'a>(&self, storage: &'a Storage) -> Option<&'a Self::Buffer>;
+}
+
+impl Stored for cpu::Cpu {
+    fn store(&self, buffer: Self::Buffer) -> Storage {
+        Storage::Cpu(*self, buffer)
+    }
+
+    fn find<'a>(&self, storage: &'a Storage) -> Option<&'a Self::Buffer> {
+        match storage {
+            Storage::Cpu(_, buffer) => Some(buffer),
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(..) => None,
+        }
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl Stored for gpu::Context {
+    fn store(&self, buffer: Self::Buffer) -> Storage {
+        Storage::Gpu(self.clone(), buffer)
+    }
+
+    fn find<'a>(&self, storage: &'a Storage) -> Option<&'a Self::Buffer> {
+        match storage {
+            Storage::Gpu(own, buffer) if own.same_device(self) => Some(buffer),
+            _ => None,
+        }
+    }
+}
+
+impl Storage {
+    pub(crate) fn device(&self) -> Device {
+        Device::from_backend(match self {
+            Self::Cpu(cpu, _) => AnyBackend::Cpu(*cpu),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(context, _) => AnyBackend::Gpu(context.clone()),
+        })
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        with_storage!(self, backend, buffer => backend.bytes(buffer))
+    }
+
+    /// The buffer of another storage, as this one's device sees it.
+    fn peer<'a, B: Stored>(&self, backend: &B, other: &'a Self) -> Result<&'a B::Buffer> {
+        backend.find(other).ok_or_else(|| Error::DeviceMismatch {
+            left: self.device().info().to_string(),
+            right: other.device().info().to_string(),
+        })
+    }
+}
+
+/// What an operation takes besides the tensors.
+#[derive(Clone, Copy)]
+pub(crate) struct Arguments<'a, T: Element> {
+    pub bounds: Option<&'a Bounds<T>>,
+    pub rule: BackwardRule,
+    pub scalars: [f64; 2],
+    /// Which outputs are wanted.
+    pub wanted: [bool; MAX_OUTPUTS],
+}
+
+impl<'a, T: Element> Arguments<'a, T> {
+    pub fn new() -> Self {
+        let wanted = [true; MAX_OUTPUTS];
+        Self { bounds: None, rule: BackwardRule::default(), scalars: [0.0; 2], wanted }
+    }
+
+    pub fn between(bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
+        Self { bounds: Some(bounds), rule, ..Self::new() }
+    }
+}
+
+/// The inputs of an operation and the shape that they have: where a mask is among them, it has no shape of its own.
+pub(crate) struct Inputs<'a> {
+    pub shape: &'a Shape,
+    pub storages: &'a [&'a Storage],
+}
+
+/// Runs an operation into new buffers, those that are wanted, in the order of the list. The gradients of bounds come
+/// summed to the bounds' shapes.
+pub(crate) fn apply<T: Element>(
+    op: Op,
+    inputs: &Inputs<'_>,
+    arguments: Arguments<'_, T>,
+) -> Result<[Option<Storage>; MAX_OUTPUTS]> {
+    let first = inputs.storages[op.shaped_input()];
+    with_storage!(first, backend, _first => apply_on(backend, op, inputs, arguments))
+}
+
+fn apply_on<T: Element, B: Stored>(
+    backend: &B,
+    op: Op,
+    inputs: &Inputs<'_>,
+    arguments: Arguments<'_, T>,
+) -> Result<[Option<Storage>; MAX_OUTPUTS]> {
+    let first = inputs.storages[op.shaped_input()];
+    let buffers: Vec<_> =
+        inputs.storages.iter().map(|other| first.peer(backend, other)).collect::<Result<_>>()?;
+    let bounds = resolve(backend, first, inputs.shape, arguments.bounds)?;
+    let mut reductions = [None, None, None];
+    for (place, operand) in op.info().outputs.iter().enumerate().filter(|(place, _)| arguments.wanted[*place])
+    {
+        let side = match operand {
+            Operand::Glo => Side::Lo,
+            Operand::Ghi => Side::Hi,
+            _ => continue,
+        };
+        reductions[place] = Some(reduction(inputs.shape, arguments.bounds, side)?);
+    }
+    let mut call = Call {
+        op,
+        len: inputs.shape.len(),
+        inputs: &buffers,
+        bounds: &bounds,
+        rule: arguments.rule,
+        scalars: arguments.scalars,
+        wanted: arguments.wanted,
+    };
+    let mut made = [None, None, None];
+    if let Some(upstream) = identity(op, arguments.rule) {
+        // The gradient of x is the upstream gradient itself.
+        backend.check()?;
+        call.wanted[0] = false;
+        made[0] = arguments.wanted[0].then(|| inputs.storages[upstream].clone());
+    }
+    if call.outputs().next().is_none() {
+        return Ok(made);
+    }
+    for (place, output) in backend.run(&call)?.into_iter().enumerate() {
+        let Some(output) = output else { continue };
+        let output = match &reductions[place] {
+            Some(reduction) if !reduction.is_none() => backend.sum(T::TYPE, &output, reduction)?,
+            _ => output,
+        };
+        made[place] = Some(backend.store(output));
+    }
+    Ok(made)
+}
+
+/// Runs an operation whose first output overwrites `target`, the input that the list names. `others` are the other
+/// inputs, in order. Clones of the target keep their elements.
+pub(crate) fn apply_in_place<T: Element>(
+    op: Op,
+    shape: &Shape,
+    target: &mut Storage,
+    others: &[&Storage],
+    arguments: Arguments<'_, T>,
+) -> Result<()> {
+    let device = target.device();
+    match target {
+        Storage::Cpu(cpu, buffer) => overwrite(cpu, op, shape, (&device, buffer), others, arguments),
+        #[cfg(feature = "gpu")]
+        Storage::Gpu(context, buffer) => overwrite(context, op, shape, (&device, buffer), others, arguments),
+    }
+}
+
+fn overwrite<T: Element, B: Stored>(
+    backend: &B,
+    op: Op,
+    shape: &Shape,
+    (device, target): (&Device, &mut B::Buffer),
+    others: &[&Storage],
+    arguments: Arguments<'_, T>,
+) -> Result<()> {
+    let peer = |other| {
+        backend.find(other).ok_or_else(|| Error::DeviceMismatch {
+            left: other.device().info().to_string(),
+            right: device.info().to_string(),
+        })
+    };
+    let inputs: Vec<_> = others.iter().map(|&other| peer(other)).collect::<Result<_>>()?;
+    let bounds = resolve_with(shape, arguments.bounds, |bound| peer(&bound.storage))?;
+    if identity(op, arguments.rule).is_some() {
+        return backend.check();
+    }
+    let Arguments { rule, scalars, wanted, .. } = arguments;
+    let call = Call { op, len: shape.len(), inputs: &inputs, bounds: &bounds, rule, scalars, wanted };
+    backend.run_in_place(&call, target)
+}
+
+/// The place of the upstream gradient among the inputs, where the rule makes it the result.
+fn identity(op: Op, rule: BackwardRule) -> Option<usize> {
+    let info = op.info();
+    let passes = info.rule == RuleUse::Any && rule.is_identity();
+    passes.then(|| info.inputs.iter().position(|&input| input == Operand::G)).flatten()
+}
+
+/// The bounds as a device sees them.
+fn resolve<'a, T: Element, B: Stored>(
+    backend: &B,
+    first: &Storage,
+    shape: &Shape,
+    bounds: Option<&'a Bounds<T>>,
+) -> Result<ResolvedBounds<&'a B::Buffer>> {
+    resolve_with(shape, bounds, |bound| first.peer(backend, &bound.storage))
+}
+
+fn resolve_with<'a, T: Element, B>(
+    shape: &Shape,
+    bounds: Option<&'a Bounds<T>>,
+    see: impl Fn(&'a Tensor<T>) -> Result<B>,
+) -> Result<ResolvedBounds<B>> {
+    let Some(bounds) = bounds else { return Ok(ResolvedBounds::none(T::TYPE)) };
+    let side = |bound: &'a Bound<T>| match bound {
+        Bound::Absent => Ok(Bound::Absent),
+        Bound::Value(value) => Ok(Bound::Value(*value)),
+        Bound::Tensor(tensor) => Ok(Bound::Tensor((see(tensor)?, &tensor.shape))),
+    };
+    ResolvedBounds::broadcast(shape, side(bounds.lo())?, side(bounds.hi())?)
+}
+
+/// How the gradient of a bound is summed.
+fn reduction<T: Element>(x: &Shape, bounds: Option<&Bounds<T>>, side: Side) -> Result<Reduction> {
+    let bound = bounds.map(|bounds| side.of(bounds)).filter(|bound| !bound.is_absent());
+    let bound = bound.ok_or(Error::NoBound { side: side.name() })?;
+    Reduction::new(x, &bound_shape(bound)?, side)
+}
+
+/// The shape of a bound's gradient: a bound that is a value has the shape of a scalar.
+pub(crate) fn bound_shape<T: Element>(bound: &Bound<T>) -> Result<Shape> {
+    bound.tensor().map_or_else(|| Shape::new([]), |tensor| Ok(tensor.shape.clone()))
+}
+
+impl Side {
+    pub(crate) fn of<T: Element>(self, bounds: &Bounds<T>) -> &Bound<T> {
+        match self {
+            Self::Lo => bounds.lo(),
+            Self::Hi => bounds.hi(),
+        }
+    }
 }
 
 impl<T: Element> Tensor<T> {
     pub(crate) fn from_slice(device: &Device, data: &[T], shape: Shape) -> Result<Self> {
         shape.check_len(data.len())?;
-        let storage = match device.inner() {
-            Inner::Cpu => {
-                let mut x = Memory::new(data.len())?;
-                x.copy_from_slice(data);
-                Storage::Cpu(Arc::new(x))
-            }
-            #[cfg(feature = "gpu")]
-            Inner::Gpu(context) => Storage::Gpu(context.clone(), context.upload(data)?),
-        };
-        Ok(Self { shape, storage })
+        let storage = with_backend!(device.backend(), backend => backend.store(backend.upload(data)?));
+        Ok(Self::new(storage, shape))
     }
 
     pub(crate) fn from_vec(device: &Device, data: Vec<T>, shape: Shape) -> Result<Self> {
-        match device.inner() {
-            Inner::Cpu => {
-                shape.check_len(data.len())?;
-                Ok(Self { shape, storage: Storage::Cpu(Arc::new(data.into())) })
-            }
-            #[cfg(feature = "gpu")]
-            Inner::Gpu(_) => Self::from_slice(device, &data, shape),
-        }
+        shape.check_len(data.len())?;
+        let storage = with_backend!(device.backend(), backend => backend.store(backend.adopt(data)?));
+        Ok(Self::new(storage, shape))
     }
 
-    #[cfg(feature = "gpu")]
-    pub(crate) fn on_device(context: gpu::Context, buffer: gpu::Buffer, shape: Shape) -> Self {
-        Self { shape, storage: Storage::Gpu(context, buffer) }
+    pub(crate) fn new(storage: Storage, shape: Shape) -> Self {
+        Self { shape, storage, element: PhantomData }
     }
 
-    /// A tensor in a buffer of the caller's, of a device made by [`Device::from_wgpu`]: `offset` bytes from its start,
-    /// in C order. Nothing is copied: what is done in place is done there, if this is the only tensor of it. Kernels
-    /// read and write whole blocks of 16 bytes, so the rest of the tensor's last block is theirs too.
-    ///
-    /// ```no_run
-    /// # fn run(device: wgpu::Device, queue: wgpu::Queue, activations: wgpu::Buffer) -> wgclip::Result<()> {
-    /// use wgclip::{Bounds, Device, Tensor};
-    ///
-    /// let wgclip = Device::from_wgpu(device, queue.clone());
-    /// let mut x = Tensor::<f32>::from_buffer(&wgclip, activations, 0, [64, 1024])?;
-    /// x.clip_in_place(&Bounds::new(0.0, 6.0)?)?;
-    /// wgclip.flush()?; // before what the queue is given next
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for a buffer that a kernel cannot work on (no `STORAGE` usage, an offset that is not
-    /// aligned to `min_storage_buffer_offset_alignment`, no room for the last block) or on the CPU path,
-    /// [`Error::TooLarge`] for an impossible shape.
-    #[cfg(feature = "gpu")]
-    pub fn from_buffer(
-        device: &Device,
-        buffer: wgpu::Buffer,
-        offset: u64,
-        shape: impl Into<Vec<usize>>,
-    ) -> Result<Self> {
-        let shape = Shape::new(shape)?;
-        let Inner::Gpu(context) = device.inner() else {
-            return Err(Error::Unsupported {
-                what: "a tensor in a wgpu buffer".into(),
-                device: device.info().to_string(),
-                instead: "use the device of Device::from_wgpu".into(),
-            });
-        };
-        let bytes = (shape.len() as u64).saturating_mul(size_of::<T>() as u64);
-        Ok(Self::on_device(context.clone(), context.buffer_from_wgpu(buffer, offset, bytes)?, shape))
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
     }
 
-    /// Where the elements are, on a GPU: whole blocks of 16 bytes. What was recorded is submitted first, so that it is
-    /// done before what the caller submits next. The buffer goes to other tensors once this one and its clones are
-    /// dropped.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`] or [`Error::Gpu`].
-    #[cfg(feature = "gpu")]
-    pub fn buffer(&self) -> Result<Option<wgpu::BufferSlice<'_>>> {
-        match &self.storage {
-            Storage::Gpu(context, x) if x.bytes() > 0 => {
-                context.flush()?;
-                Ok(Some(x.as_wgpu().slice(x.offset()..x.offset() + x.bytes().next_multiple_of(16))))
-            }
-            _ => Ok(None),
-        }
+    pub(crate) fn storage_mut(&mut self) -> &mut Storage {
+        &mut self.storage
     }
 
     /// The device that holds the tensor.
     pub fn device(&self) -> Device {
-        Device::from_inner(match &self.storage {
-            Storage::Cpu(_) => Inner::Cpu,
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(context, _) => Inner::Gpu(context.clone()),
-        })
+        self.storage.device()
     }
 
     /// The shape.
     pub fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.len()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.shape.is_empty()
     }
 
     /// Copies the elements to the host, in C order. Blocks until the device has made them.
@@ -142,11 +340,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn to_vec(&self) -> Result<Vec<T>> {
-        match &self.storage {
-            Storage::Cpu(x) => copy(x),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(context, x) => context.read_blocking(x, self.shape.len()),
-        }
+        with_storage!(&self.storage, backend, x => backend.read_blocking(x, self.shape.len()))
     }
 
     /// The same as [`to_vec`](Self::to_vec), without a copy where this is the only tensor of these elements
@@ -156,11 +350,8 @@ impl<T: Element> Tensor<T> {
     /// As [`to_vec`](Self::to_vec).
     #[cfg(not(target_arch = "wasm32"))]
     pub fn into_vec(self) -> Result<Vec<T>> {
-        match self.storage {
-            Storage::Cpu(x) => Arc::try_unwrap(x).map_or_else(|shared| copy(&shared), |x| Ok(x.into_vec())),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(context, x) => context.read_blocking(&x, self.shape.len()),
-        }
+        let len = self.shape.len();
+        with_storage!(self.storage, backend, x => backend.take(x, len))
     }
 
     /// Copies the elements to the host, in C order, without blocking: for a browser or an async program.
@@ -168,86 +359,21 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// As `to_vec`.
     pub async fn read(&self) -> Result<Vec<T>> {
-        match &self.storage {
-            Storage::Cpu(x) => copy(x),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(context, x) => context.read(x, self.shape.len()).await,
-        }
+        with_storage!(&self.storage, backend, x => backend.read(x, self.shape.len()).await)
+    }
+
+    /// A forward pass or another map of this tensor alone.
+    fn map(&self, op: Op, arguments: Arguments<'_, T>) -> Result<Self> {
+        let inputs = Inputs { shape: &self.shape, storages: &[&self.storage] };
+        let [y, ..] = apply(op, &inputs, arguments)?;
+        self.like(op, y)
     }
 
     /// A tensor of the same shape.
-    fn like(&self, storage: Storage<T>) -> Self {
-        Self { shape: self.shape.clone(), storage }
+    fn like(&self, op: Op, storage: Option<Storage>) -> Result<Self> {
+        let storage = storage.ok_or(Error::Internal { op: op.name(), what: "without its output".into() })?;
+        Ok(Self::new(storage, self.shape.clone()))
     }
-
-    /// The elements, where the CPU holds them.
-    fn on_cpu(&self) -> Option<&[T]> {
-        match &self.storage {
-            Storage::Cpu(x) => Some(x),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(..) => None,
-        }
-    }
-
-    /// The buffer, where it is of this context.
-    #[cfg(feature = "gpu")]
-    fn on_gpu(&self, context: &gpu::Context) -> Option<&gpu::Buffer> {
-        match &self.storage {
-            Storage::Gpu(own, x) if own.is(context) => Some(x),
-            _ => None,
-        }
-    }
-
-    /// Another tensor as this one's device sees it, by one of the two above.
-    fn beside<'a, S>(&self, other: &'a Self, see: impl Fn(&'a Self) -> Option<S>) -> Result<S> {
-        see(other).ok_or_else(|| mismatch(&self.device(), &other.device()))
-    }
-
-    /// The bounds as this tensor's device sees them.
-    fn interval<'a, S>(
-        &self,
-        bounds: &'a Bounds<T>,
-        see: impl Fn(&'a Self) -> Option<S>,
-    ) -> Result<Interval<T, S>> {
-        interval(&self.shape, &self.device(), bounds, see)
-    }
-}
-
-/// Bounds as a device sees them beside a tensor of this shape.
-fn interval<'a, T: Element, S>(
-    shape: &Shape,
-    device: &Device,
-    bounds: &'a Bounds<T>,
-    see: impl Fn(&'a Tensor<T>) -> Option<S>,
-) -> Result<Interval<T, S>> {
-    let side = |bound: &'a Bound<T>| match bound {
-        Bound::Absent => Ok(Bound::Absent),
-        Bound::Value(value) => Ok(Bound::Value(*value)),
-        Bound::Tensor(tensor) => {
-            let seen = see(tensor).ok_or_else(|| mismatch(device, &tensor.device()))?;
-            Ok(Bound::Tensor((seen, &tensor.shape)))
-        }
-    };
-    Interval::beside(shape, side(bounds.lo())?, side(bounds.hi())?)
-}
-
-fn mismatch(left: &Device, right: &Device) -> Error {
-    Error::DeviceMismatch { left: left.info().to_string(), right: right.info().to_string() }
-}
-
-impl Side {
-    fn of<T: Element>(self, bounds: &Bounds<T>) -> &Bound<T> {
-        match self {
-            Self::Lo => bounds.lo(),
-            Self::Hi => bounds.hi(),
-        }
-    }
-}
-
-fn copy<T: Element>(x: &[T]) -> Result<Vec<T>> {
-    let mut data = host::zeroed(x.len())?;
-    data.copy_from_slice(x);
-    Ok(data)
 }
 
 impl<T: Element> fmt::Debug for Tensor<T> {

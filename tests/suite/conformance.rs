@@ -1,48 +1,46 @@
-//! The contract on every device: the table of `wgclip::check`, at zero tolerance.
+//! The contract on every device: the table of `wgclip_conformance` at zero tolerance, a test for each operation, type and
+//! device.
 
-use wgclip::check::{self, Row};
-use wgclip::{Device, ElementType};
+use wgclip::{Device, ElementType, Op};
+use wgclip_conformance::{Tier, check};
 
-use crate::devices::{gpus, tight_gpus};
+use crate::devices::{Suite, seed};
 
-/// Fresh each run. `WGCLIP_SEED` repeats one.
-pub fn seed() -> u64 {
-    let given = std::env::var("WGCLIP_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    println!("WGCLIP_SEED={seed}");
-    seed
-}
+/// Types of each size and class, for a quick run.
+const QUICK: [ElementType; 4] = [ElementType::F32, ElementType::F16, ElementType::U8, ElementType::I64];
 
-/// Runs the table, prints it, and fails at a mismatch or where an operation met too few cases.
-fn conforms(device: &Device) {
-    let rows = check::run(device, ElementType::ALL, seed(), &mut |_| {});
-    let rows = rows.unwrap_or_else(|error| panic!("{device:?}: {error}"));
-    assert_eq!(rows.len(), ElementType::ALL.len() * check::Op::NAMES.len());
-    for Row { element, op, tally } in rows {
-        println!("{}, {element} {op}: {} cases, {} mismatches", device.info(), tally.cases, tally.mismatches);
-        assert!(tally.cases > 200_000, "{device:?}, {element} {op}: {} cases", tally.cases);
-        if let Some(first) = tally.first {
-            panic!("{first}");
+pub fn register(suite: &mut Suite) {
+    let tier = if suite.settings.quick { Tier::Quick } else { Tier::Full };
+    for (slug, open) in suite.openers() {
+        let open = std::sync::Arc::new(open);
+        for (op, in_place) in Op::variants() {
+            for &element in ElementType::ALL {
+                if tier == Tier::Quick && (!QUICK.contains(&element) || slug.ends_with("tiny-limits")) {
+                    continue;
+                }
+                let open = open.clone();
+                suite.add(format!("{}::{element}::{slug}", op.variant_name(in_place)), move || {
+                    conforms(&open(), op, in_place, element, tier);
+                });
+            }
         }
     }
 }
 
-#[test]
-fn the_cpu_keeps_the_contract() {
-    conforms(&Device::cpu());
-}
-
-#[test]
-fn every_adapter_keeps_the_contract() {
-    for device in gpus() {
-        conforms(&device);
+/// Fails at a mismatch, or where the operation met too few cases.
+fn conforms(device: &Device, op: Op, in_place: bool, element: ElementType, tier: Tier) {
+    let tally = check(device, element, op, in_place, tier, seed()).unwrap_or_else(|error| panic!("{error}"));
+    println!("{}: {} cases, {} mismatches", device.info(), tally.cases, tally.mismatches);
+    if let Some(first) = tally.first {
+        panic!("{first}");
     }
-}
-
-/// So tight that small tensors are split and folded.
-#[test]
-fn every_adapter_keeps_the_contract_under_tight_limits() {
-    for device in tight_gpus() {
-        conforms(&device);
-    }
+    // An affine map is for floats, on a GPU for those of up to 32 bits.
+    let multiplies = element.is_float() && (element.size() <= 4 || device.info().limits.is_none());
+    let least = match tier {
+        _ if op.info().scalars && !multiplies => 0,
+        Tier::Full => 200_000,
+        Tier::Quick => 30_000,
+    };
+    assert!(tally.cases >= least, "{} cases only", tally.cases);
+    assert!(least > 0 || tally.cases == 0, "{op} of {element} is said to be unsupported");
 }

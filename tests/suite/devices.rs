@@ -1,37 +1,188 @@
-//! The devices that the tests run on.
+//! The devices that the tests run on, and one test for each function and device.
 
 use std::io::Write;
-use std::sync::Once;
+use std::sync::{Once, mpsc};
+use std::time::Duration;
 
+use libtest_mimic::{Failed, Trial};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use pollster::block_on;
-use wgclip::Device;
 use wgclip::gpu::{Adapter, Context, adapters};
+use wgclip::{Device, DeviceInfo, DeviceKind};
 
-/// Every adapter. There must be one: a run without any would prove nothing about the kernels.
-pub fn gpu_adapters() -> Vec<Adapter> {
-    watch_validation();
-    let found = block_on(adapters());
-    assert!(
-        !found.is_empty(),
-        "no GPU adapter: on Debian `apt-get install mesa-vulkan-drivers` brings a software one"
-    );
-    found
+/// The variables that the tests heed, all of them: see docs/testing.md.
+pub struct Settings {
+    /// `WGCLIP_TEST_DEVICES`: parts of device names, `llvmpipe,cpu` for example. Others are left out.
+    devices: Vec<String>,
+    /// `WGCLIP_TEST_QUICK`: the part of the tests that takes little time.
+    pub quick: bool,
+    /// `WGCLIP_TEST_TIMEOUT`: seconds after which a test has failed.
+    timeout: Duration,
 }
 
-/// A device of each adapter under the limits it offers.
-pub fn gpus() -> Vec<Device> {
-    gpu_adapters().iter().map(|adapter| open(adapter, adapter.limits())).collect()
+impl Settings {
+    pub fn from_env() -> Self {
+        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let names = var("WGCLIP_TEST_DEVICES").unwrap_or_default().to_lowercase();
+        let seconds = var("WGCLIP_TEST_TIMEOUT").and_then(|text| text.parse().ok()).unwrap_or(600);
+        Self {
+            devices: names
+                .split(',')
+                .map(|name| name.trim().to_owned())
+                .filter(|name| !name.is_empty())
+                .collect(),
+            quick: var("WGCLIP_TEST_QUICK").is_some(),
+            timeout: Duration::from_secs(seconds),
+        }
+    }
+
+    fn takes(&self, slug: &str) -> bool {
+        self.devices.is_empty() || self.devices.iter().any(|name| slug.contains(name))
+    }
 }
 
-/// A device of each adapter under limits so tight that small tensors are split and folded.
-pub fn tight_gpus() -> Vec<Device> {
-    gpu_adapters().iter().map(|adapter| open(adapter, tight(adapter))).collect()
+/// Fresh each run. `WGCLIP_TEST_SEED` repeats one.
+pub fn seed() -> u64 {
+    let given = std::env::var("WGCLIP_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("WGCLIP_TEST_SEED={seed}");
+    seed
+}
+
+/// The tests, each named `<what>::<device>`, so that `cargo test -- <part of a name>` chooses.
+pub struct Suite {
+    pub settings: Settings,
+    adapters: Vec<(String, Adapter)>,
+    trials: Vec<Trial>,
+}
+
+/// A test by its name.
+type Named<A> = (&'static str, fn(A));
+
+impl Suite {
+    pub fn new(settings: Settings) -> Self {
+        watch_validation();
+        let found = block_on(adapters()).into_iter().map(|adapter| (slug(adapter.info()), adapter));
+        let adapters: Vec<_> = found.filter(|(slug, _)| settings.takes(slug)).collect();
+        Self { settings, adapters, trials: Vec::new() }
+    }
+
+    /// The tests; where there is no adapter, one that fails: a run without any would prove nothing about the kernels.
+    pub fn into_trials(mut self) -> Vec<Trial> {
+        if self.adapters.is_empty() && !self.settings.devices.iter().all(|name| name == "cpu") {
+            self.trials.push(no_adapter());
+        }
+        if self.adapters.is_empty() && self.settings.devices.is_empty() {
+            self.trials.push(no_adapter());
+        }
+        self.trials
+    }
+
+    /// A test of no device.
+    pub fn once(&mut self, tests: &[(&'static str, fn())]) {
+        for &(name, test) in tests {
+            self.add(name.to_owned(), test);
+        }
+    }
+
+    /// Tests that open an adapter as they need it.
+    pub fn per_adapter(&mut self, tests: &[Named<Adapter>]) {
+        for &(name, test) in tests {
+            for (slug, adapter) in self.adapters.clone() {
+                self.add(format!("{name}::{slug}"), move || test(adapter));
+            }
+        }
+    }
+
+    /// Tests on a device of each adapter.
+    pub fn per_gpu(&mut self, tests: &[Named<Device>]) {
+        for &(name, test) in tests {
+            for (slug, adapter) in self.adapters.clone() {
+                self.add(format!("{name}::{slug}"), move || test(open(&adapter, adapter.limits())));
+            }
+        }
+    }
+
+    /// Tests on the CPU path too.
+    pub fn per_device(&mut self, tests: &[Named<Device>]) {
+        for &(name, test) in tests.iter().filter(|_| self.settings.takes("cpu")) {
+            self.trials
+                .push(trial(format!("{name}::cpu"), self.settings.timeout, move || test(Device::cpu())));
+        }
+        self.per_gpu(tests);
+    }
+
+    /// The CPU path, and each adapter under its own limits and under tiny ones, by name.
+    pub fn openers(&self) -> Vec<(String, Box<dyn Fn() -> Device + Send + Sync>)> {
+        let mut all: Vec<(String, Box<dyn Fn() -> Device + Send + Sync>)> = Vec::new();
+        if self.settings.takes("cpu") {
+            all.push(("cpu".into(), Box::new(Device::cpu)));
+        }
+        for (slug, adapter) in &self.adapters {
+            let (own, tiny) = (adapter.clone(), adapter.clone());
+            all.push((slug.clone(), Box::new(move || open(&own, own.limits()))));
+            all.push((format!("{slug}-tiny-limits"), Box::new(move || open(&tiny, with_tiny_limits(&tiny)))));
+        }
+        all
+    }
+
+    /// The first adapter.
+    pub fn first_adapter(&self) -> Option<Adapter> {
+        self.adapters.first().map(|(_, adapter)| adapter.clone())
+    }
+
+    pub fn add(&mut self, name: String, test: impl FnOnce() + Send + 'static) {
+        self.trials.push(trial(name, self.settings.timeout, test));
+    }
+}
+
+fn no_adapter() -> Trial {
+    Trial::test("a_gpu_adapter_is_there", || {
+        Err(Failed::from(
+            "no GPU adapter: on Debian `apt-get install mesa-vulkan-drivers` brings a software one",
+        ))
+    })
+}
+
+/// A test in a thread of its own: it fails where it panics, and where it takes too long.
+fn trial(name: String, timeout: Duration, test: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        let (done, result) = mpsc::channel();
+        let run = move || {
+            test();
+            let _ = done.send(());
+        };
+        let thread = std::thread::Builder::new().name("test".into()).spawn(run)?;
+        match result.recv_timeout(timeout) {
+            Ok(()) => Ok(()),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(format!("not done within {timeout:?}").into()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let panic = thread.join().err();
+                let text = panic.as_ref().and_then(|panic| {
+                    let owned = panic.downcast_ref::<String>().map(String::as_str);
+                    owned.or_else(|| panic.downcast_ref::<&str>().copied())
+                });
+                Err(text.unwrap_or("panicked").into())
+            }
+        }
+    })
+}
+
+/// `llvmpipe-vulkan`, `cpu`: a device in the name of a test.
+fn slug(info: &DeviceInfo) -> String {
+    if info.kind == DeviceKind::Cpu {
+        return "cpu".into();
+    }
+    let name = info.name.to_lowercase();
+    let words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let known = ["llvmpipe", "swiftshader"].into_iter().find(|known| name.contains(known));
+    let short = known.map_or_else(|| words.take(4).collect::<Vec<_>>().join("-"), str::to_owned);
+    format!("{short}-{}", info.backend)
 }
 
 /// Four workgroups a row and four rows, of 1024 words each, and bindings that hold little more than these: as few as
-/// the mask of a 64-bit type allows.
-pub fn tight(adapter: &Adapter) -> wgpu::Limits {
+/// the mask of a 64-bit type allows. Small tensors are then split and folded.
+pub fn with_tiny_limits(adapter: &Adapter) -> wgpu::Limits {
     wgpu::Limits {
         max_compute_workgroups_per_dimension: 4,
         max_storage_buffer_binding_size: 68 * 1024,
@@ -45,12 +196,12 @@ pub fn open(adapter: &Adapter, limits: wgpu::Limits) -> Device {
 }
 
 /// Ends the run at the first word of the Vulkan validation layer, which wgpu turns on in builds for development where it
-/// is installed. With `WGCLIP_VALIDATION` set it must be.
-pub fn watch_validation() {
+/// is installed. With `WGCLIP_TEST_VALIDATION` set it must be.
+fn watch_validation() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         log::set_logger(&Watch).unwrap();
-        if std::env::var_os("WGCLIP_VALIDATION").is_some() {
+        if std::env::var_os("WGCLIP_TEST_VALIDATION").is_some() {
             // That the layer is not there is said at this level, at which it also says much more.
             log::set_max_level(LevelFilter::Debug);
             drop(wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env()));

@@ -1,8 +1,11 @@
 //! Past the limits of a device: bindings, workgroups, buffers, and memory.
 
-use wgclip::{Bounds, Device, Error, Gradient, Wanted};
+use crate::devices::Suite;
+use wgclip::{BackwardRule, Bounds, Device, Error, NeedsGrad};
 
-use crate::devices::{gpu_adapters, gpus, open};
+use wgclip::gpu::Adapter;
+
+use crate::devices::open;
 
 const BUFFER: u64 = 1 << 20;
 
@@ -25,18 +28,17 @@ fn validate(device: &Device, len: usize) -> wgclip::Result<()> {
     let same = device.tensor(&vec![1u8; len], [len])?;
     for bounds in [Bounds::new(1, 2)?, Bounds::new(0, &same)?] {
         let y = x.clip(&bounds)?;
-        let mut g = x.clip_grad(&y, &bounds, Gradient::default())?;
-        x.clip_grad_in_place(&mut g, &bounds, Gradient::default())?;
-        let (mut y, saved) = x.clip_saving(&bounds, Gradient::default())?;
+        let mut g = x.clip_backward(&y, &bounds, BackwardRule::default())?;
+        x.clip_backward_in_place(&mut g, &bounds, BackwardRule::default())?;
+        let (mut y, saved) = x.clip_with_mask(&bounds, BackwardRule::default())?;
         saved.backward(&g)?;
         saved.backward_in_place(&mut g)?;
         y.clip_in_place(&bounds)?;
-        x.clip_grads(&y, &Bounds::new(1, &same)?, Gradient::default(), Wanted::HI)?;
+        x.clip_backward_bounds(&y, &Bounds::new(1, &same)?, BackwardRule::default(), NeedsGrad::HI)?;
     }
     device.wait()
 }
 
-#[test]
 fn every_split_and_fold_is_valid_at_each_boundary() {
     // A workgroup works on 4096 bytes, a word of a mask stands for 8 times as many.
     const GROUP: u64 = 4096;
@@ -54,7 +56,6 @@ fn every_split_and_fold_is_valid_at_each_boundary() {
     }
 }
 
-#[test]
 fn a_tensor_may_fill_a_buffer_and_no_more() {
     let device = validator(64 << 10, 65_535);
     for len in [BUFFER - 1, BUFFER] {
@@ -63,33 +64,28 @@ fn a_tensor_may_fill_a_buffer_and_no_more() {
     let error = validate(&device, BUFFER as usize + 1).unwrap_err();
     assert!(matches!(error, Error::TooLarge { .. }), "{error}");
     // A slice need not fit.
-    device.clip_slice(&mut vec![0u8; 3 * BUFFER as usize + 1], &Bounds::max(1).unwrap()).unwrap();
+    device.clip_slice(&mut vec![0u8; 3 * BUFFER as usize + 1], &Bounds::at_most(1).unwrap()).unwrap();
     validate(&device, 1000).unwrap();
 }
 
 /// For once at full size: a tensor larger than the largest binding that every device has.
-#[test]
-fn a_tensor_beyond_the_128_mib_binding_is_right() {
+fn a_tensor_beyond_the_128_mib_binding_is_right(adapter: Adapter) {
     let len = (132 << 20) / 4 + 3;
-    for adapter in gpu_adapters() {
-        let limits = wgpu::Limits {
-            max_storage_buffer_binding_size: wgpu::Limits::default().max_storage_buffer_binding_size,
-            ..adapter.limits()
-        };
-        let device = open(&adapter, limits);
-        let value = |i: usize| (i % 251) as f32;
-        let data: Vec<f32> = (0..len).map(value).collect();
-        let x = device.tensor_from_vec(data, [len]).unwrap();
-        let y = x.clip(&Bounds::new(10.0, 100.0).unwrap()).unwrap().to_vec().unwrap();
-        let wrong = y.iter().enumerate().find(|&(i, y)| *y != value(i).clamp(10.0, 100.0));
-        assert_eq!(wrong, None, "{device:?}");
-    }
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: wgpu::Limits::default().max_storage_buffer_binding_size,
+        ..adapter.limits()
+    };
+    let device = open(&adapter, limits);
+    let value = |i: usize| (i % 251) as f32;
+    let data: Vec<f32> = (0..len).map(value).collect();
+    let x = device.tensor_from_vec(data, [len]).unwrap();
+    let y = x.clip(&Bounds::new(10.0, 100.0).unwrap()).unwrap().to_vec().unwrap();
+    let wrong = y.iter().enumerate().find(|&(i, y)| *y != value(i).clamp(10.0, 100.0));
+    assert_eq!(wrong, None, "{device:?}");
 }
 
 /// More than a device's buffers may hold, through a stream in bounded memory: 2 GiB on the first adapter.
-#[test]
-fn a_stream_of_2_gib_takes_the_memory_of_a_few_chunks() {
-    let device = gpus().swap_remove(0);
+fn a_stream_of_2_gib_takes_the_memory_of_a_few_chunks(device: Device) {
     let bounds = Bounds::new(-1000i16, 1000).unwrap();
     let mut stream = device.clip_stream(&bounds).unwrap();
     let chunk: Vec<i16> = (0..16 << 20).map(|i: i32| (i % 65_521) as i16).collect();
@@ -113,24 +109,42 @@ fn a_stream_of_2_gib_takes_the_memory_of_a_few_chunks() {
     }
     assert_eq!(stream.pop().unwrap(), None);
     let stats = device.stats();
-    assert!(stats.high_water <= 8 * (32 << 20), "{stats:?}");
+    assert!(stats.peak_reserved_bytes <= 8 * (32 << 20), "{stats:?}");
     assert!(stats.buffers_created <= 8, "{stats:?}");
 }
 
-#[test]
-fn slices_of_any_length_are_clipped_where_they_are() {
-    let devices = std::iter::once(Device::cpu()).chain(gpus());
+fn slices_of_any_length_are_clipped_where_they_are(device: Device) {
     let bounds = Bounds::new(10u8, 200).unwrap();
-    for device in devices {
-        for len in [0, 1, 15, 17, (16 << 20) - 1, (16 << 20) + 1, (64 << 20) + 5] {
-            let value = |i: usize| (i % 251) as u8;
-            let mut data: Vec<u8> = (0..len).map(value).collect();
-            device.clip_slice(&mut data, &bounds).unwrap();
-            let wrong = data.iter().enumerate().find(|&(i, v)| *v != value(i).clamp(10, 200));
-            assert_eq!(wrong, None, "{device:?}, {len} elements");
-        }
-        let tensor = device.tensor(&[1u8], [1]).unwrap();
-        let error = device.clip_slice(&mut [3u8], &Bounds::min(tensor).unwrap()).unwrap_err();
-        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    for len in [0, 1, 15, 17, (16 << 20) - 1, (16 << 20) + 1, (64 << 20) + 5] {
+        let value = |i: usize| (i % 251) as u8;
+        let mut data: Vec<u8> = (0..len).map(value).collect();
+        device.clip_slice(&mut data, &bounds).unwrap();
+        let wrong = data.iter().enumerate().find(|&(i, v)| *v != value(i).clamp(10, 200));
+        assert_eq!(wrong, None, "{device:?}, {len} elements");
     }
+    let tensor = device.tensor(&[1u8], [1]).unwrap();
+    let error = device.clip_slice(&mut [3u8], &Bounds::at_least(tensor).unwrap()).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}
+
+pub fn register(suite: &mut Suite) {
+    suite.per_adapter(&[(
+        "limits::a_tensor_beyond_the_128_mib_binding_is_right",
+        a_tensor_beyond_the_128_mib_binding_is_right,
+    )]);
+    suite.per_device(&[(
+        "limits::slices_of_any_length_are_clipped_where_they_are",
+        slices_of_any_length_are_clipped_where_they_are,
+    )]);
+    suite.per_gpu(&[(
+        "limits::a_stream_of_2_gib_takes_the_memory_of_a_few_chunks",
+        a_stream_of_2_gib_takes_the_memory_of_a_few_chunks,
+    )]);
+    suite.once(&[
+        (
+            "limits::every_split_and_fold_is_valid_at_each_boundary",
+            every_split_and_fold_is_valid_at_each_boundary,
+        ),
+        ("limits::a_tensor_may_fill_a_buffer_and_no_more", a_tensor_may_fill_a_buffer_and_no_more),
+    ]);
 }

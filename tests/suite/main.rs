@@ -1,12 +1,39 @@
-//! The tests that need devices: every case runs on the CPU path and on every adapter that wgpu finds.
+//! The tests that need devices: one for each operation, type and device, and one for each other function and device.
+//!
+//! `cargo test --test suite -- clip_backward::f32::llvmpipe` runs what has that in its name; `-- --list` lists all.
+//! docs/testing.md has the variables.
 
-mod breakage;
-mod buffers;
+mod buffer_pool;
 mod conformance;
+mod device_loss;
 mod devices;
-mod faults;
 mod limits;
+mod mutation;
 mod operands;
-mod own_device;
 mod recording;
-mod tensors;
+mod shaders;
+mod tensor_api;
+mod wgpu_interop;
+
+use devices::{Settings, Suite};
+use libtest_mimic::Arguments;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut suite = Suite::new(Settings::from_env());
+    for register in [
+        conformance::register,
+        shaders::register,
+        operands::register,
+        tensor_api::register,
+        buffer_pool::register,
+        recording::register,
+        limits::register,
+        wgpu_interop::register,
+        device_loss::register,
+        mutation::register,
+    ] {
+        register(&mut suite);
+    }
+    libtest_mimic::run(&arguments, suite.into_trials()).exit();
+}

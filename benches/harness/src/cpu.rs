@@ -5,11 +5,13 @@ use std::hint::black_box;
 use std::rc::Rc;
 
 use anyhow::Result;
+use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
-use wgclip::{Bounds, Device, Element, Gradient, Interval, Wanted, cpu};
+use wgclip::testing::{self, Operands, Slices};
+use wgclip::{BackwardRule, Bounds, Device, Element, Operand, ResolvedBounds, cpu};
 
 use crate::values::between;
-use crate::{COLUMNS, Case, What, bounds, values};
+use crate::{BenchId, COLUMNS, Case, SCALARS, bounds, chosen, sums, values};
 
 /// Bytes that a thread copies at once.
 const COPIED: usize = 128 * 1024;
@@ -21,18 +23,17 @@ const COPIED: usize = 128 * 1024;
 pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'static>>> {
     let device = Device::cpu();
     let info = device.info();
-    let what = |op: &str| What::new(op, T::TYPE, elements, &info);
+    let id = |op: &str| BenchId::new(op, T::TYPE, elements, &info);
     let x: Rc<Vec<T>> = Rc::new(values(elements));
     let y = Rc::new(RefCell::new(vec![T::ZERO; elements]));
-    let mask = Rc::new(RefCell::new(vec![0; cpu::mask_len(elements)]));
+    let mask = vec![0x5555_aaaa_0f0f_f0f0u64; cpu::mask_len(elements)];
     let (lo, hi) = bounds::<T>();
-    let interval = Interval::values(Some(lo), Some(hi))?;
-    let rule = Gradient::default();
+    let rule = BackwardRule::default();
 
     let mut cases = Vec::new();
     {
         let (x, y) = (x.clone(), y.clone());
-        cases.push(Case::timed(what("memcpy"), move || {
+        cases.push(Case::timed(id("memcpy"), move || {
             let chunk = COPIED / size_of::<T>();
             let (x, y) = (black_box(&**x), &mut **y.borrow_mut());
             if size_of_val(x) <= COPIED {
@@ -43,43 +44,46 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             Ok(())
         }));
     }
-    for op in ops {
-        let (x, y, mask, interval) = (x.clone(), y.clone(), mask.clone(), interval.clone());
-        let what = what(op);
-        cases.push(match op.as_str() {
-            "clip" => {
-                Case::timed(what, move || Ok(cpu::clip(black_box(&x), &interval, &mut y.borrow_mut())?))
-            }
-            "clip_in_place" => {
-                let mut z = x.to_vec();
-                Case::timed(what, move || Ok(cpu::clip_in_place(black_box(&mut z), &interval)?))
-            }
-            "clip_saving" => Case::timed(what, move || {
-                let (y, mask) = (&mut y.borrow_mut(), &mut mask.borrow_mut());
-                Ok(cpu::clip_saving(black_box(&x), &interval, rule, y, mask)?)
-            }),
-            "clip_grad" => {
-                let g = x.to_vec();
-                Case::timed(what, move || {
-                    Ok(cpu::clip_grad(black_box(&x), &g, &interval, rule, &mut y.borrow_mut())?)
+    for (op, in_place) in chosen::<T>(ops) {
+        let id = id(&op.variant_name(in_place));
+        if sums(op) {
+            let columns = COLUMNS.min(elements);
+            let shape = [elements / columns, columns];
+            let x = device.tensor(&x[..shape[0] * columns], shape)?;
+            let bounds = Bounds::new(lo, device.tensor(&vec![hi; columns], [columns])?)?;
+            cases.push(Case::timed(id, move || {
+                let (wanted, scalars) = ([true, false, true], SCALARS);
+                let operands =
+                    Operands { x: black_box(&x), g: &x, mask: None, bounds: &bounds, rule, scalars, wanted };
+                drop(testing::run(op, &operands)?);
+                Ok(())
+            }));
+            continue;
+        }
+        // An operand that is overwritten has memory of its own, which stays clipped.
+        let y = if in_place { Rc::new(RefCell::new(x.to_vec())) } else { y.clone() };
+        let (x, g, mask, written) = (x.clone(), x.to_vec(), mask.clone(), RefCell::new(mask.clone()));
+        let resolved = match op.info().bounds {
+            true => ResolvedBounds::values(Some(lo), Some(hi))?,
+            false => ResolvedBounds::none(T::TYPE),
+        };
+        cases.push(Case::timed(id, move || {
+            let info = op.info();
+            let inputs = info.inputs.iter().filter(|&&input| !in_place || Some(input) != info.in_place);
+            let inputs: Vec<&[u8]> = inputs
+                .map(|input| match input {
+                    Operand::Mask => cast_slice(&mask),
+                    Operand::G => cast_slice(&g),
+                    _ => cast_slice(black_box(&**x)),
                 })
-            }
-            "backward_saved" => {
-                let mask = vec![0x5555_aaaa_0f0f_f0f0; cpu::mask_len(elements)];
-                Case::timed(what, move || Ok(cpu::saved_grad(black_box(&mask), &x, &mut y.borrow_mut())?))
-            }
-            "bound_grad" => {
-                let columns = COLUMNS.min(elements);
-                let shape = [elements / columns, columns];
-                let x = device.tensor(&x[..shape[0] * columns], shape)?;
-                let bounds = Bounds::new(lo, device.tensor(&vec![hi; columns], [columns])?)?;
-                Case::timed(what, move || {
-                    drop(black_box(&x).clip_grads(&x, &bounds, rule, Wanted::HI)?);
-                    Ok(())
-                })
-            }
-            _ => continue,
-        });
+                .collect();
+            let (mut y, mut written) = (y.borrow_mut(), written.borrow_mut());
+            let with_mask = info.outputs.contains(&Operand::Mask);
+            let second = with_mask.then(|| cast_slice_mut(&mut written[..]));
+            let slices =
+                Slices { op, len: elements, inputs: &inputs, bounds: &resolved, rule, scalars: SCALARS };
+            Ok(slices.run([Some(cast_slice_mut(&mut y[..])), second, None])?)
+        }));
     }
     Ok(cases)
 }
@@ -90,9 +94,9 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
 /// As [`cases`].
 pub fn tensor_case<T: Element>(elements: usize) -> Result<Case<'static>> {
     let device = Device::cpu();
-    let what = What::new("clip", T::TYPE, elements, &device.info()).by("wgclip_tensor");
+    let id = BenchId::new("clip", T::TYPE, elements, &device.info()).by("wgclip_tensor");
     let (x, bounds) = (device.tensor(&values::<T>(elements), [elements])?, between::<T>()?);
-    Ok(Case::timed(what, move || {
+    Ok(Case::timed(id, move || {
         drop(black_box(&x).clip(&bounds)?);
         Ok(())
     }))

@@ -1,13 +1,14 @@
-//! A GPU: tensors that stay on the device, and the copies and the program that are its roof and its floor.
+//! A GPU: tensors that stay on the device, the copies that are its bandwidth limit, and a program written by hand.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use wgclip::gpu::{Context, Kernels, Prepared};
-use wgclip::{Bounds, Device, Element, Gradient, Interval, Wanted};
+use wgclip::gpu::{Arguments, Context, Kernels, Prepared};
+use wgclip::testing::{self, Operands};
+use wgclip::{BackwardRule, Bounds, Device, Element, Operand, ResolvedBounds};
 
 use crate::values::between;
-use crate::{COLUMNS, Case, Clock, What, bounds, values};
+use crate::{BenchId, COLUMNS, Case, Clock, SCALARS, bounds, chosen, sums, values};
 
 /// A copy of the same blocks as a clip's, workgroups and bytes; the body is the operation.
 const KERNEL: &str = "
@@ -119,9 +120,9 @@ impl Queue {
     }
 
     /// A case of a pass with `batch` operations, by the host's clock.
-    fn by_host(&self, what: What, kernel: impl Record + 'static) -> Case<'static> {
-        let (queue, batch) = (self.clone(), what.batch);
-        Case::timed(what, move || {
+    fn by_host(&self, id: BenchId, kernel: impl Record + 'static) -> Case<'static> {
+        let (queue, batch) = (self.clone(), id.batch);
+        Case::timed(id, move || {
             queue.submit(|encoder| {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
                 (0..batch).for_each(|_| kernel.record(&mut pass));
@@ -130,8 +131,8 @@ impl Queue {
     }
 
     /// The same by the device's clock.
-    fn by_device(&self, what: What, kernel: impl Record + 'static) -> Case<'static> {
-        let (queue, batch) = (self.clone(), what.batch);
+    fn by_device(&self, id: BenchId, kernel: impl Record + 'static) -> Case<'static> {
+        let (queue, batch) = (self.clone(), id.batch);
         let buffer = |usage| {
             self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
@@ -169,15 +170,15 @@ impl Queue {
             let ns = ticks[1].wrapping_sub(ticks[0]) as f64 * f64::from(queue.queue.get_timestamp_period());
             Ok(Duration::from_nanos(ns as u64))
         };
-        Case { what, run: Box::new(move |times| (0..times).map(|_| once()).sum()) }
+        Case { id, run: Box::new(move |times| (0..times).map(|_| once()).sum()) }
     }
 }
 
-/// The cases of these operations and of the device's roofs, on `elements` elements of `T`: with `batch` operations
+/// The cases of these operations and of the device's baselines, on `elements` elements of `T`: with `batch` operations
 /// between two waits by the host's clock, and by the device's where it has one and a batch is more than one.
 ///
 /// # Errors
-/// What the operations return.
+/// BenchId the operations return.
 pub fn cases<T: Element>(
     context: &Context,
     elements: usize,
@@ -186,14 +187,14 @@ pub fn cases<T: Element>(
 ) -> Result<Vec<Case<'static>>> {
     let device = Device::from(context.clone());
     let info = device.info();
-    let what = |op: &str| What::new(op, T::TYPE, elements, &info).batch(batch);
+    let id = |op: &str| BenchId::new(op, T::TYPE, elements, &info).batch(batch);
     let queue = Queue { device: context.device().clone(), queue: context.queue().clone() };
     let data = values::<T>(elements);
     let [x, g, y, z] = [(); 4].map(|()| device.tensor(&data, [elements]));
     let (x, g, y, z) = (x?, g?, y?, z?);
     let (lo, hi) = bounds::<T>();
     let between = between::<T>()?;
-    let rule = Gradient::default();
+    let rule = BackwardRule::default();
 
     let mut cases = Vec::new();
     let bytes = (elements * size_of::<T>()) as u64;
@@ -205,21 +206,21 @@ pub fn cases<T: Element>(
         Raw::new(&queue.device, (ty, operation), from.buffer(), to.buffer(), bytes)
     };
     let timed = batch > 1 && queue.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
-    let by_device = |op| what(op).clock(Clock::Device);
+    let by_device = |op: &str| id(op).clock(Clock::Device);
     if fits {
-        cases.push(queue.by_host(what("copy_kernel"), raw("u32", "x[i]")));
+        cases.push(queue.by_host(id("copy_kernel"), raw("u32", "x[i]")));
         if timed {
             cases.push(queue.by_device(by_device("copy_kernel"), raw("u32", "x[i]")));
         }
         if T::TYPE == wgclip::ElementType::F32 && ops.iter().any(|op| op == "clip") {
             let clamp = raw("f32", "clamp(x[i], bounds.xxxx, bounds.yyyy)");
-            cases.push(queue.by_host(what("clip").by("raw_wgpu"), clamp));
+            cases.push(queue.by_host(id("clip").by("raw_wgpu"), clamp));
         }
     }
     {
         let (queue, from, to) = (queue.clone(), from.buffer().clone(), to.buffer().clone());
         let bytes = bytes.next_multiple_of(16);
-        cases.push(Case::timed(what("copy_buffer"), move || {
+        cases.push(Case::timed(id("copy_buffer"), move || {
             queue.submit(|encoder| {
                 (0..batch).for_each(|_| encoder.copy_buffer_to_buffer(&from, 0, &to, 0, bytes));
             })
@@ -227,58 +228,66 @@ pub fn cases<T: Element>(
     }
 
     let kernels = Kernels::new(&queue.device);
-    let interval = Interval::values(Some(lo), Some(hi))?;
-    for op in ops {
-        if timed {
-            let (x, y, z) = (from, to, z.buffer()?.context("no elements")?);
-            let g = g.buffer()?.context("no elements")?;
-            let mask = queue.device.create_buffer(&wgpu::BufferDescriptor {
-                label: None,
-                size: Kernels::mask_bytes::<T>(bytes),
-                usage: wgpu::BufferUsages::STORAGE,
-                mapped_at_creation: false,
-            });
-            let prepared = match op.as_str() {
-                "clip" => Some(kernels.clip::<T>(x, y, &interval)?),
-                "clip_in_place" => Some(kernels.clip_in_place::<T>(z, &interval)?),
-                "clip_saving" => Some(kernels.clip_saving::<T>(x, y, mask.slice(..), &interval, rule)?),
-                "clip_grad" => Some(kernels.clip_grad::<T>(x, g, y, &interval, rule)?),
-                "backward_saved" => Some(kernels.saved_grad::<T>(mask.slice(..), g, y)?),
-                _ => None,
+    let mask = queue.device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: Kernels::mask_bytes(T::TYPE, bytes),
+        usage: wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    });
+    for (op, in_place) in chosen::<T>(ops) {
+        let (name, info) = (op.variant_name(in_place), op.info());
+        let multiplies = !info.scalars || T::TYPE.size() <= 4;
+        if !multiplies {
+            continue;
+        }
+        if timed && !sums(op) {
+            let resolved = match info.bounds {
+                true => ResolvedBounds::values(Some(lo), Some(hi))?,
+                false => ResolvedBounds::none(T::TYPE),
             };
-            cases.extend(prepared.map(|prepared| queue.by_device(by_device(op), prepared)));
+            let (g, z) = (g.buffer()?.context("no elements")?, z.buffer()?.context("no elements")?);
+            let slice = |operand: &Operand| match operand {
+                Operand::Mask => mask.slice(..),
+                _ if in_place && Some(*operand) == info.in_place => z,
+                Operand::X => from,
+                Operand::G => g,
+                _ if in_place => z,
+                _ => to,
+            };
+            let inputs: Vec<_> = info.inputs.iter().map(slice).collect();
+            let outputs: Vec<_> = info.outputs.iter().map(slice).collect();
+            let arguments = Arguments { rule, scalars: SCALARS, ..Arguments::new(&resolved) };
+            let prepared = kernels.prepare(op, &inputs, &outputs, &arguments)?;
+            cases.push(queue.by_device(by_device(&name), prepared));
         }
 
-        let what = what(op);
-        let (device, x, g, between) = (device.clone(), x.clone(), g.clone(), between.clone());
-        let batched = move |device: Device, mut once: Box<dyn FnMut() -> wgclip::Result<()>>| {
-            move || {
-                (0..batch).try_for_each(|_| once())?;
-                Ok(device.wait()?)
-            }
-        };
-        let once: Box<dyn FnMut() -> wgclip::Result<()>> = match op.as_str() {
-            "clip" => Box::new(move || x.clip(&between).map(drop)),
-            "clip_in_place" => {
-                let mut z = device.tensor(&data, [elements])?;
-                Box::new(move || z.clip_in_place(&between))
-            }
-            "clip_saving" => Box::new(move || x.clip_saving(&between, rule).map(drop)),
-            "clip_grad" => Box::new(move || x.clip_grad(&g, &between, rule).map(drop)),
-            "backward_saved" => {
-                let (_, saved) = x.clip_saving(&between, rule)?;
-                Box::new(move || saved.backward(&g).map(drop))
-            }
-            "bound_grad" => {
+        let (id, device, x, g) = (id(&name), device.clone(), x.clone(), g.clone());
+        let (x, bounds) = match sums(op) {
+            true => {
                 let columns = COLUMNS.min(elements);
                 let shape = [elements / columns, columns];
                 let x = device.tensor(&data[..shape[0] * columns], shape)?;
-                let bounds = Bounds::new(lo, device.tensor(&vec![hi; columns], [columns])?)?;
-                Box::new(move || x.clip_grads(&x, &bounds, rule, Wanted::HI).map(drop))
+                (x, Bounds::new(lo, device.tensor(&vec![hi; columns], [columns])?)?)
             }
-            _ => continue,
+            false => (x, between.clone()),
         };
-        cases.push(Case::timed(what, batched(device, once)));
+        let g = if sums(op) { x.clone() } else { g };
+        let wanted = if sums(op) { [true, false, true] } else { [true; 3] };
+        let mask = op.has(Operand::Mask).then(|| x.clip_with_mask(&bounds, rule)).transpose()?;
+        let mask = mask.map(|(_, mask)| mask);
+        let mut z = device.tensor(&data, [elements])?;
+        cases.push(Case::timed(id, move || {
+            let scalars = SCALARS;
+            for _ in 0..batch {
+                let operands =
+                    Operands { x: &x, g: &g, mask: mask.as_ref(), bounds: &bounds, rule, scalars, wanted };
+                match in_place {
+                    true => testing::run_in_place(op, &operands, &mut z)?,
+                    false => drop(testing::run(op, &operands)?),
+                }
+            }
+            Ok(device.wait()?)
+        }));
     }
     device.wait()?;
     Ok(cases)
@@ -297,12 +306,12 @@ pub fn open(wanted: impl Fn(&wgclip::DeviceInfo) -> bool) -> Result<Vec<Context>
 /// Host time of recording one operation in a batch, the submissions that it fills included and the wait not.
 ///
 /// # Errors
-/// What the operation returns.
+/// BenchId the operation returns.
 pub fn recording(context: &Context, elements: usize) -> Result<Case<'static>> {
     let device = Device::from(context.clone());
     let batch = 200;
-    let what = What::new("clip", wgclip::ElementType::F32, elements, &device.info());
-    let what = what.by("wgclip_recording").batch(batch);
+    let id = BenchId::new("clip", wgclip::ElementType::F32, elements, &device.info());
+    let id = id.by("wgclip_recording").batch(batch);
     let (x, bounds) = (device.tensor(&values::<f32>(elements), [elements])?, between::<f32>()?);
     let run = move |times| {
         let mut total = Duration::ZERO;
@@ -316,5 +325,5 @@ pub fn recording(context: &Context, elements: usize) -> Result<Case<'static>> {
         }
         Ok(total)
     };
-    Ok(Case { what, run: Box::new(run) })
+    Ok(Case { id, run: Box::new(run) })
 }

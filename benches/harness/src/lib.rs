@@ -1,8 +1,9 @@
-//! Measures wgclip beside the roofs of its devices, interleaved, in rows that other engines share.
+//! Measures wgclip next to copies of the same bytes, the bandwidth limit of its devices: interleaved, in rows that other
+//! engines share.
 //!
 //! A [`Case`] is something to be timed, whoever does it; [`measure`] times several in turn, so that what disturbs the
-//! machine disturbs them all, and gives a [`Row`] for each. [`cpu`] and [`gpu`] make the cases of this crate and of the
-//! roofs: what moves the same bytes and computes nothing. `wgclip bench` and `benches/peers` are the users.
+//! machine disturbs them all, and gives a [`Measurement`] for each. [`cpu`] and [`gpu`] make the cases of every operation
+//! of the crate's list, and of the baselines. `wgclip bench` and `benches/peers` are the users.
 
 pub mod cpu;
 pub mod gpu;
@@ -10,28 +11,51 @@ mod measure;
 mod row;
 mod values;
 
-pub use measure::{Case, Effort, measure};
-pub use row::{Clock, Row, What};
+use wgclip::{Element, Op, Operand};
+
+pub use measure::{Case, Sampling, measure};
+pub use row::{BenchId, Clock, Measurement};
 pub use values::{bounds, values};
 
-/// The operations of this crate, by the names of the rows.
-pub const OPS: [&str; 6] =
-    ["clip", "clip_in_place", "clip_saving", "clip_grad", "backward_saved", "bound_grad"];
+/// The operations of this crate, by the names of the rows: each, and again each that works in place.
+pub fn ops() -> Vec<String> {
+    Op::variants().map(|(op, in_place)| op.variant_name(in_place)).collect()
+}
 
-/// The roofs: copies of as many bytes as a clip moves.
-pub const ROOFS: [&str; 3] = ["memcpy", "copy_buffer", "copy_kernel"];
+/// The bandwidth baselines: copies of as many bytes as a clip moves.
+pub const BASELINES: [&str; 3] = ["memcpy", "copy_buffer", "copy_kernel"];
+
+/// Scale and offset of an affine map.
+const SCALARS: [f64; 2] = [1.0 / 6.0, 0.5];
 
 /// Columns of the tensor whose bounds' gradients are summed: one bound for each.
 const COLUMNS: usize = 1024;
 
-/// Tensors' worth of bytes that an operation reads and writes; the mask of a saved clip is an element's bit.
+/// The operations and forms of these names that there are for a type.
+fn chosen<T: Element>(ops: &[String]) -> impl Iterator<Item = (Op, bool)> {
+    Op::variants().filter(|&(op, in_place)| {
+        let exists = !op.info().scalars || T::TYPE.is_float();
+        exists && ops.iter().any(|name| *name == op.variant_name(in_place))
+    })
+}
+
+/// Whether an operation makes gradients of bounds, which are summed.
+fn sums(op: Op) -> bool {
+    op.has(Operand::Glo)
+}
+
+/// Bytes that an operation reads and writes; a mask is one bit per element. Baselines move a tensor twice.
 pub fn bytes_of(op: &str, elements: usize, size: usize) -> u64 {
-    let (tensors, masks) = match op {
-        "clip_grad" => (3, 0),
-        // x, g and the gradients of x and of the bound at each element, which are then summed.
-        "bound_grad" => (5, 0),
-        "clip_saving" | "backward_saved" => (2, 1),
-        _ => (2, 0),
+    let Some(op) = Op::from_name(op.trim_end_matches("_in_place")) else {
+        return (2 * elements * size) as u64;
     };
-    (tensors * elements * size + masks * elements.div_ceil(8)) as u64
+    let operands = op.info().inputs.iter().chain(op.info().outputs);
+    let bytes = |operand: &Operand| match operand {
+        Operand::Mask => elements.div_ceil(8),
+        // Of one bound alone: it is written, and read again to be summed.
+        Operand::Glo => 0,
+        Operand::Ghi => 2 * elements * size,
+        _ => elements * size,
+    };
+    operands.map(bytes).sum::<usize>() as u64
 }

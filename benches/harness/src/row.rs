@@ -15,10 +15,10 @@ pub enum Clock {
 
 /// What is measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct What {
+pub struct BenchId {
     /// Who does it: `wgclip`, `raw_wgpu`, `burn`, and so on.
     pub engine: String,
-    /// One of [`OPS`](crate::OPS) or [`ROOFS`](crate::ROOFS).
+    /// One of [`ops`](crate::ops) or [`BASELINES`](crate::BASELINES).
     pub op: String,
     /// The element type.
     pub r#type: String,
@@ -36,7 +36,7 @@ pub struct What {
     pub clock: Clock,
 }
 
-impl What {
+impl BenchId {
     /// An operation of wgclip's, one at a time, by the host's clock.
     pub fn new(op: &str, element: wgclip::ElementType, elements: usize, device: &DeviceInfo) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl What {
         Self { engine: engine.into(), ..self }
     }
 
-    /// The same with so many operations between two waits.
+    /// The same with `batch` operations between two waits.
     pub fn batch(self, batch: u32) -> Self {
         Self { batch, ..self }
     }
@@ -70,10 +70,10 @@ impl What {
 
 /// A measurement. Times are those of one operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Row {
+pub struct Measurement {
     /// What was measured.
     #[serde(flatten)]
-    pub what: What,
+    pub id: BenchId,
     /// The median of the samples, in nanoseconds.
     pub median_ns: f64,
     /// The least of them.
@@ -82,9 +82,9 @@ pub struct Row {
     pub gb_per_s: f64,
 }
 
-impl Row {
+impl Measurement {
     /// From the times of samples, in nanoseconds of one operation.
-    pub fn new(what: What, mut samples: Vec<f64>) -> Self {
+    pub fn new(id: BenchId, mut samples: Vec<f64>) -> Self {
         samples.sort_by(f64::total_cmp);
         let tenths = |v: f64| (v * 10.0).round() / 10.0;
         let at = |i: usize| samples.get(i).copied().unwrap_or(f64::NAN);
@@ -93,8 +93,8 @@ impl Row {
             0 => (at(middle.wrapping_sub(1)) + at(middle)) / 2.0,
             _ => at(middle),
         };
-        let gb_per_s = (what.bytes as f64 / median * 1000.0).round() / 1000.0;
-        Self { what, median_ns: tenths(median), min_ns: tenths(at(0)), gb_per_s }
+        let gb_per_s = (id.bytes as f64 / median * 1000.0).round() / 1000.0;
+        Self { id, median_ns: tenths(median), min_ns: tenths(at(0)), gb_per_s }
     }
 }
 
@@ -104,10 +104,10 @@ mod tests {
 
     #[test]
     fn the_median_is_the_middle_or_between_the_two_there() {
-        let what = What::new("clip", wgclip::ElementType::F32, 1000, &wgclip::Device::cpu().info());
-        assert_eq!(what.bytes, 8000);
-        let row = Row::new(what.clone(), vec![5.0, 1.0, 2.0]);
+        let id = BenchId::new("clip", wgclip::ElementType::F32, 1000, &wgclip::Device::cpu().info());
+        assert_eq!(id.bytes, 8000);
+        let row = Measurement::new(id.clone(), vec![5.0, 1.0, 2.0]);
         assert_eq!((row.median_ns, row.min_ns, row.gb_per_s), (2.0, 1.0, 4000.0));
-        assert_eq!(Row::new(what, vec![4.0, 1.0, 2.0, 3.0]).median_ns, 2.5);
+        assert_eq!(Measurement::new(id, vec![4.0, 1.0, 2.0, 3.0]).median_ns, 2.5);
     }
 }

@@ -1,6 +1,6 @@
 //! What is clipped.
 
-use wgclip::{Bounds, Element, Parsed};
+use wgclip::{Bounds, Element};
 
 /// Elements before the values repeat.
 const PERIOD: usize = 1 << 14;
@@ -10,8 +10,8 @@ pub fn values<T: Element>(len: usize) -> Vec<T> {
     let mut rng = fastrand::Rng::with_seed(7);
     let period: Vec<T> = (0..PERIOD.min(len))
         .map(|_| match T::TYPE.is_float() {
-            true => number(&(rng.f64() * 2.0 - 0.5).to_string()),
-            false => number(&rng.u8(0..120).to_string()),
+            true => T::from_f64(rng.f64() * 2.0 - 0.5),
+            false => T::from_f64(rng.u8(0..120).into()),
         })
         .collect();
     let mut values = Vec::with_capacity(len);
@@ -24,19 +24,12 @@ pub fn values<T: Element>(len: usize) -> Vec<T> {
 /// From 0 to 1 for floats, from 30 to 90 for integers.
 pub fn bounds<T: Element>() -> (T, T) {
     match T::TYPE.is_float() {
-        true => (number("0"), number("1")),
-        false => (number("30"), number("90")),
+        true => (T::ZERO, T::from_f64(1.0)),
+        false => (T::from_f64(30.0), T::from_f64(90.0)),
     }
 }
 
 pub(crate) fn between<T: Element>() -> wgclip::Result<Bounds<T>> {
     let (lo, hi) = bounds::<T>();
     Bounds::new(lo, hi)
-}
-
-fn number<T: Element>(text: &str) -> T {
-    match T::parse(text) {
-        Parsed::Value(value) => value,
-        _ => T::ZERO,
-    }
 }

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use wgclip::{Device, DeviceInfo, DeviceKind, ElementType, with_element};
-use wgclip_harness::{Case, Effort, Row, cpu, gpu, measure};
+use wgclip_harness::{Case, Measurement, Sampling, cpu, gpu, measure};
 
 use crate::args::Bench;
 use crate::output::Output;
-use crate::progress;
+use crate::{ignore_broken_pipe, progress};
 
 /// Elements, where nothing else is asked for: from what fits a core's own cache to what fits none.
 const SIZES: [usize; 4] = [4096, 1 << 16, 1 << 20, 1 << 24];
@@ -39,10 +39,10 @@ pub fn bench(args: &Bench) -> Result<()> {
         sizes => sizes.iter().map(|size| size.0).collect(),
     };
     let ops = match &args.ops[..] {
-        [] => wgclip_harness::OPS.map(String::from).to_vec(),
+        [] => wgclip_harness::ops(),
         ops => ops.to_vec(),
     };
-    let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
+    let sampling = if args.quick { Sampling::QUICK } else { Sampling::FULL };
 
     // What cannot be written is known before it is measured.
     let output = |path: &Option<PathBuf>| path.as_deref().map(Output::create).transpose();
@@ -56,12 +56,14 @@ pub fn bench(args: &Bench) -> Result<()> {
         for &element in &elements {
             for &size in &sizes {
                 bar.set_message(format!("{} {element} {size}", info.name));
-                let measured = with_element!(element, T => one::<T>(info, size, &ops, effort));
+                let measured = with_element!(element, T => one::<T>(info, size, &ops, sampling));
                 of_device.extend(measured.with_context(|| format!("{info}, {element}, {size} elements"))?);
                 bar.inc(1);
             }
         }
-        bar.suspend(|| shown(table::print(&mut io::stdout().lock(), &info.to_string(), &of_device)))?;
+        bar.suspend(|| {
+            ignore_broken_pipe(table::print(&mut io::stdout().lock(), &info.to_string(), &of_device))
+        })?;
         rows.extend(of_device);
     }
     bar.finish_and_clear();
@@ -79,8 +81,8 @@ fn one<T: wgclip::Element>(
     info: &DeviceInfo,
     size: usize,
     ops: &[String],
-    effort: Effort,
-) -> Result<Vec<Row>> {
+    sampling: Sampling,
+) -> Result<Vec<Measurement>> {
     if size == 0 {
         bail!("there is nothing to measure in 0 elements");
     }
@@ -90,7 +92,7 @@ fn one<T: wgclip::Element>(
         if ops.iter().any(|op| op == "clip") {
             cases.push(cpu::tensor_case::<T>(size)?);
         }
-        return measure(&mut cases, effort);
+        return measure(&mut cases, sampling);
     }
     let opened = gpu::open(|found| found == info)?;
     let context = opened.first().context("the device is gone: see `wgclip devices`")?;
@@ -108,13 +110,5 @@ fn one<T: wgclip::Element>(
             cases.push(gpu::recording(context, size)?);
         }
     }
-    measure(&mut cases, effort)
-}
-
-/// A reader that has seen enough is no failure.
-fn shown(printed: io::Result<()>) -> Result<()> {
-    match printed {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => Ok(printed?),
-    }
+    measure(&mut cases, sampling)
 }

@@ -2,15 +2,15 @@
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
-use wgclip_harness::{Clock, OPS, ROOFS, Row};
+use wgclip_harness::{BASELINES, Clock, Measurement, ops};
 
 const PANEL: (u32, u32) = (560, 380);
 
-/// An SVG of the rows of this crate and of the roofs.
-pub fn svg(rows: &[Row]) -> Result<String> {
+/// An SVG of the rows of this crate and of the baselines.
+pub fn svg(rows: &[Measurement]) -> Result<String> {
     let mut panels: Vec<(&str, &str)> = Vec::new();
-    for what in rows.iter().map(|row| &row.what) {
-        let panel = (what.device.as_str(), what.r#type.as_str());
+    for id in rows.iter().map(|row| &row.id) {
+        let panel = (id.device.as_str(), id.r#type.as_str());
         if !panels.contains(&panel) {
             panels.push(panel);
         }
@@ -26,7 +26,7 @@ pub fn svg(rows: &[Row]) -> Result<String> {
         {
             let of_panel: Vec<_> = rows
                 .iter()
-                .filter(|row| row.what.device == device && row.what.r#type == r#type && is_shown(row))
+                .filter(|row| row.id.device == device && row.id.r#type == r#type && is_shown(row))
                 .collect();
             panel(area, &format!("{device}, {type}"), &of_panel)?;
         }
@@ -36,17 +36,17 @@ pub fn svg(rows: &[Row]) -> Result<String> {
 }
 
 /// In a batch where that is how a device is used, by the host's clock.
-fn is_shown(row: &Row) -> bool {
-    let what = &row.what;
-    what.engine == "wgclip" && what.clock == Clock::Host && (what.kind == "cpu" || what.batch > 1)
+fn is_shown(row: &Measurement) -> bool {
+    let id = &row.id;
+    id.engine == "wgclip" && id.clock == Clock::Host && (id.kind == "cpu" || id.batch > 1)
 }
 
 fn panel(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     title: &str,
-    rows: &[&Row],
+    rows: &[&Measurement],
 ) -> Result<()> {
-    let sizes = || rows.iter().map(|row| row.what.elements as f64);
+    let sizes = || rows.iter().map(|row| row.id.elements as f64);
     let rates = || rows.iter().map(|row| row.gb_per_s);
     let (least, most) = (sizes().fold(f64::MAX, f64::min), sizes().fold(1.0, f64::max));
     let (low, high) = (rates().fold(f64::MAX, f64::min), rates().fold(1e-3, f64::max));
@@ -76,27 +76,30 @@ fn panel(
         .draw()
         .map_err(drawn)?;
 
-    for (i, name) in ROOFS.iter().chain(&OPS).enumerate() {
+    for (i, name) in BASELINES.map(String::from).into_iter().chain(ops()).enumerate() {
         let mut points: Vec<_> = rows
             .iter()
-            .filter(|row| row.what.op == *name)
-            .map(|row| (row.what.elements as f64, row.gb_per_s))
+            .filter(|row| row.id.op == name)
+            .map(|row| (row.id.elements as f64, row.gb_per_s))
             .collect();
         if points.is_empty() {
             continue;
         }
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let is_roof = i < ROOFS.len();
-        let color =
-            if is_roof { BLACK.mix(0.4 + 0.3 * i as f64).to_rgba() } else { Palette99::pick(i).to_rgba() };
-        let style = color.stroke_width(if is_roof { 1 } else { 2 });
+        let is_baseline = i < BASELINES.len();
+        let color = if is_baseline {
+            BLACK.mix(0.4 + 0.3 * i as f64).to_rgba()
+        } else {
+            Palette99::pick(i).to_rgba()
+        };
+        let style = color.stroke_width(if is_baseline { 1 } else { 2 });
         let marks = points.clone();
-        let series = if is_roof {
+        let series = if is_baseline {
             chart.draw_series(DashedLineSeries::new(points, 5, 3, style)).map_err(drawn)?
         } else {
             chart.draw_series(LineSeries::new(points, style)).map_err(drawn)?
         };
-        series.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
+        series.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], style));
         chart.draw_series(marks.into_iter().map(|at| Circle::new(at, 2, color.filled()))).map_err(drawn)?;
     }
     chart

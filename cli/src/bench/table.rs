@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use wgclip_harness::{Clock, ROOFS, Row, What};
+use wgclip_harness::{BASELINES, BenchId, Clock, Measurement};
 
 /// What a line of the table shows.
 #[derive(PartialEq, Eq, Clone, Copy)]
@@ -15,13 +15,13 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(what: &'a What) -> Self {
-        let alone = what.batch == 1;
-        Self { r#type: &what.r#type, engine: &what.engine, op: &what.op, alone, clock: what.clock }
+    fn of(id: &'a BenchId) -> Self {
+        let alone = id.batch == 1;
+        Self { r#type: &id.r#type, engine: &id.engine, op: &id.op, alone, clock: id.clock }
     }
 
-    /// The line of what moves the same bytes and computes nothing, measured in the same way.
-    fn roof(self) -> impl Iterator<Item = Self> {
+    /// The line of id moves the same bytes and computes nothing, measured in the same way.
+    fn baseline(self) -> impl Iterator<Item = Self> {
         ["memcpy", "copy_kernel"].into_iter().map(move |op| Self { engine: "wgclip", op, ..self })
     }
 
@@ -37,30 +37,31 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A line an operation, a size a column: the time as a multiple of the roof's, then the time of one operation.
-pub fn print(out: &mut dyn Write, device: &str, rows: &[Row]) -> io::Result<()> {
+/// One line per operation, one column per size: the time as a multiple of the baseline's, then the time of one operation.
+pub fn print(out: &mut dyn Write, device: &str, rows: &[Measurement]) -> io::Result<()> {
     let mut lines: Vec<Line<'_>> = Vec::new();
     let mut sizes: Vec<usize> = Vec::new();
-    for what in rows.iter().map(|row| &row.what) {
-        if !lines.contains(&Line::of(what)) {
-            lines.push(Line::of(what));
+    for id in rows.iter().map(|row| &row.id) {
+        if !lines.contains(&Line::of(id)) {
+            lines.push(Line::of(id));
         }
-        if !sizes.contains(&what.elements) {
-            sizes.push(what.elements);
+        if !sizes.contains(&id.elements) {
+            sizes.push(id.elements);
         }
     }
     sizes.sort_unstable();
-    // Line by line of the same way of measuring, the roofs first.
-    let place = |name: &str| ROOFS.iter().position(|roof| *roof == name).unwrap_or(ROOFS.len());
+    // Line by line of the same way of measuring, the baselines first.
+    let place =
+        |name: &str| BASELINES.iter().position(|baseline| *baseline == name).unwrap_or(BASELINES.len());
     lines.sort_by_key(|line| (line.alone, line.clock == Clock::Host, place(line.op)));
     let mut types: Vec<&str> = lines.iter().map(|line| line.r#type).collect();
     types.sort_unstable();
     types.dedup();
 
     let find = |line: Line<'_>, size: usize| {
-        rows.iter().find(|row| row.what.elements == size && Line::of(&row.what) == line)
+        rows.iter().find(|row| row.id.elements == size && Line::of(&row.id) == line)
     };
-    let kind = rows.first().map_or("", |row| row.what.kind.as_str());
+    let kind = rows.first().map_or("", |row| row.id.kind.as_str());
     writeln!(out, "{device}")?;
     for r#type in types {
         write!(out, "  {:36}", format!("{type}, elements:"))?;
@@ -69,12 +70,12 @@ pub fn print(out: &mut dyn Write, device: &str, rows: &[Row]) -> io::Result<()> 
         for &line in lines.iter().filter(|line| line.r#type == r#type) {
             write!(out, "  {:36}", line.name(kind))?;
             for &size in &sizes {
-                let roof = line.roof().find_map(|roof| find(roof, size));
-                let cell = match (find(line, size), roof) {
+                let baseline = line.baseline().find_map(|baseline| find(baseline, size));
+                let cell = match (find(line, size), baseline) {
                     (None, _) => "-".into(),
                     (Some(row), None) => time(row.median_ns),
-                    (Some(row), Some(roof)) => {
-                        format!("{:.2} ({})", row.median_ns / roof.median_ns, time(row.median_ns))
+                    (Some(row), Some(baseline)) => {
+                        format!("{:.2} ({})", row.median_ns / baseline.median_ns, time(row.median_ns))
                     }
                 };
                 write!(out, "  {cell:>18}")?;

@@ -5,7 +5,9 @@ use wgclip::{Element, Shape};
 /// Against this machine's byte order, and against C order.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Layout {
+    /// Whether the byte order is not that of this machine.
     pub swapped: bool,
+    /// Whether the order is Fortran's.
     pub fortran: bool,
 }
 

@@ -21,6 +21,7 @@ pub struct Entry {
     pub name: String,
     /// The type, or what stands there for one that cannot be clipped.
     pub element: Result<ElementType, String>,
+    /// Its shape.
     pub shape: Shape,
 }
 
@@ -34,6 +35,7 @@ impl Entry {
 
 /// The bytes of a tensor that takes the place of one that was read.
 pub trait Bytes {
+    /// The bytes.
     fn bytes(&self) -> &[u8];
 }
 
@@ -95,6 +97,7 @@ impl TensorFile {
         Ok(Self { path: path.to_owned(), entries, layouts, replaced, kind })
     }
 
+    /// A tensor of the file.
     pub fn entry(&self, index: usize) -> &Entry {
         &self.entries[index]
     }
@@ -134,6 +137,7 @@ impl TensorFile {
         Ok(chosen)
     }
 
+    /// The index of the tensor of a name.
     pub fn find(&self, name: &str) -> Result<usize> {
         self.entries.iter().position(|entry| entry.name == name).ok_or_else(|| {
             let names: Vec<_> = self.entries.iter().map(|entry| &entry.name[..]).take(20).collect();

@@ -86,7 +86,7 @@ pub fn damaged(name: &str, promised: u64, holds: &str) -> anyhow::Error {
 
 /// Writes a file of one tensor in C order.
 pub fn write_one<T: Element>(out: &mut dyn Write, shape: &Shape, data: &[T]) -> Result<()> {
-    let Some(code) = T::TYPE.numpy() else {
+    let Some(code) = numpy_code(T::TYPE) else {
         bail!("a .npy file cannot hold {}: name a .safetensors file", T::TYPE);
     };
     let order = match (cfg!(target_endian = "little"), size_of::<T>()) {
@@ -159,7 +159,7 @@ fn element(dtype: &DType) -> Option<(ElementType, bool)> {
     let text = plain.to_string();
     let (order, code) = text.split_at_checked(1)?;
     let native = if cfg!(target_endian = "little") { "<" } else { ">" };
-    Some((ElementType::from_numpy(code)?, !["|", "=", native].contains(&order)))
+    Some((numpy_element(code)?, !["|", "=", native].contains(&order)))
 }
 
 fn one_line(error: &io::Error) -> String {
@@ -168,4 +168,27 @@ fn one_line(error: &io::Error) -> String {
     }
     let text = error.to_string();
     text.lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
+}
+
+/// numpy's type strings, less their byte order. It has no name for bf16.
+const NUMPY: [(ElementType, &str); 11] = [
+    (ElementType::F32, "f4"),
+    (ElementType::F16, "f2"),
+    (ElementType::F64, "f8"),
+    (ElementType::I8, "i1"),
+    (ElementType::U8, "u1"),
+    (ElementType::I16, "i2"),
+    (ElementType::U16, "u2"),
+    (ElementType::I32, "i4"),
+    (ElementType::U32, "u4"),
+    (ElementType::I64, "i8"),
+    (ElementType::U64, "u8"),
+];
+
+fn numpy_code(element: ElementType) -> Option<&'static str> {
+    NUMPY.iter().find(|(known, _)| *known == element).map(|(_, code)| *code)
+}
+
+fn numpy_element(code: &str) -> Option<ElementType> {
+    NUMPY.iter().find(|(_, known)| *known == code).map(|(element, _)| *element)
 }

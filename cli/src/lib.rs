@@ -1,0 +1,109 @@
+//! The `wgclip` command: clips tensor files on the GPU or the CPU. A library, so that its file layer can be fuzzed; its
+//! interface is that of the command line.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage. Errors are one or two lines on stderr.
+
+mod args;
+mod bench;
+mod bound_text;
+mod check;
+mod decimal;
+mod devices;
+pub mod files;
+mod output;
+mod progress;
+mod report;
+mod run;
+mod stream;
+mod temp_file_guard;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+
+/// Runs the command with the arguments of this process.
+pub fn main() -> ExitCode {
+    quiet_mesa();
+    // wgpu and the drivers say much that a user of this command cannot act on: `RUST_LOG` shows it.
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off,wgclip=warn")).init();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let done = match &cli.command {
+        Command::Clip(args) => run::clip(args),
+        Command::Backward(args) => run::backward(args),
+        Command::Check(args) => check::check(args),
+        Command::Bench(args) => bench::bench(args),
+        Command::Devices { json } => devices::list(*json),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+        }
+    }
+}
+
+/// Writes to stderr. Ignores write errors: it may be closed.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Whether what was printed failed for another reason than a reader that has seen enough.
+fn ignore_broken_pipe(printed: io::Result<()>) -> anyhow::Result<()> {
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
+    }
+}
+
+/// Whether the command line was at fault, in a way that only the type of the tensor could show.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<bound_text::BoundError>().is_some()
+        || matches!(error.downcast_ref(), Some(wgclip::Error::NanBound { .. }))
+}
+
+/// Prints help, or what is wrong with the command line in two lines.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Nobody may be reading; that is no failure.
+            let _ = error.print();
+        }
+        _ => {
+            let text = error.render().to_string();
+            let what = text.split("\n\n").next().unwrap_or_default();
+            let what: Vec<_> = what.lines().map(str::trim).collect();
+            let tip: String = text.lines().filter(|line| line.trim().starts_with("tip:")).collect();
+            let tip = if tip.is_empty() { tip } else { format!("{}; ", tip.trim()) };
+            let command =
+                std::env::args().nth(1).filter(|name| Cli::command().find_subcommand(name).is_some());
+            let command = command.map_or(String::new(), |name| format!("{name} "));
+            say(&format!("{}\n{tip}for more information, try 'wgclip {command}--help'", what.join(" ")));
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Mesa's device selection layer for Vulkan writes to stderr where no desktop session is running. There it has
+/// no work to do either, unless it was asked to choose, so it is turned off.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the layer is controlled by the environment alone")]
+fn quiet_mesa() {
+    let wanted = ["XDG_RUNTIME_DIR", "WAYLAND_DISPLAY", "MESA_VK_DEVICE_SELECT", "NODEVICE_SELECT"];
+    if wanted.iter().all(|name| std::env::var_os(name).is_none()) {
+        // SAFETY: called first in main, when no other thread runs that could read the environment.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn quiet_mesa() {}

@@ -1,0 +1,302 @@
+//! One comparison for every device, type and operation: what a device returns against what the reference says, at
+//! zero tolerance.
+
+use std::fmt;
+
+use wgclip::reference::{self, Operands};
+use wgclip::testing;
+use wgclip::{
+    BackwardRule, Bound, Bounds, Device, Element, ElementType, Op, Operand, Result, RuleUse, Tensor,
+};
+
+/// An operation of the list, in one of its forms, with a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    /// The operation.
+    pub op: Op,
+    /// Whether it overwrites an input.
+    pub in_place: bool,
+    /// The backward rule.
+    pub rule: BackwardRule,
+}
+
+impl Variant {
+    /// An operation with the default rule.
+    pub fn new(op: Op) -> Self {
+        Self { op, in_place: false, rule: BackwardRule::default() }
+    }
+
+    /// Every form of every operation, with every rule that it takes: the identity too, which tensors take.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Op::variants().flat_map(|(op, in_place)| {
+            let takes = move |rule: &BackwardRule| match op.info().rule {
+                _ if op == Op::MaskBackward => Op::ClipWithMask.takes(rule),
+                RuleUse::Ignored => *rule == BackwardRule::default(),
+                RuleUse::Any => true,
+                RuleUse::Mask => op.takes(rule),
+            };
+            BackwardRule::all().filter(takes).map(move |rule| Self { op, in_place, rule })
+        })
+    }
+
+    /// Its name, less the rule: `"clip_in_place"`.
+    pub fn name(&self) -> String {
+        self.op.variant_name(self.in_place)
+    }
+
+    /// Whether it has anything to do for a type.
+    pub fn is_for(&self, element: ElementType) -> bool {
+        !self.op.info().scalars || element.is_float()
+    }
+}
+
+/// What the list does not say of an operation.
+trait Takes {
+    fn takes(self, rule: &BackwardRule) -> bool;
+}
+
+impl Takes for Op {
+    fn takes(self, rule: &BackwardRule) -> bool {
+        rule.fits_mask() && !rule.is_identity()
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name())?;
+        match self.op.info().rule {
+            RuleUse::Ignored if self.op != Op::MaskBackward => Ok(()),
+            _ => write!(f, " ({})", self.rule),
+        }
+    }
+}
+
+/// A tensor in host memory.
+#[derive(Debug, Clone)]
+pub struct Host<T> {
+    pub data: Vec<T>,
+    pub dims: Vec<usize>,
+}
+
+/// The operands of an operation.
+#[derive(Debug, Clone)]
+pub struct Case<T> {
+    pub dims: Vec<usize>,
+    pub x: Vec<T>,
+    pub g: Vec<T>,
+    pub lo: Bound<T, Host<T>>,
+    pub hi: Bound<T, Host<T>>,
+    pub scalars: [f64; 2],
+}
+
+/// What a device is compared with: the reference, or a wrong one to see that the comparison can fail.
+#[derive(Debug, Clone, Copy)]
+pub struct Oracle<T> {
+    /// [`reference::evaluate`].
+    pub evaluate: fn(Op, Operands<T>) -> [T; 3],
+    /// [`reference::sum`].
+    pub sum: fn(&[T]) -> T,
+}
+
+impl<T: Element> Oracle<T> {
+    /// The reference.
+    pub const REFERENCE: Self = Self { evaluate: reference::evaluate, sum: reference::sum };
+}
+
+/// The first element of an operation that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The device.
+    pub device: String,
+    /// The type.
+    pub element: ElementType,
+    /// The operation, and which of its results.
+    pub op: String,
+    /// The bounds, and the shape of x.
+    pub operands: String,
+    /// The element of the result.
+    pub index: usize,
+    /// The bits of x and g there, where the result has the shape of x.
+    pub inputs: Option<[u64; 2]>,
+    /// The bits that the reference gives.
+    pub expected: u64,
+    /// The bits that the device gave.
+    pub actual: u64,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, element, op, operands, index, expected, actual, .. } = self;
+        write!(f, "{op} of {element} on {device}, {operands}, element {index}")?;
+        if let Some([x, g]) = self.inputs {
+            write!(f, " (x {x:#x}, g {g:#x})")?;
+        }
+        write!(f, ": expected {expected:#x}, got {actual:#x}")
+    }
+}
+
+/// How a comparison went.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Elements compared.
+    pub cases: u64,
+    /// Elements that differed.
+    pub mismatches: u64,
+    /// The first of them.
+    pub first: Option<Mismatch>,
+}
+
+impl Tally {
+    /// Adds another.
+    pub fn add(&mut self, other: Self) {
+        self.cases += other.cases;
+        self.mismatches += other.mismatches;
+        self.first = self.first.take().or(other.first);
+    }
+}
+
+/// The results of an operation.
+type Results<T> = Vec<(Operand, Vec<T>)>;
+
+impl<T: Element> Case<T> {
+    /// Runs an operation on a device and compares each element of each of its results.
+    ///
+    /// # Errors
+    /// What the device returns.
+    pub fn compare(&self, device: &Device, oracle: &Oracle<T>, variant: Variant) -> Result<Tally> {
+        let mut tally = Tally::default();
+        let expected = self.run_reference(oracle, variant);
+        let actual = self.run_on_device(device, variant)?;
+        for (operand, expected) in expected {
+            let actual = actual.iter().find(|(made, _)| *made == operand).map_or(&[][..], |(_, data)| data);
+            tally.cases += expected.len() as u64;
+            let differ = |(a, e): (&T, &T)| a.to_bits() != e.to_bits();
+            let found = actual.iter().zip(&expected).filter(|&pair| differ(pair)).count();
+            // A result of another length is as wrong as can be.
+            let found = if actual.len() == expected.len() { found } else { expected.len().max(1) };
+            tally.mismatches += found as u64;
+            if found > 0 && tally.first.is_none() {
+                let index = actual.iter().zip(&expected).position(differ).unwrap_or_default();
+                let bits = |values: &[T]| values.get(index).map_or(0, |v| v.to_bits());
+                tally.first = Some(Mismatch {
+                    device: device.info().to_string(),
+                    element: T::TYPE,
+                    op: format!("{variant}, {}", operand.name()),
+                    operands: self.describe(),
+                    index,
+                    inputs: (expected.len() == self.x.len()).then(|| [bits(&self.x), bits(&self.g)]),
+                    expected: bits(&expected),
+                    actual: bits(actual),
+                });
+            }
+        }
+        Ok(tally)
+    }
+
+    fn describe(&self) -> String {
+        let bound = |bound: &Bound<T, Host<T>>| match bound {
+            Bound::Absent => "none".into(),
+            Bound::Value(value) => format!("{value:?}"),
+            Bound::Tensor(tensor) => format!("a tensor of {:?}", tensor.dims),
+        };
+        format!("lo {}, hi {}, x of {:?}", bound(&self.lo), bound(&self.hi), self.dims)
+    }
+
+    /// Whether an output is wanted: a bound that is absent has no gradient.
+    fn wants(&self, output: Operand) -> bool {
+        match output {
+            Operand::Glo => !self.lo.is_absent(),
+            Operand::Ghi => !self.hi.is_absent(),
+            _ => true,
+        }
+    }
+
+    fn run_on_device(&self, device: &Device, Variant { op, in_place, rule }: Variant) -> Result<Results<T>> {
+        let tensor = |data: &[T]| device.tensor(data, &self.dims[..]);
+        let (mut x, mut g) = (tensor(&self.x)?, tensor(&self.g)?);
+        let bound = |bound: &Bound<T, Host<T>>| match bound {
+            Bound::Absent => Ok(Bound::Absent),
+            Bound::Value(value) => Ok(Bound::Value(*value)),
+            Bound::Tensor(host) => device.tensor(&host.data, &host.dims[..]).map(Bound::Tensor),
+        };
+        let bounds = Bounds::new(bound(&self.lo)?, bound(&self.hi)?)?;
+        // The pool hands these buffers to the results, so an element that is not written shows.
+        let poison = vec![T::from_bits(0xdead_beef_dead_beef); self.x.len()];
+        drop([tensor(&poison)?, tensor(&poison)?, tensor(&poison)?]);
+        let read = |tensor: Tensor<T>| tensor.into_vec();
+
+        // What makes or reads a mask is seen by what the mask passes.
+        let masked = op.has(Operand::Mask).then(|| x.clip_with_mask(&bounds, rule)).transpose()?;
+        if let (Op::ClipWithMask, Some((y, mask))) = (op, &masked) {
+            drop((x, bounds));
+            return Ok(vec![(Operand::Y, y.to_vec()?), (Operand::Mask, read(mask.backward(&g)?)?)]);
+        }
+        let mask = masked.as_ref().map(|(_, mask)| mask);
+        let outputs = op.info().outputs;
+        let wanted =
+            [0, 1, 2].map(|place: usize| outputs.get(place).is_some_and(|&output| self.wants(output)));
+        let scalars = self.scalars;
+        if !in_place {
+            let operands = testing::Operands { x: &x, g: &g, mask, bounds: &bounds, rule, scalars, wanted };
+            let made = testing::run(op, &operands)?;
+            return made.into_iter().map(|(operand, tensor)| Ok((operand, read(tensor)?))).collect();
+        }
+        // The other operand stays; what is overwritten is taken out of its place, so that it is not shared.
+        let empty = device.tensor(&[], [0])?;
+        let target = if op.info().in_place == Some(Operand::G) { &mut g } else { &mut x };
+        let mut target = std::mem::replace(target, empty);
+        let operands = testing::Operands { x: &x, g: &g, mask, bounds: &bounds, rule, scalars, wanted };
+        testing::run_in_place(op, &operands, &mut target)?;
+        Ok(vec![(outputs[0], read(target)?)])
+    }
+
+    fn run_reference(&self, oracle: &Oracle<T>, Variant { op, in_place: _, rule }: Variant) -> Results<T> {
+        let at = |bound: &Bound<T, Host<T>>, i: usize| match bound {
+            Bound::Absent => None,
+            Bound::Value(value) => Some(*value),
+            Bound::Tensor(host) => Some(host.data[self.broadcast(host, i)]),
+        };
+        let outputs = op.info().outputs;
+        let mut results = vec![Vec::with_capacity(self.x.len()); outputs.len()];
+        for i in 0..self.x.len() {
+            let (lo, hi) = (at(&self.lo, i), at(&self.hi, i));
+            let operands = Operands { x: self.x[i], g: self.g[i], lo, hi, rule, scalars: self.scalars };
+            let made = (oracle.evaluate)(op, operands);
+            results.iter_mut().zip(made).for_each(|(result, made)| result.push(made));
+        }
+        let results = outputs.iter().copied().zip(results).filter(|(output, _)| self.wants(*output));
+        results
+            .map(|(output, result)| match output {
+                Operand::Glo => (output, self.reduce(oracle, &self.lo, &result)),
+                Operand::Ghi => (output, self.reduce(oracle, &self.hi, &result)),
+                _ => (output, result),
+            })
+            .collect()
+    }
+
+    /// The element of a bound that belongs to element `i` of x: numpy's rule, dimension by dimension.
+    fn broadcast(&self, bound: &Host<T>, i: usize) -> usize {
+        let missing = self.dims.len() - bound.dims.len();
+        let (mut rest, mut index, mut stride) = (i, 0, 1);
+        for d in (0..self.dims.len()).rev() {
+            let at = rest % self.dims[d];
+            rest /= self.dims[d];
+            if d >= missing {
+                let len = bound.dims[d - missing];
+                index += if len == 1 { 0 } else { at * stride };
+                stride *= len;
+            }
+        }
+        index
+    }
+
+    /// A gradient at each element of x, summed to the shape of a bound.
+    fn reduce(&self, oracle: &Oracle<T>, bound: &Bound<T, Host<T>>, gradient: &[T]) -> Vec<T> {
+        let Bound::Tensor(host) = bound else { return vec![(oracle.sum)(gradient)] };
+        let mut leaves = vec![Vec::new(); host.data.len()];
+        for (i, &g) in gradient.iter().enumerate() {
+            leaves[self.broadcast(host, i)].push(g);
+        }
+        leaves.iter().map(|leaves| (oracle.sum)(leaves)).collect()
+    }
+}

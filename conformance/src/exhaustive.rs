@@ -1,0 +1,201 @@
+//! Every bit pattern of a type.
+
+use rayon::prelude::*;
+
+use wgclip::{
+    BackwardRule, Bound, Bounds, Device, Element, ElementType, Op, Result, reference, testing, with_element,
+};
+
+use crate::case::{Case, Mismatch, Oracle, Tally, Variant};
+use crate::{Progress, Row, inputs, supported};
+
+/// Elements of 4 bytes that are checked at once.
+const CHUNK: usize = 1 << 24;
+
+/// Bits of bounds; `None` is no bound.
+type Pair = (Option<u32>, Option<u32>);
+
+/// A pass over all patterns between a pair of bounds, which tells of each chunk.
+type Pass<'a> = &'a dyn Fn(Pair, &mut dyn FnMut()) -> Result<Tally>;
+
+/// Zeros, subnormals, infinities, ordinary numbers, crossed.
+const F32_PAIRS: &[Pair] = &[
+    (Some(0x8000_0000), Some(0x0000_0001)),
+    (Some(0xff80_0000), Some(0x40c0_0000)),
+    (Some(0x3f80_0000), Some(0xbf80_0000)),
+    (Some(0x8000_0003), Some(0x0000_0000)),
+    (Some(0x007f_ffff), Some(0x7f80_0000)),
+    (None, Some(0x8080_0000)),
+];
+
+const I32_PAIRS: &[Pair] =
+    &[(Some(-1i32 as u32), Some(1)), (Some(0x7fff_ffff), Some(0x8000_0000)), (None, Some(0))];
+
+const U32_PAIRS: &[Pair] =
+    &[(Some(1), Some(0x8000_0000)), (Some(0xffff_ffff), Some(0)), (Some(0x7fff_ffff), None)];
+
+/// How many pairs the backward pass of f32 is checked with.
+const F32_GRAD_PAIRS: usize = 4;
+
+/// Checks every pattern of these types: for types of 8 and 16 bits with every operation and rule, for f32 the clip
+/// and the default backward pass, for i32 and u32 the clip. Types of 64 bits have too many.
+///
+/// The 2^32 patterns are made on the device; all that it returns is compared on the host, with the reference itself.
+/// `seed` makes the upstream gradients; `progress` is told of each step.
+///
+/// # Errors
+/// What the device returns; a mismatch is no error.
+pub fn exhaustive(
+    device: &Device,
+    elements: &[ElementType],
+    seed: u64,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Row>> {
+    let small = elements.iter().copied().filter(|element| element.size() <= 2);
+    let wide = [
+        (ElementType::F32, F32_PAIRS.len() + F32_GRAD_PAIRS),
+        (ElementType::I32, I32_PAIRS.len()),
+        (ElementType::U32, U32_PAIRS.len()),
+    ];
+    let chunks = (1u64 << 32) / CHUNK as u64;
+    let pairs = |element| with_element!(element, T => pairs::<T>().len() as u64);
+    let passes =
+        wide.iter().filter(|(element, _)| elements.contains(element)).map(|(_, passes)| *passes as u64);
+    let total = small.clone().map(pairs).sum::<u64>() + passes.sum::<u64>() * chunks;
+    let mut done = 0;
+    let mut step = |element| {
+        done += 1;
+        progress(Progress { done, total, element });
+    };
+
+    let mut rows = Vec::new();
+    for element in small {
+        rows.extend(with_element!(element, T => every_rule::<T>(device, seed, &mut || step(element)))?);
+        testing::drop_pipelines(device);
+    }
+    let mut wide = |element, op, pairs: &[Pair], row: Pass<'_>| -> Result<()> {
+        if !elements.contains(&element) {
+            return Ok(());
+        }
+        let mut tally = Tally::default();
+        for &pair in pairs {
+            tally.add(row(pair, &mut || step(element))?);
+        }
+        rows.push(Row { element, op, in_place: true, tally });
+        Ok(())
+    };
+    use ElementType::{F32, I32, U32};
+    wide(F32, Op::Clip, F32_PAIRS, &|pair, step| every_clip::<f32>(device, pair, step))?;
+    wide(F32, Op::ClipBackward, &F32_PAIRS[..F32_GRAD_PAIRS], &|pair, step| {
+        every_gradient(device, pair, step)
+    })?;
+    wide(I32, Op::Clip, I32_PAIRS, &|pair, step| every_clip::<i32>(device, pair, step))?;
+    wide(U32, Op::Clip, U32_PAIRS, &|pair, step| every_clip::<u32>(device, pair, step))?;
+    Ok(rows)
+}
+
+/// Pairs of bounds for types of few patterns: each with the next, itself, none, and one further off.
+fn pairs<T: Element>() -> Vec<(Option<T>, Option<T>)> {
+    let bounds = inputs::bound_values::<T>();
+    let at = |i: usize| Some(bounds[i % bounds.len()]);
+    let around = |i| match i % 4 {
+        0 => (at(i), at(i + 1)),
+        1 => (at(i + 3), at(i)),
+        2 => (at(i), None),
+        _ => (None, at(i)),
+    };
+    (0..bounds.len()).map(around).chain([(at(5), at(5)), (None, None)]).collect()
+}
+
+fn every_rule<T: Element>(device: &Device, seed: u64, step: &mut dyn FnMut()) -> Result<Vec<Row>> {
+    let rng = &mut fastrand::Rng::with_seed(seed);
+    let forms = Op::variants().filter(|(op, _)| Variant::new(*op).is_for(T::TYPE));
+    let row = |(op, in_place)| Row { element: T::TYPE, op, in_place, tally: Tally::default() };
+    let mut rows: Vec<_> = forms.map(row).collect();
+    let x: Vec<T> = (0..=T::TYPE.layout().mask()).map(T::from_bits).collect();
+    for (lo, hi) in pairs::<T>() {
+        let bound = |value: Option<T>| value.map_or(Bound::Absent, Bound::Value);
+        let g = inputs::upstream(rng, x.len());
+        let scalars = [1.0 / 6.0, 0.5];
+        let case = Case { dims: vec![x.len()], x: x.clone(), g, lo: bound(lo), hi: bound(hi), scalars };
+        for variant in Variant::all().filter(|variant| variant.is_for(T::TYPE)) {
+            let Some(tally) = supported(case.compare(device, &Oracle::REFERENCE, variant))? else { continue };
+            let row = rows.iter_mut().find(|row| (row.op, row.in_place) == (variant.op, variant.in_place));
+            row.into_iter().for_each(|row| row.tally.add(tally.clone()));
+        }
+        step();
+    }
+    Ok(rows)
+}
+
+fn bounds<T: Element>((lo, hi): Pair) -> Result<(Option<T>, Option<T>, Bounds<T>)> {
+    let value = |bits: Option<u32>| bits.map(|bits| T::from_bits(bits.into()));
+    let (lo, hi) = (value(lo), value(hi));
+    Ok((lo, hi, Bounds::new(lo, hi)?))
+}
+
+/// Where each chunk of all patterns begins.
+fn starts() -> impl Iterator<Item = u32> {
+    (0..(1u64 << 32) / CHUNK as u64).map(|n| (n * CHUNK as u64) as u32)
+}
+
+fn every_clip<T: Element>(device: &Device, pair: Pair, step: &mut dyn FnMut()) -> Result<Tally> {
+    let (lo, hi, bounds) = bounds::<T>(pair)?;
+    let mut tally = Tally::default();
+    for start in starts() {
+        let mut x = testing::patterns::<T>(device, start, 1, CHUNK)?;
+        x.clip_in_place(&bounds)?;
+        let expected = |i: usize| reference::clip(T::from_bits(u64::from(start) + i as u64), lo, hi);
+        tally.add(compare(device, "clip_in_place", pair, start, &x.into_vec()?, expected));
+        step();
+    }
+    Ok(tally)
+}
+
+/// An odd number, so that the upstream gradient takes every pattern as well.
+const UPSTREAM_STEP: u32 = 0x9e37_79b1;
+
+fn every_gradient(device: &Device, pair: Pair, step: &mut dyn FnMut()) -> Result<Tally> {
+    let (lo, hi, bounds) = bounds::<f32>(pair)?;
+    let rule = BackwardRule::default();
+    let mut tally = Tally::default();
+    for start in starts() {
+        let x = testing::patterns::<f32>(device, start, 1, CHUNK)?;
+        let first = start.wrapping_mul(UPSTREAM_STEP);
+        let mut g = testing::patterns::<f32>(device, first, UPSTREAM_STEP, CHUNK)?;
+        x.clip_backward_in_place(&mut g, &bounds, rule)?;
+        let expected = |i: usize| {
+            let g = first.wrapping_add((i as u32).wrapping_mul(UPSTREAM_STEP));
+            reference::clip_backward(f32::from_bits(start + i as u32), f32::from_bits(g), lo, hi, rule)
+        };
+        tally.add(compare(device, "clip_backward", pair, start, &g.into_vec()?, expected));
+        step();
+    }
+    Ok(tally)
+}
+
+fn compare<T: Element>(
+    device: &Device,
+    op: &str,
+    (lo, hi): Pair,
+    start: u32,
+    actual: &[T],
+    expected: impl Fn(usize) -> T + Sync,
+) -> Tally {
+    let differs = |i: usize| expected(i).to_bits() != actual[i].to_bits();
+    let all = 0..actual.len();
+    let mismatches = all.clone().into_par_iter().filter(|&i| differs(i)).count() as u64;
+    let first = (mismatches > 0).then(|| all.into_iter().find(|&i| differs(i))).flatten();
+    let bits = |bound: Option<u32>| bound.map_or("none".into(), |bits| format!("{bits:#x}"));
+    let first = first.map(|index| Mismatch {
+        device: device.info().to_string(),
+        element: T::TYPE,
+        op: op.into(),
+        operands: format!("lo {}, hi {}, x from {start:#x}", bits(lo), bits(hi)),
+        index,
+        inputs: None,
+        expected: expected(index).to_bits(),
+        actual: actual[index].to_bits(),
+    });
+    Tally { cases: actual.len() as u64, mismatches, first }
+}

@@ -1,0 +1,97 @@
+//! Mutation testing of the kernels: each fault that is planted here must be caught by the table of its operation. A test
+//! fails if an operation of the list has none.
+
+use wgclip::ElementType::{self, Bf16, F16, F32, F64, I16, I64, U8, U32, U64};
+use wgclip::Op::{self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipWithMask, MaskBackward};
+
+/// A fault: what is replaced in the composed shaders, and by what.
+#[derive(Debug, Clone, Copy)]
+pub struct Mutation {
+    /// What it does.
+    pub name: &'static str,
+    /// The operation whose table must catch it.
+    pub op: Op,
+    /// The type that shows it.
+    pub element: ElementType,
+    /// Text of the shaders.
+    pub find: &'static str,
+    /// What takes its place.
+    pub replace: &'static str,
+}
+
+const fn mutation(
+    op: Op,
+    element: ElementType,
+    name: &'static str,
+    find: &'static str,
+    replace: &'static str,
+) -> Mutation {
+    Mutation { name, op, element, find, replace }
+}
+
+/// The faults, and the operation and the type that show each.
+#[rustfmt::skip]
+pub const MUTATIONS: &[Mutation] = &[
+    mutation(ClipBackward, F32, "less taken for less or equal", "compare_key(a) < compare_key(b)", "compare_key(a) <= compare_key(b)"),
+    mutation(Clip, F32, "bounds swapped", "splat(params.lo.xy),\n        splat(params.hi.xy)", "splat(params.hi.xy),\n        splat(params.lo.xy)"),
+    mutation(Clip, F32, "last block lost", "if i < blocks", "if i + 1u < blocks"),
+    mutation(Clip, F32, "first blocks of the last workgroups lost", "block_of(invocation, 0u, BLOCKS_PER_INVOCATION) >= blocks", "block_of(invocation, 1u, BLOCKS_PER_INVOCATION) >= blocks"),
+    mutation(Clip, F32, "rows of workgroups ignored", "id.y * params.stride + id.x", "id.x"),
+    mutation(Clip, F32, "absent bound taken for one", "return in_range(v, bounds.ranges.zw);", "return in_range(v, bounds.ranges.zw) | ((v == vec4(INFINITY)) & !bounds.has_hi);"),
+    mutation(Clip, F32, "a range too long", "< vec4(i32(range.y))", "<= vec4(i32(range.y))"),
+    mutation(Clip, I16, "ranges that begin at the first key", "order_key(v) - vec4(range.x)", "order_key(v) ^ vec4(SIGN)"),
+    mutation(Clip, F16, "negatives in the wrong order", "return v ^ (vec4<u32>(vec4<i32>(v) >> vec4(31u)) & vec4(MAGNITUDE));", "return v;"),
+    mutation(Clip, F32, "NaN taken for a number", "lo_is_nan(bounds)) & !is_nan(v)", "lo_is_nan(bounds))"),
+    mutation(Clip, F64, "wide NaN taken for a number", "(less(v, bounds.lo) | lo_is_nan(bounds)) & !is_nan(v)", "(less(v, bounds.lo) | lo_is_nan(bounds))"),
+    mutation(Clip, F32, "NaN bounds dropped", "less(v, bounds.lo) | lo_is_nan(bounds)", "less(v, bounds.lo)"),
+    mutation(Clip, F32, "the second NaN comes out", "& !is_nan(v) & !lo_is_nan(bounds);", "& !is_nan(v);"),
+    mutation(Clip, F32, "crossed bounds give the lower", "return bounds.clamped_lo;", "return bounds.lo;"),
+    mutation(Clip, F32, "crossed tensors give the lower", "select(bounds.lo, bounds.hi, crossed)", "bounds.lo"),
+    mutation(Clip, F32, "NaN quieted", "return lanes;", "return select(lanes, lanes | vec4(0x400000u), is_nan(lanes));"),
+    mutation(Clip, F32, "subnormals flushed", "return block;", "return select(block, vec4(0u), (block & vec4(MAGNITUDE)) < vec4(MIN_NORMAL));"),
+    mutation(ClipBackward, F32, "minus zero below zero", "-magnitude,", "-magnitude - vec4(1),"),
+    mutation(Clip, F32, "not in place", "clip(y_blocks[i], bounds)", "y_blocks[i]"),
+    mutation(ClipBackward, F32, "nothing written", "gx_blocks[i] = result;", ""),
+    mutation(ClipBackwardBounds, F32, "gradient multiplied by a mask", "let rest = select(inside, zero, above);", "let rest = bitcast<vec4<u32>>(bitcast<vec4<f32>>(inside) * select(vec4(1.0), vec4(0.0), above));"),
+    mutation(ClipBackward, F32, "ties mistaken", "TIES_EXCLUSIVE: u32 = 0x1u", "TIES_EXCLUSIVE: u32 = 0x3u"),
+    mutation(ClipBackward, F32, "halves truncated", "return floor + (floor & v & vec4(LANE_LSB));", "return floor;"),
+    mutation(ClipBackward, F32, "toward the wrong way", "less(zero, g)", "less(g, zero)"),
+    mutation(ClipBackward, F32, "NaN gradient policy ignored", "select(g, zero, rule.nan_zero)", "g"),
+    mutation(ClipBackward, U8, "absent bound ties", "bounds.has_lo & equal", "vec4(true) & equal"),
+    mutation(Clip, I16, "subwords in the wrong order", "return (block << ", "return (block >> "),
+    mutation(Clip, U8, "subwords not masked", "& vec4(~(LANE_LSB - 1u));", ";"),
+    mutation(ClipBackward, U32, "unsigned taken for signed", "select(v ^ vec4(SIGN), v, SIGNED)", "v"),
+    mutation(Clip, I64, "low word ignored", "((ka.high == kb.high) & (ka.low < kb.low))", "vec2(false)"),
+    mutation(Clip, F64, "borrow of a wide negative lost", "select(vec2(0u), vec2(1u), low == vec2(0u))", "vec2(0u)"),
+    mutation(Clip, F64, "NaN in the low word missed", "(infinity & (v.xz != vec2(0u)))", "vec2(false)"),
+    mutation(ClipBackward, U64, "carry of a wide half lost", "rounded < low", "vec2(false)"),
+    mutation(ClipBackwardBounds, I16, "other half rounded too", "    return v - half;", "    return half;"),
+    mutation(Clip, F32, "strides of the bounds swapped", "position.lo += at * axis.y;", "position.lo += at * axis.z;"),
+    mutation(Clip, F32, "no carry from axis to axis", "carry = select(0u, 1u, at >= axis.x);", "carry = 0u;"),
+    mutation(Clip, F32, "a dispatch that begins at the first element", "axis.w + rest % axis.x", "rest % axis.x"),
+    mutation(Clip, F32, "rows of a dispatch that begin at the first", "params.axes[0].w + n / blocks", "n / blocks"),
+    mutation(Clip, U8, "columns of the wrong width", "n % blocks", "n % (blocks + 1u)"),
+    mutation(Clip, I16, "one bound for a few of its elements", "return vec4(element.x * (MAX / (MAX >> LANE_SHIFT)));", "return vec4(element.x);"),
+    mutation(Clip, F32, "a row too long", "(*position).at[a - 1u] < axis.x", "(*position).at[a - 1u] <= axis.x"),
+    mutation(ClipWithMask, F32, "mask bits shifted", "bits |= result.mask << ", "bits |= result.mask >> "),
+    mutation(ClipWithMask, F32, "mask of a tie mistaken", "if TIES == TIES_EXCLUSIVE {\n        let", "if true {\n        let"),
+    mutation(MaskBackward, F32, "words of the mask mixed up", "bits = mask_blocks[invocation];", "bits = mask_blocks[invocation ^ 1u];"),
+    mutation(ClipBackwardBounds, F32, "sums in another order", "((n >> level) & 1u) == 1u", "level < 3u && n == 7u"),
+    mutation(ClipBackwardBounds, F32, "a leaf beyond the last", "n >= params.leaves", "n > params.leaves"),
+    mutation(ClipBackwardBounds, Bf16, "sums in the type itself", "return vec2(add_f32(a.x, b.x), 0u);", "return vec2(add_f32(a.x, b.x) & 0xffff0000u, 0u);"),
+    mutation(ClipBackwardBounds, F16, "sums truncated", "rounded = kept + select", "rounded = kept + 0u * select"),
+    mutation(ClipBackwardBounds, F16, "sums of subnormals flushed", "if size < MIN_NORMAL {", "if size < MIN_NORMAL { return vec2(sign, 0u);"),
+    mutation(ClipBackwardBounds, F64, "the sticky bit lost", "select(0u, 1u, lost != 0u), shifted.y", "0u, shifted.y"),
+    mutation(ClipBackwardBounds, I64, "carry of a wide sum lost", "select(0u, 1u, low < a.x)", "0u"),
+    mutation(ClipBackwardBounds, F32, "sums of NaN keep a payload", "return select(a, F32_NAN, none);", "return a;"),
+    mutation(MaskBackward, F32, "a mask not applied in place", "let result = mask_backward(bits >> (n * SUBWORDS * LANES_PER_SUBWORD), gx_blocks[i]);", "let result = gx_blocks[i];"),
+    mutation(ClipBackward, F32, "the gradient not taken in place", "let result = clip_backward(x_blocks[i], gx_blocks[i], bounds, rule);", "let result = gx_blocks[i];"),
+    mutation(ClipBackwardBounds, F32, "the lower bound's gradient in the upper's place", "ghi_blocks[i] = result.ghi;", "ghi_blocks[i] = result.glo;"),
+    mutation(ClipBackwardBounds, F32, "toward for the bounds too", "bound_share(rest), ties_lo), rest, below)", "bound_share(to_t), ties_lo), to_t, below)"),
+    mutation(ClipBackwardBounds, F32, "the last NaN supplies the output", "let nan_hi = hi_is_nan(bounds) & !nan_lo;", "let nan_hi = hi_is_nan(bounds);"),
+    mutation(ClipBackwardBounds, F32, "the upper bound's gradient in the lower's place", "glo_blocks[i] = result.glo;", "glo_blocks[i] = result.ghi;"),
+    mutation(Affine, F32, "offset forgotten", "add_f32(mul_f32(value, scalars.x), scalars.z)", "mul_f32(value, scalars.x)"),
+    mutation(Affine, F32, "products truncated", "let up = select(0u, 1u, dropped > 4u || (dropped == 4u && (kept & 1u) == 1u));", "let up = 0u;"),
+    mutation(Affine, F16, "NaN made canonical", "select(mapped, element, vec2((value & MAGNITUDE) > F32_INFINITY))", "mapped"),
+    mutation(Affine, Bf16, "subnormal products flushed", "if exponent < 1 {", "if exponent < 1 { return sign;"),
+];

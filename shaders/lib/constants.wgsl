@@ -1,0 +1,41 @@
+// What is known when a kernel is compiled. These are the constants of f32 between scalar bounds, so that every file can
+// be read and parsed by itself; src/wgsl.rs puts those of the kernel at hand in their place.
+
+// Bits of an element, and how they are to be read: as a float, or as an integer that is signed or not.
+const BITS: u32 = 32u;
+const FLOAT: bool = true;
+const SIGNED: bool = false;
+// A float left-aligned in a word: the magnitudes of infinity (a NaN is beyond it) and of the least normal number (below
+// that one, the bit pattern is the value, in units of the least subnormal), and the bits of its exponent.
+const INFINITY: u32 = 0x7f800000u;
+const MIN_NORMAL: u32 = 0x800000u;
+const EXPONENT_BITS: u32 = 8u;
+// Subwords of a block, elements of a subword, the lowest bit of an element that is left-aligned in its word, and its
+// number.
+const SUBWORDS: u32 = 1u;
+const LANES_PER_SUBWORD: u32 = 4u;
+const LANE_LSB: u32 = 0x1u;
+const LANE_SHIFT: u32 = 0u;
+
+// Who receives the gradient of a tie.
+const TIES: u32 = 0u;
+const TIES_INCLUSIVE: u32 = 0u;
+const TIES_EXCLUSIVE: u32 = 1u;
+const TIES_HALF: u32 = 2u;
+
+// How each bound lies along x: a value, or absent; a tensor with an element for each of x, for all, for each row or for
+// each column (rows being whole blocks); or any other, by the strides of params.axes.
+const LO_LAYOUT: u32 = 0u;
+const HI_LAYOUT: u32 = 0u;
+const LAYOUT_VALUE: u32 = 0u;
+const LAYOUT_SAME: u32 = 1u;
+const LAYOUT_ONE: u32 = 2u;
+const LAYOUT_ROWS: u32 = 3u;
+const LAYOUT_COLUMNS: u32 = 4u;
+const LAYOUT_STRIDED: u32 = 5u;
+const SCALAR_BOUNDS: bool = true;
+
+// Invocations of a workgroup, blocks that an invocation works on, and blocks whose bits fill a word of a mask.
+const WORKGROUP: u32 = 256u;
+const BLOCKS_PER_INVOCATION: u32 = 4u;
+const BLOCKS_PER_MASK_WORD: u32 = 8u;

@@ -1,0 +1,318 @@
+//! The CPU path: the operations over slices, on the cores of the caller's rayon pool.
+//!
+//! Elements are compared as numbers here (a CPU keeps to IEEE 754; 16-bit floats by order keys) and selected, so that
+//! the compiler can vectorise, for the instructions that the machine has; the conformance tests hold it to
+//! [`reference`](mod@crate::reference). Large slices are shared among the threads of the pool that the caller runs in:
+//! [`rayon::ThreadPool::install`] chooses it, the global one serves otherwise.
+//!
+//! ```
+//! use wgclip::{ResolvedBounds, cpu};
+//!
+//! let mut x = [-2.0f32, 0.5, 7.0];
+//! cpu::clip_in_place(&mut x, &ResolvedBounds::values(Some(0.0f32), Some(1.0))?)?;
+//! assert_eq!(x, [0.0, 0.5, 1.0]);
+//! # Ok::<(), wgclip::Error>(())
+//! ```
+
+mod backend;
+mod bound_source;
+mod elementwise;
+mod mask;
+pub(crate) mod memory;
+mod partition;
+mod simd;
+mod sum;
+
+pub(crate) use backend::{Buffer, Cpu};
+pub use mask::mask_len;
+
+use bytemuck::{cast_slice, cast_slice_mut};
+
+use super::{Call, MAX_OUTPUTS};
+use crate::bounds::ResolvedBounds;
+use crate::op::Operand;
+use crate::{BackwardRule, Element, Error, Op, Result, with_element};
+
+/// How many threads the CPU path uses at most: those of the pool that the caller runs in.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Clips `x` into `y`: `y[i] = clip(x[i])`, as [`reference::clip`](crate::reference::clip) says.
+///
+/// # Errors
+/// [`Error::LengthMismatch`] if slices differ in length or do not fill the shapes of tensors of bounds,
+/// [`Error::TypeMismatch`] for bounds of another type.
+pub fn clip<T: Element>(x: &[T], bounds: &ResolvedBounds<&[T]>, y: &mut [T]) -> Result<()> {
+    typed(Op::Clip, &[x], bounds, BackwardRule::default(), [Some(cast_slice_mut(y)), None, None])
+}
+
+/// Clips `x` where it is.
+///
+/// # Errors
+/// As [`clip`].
+pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &ResolvedBounds<&[T]>) -> Result<()> {
+    typed(Op::Clip, &[], bounds, BackwardRule::default(), [Some(cast_slice_mut(x)), None, None])
+}
+
+/// The gradient that reaches `x`, of the upstream gradient `g`, into `gx`.
+///
+/// # Errors
+/// As [`clip`]; [`Error::RuleWithoutKernel`] for the straight-through rule: the gradient is `g`.
+pub fn clip_backward<T: Element>(
+    x: &[T],
+    g: &[T],
+    bounds: &ResolvedBounds<&[T]>,
+    rule: BackwardRule,
+    gx: &mut [T],
+) -> Result<()> {
+    typed(Op::ClipBackward, &[x, g], bounds, rule, [Some(cast_slice_mut(gx)), None, None])
+}
+
+/// The same in place of the upstream gradient.
+///
+/// # Errors
+/// As [`clip_backward`].
+pub fn clip_backward_in_place<T: Element>(
+    x: &[T],
+    g: &mut [T],
+    bounds: &ResolvedBounds<&[T]>,
+    rule: BackwardRule,
+) -> Result<()> {
+    typed(Op::ClipBackward, &[x], bounds, rule, [Some(cast_slice_mut(g)), None, None])
+}
+
+/// Clips `x` into `y`, and sets bit `i % 64` of `mask[i / 64]` where the gradient of element `i` reaches x.
+///
+/// # Errors
+/// As [`clip`] (a mask has [`mask_len`] words); [`Error::RuleWithoutKernel`] for a rule that does not
+/// [fit a mask](BackwardRule::fits_mask), and for the straight-through one, which needs none.
+pub fn clip_with_mask<T: Element>(
+    x: &[T],
+    bounds: &ResolvedBounds<&[T]>,
+    rule: BackwardRule,
+    y: &mut [T],
+    mask: &mut [u64],
+) -> Result<()> {
+    let outputs = [Some(cast_slice_mut(y)), Some(cast_slice_mut(mask)), None];
+    typed(Op::ClipWithMask, &[x], bounds, rule, outputs)
+}
+
+/// The gradient that reaches x by a mask, of the upstream gradient `g`, into `gx`: `g` where the bit is set, else zero.
+///
+/// # Errors
+/// [`Error::LengthMismatch`] if slices differ in length (a mask has [`mask_len`] words).
+pub fn mask_backward<T: Element>(mask: &[u64], g: &[T], gx: &mut [T]) -> Result<()> {
+    let (bounds, inputs) = (ResolvedBounds::none(T::TYPE), [cast_slice(mask), cast_slice(g)]);
+    let call = call(Op::MaskBackward, g.len(), &inputs, &bounds, BackwardRule::default());
+    run(&call, [Some(cast_slice_mut(gx)), None, None])
+}
+
+/// The same in place of the upstream gradient.
+///
+/// # Errors
+/// As [`mask_backward`].
+pub fn mask_backward_in_place<T: Element>(mask: &[u64], g: &mut [T]) -> Result<()> {
+    let (bounds, inputs) = (ResolvedBounds::none(T::TYPE), [cast_slice(mask)]);
+    let call = call(Op::MaskBackward, g.len(), &inputs, &bounds, BackwardRule::default());
+    run(&call, [Some(cast_slice_mut(g)), None, None])
+}
+
+fn typed<T: Element>(
+    op: Op,
+    inputs: &[&[T]],
+    bounds: &ResolvedBounds<&[T]>,
+    rule: BackwardRule,
+    outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
+) -> Result<()> {
+    let len = outputs[0].as_ref().map_or(0, |output| output.len() / size_of::<T>());
+    let bounds = bounds.try_map(|bound| Ok(cast_slice(bound)))?;
+    if bounds.element != T::TYPE {
+        return Err(Error::TypeMismatch { left: T::TYPE, right: bounds.element });
+    }
+    let inputs: Vec<&[u8]> = inputs.iter().map(|input| cast_slice(input)).collect();
+    run(&call(op, len, &inputs, &bounds, rule), outputs)
+}
+
+fn call<'a>(
+    op: Op,
+    len: usize,
+    inputs: &'a [&'a [u8]],
+    bounds: &'a ResolvedBounds<&'a [u8]>,
+    rule: BackwardRule,
+) -> Call<'a, [u8]> {
+    Call { op, len, inputs, bounds, rule, scalars: [0.0; 2], wanted: [true; MAX_OUTPUTS] }
+}
+
+/// Runs an operation over bytes that are aligned to their elements. Where an input is missing, the first output is
+/// overwritten in place.
+pub(crate) fn run(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
+    call.check()?;
+    with_element!(call.element(), T => {
+        let mut operands = Typed::<T>::new(call, outputs)?;
+        elementwise::run(call.op, &mut operands)
+    })
+}
+
+/// The operands of an operation as slices.
+struct Typed<'a, T> {
+    op: Op,
+    x: Option<&'a [T]>,
+    g: Option<&'a [T]>,
+    mask: Option<&'a [u64]>,
+    bounds: ResolvedBounds<&'a [T]>,
+    rule: BackwardRule,
+    scalars: [f64; 2],
+    outputs: [Option<&'a mut [T]>; MAX_OUTPUTS],
+    mask_output: Option<&'a mut [u64]>,
+}
+
+impl<'a, T: Element> Typed<'a, T> {
+    fn new(call: &Call<'a, [u8]>, outputs: [Option<&'a mut [u8]>; MAX_OUTPUTS]) -> Result<Self> {
+        let bounds = call.bounds.try_map(|bound| elements(bound))?;
+        bounds.check_len(call.len, |bound| bound.len())?;
+        let mut operands = Self {
+            op: call.op,
+            x: None,
+            g: None,
+            mask: None,
+            bounds,
+            rule: call.rule,
+            scalars: call.scalars,
+            outputs: [None, None, None],
+            mask_output: None,
+        };
+        let info = call.op.info();
+        let in_place = call.inputs.len() < info.inputs.len();
+        let given = info.inputs.iter().filter(|&&input| !in_place || Some(input) != info.in_place);
+        for (&operand, bytes) in given.zip(call.inputs) {
+            match operand {
+                Operand::Mask => operands.mask = Some(words(bytes, call.len)?),
+                Operand::G => operands.g = Some(checked(elements(bytes)?, call.len)?),
+                _ => operands.x = Some(checked(elements(bytes)?, call.len)?),
+            }
+        }
+        for (place, (&operand, output)) in info.outputs.iter().zip(outputs).enumerate() {
+            let Some(output) = output else { continue };
+            match operand {
+                Operand::Mask => {
+                    words(output, call.len)?;
+                    operands.mask_output = Some(cast_slice_mut(output));
+                }
+                _ => {
+                    checked(elements::<T>(output)?, call.len)?;
+                    operands.outputs[place] = Some(cast_slice_mut(output));
+                }
+            }
+        }
+        Ok(operands)
+    }
+
+    /// An operand that the list has is not there.
+    fn missing(&self) -> Error {
+        Error::Internal { op: self.op.name(), what: "without its operands".into() }
+    }
+}
+
+/// Bytes as elements.
+fn elements<T: Element>(bytes: &[u8]) -> Result<&[T]> {
+    bytemuck::try_cast_slice(bytes)
+        .map_err(|error| Error::Internal { op: "a CPU operation", what: format!("on bytes: {error}") })
+}
+
+fn checked<T>(slice: &[T], len: usize) -> Result<&[T]> {
+    check_len(slice.len(), len)?;
+    Ok(slice)
+}
+
+/// Bytes as the words of the mask of `len` elements.
+fn words(bytes: &[u8], len: usize) -> Result<&[u64]> {
+    let words = elements::<u64>(bytes)?;
+    check_len(words.len(), mask_len(len))?;
+    Ok(words)
+}
+
+fn check_len(actual: usize, expected: usize) -> Result<()> {
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Error::LengthMismatch { shape: vec![expected], expected, actual })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{OutsideRule, TieRule, reference};
+
+    /// Lengths that one thread works on, that several share, and that are copied block by block.
+    #[test]
+    fn slices_of_every_size_are_right_to_the_last_element() {
+        let (lo, hi, rule) = (Some(60u8), Some(190), BackwardRule::default());
+        let bounds = ResolvedBounds::values(lo, hi).unwrap();
+        for len in [100_003, (1 << 20) + 67, (3 << 20) + 1, (16 << 20) + 32 * 1024 + 37] {
+            // Of a period that no block has.
+            let x: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let g: Vec<u8> = (0..len).map(|i| (i % 241) as u8 + 1).collect();
+            let clipped: Vec<u8> = x.iter().map(|&x| reference::clip(x, lo, hi)).collect();
+            let grad: Vec<u8> =
+                x.iter().zip(&g).map(|(&x, &g)| reference::clip_backward(x, g, lo, hi, rule)).collect();
+            let (mut y, mut mask) = (vec![7; len], vec![0x5555; mask_len(len)]);
+            clip(&x, &bounds, &mut y).unwrap();
+            assert!(y == clipped, "clip of {len}");
+            y.copy_from_slice(&x);
+            clip_in_place(&mut y, &bounds).unwrap();
+            assert!(y == clipped, "clip in place of {len}");
+            y.fill(7);
+            clip_with_mask(&x, &bounds, rule, &mut y, &mut mask).unwrap();
+            assert!(y == clipped, "clip with mask of {len}");
+            y.fill(7);
+            mask_backward(&mask, &g, &mut y).unwrap();
+            assert!(y == grad, "gradient from the mask of {len}");
+            y.copy_from_slice(&g);
+            mask_backward_in_place(&mask, &mut y).unwrap();
+            assert!(y == grad, "gradient from the mask in place of {len}");
+            y.fill(7);
+            clip_backward(&x, &g, &bounds, rule, &mut y).unwrap();
+            assert!(y == grad, "gradient of {len}");
+            y.copy_from_slice(&g);
+            clip_backward_in_place(&x, &mut y, &bounds, rule).unwrap();
+            assert!(y == grad, "gradient in place of {len}");
+        }
+    }
+
+    #[test]
+    fn what_a_mask_cannot_tell_is_an_error_not_a_wrong_mask() {
+        let bounds = ResolvedBounds::values(Some(0.0f32), None).unwrap();
+        let (x, mut y, mut mask) = ([1.0f32; 4], [7.0f32; 4], [7u64]);
+        for rule in BackwardRule::all() {
+            let done = clip_with_mask(&x, &bounds, rule, &mut y, &mut mask);
+            let fits = rule.outside == OutsideRule::Masked && rule.ties != TieRule::Half;
+            assert_eq!(done.is_ok(), fits, "{rule}");
+            assert!(fits || matches!(done, Err(Error::RuleWithoutKernel { .. })), "{rule}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_errors() {
+        let bounds = ResolvedBounds::values(Some(0.0f32), None).unwrap();
+        let mut y = [0.0f32; 4];
+        assert!(matches!(clip(&[0.0; 3], &bounds, &mut y), Err(Error::LengthMismatch { .. })));
+        assert!(matches!(mask_backward(&[0; 2], &[0.0; 4], &mut y), Err(Error::LengthMismatch { .. })));
+        let other = ResolvedBounds::values(Some(0i32), None).unwrap();
+        let other = other.try_map(|_: &&[i32]| Ok(&[][..])).unwrap();
+        assert!(matches!(clip(&[0.0; 4], &other, &mut y), Err(Error::TypeMismatch { .. })));
+    }
+
+    /// The chunks of a large slice run on the threads of the caller's pool and on no other.
+    #[test]
+    fn the_callers_pool_is_respected() {
+        let bounds = ResolvedBounds::values(Some(0.0f32), Some(1.0)).unwrap();
+        let mut x = vec![2.0f32; 4 << 20];
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        pool.install(|| {
+            assert_eq!(threads(), 1);
+            clip_in_place(&mut x, &bounds).unwrap();
+        });
+        assert!(x.iter().all(|&x| x == 1.0));
+    }
+}

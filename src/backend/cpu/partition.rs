@@ -1,0 +1,65 @@
+//! Slices on the cores of the caller's rayon pool, where that pays.
+
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes of a slice that one thread takes at once at the most: few enough to stay in a core's own cache.
+const MAX_CHUNK: usize = 512 * 1024;
+
+/// Bytes of a slice that are worth waking a thread for, which takes some 50 us.
+const MIN_SHARED: usize = 1024 * 1024;
+
+/// Bytes of a slice that does not stay in the caches.
+const LAST_LEVEL_CACHE: usize = 16 * 1024 * 1024;
+
+/// Copies blocks that stay in a core's first cache, and applies `work` to each: its offset, and the copy.
+pub fn copy_then_apply<T: Copy>(from: &[T], to: &mut [T], mut work: impl FnMut(usize, &mut [T])) {
+    let block = 32 * 1024 / size_of::<T>();
+    for (n, (from, to)) in from.chunks(block).zip(to.chunks_mut(block)).enumerate() {
+        to.copy_from_slice(from);
+        work(n * block, to);
+    }
+}
+
+/// How a slice is divided among threads.
+#[derive(Debug, Clone, Copy)]
+pub struct Partition {
+    /// Elements of a chunk: whole words of a mask.
+    pub chunk: usize,
+    bytes: usize,
+    /// Threads that join the caller.
+    helpers: usize,
+}
+
+impl Partition {
+    /// For `len` elements of `T`, on the pool that the caller runs in: that of [`rayon::ThreadPool::install`], or the
+    /// global one. In a pool of one thread the caller works alone.
+    pub fn new<T>(len: usize) -> Self {
+        let bytes = len * size_of::<T>();
+        let threads = if bytes < MIN_SHARED { 1 } else { rayon::current_num_threads() };
+        let even = len.div_ceil(threads).next_multiple_of(64);
+        let chunk = even.min(MAX_CHUNK / size_of::<T>()).max(64);
+        Self { chunk, bytes, helpers: len.div_ceil(chunk).min(threads).saturating_sub(1) }
+    }
+
+    /// Whether results lie beyond the caches. There they are best copied from an input block by block, and each block
+    /// worked on where it is: memcpy writes lines of memory without reading them first (16 Mi f32 take 3.2 ms, and
+    /// 4.0 ms element by element).
+    pub fn exceeds_cache(self) -> bool {
+        self.bytes >= LAST_LEVEL_CACHE
+    }
+
+    /// Applies `work` to each chunk. The caller works too, from the start: rayon's own iterators leave all the work of a
+    /// thread outside the pool to others, which have to be woken first.
+    pub fn for_each<C: Send>(self, chunks: impl Iterator<Item = C> + Send, work: impl Fn(C) + Sync) {
+        if self.helpers == 0 {
+            return chunks.for_each(work);
+        }
+        let chunks = Mutex::new(chunks);
+        let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let drain = || std::iter::from_fn(next).for_each(&work);
+        rayon::in_place_scope(|scope| {
+            (0..self.helpers).for_each(|_| scope.spawn(|_| drain()));
+            drain();
+        });
+    }
+}

@@ -1,0 +1,341 @@
+//! An opened adapter: its errors, its loss, and the way of a dispatch into the pending pass.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::Buffer;
+use super::adapter::{self, Adapter};
+use super::dispatch::{BufferPart, Dispatch, Planner};
+use super::geometry::Limits;
+use super::pipeline::{Patch, Pipelines};
+#[cfg(not(target_arch = "wasm32"))]
+use super::poller::Poller;
+use super::pool::{FirstWrite, Pool, PooledBuffer, Purpose};
+use super::recorder::{Gpu, Recorder};
+use super::status::{DeviceStatus, Owner};
+use crate::{DeviceInfo, Error, Result, Stats};
+
+/// An opened GPU device. Cheap to clone: clones share it.
+#[derive(Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: DeviceInfo,
+    limits: Limits,
+    max_buffer: u64,
+    /// Of the buffers of tensors.
+    usages: wgpu::BufferUsages,
+    status: Arc<DeviceStatus>,
+    pool: Arc<Pool>,
+    pipelines: Pipelines,
+    recorder: Mutex<Recorder>,
+    #[cfg(not(target_arch = "wasm32"))]
+    poller: Poller,
+}
+
+impl Context {
+    /// Opens an adapter with these limits, which it must offer ([`Adapter::limits`]).
+    ///
+    /// # Errors
+    /// [`Error::DeviceRequest`] if the adapter refuses.
+    pub async fn request(adapter: &Adapter, limits: wgpu::Limits) -> Result<Self> {
+        Self::open(adapter, limits, None).await
+    }
+
+    pub(super) async fn open(adapter: &Adapter, limits: wgpu::Limits, patch: Option<Patch>) -> Result<Self> {
+        // Where the host reaches the device's memory, tensors need no copy on their way.
+        let mappable = adapter.adapter.features() & wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
+        // For passes that users of the wgpu device time. Tensors need it not.
+        let clock = adapter.adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        let usages = mapping(&adapter.adapter.get_info());
+        let desc = wgpu::DeviceDescriptor {
+            label: Some("wgclip"),
+            required_features: clock | if usages.is_empty() { wgpu::Features::empty() } else { mappable },
+            required_limits: limits,
+            ..Default::default()
+        };
+        let (device, queue) = adapter.adapter.request_device(&desc).await.map_err(|error| {
+            Error::DeviceRequest { device: adapter.info().to_string(), reason: error.to_string() }
+        })?;
+        let usages = if mappable.is_empty() { wgpu::BufferUsages::empty() } else { usages };
+        Ok(Self::new(device, queue, Owner::Crate, usages, patch))
+    }
+
+    /// A context on a device of the caller's, who keeps its callbacks: an error of what is done here is returned, not
+    /// given to them. It needs no feature, and no limit beyond those that every WebGPU device has. That the device was
+    /// lost is learned from a read or a wait that fails.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self::new(device, queue, Owner::Caller, wgpu::BufferUsages::empty(), None)
+    }
+
+    fn new(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        owner: Owner,
+        mapping: wgpu::BufferUsages,
+        patch: Option<Patch>,
+    ) -> Self {
+        use wgpu::BufferUsages as Usages;
+        let limits = device.limits();
+        let info = adapter::info(&device.adapter_info(), &limits);
+        let status = Arc::new(DeviceStatus::new(device.clone(), info.to_string(), owner));
+        Self {
+            inner: Arc::new(Inner {
+                limits: Limits::of(&limits),
+                max_buffer: limits.max_buffer_size,
+                usages: Usages::STORAGE | Usages::COPY_SRC | Usages::COPY_DST | mapping,
+                recorder: Mutex::new(Recorder::new(&device)),
+                pipelines: Pipelines::new(patch),
+                pool: Arc::default(),
+                #[cfg(not(target_arch = "wasm32"))]
+                poller: Poller::default(),
+                status,
+                device,
+                queue,
+                info,
+            }),
+        }
+    }
+
+    /// What the device is.
+    pub(crate) fn info(&self) -> &DeviceInfo {
+        &self.inner.info
+    }
+
+    /// The wgpu device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// The wgpu queue. What was recorded but not flushed is not in it yet.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.inner.queue
+    }
+
+    /// Bytes of the largest buffer.
+    pub(crate) fn max_buffer(&self) -> u64 {
+        self.inner.max_buffer
+    }
+
+    /// Whether both are the same opened device.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Counts of what it holds and has done.
+    pub(super) fn read_stats(&self) -> Stats {
+        let (buffers, work) = (self.inner.pool.stats(), self.recorder().stats());
+        Stats {
+            bind_groups_created: work.bind_groups_created,
+            pipelines_created: self.inner.pipelines.created(),
+            dispatches: work.dispatches,
+            submissions: work.submissions,
+            ..buffers
+        }
+    }
+
+    /// Frees the idle buffers.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or [`Error::Gpu`] if wgpu refused what was recorded.
+    pub(super) fn free_idle(&self) -> Result<()> {
+        // What is pending may still use them.
+        self.submit_pending()?;
+        self.inner.pool.shrink_to(0);
+        self.recorder().forget_groups();
+        self.inner.status.poll_status()
+    }
+
+    /// Bounds the bytes of all buffers. To keep within it, idle ones are freed; what does not fit beside those in use
+    /// is refused with [`Error::OutOfMemory`]. There is no bound unless one is set.
+    pub(super) fn set_budget(&self, bytes: u64) {
+        self.inner.pool.set_budget(bytes);
+    }
+
+    /// How long a wait for the device lasts before it is given up for [lost](Error::DeviceLost): five minutes unless
+    /// set.
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.inner.status.set_timeout(timeout);
+    }
+
+    /// Submits what is pending, without waiting for it.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or [`Error::Gpu`] if wgpu refused what was recorded.
+    pub(super) fn submit_pending(&self) -> Result<()> {
+        self.submit()?;
+        self.throttle()?;
+        self.inner.status.poll_status()
+    }
+
+    /// Submits what is pending and blocks until the device has done it.
+    ///
+    /// # Errors
+    /// As [`submit_pending`](Self::submit_pending).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn wait_done(&self) -> Result<()> {
+        let submission = self.submit()?;
+        self.inner.status.wait(Some(submission))
+    }
+
+    /// An error if the device is lost or has failed.
+    pub(super) fn check_lost(&self) -> Result<()> {
+        self.inner.status.check()
+    }
+
+    pub(super) fn status(&self) -> &DeviceStatus {
+        &self.inner.status
+    }
+
+    pub(super) fn submit(&self) -> Result<wgpu::SubmissionIndex> {
+        self.inner.status.with_fault_check(|| self.recorder().submit(self.gpu()))
+    }
+
+    /// Waits where too many submissions are not done, each of which holds memory.
+    pub(super) fn throttle(&self) -> Result<()> {
+        // Apart from the wait, during which others may record.
+        let submission_to_wait_for = self.recorder().submission_to_wait_for();
+        match submission_to_wait_for {
+            // A browser cannot wait.
+            Some(submission) if cfg!(not(target_arch = "wasm32")) => self.inner.status.wait(Some(submission)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the host writes into the buffers of tensors.
+    pub(super) fn maps_writes(&self) -> bool {
+        self.inner.usages.contains(wgpu::BufferUsages::MAP_WRITE)
+    }
+
+    /// Waits for a submission without blocking.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) async fn done(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        self.inner.poller.wait(&self.inner.status, submission).await
+    }
+
+    /// The browser maps a buffer once its submission is done.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) async fn done(&self, _: wgpu::SubmissionIndex) -> Result<()> {
+        self.check_lost()
+    }
+
+    /// A buffer for `bytes` bytes, their values undefined.
+    pub(super) fn buffer(&self, bytes: u64, first: FirstWrite) -> Result<Buffer> {
+        let pooled = self.pooled_buffer(Purpose::Storage, bytes, first)?;
+        Ok(Buffer::pooled_bytes(pooled, bytes, self.inner.pool.clone()))
+    }
+
+    /// A buffer of the caller's as a tensor's: `bytes` bytes from `offset`, which are worked on as whole blocks of 16.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if a kernel cannot work there; the message says what is needed.
+    pub(crate) fn buffer_from_wgpu(&self, buffer: wgpu::Buffer, offset: u64, bytes: u64) -> Result<Buffer> {
+        BufferPart::of_caller(&buffer, offset, bytes, self.inner.limits)
+            .map_err(|instead| self.unsupported_buffer(&buffer, offset, bytes, instead))?;
+        Ok(Buffer::of_caller(buffer, offset, bytes))
+    }
+
+    fn unsupported_buffer(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64, instead: String) -> Error {
+        let size = buffer.size();
+        Error::Unsupported {
+            what: format!("a tensor of {bytes} bytes at offset {offset} of a buffer of {size}"),
+            device: self.info().to_string(),
+            instead,
+        }
+    }
+
+    pub(super) fn pooled_buffer(
+        &self,
+        purpose: Purpose,
+        bytes: u64,
+        first: FirstWrite,
+    ) -> Result<PooledBuffer> {
+        self.check_lost()?;
+        let Inner { pool, max_buffer, .. } = &*self.inner;
+        let size = Pool::class(bytes, *max_buffer);
+        if size > *max_buffer {
+            return Err(Error::TooLarge {
+                what: format!("a tensor of {bytes} bytes"),
+                limit: format!("the {max_buffer} bytes of a buffer on {}", self.info()),
+            });
+        }
+        if let Some(pooled) = pool.take(purpose, size, first) {
+            return Ok(pooled);
+        }
+        if !pool.reserve(size) {
+            return Err(self.inner.status.out_of_memory(size));
+        }
+        let mut created = self.create(purpose, size);
+        if matches!(created, Err(Error::OutOfMemory { .. })) && self.free_idle().is_ok() {
+            // The idle ones may have been what was in the way, once the device has done with them.
+            created = self.inner.status.wait(None).and_then(|()| self.create(purpose, size));
+        }
+        match created {
+            Ok(buffer) => Ok(pool.adopt(purpose, buffer)),
+            Err(error) => {
+                pool.unreserve(size);
+                Err(error)
+            }
+        }
+    }
+
+    fn create(&self, purpose: Purpose, size: u64) -> Result<wgpu::Buffer> {
+        let usage = match purpose {
+            Purpose::Storage => self.inner.usages,
+            Purpose::Readback => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        };
+        let desc = wgpu::BufferDescriptor { label: Some("wgclip"), size, usage, mapped_at_creation: false };
+        self.inner.status.with_error_scopes(size, || self.inner.device.create_buffer(&desc))
+    }
+
+    pub(super) fn clear_pipelines(&self) {
+        self.inner.pipelines.clear();
+    }
+
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.inner.pool
+    }
+
+    pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.inner.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn gpu(&self) -> Gpu<'_> {
+        Gpu { device: &self.inner.device, queue: &self.inner.queue, pool: &self.inner.pool }
+    }
+
+    pub(super) fn planner(&self) -> Planner<'_> {
+        Planner { limits: self.inner.limits, info: self.info() }
+    }
+
+    /// Records a dispatch.
+    pub(super) fn record(&self, dispatch: &Dispatch<'_>) -> Result<()> {
+        self.check_lost()?;
+        let Inner { device, pipelines, status, .. } = &*self.inner;
+        let program = dispatch.program;
+        let pipeline = pipelines.get(device, program, |compile| status.with_error_scopes(0, compile))?;
+        status.with_fault_check(|| self.recorder().record(self.gpu(), dispatch, &pipeline))?;
+        self.throttle()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("info", &self.inner.info).finish_non_exhaustive()
+    }
+}
+
+/// How the host maps the buffers of tensors: not at all where the device has memory of its own. That of an integrated
+/// GPU is only sure to be quick to read for the host if it is not asked to be quick to write.
+fn mapping(adapter: &wgpu::AdapterInfo) -> wgpu::BufferUsages {
+    match adapter.device_type {
+        wgpu::DeviceType::Cpu => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE,
+        wgpu::DeviceType::IntegratedGpu => wgpu::BufferUsages::MAP_READ,
+        _ => wgpu::BufferUsages::empty(),
+    }
+}

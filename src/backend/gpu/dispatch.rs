@@ -1,0 +1,257 @@
+//! What is dispatched: a kernel, its parameters, its operands, and the ranges of the work.
+
+use super::geometry::{DispatchRange, Granularity, Limits, dispatch_ranges, single_dispatch};
+use super::params::Params;
+use super::pipeline::{FixedKernel, Program};
+use super::pool::PooledBuffer;
+use crate::backend::Call;
+use crate::bounds::{BoundBits, ResolvedBounds};
+use crate::broadcast::{Broadcast, Side};
+use crate::op::Operand;
+use crate::wgsl::{
+    BLOCK_BYTES, Kernel, Layout, Specialization, WORKGROUP, affine_kernel, blocks_per_mask_word,
+};
+use crate::{DeviceInfo, ElementType, Error, Result};
+
+/// A part of a buffer that a kernel works on.
+#[derive(Debug, Clone, Copy)]
+pub struct BufferPart<'a> {
+    pub buffer: &'a wgpu::Buffer,
+    /// The pool's, if it is of one.
+    pub pooled: Option<&'a PooledBuffer>,
+    start: u64,
+    /// Whole blocks.
+    bytes: u64,
+    pub binding: BindingRange,
+}
+
+/// Which part of an operand is bound for a dispatch of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindingRange {
+    /// Its blocks.
+    Blocks,
+    /// The words of a mask, each of this many blocks.
+    MaskWords(u32),
+    /// All of it.
+    Whole,
+}
+
+impl<'a> BufferPart<'a> {
+    pub fn new(buffer: &'a wgpu::Buffer, pooled: Option<&'a PooledBuffer>, start: u64, bytes: u64) -> Self {
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES);
+        Self { buffer, pooled, start, bytes, binding: BindingRange::Blocks }
+    }
+
+    /// Of a buffer of the caller's. What is missing comes as the error.
+    pub fn of_caller(
+        buffer: &'a wgpu::Buffer,
+        start: u64,
+        bytes: u64,
+        limits: Limits,
+    ) -> Result<Self, String> {
+        let alignment = limits.offset_alignment;
+        if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+            return Err("create it with BufferUsages::STORAGE".into());
+        }
+        if !start.is_multiple_of(alignment) {
+            return Err(format!("begin at a multiple of {alignment}"));
+        }
+        let end = bytes.checked_next_multiple_of(BLOCK_BYTES).and_then(|bytes| start.checked_add(bytes));
+        if end.is_none_or(|end| end > buffer.size()) {
+            return Err(format!(
+                "let the buffer reach to the end of the tensor's last block of {BLOCK_BYTES} bytes"
+            ));
+        }
+        Ok(Self::new(buffer, None, start, bytes))
+    }
+
+    /// The same, bound in another way.
+    pub fn bound(self, binding: BindingRange) -> Self {
+        Self { binding, ..self }
+    }
+
+    /// Its bytes: whole blocks.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether both are one part of one buffer.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.buffer == other.buffer && self.start == other.start && self.bytes == other.bytes
+    }
+
+    /// Whether both have bytes in common.
+    fn overlaps(&self, other: &Self) -> bool {
+        let end = |part: &Self| part.start + part.bytes;
+        self.buffer == other.buffer && self.start < end(other) && other.start < end(self)
+    }
+
+    /// The offset and the bytes that are bound for a dispatch.
+    pub fn range(&self, range: &DispatchRange) -> (u64, u64) {
+        let (offset, bytes) = match self.binding {
+            BindingRange::Blocks => (range.offset, range.bytes()),
+            BindingRange::MaskWords(blocks) => {
+                // A workgroup's words, of the blocks that belong together.
+                let unit = u64::from(blocks * WORKGROUP);
+                let words = 4 * u64::from(WORKGROUP);
+                (range.offset / BLOCK_BYTES / unit * words, u64::from(range.blocks).div_ceil(unit) * words)
+            }
+            BindingRange::Whole => (0, self.bytes),
+        };
+        (self.start + offset, bytes)
+    }
+}
+
+/// Bytes of the mask of `bytes` bytes of a tensor: whole workgroups of words.
+pub fn mask_bytes(element: ElementType, bytes: u64) -> u64 {
+    let blocks = bytes.div_ceil(BLOCK_BYTES);
+    blocks.div_ceil((blocks_per_mask_word(element) * WORKGROUP).into()) * u64::from(4 * WORKGROUP)
+}
+
+/// A kernel over its operands, which are in the order of its bindings.
+#[derive(Debug)]
+pub struct Dispatch<'a> {
+    pub program: Program,
+    pub operands: Vec<BufferPart<'a>>,
+    params: Params,
+    broadcast: Option<&'a Broadcast>,
+    ranges: Vec<DispatchRange>,
+}
+
+/// The device that a dispatch is planned for.
+#[derive(Clone, Copy)]
+pub struct Planner<'a> {
+    pub limits: Limits,
+    pub info: &'a DeviceInfo,
+}
+
+impl Planner<'_> {
+    pub fn unsupported(&self, what: impl Into<String>, instead: impl Into<String>) -> Error {
+        Error::Unsupported { what: what.into(), device: self.info.to_string(), instead: instead.into() }
+    }
+
+    /// An operation. `call` has its inputs without the one that is overwritten, `outputs` are those that are wanted.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for what no kernel does, for bounds that broadcast and are too large, and for operands
+    /// that overlap.
+    pub fn op<'a, B>(
+        self,
+        call: &Call<'_, B>,
+        bounds: &'a ResolvedBounds<BufferPart<'a>>,
+        inputs: &[BufferPart<'a>],
+        outputs: &[BufferPart<'a>],
+    ) -> Result<Dispatch<'a>> {
+        call.check()?;
+        let (op, element) = (call.op, call.element());
+        if op.info().scalars && !affine_kernel(element) {
+            return Err(self.unsupported(format!("{op} of {element}"), "do it on Device::cpu()"));
+        }
+        let in_place = inputs.len() < op.info().inputs.len();
+        let layouts = Side::BOTH.map(|side| match (&bounds.broadcast, bounds.side(side)) {
+            (Some(broadcast), BoundBits::Tensor(_)) => Layout::new(broadcast, side, element),
+            _ => Layout::Value,
+        });
+        let specialization = Specialization { element, ties: call.rule.ties, layouts };
+        let mut kernel = Kernel::new(op, in_place, call.wanted, false, specialization);
+
+        let mut operands = Vec::new();
+        let [lo, hi] = Side::BOTH.map(|side| {
+            let same = layouts[side as usize] == Layout::Same;
+            let binding = if same { BindingRange::Blocks } else { BindingRange::Whole };
+            bounds.side(side).tensor().map(|part| part.bound(binding))
+        });
+        // A binding needs a buffer, also for a bound that is no tensor: the other one.
+        if let Some((lo, hi)) = lo.or(hi).zip(hi.or(lo)) {
+            for bound in [lo, hi] {
+                self.fits(bound, "a bound that broadcasts", "give it the tensor's own shape")?;
+            }
+            operands.extend([lo, hi]);
+        }
+        // The kernel counts along an axis in 32 bits.
+        let axes = bounds.broadcast.iter().flat_map(Broadcast::axes);
+        if axes.into_iter().any(|axis| u32::try_from(axis.len).is_err()) {
+            return Err(self.unsupported(
+                "a tensor of 2^32 elements or more between bounds that broadcast",
+                "split it, or give bounds of its own shape",
+            ));
+        }
+        operands.extend(inputs.iter().chain(outputs));
+        let bytes = (call.len * element.size()) as u64;
+        let bindings = kernel.bindings();
+        if bindings.len() != operands.len() {
+            return Err(call.internal("without its operands"));
+        }
+        let word = BindingRange::MaskWords(blocks_per_mask_word(element));
+        for (binding, operand) in bindings.iter().zip(&mut operands).filter(|(binding, _)| binding.is_mask) {
+            debug_assert_eq!(binding.name, Operand::Mask.name());
+            *operand = operand.bound(word);
+        }
+        // wgpu refuses a buffer that is bound for reading and for writing, even in parts.
+        for (i, (binding, operand)) in bindings.iter().zip(&operands).enumerate() {
+            let others = || operands.iter().enumerate().filter(|&(j, _)| j != i).map(|(_, other)| other);
+            if binding.read_only || operand.pooled.is_some() || others().all(|o| o.buffer != operand.buffer) {
+                continue;
+            }
+            if others().any(|other| other.overlaps(operand)) {
+                return Err(self.unsupported(
+                    "writing a part of a buffer that the same operation reads or writes elsewhere",
+                    "give each tensor a part of its own, or work in place",
+                ));
+            }
+            kernel.shared = true;
+        }
+        let granularity = match kernel.has_mask() {
+            true => Granularity::MaskWord(blocks_per_mask_word(element)),
+            false => Granularity::Blocks,
+        };
+        Ok(Dispatch {
+            program: Program::Op(kernel),
+            operands,
+            params: Params::new(bounds, call.rule, call.scalars),
+            broadcast: bounds.broadcast.as_ref(),
+            ranges: dispatch_ranges(bytes, granularity, self.limits).collect(),
+        })
+    }
+
+    /// A kernel that works on whole buffers with this many invocations.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if these are too large.
+    pub fn whole<'a>(
+        self,
+        kernel: &'static FixedKernel,
+        element: ElementType,
+        params: Params,
+        invocations: u64,
+        operands: &[BufferPart<'a>],
+    ) -> Result<Dispatch<'a>> {
+        let advice = "split the tensor and add the gradients";
+        let operands: Vec<_> = operands.iter().map(|part| part.bound(BindingRange::Whole)).collect();
+        for &operand in &operands {
+            self.fits(operand, "the gradient of a bound", advice)?;
+        }
+        let what = || format!("the gradient of a bound in {invocations} sums at once");
+        let range =
+            single_dispatch(invocations, self.limits).ok_or_else(|| self.unsupported(what(), advice))?;
+        let program = Program::Fixed(kernel, element);
+        Ok(Dispatch { program, operands, params, broadcast: None, ranges: vec![range] })
+    }
+
+    /// Refuses a buffer that has to be bound whole and is too large for that.
+    fn fits(self, operand: BufferPart<'_>, what: &str, instead: &str) -> Result<()> {
+        let (bytes, most) = (operand.bytes(), self.limits.max_binding);
+        if operand.binding != BindingRange::Whole || bytes <= most {
+            return Ok(());
+        }
+        Err(self.unsupported(format!("{what} of {bytes} bytes, more than the {most} of a binding,"), instead))
+    }
+}
+
+impl Dispatch<'_> {
+    /// The ranges, and the parameters of each.
+    pub fn ranges(&self) -> impl Iterator<Item = (&DispatchRange, Params)> {
+        let element = self.program.element();
+        self.ranges.iter().map(move |range| (range, self.params.for_dispatch(range, self.broadcast, element)))
+    }
+}

@@ -1,0 +1,80 @@
+//! Tensors in the caller's wgpu buffers, and devices of the caller's.
+
+use super::{BufferSlice, Context};
+use crate::backend::Backend;
+use crate::device::AnyBackend;
+use crate::tensor::{Storage, Stored};
+use crate::{Device, Element, Error, Result, Shape, Tensor};
+
+impl Device {
+    /// A device of the caller's, who keeps its callbacks: an error of what is done here is returned, not given to them.
+    /// It needs no feature, and no limit beyond those that every WebGPU device has. That the device was lost is learned
+    /// from a read or a wait that fails.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Context::from_wgpu(device, queue).into()
+    }
+}
+
+impl From<Context> for Device {
+    /// The device of an adapter that was opened with limits of the caller's choice.
+    fn from(context: Context) -> Self {
+        Self::from_backend(AnyBackend::Gpu(context))
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// A tensor in a buffer of the caller's, of a device made by [`Device::from_wgpu`]: `offset` bytes from its start,
+    /// in C order. Nothing is copied: what is done in place is done there, if this is the only tensor of it. Kernels
+    /// read and write whole blocks of 16 bytes, so the rest of the tensor's last block is theirs too. Several tensors may
+    /// be parts of one buffer, as long as they do not overlap.
+    ///
+    /// ```no_run
+    /// # fn run(device: wgpu::Device, queue: wgpu::Queue, activations: wgpu::Buffer) -> wgclip::Result<()> {
+    /// use wgclip::{Device, Tensor};
+    ///
+    /// let wgclip = Device::from_wgpu(device, queue.clone());
+    /// let mut x = Tensor::<f32>::from_buffer(&wgclip, activations, 0, [64, 1024])?;
+    /// x.clip_in_place(0.0..=6.0)?;
+    /// wgclip.flush()?; // before what the queue is given next
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a buffer that a kernel cannot work on (no `STORAGE` usage, an offset that is not
+    /// aligned to `min_storage_buffer_offset_alignment`, no room for the last block) or on the CPU path,
+    /// [`Error::TooLarge`] for an impossible shape.
+    pub fn from_buffer(
+        device: &Device,
+        buffer: wgpu::Buffer,
+        offset: u64,
+        shape: impl Into<Vec<usize>>,
+    ) -> Result<Self> {
+        let shape = Shape::new(shape)?;
+        let AnyBackend::Gpu(context) = device.backend() else {
+            return Err(Error::Unsupported {
+                what: "a tensor in a wgpu buffer".into(),
+                device: device.info().to_string(),
+                instead: "use the device of Device::from_wgpu".into(),
+            });
+        };
+        let bytes = (shape.len() as u64).saturating_mul(size_of::<T>() as u64);
+        Ok(Self::new(context.store(context.buffer_from_wgpu(buffer, offset, bytes)?), shape))
+    }
+
+    /// Where the elements are, on a GPU: whole blocks of 16 bytes. What was recorded is submitted first, so that it is
+    /// done before what the caller submits next. The buffer goes to other tensors once this one and its clones are
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] or [`Error::Gpu`].
+    pub fn buffer(&self) -> Result<Option<BufferSlice<'_>>> {
+        match self.storage() {
+            Storage::Gpu(context, x) if x.bytes() > 0 => {
+                context.flush()?;
+                Ok(Some(x.as_wgpu().slice(x.offset()..x.offset() + x.bytes().next_multiple_of(16))))
+            }
+            _ => Ok(None),
+        }
+    }
+}

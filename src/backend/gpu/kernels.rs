@@ -1,0 +1,278 @@
+//! The kernels alone, over the caller's buffers, for the caller's compute pass.
+
+use std::sync::OnceLock;
+
+use super::adapter;
+use super::dispatch::{BufferPart, Dispatch, Planner, mask_bytes};
+use super::geometry::Limits;
+use super::params::Params;
+use super::pipeline::Pipelines;
+use super::recorder::{bind_group, slot};
+use super::status::{DeviceStatus, Owner};
+use crate::backend::{Call, MAX_OUTPUTS};
+use crate::bounds::ResolvedBounds;
+use crate::broadcast::Side;
+use crate::op::Operand;
+use crate::wgsl::BLOCK_BYTES;
+use crate::{BackwardRule, DeviceInfo, ElementType, Error, Op, Result};
+
+/// The kernels on a wgpu device of the caller's: for a program that has its own buffers, passes and submissions.
+///
+/// Each operation is [`Prepared`] once, over slices of the caller's buffers, and recorded as often as wanted. A slice
+/// is a tensor's elements, filled up to whole blocks of 16 bytes, all of which are read and written; it begins at a
+/// multiple of `min_storage_buffer_offset_alignment`, and its buffer has the usage `STORAGE`. Slices may be parts of one
+/// buffer, as long as those that are written overlap no other.
+///
+/// ```no_run
+/// use wgclip::gpu::{Arguments, Kernels};
+/// use wgclip::{Op, ResolvedBounds};
+///
+/// # fn run(device: &wgpu::Device, queue: &wgpu::Queue, x: &wgpu::Buffer, y: &wgpu::Buffer) -> wgclip::Result<()> {
+/// let kernels = Kernels::new(device);
+/// let unit = ResolvedBounds::values(Some(0.0f32), Some(1.0))?;
+/// let clip = kernels.prepare(Op::Clip, &[x.slice(..)], &[y.slice(..)], &Arguments::new(&unit))?;
+///
+/// let mut encoder = device.create_command_encoder(&Default::default());
+/// let mut pass = encoder.begin_compute_pass(&Default::default());
+/// clip.record(&mut pass);
+/// drop(pass);
+/// queue.submit([encoder.finish()]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Kernels {
+    device: wgpu::Device,
+    info: DeviceInfo,
+    limits: Limits,
+    /// Bytes from one set of parameters to the next.
+    slot: usize,
+    status: DeviceStatus,
+    pipelines: Pipelines,
+}
+
+/// A slice of a buffer of the caller's.
+type Slice<'a> = wgpu::BufferSlice<'a>;
+
+/// What an operation takes besides its inputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Arguments<'a> {
+    /// The bounds, whose type is that of all elements: [`ResolvedBounds::none`] for operations without.
+    pub bounds: &'a ResolvedBounds<Slice<'a>>,
+    /// The backward rule.
+    pub rule: BackwardRule,
+    /// Scale and offset of an affine map.
+    pub scalars: [f64; 2],
+}
+
+impl<'a> Arguments<'a> {
+    /// Bounds, and the default rule.
+    pub fn new(bounds: &'a ResolvedBounds<Slice<'a>>) -> Self {
+        Self { bounds, rule: BackwardRule::default(), scalars: [1.0, 0.0] }
+    }
+}
+
+impl Kernels {
+    /// The kernels on a device, which needs no feature and no limit beyond those that every WebGPU device has. Each is
+    /// compiled when it is first prepared.
+    pub fn new(device: &wgpu::Device) -> Self {
+        let limits = device.limits();
+        let info = adapter::info(&device.adapter_info(), &limits);
+        Self {
+            status: DeviceStatus::new(device.clone(), info.to_string(), Owner::Caller),
+            device: device.clone(),
+            info,
+            slot: slot(&limits),
+            limits: Limits::of(&limits),
+            pipelines: Pipelines::new(None),
+        }
+    }
+
+    /// Prepares an operation: its inputs and outputs are those of [`Op::info`], in that order. Where the first output is
+    /// the very slice of the input that may be overwritten, the operation works in place; trailing outputs that are left
+    /// out are not made. The gradients of bounds come unsummed, one element for each of x.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] or [`Error::LengthMismatch`] if slices differ in length from x or from what the shapes of
+    /// the bounds say; [`Error::Unsupported`] if a kernel cannot work on one (the message says what is needed);
+    /// [`Error::RuleWithoutKernel`] for a rule that the operation does not take; [`Error::OutOfMemory`], or
+    /// [`Error::Gpu`].
+    pub fn prepare(
+        &self,
+        op: Op,
+        inputs: &[Slice<'_>],
+        outputs: &[Slice<'_>],
+        arguments: &Arguments<'_>,
+    ) -> Result<Prepared> {
+        let info = op.info();
+        if inputs.len() != info.inputs.len() || outputs.is_empty() || outputs.len() > info.outputs.len() {
+            let names =
+                |operands: &[Operand]| operands.iter().map(|o| o.name()).collect::<Vec<_>>().join(", ");
+            return Err(self.planner().unsupported(
+                format!("{op} on {} inputs and {} outputs", inputs.len(), outputs.len()),
+                format!("give {} and {}", names(info.inputs), names(info.outputs)),
+            ));
+        }
+        let element = arguments.bounds.element;
+        let x = inputs[op.shaped_input()];
+        let parts = |operands: &[Operand], slices: &[Slice<'_>]| -> Result<()> {
+            operands
+                .iter()
+                .zip(slices)
+                .try_for_each(|(operand, slice)| self.check_operand(*operand, *slice, x, element))
+        };
+        parts(info.inputs, inputs)?;
+        parts(info.outputs, outputs)?;
+        self.check_bounds(arguments.bounds, x)?;
+
+        fn part<'a>(slice: &Slice<'a>) -> BufferPart<'a> {
+            BufferPart::new(slice.buffer(), None, slice.offset(), slice.size())
+        }
+        let mut inputs: Vec<_> = inputs.iter().map(part).collect();
+        let outputs: Vec<_> = outputs.iter().map(part).collect();
+        if let Some(place) = op.in_place_input().filter(|&place| inputs[place].is_same(&outputs[0])) {
+            inputs.remove(place);
+        }
+        let bounds = arguments.bounds.try_map(|slice| Ok(part(slice)))?;
+        let call = Call::<()> {
+            op,
+            len: x.size() as usize / element.size(),
+            inputs: &[],
+            bounds: &ResolvedBounds::none(element),
+            rule: arguments.rule,
+            scalars: arguments.scalars,
+            wanted: [0, 1, 2].map(|place: usize| place < outputs.len()) as [bool; MAX_OUTPUTS],
+        };
+        self.compile(&self.planner().op(&call, &bounds, &inputs, &outputs)?)
+    }
+
+    /// Bytes of the mask of `bytes` bytes of elements.
+    pub fn mask_bytes(element: ElementType, bytes: u64) -> u64 {
+        mask_bytes(element, bytes)
+    }
+
+    fn planner(&self) -> Planner<'_> {
+        Planner { limits: self.limits, info: &self.info }
+    }
+
+    /// Whether a kernel can work on a slice, and it is as long as x or as the mask of x.
+    fn check_operand(
+        &self,
+        operand: Operand,
+        slice: Slice<'_>,
+        x: Slice<'_>,
+        element: ElementType,
+    ) -> Result<()> {
+        self.check_slice(slice)?;
+        if operand == Operand::Mask {
+            let (bytes, expected) = (slice.size(), mask_bytes(element, x.size()));
+            if bytes != expected {
+                let what = format!("a mask of {bytes} bytes for {} bytes of elements", x.size());
+                return Err(self.planner().unsupported(what, format!("give one of {expected} bytes")));
+            }
+        } else if slice.size() != x.size() {
+            let len = |slice: Slice<'_>| vec![slice.size() as usize / element.size()];
+            return Err(Error::ShapeMismatch { left: len(x), right: len(slice) });
+        }
+        Ok(())
+    }
+
+    /// Bounds in whole blocks, of the lengths that their shapes say.
+    fn check_bounds(&self, bounds: &ResolvedBounds<Slice<'_>>, x: Slice<'_>) -> Result<()> {
+        let size = bounds.element.size() as u64;
+        let blocks = |len: usize| (len as u64 * size).div_ceil(BLOCK_BYTES);
+        let fills = |expected: usize, bytes: u64| match blocks(expected) == bytes / BLOCK_BYTES {
+            true => Ok(()),
+            false => {
+                let actual = (bytes / size) as usize;
+                Err(Error::LengthMismatch { shape: vec![expected], expected, actual })
+            }
+        };
+        let Some(broadcast) = &bounds.broadcast else { return Ok(()) };
+        fills(broadcast.len(), x.size())?;
+        for side in Side::BOTH {
+            if let Some(&slice) = bounds.side(side).tensor() {
+                self.check_slice(slice)?;
+                broadcast.bound_len(side).map_or(Ok(()), |len| fills(len, slice.size()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_slice(&self, slice: Slice<'_>) -> Result<()> {
+        let (offset, bytes) = (slice.offset(), slice.size());
+        let checked = match bytes.is_multiple_of(BLOCK_BYTES) {
+            true => BufferPart::of_caller(slice.buffer(), offset, bytes, self.limits).map(drop),
+            false => Err(format!("fill it up to a multiple of {BLOCK_BYTES} bytes")),
+        };
+        checked.map_err(|instead| {
+            self.planner().unsupported(format!("a slice of {bytes} bytes at offset {offset}"), instead)
+        })
+    }
+
+    /// All that is allocated is allocated here.
+    fn compile(&self, dispatch: &Dispatch<'_>) -> Result<Prepared> {
+        let pipeline = self
+            .pipelines
+            .get(&self.device, dispatch.program, |compile| self.status.with_error_scopes(0, compile))?;
+        let ranges: Vec<_> = dispatch.ranges().collect();
+        let mut slots = Vec::new();
+        for (i, (_, params)) in ranges.iter().enumerate() {
+            slots.resize(i * self.slot, 0);
+            slots.extend_from_slice(bytemuck::bytes_of(params));
+        }
+        let size = (slots.len() as u64).next_multiple_of(4).max(4);
+        let filled = OnceLock::new();
+        let dispatches = self.status.with_error_scopes(size, || {
+            let params = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("wgclip parameters"),
+                size,
+                usage: wgpu::BufferUsages::UNIFORM,
+                mapped_at_creation: true,
+            });
+            if let Ok(mut view) = params.slice(..).get_mapped_range_mut() {
+                view.slice(..slots.len()).copy_from_slice(&slots);
+                let _ = filled.set(());
+            }
+            params.unmap();
+            let prepare = |(i, (range, _)): (usize, &(&_, Params))| PreparedDispatch {
+                group: bind_group(&self.device, &pipeline, &params, &dispatch.operands, range),
+                params: (i * self.slot) as u32,
+                workgroups: range.workgroups,
+            };
+            ranges.iter().enumerate().map(prepare).collect()
+        })?;
+        if filled.get().is_none() {
+            self.status.mark_lost("a buffer could not be mapped".into());
+            self.status.check()?;
+        }
+        Ok(Prepared { pipeline: pipeline.pipeline.clone(), dispatches })
+    }
+}
+
+/// An operation of [`Kernels`], ready to be recorded any number of times. It keeps its buffers alive.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    pipeline: wgpu::ComputePipeline,
+    dispatches: Vec<PreparedDispatch>,
+}
+
+#[derive(Debug, Clone)]
+struct PreparedDispatch {
+    group: wgpu::BindGroup,
+    /// The dynamic offset of its parameters.
+    params: u32,
+    workgroups: [u32; 2],
+}
+
+impl Prepared {
+    /// Records the operation: sets a pipeline and bind group 0, and dispatches, more than once where the slices are
+    /// larger than a binding. Nothing is allocated or submitted.
+    pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        for PreparedDispatch { group, params, workgroups: [x, y] } in &self.dispatches {
+            pass.set_bind_group(0, group, &[*params]);
+            pass.dispatch_workgroups(*x, *y, 1);
+        }
+    }
+}

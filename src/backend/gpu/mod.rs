@@ -1,0 +1,163 @@
+//! The GPU path: WGSL kernels, dispatched through wgpu. Nothing outside this folder knows wgpu.
+//!
+//! For those who own a wgpu program: [`Kernels`] prepares operations for passes of yours, [`Device::from_wgpu`] and
+//! [`Tensor::from_buffer`] take your device and your buffers, [`Adapter`] and [`Context`] open one with limits of your
+//! choice.
+//!
+//! [`Device::from_wgpu`]: crate::Device::from_wgpu
+//! [`Tensor::from_buffer`]: crate::Tensor::from_buffer
+
+// A `Context` is an opened adapter. Its operations take and return `Buffer`s; they are recorded into one pending compute
+// pass, which is submitted on a read, on a flush, or when it has grown to a budget. Buffers come from a pool and go back
+// to it when dropped.
+//
+// - `adapter` finds adapters and says which are software; `context` opens one; `status` turns its errors and its loss
+//   into `Error`, and waits; `poller` waits without blocking;
+// - `buffer`, `pool`, `transfer`: buffers, how they are used again, and what goes into and comes out of them;
+// - `pipeline`: a kernel, compiled; `params`, `geometry`: its parameters and workgroups; `dispatch`: all that with
+//   operands; `recorder`: the pass that it joins;
+// - `kernels` prepares them for a pass of the caller's, without a context; `interop`: tensors in the caller's buffers;
+// - `sum` and `testing`: kernels that are no operation of the list.
+
+mod adapter;
+mod buffer;
+mod context;
+mod dispatch;
+mod geometry;
+mod interop;
+mod kernels;
+mod params;
+mod pipeline;
+#[cfg(not(target_arch = "wasm32"))]
+mod poller;
+mod pool;
+mod recorder;
+mod status;
+mod sum;
+pub(crate) mod testing;
+mod transfer;
+
+pub use adapter::{Adapter, adapters};
+pub(crate) use buffer::Buffer;
+pub use context::Context;
+pub use kernels::{Arguments, Kernels, Prepared};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use transfer::Readback;
+use wgpu::BufferSlice;
+
+use dispatch::mask_bytes;
+use pool::FirstWrite;
+
+use super::{Backend, Call, MAX_OUTPUTS, with_target};
+use crate::broadcast::Reduction;
+use crate::op::Operand;
+use crate::{DeviceInfo, Element, ElementType, Result, Stats};
+
+impl Context {
+    fn output(&self, call: &Call<'_, Buffer>, operand: Operand) -> Result<Buffer> {
+        let bytes = (call.len * call.element().size()) as u64;
+        let bytes = if operand == Operand::Mask { mask_bytes(call.element(), bytes) } else { bytes };
+        self.buffer(bytes, FirstWrite::Recorded)
+    }
+
+    fn record_op(&self, call: &Call<'_, Buffer>, inputs: &[&Buffer], outputs: &[&Buffer]) -> Result<()> {
+        let bounds = call.bounds.try_map(|bound| Ok(bound.part()))?;
+        let inputs: Vec<_> = inputs.iter().map(|buffer| buffer.part()).collect();
+        let outputs: Vec<_> = outputs.iter().map(|buffer| buffer.part()).collect();
+        self.record(&self.planner().op(call, &bounds, &inputs, &outputs)?)
+    }
+}
+
+impl Backend for Context {
+    type Buffer = Buffer;
+
+    fn info(&self) -> DeviceInfo {
+        self.info().clone()
+    }
+
+    fn same_device(&self, other: &Self) -> bool {
+        self.is_same(other)
+    }
+
+    fn upload<T: Element>(&self, data: &[T]) -> Result<Buffer> {
+        self.upload_elements(data)
+    }
+
+    fn adopt<T: Element>(&self, data: Vec<T>) -> Result<Buffer> {
+        self.upload_elements(&data)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn read_blocking<T: Element>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
+        self.read_elements_blocking(buffer, len)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn take<T: Element>(&self, buffer: Buffer, len: usize) -> Result<Vec<T>> {
+        self.read_elements_blocking(&buffer, len)
+    }
+
+    async fn read<T: Element>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
+        self.read_elements(buffer, len).await
+    }
+
+    fn bytes(&self, buffer: &Buffer) -> u64 {
+        buffer.bytes()
+    }
+
+    fn run(&self, call: &Call<'_, Buffer>) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
+        let mut made = [const { None }; MAX_OUTPUTS];
+        for (place, operand) in call.outputs() {
+            made[place] = Some(self.output(call, operand)?);
+        }
+        self.record_op(call, call.inputs, &made.iter().flatten().collect::<Vec<_>>())?;
+        Ok(made)
+    }
+
+    fn run_in_place(&self, call: &Call<'_, Buffer>, target: &mut Buffer) -> Result<()> {
+        if target.is_unique() {
+            return self.record_op(call, call.inputs, &[target]);
+        }
+        let made = self.output(call, call.op.info().outputs[0])?;
+        self.record_op(call, &with_target(call, target)?, &[&made])?;
+        *target = made;
+        Ok(())
+    }
+
+    fn sum(&self, element: ElementType, from: &Buffer, reduction: &Reduction) -> Result<Buffer> {
+        self.record_sum(element, from, reduction)
+    }
+
+    fn patterns(&self, start: u32, step: u32, len: usize) -> Result<Buffer> {
+        self.record_patterns(start, step, len)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.check_lost()
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.submit_pending()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn wait(&self) -> Result<()> {
+        self.wait_done()
+    }
+
+    fn stats(&self) -> Stats {
+        self.read_stats()
+    }
+
+    fn trim(&self) -> Result<()> {
+        self.free_idle()
+    }
+
+    fn set_memory_budget(&self, bytes: u64) {
+        self.set_budget(bytes);
+    }
+
+    fn drop_pipelines(&self) {
+        self.clear_pipelines();
+    }
+}

@@ -1,0 +1,158 @@
+//! The parameters of a dispatch, as a uniform: the twin of `Params` in `shaders/lib/params.wgsl`.
+
+use super::geometry::DispatchRange;
+use crate::bounds::{BoundBits, ResolvedBounds};
+use crate::broadcast::{Broadcast, MAX_AXES};
+use crate::wgsl::{BLOCK_BYTES, WORKGROUP};
+use crate::{BackwardRule, Element, ElementType, NanRule, OutsideRule, with_element};
+
+/// The parameters. A test compares their layout with the shader's.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params {
+    lo: [u32; 4],
+    hi: [u32; 4],
+    clamped_lo: [u32; 4],
+    ranges: [u32; 4],
+    scalars: [u32; 4],
+    has_lo: u32,
+    has_hi: u32,
+    blocks: u32,
+    stride: u32,
+    toward: u32,
+    nan_zero: u32,
+    rank: u32,
+    elements: u32,
+    sums: u32,
+    pub leaves: u32,
+    pub fan_in: u32,
+    /// What follows is aligned to 16 bytes.
+    padding: u32,
+    axes: [[u32; 4]; MAX_AXES],
+}
+
+impl Params {
+    /// Of an operation between bounds.
+    pub fn new<B>(bounds: &ResolvedBounds<B>, rule: BackwardRule, scalars: [f64; 2]) -> Self {
+        let (element, layout) = (bounds.element, bounds.element.layout());
+        let [lo, hi] = [0, 1].map(|side: usize| bounds.sides[side].value());
+        // A bound that is a tensor is read from there.
+        let block = |bits: Option<u64>, absent| splat(element, bits.unwrap_or(absent));
+        let [below, above] = layout.ranges_outside(lo, hi);
+        let biased = |(start, len): (u32, u32)| [start ^ 1 << 31, len ^ 1 << 31];
+        let clamped = if is_crossed(element, lo, hi) { hi } else { lo };
+        let mut params = Self {
+            lo: block(lo, layout.total_order_min()),
+            hi: block(hi, layout.total_order_max()),
+            clamped_lo: block(clamped, layout.total_order_min()),
+            ranges: bytemuck::cast([biased(below), biased(above)]),
+            // The shaders multiply in f32.
+            scalars: bytemuck::cast(scalars.map(|scalar| [(scalar as f32).to_bits(), 0])),
+            has_lo: (!matches!(bounds.sides[0], BoundBits::Absent)).into(),
+            has_hi: (!matches!(bounds.sides[1], BoundBits::Absent)).into(),
+            toward: (rule.outside == OutsideRule::Toward).into(),
+            nan_zero: (rule.nan == NanRule::Zero).into(),
+            ..Self::default()
+        };
+        if let Some(broadcast) = &bounds.broadcast {
+            let axes = broadcast.axes();
+            params.set_axes(axes.iter().map(|axis| [axis.len, axis.strides[0], axis.strides[1], 0]));
+        }
+        params
+    }
+
+    /// Of `sums` sums over axes of x: the length, the stride, and whether it is summed over.
+    pub fn of_sums(sums: usize, axes: &[(usize, usize, bool)]) -> Self {
+        let mut params = Self { sums: sums as u32, ..Self::default() };
+        params.set_axes(axes.iter().map(|&(len, stride, summed)| [len, stride, summed.into(), 0]));
+        params
+    }
+
+    /// Of a kernel that takes four words.
+    pub fn of_scalars(scalars: [u32; 4]) -> Self {
+        Self { scalars, ..Self::default() }
+    }
+
+    /// Sets the axes, each of four numbers that fit a `u32`: buffers hold no more elements.
+    fn set_axes(&mut self, axes: impl Iterator<Item = [usize; 4]>) {
+        self.rank = 0;
+        for (there, axis) in self.axes.iter_mut().zip(axes) {
+            *there = axis.map(|n| n as u32);
+            self.rank += 1;
+        }
+    }
+
+    /// The same, for one dispatch of several.
+    pub fn for_dispatch(
+        mut self,
+        range: &DispatchRange,
+        broadcast: Option<&Broadcast>,
+        element: ElementType,
+    ) -> Self {
+        self.blocks = range.blocks;
+        self.elements = (BLOCK_BYTES / element.size() as u64) as u32;
+        self.stride = range.workgroups[0] * WORKGROUP;
+        if let Some(broadcast) = broadcast {
+            let start = broadcast.coordinates(range.offset / element.size() as u64);
+            for (axis, at) in self.axes.iter_mut().zip(start) {
+                axis[3] = at as u32;
+            }
+        }
+        self
+    }
+}
+
+/// Whether both bounds are values, the lower one above the upper one.
+fn is_crossed(element: ElementType, lo: Option<u64>, hi: Option<u64>) -> bool {
+    let Some((lo, hi)) = lo.zip(hi) else { return false };
+    with_element!(element, T => <T as Element>::from_bits(hi) < <T as Element>::from_bits(lo))
+}
+
+/// A block full of one element.
+fn splat(element: ElementType, bits: u64) -> [u32; 4] {
+    let bits = u128::from(bits);
+    let every = |ones: u128| bits * (u128::MAX / ones);
+    bytemuck::cast(
+        match element.size() {
+            1 => every(u8::MAX.into()),
+            2 => every(u16::MAX.into()),
+            4 => every(u32::MAX.into()),
+            _ => every(u64::MAX.into()),
+        }
+        .to_le_bytes(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The shader's struct, field by field.
+    #[test]
+    fn the_layout_is_the_shaders() {
+        use std::mem::offset_of;
+        macro_rules! fields {
+            ($($field:ident),+) => { vec![$((stringify!($field).to_owned(), offset_of!(Params, $field))),+] };
+        }
+        let ours = fields!(
+            lo, hi, clamped_lo, ranges, scalars, has_lo, has_hi, blocks, stride, toward, nan_zero, rank,
+            elements, sums, leaves, fan_in, axes
+        );
+        let source = crate::testing::sources(ElementType::F32).swap_remove(0).wgsl;
+        let module = naga::front::wgsl::parse_str(&source).unwrap();
+        let (_, params) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).unwrap();
+        let naga::TypeInner::Struct { members, span } = &params.inner else { panic!("{params:?}") };
+        let theirs: Vec<_> =
+            members.iter().map(|member| (member.name.clone().unwrap(), member.offset as usize)).collect();
+        assert_eq!(ours, theirs);
+        assert_eq!(*span as usize, size_of::<Params>());
+    }
+
+    #[test]
+    fn a_block_is_full_of_its_element() {
+        assert_eq!(splat(ElementType::U8, 0x81), [0x8181_8181; 4]);
+        assert_eq!(splat(ElementType::I16, 0x8001), [0x8001_8001; 4]);
+        assert_eq!(splat(ElementType::F32, 0x8000_0001), [0x8000_0001; 4]);
+        assert_eq!(splat(ElementType::F64, 0x8000_0000_0000_0001), [1, 0x8000_0000, 1, 0x8000_0000]);
+    }
+}

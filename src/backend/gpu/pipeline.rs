@@ -1,0 +1,173 @@
+//! Pipelines: each kernel compiled once for each element type and specialization that it meets.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::params::Params;
+use crate::ElementType;
+use crate::wgsl::{self, Kernel, Specialization};
+
+/// A kernel that is no operation of the list: an entry point of a file, with bindings of its own.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct FixedKernel {
+    pub entry: &'static str,
+    pub source: &'static str,
+    /// The storage buffers in the order in which they are bound: the number of the binding, and whether it is only read.
+    pub bindings: &'static [(u32, bool)],
+}
+
+/// What is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Program {
+    Op(Kernel),
+    Fixed(&'static FixedKernel, ElementType),
+}
+
+/// Storage buffers of a kernel at the most: WebGPU allows 8.
+pub const MAX_BINDINGS: usize = 7;
+
+impl Program {
+    pub fn element(&self) -> ElementType {
+        match self {
+            Self::Op(kernel) => kernel.specialization.element,
+            Self::Fixed(_, element) => *element,
+        }
+    }
+
+    /// Of each storage buffer, the number of the binding and whether it is only read.
+    pub fn bindings(&self) -> Vec<(u32, bool)> {
+        match self {
+            Self::Op(kernel) => {
+                (1..).zip(kernel.bindings()).map(|(index, binding)| (index, binding.read_only)).collect()
+            }
+            Self::Fixed(kernel, _) => kernel.bindings.to_vec(),
+        }
+    }
+
+    pub fn entry(&self) -> &'static str {
+        match self {
+            Self::Op(_) => "main",
+            Self::Fixed(kernel, _) => kernel.entry,
+        }
+    }
+
+    pub fn source(&self) -> String {
+        match self {
+            Self::Op(kernel) => kernel.source(),
+            Self::Fixed(kernel, element) => wgsl::compose(kernel.source, Specialization::of(*element)),
+        }
+    }
+}
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+    /// Of each storage buffer, the number of the binding and whether it is only read.
+    pub bindings: Vec<(u32, bool)>,
+    /// The same as a number: kernels of the same bindings share their bind groups.
+    pub signature: u64,
+}
+
+/// Alters the source of a shader before it is compiled: how the tests plant faults.
+pub type Patch = Box<dyn Fn(&str) -> String + Send + Sync>;
+
+/// The pipelines of a device.
+pub struct Pipelines {
+    compiled: Mutex<HashMap<Program, Arc<Pipeline>>>,
+    created: AtomicU64,
+    patch: Option<Patch>,
+}
+
+impl Pipelines {
+    pub fn new(patch: Option<Patch>) -> Self {
+        Self { compiled: Mutex::default(), created: AtomicU64::new(0), patch }
+    }
+
+    /// The pipeline of a kernel, compiled by `scoped` on first use.
+    pub fn get<E>(
+        &self,
+        device: &wgpu::Device,
+        program: Program,
+        scoped: impl FnOnce(&dyn Fn() -> Pipeline) -> Result<Pipeline, E>,
+    ) -> Result<Arc<Pipeline>, E> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = compiled.get(&program) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = Arc::new(scoped(&|| self.compile(device, program))?);
+        self.created.fetch_add(1, Ordering::Relaxed);
+        compiled.insert(program, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Drops what was compiled; what is recorded keeps its own.
+    pub fn clear(&self) {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// How many were compiled.
+    pub fn created(&self) -> u64 {
+        self.created.load(Ordering::Relaxed)
+    }
+
+    fn compile(&self, device: &wgpu::Device, program: Program) -> Pipeline {
+        let name = match program {
+            Program::Op(kernel) => kernel.op.variant_name(kernel.in_place),
+            Program::Fixed(kernel, _) => kernel.entry.to_owned(),
+        };
+        let label = format!("wgclip {name} {}", program.element());
+        let label = Some(label.as_str());
+        let source = program.source();
+        let source = self.patch.as_ref().map_or_else(|| source.clone(), |patch| patch(&source));
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        let bindings = program.bindings();
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label,
+            entries: &entries(&bindings),
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(program.entry()),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        let signature = bindings
+            .iter()
+            .fold(0, |all, &(index, read_only)| all << 5 | u64::from(index << 1) | u64::from(read_only));
+        Pipeline { pipeline, layout, bindings, signature }
+    }
+}
+
+impl std::fmt::Debug for Pipelines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipelines").field("created", &self.created()).finish_non_exhaustive()
+    }
+}
+
+/// The parameters at binding 0, moved along by a dynamic offset, then the kernel's buffers.
+fn entries(bindings: &[(u32, bool)]) -> Vec<wgpu::BindGroupLayoutEntry> {
+    let entry = |binding, ty, has_dynamic_offset, min_binding_size| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size },
+        count: None,
+    };
+    let params = wgpu::BufferSize::new(size_of::<Params>() as u64);
+    let buffers = bindings
+        .iter()
+        .map(|&(index, read_only)| entry(index, wgpu::BufferBindingType::Storage { read_only }, false, None));
+    std::iter::once(entry(0, wgpu::BufferBindingType::Uniform, true, params)).chain(buffers).collect()
+}

@@ -1,0 +1,58 @@
+//! Waits that do not block: a thread of its own waits for the device, and wakes who asked.
+//!
+//! It is started by the first such wait and ends with its device. In a browser the event loop does this.
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+
+use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
+
+use super::status::DeviceStatus;
+use crate::Result;
+
+/// A submission, and who is to be told that it is done or that the device failed.
+type Request = (wgpu::SubmissionIndex, OneshotSender<()>);
+
+/// The way to the waiting thread.
+#[derive(Debug, Default)]
+pub struct Poller {
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
+}
+
+impl Poller {
+    /// Waits for a submission.
+    pub async fn wait(&self, status: &Arc<DeviceStatus>, submission: wgpu::SubmissionIndex) -> Result<()> {
+        status.check()?;
+        let (sender, done) = oneshot_channel();
+        if let Err(request) = self.send(status, (submission, sender)) {
+            // No thread could be started.
+            status.wait(Some(request.0))?;
+        } else {
+            done.receive().await;
+        }
+        status.check()
+    }
+
+    fn send(&self, status: &Arc<DeviceStatus>, request: Request) -> Result<(), Request> {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if requests.is_none() {
+            let (sender, receiver) = mpsc::channel::<Request>();
+            let status = status.clone();
+            let run = move || {
+                for (submission, sender) in receiver {
+                    // What went wrong is marked, and met by whoever is told.
+                    let _ = status.wait(Some(submission));
+                    let _ = sender.send(());
+                }
+            };
+            if thread::Builder::new().name("wgclip poller".into()).spawn(run).is_err() {
+                return Err(request);
+            }
+            *requests = Some(sender);
+        }
+        match &*requests {
+            Some(sender) => sender.send(request).map_err(|mpsc::SendError(request)| request),
+            None => Err(request),
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Buffers that are used again: a fresh one is zero-filled by wgpu, which costs as much as a kernel.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::Stats;
+use crate::wgsl::BLOCK_BYTES;
+
+/// Bytes of idle buffers that are kept. Beyond it a buffer is freed when it comes back.
+const IDLE: u64 = 1 << 30;
+
+/// What a buffer is for. Each has its own usages, so they are not exchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Read and written by kernels, copied from and to.
+    Storage,
+    /// Copied to, and mapped by the host.
+    Readback,
+}
+
+/// Who writes the buffer first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstWrite {
+    /// A command that is recorded after those pending, so any idle buffer will do.
+    Recorded,
+    /// The queue, *before* the pending commands: the buffer must not be in use by them. Or the host, at once, if the
+    /// device [has done](Pool::is_done) with it: such a buffer is preferred.
+    Queued,
+}
+
+/// A buffer of the pool's.
+#[derive(Debug)]
+pub struct PooledBuffer {
+    pub buffer: wgpu::Buffer,
+    /// No other buffer of the pool has or had it.
+    pub id: u64,
+    pub purpose: Purpose,
+    /// The generation of the last command that uses it.
+    last_use: AtomicU64,
+}
+
+/// The buffers of a device: it knows all, and keeps the idle ones.
+#[derive(Debug)]
+pub struct Pool {
+    state: Mutex<State>,
+    /// The generation of the commands that are pending: each submission begins another.
+    generation: AtomicU64,
+    /// The generations before this one are done.
+    done: Arc<AtomicU64>,
+    /// Whether buffers were freed that bind groups may still hold.
+    freed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    /// By purpose and size, then by id.
+    idle: HashMap<(Purpose, u64), BTreeMap<u64, PooledBuffer>>,
+    stats: Stats,
+    budget: u64,
+    next_id: u64,
+}
+
+impl State {
+    fn idle_bytes(&self) -> u64 {
+        self.stats.reserved_bytes - self.stats.in_use_bytes
+    }
+
+    fn free(&mut self, pooled: PooledBuffer) {
+        self.stats.reserved_bytes -= pooled.buffer.size();
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        let state = State { idle: HashMap::new(), stats: Stats::default(), budget: u64::MAX, next_id: 0 };
+        Self {
+            state: Mutex::new(state),
+            generation: AtomicU64::new(1),
+            done: Arc::new(AtomicU64::new(1)),
+            freed: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Pool {
+    /// The size of the buffer that holds `bytes`: whole blocks, in classes that waste an eighth at most.
+    /// Never zero, since wgpu binds no empty buffer.
+    pub fn class(bytes: u64, max_buffer: u64) -> u64 {
+        let bytes = bytes.max(256);
+        let step = (1 << bytes.ilog2()) / 8;
+        bytes
+            .next_multiple_of(step)
+            .min(max_buffer / BLOCK_BYTES * BLOCK_BYTES)
+            .max(bytes.next_multiple_of(BLOCK_BYTES))
+    }
+
+    /// An idle buffer of exactly `size` bytes.
+    pub fn take(&self, purpose: Purpose, size: u64, first: FirstWrite) -> Option<PooledBuffer> {
+        let mut state = self.state();
+        let pooleds = state.idle.get_mut(&(purpose, size))?;
+        // The oldest of them, so that a loop gets the same ones each time, and with them its bind groups.
+        let mut oldest = pooleds.values();
+        let found = match first {
+            FirstWrite::Recorded => oldest.next(),
+            FirstWrite::Queued => oldest
+                .clone()
+                .find(|pooled| self.is_done(pooled))
+                .or(oldest.find(|pooled| !self.is_pending(pooled))),
+        };
+        let id = found?.id;
+        let pooled = pooleds.remove(&id)?;
+        state.stats.in_use_bytes += size;
+        state.stats.buffers_reused += 1;
+        Some(pooled)
+    }
+
+    /// Makes room within the budget for `size` bytes that are about to be created, at the cost of idle buffers.
+    /// Returns whether there is room.
+    pub fn reserve(&self, size: u64) -> bool {
+        let mut state = self.state();
+        if state.stats.in_use_bytes.saturating_add(size) > state.budget {
+            return false;
+        }
+        let room = state.budget - size;
+        self.shrink(&mut state, room);
+        state.stats.in_use_bytes += size;
+        state.stats.reserved_bytes += size;
+        state.stats.peak_reserved_bytes = state.stats.peak_reserved_bytes.max(state.stats.reserved_bytes);
+        true
+    }
+
+    /// Takes in a buffer for which room was reserved.
+    pub fn adopt(&self, purpose: Purpose, buffer: wgpu::Buffer) -> PooledBuffer {
+        let mut state = self.state();
+        state.stats.buffers_created += 1;
+        state.next_id += 1;
+        PooledBuffer { buffer, id: state.next_id, purpose, last_use: AtomicU64::new(0) }
+    }
+
+    /// Gives up the room that was reserved.
+    pub fn unreserve(&self, size: u64) {
+        let mut state = self.state();
+        state.stats.in_use_bytes -= size;
+        state.stats.reserved_bytes -= size;
+    }
+
+    /// Notes that a command uses a buffer which is pending or will be before the next submission.
+    pub fn used(&self, pooled: &PooledBuffer) {
+        pooled.last_use.store(self.generation.load(Ordering::Acquire), Ordering::Release);
+    }
+
+    fn is_pending(&self, pooled: &PooledBuffer) -> bool {
+        pooled.last_use.load(Ordering::Acquire) >= self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether the device has done all that uses a buffer.
+    pub fn is_done(&self, pooled: &PooledBuffer) -> bool {
+        pooled.last_use.load(Ordering::Acquire) < self.done.load(Ordering::Acquire)
+    }
+
+    /// Takes back a buffer that nothing but pending or submitted commands uses.
+    pub fn give_back(&self, pooled: PooledBuffer) {
+        let size = pooled.buffer.size();
+        let mut state = self.state();
+        state.stats.in_use_bytes -= size;
+        if state.idle_bytes() <= IDLE && state.stats.reserved_bytes <= state.budget {
+            state.idle.entry((pooled.purpose, size)).or_default().insert(pooled.id, pooled);
+        } else {
+            state.free(pooled);
+            self.freed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Frees a buffer that cannot be used again.
+    pub fn discard(&self, pooled: PooledBuffer) {
+        let mut state = self.state();
+        state.stats.in_use_bytes -= pooled.buffer.size();
+        state.free(pooled);
+    }
+
+    /// Frees idle buffers until no more than `bytes` are reserved, or none is idle.
+    pub fn shrink_to(&self, bytes: u64) {
+        self.shrink(&mut self.state(), bytes);
+    }
+
+    fn shrink(&self, state: &mut State, bytes: u64) {
+        while state.stats.reserved_bytes > bytes {
+            // The largest first: the fewest have to be created again.
+            let largest = state.idle.iter().filter(|(_, pooleds)| !pooleds.is_empty()).map(|(&key, _)| key);
+            let Some(largest) = largest.max_by_key(|(_, size)| *size) else { return };
+            let Some((_, pooled)) = state.idle.get_mut(&largest).and_then(BTreeMap::pop_last) else {
+                return;
+            };
+            state.free(pooled);
+            self.freed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Bounds the bytes of all buffers.
+    pub fn set_budget(&self, bytes: u64) {
+        let mut state = self.state();
+        state.budget = bytes;
+        self.shrink(&mut state, bytes);
+    }
+
+    /// Whether buffers were freed since it was last asked.
+    pub fn take_freed(&self) -> bool {
+        self.freed.swap(false, Ordering::AcqRel)
+    }
+
+    /// To be called after a submission: what was pending is so no more. Returns what is to be called once the device
+    /// has done it.
+    pub fn submitted(&self) -> impl FnOnce() + Send + 'static {
+        let next = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let done = self.done.clone();
+        move || {
+            done.fetch_max(next, Ordering::AcqRel);
+        }
+    }
+
+    /// Those of the buffers.
+    pub fn stats(&self) -> Stats {
+        self.state().stats
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(pool: &Pool, size: u64) -> PooledBuffer {
+        let (device, _queue) = wgpu::Device::noop(&wgpu::DeviceDescriptor::default());
+        assert!(pool.reserve(size));
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        });
+        pool.adopt(Purpose::Storage, buffer)
+    }
+
+    fn take(pool: &Pool, size: u64, first: FirstWrite) -> Option<PooledBuffer> {
+        pool.take(Purpose::Storage, size, first)
+    }
+
+    #[test]
+    fn classes_hold_what_they_must_and_waste_little() {
+        for bytes in (0..4096).chain([1 << 20, (1 << 20) + 1, (1 << 27) - 1, 1 << 28]) {
+            let class = Pool::class(bytes, 1 << 40);
+            assert!(class >= bytes.max(1) && class.is_multiple_of(BLOCK_BYTES), "{bytes} in {class}");
+            assert!(class <= 256.max(bytes + bytes / 8 + BLOCK_BYTES), "{bytes} in {class}");
+            assert_eq!(Pool::class(class, 1 << 40), class);
+        }
+        assert_eq!(Pool::class(1000, 1000), 1008, "a tensor as large as a buffer may be");
+        assert_eq!(Pool::class(1040, 1050), 1040, "the class stays within the largest buffer");
+    }
+
+    #[test]
+    fn a_buffer_is_written_only_by_who_comes_after_its_last_use() {
+        let pool = Pool::default();
+        let pooled = create(&pool, 256);
+        assert!(pool.is_done(&pooled), "fresh");
+        pool.used(&pooled);
+        pool.give_back(pooled);
+        assert!(take(&pool, 256, FirstWrite::Queued).is_none(), "pending");
+        assert!(pool.take(Purpose::Readback, 256, FirstWrite::Recorded).is_none());
+        assert!(take(&pool, 512, FirstWrite::Recorded).is_none());
+        let done = pool.submitted();
+        let pooled = take(&pool, 256, FirstWrite::Queued).unwrap();
+        assert!(!pool.is_done(&pooled), "in flight");
+        assert!(take(&pool, 256, FirstWrite::Queued).is_none(), "taken once");
+        pool.give_back(pooled);
+        let other = create(&pool, 256);
+        let id = other.id;
+        pool.give_back(other);
+        assert_eq!(take(&pool, 256, FirstWrite::Queued).unwrap().id, id, "the one that was never used");
+        done();
+        let pooled = take(&pool, 256, FirstWrite::Queued).unwrap();
+        assert!(pool.is_done(&pooled));
+
+        pool.used(&pooled);
+        let (first, second) = (pool.submitted(), pool.submitted());
+        second();
+        first();
+        assert!(pool.is_done(&pooled), "whatever is heard of first");
+        pool.used(&pooled);
+        pool.give_back(pooled);
+        assert!(take(&pool, 256, FirstWrite::Recorded).is_some());
+    }
+
+    #[test]
+    fn idle_buffers_are_bounded_and_every_byte_is_counted() {
+        let pool = Pool::default();
+        let pooleds: Vec<_> = (0..6).map(|_| create(&pool, IDLE / 4)).collect();
+        assert_eq!((pool.stats().in_use_bytes, pool.stats().reserved_bytes), (IDLE / 4 * 6, IDLE / 4 * 6));
+        pooleds.into_iter().for_each(|pooled| pool.give_back(pooled));
+        assert_eq!((pool.stats().in_use_bytes, pool.stats().reserved_bytes), (0, IDLE));
+        assert!(pool.take_freed() && !pool.take_freed());
+        assert_eq!((0..6).filter_map(|_| take(&pool, IDLE / 4, FirstWrite::Recorded)).count(), 4);
+        let stats = pool.stats();
+        assert_eq!(
+            (stats.buffers_created, stats.buffers_reused, stats.peak_reserved_bytes),
+            (6, 4, IDLE / 4 * 6)
+        );
+    }
+
+    #[test]
+    fn the_budget_costs_idle_buffers_first_and_then_refuses() {
+        let pool = Pool::default();
+        pool.set_budget(4096);
+        let [a, b, c] = [1024, 1024, 2048].map(|size| create(&pool, size));
+        pool.give_back(a);
+        pool.give_back(c);
+        let d = create(&pool, 1024);
+        assert_eq!(
+            (pool.stats().in_use_bytes, pool.stats().reserved_bytes),
+            (2048, 3072),
+            "the largest idle one went"
+        );
+        assert!(!pool.reserve(2049));
+        assert!(pool.reserve(2048), "the other one goes too");
+        pool.unreserve(2048);
+        assert_eq!((pool.stats().in_use_bytes, pool.stats().reserved_bytes), (2048, 2048));
+        pool.give_back(b);
+        pool.give_back(d);
+        pool.shrink_to(0);
+        assert_eq!((pool.stats().in_use_bytes, pool.stats().reserved_bytes), (0, 0));
+    }
+}

@@ -1,0 +1,116 @@
+//! For conformance checks and benchmarks: `shaders/probe.wgsl`, devices with planted faults, and every kernel's source.
+
+use super::params::Params;
+use super::pipeline::{FixedKernel, Program};
+use super::pool::FirstWrite;
+use super::{Adapter, Buffer, Context, sum};
+use crate::device::AnyBackend;
+use crate::tensor::Stored;
+use crate::wgsl::{BLOCK_BYTES, Kernel};
+use crate::{Device, ElementType, Result, Shape, Tensor};
+
+const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
+    FixedKernel { entry, source: include_str!("../../../shaders/probe.wgsl"), bindings }
+}
+
+static PATTERNS: FixedKernel = kernel("patterns", &[(3, false)]);
+static BUILTIN_CLAMP: FixedKernel = kernel("builtin_clamp", &[(1, true), (3, false)]);
+static BUILTIN_ADD: FixedKernel = kernel("builtin_add", &[(1, true), (2, true), (3, false)]);
+
+impl Context {
+    /// Records words `start`, `start + step`, and so on: elements of 4 bytes.
+    pub(super) fn record_patterns(&self, start: u32, step: u32, len: usize) -> Result<Buffer> {
+        let y = self.buffer(4 * len as u64, FirstWrite::Recorded)?;
+        self.probe(&PATTERNS, [start, step, 0, 0], &[&y])?;
+        Ok(y)
+    }
+
+    fn probe(&self, kernel: &'static FixedKernel, scalars: [u32; 4], buffers: &[&Buffer]) -> Result<()> {
+        let blocks = buffers.first().map_or(0, |buffer| buffer.bytes().div_ceil(BLOCK_BYTES));
+        let operands: Vec<_> = buffers.iter().map(|buffer| buffer.part()).collect();
+        let params = Params::of_scalars(scalars);
+        self.record(&self.planner().whole(kernel, ElementType::F32, params, blocks, &operands)?)
+    }
+}
+
+/// A builtin of WGSL on two operands (of which `clamp` takes the first, and the bounds), as the driver has it; `None` on
+/// the CPU path.
+///
+/// # Errors
+/// What the device returns.
+pub fn builtin(device: &Device, operands: &[&[f32]], bounds: Option<(f32, f32)>) -> Result<Option<Vec<f32>>> {
+    let AnyBackend::Gpu(context) = device.backend() else { return Ok(None) };
+    let buffers: Vec<_> = operands.iter().map(|data| context.upload_elements(data)).collect::<Result<_>>()?;
+    let len = operands.first().map_or(0, |data| data.len());
+    let y = context.buffer(4 * len as u64, FirstWrite::Recorded)?;
+    let all: Vec<_> = buffers.iter().chain([&y]).collect();
+    match bounds {
+        Some((lo, hi)) => context.probe(&BUILTIN_CLAMP, [lo.to_bits(), hi.to_bits(), 0, 0], &all)?,
+        None => context.probe(&BUILTIN_ADD, [0; 4], &all)?,
+    }
+    Tensor::<f32>::new(context.store(y), Shape::new([len])?).to_vec().map(Some)
+}
+
+/// Opens an adapter with a function that alters each shader's source: how the tests prove that they can fail.
+///
+/// # Errors
+/// [`Error::DeviceRequest`](crate::Error::DeviceRequest) if the adapter refuses.
+pub async fn open_patched(
+    adapter: &Adapter,
+    limits: wgpu::Limits,
+    patch: impl Fn(&str) -> String + Send + Sync + 'static,
+) -> Result<Device> {
+    Context::open(adapter, limits, Some(Box::new(patch))).await.map(Device::from)
+}
+
+/// A kernel as text, to be compiled by other means.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The operation and what it is compiled for.
+    pub name: String,
+    /// The entry point.
+    pub entry: &'static str,
+    /// The whole WGSL.
+    pub wgsl: String,
+    /// Of each storage buffer, the number of the binding and whether it is only read.
+    pub bindings: Vec<(u32, bool)>,
+}
+
+/// Every kernel of a type.
+pub fn sources(element: ElementType) -> Vec<Source> {
+    let ops = Kernel::all(element).into_iter().map(Program::Op);
+    let fixed = sum::KERNELS.iter().copied().chain([&PATTERNS, &BUILTIN_CLAMP, &BUILTIN_ADD]);
+    let fixed = fixed.map(|kernel| Program::Fixed(kernel, element));
+    ops.chain(fixed)
+        .map(|program| Source {
+            name: match program {
+                Program::Op(kernel) => format!(
+                    "{} {element}, outputs {:?}, ties {}, layouts {:?}, shared {}",
+                    kernel.op.variant_name(kernel.in_place),
+                    kernel.wanted,
+                    kernel.specialization.ties,
+                    kernel.specialization.layouts,
+                    kernel.shared
+                ),
+                Program::Fixed(kernel, _) => format!("{} {element}", kernel.entry),
+            },
+            entry: program.entry(),
+            wgsl: program.source(),
+            bindings: program.bindings(),
+        })
+        .collect()
+}
+
+/// The parameters of a dispatch over `len` elements between values, as bytes.
+pub fn params_bytes<T: crate::Element>(
+    bounds: &crate::ResolvedBounds<()>,
+    rule: crate::BackwardRule,
+    len: usize,
+) -> Vec<u8> {
+    use super::geometry::{Granularity, Limits, dispatch_ranges};
+    let limits = Limits::of(&wgpu::Limits::default());
+    let ranges = dispatch_ranges((len * size_of::<T>()) as u64, Granularity::Block, limits);
+    let params = Params::new(bounds, rule, [0.0; 2]);
+    let params = ranges.take(1).map(|range| params.for_dispatch(&range, None, T::TYPE));
+    params.flat_map(|params| bytemuck::bytes_of(&params).to_vec()).collect()
+}

@@ -1,0 +1,146 @@
+//! What a device is to a tensor. Below this line elements are untyped bits, and their type is a value.
+//!
+//! The two backends never meet: `cpu` works on slices, `gpu` on buffers of wgpu.
+
+pub mod cpu;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+
+use std::fmt;
+
+use crate::bounds::ResolvedBounds;
+use crate::broadcast::Reduction;
+use crate::op::Operand;
+use crate::{BackwardRule, DeviceInfo, Element, ElementType, Error, Op, Result, Stats};
+
+/// The most outputs that an operation has.
+pub const MAX_OUTPUTS: usize = 3;
+
+/// An operation with its operands.
+#[derive(Debug)]
+pub struct Call<'a, B: ?Sized> {
+    pub op: Op,
+    /// Elements of x.
+    pub len: usize,
+    /// In the order of the list; without the one that is overwritten where it works in place.
+    pub inputs: &'a [&'a B],
+    /// Their type is that of all elements.
+    pub bounds: &'a ResolvedBounds<&'a B>,
+    pub rule: BackwardRule,
+    pub scalars: [f64; 2],
+    /// Which outputs are to be made.
+    pub wanted: [bool; MAX_OUTPUTS],
+}
+
+impl<B: ?Sized> Call<'_, B> {
+    pub fn element(&self) -> ElementType {
+        self.bounds.element
+    }
+
+    /// The outputs that are to be made, each with its place in the list.
+    pub fn outputs(&self) -> impl Iterator<Item = (usize, Operand)> {
+        let outputs = self.op.info().outputs.iter().copied().enumerate();
+        outputs.filter(|&(place, _)| self.wanted[place])
+    }
+
+    /// Refuses what no kernel does: a rule, or factors of integers.
+    pub fn check(&self) -> Result<()> {
+        if self.wanted[0] {
+            self.op.check_rule(self.rule)?;
+        }
+        if self.op.info().scalars && !self.element().is_float() {
+            return Err(Error::Unsupported {
+                what: format!("{} of {}", self.op, self.element()),
+                device: "any device".into(),
+                instead: "it takes floats".into(),
+            });
+        }
+        Ok(())
+    }
+
+    pub fn internal(&self, what: &str) -> Error {
+        Error::Internal { op: self.op.name(), what: what.into() }
+    }
+}
+
+/// A device's way to hold elements and to run operations on them.
+pub trait Backend: Clone + fmt::Debug {
+    /// Elements on the device. Clones share them.
+    type Buffer: Clone + fmt::Debug;
+
+    fn info(&self) -> DeviceInfo;
+
+    /// Whether both are the same opened device.
+    fn same_device(&self, other: &Self) -> bool;
+
+    /// Copies elements to the device.
+    fn upload<T: Element>(&self, data: &[T]) -> Result<Self::Buffer>;
+
+    /// The same, keeping the vector where that can be.
+    fn adopt<T: Element>(&self, data: Vec<T>) -> Result<Self::Buffer>;
+
+    /// Copies the first `len` elements to the host, blocking until they are there.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn read_blocking<T: Element>(&self, buffer: &Self::Buffer, len: usize) -> Result<Vec<T>>;
+
+    /// The same of the last user of a buffer, without a copy where that can be.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn take<T: Element>(&self, buffer: Self::Buffer, len: usize) -> Result<Vec<T>>;
+
+    /// Copies the first `len` elements to the host, without blocking.
+    async fn read<T: Element>(&self, buffer: &Self::Buffer, len: usize) -> Result<Vec<T>>;
+
+    /// Bytes that a buffer holds.
+    fn bytes(&self, buffer: &Self::Buffer) -> u64;
+
+    /// Runs an operation into new buffers: those that are wanted.
+    fn run(&self, call: &Call<'_, Self::Buffer>) -> Result<[Option<Self::Buffer>; MAX_OUTPUTS]>;
+
+    /// Runs an operation whose first output overwrites the input that the list names. Clones of it keep theirs.
+    fn run_in_place(&self, call: &Call<'_, Self::Buffer>, target: &mut Self::Buffer) -> Result<()>;
+
+    /// Sums over broadcast axes, into a new buffer.
+    fn sum(&self, element: ElementType, from: &Self::Buffer, reduction: &Reduction) -> Result<Self::Buffer>;
+
+    /// Elements of 4 bytes whose bits are `start`, `start + step`, and so on: for conformance checks.
+    fn patterns(&self, start: u32, step: u32, len: usize) -> Result<Self::Buffer>;
+
+    /// An error if the device is lost or has failed.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Starts what was recorded.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The same, and blocks until it is done.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn wait(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn stats(&self) -> Stats {
+        Stats::default()
+    }
+
+    /// Frees idle memory.
+    fn trim(&self) -> Result<()>;
+
+    fn set_memory_budget(&self, _bytes: u64) {}
+
+    /// Drops compiled kernels.
+    fn drop_pipelines(&self) {}
+}
+
+/// The operands of a call in place, with the one to overwrite back among the inputs.
+pub fn with_target<'a, B>(call: &Call<'a, B>, target: &'a B) -> Result<Vec<&'a B>> {
+    let place = call.op.in_place_input().ok_or_else(|| call.internal("in place"))?;
+    let mut inputs = call.inputs.to_vec();
+    if place > inputs.len() {
+        return Err(call.internal("without its operands"));
+    }
+    inputs.insert(place, target);
+    Ok(inputs)
+}

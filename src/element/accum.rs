@@ -1,0 +1,90 @@
+//! The arithmetic of sums and affine maps. The twin of `shaders/lib/softfloat.wgsl`.
+
+/// What elements are summed and multiplied in. One addition and one multiplication have the same bits on every device.
+pub trait Accumulator: bytemuck::Pod + Send + Sync {
+    /// The identity of addition: negative zero for floats (positive zero would change -0.0).
+    const IDENTITY: Self;
+
+    /// One addition; integers wrap. A NaN comes out as the one canonical NaN (positive, quiet, no payload), since
+    /// machines differ there.
+    fn add(self, other: Self) -> Self;
+
+    /// One multiplication; NaN as in [`add`](Self::add).
+    fn mul(self, other: Self) -> Self;
+
+    /// The nearest float; `None` for integers, which take no factors.
+    fn factor(value: f64) -> Option<Self>;
+}
+
+macro_rules! canonical {
+    ($value:expr, $type:ty) => {{
+        let value = $value;
+        if value.is_nan() { <$type>::NAN } else { value }
+    }};
+}
+
+macro_rules! float {
+    ($($type:ty),+) => {$(
+        impl Accumulator for $type {
+            const IDENTITY: Self = -0.0;
+
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                canonical!(self + other, $type)
+            }
+
+            #[inline(always)]
+            fn mul(self, other: Self) -> Self {
+                canonical!(self * other, $type)
+            }
+
+            fn factor(value: f64) -> Option<Self> {
+                Some(value as $type)
+            }
+        }
+    )+};
+}
+
+macro_rules! integer {
+    ($($type:ty),+) => {$(
+        impl Accumulator for $type {
+            const IDENTITY: Self = 0;
+
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+
+            #[inline(always)]
+            fn mul(self, other: Self) -> Self {
+                self.wrapping_mul(other)
+            }
+
+            fn factor(_: f64) -> Option<Self> {
+                None
+            }
+        }
+    )+};
+}
+
+float!(f32, f64);
+integer!(i8, u8, i16, u16, i32, u32, i64, u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::compute::Compute;
+    use crate::{bf16, f16};
+
+    #[test]
+    fn a_sum_is_canonical_where_it_is_nan() {
+        let nan = f32::from_bits(0xffc1_2345);
+        for sum in [f32::add(nan, 1.0), f32::add(1.0, nan), f32::add(f32::INFINITY, f32::NEG_INFINITY)] {
+            assert_eq!(sum.to_bits(), 0x7fc0_0000);
+        }
+        assert_eq!((-0.0f32).add(f32::IDENTITY).to_bits(), 0x8000_0000);
+        assert_eq!(f16::from_accum(f32::NAN).to_bits(), 0x7e00);
+        assert_eq!(bf16::from_accum(f32::NAN).to_bits(), 0x7fc0);
+        assert_eq!(i8::add(127, 1), -128);
+    }
+}

@@ -1,0 +1,111 @@
+//! How the bits of an element are to be read, whatever its type: all that the shaders know of a type.
+
+/// How the bits of a type are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NumberClass {
+    /// An unsigned integer.
+    Unsigned,
+    /// An integer in two's complement.
+    Signed,
+    /// IEEE 754 sign and magnitude.
+    Float {
+        /// Bits of the exponent.
+        exponent: u32,
+    },
+}
+
+/// The layout of a type's bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BitLayout {
+    /// Bits of an element.
+    pub bits: u32,
+    /// How they are to be read.
+    pub class: NumberClass,
+}
+
+impl BitLayout {
+    /// All bits set.
+    pub const fn mask(self) -> u64 {
+        u64::MAX >> (64 - self.bits)
+    }
+
+    /// The topmost bit.
+    pub const fn sign(self) -> u64 {
+        1 << (self.bits - 1)
+    }
+
+    /// The least normal number of a float; 0 for integers.
+    pub const fn min_normal(self) -> u64 {
+        match self.class {
+            NumberClass::Float { exponent } => 1 << (self.bits - 1 - exponent),
+            _ => 0,
+        }
+    }
+
+    /// Positive infinity of a float: a magnitude beyond it is a NaN. The topmost bit for integers, which no
+    /// magnitude reaches.
+    pub const fn infinity(self) -> u64 {
+        self.sign() - self.min_normal()
+    }
+
+    /// The positive quiet NaN of a float, without payload; 0 for integers.
+    pub const fn quiet_nan(self) -> u64 {
+        match self.class {
+            NumberClass::Float { .. } => self.infinity() | self.min_normal() >> 1,
+            _ => 0,
+        }
+    }
+
+    /// The order key of an element of up to 32 bits, left-aligned in a word, by which the shaders test whether it is
+    /// outside scalar bounds (`order_key` in `shaders/lib/element.wgsl`): integers modulo 2^32 that grow with the
+    /// elements, -0 right before +0, a NaN beyond an infinity.
+    #[cfg(feature = "gpu")]
+    const fn order_key(self, bits: u64) -> u32 {
+        let word = (bits << (32 - self.bits)) as u32;
+        match self.class {
+            NumberClass::Float { .. } if word >> 31 == 1 => word ^ (u32::MAX >> 1),
+            _ => word,
+        }
+    }
+
+    /// The ranges of order keys below a lower bound and above an upper one, infinities included and NaN not: the start
+    /// and the length of each, 0 for a bound that is absent. For 64 bits, which have no order key, both are empty.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn ranges_outside(self, lo: Option<u64>, hi: Option<u64>) -> [(u32, u32); 2] {
+        if self.bits > 32 {
+            return [(0, 0), (0, 0)];
+        }
+        let (least, most) = match self.class {
+            NumberClass::Unsigned => (0, self.mask()),
+            NumberClass::Signed => (self.sign(), self.sign() - 1),
+            NumberClass::Float { .. } => (self.sign() | self.infinity(), self.infinity()),
+        };
+        // Zeros are equal, so the lower bound is the first of them and the upper one the last.
+        let is_zero = |bits: u64| matches!(self.class, NumberClass::Float { .. }) && bits & !self.sign() == 0;
+        let lo = lo.map(|bits| self.order_key(if is_zero(bits) { self.sign() } else { bits }));
+        let hi = hi.map(|bits| self.order_key(if is_zero(bits) { 0 } else { bits }));
+        let (first, last) = (self.order_key(least), self.order_key(most));
+        [
+            (first, lo.map_or(0, |lo| lo.wrapping_sub(first))),
+            hi.map_or((0, 0), |hi| (hi.wrapping_add(1), last.wrapping_sub(hi))),
+        ]
+    }
+
+    /// The least bit pattern in the order in which the shaders compare: for floats a NaN beyond negative infinity. It
+    /// stands for a lower bound that is absent.
+    pub(crate) const fn total_order_min(self) -> u64 {
+        match self.class {
+            NumberClass::Unsigned => 0,
+            NumberClass::Signed => self.sign(),
+            NumberClass::Float { .. } => self.mask(),
+        }
+    }
+
+    /// The greatest bit pattern in that order, for an upper bound that is absent.
+    pub(crate) const fn total_order_max(self) -> u64 {
+        match self.class {
+            NumberClass::Unsigned => self.mask(),
+            NumberClass::Signed | NumberClass::Float { .. } => self.mask() >> 1,
+        }
+    }
+}

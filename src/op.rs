@@ -1,0 +1,225 @@
+//! The list of operations, as data. Everything that treats operations alike follows from it: the kernels' bindings and
+//! entry points, both backends, conformance, the benchmarks, the fuzz target and the kernels for the caller's own passes.
+//!
+//! To add one: a row here, its function in [`mod@crate::reference`], its twin `shaders/<name>.wgsl`, its loop in
+//! `backend/cpu/elementwise.rs`, a method of [`Tensor`](crate::Tensor), and a mutation in `conformance/src/mutations.rs`.
+
+use std::fmt;
+
+use crate::{BackwardRule, Error, Result};
+
+/// What an operand of an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// The tensor that is clipped.
+    X,
+    /// The upstream gradient.
+    G,
+    /// One bit per element: whether the gradient reaches x.
+    Mask,
+    /// The result of a forward pass.
+    Y,
+    /// The gradient that reaches x.
+    Gx,
+    /// The gradient that reaches the lower bound, one element for each of x: summed over the broadcast axes.
+    Glo,
+    /// The gradient that reaches the upper bound, likewise.
+    Ghi,
+}
+
+impl Operand {
+    /// Its name in the shaders and in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X => "x",
+            Self::G => "g",
+            Self::Mask => "mask",
+            Self::Y => "y",
+            Self::Gx => "gx",
+            Self::Glo => "glo",
+            Self::Ghi => "ghi",
+        }
+    }
+}
+
+/// Which backward rules an operation takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RuleUse {
+    /// The rule has no say.
+    Ignored,
+    /// Every rule but the identity, which needs no kernel.
+    Any,
+    /// Rules that [fit a mask](BackwardRule::fits_mask).
+    Mask,
+}
+
+/// What an operation is: a row of the list.
+#[derive(Debug, Clone, Copy)]
+pub struct OpInfo {
+    /// Its name: of the WGSL function and its file, in reports and on the command line.
+    pub name: &'static str,
+    /// What it reads, besides the bounds.
+    pub inputs: &'static [Operand],
+    /// What it writes. The first is always there, others as wanted.
+    pub outputs: &'static [Operand],
+    /// The input whose buffer the first output may take.
+    pub in_place: Option<Operand>,
+    /// Whether it takes bounds.
+    pub bounds: bool,
+    /// Which rules it takes.
+    pub rule: RuleUse,
+    /// Whether it takes two numbers, a scale and an offset. Such operations are for floats alone.
+    pub scalars: bool,
+    /// The WGSL function of its name, of one block: of the inputs in order, then the bounds, the rule and the scalars as
+    /// far as it takes them. With one output it returns a block, with several a struct whose fields have their names.
+    pub(crate) shader: &'static str,
+}
+
+macro_rules! row {
+    ($name:literal { $($field:ident: $value:expr,)* ..$like:expr }) => {
+        OpInfo {
+            name: $name,
+            shader: include_str!(concat!("../shaders/", $name, ".wgsl")),
+            $($field: $value,)*
+            ..$like
+        }
+    };
+}
+
+macro_rules! ops {
+    ($($(#[$doc:meta])* $variant:ident: $name:literal $info:tt;)+) => {
+        /// An operation of the contract.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Op {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Op {
+            /// Every operation.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// Its row in the list.
+            pub const fn info(self) -> &'static OpInfo {
+                match self { $(Self::$variant => const { &row!($name $info) },)+ }
+            }
+        }
+    };
+}
+
+use Operand::{G, Ghi, Glo, Gx, Mask, X, Y};
+
+/// What most operations are: forward, in place too, between bounds.
+const FORWARD: OpInfo = OpInfo {
+    name: "",
+    inputs: &[X],
+    outputs: &[Y],
+    in_place: Some(X),
+    bounds: true,
+    rule: RuleUse::Ignored,
+    scalars: false,
+    shader: "",
+};
+
+/// The same for the backward pass to x.
+const BACKWARD: OpInfo =
+    OpInfo { inputs: &[X, G], outputs: &[Gx], in_place: Some(G), rule: RuleUse::Any, ..FORWARD };
+
+ops! {
+    /// `min(max(x, lo), hi)`: [`reference::clip`](crate::reference::clip).
+    Clip: "clip" { ..FORWARD };
+    /// The gradient that reaches x: [`reference::clip_backward`](crate::reference::clip_backward).
+    ClipBackward: "clip_backward" { ..BACKWARD };
+    /// The gradients that reach x and the bounds:
+    /// [`reference::clip_backward_bounds`](crate::reference::clip_backward_bounds).
+    ClipBackwardBounds: "clip_backward_bounds" { outputs: &[Gx, Glo, Ghi], in_place: None, ..BACKWARD };
+    /// Clip, and one bit per element that says whether its gradient reaches x.
+    ClipWithMask: "clip_with_mask" {
+        outputs: &[Y, Mask], in_place: None, rule: RuleUse::Mask, ..FORWARD
+    };
+    /// The gradient that reaches x, by such a mask.
+    MaskBackward: "mask_backward" {
+        inputs: &[Mask, G], bounds: false, rule: RuleUse::Ignored, ..BACKWARD
+    };
+    /// `scale * x + offset`: [`reference::affine`](crate::reference::affine).
+    Affine: "affine" { bounds: false, scalars: true, ..FORWARD };
+}
+
+impl Op {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        self.info().name
+    }
+
+    /// The operation of a name, or `None` if there is none.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|op| op.name() == name)
+    }
+
+    /// Each operation, and again each that works in place.
+    pub fn variants() -> impl Iterator<Item = (Self, bool)> {
+        Self::ALL.iter().flat_map(|&op| {
+            let in_place = op.info().in_place.map(|_| (op, true));
+            std::iter::once((op, false)).chain(in_place)
+        })
+    }
+
+    /// The name of a variant: `"clip"`, or `"clip_in_place"`.
+    pub fn variant_name(self, in_place: bool) -> String {
+        format!("{}{}", self.name(), if in_place { "_in_place" } else { "" })
+    }
+
+    /// Whether an operand is among its inputs or outputs.
+    pub fn has(self, operand: Operand) -> bool {
+        self.info().inputs.contains(&operand) || self.info().outputs.contains(&operand)
+    }
+
+    /// The operand whose element count is that of the work: the first that is no mask.
+    pub(crate) fn shaped_input(self) -> usize {
+        self.info().inputs.iter().position(|&input| input != Mask).unwrap_or(0)
+    }
+
+    /// The place among the inputs of the one that may be overwritten.
+    pub(crate) fn in_place_input(self) -> Option<usize> {
+        let target = self.info().in_place?;
+        self.info().inputs.iter().position(|&input| input == target)
+    }
+
+    /// Whether a kernel can follow a rule.
+    ///
+    /// # Errors
+    /// [`Error::RuleWithoutKernel`].
+    pub(crate) fn check_rule(self, rule: BackwardRule) -> Result<()> {
+        let advice = match self.info().rule {
+            RuleUse::Ignored => return Ok(()),
+            _ if rule.is_identity() => "the gradient is the upstream gradient, use that",
+            RuleUse::Mask if !rule.fits_mask() => {
+                "one bit per element cannot tell its gradient: keep x, and use clip_backward"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::RuleWithoutKernel { op: self.name(), rule: rule.to_string(), advice })
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_consistent() {
+        for &op in Op::ALL {
+            let info = op.info();
+            assert_eq!(Op::from_name(info.name), Some(op));
+            assert!(info.inputs.iter().all(|input| !info.outputs.contains(input)), "{op}");
+            assert!(!info.outputs.is_empty() && info.outputs.len() <= 3 && info.inputs.len() <= 2, "{op}");
+            assert_eq!(info.in_place.is_some(), op.in_place_input().is_some(), "{op}");
+        }
+    }
+}

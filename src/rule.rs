@@ -1,0 +1,187 @@
+//! The backward rule: where the gradient of a clip flows.
+//!
+//! Clipping is `t = max(x, lo); y = min(t, hi)`, and the gradient goes back through both by the chain rule.
+//! That leaves three choices, which frameworks make differently: see [`BackwardRule::PRESETS`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Error;
+
+/// What x receives where it lies outside the interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OutsideRule {
+    /// Zero: the gradient of the clip itself.
+    #[default]
+    Masked,
+    /// The upstream gradient everywhere, as if nothing had been clipped. TieRule and NaN have no say.
+    StraightThrough,
+    /// The upstream gradient, but only where the descent step `-g` would move x back toward the interval
+    /// (through each bound in turn, so a lower bound above the upper one lets through only what both do).
+    Toward,
+}
+
+/// Who receives the gradient where two operands are equal (`x == lo`, or `max(x, lo) == hi`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TieRule {
+    /// The tensor side.
+    #[default]
+    Inclusive,
+    /// The bound, so x receives zero.
+    Exclusive,
+    /// Half each. An x equal to both bounds keeps a quarter.
+    Half,
+}
+
+/// What x receives where it is NaN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum NanRule {
+    /// The upstream gradient: x supplied the output.
+    #[default]
+    Pass,
+    /// Zero.
+    Zero,
+}
+
+/// The backward rule of a clip.
+///
+/// ```
+/// use wgclip::{BackwardRule, OutsideRule, TieRule};
+///
+/// let torch: BackwardRule = "torch".parse()?;
+/// assert_eq!(torch.ties, TieRule::Exclusive);
+/// let quantiser = BackwardRule { outside: OutsideRule::StraightThrough, ..BackwardRule::default() };
+/// # assert_ne!(torch, quantiser);
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct BackwardRule {
+    /// What x receives outside the interval.
+    pub outside: OutsideRule,
+    /// Who receives the gradient of a tie.
+    pub ties: TieRule,
+    /// What a NaN receives.
+    pub nan: NanRule,
+}
+
+impl BackwardRule {
+    /// The rule of each framework, by name: its ties and its NaN, [`OutsideRule::Masked`].
+    ///
+    /// | name | ties | NaN | whose |
+    /// |---|---|---|---|
+    /// | `torch` | exclusive | zero | `torch.clamp`, 2.14 and later |
+    /// | `torch-2.13` | inclusive | zero | `torch.clamp`, 2.13 and earlier |
+    /// | `hardtanh` | exclusive | pass | `torch.nn.Hardtanh` and `ReLU6` |
+    /// | `burn` | inclusive | pass | Burn's `clamp` |
+    /// | `tensorflow` | inclusive | zero | `tf.clip_by_value` |
+    /// | `tfjs` | inclusive | zero | `tf.clipByValue` |
+    /// | `jax` | half | zero | `jnp.clip` |
+    /// | `lax` | exclusive | zero | `lax.clamp` |
+    pub const PRESETS: &[(&str, Self)] = &[
+        ("torch", Self::masked(TieRule::Exclusive, NanRule::Zero)),
+        ("torch-2.13", Self::masked(TieRule::Inclusive, NanRule::Zero)),
+        ("hardtanh", Self::masked(TieRule::Exclusive, NanRule::Pass)),
+        ("burn", Self::masked(TieRule::Inclusive, NanRule::Pass)),
+        ("tensorflow", Self::masked(TieRule::Inclusive, NanRule::Zero)),
+        ("tfjs", Self::masked(TieRule::Inclusive, NanRule::Zero)),
+        ("jax", Self::masked(TieRule::Half, NanRule::Zero)),
+        ("lax", Self::masked(TieRule::Exclusive, NanRule::Zero)),
+    ];
+
+    const fn masked(ties: TieRule, nan: NanRule) -> Self {
+        Self { outside: OutsideRule::Masked, ties, nan }
+    }
+
+    /// Whether the gradient passes everywhere, so that the result is the upstream gradient itself: no kernel is needed,
+    /// and ties and NaN have no say.
+    pub const fn is_identity(self) -> bool {
+        matches!(self.outside, OutsideRule::StraightThrough)
+    }
+
+    /// Whether one bit per element tells what x receives: all of the upstream gradient, or nothing. Not so for the
+    /// halves of [`TieRule::Half`], nor for [`OutsideRule::Toward`], which looks at the gradient's sign.
+    pub const fn fits_mask(self) -> bool {
+        match self.outside {
+            OutsideRule::Masked => !matches!(self.ties, TieRule::Half),
+            OutsideRule::StraightThrough => true,
+            OutsideRule::Toward => false,
+        }
+    }
+
+    /// Every rule: each [`OutsideRule`] with each [`TieRule`] and each [`NanRule`].
+    pub fn all() -> impl Iterator<Item = Self> {
+        OutsideRule::ALL.iter().flat_map(|&outside| {
+            TieRule::ALL
+                .iter()
+                .flat_map(move |&ties| NanRule::ALL.iter().map(move |&nan| Self { outside, ties, nan }))
+        })
+    }
+}
+
+impl fmt::Display for BackwardRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, ties {}, nan {}", self.outside, self.ties, self.nan)
+    }
+}
+
+impl FromStr for BackwardRule {
+    type Err = Error;
+
+    /// The preset of this name.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let found = Self::PRESETS.iter().find(|(n, _)| *n == name);
+        found.map(|(_, rule)| *rule).ok_or_else(|| Error::UnknownRule { name: name.to_owned() })
+    }
+}
+
+/// Gives an enum its list of variants, and their names both ways.
+macro_rules! named {
+    ($type:ident { $($variant:ident: $name:literal),+ }) => {
+        impl $type {
+            /// Every variant.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The name that the command line uses.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = Error;
+
+            fn from_str(name: &str) -> Result<Self, Error> {
+                match name { $($name => Ok(Self::$variant),)+ _ => Err(Error::UnknownRule { name: name.to_owned() }) }
+            }
+        }
+    };
+}
+
+named!(OutsideRule { Masked: "masked", StraightThrough: "straight-through", Toward: "toward" });
+named!(TieRule { Inclusive: "inclusive", Exclusive: "exclusive", Half: "half" });
+named!(NanRule { Pass: "pass", Zero: "zero" });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_both_ways() {
+        assert_eq!(BackwardRule::all().count(), 18);
+        for rule in BackwardRule::all() {
+            assert_eq!(rule.outside.name().parse(), Ok(rule.outside));
+            assert_eq!(rule.ties.name().parse(), Ok(rule.ties));
+            assert_eq!(rule.nan.name().parse(), Ok(rule.nan));
+        }
+        for (name, rule) in BackwardRule::PRESETS {
+            assert_eq!(name.parse(), Ok(*rule));
+        }
+        assert!("pytorch".parse::<BackwardRule>().is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! For this project's own conformance checks and benchmarks: undocumented and unstable.
+
+use crate::backend::{Backend, Call, cpu};
+use crate::bounds::ResolvedBounds;
+use crate::device::with_backend;
+use crate::op::Operand;
+use crate::tensor::{Arguments, Inputs, Storage, Stored, apply, apply_in_place};
+use crate::{BackwardRule, Bounds, Device, Element, Error, Mask, Op, Result, Shape, Tensor};
+
+pub use crate::element::Accumulator;
+
+/// What an operation of the list takes.
+#[derive(Debug)]
+pub struct Operands<'a, T: Element> {
+    pub x: &'a Tensor<T>,
+    pub g: &'a Tensor<T>,
+    /// The mask of x, for an operation that reads one.
+    pub mask: Option<&'a Mask<T>>,
+    pub bounds: &'a Bounds<T>,
+    pub rule: BackwardRule,
+    pub scalars: [f64; 2],
+    pub wanted: [bool; 3],
+}
+
+impl<T: Element> Operands<'_, T> {
+    fn arguments(&self, op: Op) -> Arguments<'_, T> {
+        let bounds = op.info().bounds.then_some(self.bounds);
+        Arguments { bounds, rule: self.rule, scalars: self.scalars, wanted: self.wanted }
+    }
+
+    fn input(&self, op: Op, operand: Operand) -> Result<&Storage> {
+        let mask = || self.mask.and_then(Mask::bits);
+        match operand {
+            Operand::Mask => {
+                mask().ok_or(Error::Internal { op: op.name(), what: "without the mask that it reads".into() })
+            }
+            Operand::G => Ok(self.g.storage()),
+            _ => Ok(self.x.storage()),
+        }
+    }
+}
+
+/// Runs an operation of the list. Outputs that are masks are left out, gradients of bounds come as flat tensors.
+///
+/// # Errors
+/// As the methods of [`Tensor`].
+pub fn run<T: Element>(op: Op, operands: &Operands<'_, T>) -> Result<Vec<(Operand, Tensor<T>)>> {
+    let info = op.info();
+    let inputs: Vec<_> = info.inputs.iter().map(|&input| operands.input(op, input)).collect::<Result<_>>()?;
+    let inputs = Inputs { shape: operands.x.shape(), storages: &inputs };
+    let outputs = apply(op, &inputs, operands.arguments(op))?;
+    let mut made = Vec::new();
+    for (&operand, output) in info.outputs.iter().zip(outputs) {
+        let Some(output) = output.filter(|_| operand != Operand::Mask) else { continue };
+        let shape = match operand {
+            Operand::Glo | Operand::Ghi => Shape::new([(output.bytes() as usize).div_ceil(size_of::<T>())])?,
+            _ => operands.x.shape().clone(),
+        };
+        made.push((operand, Tensor::new(output, shape)));
+    }
+    Ok(made)
+}
+
+/// Runs an operation of the list in place of `target`, of the shape of x.
+///
+/// # Errors
+/// As the methods of [`Tensor`].
+pub fn run_in_place<T: Element>(op: Op, operands: &Operands<'_, T>, target: &mut Tensor<T>) -> Result<()> {
+    let info = op.info();
+    let others = info.inputs.iter().filter(|&&input| Some(input) != info.in_place);
+    let others: Vec<_> = others.map(|&input| operands.input(op, input)).collect::<Result<_>>()?;
+    let shape = target.shape().clone();
+    apply_in_place(op, &shape, target.storage_mut(), &others, operands.arguments(op))
+}
+
+/// An operation of the list over slices on the CPU, into outputs that are there. Where an input is missing the first
+/// output is overwritten in place. Elements are bytes, of the type of the bounds.
+#[derive(Debug)]
+pub struct Slices<'a> {
+    pub op: Op,
+    pub len: usize,
+    pub inputs: &'a [&'a [u8]],
+    pub bounds: &'a ResolvedBounds<&'a [u8]>,
+    pub rule: BackwardRule,
+    pub scalars: [f64; 2],
+}
+
+impl Slices<'_> {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// As the functions of [`cpu`](crate::cpu).
+    pub fn run(&self, outputs: [Option<&mut [u8]>; 3]) -> Result<()> {
+        let &Self { op, len, inputs, bounds, rule, scalars } = self;
+        let wanted = outputs.each_ref().map(Option::is_some);
+        cpu::run(&Call { op, len, inputs, bounds, rule, scalars, wanted }, outputs)
+    }
+}
+
+/// A tensor of elements of 4 bytes whose bits are `start`, `start + step`, and so on, made on the device.
+///
+/// # Errors
+/// As [`Device::tensor`].
+pub fn patterns<T: Element>(device: &Device, start: u32, step: u32, len: usize) -> Result<Tensor<T>> {
+    let shape = Shape::new([len])?;
+    let storage =
+        with_backend!(device.backend(), backend => backend.store(backend.patterns(start, step, len)?));
+    Ok(Tensor::new(storage, shape))
+}
+
+/// Drops the compiled kernels. Mesa's software driver keeps the code of so many instructions in all: with every kernel
+/// of every type alive it compiles one anew for each dispatch, and a check takes three to five times as long.
+pub fn drop_pipelines(device: &Device) {
+    with_backend!(device.backend(), backend => backend.drop_pipelines());
+}
+
+/// No builtins of WGSL without a GPU.
+///
+/// # Errors
+/// None.
+#[cfg(not(feature = "gpu"))]
+pub fn builtin(_: &Device, _: &[&[f32]], _: Option<(f32, f32)>) -> Result<Option<Vec<f32>>> {
+    Ok(None)
+}
+
+#[cfg(feature = "gpu")]
+pub use crate::backend::gpu::testing::*;

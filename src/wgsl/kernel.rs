@@ -1,0 +1,226 @@
+//! The kernels: an operation with an entry point and bindings, generated from its row in the list.
+
+use std::fmt::Write;
+
+use super::{Layout, Specialization, compose};
+use crate::broadcast::{Axis, Broadcast, Side};
+use crate::op::{Operand, RuleUse};
+use crate::{ElementType, Op, TieRule};
+
+/// Bytes of a block.
+pub(crate) const BLOCK_BYTES: u64 = 16;
+
+impl Layout {
+    const TENSORS: [Self; 5] = [Self::Same, Self::One, Self::Rows, Self::Columns, Self::Strided];
+
+    /// Of a bound that is a tensor.
+    pub fn new(broadcast: &Broadcast, side: Side, element: ElementType) -> Self {
+        if broadcast.is_same(side) {
+            return Self::Same;
+        }
+        let axes = broadcast.axes();
+        let stride = |axis: &Axis| axis.strides[side as usize];
+        match axes {
+            _ if axes.iter().all(|axis| stride(axis) == 0) => Self::One,
+            // Rows of whole blocks.
+            [outer, inner] if (inner.len * element.size()).is_multiple_of(BLOCK_BYTES as usize) => {
+                match (stride(outer), stride(inner)) {
+                    (1, 0) => Self::Rows,
+                    (0, 1) => Self::Columns,
+                    _ => Self::Strided,
+                }
+            }
+            _ => Self::Strided,
+        }
+    }
+}
+
+/// A kernel of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Kernel {
+    pub op: Op,
+    /// Whether the first output overwrites an input.
+    pub in_place: bool,
+    /// The outputs that are made.
+    pub wanted: [bool; 3],
+    /// Whether operands are parts of one buffer: every binding is then `read_write`.
+    pub shared: bool,
+    pub specialization: Specialization,
+}
+
+/// A storage buffer of a kernel: binding 0 is the parameters, and these follow in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Binding {
+    pub name: &'static str,
+    pub is_mask: bool,
+    pub read_only: bool,
+}
+
+impl Kernel {
+    /// A kernel, less what makes no difference to the operation.
+    pub fn new(
+        op: Op,
+        in_place: bool,
+        wanted: [bool; 3],
+        shared: bool,
+        specialization: Specialization,
+    ) -> Self {
+        let info = op.info();
+        let ties = if info.rule == RuleUse::Ignored { TieRule::Inclusive } else { specialization.ties };
+        let outputs = info.outputs.len();
+        let wanted = [0, 1, 2].map(|place| place < outputs && wanted[place]);
+        Self { op, in_place, wanted, shared, specialization: Specialization { ties, ..specialization } }
+    }
+
+    /// Every kernel of a type.
+    pub fn all(element: ElementType) -> Vec<Self> {
+        let mut kernels = Vec::new();
+        let alone = Layout::TENSORS
+            .into_iter()
+            .flat_map(|layout| [[layout, Layout::Value], [Layout::Value, layout], [layout, layout]]);
+        let layouts: Vec<_> = std::iter::once([Layout::Value; 2]).chain(alone).collect();
+        for (op, in_place) in Op::variants().filter(|(op, _)| !op.info().scalars || affine_kernel(element)) {
+            let wanted: &[[bool; 3]] = match op.info().outputs.len() {
+                3 => &[[true; 3], [true, true, false], [false, false, true]],
+                _ => &[[true; 3]],
+            };
+            for &layouts in layouts.iter().take(if op.info().bounds { usize::MAX } else { 1 }) {
+                for (&ties, shared) in TieRule::ALL.iter().flat_map(|ties| [(ties, false), (ties, true)]) {
+                    for &wanted in wanted {
+                        let specialization = Specialization { element, ties, layouts };
+                        kernels.push(Self::new(op, in_place, wanted, shared, specialization));
+                    }
+                }
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        kernels.retain(|kernel| seen.insert(*kernel));
+        kernels
+    }
+
+    /// Whether an invocation works on the blocks of a word of a mask.
+    pub fn has_mask(&self) -> bool {
+        self.op.has(Operand::Mask)
+    }
+
+    /// The storage buffers, in the order of their bindings.
+    pub fn bindings(&self) -> Vec<Binding> {
+        let info = self.op.info();
+        let binding =
+            |name, is_mask, read_only: bool| Binding { name, is_mask, read_only: read_only && !self.shared };
+        let bounds = if self.specialization.has_tensors() { &["lo_blocks", "hi_blocks"][..] } else { &[] };
+        let bounds = bounds.iter().map(|name| binding(name, false, true));
+        let overwritten = |input| self.in_place && Some(input) == info.in_place;
+        let inputs = info.inputs.iter().filter(|&&input| !overwritten(input));
+        let inputs = inputs.map(|input| binding(input.name(), *input == Operand::Mask, true));
+        let outputs = info.outputs.iter().enumerate().filter(|&(place, _)| self.wanted[place]);
+        let outputs = outputs.map(|(_, output)| binding(output.name(), *output == Operand::Mask, false));
+        bounds.chain(inputs).chain(outputs).collect()
+    }
+
+    /// The whole source. The entry point is `main`.
+    pub fn source(&self) -> String {
+        let info = self.op.info();
+        let mut root = format!("import package::{name}::{name};\n", name = info.name);
+        root.push_str("import package::lib::params::params;\n");
+        if self.specialization.has_tensors() {
+            root.push_str("import package::lib::bounds_tensor::bounds_at;\n");
+        }
+        // Those of the bounds are declared where they are read.
+        for (place, binding) in
+            self.bindings().iter().enumerate().filter(|(_, b)| !b.name.ends_with("_blocks"))
+        {
+            let access = if binding.read_only { "read" } else { "read_write" };
+            let item = if binding.is_mask { "u32" } else { "vec4<u32>" };
+            let (place, name) = (place + 1, binding.name);
+            let _ = writeln!(
+                root,
+                "@group(0) @binding({place}) var<storage, {access}> {name}_blocks: array<{item}>;"
+            );
+        }
+        root.push_str(&self.entry());
+        let source = compose(&root, self.specialization);
+        match self.shared {
+            true => source.replace("var<storage, read>", "var<storage, read_write>"),
+            false => source,
+        }
+    }
+
+    /// The one loop of all operations: loads, the function of a block, stores.
+    fn entry(&self) -> String {
+        let info = self.op.info();
+        let count = if self.has_mask() { "BLOCKS_PER_MASK_WORD" } else { "BLOCKS_PER_INVOCATION" };
+        let mask_input = info.inputs.contains(&Operand::Mask);
+        let mask_output = info.outputs.contains(&Operand::Mask);
+        let (mut before, mut after) = (String::new(), String::new());
+        let mut arguments = Vec::new();
+        for &input in info.inputs {
+            arguments.push(match input {
+                Operand::Mask => "bits >> (n * SUBWORDS * LANES_PER_SUBWORD)".to_owned(),
+                // In place, the output holds it.
+                _ if self.in_place && Some(input) == info.in_place => {
+                    format!("{}_blocks[i]", info.outputs[0].name())
+                }
+                _ => format!("{}_blocks[i]", input.name()),
+            });
+        }
+        if info.bounds {
+            before.push_str("    let bounds = load_bounds();\n");
+            arguments.push(
+                if self.specialization.has_tensors() { "bounds_at(i, bounds)" } else { "bounds" }.into(),
+            );
+        }
+        if info.rule != RuleUse::Ignored {
+            before.push_str("    let rule = load_rule();\n");
+            arguments.push("rule".into());
+        }
+        if info.scalars {
+            before.push_str("    let scalars = params.scalars;\n");
+            arguments.push("scalars".into());
+        }
+        if mask_input {
+            before.push_str("    let bits = mask_blocks[invocation];\n");
+        }
+        if mask_output {
+            before.push_str("    var bits = 0u;\n");
+            after.push_str("    mask_blocks[invocation] = bits;\n");
+        }
+        let mut stores = String::new();
+        for (_, output) in info.outputs.iter().enumerate().filter(|&(place, _)| self.wanted[place]) {
+            let name = output.name();
+            let value = if info.outputs.len() == 1 { "result".to_owned() } else { format!("result.{name}") };
+            let _ = match output {
+                Operand::Mask => {
+                    writeln!(stores, "            bits |= {value} << (n * SUBWORDS * LANES_PER_SUBWORD);")
+                }
+                _ => writeln!(stores, "            {name}_blocks[i] = {value};"),
+            };
+        }
+        format!(
+            "
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+    let invocation = invocation_index(id);
+    let blocks = params.blocks;
+    // The last workgroups may reach beyond the last block, and beyond the mask.
+    if block_of(invocation, 0u, {count}) >= blocks {{
+        return;
+    }}
+{before}    for (var n = 0u; n < {count}; n++) {{
+        let i = block_of(invocation, n, {count});
+        if i < blocks {{
+            let result = {name}({arguments});
+{stores}        }}
+    }}
+{after}}}
+",
+            name = info.name,
+            arguments = arguments.join(", "),
+        )
+    }
+}
+
+/// Whether there is an affine kernel of a type: the shaders multiply in f32 alone.
+pub(crate) fn affine_kernel(element: ElementType) -> bool {
+    element.is_float() && element.size() <= 4
+}

@@ -1,0 +1,156 @@
+//! The conformance table can fail: kernels and references with a planted fault are each caught, and every operation has
+//! one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pollster::block_on;
+use wgclip::ElementType::{self, F16, F32, I16, I64, U8};
+use wgclip::gpu::Adapter;
+use wgclip::reference::{self, Operands};
+use wgclip::testing::open_patched;
+use wgclip::{BackwardRule, Device, Element, Op, TieRule, bf16, f16, with_element};
+use wgclip_conformance::{MUTATIONS, Mismatch, Mutation, Oracle, Row, exhaustive, find_mismatch, run};
+
+use crate::devices::{Suite, seed, with_tiny_limits};
+
+pub fn register(suite: &mut Suite) {
+    suite.once(&[
+        ("mutation::every_operation_has_one", every_operation_has_one),
+        ("mutation::wrong_references_are_caught", wrong_references_are_caught),
+    ]);
+    let Some(adapter) = suite.first_adapter() else { return };
+    // A few are enough to see that the table can fail.
+    let step = if suite.settings.quick { 9 } else { 1 };
+    for mutation in MUTATIONS.iter().step_by(step) {
+        let adapter = adapter.clone();
+        let name = mutation.name.replace(' ', "_");
+        suite.add(format!("mutation::{}::{name}", mutation.op), move || is_caught(&adapter, mutation));
+    }
+    if !suite.settings.quick {
+        let (first, second) = (adapter.clone(), adapter);
+        suite.add("mutation::a_check_counts_mismatches".into(), move || a_check_counts_mismatches(&first));
+        suite.add("mutation::the_right_kernels_pass".into(), move || the_right_kernels_pass(&second));
+    }
+}
+
+fn every_operation_has_one() {
+    for op in Op::ALL {
+        assert!(MUTATIONS.iter().any(|mutation| mutation.op == *op), "{op} has no mutation");
+    }
+}
+
+/// The table of an operation for one type, up to the first mismatch.
+fn table(device: &Device, element: ElementType, op: Op) -> Result<u64, Box<Mismatch>> {
+    with_element!(element, T => with_oracle::<T>(device, &Oracle::REFERENCE, op))
+}
+
+fn with_oracle<T: Element>(device: &Device, oracle: &Oracle<T>, op: Op) -> Result<u64, Box<Mismatch>> {
+    find_mismatch(device, oracle, op, seed()).unwrap_or_else(|error| panic!("{device:?}: {error}"))
+}
+
+fn is_caught(adapter: &Adapter, mutation: &'static Mutation) {
+    let &Mutation { name, op, element, find, replace } = mutation;
+    let planted = Arc::new(AtomicBool::new(false));
+    let seen = planted.clone();
+    let patch = move |source: &str| {
+        seen.fetch_or(source.contains(find), Ordering::Relaxed);
+        source.replace(find, replace)
+    };
+    let device = block_on(open_patched(adapter, with_tiny_limits(adapter), patch)).unwrap();
+    let caught = table(&device, element, op);
+    assert!(planted.load(Ordering::Relaxed), "{name}: '{find}' is in no shader any more");
+    match caught {
+        Err(mismatch) => println!("{name}: caught, {mismatch}"),
+        Ok(cases) => panic!("{name}: not caught in {cases} cases"),
+    }
+}
+
+fn wrong_references_are_caught() {
+    let right = Oracle::<f32>::REFERENCE;
+    let wrong: [(&str, Op, Oracle<f32>); 6] = [
+        ("a tie takes the bound", Op::Clip, Oracle { evaluate: |_, o| first(tie_takes_bound(o)), ..right }),
+        ("the standard library's clamp", Op::Clip, Oracle { evaluate: |_, o| first(std_clamp(o)), ..right }),
+        (
+            "an absent bound is MAX",
+            Op::Clip,
+            Oracle { evaluate: |_, o| first(reference::clip(o.x, o.lo, o.hi.or(Some(f32::MAX)))), ..right },
+        ),
+        (
+            "the gradient of ones",
+            Op::ClipBackward,
+            Oracle { evaluate: |op, o| reference::evaluate(op, Operands { g: 1.0, ..o }), ..right },
+        ),
+        ("nothing for the bounds of a tie", Op::ClipBackwardBounds, Oracle { evaluate: ties_to_x, ..right }),
+        (
+            "a sum one after the other",
+            Op::ClipBackwardBounds,
+            Oracle { sum: |leaves| leaves.iter().sum(), ..right },
+        ),
+    ];
+    for (name, op, oracle) in wrong {
+        match with_oracle(&Device::cpu(), &oracle, op) {
+            Err(mismatch) => println!("{name}: caught, {mismatch}"),
+            Ok(cases) => panic!("{name}: not caught in {cases} cases"),
+        }
+    }
+    let of_bounds = Op::ClipBackwardBounds;
+    let in_f16 = |leaves: &[f16]| leaves.iter().fold(f16::ZERO, |sum, &leaf| sum + leaf);
+    let oracle = Oracle { sum: in_f16, ..Oracle::REFERENCE };
+    assert!(with_oracle(&Device::cpu(), &oracle, of_bounds).is_err());
+    let payload = |leaves: &[bf16]| match leaves.iter().find(|leaf| leaf.is_nan()) {
+        Some(&nan) => nan,
+        None => reference::sum(leaves),
+    };
+    let oracle = Oracle { sum: payload, ..Oracle::REFERENCE };
+    assert!(with_oracle(&Device::cpu(), &oracle, of_bounds).is_err());
+    // Rounded once instead of twice.
+    let fused = |_: Op, o: Operands<f32>| first((o.x as f64).mul_add(o.scalars[0], o.scalars[1]) as f32);
+    let oracle = Oracle { evaluate: fused, ..right };
+    assert!(with_oracle(&Device::cpu(), &oracle, Op::Affine).is_err());
+}
+
+fn first(value: f32) -> [f32; 3] {
+    [value, 0.0, 0.0]
+}
+
+fn tie_takes_bound(o: Operands<f32>) -> f32 {
+    reference::clip(o.lo.filter(|lo| o.x <= *lo).unwrap_or(o.x), o.lo, o.hi)
+}
+
+/// `f32::max` and `f32::min` drop a NaN.
+fn std_clamp(o: Operands<f32>) -> f32 {
+    o.x.max(o.lo.unwrap_or(f32::NEG_INFINITY)).min(o.hi.unwrap_or(f32::INFINITY))
+}
+
+fn ties_to_x(op: Op, o: Operands<f32>) -> [f32; 3] {
+    let inclusive = BackwardRule { ties: TieRule::Inclusive, ..o.rule };
+    let [_, lo, hi] = reference::evaluate(op, Operands { rule: inclusive, ..o });
+    [reference::evaluate(op, o)[0], lo, hi]
+}
+
+/// What `wgclip check` shows of a driver that cannot be trusted.
+fn a_check_counts_mismatches(adapter: &Adapter) {
+    let (find, replace) = ("compare_key(a) < compare_key(b)", "compare_key(a) <= compare_key(b)");
+    let patch = move |source: &str| source.replace(find, replace);
+    let device = block_on(open_patched(adapter, adapter.limits(), patch)).unwrap();
+    let wrong = |rows: Vec<Row>| rows.into_iter().filter(|row| row.tally.mismatches > 0).collect::<Vec<_>>();
+    let rows = wrong(run(&device, &[I16], Op::ALL, 1, &mut |_| {}).unwrap());
+    let ops: Vec<_> = rows.iter().map(Row::name).collect();
+    // An integer that is taken for less than its equal is clipped to the same bits; its gradient is not the same.
+    let expected = ["clip_backward", "clip_backward_in_place", "clip_backward_bounds", "clip_with_mask"];
+    assert!(expected.iter().all(|name| ops.iter().any(|op| op == name)), "{ops:?}");
+    assert!(!ops.iter().any(|op| op == "clip"), "{ops:?}");
+    let every_pattern = wrong(exhaustive(&device, &[U8], 1, &mut |_| {}).unwrap());
+    assert!(every_pattern.iter().any(|row| row.op == Op::ClipBackward), "{every_pattern:?}");
+    assert!(every_pattern.iter().all(|row| row.tally.first.is_some()));
+}
+
+/// The oracle that the faults are judged by passes where nothing is planted.
+fn the_right_kernels_pass(adapter: &Adapter) {
+    let device = block_on(open_patched(adapter, with_tiny_limits(adapter), str::to_owned)).unwrap();
+    for (element, &op) in [F32, F16, I64, U8].into_iter().flat_map(|e| Op::ALL.iter().map(move |op| (e, op)))
+    {
+        table(&device, element, op).unwrap_or_else(|mismatch| panic!("{mismatch}"));
+    }
+}

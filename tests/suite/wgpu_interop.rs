@@ -1,0 +1,312 @@
+//! In a wgpu program of the user's: its device, its buffers, its passes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::devices::Suite;
+use pollster::block_on;
+use wgclip::gpu::{Adapter, Arguments, Kernels};
+use wgclip::{
+    BackwardRule, Bound, Bounds, Device, Element, ElementType, Error, Op, OutsideRule, ResolvedBounds, Shape,
+    Tensor, TieRule, reference,
+};
+use wgpu::BufferUsages as Usages;
+
+/// A device of an adapter as any WebGPU program gets it: default limits, no features, handlers of its own.
+fn user_device(adapter: &Adapter) -> Option<(wgpu::Device, wgpu::Queue, Arc<AtomicUsize>)> {
+    let desc = wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
+    // An adapter may have less than WebGPU's default limits.
+    let (device, queue) = block_on(adapter.as_wgpu().request_device(&desc)).ok()?;
+    let errors = Arc::new(AtomicUsize::new(0));
+    let seen = errors.clone();
+    device.on_uncaptured_error(Arc::new(move |error| {
+        println!("uncaptured: {error}");
+        seen.fetch_add(1, Ordering::Relaxed);
+    }));
+    Some((device, queue, errors))
+}
+
+fn buffer(device: &wgpu::Device, size: u64, data: &[u8], usage: Usages) -> wgpu::Buffer {
+    let desc = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: true };
+    let buffer = device.create_buffer(&desc);
+    buffer.slice(..).get_mapped_range_mut().unwrap().slice(..data.len()).copy_from_slice(data);
+    buffer.unmap();
+    buffer
+}
+
+fn values(len: usize) -> Vec<f32> {
+    let mut rng = fastrand::Rng::with_seed(11);
+    let special = [f32::NAN, -0.0, f32::INFINITY, 1e-40, 1.0, 0.0];
+    (0..len).map(|i| if i % 7 == 0 { special[i / 7 % 6] } else { rng.f32() * 4.0 - 2.0 }).collect()
+}
+
+fn bits<T: Element>(values: &[T]) -> Vec<u64> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+const STORAGE: Usages = Usages::STORAGE.union(Usages::COPY_SRC).union(Usages::COPY_DST);
+
+fn tensors_in_the_callers_buffers_are_clipped_there(adapter: Adapter) {
+    let Some((device, queue, errors)) = user_device(&adapter) else { return };
+    let wgclip = Device::from_wgpu(device.clone(), queue.clone());
+    let x = values(1003);
+    let clip = |x: &f32| reference::clip(*x, Some(-1.0), Some(1.0));
+    let expected: Vec<f32> = x.iter().map(clip).collect();
+    // Two tensors in one buffer, the second at an offset.
+    let mut bytes = bytemuck::cast_slice(&x).to_vec();
+    bytes.resize(4096, 0);
+    bytes.extend_from_slice(bytemuck::cast_slice(&x));
+    let own = buffer(&device, 8112, &bytes, STORAGE);
+    let mut second = Tensor::<f32>::from_buffer(&wgclip, own.clone(), 4096, [17, 59]).unwrap();
+    let first = Tensor::<f32>::from_buffer(&wgclip, own.clone(), 0, [1003]).unwrap();
+    second.clip_in_place(&Bounds::new(-1.0, 1.0).unwrap()).unwrap();
+    let slice = second.buffer().unwrap().unwrap();
+    assert_eq!((slice.buffer(), slice.offset(), slice.size()), (&own, 4096, 4016));
+    assert_eq!(bits(&second.to_vec().unwrap()), bits(&expected));
+    assert_eq!(bits(&first.to_vec().unwrap()), bits(&x), "the neighbour was touched");
+    // Beside bounds and gradients of the pool.
+    let lo = wgclip.tensor(&[-1.0f32; 59], [59]).unwrap();
+    let y = second.clip(&Bounds::new(lo, 1.0).unwrap()).unwrap();
+    assert_eq!(bits(&y.to_vec().unwrap()), bits(&expected));
+    // It can be dropped and is still the caller's.
+    drop((first, second));
+    let again = Tensor::<f32>::from_buffer(&wgclip, own, 4096, [1003]).unwrap();
+    assert_eq!(bits(&again.to_vec().unwrap()), bits(&expected));
+    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+}
+
+fn what_a_kernel_cannot_work_on_is_refused(adapter: Adapter) {
+    let Some((device, queue, errors)) = user_device(&adapter) else { return };
+    let wgclip = Device::from_wgpu(device.clone(), queue);
+    let own = buffer(&device, 1024, &[], STORAGE);
+    let refused = |buffer: &wgpu::Buffer, offset, len: usize| {
+        let tensor = Tensor::<f32>::from_buffer(&wgclip, buffer.clone(), offset, [len]);
+        assert!(matches!(tensor, Err(Error::Unsupported { .. })), "{tensor:?}");
+    };
+    refused(&own, 4, 10);
+    refused(&own, 0, 257);
+    refused(&own, 768, 65);
+    refused(&buffer(&device, 1004, &[], STORAGE), 0, 251);
+    refused(&buffer(&device, 1024, &[], Usages::VERTEX), 0, 16);
+    assert!(Tensor::<f32>::from_buffer(&Device::cpu(), own.clone(), 0, [1]).is_err());
+
+    let x = Tensor::<f32>::from_buffer(&wgclip, own.clone(), 0, [64]).unwrap();
+    let mut g = Tensor::<f32>::from_buffer(&wgclip, own, 512, [64]).unwrap();
+    let one = Bounds::at_least(1.0).unwrap();
+    // Parts of one buffer are as good as two, unless they overlap.
+    x.clip_backward_in_place(&mut g, &one, BackwardRule::default()).unwrap();
+    let mut overlapping =
+        Tensor::<f32>::from_buffer(&wgclip, x.buffer().unwrap().unwrap().buffer().clone(), 256, [64]);
+    let error = overlapping.as_mut().unwrap();
+    let error = x.clip_backward_in_place(error, &one, BackwardRule::default());
+    assert!(error.is_ok(), "256 bytes apart");
+    let unreadable = Tensor::<f32>::from_buffer(&wgclip, buffer(&device, 64, &[], Usages::STORAGE), 0, [16]);
+    let error = unreadable.unwrap().to_vec().unwrap_err();
+    assert!(error.to_string().contains("COPY_SRC"), "{error}");
+    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+}
+
+/// A device of the caller's is watched call by call, since its callbacks are not ours.
+fn a_device_lost_under_us_is_learned_from_a_read(adapter: Adapter) {
+    let Some((device, queue, errors)) = user_device(&adapter) else { return };
+    let wgclip = Device::from_wgpu(device.clone(), queue);
+    let y = wgclip.tensor(&[1.0f32; 100], [100]).unwrap().clip(&Bounds::at_least(2.0).unwrap()).unwrap();
+    device.destroy();
+    for _ in 0..2 {
+        let error = y.to_vec().unwrap_err();
+        assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+    }
+    assert!(matches!(wgclip.flush(), Err(Error::DeviceLost { .. })));
+    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+}
+
+/// Reads a buffer back with plain wgpu.
+fn read<T: Element>(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -> Vec<T> {
+    let staging = device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: buffer.size(),
+        usage: Usages::MAP_READ | Usages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = device.create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+    queue.submit([encoder.finish()]);
+    staging.map_async(wgpu::MapMode::Read, .., |mapped| mapped.unwrap());
+    device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    let view = staging.get_mapped_range(..).unwrap();
+    bytemuck::pod_collect_to_vec(&view)
+}
+
+fn kernels_join_the_callers_pass(adapter: Adapter) {
+    let Some((device, queue, errors)) = user_device(&adapter) else { return };
+    let kernels = Kernels::new(&device);
+    let (rows, columns) = (30, 40);
+    let len = rows * columns;
+    let (x, g) = (values(len), values(len + 1)[1..].to_vec());
+    let hi: Vec<f32> = (0..columns).map(|i| i as f32 / 20.0).collect();
+    let size = 4 * len as u64;
+    let of = |data: &[f32]| buffer(&device, 4 * data.len() as u64, bytemuck::cast_slice(data), STORAGE);
+    let poisoned = vec![f32::from_bits(0xdead_beef); len];
+    let [y, gx, z, h, saved] = [&poisoned, &poisoned, &x, &g, &g].map(|data| of(data));
+    let (x_buffer, g_buffer, hi_buffer) = (of(&x), of(&g), of(&hi));
+    let mask = buffer(&device, Kernels::mask_bytes(ElementType::F32, size), &[], STORAGE);
+
+    let shape = Shape::new([rows, columns]).unwrap();
+    let of_columns = Shape::new([columns]).unwrap();
+    let tensor = Bound::Tensor((hi_buffer.slice(..), &of_columns));
+    let bounds = ResolvedBounds::broadcast(&shape, Bound::Value(-0.5f32), tensor).unwrap();
+    let rule = BackwardRule { ties: TieRule::Exclusive, ..BackwardRule::default() };
+    let arguments = Arguments { rule, ..Arguments::new(&bounds) };
+    let none = ResolvedBounds::none(ElementType::F32);
+    let of_mask = Arguments::new(&none);
+    let ops = [
+        kernels.prepare(Op::Clip, &[x_buffer.slice(..)], &[y.slice(..)], &arguments),
+        kernels.prepare(
+            Op::ClipBackward,
+            &[x_buffer.slice(..), g_buffer.slice(..)],
+            &[gx.slice(..)],
+            &arguments,
+        ),
+        kernels.prepare(Op::Clip, &[z.slice(..)], &[z.slice(..)], &arguments),
+        kernels.prepare(Op::ClipBackward, &[x_buffer.slice(..), h.slice(..)], &[h.slice(..)], &arguments),
+        kernels.prepare(Op::ClipWithMask, &[x_buffer.slice(..)], &[y.slice(..), mask.slice(..)], &arguments),
+        kernels.prepare(Op::MaskBackward, &[mask.slice(..), saved.slice(..)], &[saved.slice(..)], &of_mask),
+    ]
+    .map(Result::unwrap);
+    let mut encoder = device.create_command_encoder(&Default::default());
+    let mut pass = encoder.begin_compute_pass(&Default::default());
+    ops.iter().for_each(|op| op.record(&mut pass));
+    drop(pass);
+    queue.submit([encoder.finish()]);
+
+    let expected: Vec<f32> =
+        (0..len).map(|i| reference::clip(x[i], Some(-0.5), Some(hi[i % columns]))).collect();
+    let grads: Vec<f32> = (0..len)
+        .map(|i| reference::clip_backward(x[i], g[i], Some(-0.5), Some(hi[i % columns]), rule))
+        .collect();
+    for (name, buffer, expected) in [
+        ("clip", &y, &expected),
+        ("in place", &z, &expected),
+        ("gradient", &gx, &grads),
+        ("gradient in place", &h, &grads),
+        ("gradient of the mask", &saved, &grads),
+    ] {
+        assert_eq!(bits(&read::<f32>(&device, &queue, buffer)), bits(expected), "{name}");
+    }
+    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+}
+
+fn kernels_refuse_what_they_cannot_work_on(adapter: Adapter) {
+    let Some((device, _, errors)) = user_device(&adapter) else { return };
+    let kernels = Kernels::new(&device);
+    let (a, b) = (buffer(&device, 4096, &[], STORAGE), buffer(&device, 4096, &[], STORAGE));
+    let unit = ResolvedBounds::values(Some(0.0f32), Some(1.0)).unwrap();
+    let with_rule = |rule| Arguments { rule, ..Arguments::new(&unit) };
+    let straight =
+        with_rule(BackwardRule { outside: OutsideRule::StraightThrough, ..BackwardRule::default() });
+    let half = with_rule(BackwardRule { ties: TieRule::Half, ..BackwardRule::default() });
+    let unit = Arguments::new(&unit);
+    let (long, short) = (Shape::new([1024]).unwrap(), Shape::new([512]).unwrap());
+    let tensor = Bound::<f32, _>::Tensor((b.slice(..1024), &long));
+    let too_short = ResolvedBounds::broadcast(&long, tensor, Bound::Absent).unwrap();
+    let tensor = Bound::<f32, _>::Tensor((b.slice(..2048), &short));
+    let of_others = ResolvedBounds::broadcast(&short, tensor, Bound::Absent).unwrap();
+    let masks = ResolvedBounds::none(ElementType::F32);
+    let clip =
+        |x, y, arguments: &Arguments<'_>| kernels.prepare(Op::Clip, &[x], &[y], arguments).unwrap_err();
+    let errors_of = [
+        clip(a.slice(..), b.slice(..2048), &unit),
+        clip(a.slice(16..), b.slice(16..), &unit),
+        clip(a.slice(..1000), b.slice(..1000), &unit),
+        clip(a.slice(..2048), a.slice(1024..3072), &unit),
+        clip(a.slice(..), a.slice(..), &Arguments::new(&too_short)),
+        clip(a.slice(..), a.slice(..), &Arguments::new(&of_others)),
+        kernels
+            .prepare(Op::ClipBackward, &[a.slice(..), b.slice(..)], &[b.slice(..)], &straight)
+            .unwrap_err(),
+        kernels.prepare(Op::ClipWithMask, &[a.slice(..)], &[b.slice(..), b.slice(..)], &half).unwrap_err(),
+        kernels
+            .prepare(Op::MaskBackward, &[a.slice(..16), b.slice(..)], &[b.slice(..)], &Arguments::new(&masks))
+            .unwrap_err(),
+        kernels.prepare(Op::Clip, &[], &[b.slice(..)], &unit).unwrap_err(),
+    ];
+    for error in errors_of {
+        assert!(!matches!(error, Error::Gpu { .. }), "{error}");
+    }
+    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+}
+
+fn reads_make_progress_under_tokio_many_at_once(adapter: Adapter) {
+    let work = |device: Device| async move {
+        let tasks: Vec<_> = (0..32)
+            .map(|i| {
+                let device = device.clone();
+                tokio::spawn(async move {
+                    let x = device.tensor(&vec![i as f32; 1000 + i], [1000 + i]).unwrap();
+                    let y = x.clip(&Bounds::at_most(10.0).unwrap()).unwrap().read().await.unwrap();
+                    assert_eq!(y, vec![(i as f32).min(10.0); 1000 + i]);
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    };
+    let Some((device, queue, _)) = user_device(&adapter) else { return };
+    let device = Device::from_wgpu(device, queue);
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work(device.clone()));
+    tokio::runtime::Builder::new_multi_thread().build().unwrap().block_on(work(device));
+}
+
+/// Operands that are disjoint parts of one buffer, as engines with pools have them.
+fn parts_of_one_buffer_are_operands(adapter: Adapter) {
+    let Some((device, queue, errors)) = user_device(&adapter) else { return };
+    let kernels = Kernels::new(&device);
+    let (x, g) = (values(512), values(513)[1..].to_vec());
+    let bytes: Vec<u8> =
+        [&x, &g, &g].iter().flat_map(|data| bytemuck::cast_slice::<f32, u8>(data)).copied().collect();
+    let pool = buffer(&device, 8192, &bytes, STORAGE);
+    let part = |n: u64| pool.slice(2048 * n..2048 * (n + 1));
+    let bounds = ResolvedBounds::values(Some(-0.5f32), Some(0.75)).unwrap();
+    let arguments = Arguments::new(&bounds);
+    let ops = [
+        kernels.prepare(Op::Clip, &[part(0)], &[part(3)], &arguments).unwrap(),
+        kernels.prepare(Op::ClipBackward, &[part(0), part(1)], &[part(1)], &arguments).unwrap(),
+        kernels.prepare(Op::ClipBackward, &[part(0), part(2)], &[part(2)], &arguments).unwrap(),
+    ];
+    let mut encoder = device.create_command_encoder(&Default::default());
+    let mut pass = encoder.begin_compute_pass(&Default::default());
+    ops.iter().for_each(|op| op.record(&mut pass));
+    drop(pass);
+    queue.submit([encoder.finish()]);
+    let clipped: Vec<f32> = x.iter().map(|&x| reference::clip(x, Some(-0.5), Some(0.75))).collect();
+    let rule = BackwardRule::default();
+    let grads = x.iter().zip(&g).map(|(&x, &g)| reference::clip_backward(x, g, Some(-0.5), Some(0.75), rule));
+    let grads: Vec<f32> = grads.collect();
+    let expected = [x, grads.clone(), grads, clipped].concat();
+    assert_eq!(bits(&read::<f32>(&device, &queue, &pool)), bits(&expected));
+    let overlapping = kernels.prepare(Op::Clip, &[part(0)], &[pool.slice(1024..3072)], &arguments);
+    assert!(matches!(overlapping, Err(Error::Unsupported { .. })), "{overlapping:?}");
+    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+}
+
+pub fn register(suite: &mut Suite) {
+    suite.per_adapter(&[
+        (
+            "wgpu_interop::tensors_in_the_callers_buffers_are_clipped_there",
+            tensors_in_the_callers_buffers_are_clipped_there,
+        ),
+        ("wgpu_interop::what_a_kernel_cannot_work_on_is_refused", what_a_kernel_cannot_work_on_is_refused),
+        (
+            "wgpu_interop::a_device_lost_under_us_is_learned_from_a_read",
+            a_device_lost_under_us_is_learned_from_a_read,
+        ),
+        ("wgpu_interop::kernels_join_the_callers_pass", kernels_join_the_callers_pass),
+        ("wgpu_interop::kernels_refuse_what_they_cannot_work_on", kernels_refuse_what_they_cannot_work_on),
+        (
+            "wgpu_interop::reads_make_progress_under_tokio_many_at_once",
+            reads_make_progress_under_tokio_many_at_once,
+        ),
+        ("wgpu_interop::parts_of_one_buffer_are_operands", parts_of_one_buffer_are_operands),
+    ]);
+}
