@@ -1,6 +1,6 @@
 //! Wrong files and wrong usage: a message of one or two lines, the exit code, and nothing touched.
 
-use crate::files::{Folder, Outcome, bytes, npy, npy_f32, sample};
+use crate::files::{Folder, Outcome, bytes, npy, npy_f32, sample, wait, within};
 
 /// Runs what must fail, with `out.npy` there before.
 fn refused(folder: &Folder, args: &str, code: i32, message: &str) {
@@ -43,8 +43,8 @@ fn files_that_hold_no_tensor_are_refused() {
         let folder = Folder::new();
         folder.write("in.npy", content);
         println!("{name}");
-        refused(&folder, "value in.npy out.npy --min 0", 1, message);
-        refused(&folder, "grad in.npy in.npy out.npy --min 0", 1, message);
+        refused(&folder, "clip in.npy out.npy --min 0", 1, message);
+        refused(&folder, "backward in.npy in.npy out.npy --min 0", 1, message);
     }
 }
 
@@ -53,22 +53,22 @@ fn paths_that_cannot_be_read_or_written_are_refused() {
     let folder = Folder::new();
     folder.write("x.npy", &npy_f32(&[1.0]));
     std::fs::create_dir(folder.path("folder")).unwrap();
-    refused(&folder, "value missing.npy out.npy --min 0", 1, "cannot open missing.npy");
-    refused(&folder, "value folder out.npy --min 0", 1, "folder is a folder");
-    refused(&folder, "value x.npy folder --min 0", 1, "it is a folder");
-    refused(&folder, "value x.npy new/ --min 0", 1, "it names no file");
-    refused(&folder, "value x.npy nowhere/y.npy --min 0", 1, "there is no folder nowhere");
-    refused(&folder, "value x.npy x.npy/y.npy --min 0", 1, "cannot write x.npy/y.npy");
+    refused(&folder, "clip missing.npy out.npy --min 0", 1, "cannot open missing.npy");
+    refused(&folder, "clip folder out.npy --min 0", 1, "folder is a folder");
+    refused(&folder, "clip x.npy folder --min 0", 1, "it is a folder");
+    refused(&folder, "clip x.npy new/ --min 0", 1, "it names no file");
+    refused(&folder, "clip x.npy nowhere/y.npy --min 0", 1, "there is no folder nowhere");
+    refused(&folder, "clip x.npy x.npy/y.npy --min 0", 1, "cannot write x.npy/y.npy");
 
     let mut mode = std::fs::metadata(folder.path("x.npy")).unwrap().permissions();
     mode.set_readonly(true);
     folder.write("locked.npy", b"locked");
     std::fs::set_permissions(folder.path("locked.npy"), mode).unwrap();
-    refused(&folder, "value x.npy locked.npy --min 0", 1, "read-only");
+    refused(&folder, "clip x.npy locked.npy --min 0", 1, "read-only");
     assert_eq!(folder.read("locked.npy"), b"locked");
 
     #[cfg(target_os = "linux")]
-    refused(&folder, "value x.npy /dev/full --min 0", 1, "No space left on device");
+    refused(&folder, "clip x.npy /dev/full --min 0", 1, "No space left on device");
 }
 
 #[test]
@@ -77,28 +77,28 @@ fn wrong_usage_exits_with_two() {
     folder.write("x.npy", &npy_f32(&[1.0]));
     folder.write("u8.npy", &npy("|u1", false, "(1,)", &[7]));
     for (args, message) in [
-        ("value x.npy out.npy", "--min"),
-        ("value x.npy out.npy --quiet --device cpu", "--min"),
-        ("value x.npy out.npy --min nan", "NaN"),
-        ("value x.npy out.npy --max NaN", "NaN"),
-        ("value x.npy out.npy --min one", "not a number"),
-        ("value x.npy out.npy --min", "--min"),
-        ("value x.npy out.npy --min 1e99", "outside the range of f32"),
-        ("value x.npy out.npy --max -1e99", "outside the range of f32"),
-        ("value u8.npy out.npy --min 300", "outside the range of u8"),
-        ("value u8.npy out.npy --max -1", "outside the range of u8"),
-        ("value u8.npy out.npy --max 0.5", "not a whole number, but the tensor holds u8"),
-        ("grad x.npy x.npy out.npy --min 0 --max-grad out.npy", "--max"),
-        ("value x.npy --min 0", "<OUT>"),
-        ("value x.npy out.npy more --min 0", "more"),
-        ("value x.npy out.npy --min 0 --sideways", "'--sideways'"),
+        ("clip x.npy out.npy", "--min"),
+        ("clip x.npy out.npy --quiet --device cpu", "--min"),
+        ("clip x.npy out.npy --min nan", "NaN"),
+        ("clip x.npy out.npy --max NaN", "NaN"),
+        ("clip x.npy out.npy --min one", "not a number"),
+        ("clip x.npy out.npy --min", "--min"),
+        ("clip x.npy out.npy --min 1e99", "outside the range of f32"),
+        ("clip x.npy out.npy --max -1e99", "outside the range of f32"),
+        ("clip u8.npy out.npy --min 300", "outside the range of u8"),
+        ("clip u8.npy out.npy --max -1", "outside the range of u8"),
+        ("clip u8.npy out.npy --max 0.5", "not a whole number, but the tensor holds u8"),
+        ("backward x.npy x.npy out.npy --min 0 --max-grad out.npy", "--max"),
+        ("clip x.npy --min 0", "<OUT>"),
+        ("clip x.npy out.npy more --min 0", "more"),
+        ("clip x.npy out.npy --min 0 --sideways", "'--sideways'"),
         (
-            "value x.npy out.npy --min 0 --devic cpu",
-            "'--device'; for more information, try 'wgclip value --help'",
+            "clip x.npy out.npy --min 0 --devic cpu",
+            "'--device'; for more information, try 'wgclip clip --help'",
         ),
         ("vale x.npy out.npy --min 0", "'value'; for more information, try 'wgclip --help'"),
-        ("grad x.npy x.npy out.npy --min 0 --rule sideways", "sideways"),
-        ("grad x.npy x.npy out.npy --min 0 --like caffe", "caffe"),
+        ("backward x.npy x.npy out.npy --min 0 --rule sideways", "sideways"),
+        ("backward x.npy x.npy out.npy --min 0 --like caffe", "caffe"),
         ("clip x.npy out.npy --min 0", "clip"),
     ] {
         refused(&folder, args, 2, message);
@@ -111,11 +111,16 @@ fn tensors_that_differ_in_shape_are_refused() {
     folder.write("x.npy", &npy("<f4", false, "(2, 3)", &bytes(&[0.0; 6])));
     folder.write("g.npy", &npy("<f4", false, "(3, 2)", &bytes(&[0.0; 6])));
     for rule in ["masked", "straight-through", "toward"] {
-        let args = format!("grad x.npy g.npy out.npy --min 0 --rule {rule}");
+        let args = format!("backward x.npy g.npy out.npy --min 0 --rule {rule}");
         refused(&folder, &args, 1, "x.npy has shape [2, 3], but g.npy has [3, 2]");
     }
     let images = sample("digits-images.npy");
-    refused(&folder, &format!("grad x.npy {images} out.npy --min 0"), 1, "holds u8: both need the same type");
+    refused(
+        &folder,
+        &format!("backward x.npy {images} out.npy --min 0"),
+        1,
+        "holds u8: both need the same type",
+    );
 }
 
 #[test]
@@ -123,40 +128,59 @@ fn unknown_devices_are_refused_with_a_list() {
     let folder = Folder::new();
     folder.write("x.npy", &npy_f32(&[1.0]));
     for device in ["abacus", "99", "-1"] {
-        let args = format!("value x.npy out.npy --min 0 --device={device}");
+        let args = format!("clip x.npy out.npy --min 0 --device={device}");
         refused(&folder, &args, 1, &format!("no device '{device}': there are CPU, "));
     }
 }
 
 /// The input is a pipe that gives a header and then nothing, so the run is in the middle of its work.
+/// The same command with the signals that end a process as they are by default: under nohup, and in the background of some
+/// shells, they are ignored, and a process that was started so leaves them.
+#[cfg(unix)]
+fn with_default_signals(command: &std::process::Command) -> std::process::Command {
+    let mut perl = std::process::Command::new("perl");
+    perl.args(["-e", "$SIG{$_} = 'DEFAULT' for qw(HUP INT TERM); exec { $ARGV[0] } @ARGV or die $!"]);
+    perl.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => perl.env(name, value),
+            None => perl.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        perl.current_dir(folder);
+    }
+    perl
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_leaves_nothing() {
     use std::io::Write;
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
-    use std::thread::yield_now;
 
     let folder = Folder::new();
     folder.write("out.npy", b"precious");
     let before = folder.names();
     // In memory, and in the middle of a stream.
-    let whole = ("value /dev/stdin out.npy --min 0", npy("<f4", false, "(1000,)", &[]));
+    let whole = ("clip /dev/stdin out.npy --min 0", npy("<f4", false, "(1000,)", &[]));
     let half = npy("<f4", false, "(100000,)", &[0; 200_000]);
-    let stream = ("value /dev/stdin out.npy --min 0 --memory 1KiB", half);
+    let stream = ("clip /dev/stdin out.npy --min 0 --memory 1KiB", half);
     let signals = [("-INT", 2), ("-TERM", 15), ("-HUP", 1)];
     for ((args, content), (signal, number)) in
         [whole, stream].iter().flat_map(|run| signals.map(|signal| (run, signal)))
     {
-        let mut run = folder.command(args).stdin(Stdio::piped()).spawn().unwrap();
+        let mut run = with_default_signals(&folder.command(args)).stdin(Stdio::piped()).spawn().unwrap();
         let mut input = run.stdin.take().unwrap();
         input.write_all(content).unwrap();
-        while folder.names() == before {
+        let begun = within(|| {
             assert!(run.try_wait().unwrap().is_none(), "ended early");
-            yield_now();
-        }
+            (folder.names() != before).then_some(())
+        });
+        assert!(begun.is_some(), "no file was begun");
         Command::new("kill").args([signal, &run.id().to_string()]).status().unwrap();
-        let status = run.wait().unwrap();
+        let status = wait(&mut run);
         assert_eq!(folder.names(), before, "{signal} left a file: {status}");
         assert_eq!(status.signal(), Some(number), "ended as by the signal itself");
         assert_eq!(folder.read("out.npy"), b"precious");

@@ -43,11 +43,11 @@ fn a_device_is_chosen_by_kind_index_or_part_of_a_name() {
     let part = gpu.split_whitespace().next().unwrap().to_uppercase();
     let first_word = |name: &str| name.split_whitespace().next().unwrap().to_owned();
     for device in ["gpu", "1", &part] {
-        let said = folder.done(&format!("value x.npy y.npy --max 1 --device {device}")).stdout;
+        let said = folder.done(&format!("clip x.npy y.npy --max 1 --device {device}")).stdout;
         assert!(said.contains(&first_word(gpu)), "--device {device}: {said}");
     }
     for device in ["cpu", "CPU", "0"] {
-        let said = folder.done(&format!("value x.npy y.npy --max 1 --device {device}")).stdout;
+        let said = folder.done(&format!("clip x.npy y.npy --max 1 --device {device}")).stdout;
         assert!(said.contains("CPU, "), "--device {device}: {said}");
     }
 }
@@ -61,7 +61,7 @@ fn the_environment_overrides_auto_and_nothing_else() {
 
     let said = |args: &str, device: &str| {
         let outcome =
-            folder.run_with(&format!("value x.npy y.npy --max 1 {args}"), &[("WGCLIP_DEVICE", device)]);
+            folder.run_with(&format!("clip x.npy y.npy --max 1 {args}"), &[("WGCLIP_DEVICE", device)]);
         (outcome.code, outcome.stdout + &outcome.stderr)
     };
     let (code, line) = said("", "gpu");

@@ -1,8 +1,11 @@
 //! A folder of a test's own, `.npy` files, and the command run in it.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -59,7 +62,7 @@ impl Folder {
     }
 
     pub fn run_with(&self, args: &str, env: &[(&str, &str)]) -> Outcome {
-        let output = self.command(args).envs(env.iter().copied()).output().unwrap();
+        let output = finish(self.command(args).envs(env.iter().copied()));
         Outcome {
             code: output.status.code().expect("ended by a signal"),
             stdout: String::from_utf8(output.stdout).unwrap(),
@@ -73,6 +76,45 @@ impl Folder {
         assert_eq!(outcome.code, 0, "wgclip {args}: {outcome:?}");
         outcome
     }
+}
+
+/// How long a run of the command may take.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Runs a command to its end, which must come within the limit.
+pub fn finish(command: &mut Command) -> Output {
+    let mut run = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (out, err) = (run.stdout.take().unwrap(), run.stderr.take().unwrap());
+    // Pipes are read beside one another, so that neither fills up.
+    let read = |mut from: Box<dyn Read + Send>| {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            from.read_to_end(&mut bytes).map(|_| bytes)
+        })
+    };
+    let (out, err) = (read(Box::new(out)), read(Box::new(err)));
+    let status = wait(&mut run);
+    Output { status, stdout: out.join().unwrap().unwrap(), stderr: err.join().unwrap().unwrap() }
+}
+
+/// Waits for a process, which must end within the limit.
+pub fn wait(run: &mut Child) -> ExitStatus {
+    within(|| run.try_wait().unwrap()).unwrap_or_else(|| {
+        let _ = run.kill();
+        panic!("the command did not end within {LIMIT:?}")
+    })
+}
+
+/// Asks again and again until there is an answer, or the limit is past.
+pub fn within<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    while start.elapsed() < LIMIT {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        thread::yield_now();
+    }
+    None
 }
 
 /// The bytes of a `.npy` file, version 1.0.

@@ -5,7 +5,7 @@ use std::io::{Cursor, Read, Write};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use wgclip::{Element, ElementType, Gradient, Ties, bf16, reference, with_element};
+use wgclip::{BackwardRule, Element, ElementType, NumberClass, TieRule, bf16, reference, with_element};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
@@ -37,8 +37,8 @@ fn data<T: Element>(values: &[T], big: bool) -> Vec<u8> {
 fn every_layout<T: Element>(code: &str) {
     let folder = Folder::new();
     let x = random::<T>(2 * 3 * 5);
-    let value = |text: &str| wgclip::Bounds::<T>::parse(Some(text), None).unwrap().lo().value();
-    let expected: Vec<T> = x.iter().map(|&x| reference::clip(x, value("1"), value("6"))).collect();
+    let value = |text: f64| Some(T::from_f64(text));
+    let expected: Vec<T> = x.iter().map(|&x| reference::clip(x, value(1.0), value(6.0))).collect();
     // The same elements in Fortran order.
     let fortran = |c: &[T]| -> Vec<T> {
         (0..30).map(|place| c[place % 2 * 15 + place / 2 % 3 * 5 + place / 6]).collect()
@@ -50,12 +50,12 @@ fn every_layout<T: Element>(code: &str) {
             for (is_fortran, shape) in [(false, "(2, 3, 5)"), (true, "(2, 3, 5)")] {
                 let lay = |c: &[T]| if is_fortran { fortran(c) } else { c.to_vec() };
                 folder.write("x.npy", &npy(&descr, is_fortran, shape, &data(&lay(&x), big)));
-                folder.done(&format!("value x.npy y.npy --min 1 --max 6 --device {device}"));
+                folder.done(&format!("clip x.npy y.npy --min 1 --max 6 --device {device}"));
                 let wanted = npy(&descr, is_fortran, shape, &data(&lay(&expected), big));
                 assert_eq!(folder.read("y.npy"), wanted, "{descr}, Fortran {is_fortran}, {device}");
             }
             folder.write("x.npy", &npy(&descr, false, "()", &data(&x[..1], big)));
-            folder.done(&format!("value x.npy y.npy --min 1 --max 6 --device {device}"));
+            folder.done(&format!("clip x.npy y.npy --min 1 --max 6 --device {device}"));
             assert_eq!(
                 folder.read("y.npy"),
                 npy(&descr, false, "()", &data(&expected[..1], big)),
@@ -68,8 +68,14 @@ fn every_layout<T: Element>(code: &str) {
 #[test]
 fn npy_files_of_every_type_and_layout_keep_theirs() {
     for &element in ElementType::ALL {
-        if let Some(code) = element.numpy() {
-            with_element!(element, T => every_layout::<T>(code));
+        // numpy's code is a letter and the bytes; it has none for bf16.
+        let letter = match element.layout().class {
+            NumberClass::Float { .. } => "f",
+            NumberClass::Signed => "i",
+            NumberClass::Unsigned => "u",
+        };
+        if element != ElementType::Bf16 {
+            with_element!(element, T => every_layout::<T>(&format!("{letter}{}", element.size())));
         }
     }
 }
@@ -84,7 +90,7 @@ fn integers_take_bounds_beyond_their_range_where_harmless() {
         ("--min 6.0 --max inf", [6, 7, 200, 255]),
         ("--min -inf --max 255.0", [0, 7, 200, 255]),
     ] {
-        folder.done(&format!("value x.npy y.npy {args}"));
+        folder.done(&format!("clip x.npy y.npy {args}"));
         assert_eq!(folder.read("y.npy"), npy("|u1", false, "(4,)", &expected), "{args}");
     }
 }
@@ -97,7 +103,7 @@ fn bounds_may_be_files_that_broadcast() {
     folder.write("lo.npy", &npy("<f4", false, "(2, 1)", &bytes(&[1.0, f32::NAN])));
     folder.write("hi.npy", &npy(">f4", false, "(3,)", &data(&[2.0f32, 0.5, 4.0], true)));
     for device in DEVICES {
-        let done = folder.done(&format!("value x.npy y.npy --min lo.npy --max hi.npy --device {device}"));
+        let done = folder.done(&format!("clip x.npy y.npy --min lo.npy --max hi.npy --device {device}"));
         let y = elements(&folder.read("y.npy"));
         assert_eq!(y[..3], [1.0, 0.5, 2.0], "{device}");
         assert!(y[3..].iter().all(|y| y.is_nan()), "{device}");
@@ -111,7 +117,7 @@ fn bounds_may_be_files_that_broadcast() {
         ("--max folder", "folder is a folder"),
     ] {
         std::fs::create_dir_all(folder.path("folder")).unwrap();
-        let outcome = folder.run(&format!("value x.npy out.npy {args}"));
+        let outcome = folder.run(&format!("clip x.npy out.npy {args}"));
         assert_eq!(outcome.code, 1, "{outcome:?}");
         assert!(outcome.stderr.contains(message), "{outcome:?}");
         assert!(!folder.names().contains(&"out.npy".to_owned()));
@@ -126,20 +132,23 @@ fn gradients_of_bounds_are_written_in_their_shapes() {
     folder.write("x.npy", &npy("<f4", false, "(6, 50)", &bytes(&x)));
     folder.write("g.npy", &npy("<f4", false, "(6, 50)", &bytes(&g)));
     folder.write("hi.npy", &npy("<f4", false, "(50,)", &bytes(&[1.0; 50])));
-    let rule = Gradient { ties: Ties::Exclusive, ..Gradient::default() };
-    let grads: Vec<_> =
-        x.iter().zip(&g).map(|(&x, &g)| reference::clip_grads(x, g, Some(-1.0), Some(1.0), rule)).collect();
+    let rule = BackwardRule { ties: TieRule::Exclusive, ..BackwardRule::default() };
+    let grads: Vec<_> = x
+        .iter()
+        .zip(&g)
+        .map(|(&x, &g)| reference::clip_backward_bounds(x, g, Some(-1.0), Some(1.0), rule))
+        .collect();
     let lo = reference::sum(&grads.iter().map(|grads| grads.lo).collect::<Vec<_>>());
     let column = |c: usize| grads.iter().skip(c).step_by(50).map(|grads| grads.hi).collect::<Vec<_>>();
     let hi: Vec<f32> = (0..50).map(|c| reference::sum(&column(c))).collect();
     for device in DEVICES {
         let files = "--min -1 --max hi.npy --min-grad glo.npy --max-grad ghi.npy";
-        folder.done(&format!("grad x.npy g.npy gx.npy {files} --ties exclusive --device {device}"));
+        folder.done(&format!("backward x.npy g.npy gx.npy {files} --ties exclusive --device {device}"));
         assert_eq!(folder.read("glo.npy"), npy("<f4", false, "()", &bytes(&[lo])), "{device}");
         assert_eq!(folder.read("ghi.npy"), npy("<f4", false, "(50,)", &bytes(&hi)), "{device}");
         for (glo, message) in [("./ghi.npy", "written to one file"), ("glo.npz", ".npy or .safetensors")] {
             let files = format!("--min -1 --max hi.npy --min-grad {glo} --max-grad ghi.npy");
-            let outcome = folder.run(&format!("grad x.npy g.npy gx.npy {files}"));
+            let outcome = folder.run(&format!("backward x.npy g.npy gx.npy {files}"));
             assert!(outcome.code == 1 && outcome.stderr.contains(message), "{outcome:?}");
         }
         let gx = elements(&folder.read("gx.npy"));
@@ -182,7 +191,7 @@ fn npz_archives_keep_what_is_not_clipped() {
         ]),
     );
     for device in DEVICES {
-        folder.done(&format!("value x.npz y.npz --min 0 --max 1 --tensor a long u8 --device {device}"));
+        folder.done(&format!("clip x.npz y.npz --min 0 --max 1 --tensor a long u8 --device {device}"));
         let y = folder.read("y.npz");
         assert_eq!(member(&y, "a.npy"), (npy_f32(&[0.0, 0.5, 1.0]), Stored));
         assert_eq!(member(&y, "labels.npy"), (labels.clone(), Stored));
@@ -196,16 +205,16 @@ fn npz_archives_keep_what_is_not_clipped() {
         "g.npz",
         &archive(&[("a.npy", npy_f32(&[3.0; 3]), Stored), ("b.npy", npy_f32(&[4.0]), Stored)]),
     );
-    folder.done("grad x.npz g.npz gx.npz --min 0 --max 1 --tensor a");
+    folder.done("backward x.npz g.npz gx.npz --min 0 --max 1 --tensor a");
     let gx = folder.read("gx.npz");
     assert_eq!(member(&gx, "a.npy").0, npy_f32(&[0.0, 3.0, 0.0]));
     assert_eq!(member(&gx, "b.npy").0, npy_f32(&[4.0]));
 
     for (args, message) in [
-        ("value x.npz out.npz --min 0", "tensor 'labels', holds elements of type '<U3', not f32"),
-        ("value x.npz out.npz --min 0 --tensor b", "holds no tensor 'b': there are a, labels, long, u8"),
-        ("value x.npz out.npy --min 0 --tensor a", "out.npy would hold a .npz file"),
-        ("grad x.npz g.npz out.npz --min 0 --tensor u8", "g.npz holds no tensor 'u8'"),
+        ("clip x.npz out.npz --min 0", "tensor 'labels', holds elements of type '<U3', not f32"),
+        ("clip x.npz out.npz --min 0 --tensor b", "holds no tensor 'b': there are a, labels, long, u8"),
+        ("clip x.npz out.npy --min 0 --tensor a", "out.npy would hold a .npz file"),
+        ("backward x.npz g.npz out.npz --min 0 --tensor u8", "g.npz holds no tensor 'u8'"),
     ] {
         let outcome = folder.run(args);
         assert_eq!(outcome.code, 1, "{outcome:?}");
@@ -214,7 +223,7 @@ fn npz_archives_keep_what_is_not_clipped() {
     let mut torn = folder.read("x.npz");
     torn[60] ^= 1; // in the header of the first member
     folder.write("torn.npz", &torn);
-    assert_eq!(folder.run("value torn.npz out.npz --min 0 --tensor a").code, 1);
+    assert_eq!(folder.run("clip torn.npz out.npz --min 0 --tensor a").code, 1);
     assert!(!folder.names().iter().any(|name| name.starts_with("out")));
 }
 
@@ -235,7 +244,7 @@ fn safetensors_files_keep_metadata_and_what_is_not_clipped() {
     folder.write("m.safetensors", &file);
     for device in DEVICES {
         folder.done(&format!(
-            "value m.safetensors y.safetensors --min -1 --max 1 --tensor w h --device {device}"
+            "clip m.safetensors y.safetensors --min -1 --max 1 --tensor w h --device {device}"
         ));
         let y = folder.read("y.safetensors");
         let (_, metadata) = SafeTensors::read_metadata(&y).unwrap();
@@ -248,7 +257,7 @@ fn safetensors_files_keep_metadata_and_what_is_not_clipped() {
         assert_eq!(y.tensor("flags").unwrap().data(), flags, "{device}");
     }
     // The gradient of a bound of bf16 has no .npy file, but a .safetensors one.
-    let grad = "grad m.safetensors m.safetensors gx.safetensors --max 1 --tensor h --max-grad";
+    let grad = "backward m.safetensors m.safetensors gx.safetensors --max 1 --tensor h --max-grad";
     let outcome = folder.run(&format!("{grad} hi.npy"));
     assert!(outcome.code == 1 && outcome.stderr.contains("cannot hold bf16"), "{outcome:?}");
     assert!(!folder.names().contains(&"hi.npy".to_owned()));
@@ -263,7 +272,7 @@ fn safetensors_files_keep_metadata_and_what_is_not_clipped() {
         (b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", "not a .safetensors file"),
     ] {
         folder.write("bad.safetensors", content);
-        let outcome = folder.run("value bad.safetensors out.safetensors --min 0");
+        let outcome = folder.run("clip bad.safetensors out.safetensors --min 0");
         assert_eq!(outcome.code, 1, "{outcome:?}");
         assert!(outcome.stderr.contains(message) && outcome.stderr.lines().count() <= 2, "{outcome:?}");
     }

@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use crate::files::{Folder, npy};
+use crate::files::{Folder, npy, wait};
 
 const DEVICES: [&str; 2] = ["cpu", "gpu"];
 
@@ -42,7 +42,7 @@ fn a_stream_writes_what_a_run_in_memory_writes() {
         let size: usize = descr[2..].parse().unwrap();
         folder.write("x.npy", &npy(descr, fortran, shape, &random(elements * size)));
         for device in DEVICES {
-            let args = format!("value x.npy y.npy --min -1 --max 6 --device {device}");
+            let args = format!("clip x.npy y.npy --min -1 --max 6 --device {device}");
             let [whole, stream] = both(&folder, &args, "y.npy");
             assert!(whole == stream, "{descr} {device}: {} {}", whole.1, stream.1);
             assert_ne!(whole.0, folder.read("x.npy"));
@@ -67,7 +67,7 @@ fn archives_stream_member_by_member() {
     }
     folder.write("x.npz", &zip.finish().unwrap().into_inner());
     for device in DEVICES {
-        let args = format!("value x.npz y.npz --min -1 --max 6 --tensor a b --device {device}");
+        let args = format!("clip x.npz y.npz --min -1 --max 6 --tensor a b --device {device}");
         let [whole, stream] = both(&folder, &args, "y.npz").map(|(file, report)| {
             let mut zip = ZipArchive::new(Cursor::new(file)).unwrap();
             let mut members = Vec::new();
@@ -99,7 +99,7 @@ fn safetensors_stream_tensor_by_tensor() {
     folder.write("x.safetensors", &file.unwrap());
     for device in DEVICES {
         let args =
-            format!("value x.safetensors y.safetensors --min -1 --max 6 --tensor w h --device {device}");
+            format!("clip x.safetensors y.safetensors --min -1 --max 6 --tensor w h --device {device}");
         let [whole, stream] = both(&folder, &args, "y.safetensors");
         assert!(whole == stream, "{device}: {} {}", whole.1, stream.1);
         let stream = SafeTensors::deserialize(&stream.0).unwrap();
@@ -112,11 +112,11 @@ fn a_pipe_streams_too() {
     let folder = Folder::new();
     let x = npy("<f4", false, "(100000,)", &random(400_000));
     folder.write("x.npy", &x);
-    folder.done("value x.npy y.npy --max 1");
-    let mut run = folder.command(&format!("value /dev/stdin z.npy --max 1 {LITTLE}"));
+    folder.done("clip x.npy y.npy --max 1");
+    let mut run = folder.command(&format!("clip /dev/stdin z.npy --max 1 {LITTLE}"));
     let mut run = run.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     run.stdin.take().unwrap().write_all(&x).unwrap();
-    assert!(run.wait().unwrap().success());
+    assert!(wait(&mut run).success());
     assert!(folder.read("z.npy") == folder.read("y.npy"));
 }
 
@@ -136,13 +136,14 @@ fn what_goes_wrong_on_the_way_leaves_nothing() {
         ("x.npy out.npy --min 0 --memory 0.5x", "--memory <SIZE>"),
     ] {
         let memory = if args.contains("--memory") { "" } else { LITTLE };
-        let outcome = folder.run(&format!("value {args} {memory}"));
+        let outcome = folder.run(&format!("clip {args} {memory}"));
         assert!(outcome.code > 0 && outcome.stderr.contains(message), "{outcome:?}");
         assert!(outcome.stderr.lines().count() <= 2, "{outcome:?}");
     }
-    let mut run = folder.command(&format!("value /dev/stdin out.npy --max 1 {LITTLE}"));
+    let mut run = folder.command(&format!("clip /dev/stdin out.npy --max 1 {LITTLE}"));
     let mut run = run.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     run.stdin.take().unwrap().write_all(&x[..300_000]).unwrap();
+    wait(&mut run);
     let output = run.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("its data ends too early"), "{output:?}");
     assert_eq!((folder.names(), folder.read("out.npy")), (before, b"precious".to_vec()));

@@ -1,5 +1,6 @@
 //! Slices on the cores of the caller's rayon pool, where that pays.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of a slice that one thread takes at once at the most: few enough to stay in a core's own cache.
@@ -7,6 +8,10 @@ const MAX_CHUNK: usize = 512 * 1024;
 
 /// Bytes of a slice that are worth waking a thread for, which takes some 50 us.
 const MIN_SHARED: usize = 1024 * 1024;
+
+/// How often a caller that is done looks whether helpers finish their last chunks, some 20 us, before it sleeps until they
+/// do. To be woken takes longer: without this a clip of 1 Mi f32 takes a third more.
+const SPIN_ITERATIONS: u32 = 1000;
 
 /// Bytes of a slice that does not stay in the caches.
 const LAST_LEVEL_CACHE: usize = 16 * 1024 * 1024;
@@ -57,9 +62,23 @@ impl Partition {
         let chunks = Mutex::new(chunks);
         let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
         let drain = || std::iter::from_fn(next).for_each(&work);
+        // Helpers at work. One that has not begun finds nothing to do, and is not waited for here.
+        let busy = AtomicUsize::new(0);
         rayon::in_place_scope(|scope| {
-            (0..self.helpers).for_each(|_| scope.spawn(|_| drain()));
+            for _ in 0..self.helpers {
+                scope.spawn(|_| {
+                    busy.fetch_add(1, Ordering::Relaxed);
+                    drain();
+                    busy.fetch_sub(1, Ordering::Release);
+                });
+            }
             drain();
+            for _ in 0..SPIN_ITERATIONS {
+                if busy.load(Ordering::Acquire) == 0 {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
         });
     }
 }
