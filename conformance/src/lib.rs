@@ -86,10 +86,12 @@ pub fn run(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Row>> {
     let variants = || Op::variants().filter(|(op, _)| ops.contains(op));
-    let total = (elements.len() * variants().count()) as u64;
+    let steps =
+        |element: &ElementType| variants().filter(|(op, _)| Variant::new(*op).is_for(*element)).count();
+    let total = elements.iter().map(steps).sum::<usize>() as u64;
     let (mut done, mut rows) = (0, Vec::new());
     for &element in elements {
-        for (op, in_place) in variants() {
+        for (op, in_place) in variants().filter(|(op, _)| Variant::new(*op).is_for(element)) {
             let tally = check(device, element, op, in_place, Tier::Full, seed)?;
             rows.push(Row { element, op, in_place, tally });
             done += 1;

@@ -35,7 +35,7 @@ pub const MUTATIONS: &[Mutation] = &[
     mutation(ClipBackward, F32, "less taken for less or equal", "compare_key(a) < compare_key(b)", "compare_key(a) <= compare_key(b)"),
     mutation(Clip, F32, "bounds swapped", "splat(params.lo.xy),\n        splat(params.hi.xy)", "splat(params.hi.xy),\n        splat(params.lo.xy)"),
     mutation(Clip, F32, "last block lost", "if i < blocks", "if i + 1u < blocks"),
-    mutation(Clip, F32, "first blocks of the last workgroups lost", "block_of(invocation, 0u, BLOCKS_PER_INVOCATION) >= blocks", "block_of(invocation, 1u, BLOCKS_PER_INVOCATION) >= blocks"),
+    mutation(ClipWithMask, F32, "the last words of a mask lost", "block_of(invocation, 0u, BLOCKS_PER_MASK_WORD) >= blocks", "block_of(invocation, 1u, BLOCKS_PER_MASK_WORD) >= blocks"),
     mutation(Clip, F32, "rows of workgroups ignored", "id.y * params.stride + id.x", "id.x"),
     mutation(Clip, F32, "absent bound taken for one", "return in_range(v, bounds.ranges.zw);", "return in_range(v, bounds.ranges.zw) | ((v == vec4(INFINITY)) & !bounds.has_hi);"),
     mutation(Clip, F32, "a range too long", "< vec4(i32(range.y))", "<= vec4(i32(range.y))"),

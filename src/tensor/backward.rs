@@ -98,7 +98,6 @@ impl<T: Element> Tensor<T> {
     /// [`Error::NoBound`](crate::Error::NoBound) if an absent bound needs a gradient,
     /// [`Error::Unsupported`](crate::Error::Unsupported) if a GPU's binding cannot hold the elements to sum; otherwise
     /// as [`clip_backward`](Self::clip_backward).
-    #[must_use]
     pub fn clip_backward_bounds(
         &self,
         upstream: &Self,

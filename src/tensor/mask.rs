@@ -37,7 +37,6 @@ impl<T: Element> Tensor<T> {
     /// [`Error::RuleWithoutKernel`](crate::Error::RuleWithoutKernel) for a rule that does not
     /// [fit a mask](BackwardRule::fits_mask): keep this tensor and use [`clip_backward`](Self::clip_backward).
     /// Otherwise as [`clip`](Self::clip).
-    #[must_use]
     pub fn clip_with_mask(&self, bounds: impl IntoBounds<T>, rule: BackwardRule) -> Result<(Self, Mask<T>)> {
         let (bounds, device) = (bounds.into_bounds()?, self.device());
         let mask = |bits| Mask { shape: self.shape.clone(), bits, device, element: PhantomData };

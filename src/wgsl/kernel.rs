@@ -178,6 +178,12 @@ impl Kernel {
             before.push_str("    let scalars = params.scalars;\n");
             arguments.push("scalars".into());
         }
+        if self.has_mask() {
+            // The last workgroups may reach beyond the mask.
+            before.push_str(
+                "    if block_of(invocation, 0u, BLOCKS_PER_MASK_WORD) >= blocks {\n        return;\n    }\n",
+            );
+        }
         if mask_input {
             before.push_str("    let bits = mask_blocks[invocation];\n");
         }
@@ -202,10 +208,6 @@ impl Kernel {
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
     let invocation = invocation_index(id);
     let blocks = params.blocks;
-    // The last workgroups may reach beyond the last block, and beyond the mask.
-    if block_of(invocation, 0u, {count}) >= blocks {{
-        return;
-    }}
 {before}    for (var n = 0u; n < {count}; n++) {{
         let i = block_of(invocation, n, {count});
         if i < blocks {{

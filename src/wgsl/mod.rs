@@ -177,7 +177,7 @@ fn imports(source: &str) -> (Vec<String>, &str) {
         let (statement, rest) = body[at..].split_once(';').unwrap_or((&body[at..], ""));
         let names = statement.trim_start_matches("import package::");
         // The last part is a name, or several in braces.
-        let module = names.split_once("::{").map_or_else(|| names.rsplit_once("::"), |found| Some(found));
+        let module = names.split_once("::{").or_else(|| names.rsplit_once("::"));
         paths.extend(module.map(|(module, _)| module.replace("::", "/")));
         body = rest;
     }

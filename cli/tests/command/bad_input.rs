@@ -99,7 +99,7 @@ fn wrong_usage_exits_with_two() {
         ("vale x.npy out.npy --min 0", "'value'; for more information, try 'wgclip --help'"),
         ("backward x.npy x.npy out.npy --min 0 --rule sideways", "sideways"),
         ("backward x.npy x.npy out.npy --min 0 --like caffe", "caffe"),
-        ("clip x.npy out.npy --min 0", "clip"),
+        ("clamp x.npy out.npy --min 0", "clip"),
     ] {
         refused(&folder, args, 2, message);
     }
