@@ -12,9 +12,9 @@ fn step(device: &Device, data: &[f32]) {
     let bounds = Bounds::new(0.0, &rows).unwrap();
     let y = x.clip(&bounds).unwrap();
     let grads = x.clip_backward_bounds(&y, &bounds, BackwardRule::default(), NeedsGrad::HI).unwrap();
-    let (mut z, saved) = y.clip_with_mask(&Bounds::at_most(0.25).unwrap(), BackwardRule::default()).unwrap();
+    let (mut z, saved) = y.clip_with_mask(Bounds::at_most(0.25).unwrap(), BackwardRule::default()).unwrap();
     saved.backward_in_place(&mut z).unwrap();
-    z.clip_in_place(&Bounds::at_most(0.125).unwrap()).unwrap();
+    z.clip_in_place(Bounds::at_most(0.125).unwrap()).unwrap();
     assert_eq!(z.to_vec().unwrap().len(), data.len());
     assert_eq!(grads.hi.unwrap().to_vec().unwrap().len(), data.len() / 16);
 }
@@ -80,7 +80,7 @@ fn a_budget_frees_idle_buffers_and_refuses_the_rest(device: Device) {
     };
     assert!(matches!(error, Error::OutOfMemory { bytes: 4096, .. }), "{error}");
     assert_eq!(held.len(), 16);
-    assert!(held[0].clip(&Bounds::at_least(0.0).unwrap()).is_err());
+    assert!(held[0].clip(Bounds::at_least(0.0).unwrap()).is_err());
     held.pop();
     held.pop();
     assert_eq!(held[0].to_vec().unwrap(), [1.0; 1024]);

@@ -59,27 +59,27 @@ const FAULTS: &[Fault] = &[
         doomed.device.tensor(&data(100), [100]).unwrap_err()
     }),
     ("destroyed between a record and its submission", |doomed| {
-        let _y = doomed.tensor(100).clip(&unit()).unwrap();
+        let _y = doomed.tensor(100).clip(unit()).unwrap();
         doomed.destroy();
         doomed.device.flush().unwrap_err()
     }),
     ("destroyed between a record and a wait", |doomed| {
-        let _y = doomed.tensor(100).clip(&unit()).unwrap();
+        let _y = doomed.tensor(100).clip(unit()).unwrap();
         doomed.destroy();
         doomed.device.wait().unwrap_err()
     }),
     ("destroyed between a record and a read", |doomed| {
-        let y = doomed.tensor(100).clip(&unit()).unwrap();
+        let y = doomed.tensor(100).clip(unit()).unwrap();
         doomed.destroy();
         y.to_vec().unwrap_err()
     }),
     ("destroyed between a record and an async read", |doomed| {
-        let y = doomed.tensor(100).clip(&unit()).unwrap();
+        let y = doomed.tensor(100).clip(unit()).unwrap();
         doomed.destroy();
         block_on(y.read()).unwrap_err()
     }),
     ("destroyed during a read", |doomed| {
-        let y = doomed.tensor(1 << 20).clip(&unit()).unwrap();
+        let y = doomed.tensor(1 << 20).clip(unit()).unwrap();
         let mut read = Box::pin(y.read());
         let mut cx = Waiting::from_waker(Waker::noop());
         let begun = read.as_mut().poll(&mut cx);
@@ -93,7 +93,7 @@ const FAULTS: &[Fault] = &[
         y.to_vec().unwrap_err()
     }),
     ("destroyed between a push and its pop", |doomed| {
-        let mut stream = doomed.device.clip_stream(&unit()).unwrap();
+        let mut stream = doomed.device.clip_stream(unit()).unwrap();
         for _ in 0..2 {
             assert_eq!(stream.push(data(1 << 20)), Ok(None));
         }
@@ -106,7 +106,7 @@ const FAULTS: &[Fault] = &[
     ("destroyed before a slice is clipped", |doomed| {
         doomed.destroy();
         let mut slice = data(1000);
-        let error = doomed.device.clip_slice(&mut slice, &unit()).unwrap_err();
+        let error = doomed.device.clip_slice(&mut slice, unit()).unwrap_err();
         assert_eq!(slice, data(1000));
         error
     }),
@@ -120,7 +120,7 @@ const FAULTS: &[Fault] = &[
                 }
                 doomed.destroy();
             });
-            let clipped = doomed.device.clip_slice(&mut slice, &unit());
+            let clipped = doomed.device.clip_slice(&mut slice, unit());
             done.store(true, Ordering::Relaxed);
             clipped
         });
@@ -151,7 +151,7 @@ const FAULTS: &[Fault] = &[
     }),
     ("no answer in time", |doomed| {
         let x = doomed.tensor(1 << 22);
-        let _ = (0..50).try_for_each(|_| x.clip(&unit()).map(drop));
+        let _ = (0..50).try_for_each(|_| x.clip(unit()).map(drop));
         doomed.context.set_timeout(Duration::ZERO);
         let Err(error) = doomed.device.wait() else {
             // A driver that works while it is submitted to has nothing left to wait for.
@@ -165,7 +165,7 @@ const FAULTS: &[Fault] = &[
 
 fn forward_and_backward(device: &Device) -> Result<()> {
     let x = device.tensor(&data(1000), [1000])?;
-    let (y, saved) = x.clip_with_mask(&unit(), BackwardRule::default())?;
+    let (y, saved) = x.clip_with_mask(unit(), BackwardRule::default())?;
     let gx = saved.backward(&y)?.to_vec()?;
     assert!(
         y.to_vec()?
@@ -186,15 +186,15 @@ fn a_lost_device_says_so_from_every_call_and_a_new_one_works(adapter: Adapter) {
     for (name, inject) in FAULTS {
         let doomed = DoomedDevice::of(&adapter);
         let mut x = doomed.tensor(100);
-        let saved = x.clip_with_mask(&unit(), BackwardRule::default()).unwrap().1;
+        let saved = x.clip_with_mask(unit(), BackwardRule::default()).unwrap().1;
         println!("{}: {name}: {}", adapter.info(), lost(inject(&doomed)));
 
         let (device, mut slice) = (&doomed.device, data(10));
         let later: [Option<Error>; 13] = [
             device.tensor(&data(3), [3]).err(),
-            x.clip(&unit()).err(),
-            x.clip_in_place(&unit()).err(),
-            x.clip_backward(&x, &unit(), BackwardRule::default()).err(),
+            x.clip(unit()).err(),
+            x.clip_in_place(unit()).err(),
+            x.clip_backward(&x, unit(), BackwardRule::default()).err(),
             saved.backward(&x).err(),
             x.to_vec().err(),
             block_on(x.read()).err(),
@@ -202,8 +202,8 @@ fn a_lost_device_says_so_from_every_call_and_a_new_one_works(adapter: Adapter) {
             device.flush().err(),
             device.wait().err(),
             device.trim().err(),
-            device.clip_slice(&mut slice, &unit()).err(),
-            device.clip_stream(&unit()).unwrap().push(data(10)).err(),
+            device.clip_slice(&mut slice, unit()).err(),
+            device.clip_stream(unit()).unwrap().push(data(10)).err(),
         ];
         for (i, error) in later.into_iter().enumerate() {
             lost(error.unwrap_or_else(|| panic!("{name}: later call {i} says nothing")));
@@ -219,16 +219,16 @@ fn out_of_memory_is_an_error_and_the_device_goes_on(adapter: Adapter) {
     let x = device.tensor(&data(100_000), [100_000]).unwrap();
     device.set_memory_budget(1 << 20);
     // Each makes room for the next.
-    (0..5).for_each(|_| drop(x.clip(&unit()).unwrap()));
-    let held: Vec<_> = (0..3).map_while(|_| x.clip(&unit()).ok()).collect();
+    (0..5).for_each(|_| drop(x.clip(unit()).unwrap()));
+    let held: Vec<_> = (0..3).map_while(|_| x.clip(unit()).ok()).collect();
     assert_eq!(held.len(), 1, "x, one more, and no staging");
     let mut slice = data(1 << 20);
-    let error = device.clip_slice(&mut slice, &unit()).unwrap_err();
+    let error = device.clip_slice(&mut slice, unit()).unwrap_err();
     assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
     assert_eq!(slice, data(1 << 20));
     drop(held);
     device.set_memory_budget(u64::MAX);
-    device.clip_slice(&mut slice, &unit()).unwrap();
+    device.clip_slice(&mut slice, unit()).unwrap();
     forward_and_backward(&device).unwrap();
 }
 
@@ -248,7 +248,7 @@ fn a_driver_without_memory_is_an_error() {
             }
             Ok(x) => assert_eq!(x.to_vec().unwrap(), data(1 << 20)),
         }
-        assert_eq!(wgclip.clip_slice(&mut [3.0f32], &unit()).is_ok(), refused == 0);
+        assert_eq!(wgclip.clip_slice(&mut [3.0f32], unit()).is_ok(), refused == 0);
     }
     // Not every driver tells wgpu how much there is.
     println!("{refused} adapters without memory");

@@ -64,7 +64,7 @@ fn a_tensor_may_fill_a_buffer_and_no_more() {
     let error = validate(&device, BUFFER as usize + 1).unwrap_err();
     assert!(matches!(error, Error::TooLarge { .. }), "{error}");
     // A slice need not fit.
-    device.clip_slice(&mut vec![0u8; 3 * BUFFER as usize + 1], &Bounds::at_most(1).unwrap()).unwrap();
+    device.clip_slice(&mut vec![0u8; 3 * BUFFER as usize + 1], Bounds::at_most(1).unwrap()).unwrap();
     validate(&device, 1000).unwrap();
 }
 
@@ -79,7 +79,7 @@ fn a_tensor_beyond_the_128_mib_binding_is_right(adapter: Adapter) {
     let value = |i: usize| (i % 251) as f32;
     let data: Vec<f32> = (0..len).map(value).collect();
     let x = device.tensor_from_vec(data, [len]).unwrap();
-    let y = x.clip(&Bounds::new(10.0, 100.0).unwrap()).unwrap().to_vec().unwrap();
+    let y = x.clip(Bounds::new(10.0, 100.0).unwrap()).unwrap().to_vec().unwrap();
     let wrong = y.iter().enumerate().find(|&(i, y)| *y != value(i).clamp(10.0, 100.0));
     assert_eq!(wrong, None, "{device:?}");
 }
@@ -123,7 +123,7 @@ fn slices_of_any_length_are_clipped_where_they_are(device: Device) {
         assert_eq!(wrong, None, "{device:?}, {len} elements");
     }
     let tensor = device.tensor(&[1u8], [1]).unwrap();
-    let error = device.clip_slice(&mut [3u8], &Bounds::at_least(tensor).unwrap()).unwrap_err();
+    let error = device.clip_slice(&mut [3u8], Bounds::at_least(tensor).unwrap()).unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
 }
 

@@ -39,7 +39,7 @@ fn bounds_that_do_not_broadcast_are_errors_that_say_so(device: Device) {
 
     let elsewhere = Device::cpu().tensor(&[0.0f32; 3], [3]).unwrap();
     if device.info().kind != wgclip::DeviceKind::Cpu {
-        let error = x.clip(&Bounds::at_least(elsewhere).unwrap()).unwrap_err();
+        let error = x.clip(Bounds::at_least(elsewhere).unwrap()).unwrap_err();
         assert!(matches!(error, Error::DeviceMismatch { .. }), "{error}");
     }
 }
@@ -50,7 +50,7 @@ fn what_a_gpu_cannot_bind_is_refused_and_nothing_is_changed(adapter: Adapter) {
     let len = 32 * 1024;
     let mut x = device.tensor(&vec![2.0f32; 2 * len], [2, len]).unwrap();
     let bound = device.tensor(&vec![1.0f32; len], [len]).unwrap();
-    let error = x.clip_in_place(&Bounds::at_most(&bound).unwrap()).unwrap_err();
+    let error = x.clip_in_place(Bounds::at_most(&bound).unwrap()).unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     assert!(x.to_vec().unwrap().iter().all(|&v| v == 2.0));
 }
@@ -60,7 +60,7 @@ fn too_many_axes_are_an_error(device: Device) {
     let dims = [2, 3, 2, 3, 2, 3, 2, 3, 2];
     let x = device.tensor(&[2.0f32; 2592], dims).unwrap();
     let bound = device.tensor(&[1.0f32; 32], [2, 1, 2, 1, 2, 1, 2, 1, 2]).unwrap();
-    let error = x.clip(&Bounds::at_most(bound).unwrap()).unwrap_err();
+    let error = x.clip(Bounds::at_most(bound).unwrap()).unwrap_err();
     assert!(matches!(error, Error::TooManyAxes { axes: 9, .. }), "{error}");
 }
 

@@ -10,9 +10,9 @@ use wgclip::{BackwardRule, Bounds, Device, Tensor};
 fn operations_run_in_order_beyond_the_budget_of_a_submission(device: Device) {
     let mut x = device.tensor(&[0.0f32; 300], [300]).unwrap();
     for step in 1..=1500 {
-        x.clip_in_place(&Bounds::at_least(step as f32).unwrap()).unwrap();
+        x.clip_in_place(Bounds::at_least(step as f32).unwrap()).unwrap();
         if step % 3 == 0 {
-            x = x.clip(&Bounds::at_most(step as f32 - 0.5).unwrap()).unwrap();
+            x = x.clip(Bounds::at_most(step as f32 - 0.5).unwrap()).unwrap();
         }
     }
     assert_eq!(x.to_vec().unwrap(), [1499.5; 300], "{device:?}");
@@ -61,9 +61,9 @@ fn work(device: &Device, shared: &Tensor<f32>, t: usize, step: usize) {
     let mut other = g.clone();
     saved.backward_in_place(&mut other).unwrap();
     drop((x, g));
-    let of_shared = shared.clip(&Bounds::at_most(value).unwrap()).unwrap();
+    let of_shared = shared.clip(Bounds::at_most(value).unwrap()).unwrap();
     right(&y, value.min(3.0));
-    y.clip_in_place(&Bounds::at_most(1.0).unwrap()).unwrap();
+    y.clip_in_place(Bounds::at_most(1.0).unwrap()).unwrap();
     right(shared, 2.0);
     right(&y, value.min(1.0));
     for gx in [gx, other] {
@@ -83,7 +83,7 @@ fn ten_thousand_clips_and_a_read_are_a_few_submissions(device: Device) {
     let mut x = device.tensor(&[0.0f32; 64], [64]).unwrap();
     let before = device.stats();
     for i in 0..10_000 {
-        x.clip_in_place(&Bounds::at_least(i as f32).unwrap()).unwrap();
+        x.clip_in_place(Bounds::at_least(i as f32).unwrap()).unwrap();
     }
     assert_eq!(x.to_vec().unwrap(), [9999.0; 64]);
     let after = device.stats();

@@ -15,16 +15,16 @@ fn unit() -> Bounds<f32> {
 fn clones_keep_their_elements_when_one_is_clipped_in_place(device: Device) {
     let mut x = device.tensor(&[-1.0f32, 0.5, 2.0], [3]).unwrap();
     let kept = x.clone();
-    x.clip_in_place(&unit()).unwrap();
+    x.clip_in_place(unit()).unwrap();
     assert_eq!(x.to_vec().unwrap(), [0.0, 0.5, 1.0], "{device:?}");
     assert_eq!(kept.to_vec().unwrap(), [-1.0, 0.5, 2.0], "{device:?}");
-    x.clip_in_place(&Bounds::at_most(0.25).unwrap()).unwrap();
+    x.clip_in_place(Bounds::at_most(0.25).unwrap()).unwrap();
     assert_eq!(x.into_vec().unwrap(), [0.0, 0.25, 0.25], "{device:?}");
 }
 
 fn reads_blocking_and_async_agree_many_at_once(device: Device) {
     let x = device.tensor_from_vec(vec![-1.0f32, 0.5, 2.0], [3, 1]).unwrap();
-    let y = x.clip(&unit()).unwrap();
+    let y = x.clip(unit()).unwrap();
     let reads = block_on(async {
         let (mut first, mut second) = (Box::pin(x.read()), Box::pin(y.read()));
         // Both in flight, awaited in the other order.
@@ -38,11 +38,11 @@ fn reads_blocking_and_async_agree_many_at_once(device: Device) {
 
 fn empty_and_scalar_tensors_work(device: Device) {
     let empty = device.tensor::<f32>(&[], [4, 0]).unwrap();
-    let clipped = empty.clip(&unit()).unwrap();
+    let clipped = empty.clip(unit()).unwrap();
     assert_eq!(clipped.to_vec().unwrap(), [0.0; 0], "{device:?}");
     assert_eq!(clipped.shape().dims(), [4, 0]);
     let scalar = device.tensor(&[7.0f32], []).unwrap();
-    assert_eq!(scalar.clip(&unit()).unwrap().to_vec().unwrap(), [1.0], "{device:?}");
+    assert_eq!(scalar.clip(unit()).unwrap().to_vec().unwrap(), [1.0], "{device:?}");
 }
 
 fn mistakes_are_errors_that_say_what_to_do(device: Device) {
@@ -51,7 +51,7 @@ fn mistakes_are_errors_that_say_what_to_do(device: Device) {
 
     let (x, g) = (device.tensor(&[0.0f32; 6], [2, 3]).unwrap(), device.tensor(&[0.0f32; 6], [6]).unwrap());
     for rule in BackwardRule::all() {
-        let error = x.clip_backward(&g, &unit(), rule).unwrap_err();
+        let error = x.clip_backward(&g, unit(), rule).unwrap_err();
         assert_eq!(error, Error::ShapeMismatch { left: vec![2, 3], right: vec![6] });
     }
 }
@@ -63,7 +63,7 @@ fn tensors_of_two_devices_do_not_mix(adapter: Adapter) {
     let (a, b) = (&open(&adapter, adapter.limits()), &open(&adapter, adapter.limits()));
     for (left, right) in [(on(a), on(b)), (on(a), on(&Device::cpu())), (on(&Device::cpu()), on(b))] {
         for rule in [BackwardRule::default(), straight] {
-            let error = left.clip_backward(&right, &unit(), rule).unwrap_err();
+            let error = left.clip_backward(&right, unit(), rule).unwrap_err();
             assert!(matches!(error, Error::DeviceMismatch { .. }), "{error}");
         }
     }
@@ -73,9 +73,9 @@ fn straight_through_shares_the_upstream_gradient(device: Device) {
     let straight = BackwardRule { outside: OutsideRule::StraightThrough, ..BackwardRule::default() };
     let x = device.tensor(&[-1.0f32, 2.0], [2]).unwrap();
     let g = device.tensor(&[3.0f32, f32::INFINITY], [2]).unwrap();
-    let mut gx = x.clip_backward(&g, &unit(), straight).unwrap();
+    let mut gx = x.clip_backward(&g, unit(), straight).unwrap();
     assert_eq!(gx.to_vec().unwrap(), [3.0, f32::INFINITY]);
-    gx.clip_in_place(&unit()).unwrap();
+    gx.clip_in_place(unit()).unwrap();
     assert_eq!(g.to_vec().unwrap(), [3.0, f32::INFINITY], "{device:?}: g was written");
 }
 
@@ -86,7 +86,7 @@ fn a_tensor_too_large_for_a_buffer_is_an_error_and_the_device_goes_on(adapter: A
     let error = device.tensor(&[&just_fits[..], &[0.0]].concat(), [(1 << 18) + 1]).unwrap_err();
     assert!(matches!(error, Error::TooLarge { .. }), "{error}");
     let x = device.tensor(&just_fits, [1 << 18]).unwrap();
-    assert!(x.clip(&unit()).unwrap().to_vec().unwrap().iter().all(|&y| y == 1.0));
+    assert!(x.clip(unit()).unwrap().to_vec().unwrap().iter().all(|&y| y == 1.0));
 }
 
 fn everything_may_be_sent_to_and_shared_by_threads() {

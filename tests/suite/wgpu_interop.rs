@@ -59,14 +59,14 @@ fn tensors_in_the_callers_buffers_are_clipped_there(adapter: Adapter) {
     let own = buffer(&device, 8112, &bytes, STORAGE);
     let mut second = Tensor::<f32>::from_buffer(&wgclip, own.clone(), 4096, [17, 59]).unwrap();
     let first = Tensor::<f32>::from_buffer(&wgclip, own.clone(), 0, [1003]).unwrap();
-    second.clip_in_place(&Bounds::new(-1.0, 1.0).unwrap()).unwrap();
+    second.clip_in_place(Bounds::new(-1.0, 1.0).unwrap()).unwrap();
     let slice = second.buffer().unwrap().unwrap();
     assert_eq!((slice.buffer(), slice.offset(), slice.size()), (&own, 4096, 4016));
     assert_eq!(bits(&second.to_vec().unwrap()), bits(&expected));
     assert_eq!(bits(&first.to_vec().unwrap()), bits(&x), "the neighbour was touched");
     // Beside bounds and gradients of the pool.
     let lo = wgclip.tensor(&[-1.0f32; 59], [59]).unwrap();
-    let y = second.clip(&Bounds::new(lo, 1.0).unwrap()).unwrap();
+    let y = second.clip(Bounds::new(lo, 1.0).unwrap()).unwrap();
     assert_eq!(bits(&y.to_vec().unwrap()), bits(&expected));
     // It can be dropped and is still the caller's.
     drop((first, second));
@@ -110,7 +110,7 @@ fn what_a_kernel_cannot_work_on_is_refused(adapter: Adapter) {
 fn a_device_lost_under_us_is_learned_from_a_read(adapter: Adapter) {
     let Some((device, queue, errors)) = user_device(&adapter) else { return };
     let wgclip = Device::from_wgpu(device.clone(), queue);
-    let y = wgclip.tensor(&[1.0f32; 100], [100]).unwrap().clip(&Bounds::at_least(2.0).unwrap()).unwrap();
+    let y = wgclip.tensor(&[1.0f32; 100], [100]).unwrap().clip(Bounds::at_least(2.0).unwrap()).unwrap();
     device.destroy();
     for _ in 0..2 {
         let error = y.to_vec().unwrap_err();
@@ -243,7 +243,7 @@ fn reads_make_progress_under_tokio_many_at_once(adapter: Adapter) {
                 let device = device.clone();
                 tokio::spawn(async move {
                     let x = device.tensor(&vec![i as f32; 1000 + i], [1000 + i]).unwrap();
-                    let y = x.clip(&Bounds::at_most(10.0).unwrap()).unwrap().read().await.unwrap();
+                    let y = x.clip(Bounds::at_most(10.0).unwrap()).unwrap().read().await.unwrap();
                     assert_eq!(y, vec![(i as f32).min(10.0); 1000 + i]);
                 })
             })
