@@ -2,17 +2,17 @@
 
 #![no_main]
 
+mod interpreter;
 mod model;
 mod program;
-mod world;
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use wgclip::Device;
 
+use interpreter::Interpreter;
 use program::Program;
-use world::World;
 
 static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(|| {
     vec![
@@ -24,6 +24,6 @@ static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(|| {
 
 fuzz_target!(|program: Program| {
     for device in DEVICES.iter() {
-        World::new(device).run(&program);
+        Interpreter::new(device).run(&program);
     }
 });

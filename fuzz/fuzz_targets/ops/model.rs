@@ -1,6 +1,7 @@
 //! The operations once more, in the plainest way: element by element, by the reference.
 
-use wgclip::{Error, Gradient, Result, Wanted, reference};
+use wgclip::reference::{self, Operands};
+use wgclip::{BackwardRule, Error, NeedsGrad, Op, Operand, Result};
 
 /// Elements in C order.
 #[derive(Debug, Clone)]
@@ -42,7 +43,7 @@ pub fn check_values(limits: &Limits) -> Result<()> {
 }
 
 /// A limit as each element of x sees it.
-struct Beside {
+struct BoundOf {
     values: Vec<Option<f32>>,
     /// Which element of the limit that is.
     places: Vec<usize>,
@@ -50,7 +51,7 @@ struct Beside {
     dims: Vec<usize>,
 }
 
-impl Beside {
+impl BoundOf {
     fn new(x: &Array, limit: &Limit, side: &'static str) -> Result<Self> {
         let dims = match limit {
             Limit::Array(array) => array.dims.clone(),
@@ -100,10 +101,72 @@ fn places(x: &[usize], limit: &[usize]) -> Option<Vec<usize>> {
     Some((0..x.iter().product()).map(place).collect())
 }
 
+/// Which outputs of an operation are wanted: the gradient of a bound only where it is needed.
+pub fn wanted(op: Op, needs: NeedsGrad) -> [bool; 3] {
+    [0, 1, 2].map(|place: usize| match op.info().outputs.get(place) {
+        Some(Operand::Glo) => needs.lo,
+        Some(Operand::Ghi) => needs.hi,
+        output => output.is_some(),
+    })
+}
+
+/// What an operation of the list makes: its outputs that are wanted, the gradients of limits summed to their shapes.
+pub fn run(
+    op: Op,
+    x: &Array,
+    g: &Array,
+    limits: &Limits,
+    rule: BackwardRule,
+    scalars: [f64; 2],
+    needs: NeedsGrad,
+) -> Result<Vec<(Operand, Array)>> {
+    let info = op.info();
+    if info.inputs.contains(&Operand::G) {
+        x.check_same(g)?;
+    }
+    let absent = [Limit::Absent, Limit::Absent];
+    let limits = if info.bounds { limits } else { &absent };
+    let wanted = wanted(op, needs);
+    let both = BoundOf::both(x, limits)?;
+    for (_, output) in info.outputs.iter().enumerate().filter(|(place, _)| wanted[*place]) {
+        let side = match output {
+            Operand::Glo => 0,
+            Operand::Ghi => 1,
+            _ => continue,
+        };
+        if matches!(limits[side], Limit::Absent) {
+            return Err(Error::NoBound { side: NAMES[side] });
+        }
+    }
+    let [lo, hi] = &both;
+    let evaluate = |i: usize| {
+        let g = g.data.get(i).copied().unwrap_or(0.0);
+        let operands = Operands { x: x.data[i], g, lo: lo.values[i], hi: hi.values[i], rule, scalars };
+        reference::evaluate(op, operands)
+    };
+    let results: Vec<_> = (0..x.data.len()).map(evaluate).collect();
+    let outputs = info.outputs.iter().enumerate().filter(|(place, _)| wanted[*place]);
+    Ok(outputs
+        .map(|(place, &output)| {
+            let data: Vec<f32> = results.iter().map(|result| result[place]).collect();
+            let array = match output {
+                Operand::Glo => lo.sums(&data),
+                Operand::Ghi => hi.sums(&data),
+                _ => Array { dims: x.dims.clone(), data },
+            };
+            (output, array)
+        })
+        .collect())
+}
+
 pub fn clip(x: &Array, limits: &Limits) -> Result<Array> {
-    let [lo, hi] = Beside::both(x, limits)?;
-    let one = |(i, &x): (usize, &f32)| reference::clip(x, lo.values[i], hi.values[i]);
-    Ok(Array { dims: x.dims.clone(), data: x.data.iter().enumerate().map(one).collect() })
+    let made = run(Op::Clip, x, x, limits, BackwardRule::default(), [0.0; 2], NeedsGrad::default())?;
+    Ok(made.into_iter().next().expect("it has an output").1)
+}
+
+pub fn clip_backward(x: &Array, g: &Array, limits: &Limits, rule: BackwardRule) -> Result<Array> {
+    let made = run(Op::ClipBackward, x, g, limits, rule, [0.0; 2], NeedsGrad::default())?;
+    Ok(made.into_iter().next().expect("it has an output").1)
 }
 
 pub fn hard_sigmoid(x: &Array) -> Array {
@@ -111,37 +174,22 @@ pub fn hard_sigmoid(x: &Array) -> Array {
     Array { dims: x.dims.clone(), data: x.data.iter().map(one).collect() }
 }
 
-pub fn clip_grad(x: &Array, g: &Array, limits: &Limits, rule: Gradient) -> Result<Array> {
-    x.check_same(g)?;
-    let [lo, hi] = Beside::both(x, limits)?;
-    let one = |i: usize| reference::clip_grad(x.data[i], g.data[i], lo.values[i], hi.values[i], rule);
-    Ok(Array { dims: x.dims.clone(), data: (0..x.data.len()).map(one).collect() })
-}
-
-/// What x receives, and each limit whose gradient is wanted.
-pub fn clip_grads(
+/// What x receives, and each limit that needs a gradient.
+pub fn clip_backward_bounds(
     x: &Array,
     g: &Array,
     limits: &Limits,
-    rule: Gradient,
-    wanted: Wanted,
+    rule: BackwardRule,
+    needs: NeedsGrad,
 ) -> Result<[Option<Array>; 3]> {
-    x.check_same(g)?;
-    for ((limit, wanted), side) in limits.iter().zip([wanted.lo, wanted.hi]).zip(NAMES) {
-        if wanted {
-            if matches!(limit, Limit::Absent) {
-                return Err(Error::NoBound { side });
-            }
-            Beside::new(x, limit, side)?;
-        }
+    let mut all = [None, None, None];
+    for (output, array) in run(Op::ClipBackwardBounds, x, g, limits, rule, [0.0; 2], needs)? {
+        let place = match output {
+            Operand::Glo => 1,
+            Operand::Ghi => 2,
+            _ => 0,
+        };
+        all[place] = Some(array);
     }
-    let [lo, hi] = Beside::both(x, limits)?;
-    let one = |i: usize| reference::clip_grads(x.data[i], g.data[i], lo.values[i], hi.values[i], rule);
-    let grads: Vec<_> = (0..x.data.len()).map(one).collect();
-    let of = |side: fn(&reference::Grads<f32>) -> f32| grads.iter().map(side).collect::<Vec<_>>();
-    Ok([
-        Some(Array { dims: x.dims.clone(), data: of(|grads| grads.x) }),
-        wanted.lo.then(|| lo.sums(&of(|grads| grads.lo))),
-        wanted.hi.then(|| hi.sums(&of(|grads| grads.hi))),
-    ])
+    Ok(all)
 }

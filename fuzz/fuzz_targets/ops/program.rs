@@ -1,12 +1,12 @@
 //! What is done: operations on a few slots, each of which may hold a tensor.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use wgclip::{Gradient, Wanted};
+use wgclip::{BackwardRule, NeedsGrad};
 
 pub const SLOTS: usize = 6;
 
-/// Slots of what clips saved.
-pub const SAVED: usize = 2;
+/// Slots of masks.
+pub const MASKS: usize = 2;
 
 /// Operations that are run.
 const LONGEST: usize = 32;
@@ -28,23 +28,22 @@ impl<'a> Arbitrary<'a> for Program {
 pub enum Op {
     New { to: Slot, dims: Dims, values: Values, owned: bool },
     // Elements that do not fill the shape.
-    Misfit { dims: Dims, values: Values, len: u8 },
+    WrongLength { dims: Dims, values: Values, len: u8 },
     Clone { from: Slot, to: Slot },
     Drop { slot: Slot },
     Read { slot: Slot },
     // Reads the tensor and drops it.
     Take { slot: Slot },
-    Clip { x: Slot, to: Slot, bounds: [Bound; 2] },
-    ClipInPlace { x: Slot, bounds: [Bound; 2] },
+    // Any operation of the list.
+    Run { op: ListOp, x: Slot, g: Upstream, to: [Slot; 3], bounds: [Bound; 2], rule: Rule, needs: Both },
+    RunInPlace { op: ListOp, x: Slot, g: Upstream, bounds: [Bound; 2], rule: Rule },
+    // The methods with something of their own: sums in the shapes of the bounds, masks that are kept, activations.
+    ClipBackwardBounds { x: Slot, g: Upstream, to: [Slot; 3], bounds: [Bound; 2], rule: Rule, needs: Both },
+    ClipWithMask { x: Slot, to: Slot, mask: MaskSlot, bounds: [Bound; 2], rule: Rule },
+    Backward { mask: MaskSlot, g: Upstream, to: Slot },
+    BackwardInPlace { mask: MaskSlot, g: Upstream },
+    DropMask { mask: MaskSlot },
     HardSigmoid { x: Slot, to: Slot },
-    ClipGrad { x: Slot, g: Upstream, to: Slot, bounds: [Bound; 2], rule: Rule },
-    ClipGradInPlace { x: Slot, g: Upstream, bounds: [Bound; 2], rule: Rule },
-    ClipGrads { x: Slot, g: Upstream, to: [Slot; 3], bounds: [Bound; 2], rule: Rule, wanted: Both },
-    ClipSaving { x: Slot, to: Slot, saved: SavedSlot, bounds: [Bound; 2], rule: Rule, inputs: bool },
-    Backward { saved: SavedSlot, g: Upstream, to: Slot },
-    BackwardInPlace { saved: SavedSlot, g: Upstream },
-    BackwardAll { saved: SavedSlot, g: Upstream, to: [Slot; 3], wanted: Both },
-    DropSaved { saved: SavedSlot },
     ClipSlice { values: Values, len: u8, bounds: [Bound; 2] },
     // Chunks of these lengths. Those that wait at the end are popped, or given back.
     ClipStream { values: Values, chunks: [u8; 5], bounds: [Bound; 2], pop: bool },
@@ -58,7 +57,18 @@ pub enum Op {
 pub struct Slot(#[arbitrary(with = |u: &mut Unstructured| u.choose_index(SLOTS))] pub usize);
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
-pub struct SavedSlot(#[arbitrary(with = |u: &mut Unstructured| u.choose_index(SAVED))] pub usize);
+pub struct MaskSlot(#[arbitrary(with = |u: &mut Unstructured| u.choose_index(MASKS))] pub usize);
+
+/// An operation of the crate's list that needs no mask: new ones come in by themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct ListOp(pub wgclip::Op);
+
+impl<'a> Arbitrary<'a> for ListOp {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let ops = wgclip::Op::ALL.iter().copied().filter(|op| !op.has(wgclip::Operand::Mask));
+        Ok(Self(*u.choose(&ops.collect::<Vec<_>>())?))
+    }
+}
 
 /// A shape of at most 70 elements.
 #[derive(Debug)]
@@ -129,7 +139,7 @@ pub enum Bound {
     Absent,
     Value(Number),
     // A new tensor, of some of the dimensions of x: of each element, row or column, or one for all.
-    Beside { part: Part, values: Values },
+    Part { part: Part, values: Values },
     // A tensor that is there, x perhaps: it may not broadcast.
     Slot(Slot),
 }
@@ -160,22 +170,22 @@ pub struct Upstream {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Rule(pub Gradient);
+pub struct Rule(pub BackwardRule);
 
 impl<'a> Arbitrary<'a> for Rule {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        Ok(Self(u.choose_iter(Gradient::all().collect::<Vec<_>>())?))
+        Ok(Self(u.choose_iter(BackwardRule::all().collect::<Vec<_>>())?))
     }
 }
 
-/// Which bounds' gradients are wanted.
+/// Which bounds need gradients.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub struct Both {
     lo: bool,
     hi: bool,
 }
 
-impl From<Both> for Wanted {
+impl From<Both> for NeedsGrad {
     fn from(Both { lo, hi }: Both) -> Self {
         Self { lo, hi }
     }

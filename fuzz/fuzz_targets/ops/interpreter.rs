@@ -2,50 +2,52 @@
 
 use std::collections::VecDeque;
 
-use wgclip::{Bounds, Device, Error, Gradient, Outside, Result, Saved, Tensor, Ties, Wanted};
+use wgclip::testing::{self, Operands};
+use wgclip::{BackwardRule, Bounds, Device, Error, Mask, NeedsGrad, Operand, Result, Tensor};
 
 use crate::model::{self, Array, Limit, Limits};
-use crate::program::{Bound, Op, Program, SAVED, SLOTS, SavedSlot, Slot, Upstream, Values};
+use crate::program::{Bound, MASKS, MaskSlot, Op, Program, SLOTS, Slot, Upstream, Values};
 
-pub struct World<'a> {
+/// Scale and offset of an affine map.
+const SCALARS: [f64; 2] = [1.0 / 6.0, -0.5];
+
+pub struct Interpreter<'a> {
     device: &'a Device,
-    slots: [Option<Held>; SLOTS],
-    saved: [Option<Kept>; SAVED],
+    slots: [Option<Slotted>; SLOTS],
+    masks: [Option<Masked>; MASKS],
 }
 
 /// A tensor.
 #[derive(Clone)]
-struct Held {
+struct Slotted {
     tensor: Tensor<f32>,
     model: Array,
 }
 
-impl Held {
+impl Slotted {
     fn check(&self) {
         same(&self.tensor.to_vec().expect("it is read"), &self.model.data);
     }
 }
 
-/// What a clip saved, and of what.
-struct Kept {
-    saved: Saved<f32>,
+/// A mask, and what it was made of.
+struct Masked {
+    mask: Mask<f32>,
     x: Array,
     limits: Limits,
-    rule: Gradient,
-    /// Whether it kept its inputs.
-    inputs: bool,
+    rule: BackwardRule,
 }
 
-impl<'a> World<'a> {
+impl<'a> Interpreter<'a> {
     pub fn new(device: &'a Device) -> Self {
-        Self { device, slots: [const { None }; SLOTS], saved: [const { None }; SAVED] }
+        Self { device, slots: [const { None }; SLOTS], masks: [const { None }; MASKS] }
     }
 
     pub fn run(mut self, program: &Program) {
         for op in &program.0 {
             self.step(op);
         }
-        self.slots.iter().flatten().for_each(Held::check);
+        self.slots.iter().flatten().for_each(Slotted::check);
     }
 
     /// One operation. `None` if it was refused, as it should be, or there is nothing to do it to.
@@ -54,7 +56,7 @@ impl<'a> World<'a> {
             Op::New { to, dims, values, owned } => {
                 self.slots[to.0] = Some(self.make(&dims.0, values, *owned));
             }
-            Op::Misfit { dims, values, len } => {
+            Op::WrongLength { dims, values, len } => {
                 let (expected, actual) = (dims.0.iter().product(), usize::from(*len));
                 if actual != expected {
                     let error = Error::LengthMismatch { shape: dims.0.clone(), expected, actual };
@@ -67,94 +69,95 @@ impl<'a> World<'a> {
             Op::Drop { slot } => drop(self.slot_mut(*slot)?.take()),
             Op::Read { slot } => self.slot(*slot)?.check(),
             Op::Take { slot } => {
-                let Held { tensor, model } = self.slot_mut(*slot)?.take()?;
+                let Slotted { tensor, model } = self.slot_mut(*slot)?.take()?;
                 same(&tensor.into_vec().expect("it is read"), &model.data);
             }
-            Op::Clip { x, to, bounds } => {
-                let x = self.slot(*x)?;
+            Op::Run { op, x, g, to, bounds, rule, needs } => {
+                let x = self.slot(*x)?.clone();
+                let g = self.upstream(g, &x.model.dims)?;
+                if x.model.dims != g.model.dims {
+                    // That is for the methods of tensors to refuse.
+                    return None;
+                }
                 let (bounds, limits) = self.bounds(&x.model.dims, bounds)?;
-                let y = agree(x.tensor.clip(&bounds), model::clip(&x.model, &limits))?;
-                self.slots[to.0] = held(y);
+                let needs = NeedsGrad::from(*needs);
+                let wanted = model::wanted(op.0, needs);
+                let operands = operands(&x.tensor, &g.tensor, &bounds, rule.0, wanted);
+                let made = testing::run(op.0, &operands);
+                let expected = model::run(op.0, &x.model, &g.model, &limits, rule.0, SCALARS, needs);
+                let (made, expected) = agree(made, expected)?;
+                assert_eq!(made.len(), expected.len());
+                for (((operand, tensor), (other, model)), to) in made.into_iter().zip(expected).zip(to) {
+                    assert_eq!(operand, other);
+                    // Gradients of bounds come flat.
+                    match operand {
+                        Operand::Glo | Operand::Ghi => {
+                            same(&tensor.to_vec().expect("it is read"), &model.data)
+                        }
+                        _ => self.slots[to.0] = held((tensor, model)),
+                    }
+                }
             }
-            Op::ClipInPlace { x, bounds } => {
-                let (bounds, limits) = self.bounds(&self.slot(*x)?.model.dims, bounds)?;
-                let x = self.slot_mut(*x)?.as_mut()?;
-                let done = x.tensor.clip_in_place(&bounds);
-                ((), x.model) = agree(done, model::clip(&x.model, &limits))?;
+            Op::RunInPlace { op, x, g, bounds, rule } => {
+                let target = op.0.info().in_place?;
+                let x_slot = filled(&self.slots, x.0)?;
+                let x = self.slots[x_slot].as_ref()?.clone();
+                let g_slot = g.slot;
+                let g = self.upstream(g, &x.model.dims)?;
+                let (bounds, limits) = self.bounds(&x.model.dims, bounds)?;
+                if x.model.dims != g.model.dims {
+                    return None;
+                }
+                let operands = operands(&x.tensor, &g.tensor, &bounds, rule.0, [true; 3]);
+                let place = if target == Operand::G { filled(&self.slots, g_slot.0)? } else { x_slot };
+                let expected =
+                    model::run(op.0, &x.model, &g.model, &limits, rule.0, SCALARS, NeedsGrad::default());
+                let target = self.slots[place].as_mut()?;
+                let done = testing::run_in_place(op.0, &operands, &mut target.tensor);
+                let ((), expected) = agree(done, expected)?;
+                target.model = expected.into_iter().next()?.1;
             }
+            Op::ClipBackwardBounds { x, g, to, bounds, rule, needs } => {
+                let x = self.slot(*x)?.clone();
+                let g = self.upstream(g, &x.model.dims)?;
+                let (bounds, limits) = self.bounds(&x.model.dims, bounds)?;
+                let needs = NeedsGrad::from(*needs);
+                let grads = x.tensor.clip_backward_bounds(&g.tensor, &bounds, rule.0, needs);
+                let expected = model::clip_backward_bounds(&x.model, &g.model, &limits, rule.0, needs);
+                self.put(to, agree(grads, expected)?);
+            }
+            Op::ClipWithMask { x, to, mask, bounds, rule } => {
+                let x = self.slot(*x)?.clone();
+                let (bounds, limits) = self.bounds(&x.model.dims, bounds)?;
+                let clipped = x.tensor.clip_with_mask(&bounds, rule.0);
+                if !rule.0.fits_mask() {
+                    assert!(clipped.is_err(), "{}", rule.0);
+                    return None;
+                }
+                let ((tensor, made), y) = agree(clipped, model::clip(&x.model, &limits))?;
+                self.slots[to.0] = held((tensor, y));
+                self.masks[mask.0] = Some(Masked { mask: made, x: x.model, limits, rule: rule.0 });
+            }
+            Op::Backward { mask, g, to } => {
+                let g = self.upstream(g, &self.masked(*mask)?.x.dims.clone())?;
+                let Masked { mask, x, limits, rule } = self.masked(*mask)?;
+                let gx = mask.backward(&g.tensor);
+                let gx = agree(gx, model::clip_backward(x, &g.model, limits, *rule))?;
+                self.slots[to.0] = held(gx);
+            }
+            Op::BackwardInPlace { mask, g } => {
+                self.upstream(g, &self.masked(*mask)?.x.dims.clone())?;
+                let Masked { mask, x, limits, rule } = self.masks[filled(&self.masks, mask.0)?].as_ref()?;
+                let g = self.slots[filled(&self.slots, g.slot.0)?].as_mut()?;
+                let done = mask.backward_in_place(&mut g.tensor);
+                ((), g.model) = agree(done, model::clip_backward(x, &g.model, limits, *rule))?;
+            }
+            Op::DropMask { mask } => self.masks[mask.0] = None,
             Op::HardSigmoid { x, to } => {
                 let x = self.slot(*x)?;
                 let y = agree(x.tensor.hard_sigmoid(), Ok(model::hard_sigmoid(&x.model)))?;
                 self.slots[to.0] = held(y);
             }
-            Op::ClipGrad { x, g, to, bounds, rule } => {
-                let x = self.slot(*x)?.clone();
-                let g = self.upstream(g, &x.model.dims)?;
-                let (bounds, limits) = self.bounds(&x.model.dims, bounds)?;
-                let gx = x.tensor.clip_grad(&g.tensor, &bounds, rule.0);
-                let gx = agree(gx, model::clip_grad(&x.model, &g.model, &limits, rule.0))?;
-                self.slots[to.0] = held(gx);
-            }
-            Op::ClipGradInPlace { x, g, bounds, rule } => {
-                let x = self.slot(*x)?.clone();
-                self.upstream(g, &x.model.dims)?;
-                let (bounds, limits) = self.bounds(&x.model.dims, bounds)?;
-                let g = self.slot_mut(g.slot)?.as_mut()?;
-                let done = x.tensor.clip_grad_in_place(&mut g.tensor, &bounds, rule.0);
-                ((), g.model) = agree(done, model::clip_grad(&x.model, &g.model, &limits, rule.0))?;
-            }
-            Op::ClipGrads { x, g, to, bounds, rule, wanted } => {
-                let x = self.slot(*x)?.clone();
-                let g = self.upstream(g, &x.model.dims)?;
-                let (bounds, limits) = self.bounds(&x.model.dims, bounds)?;
-                let wanted = Wanted::from(*wanted);
-                let grads = x.tensor.clip_grads(&g.tensor, &bounds, rule.0, wanted);
-                let expected = model::clip_grads(&x.model, &g.model, &limits, rule.0, wanted);
-                self.put(to, agree(grads, expected)?);
-            }
-            Op::ClipSaving { x, to, saved, bounds, rule, inputs } => {
-                let x = self.slot(*x)?.clone();
-                let (bounds, limits) = self.bounds(&x.model.dims, bounds)?;
-                let clipped = match inputs {
-                    true => x.tensor.clip_saving_inputs(&bounds, rule.0),
-                    false => x.tensor.clip_saving(&bounds, rule.0),
-                };
-                let ((tensor, kept), y) = agree(clipped, model::clip(&x.model, &limits))?;
-                self.slots[to.0] = held((tensor, y));
-                // One bit cannot tell what these ask for.
-                let bit = rule.0.outside == Outside::StraightThrough
-                    || rule.0.outside == Outside::Masked && rule.0.ties != Ties::Half;
-                let inputs = *inputs || !bit;
-                self.saved[saved.0] = Some(Kept { saved: kept, x: x.model, limits, rule: rule.0, inputs });
-            }
-            Op::Backward { saved, g, to } => {
-                let g = self.upstream(g, &self.kept(*saved)?.x.dims.clone())?;
-                let Kept { saved, x, limits, rule, .. } = self.kept(*saved)?;
-                let gx = saved.backward(&g.tensor);
-                let gx = agree(gx, model::clip_grad(x, &g.model, limits, *rule))?;
-                self.slots[to.0] = held(gx);
-            }
-            Op::BackwardInPlace { saved, g } => {
-                self.upstream(g, &self.kept(*saved)?.x.dims.clone())?;
-                let Kept { saved, x, limits, rule, .. } =
-                    self.saved[filled(&self.saved, saved.0)?].as_ref()?;
-                let g = self.slots[filled(&self.slots, g.slot.0)?].as_mut()?;
-                let done = saved.backward_in_place(&mut g.tensor);
-                ((), g.model) = agree(done, model::clip_grad(x, &g.model, limits, *rule))?;
-            }
-            Op::BackwardAll { saved, g, to, wanted } => {
-                let g = self.upstream(g, &self.kept(*saved)?.x.dims.clone())?;
-                let Kept { saved, x, limits, rule, inputs } = self.kept(*saved)?;
-                let wanted = Wanted::from(*wanted);
-                let grads = saved.backward_all(&g.tensor, wanted);
-                let expected = match *inputs || wanted == Wanted::default() {
-                    true => model::clip_grads(x, &g.model, limits, *rule, wanted),
-                    false => x.check_same(&g.model).and(Err(Error::NotSaved)),
-                };
-                let grads = agree(grads, expected)?;
-                self.put(to, grads);
-            }
-            Op::DropSaved { saved } => self.saved[saved.0] = None,
             Op::ClipSlice { values, len, bounds } => {
                 let x = line(values, *len);
                 let (bounds, limits) = self.bounds(&x.dims, bounds)?;
@@ -212,30 +215,30 @@ impl<'a> World<'a> {
         }
     }
 
-    fn slot(&self, slot: Slot) -> Option<&Held> {
+    fn slot(&self, slot: Slot) -> Option<&Slotted> {
         self.slots[filled(&self.slots, slot.0)?].as_ref()
     }
 
-    fn slot_mut(&mut self, slot: Slot) -> Option<&mut Option<Held>> {
+    fn slot_mut(&mut self, slot: Slot) -> Option<&mut Option<Slotted>> {
         let place = filled(&self.slots, slot.0)?;
         Some(&mut self.slots[place])
     }
 
-    fn kept(&self, saved: SavedSlot) -> Option<&Kept> {
-        self.saved[filled(&self.saved, saved.0)?].as_ref()
+    fn masked(&self, mask: MaskSlot) -> Option<&Masked> {
+        self.masks[filled(&self.masks, mask.0)?].as_ref()
     }
 
-    fn make(&self, dims: &[usize], values: &Values, owned: bool) -> Held {
+    fn make(&self, dims: &[usize], values: &Values, owned: bool) -> Slotted {
         let data = values.make(dims.iter().product());
         let tensor = match owned {
             true => self.device.tensor_from_vec(data.clone(), dims),
             false => self.device.tensor(&data, dims),
         };
-        Held { tensor: tensor.expect("it is made"), model: Array { dims: dims.to_vec(), data } }
+        Slotted { tensor: tensor.expect("it is made"), model: Array { dims: dims.to_vec(), data } }
     }
 
     /// The upstream gradient, which is made first if it is to be new.
-    fn upstream(&mut self, g: &Upstream, dims: &[usize]) -> Option<Held> {
+    fn upstream(&mut self, g: &Upstream, dims: &[usize]) -> Option<Slotted> {
         if let Some(values) = &g.new {
             self.slots[g.slot.0] = Some(self.make(dims, values, false));
         }
@@ -247,7 +250,7 @@ impl<'a> World<'a> {
         let one = |bound: &Bound| match bound {
             Bound::Absent => (wgclip::Bound::Absent, Limit::Absent),
             Bound::Value(value) => (value.0.into(), Limit::Value(value.0)),
-            Bound::Beside { part, values } => self.make(&part.of(dims), values, true).into_bound(),
+            Bound::Part { part, values } => self.make(&part.of(dims), values, true).into_bound(),
             Bound::Slot(slot) => match self.slot(*slot) {
                 Some(held) => held.clone().into_bound(),
                 None => (wgclip::Bound::Absent, Limit::Absent),
@@ -259,7 +262,7 @@ impl<'a> World<'a> {
     }
 
     /// The gradients of a clip's operands, each into a slot.
-    fn put(&mut self, to: &[Slot; 3], (grads, models): (wgclip::Grads<f32>, [Option<Array>; 3])) {
+    fn put(&mut self, to: &[Slot; 3], (grads, models): (wgclip::Gradients<f32>, [Option<Array>; 3])) {
         for ((to, tensor), model) in to.iter().zip([Some(grads.x), grads.lo, grads.hi]).zip(models) {
             assert_eq!(tensor.is_some(), model.is_some(), "what was wanted");
             if let Some(pair) = tensor.zip(model) {
@@ -274,15 +277,25 @@ fn filled<T>(places: &[Option<T>], from: usize) -> Option<usize> {
     (from..places.len()).chain(0..from).find(|&place| places[place].is_some())
 }
 
-impl Held {
+impl Slotted {
     fn into_bound(self) -> (wgclip::Bound<f32>, Limit) {
         (self.tensor.into(), Limit::Array(self.model))
     }
 }
 
-fn held((tensor, model): (Tensor<f32>, Array)) -> Option<Held> {
+fn operands<'a>(
+    x: &'a Tensor<f32>,
+    g: &'a Tensor<f32>,
+    bounds: &'a Bounds<f32>,
+    rule: BackwardRule,
+    wanted: [bool; 3],
+) -> Operands<'a, f32> {
+    Operands { x, g, mask: None, bounds, rule, scalars: SCALARS, wanted }
+}
+
+fn held((tensor, model): (Tensor<f32>, Array)) -> Option<Slotted> {
     assert_eq!(tensor.shape().dims(), model.dims);
-    Some(Held { tensor, model })
+    Some(Slotted { tensor, model })
 }
 
 fn line(values: &Values, len: u8) -> Array {
