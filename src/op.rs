@@ -73,13 +73,18 @@ pub struct OpInfo {
     /// The WGSL function of its name, of one block: of the inputs in order, then the bounds, the rule and the scalars as
     /// far as it takes them. With one output it returns a block, with several a struct whose fields have their names.
     pub(crate) shader: &'static str,
+    /// The name of the file that has it.
+    pub(crate) module: &'static str,
 }
 
+/// A row: the operation's function in the shader of its name, or of another's.
 macro_rules! row {
-    ($name:literal { $($field:ident: $value:expr,)* ..$like:expr }) => {
+    ($name:literal $row:tt) => { row!($name in $name $row) };
+    ($name:literal in $module:literal { $($field:ident: $value:expr,)* ..$like:expr }) => {
         OpInfo {
             name: $name,
-            shader: include_str!(concat!("../shaders/", $name, ".wgsl")),
+            module: $module,
+            shader: include_str!(concat!("../shaders/", $module, ".wgsl")),
             $($field: $value,)*
             ..$like
         }
@@ -87,7 +92,7 @@ macro_rules! row {
 }
 
 macro_rules! ops {
-    ($($(#[$doc:meta])* $variant:ident: $name:literal $info:tt;)+) => {
+    ($($(#[$doc:meta])* $variant:ident: $name:literal $(in $module:literal)? $info:tt;)+) => {
         /// An operation of the contract.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
@@ -101,7 +106,7 @@ macro_rules! ops {
 
             /// Its row in the list.
             pub const fn info(self) -> &'static OpInfo {
-                match self { $(Self::$variant => const { &row!($name $info) },)+ }
+                match self { $(Self::$variant => const { &row!($name $(in $module)? $info) },)+ }
             }
         }
     };
@@ -119,6 +124,7 @@ const FORWARD: OpInfo = OpInfo {
     rule: RuleUse::Ignored,
     scalars: false,
     shader: "",
+    module: "",
 };
 
 /// The same for the backward pass to x.

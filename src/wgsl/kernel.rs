@@ -121,7 +121,7 @@ impl Kernel {
     /// The whole source. The entry point is `main`.
     pub fn source(&self) -> String {
         let info = self.op.info();
-        let mut root = format!("import package::{name}::{name};\n", name = info.name);
+        let mut root = format!("import package::{}::{};\n", info.module, info.name);
         root.push_str("import package::lib::params::params;\n");
         if self.specialization.has_tensors() {
             root.push_str("import package::lib::bounds_tensor::bounds_at;\n");

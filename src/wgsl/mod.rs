@@ -55,7 +55,7 @@ const CONSTANTS: &str = "lib/constants";
 
 /// The file of a path.
 fn module(path: &str) -> Option<&'static str> {
-    let of_op = || Op::ALL.iter().find(|op| op.name() == path).map(|op| op.info().shader);
+    let of_op = || Op::ALL.iter().find(|op| op.info().module == path).map(|op| op.info().shader);
     MODULES.iter().find(|(known, _)| *known == path).map(|(_, source)| *source).or_else(of_op)
 }
 
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     fn files() -> impl Iterator<Item = (&'static str, &'static str)> {
-        let ops = Op::ALL.iter().map(|op| (op.name(), op.info().shader));
+        let ops = Op::ALL.iter().map(|op| (op.info().module, op.info().shader));
         MODULES.iter().copied().chain(ops)
     }
 
