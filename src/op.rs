@@ -79,7 +79,7 @@ pub struct OpInfo {
 
 /// A row: the operation's function in the shader of its name, or of another's.
 macro_rules! row {
-    ($name:literal $row:tt) => { row!($name in $name $row) };
+    ($name:literal { $($row:tt)* }) => { row!($name in $name { $($row)* }) };
     ($name:literal in $module:literal { $($field:ident: $value:expr,)* ..$like:expr }) => {
         OpInfo {
             name: $name,
@@ -92,7 +92,7 @@ macro_rules! row {
 }
 
 macro_rules! ops {
-    ($($(#[$doc:meta])* $variant:ident: $name:literal $(in $module:literal)? $info:tt;)+) => {
+    ($($(#[$doc:meta])* $variant:ident: $name:literal $(in $module:literal)? { $($info:tt)* };)+) => {
         /// An operation of the contract.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
@@ -106,7 +106,7 @@ macro_rules! ops {
 
             /// Its row in the list.
             pub const fn info(self) -> &'static OpInfo {
-                match self { $(Self::$variant => const { &row!($name $(in $module)? $info) },)+ }
+                match self { $(Self::$variant => const { &row!($name $(in $module)? { $($info)* }) },)+ }
             }
         }
     };
