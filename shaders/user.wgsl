@@ -2,7 +2,6 @@
 import package::clip::clip;
 import package::clip_backward::clip_backward;
 import package::lib::bounds::Bounds;
-import package::lib::rule::Rule;
 
 fn user_bounds(lo: vec4<u32>, hi: vec4<u32>) -> Bounds {
     return Bounds(lo, hi, lo, vec4(0u), vec4(true), vec4(true));

@@ -5,7 +5,7 @@
 // An accumulator is an f32 for floats of up to 32 bits, an f64 for f64, and for integers their lowest bits. It takes two
 // words, the low one first; of up to 32 bits only the first counts.
 
-import package::lib::constants::{BITS, EXPONENT_BITS, FLOAT, INFINITY, LANE_SHIFT, MIN_MIN_NORMAL};
+import package::lib::constants::{BITS, EXPONENT_BITS, FLOAT, INFINITY, LANE_SHIFT, MIN_NORMAL};
 import package::lib::element::{MAGNITUDE, MAX, SIGN};
 
 const F32_INFINITY: u32 = 0x7f800000u;
