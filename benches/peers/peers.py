@@ -1,4 +1,4 @@
-"""Times torch, numpy, jax, tensorflow and cupy, those that are installed, for the program beside it.
+"""Times torch, numpy, jax, tensorflow and cupy, those that are installed, for the program next to it.
 
 Each line of stdin is a JSON request of one engine, operation, type and size, to be done so many times; each answer is the
 nanoseconds that took, or null where the engine has no such thing. The first line of stdout tells the engines' versions.
@@ -65,7 +65,7 @@ def torch_on(device):
         if op == "copy_buffer":
             y = torch.empty_like(x)
             return lambda: y.copy_(x), wait
-        if op == "clip_grad" and is_float(kind):
+        if op == "clip_backward" and is_float(kind):
             x.requires_grad_()
             y, g = x.clamp(lo, hi), torch.full_like(x, 3.0)
             return lambda: torch.autograd.grad(y, x, g, retain_graph=True), wait
@@ -89,7 +89,7 @@ def jax_(op, kind, elements):
     if op == "clip":
         clip = jax.jit(lambda x: jnp.clip(x, lo, hi))
         return lambda: clip(x).block_until_ready(), lambda: None
-    if op == "clip_grad" and is_float(kind):
+    if op == "clip_backward" and is_float(kind):
         back = jax.jit(lambda x, g: jax.vjp(lambda x: jnp.clip(x, lo, hi), x)[1](g)[0])
         g = jnp.full_like(x, 3)
         return lambda: back(x, g).block_until_ready(), lambda: None

@@ -105,8 +105,8 @@ mod tests {
         let is = |wanted: f32| x.iter().filter(|&&v| v == wanted).count();
         assert_eq!(counts, Counts { elements: 200_000, below: is(0.0), above: is(4.0), nan: 28_572 });
         let tensor = Device::cpu().tensor(&[1.0f32], [1]).unwrap();
-        let beside = Counts::of(&x, &shape, &Bounds::new(tensor, 3.0).unwrap()).unwrap();
-        assert_eq!(beside, counts);
+        let with_tensor = Counts::of(&x, &shape, &Bounds::new(tensor, 3.0).unwrap()).unwrap();
+        assert_eq!(with_tensor, counts);
         let empty = Shape::new([0]).unwrap();
         let none = Counts::of::<f32>(&[], &empty, &Bounds::at_least(0.0).unwrap()).unwrap();
         assert_eq!(none, Counts::default());

@@ -3,8 +3,8 @@
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use wgclip::gpu::Context;
-use wgclip::{Bounds, DeviceKind as Kind, ElementType, Gradient};
-use wgclip_harness::{Case, What, values};
+use wgclip::{Bounds, DeviceKind as Kind, ElementType, BackwardRule};
+use wgclip_harness::{Case, BenchId, values};
 
 /// Burn's device for the adapter of this crate's context.
 pub fn burn_device(context: &Context) -> Device {
@@ -18,14 +18,14 @@ pub fn burn_device(context: &Context) -> Device {
 pub fn chained(context: &Context, burn: &Device, elements: usize, batch: u32) -> Result<Vec<Case<'static>>> {
     let device = wgclip::Device::from(context.clone());
     let op = if batch == 1 { "clip" } else { "clip_chain" };
-    let what = What { op: op.into(), ..What::new("clip", ElementType::F32, elements, &device.info()) };
-    let what = what.batch(batch);
+    let what = BenchId { op: op.into(), ..BenchId::new("clip", ElementType::F32, elements, &device.info()) };
+    let what = id.batch(batch);
     let (data, unit) = (values::<f32>(elements), Bounds::new(0.0, 1.0)?);
 
     let ours = {
         let x = device.tensor(&data, [elements])?;
         let device = device.clone();
-        Case::timed(what.clone(), move || {
+        Case::timed(id.clone(), move || {
             let mut y = x.clone();
             for _ in 0..batch {
                 y = y.clip(&unit)?;
@@ -36,7 +36,7 @@ pub fn chained(context: &Context, burn: &Device, elements: usize, batch: u32) ->
     let theirs = {
         let x = Tensor::<1>::from_data(TensorData::new(data, [elements]), burn);
         let burn = burn.clone();
-        Case::timed(what.by("burn"), move || {
+        Case::timed(id.by("burn"), move || {
             let mut y = x.clone();
             for _ in 0..batch {
                 y = y.clamp(0.0, 1.0);
@@ -53,19 +53,19 @@ pub fn chained(context: &Context, burn: &Device, elements: usize, batch: u32) ->
 /// what Burn takes for a tensor that it is asked to go back from.
 pub fn training(context: &Context, burn: &Device, elements: usize) -> Result<Vec<Case<'static>>> {
     let device = wgclip::Device::from(context.clone());
-    let what = What {
+    let what = BenchId {
         op: "forward_backward".into(),
         bytes: wgclip_harness::bytes_of("clip", elements, 4) * 2,
-        ..What::new("clip", ElementType::F32, elements, &device.info())
+        ..BenchId::new("clip", ElementType::F32, elements, &device.info())
     };
     let (data, unit) = (values::<f32>(elements), Bounds::new(0.0, 1.0)?);
-    let rule: Gradient = "burn".parse()?;
+    let rule: BackwardRule = "burn".parse()?;
 
     let ours = {
         let x = device.tensor(&data, [elements])?;
         let upstream = device.tensor(&vec![1.0f32; elements], [elements])?;
-        Case::timed(what.clone(), move || {
-            let (y, saved) = x.clip_saving(&unit, rule)?;
+        Case::timed(id.clone(), move || {
+            let (y, saved) = x.clip_with_mask(&unit, rule)?;
             let gradient = saved.backward(&upstream)?;
             device.wait()?;
             drop((y, gradient));
@@ -78,7 +78,7 @@ pub fn training(context: &Context, burn: &Device, elements: usize) -> Result<Vec
         let data = TensorData::new(data.clone(), [elements]);
         let x = Tensor::<1>::from_data(data, &autodiff).require_grad();
         let burn = burn.clone();
-        Case::timed(what.clone().by(engine), move || {
+        Case::timed(id.clone().by(engine), move || {
             let y = x.clone().clamp(0.0, 1.0);
             let gradients = if loss { y.clone().sum().backward() } else { y.backward() };
             let gradient = x.grad(&gradients);

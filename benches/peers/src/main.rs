@@ -1,4 +1,4 @@
-//! wgclip beside its peers, interleaved in one run: rows as `wgclip bench` writes them, and the ratios.
+//! wgclip next to its peers, interleaved in one run: rows as `wgclip bench` writes them, and the ratios.
 //!
 //! `./run.sh --help`. Nobody is handicapped: results in place where an engine has that, the same wait, all warmed up.
 
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 use wgclip::{Device, DeviceKind, Element, ElementType, bf16, f16};
-use wgclip_harness::{Case, Effort, Row, What, cpu, measure};
+use wgclip_harness::{Case, Sampling, Measurement, BenchId, cpu, measure};
 
 use python::Python;
 
@@ -19,7 +19,7 @@ const SIZES: [usize; 4] = [1 << 12, 1 << 16, 1 << 20, 1 << 24];
 
 #[derive(Parser)]
 struct Args {
-    /// The adapter to measure beside Burn, by a part of its name [default: the first]
+    /// The adapter to measure next to Burn, by a part of its name [default: the first]
     #[arg(long, value_name = "D")]
     device: Option<String>,
     /// Without a GPU
@@ -41,7 +41,7 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let effort = if args.quick { Effort::QUICK } else { Effort::APART };
+    let effort = if args.quick { Sampling::QUICK } else { Sampling::APART };
     let python = Python::start(&args.python, concat!(env!("CARGO_MANIFEST_DIR"), "/peers.py"))?;
     let fusion = if cfg!(feature = "fusion") { "with" } else { "without" };
     println!("Burn 0.23.0-pre.1 {fusion} fusion, candle, ndarray, {:?}", python.engines());
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
             on_cpu::<f32>("clip", elements, &python)?.into_iter().try_for_each(&mut show)?;
         }
         for elements in [SIZES[2], SIZES[3]] {
-            on_cpu::<f32>("clip_grad", elements, &python)?.into_iter().try_for_each(&mut show)?;
+            on_cpu::<f32>("clip_backward", elements, &python)?.into_iter().try_for_each(&mut show)?;
         }
         on_cpu::<f16>("clip", SIZES[2], &python)?.into_iter().try_for_each(&mut show)?;
         on_cpu::<bf16>("clip", SIZES[2], &python)?.into_iter().try_for_each(&mut show)?;
@@ -75,7 +75,7 @@ fn main() -> Result<()> {
         for elements in SIZES {
             let mut cases = gpu::chained(context, &burn, elements, 1)?;
             let floor = wgclip_harness::gpu::cases::<f32>(context, elements, &["clip".into()], 1)?;
-            cases.extend(floor.into_iter().filter(|case| case.what.engine == "raw_wgpu"));
+            cases.extend(floor.into_iter().filter(|case| case.id.engine == "raw_wgpu"));
             show(cases)?;
         }
         for elements in SIZES {
@@ -94,24 +94,24 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// An operation by each engine on the CPU, beside this crate's. In pairs: what one leaves behind (threads that look out
+/// An operation by each engine on the CPU, next to this crate's. In pairs: what one leaves behind (threads that look out
 /// for work, pages given back) would weigh on who comes next, and not on all alike.
 fn on_cpu<T: Element>(op: &str, elements: usize, python: &Python) -> Result<Vec<Vec<Case<'static>>>> {
-    let what = What::new(op, T::TYPE, elements, &Device::cpu().info());
+    let what = BenchId::new(op, T::TYPE, elements, &Device::cpu().info());
     let mut peers = Vec::new();
     if op == "clip" {
-        peers.push(rust::ndarray::<T>(what.clone()));
+        peers.push(rust::ndarray::<T>(id.clone()));
         match T::TYPE {
-            ElementType::F32 => peers.push(rust::candle::<f32>(what.clone())?),
-            ElementType::F16 => peers.push(rust::candle::<f16>(what.clone())?),
-            ElementType::Bf16 => peers.push(rust::candle::<bf16>(what.clone())?),
-            ElementType::F64 => peers.push(rust::candle::<f64>(what.clone())?),
+            ElementType::F32 => peers.push(rust::candle::<f32>(id.clone())?),
+            ElementType::F16 => peers.push(rust::candle::<f16>(id.clone())?),
+            ElementType::Bf16 => peers.push(rust::candle::<bf16>(id.clone())?),
+            ElementType::F64 => peers.push(rust::candle::<f64>(id.clone())?),
             _ => {}
         }
     }
     for engine in python.engines().keys().filter(|engine| !["torch_cuda", "cupy"].contains(&engine.as_str()))
     {
-        peers.extend(python.case(what.clone().by(engine))?);
+        peers.extend(python.case(id.clone().by(engine))?);
     }
     // The first pair is this crate and the roof.
     let ours = || -> Result<_> {
@@ -127,23 +127,23 @@ fn on_cpu<T: Element>(op: &str, elements: usize, python: &Python) -> Result<Vec<
     Ok(pairs)
 }
 
-/// What Python has on a GPU, beside this crate there.
+/// BenchId Python has on a GPU, next to this crate there.
 fn on_cuda(
     context: &wgclip::gpu::Context,
     python: &Python,
     show: &mut dyn FnMut(Vec<Case<'static>>) -> Result<()>,
 ) -> Result<()> {
     for elements in [1 << 26, 1 << 28] {
-        for op in ["clip", "clip_grad", "copy_buffer"] {
+        for op in ["clip", "clip_backward", "copy_buffer"] {
             // The backward pass as in training: from the mask that the forward pass saved.
-            let own = if op == "clip_grad" { ["clip_grad", "backward_saved"].as_slice() } else { &[op] };
+            let own = if op == "clip_backward" { ["clip_backward", "mask_backward"].as_slice() } else { &[op] };
             let own: Vec<_> = own.iter().map(|op| (*op).to_owned()).collect();
             let mut cases = wgclip_harness::gpu::cases::<f32>(context, elements, &own, 10)?;
-            let what = What::new(op, ElementType::F32, elements, context.info());
+            let what = BenchId::new(op, ElementType::F32, elements, context.info());
             for engine in
                 python.engines().keys().filter(|engine| ["torch_cuda", "cupy"].contains(&engine.as_str()))
             {
-                cases.extend(python.case(what.clone().by(engine))?);
+                cases.extend(python.case(id.clone().by(engine))?);
             }
             show(cases)?;
         }
@@ -152,13 +152,13 @@ fn on_cuda(
 }
 
 /// Each time as a multiple of the first row's, which is this crate's.
-fn print(rows: &[Row]) {
+fn print(rows: &[Measurement]) {
     let Some(ours) = rows.first() else { return };
-    let What { op, r#type, elements, device, batch, .. } = &ours.what;
+    let BenchId { op, r#type, elements, device, batch, .. } = &ours.id;
     println!("{op} {type} {elements} x{batch}, {device}");
     println!("  {:>6}  {:>12.2} us  wgclip", "", ours.median_ns / 1e3);
     for row in &rows[1..] {
-        let name = if row.what.op == *op { row.what.engine.clone() } else { row.what.op.clone() };
+        let name = if row.id.op == *op { row.id.engine.clone() } else { row.id.op.clone() };
         println!("  {:6.2}  {:>12.2} us  {name}", row.median_ns / ours.median_ns, row.median_ns / 1e3);
     }
 }

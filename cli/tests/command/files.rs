@@ -85,7 +85,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 pub fn finish(command: &mut Command) -> Output {
     let mut run = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (out, err) = (run.stdout.take().unwrap(), run.stderr.take().unwrap());
-    // Pipes are read beside one another, so that neither fills up.
+    // Both pipes are read at once, so that neither fills up.
     let read = |mut from: Box<dyn Read + Send>| {
         thread::spawn(move || {
             let mut bytes = Vec::new();

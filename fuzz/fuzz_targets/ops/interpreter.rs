@@ -1,4 +1,4 @@
-//! Tensors of a device beside what they must hold.
+//! Runs a program on a device, and checks its tensors against the model.
 
 use std::collections::VecDeque;
 
@@ -13,18 +13,18 @@ const SCALARS: [f64; 2] = [1.0 / 6.0, -0.5];
 
 pub struct Interpreter<'a> {
     device: &'a Device,
-    slots: [Option<Slotted>; SLOTS],
+    slots: [Option<Held>; SLOTS],
     masks: [Option<Masked>; MASKS],
 }
 
 /// A tensor.
 #[derive(Clone)]
-struct Slotted {
+struct Held {
     tensor: Tensor<f32>,
     model: Array,
 }
 
-impl Slotted {
+impl Held {
     fn check(&self) {
         same(&self.tensor.to_vec().expect("it is read"), &self.model.data);
     }
@@ -47,7 +47,7 @@ impl<'a> Interpreter<'a> {
         for op in &program.0 {
             self.step(op);
         }
-        self.slots.iter().flatten().for_each(Slotted::check);
+        self.slots.iter().flatten().for_each(Held::check);
     }
 
     /// One operation. `None` if it was refused, as it should be, or there is nothing to do it to.
@@ -69,7 +69,7 @@ impl<'a> Interpreter<'a> {
             Op::Drop { slot } => drop(self.slot_mut(*slot)?.take()),
             Op::Read { slot } => self.slot(*slot)?.check(),
             Op::Take { slot } => {
-                let Slotted { tensor, model } = self.slot_mut(*slot)?.take()?;
+                let Held { tensor, model } = self.slot_mut(*slot)?.take()?;
                 same(&tensor.into_vec().expect("it is read"), &model.data);
             }
             Op::Run { op, x, g, to, bounds, rule, needs } => {
@@ -215,11 +215,11 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    fn slot(&self, slot: Slot) -> Option<&Slotted> {
+    fn slot(&self, slot: Slot) -> Option<&Held> {
         self.slots[filled(&self.slots, slot.0)?].as_ref()
     }
 
-    fn slot_mut(&mut self, slot: Slot) -> Option<&mut Option<Slotted>> {
+    fn slot_mut(&mut self, slot: Slot) -> Option<&mut Option<Held>> {
         let place = filled(&self.slots, slot.0)?;
         Some(&mut self.slots[place])
     }
@@ -228,24 +228,24 @@ impl<'a> Interpreter<'a> {
         self.masks[filled(&self.masks, mask.0)?].as_ref()
     }
 
-    fn make(&self, dims: &[usize], values: &Values, owned: bool) -> Slotted {
+    fn make(&self, dims: &[usize], values: &Values, owned: bool) -> Held {
         let data = values.make(dims.iter().product());
         let tensor = match owned {
             true => self.device.tensor_from_vec(data.clone(), dims),
             false => self.device.tensor(&data, dims),
         };
-        Slotted { tensor: tensor.expect("it is made"), model: Array { dims: dims.to_vec(), data } }
+        Held { tensor: tensor.expect("it is made"), model: Array { dims: dims.to_vec(), data } }
     }
 
     /// The upstream gradient, which is made first if it is to be new.
-    fn upstream(&mut self, g: &Upstream, dims: &[usize]) -> Option<Slotted> {
+    fn upstream(&mut self, g: &Upstream, dims: &[usize]) -> Option<Held> {
         if let Some(values) = &g.new {
             self.slots[g.slot.0] = Some(self.make(dims, values, false));
         }
         self.slot(g.slot).cloned()
     }
 
-    /// Bounds beside a tensor of these dimensions, if they are not refused.
+    /// Bounds for a tensor of these dimensions, if they are not refused.
     fn bounds(&self, dims: &[usize], bounds: &[Bound; 2]) -> Option<(Bounds<f32>, Limits)> {
         let one = |bound: &Bound| match bound {
             Bound::Absent => (wgclip::Bound::Absent, Limit::Absent),
@@ -277,7 +277,7 @@ fn filled<T>(places: &[Option<T>], from: usize) -> Option<usize> {
     (from..places.len()).chain(0..from).find(|&place| places[place].is_some())
 }
 
-impl Slotted {
+impl Held {
     fn into_bound(self) -> (wgclip::Bound<f32>, Limit) {
         (self.tensor.into(), Limit::Array(self.model))
     }
@@ -293,9 +293,9 @@ fn operands<'a>(
     Operands { x, g, mask: None, bounds, rule, scalars: SCALARS, wanted }
 }
 
-fn held((tensor, model): (Tensor<f32>, Array)) -> Option<Slotted> {
+fn held((tensor, model): (Tensor<f32>, Array)) -> Option<Held> {
     assert_eq!(tensor.shape().dims(), model.dims);
-    Some(Slotted { tensor, model })
+    Some(Held { tensor, model })
 }
 
 fn line(values: &Values, len: u8) -> Array {

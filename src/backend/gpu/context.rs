@@ -151,7 +151,7 @@ impl Context {
         self.inner.status.poll_status()
     }
 
-    /// Bounds the bytes of all buffers. To keep within it, idle ones are freed; what does not fit beside those in use
+    /// Bounds the bytes of all buffers. To keep within it, idle ones are freed; what does not fit next to those in use
     /// is refused with [`Error::OutOfMemory`]. There is no bound unless one is set.
     pub(super) fn set_budget(&self, bytes: u64) {
         self.inner.pool.set_budget(bytes);

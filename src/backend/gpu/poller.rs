@@ -1,4 +1,4 @@
-//! Waits that do not block: a thread of its own waits for the device, and wakes who asked.
+//! Waits that do not block: a dedicated thread polls the device and wakes waiters.
 //!
 //! It is started by the first such wait and ends with its device. In a browser the event loop does this.
 
@@ -10,7 +10,7 @@ use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 use super::status::DeviceStatus;
 use crate::Result;
 
-/// A submission, and who is to be told that it is done or that the device failed.
+/// A submission, and the waker of whoever waits for it.
 type Request = (wgpu::SubmissionIndex, OneshotSender<()>);
 
 /// The way to the waiting thread.
@@ -40,7 +40,7 @@ impl Poller {
             let status = status.clone();
             let run = move || {
                 for (submission, sender) in receiver {
-                    // What went wrong is marked, and met by whoever is told.
+                    // What went wrong is recorded, and met by the waiter.
                     let _ = status.wait(Some(submission));
                     let _ = sender.send(());
                 }
