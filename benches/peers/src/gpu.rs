@@ -19,13 +19,13 @@ pub fn chained(context: &Context, burn: &Device, elements: usize, batch: u32) ->
     let device = wgclip::Device::from(context.clone());
     let op = if batch == 1 { "clip" } else { "clip_chain" };
     let what = BenchId { op: op.into(), ..BenchId::new("clip", ElementType::F32, elements, &device.info()) };
-    let what = id.batch(batch);
+    let what = what.batch(batch);
     let (data, unit) = (values::<f32>(elements), Bounds::new(0.0, 1.0)?);
 
     let ours = {
         let x = device.tensor(&data, [elements])?;
         let device = device.clone();
-        Case::timed(id.clone(), move || {
+        Case::timed(what.clone(), move || {
             let mut y = x.clone();
             for _ in 0..batch {
                 y = y.clip(&unit)?;
@@ -36,7 +36,7 @@ pub fn chained(context: &Context, burn: &Device, elements: usize, batch: u32) ->
     let theirs = {
         let x = Tensor::<1>::from_data(TensorData::new(data, [elements]), burn);
         let burn = burn.clone();
-        Case::timed(id.by("burn"), move || {
+        Case::timed(what.by("burn"), move || {
             let mut y = x.clone();
             for _ in 0..batch {
                 y = y.clamp(0.0, 1.0);
@@ -64,7 +64,7 @@ pub fn training(context: &Context, burn: &Device, elements: usize) -> Result<Vec
     let ours = {
         let x = device.tensor(&data, [elements])?;
         let upstream = device.tensor(&vec![1.0f32; elements], [elements])?;
-        Case::timed(id.clone(), move || {
+        Case::timed(what.clone(), move || {
             let (y, saved) = x.clip_with_mask(&unit, rule)?;
             let gradient = saved.backward(&upstream)?;
             device.wait()?;
@@ -78,7 +78,7 @@ pub fn training(context: &Context, burn: &Device, elements: usize) -> Result<Vec
         let data = TensorData::new(data.clone(), [elements]);
         let x = Tensor::<1>::from_data(data, &autodiff).require_grad();
         let burn = burn.clone();
-        Case::timed(id.clone().by(engine), move || {
+        Case::timed(what.clone().by(engine), move || {
             let y = x.clone().clamp(0.0, 1.0);
             let gradients = if loss { y.clone().sum().backward() } else { y.backward() };
             let gradient = x.grad(&gradients);

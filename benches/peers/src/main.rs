@@ -100,18 +100,18 @@ fn on_cpu<T: Element>(op: &str, elements: usize, python: &Python) -> Result<Vec<
     let what = BenchId::new(op, T::TYPE, elements, &Device::cpu().info());
     let mut peers = Vec::new();
     if op == "clip" {
-        peers.push(rust::ndarray::<T>(id.clone()));
+        peers.push(rust::ndarray::<T>(what.clone()));
         match T::TYPE {
-            ElementType::F32 => peers.push(rust::candle::<f32>(id.clone())?),
-            ElementType::F16 => peers.push(rust::candle::<f16>(id.clone())?),
-            ElementType::Bf16 => peers.push(rust::candle::<bf16>(id.clone())?),
-            ElementType::F64 => peers.push(rust::candle::<f64>(id.clone())?),
+            ElementType::F32 => peers.push(rust::candle::<f32>(what.clone())?),
+            ElementType::F16 => peers.push(rust::candle::<f16>(what.clone())?),
+            ElementType::Bf16 => peers.push(rust::candle::<bf16>(what.clone())?),
+            ElementType::F64 => peers.push(rust::candle::<f64>(what.clone())?),
             _ => {}
         }
     }
     for engine in python.engines().keys().filter(|engine| !["torch_cuda", "cupy"].contains(&engine.as_str()))
     {
-        peers.extend(python.case(id.clone().by(engine))?);
+        peers.extend(python.case(what.clone().by(engine))?);
     }
     // The first pair is this crate and the roof.
     let ours = || -> Result<_> {
@@ -127,7 +127,7 @@ fn on_cpu<T: Element>(op: &str, elements: usize, python: &Python) -> Result<Vec<
     Ok(pairs)
 }
 
-/// BenchId Python has on a GPU, next to this crate there.
+/// What Python has on a GPU, next to this crate there.
 fn on_cuda(
     context: &wgclip::gpu::Context,
     python: &Python,
@@ -139,11 +139,11 @@ fn on_cuda(
             let own = if op == "clip_backward" { ["clip_backward", "mask_backward"].as_slice() } else { &[op] };
             let own: Vec<_> = own.iter().map(|op| (*op).to_owned()).collect();
             let mut cases = wgclip_harness::gpu::cases::<f32>(context, elements, &own, 10)?;
-            let what = BenchId::new(op, ElementType::F32, elements, context.info());
+            let what = BenchId::new(op, ElementType::F32, elements, &Device::from(context.clone()).info());
             for engine in
                 python.engines().keys().filter(|engine| ["torch_cuda", "cupy"].contains(&engine.as_str()))
             {
-                cases.extend(python.case(id.clone().by(engine))?);
+                cases.extend(python.case(what.clone().by(engine))?);
             }
             show(cases)?;
         }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use wgclip_harness::{Case, BenchId};
+use wgclip_harness::{Case, What};
 
 /// How long the threads of an engine are left to fall asleep before another is measured: OpenMP's look out for work for
 /// 4 ms, and would take a core from who comes next. No longer: from 40 ms of idleness on, a virtual machine puts the two
@@ -56,10 +56,10 @@ impl Python {
     }
 
     /// The case of an engine, or `None` where it has no such thing.
-    pub fn case(&self, id: BenchId) -> Result<Option<Case<'static>>> {
+    pub fn case(&self, what: BenchId) -> Result<Option<Case<'static>>> {
         let pipe = self.pipe.clone();
         let request = serde_json::json!({
-            "engine": id.engine, "op": id.op, "kind": id.r#type, "elements": id.elements,
+            "engine": what.engine, "op": what.op, "kind": what.r#type, "elements": what.elements,
         });
         let ask = move |times: u32| pipe.borrow_mut().ask(&request, times);
         if ask(1)?.is_none() {
@@ -70,7 +70,7 @@ impl Python {
             std::thread::sleep(CALM);
             Ok(took)
         };
-        Ok(Some(Case { id, run: Box::new(run) }))
+        Ok(Some(Case { id: what, run: Box::new(run) }))
     }
 }
 

@@ -9,26 +9,26 @@ use wgclip::Element;
 use wgclip_harness::{Case, BenchId, bounds, values};
 
 /// candle's clamp, which makes its result.
-pub fn candle<T: Element + WithDType>(id: BenchId) -> Result<Case<'static>> {
+pub fn candle<T: Element + WithDType>(what: BenchId) -> Result<Case<'static>> {
     let (lo, hi) = bounds::<T>();
-    let x = Tensor::new(values::<T>(id.elements), &Device::Cpu)?;
-    Ok(Case::timed(id.by("candle"), move || {
+    let x = Tensor::new(values::<T>(what.elements), &Device::Cpu)?;
+    Ok(Case::timed(what.by("candle"), move || {
         drop(black_box(&x).clamp(lo, hi)?);
         Ok(())
     }))
 }
 
 /// ndarray into an array that stays, on all cores where that pays.
-pub fn ndarray<T: Element>(id: BenchId) -> Case<'static> {
+pub fn ndarray<T: Element>(what: BenchId) -> Case<'static> {
     let (lo, hi) = bounds::<T>();
     let clamp = move |v: T| {
         let v = if v < lo { lo } else { v };
         if v > hi { hi } else { v }
     };
-    let x = Array1::from(values::<T>(id.elements));
+    let x = Array1::from(values::<T>(what.elements));
     let mut y = x.clone();
-    let parallel = id.elements >= 1 << 18;
-    Case::timed(id.by("ndarray"), move || {
+    let parallel = what.elements >= 1 << 18;
+    Case::timed(what.by("ndarray"), move || {
         let zip = Zip::from(&mut y).and(black_box(&x));
         match parallel {
             true => zip.par_for_each(|y, &x| *y = clamp(x)),
