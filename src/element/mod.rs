@@ -5,6 +5,7 @@
 mod accum;
 mod layout;
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use half::{bf16, f16};
@@ -236,8 +237,24 @@ macro_rules! float {
 
 float!(f32, F32, u32, f32, |v| v, |v| v, |a, b| a < b, |a, b| a == b, |v| v as f32);
 float!(f64, F64, u64, f64, |v| v, |v| v, |a, b| a < b, |a, b| a == b, |v| v);
-float!(f16, F16, u16, f32, f16::to_f32, f16::from_f32, short_less, short_equals, f16::from_f64);
-float!(bf16, Bf16, u16, f32, bf16::to_f32, bf16::from_f32, short_less, short_equals, bf16::from_f64);
+float!(f16, F16, u16, f32, f16::to_f32, f16::from_f32, short_less, short_equals, |v| f16::from_f32(
+    round_to_odd(v)
+));
+float!(bf16, Bf16, u16, f32, bf16::to_f32, bf16::from_f32, short_less, short_equals, |v| bf16::from_f32(
+    round_to_odd(v)
+));
+
+/// The f32 next to an f64 whose last bit tells whether it is exact, so that to round it again is to round once. The
+/// conversions of `half` 2.7 from f64 round twice, or overlook the lower word.
+fn round_to_odd(value: f64) -> f32 {
+    let near = value as f32;
+    let even = near.to_bits() & 1 == 0;
+    match f64::from(near).partial_cmp(&value) {
+        Some(Ordering::Less) if even => near.next_up(),
+        Some(Ordering::Greater) if even => near.next_down(),
+        _ => near,
+    }
+}
 
 /// Whether `a` is less than `b`, in 16-bit integers.
 #[inline(always)]
@@ -411,6 +428,21 @@ mod tests {
     #[test]
     fn numbers_become_the_nearest_value() {
         assert_eq!(f16::from_f64(0.1), f16::from_f32(0.1));
+        // A tie of bf16 and of f16, and a little more than each: less than an f32 tells, or than its upper word.
+        for (tie, even, up) in [(1.0f64 + 1.0 / 256.0, 0x3f80, 0x3f81), (-1.0 - 3.0 / 256.0, 0xbf82, 0xbf82)]
+        {
+            for more in [0.0, 1e-15, 1e-7] {
+                let value = tie + tie.signum() * more;
+                let expected = if more == 0.0 { even } else { up };
+                assert_eq!(<bf16 as Element>::from_f64(value).to_bits(), expected, "{value}");
+            }
+        }
+        let tie = 1.0 + 1.0 / 2048.0;
+        let bits = [0.0, 1e-15, 1e-7].map(|more| <f16 as Element>::from_f64(tie + more).to_bits());
+        assert_eq!(bits, [0x3c00, 0x3c01, 0x3c01]);
+        assert_eq!(<bf16 as Element>::from_f64(1e300).to_bits(), 0x7f80);
+        assert_eq!(<bf16 as Element>::from_f64(f64::NEG_INFINITY).to_bits(), 0xff80);
+        assert!(<f16 as Element>::from_f64(f64::NAN).is_nan());
         assert_eq!((u8::from_f64(300.0), u8::from_f64(-1.0), i8::from_f64(6.0)), (255, 0, 6));
         assert_eq!(<bf16 as Element>::from_f64(6.0).to_f32(), 6.0);
     }

@@ -8,7 +8,7 @@ use wgclip_harness::{Case, BenchId, values};
 
 /// Burn's device for the adapter of this crate's context.
 pub fn burn_device(context: &Context) -> Device {
-    Device::wgpu(match context.info().kind {
+    Device::wgpu(match wgclip::Device::from(context.clone()).info().kind {
         Kind::Software => DeviceKind::Cpu,
         _ => DeviceKind::DefaultDevice,
     })

@@ -84,7 +84,7 @@ fn main() -> Result<()> {
         for elements in SIZES {
             show(gpu::training(context, &burn, elements)?)?;
         }
-        if context.info().kind == DeviceKind::Gpu {
+        if Device::from(context.clone()).info().kind == DeviceKind::Gpu {
             on_cuda(context, &python, &mut show)?;
         }
     }
