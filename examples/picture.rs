@@ -12,8 +12,8 @@ use wgclip::{BackwardRule, Device, OutsideRule};
 
 const BLUE: RGBColor = RGBColor(86, 130, 186);
 const ORANGE: RGBColor = RGBColor(222, 143, 5);
-const BINS: usize = 40;
-const RANGE: std::ops::Range<f64> = -1.5..2.5;
+/// The width of a bin: 0 and 1 are edges of bins.
+const BIN: f64 = 0.1;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::auto()?;
@@ -51,20 +51,25 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 /// Two histograms on one logarithmic scale: what lay outside stands at the bounds afterwards.
 fn draw_values(area: &Area<'_>, before: &[f32], after: &[f32]) -> Result<(), Box<dyn Error>> {
+    // The bins begin and end where the values do.
+    let ends =
+        before.iter().fold((0.0f64, 1.0f64), |(least, most), &v| (least.min(v.into()), most.max(v.into())));
+    let (first, last) = ((ends.0 / BIN).floor() as i64, (ends.1 / BIN).ceil() as i64);
     let counts = |values: &[f32]| {
-        let mut counts = [0u32; BINS];
+        let mut counts = vec![0u32; (last - first) as usize];
         for &v in values {
-            let bin = (f64::from(v) - RANGE.start) / (RANGE.end - RANGE.start) * BINS as f64;
-            counts[(bin.max(0.0) as usize).min(BINS - 1)] += 1;
+            let bin = (f64::from(v) / BIN).floor() as i64 - first;
+            counts[bin.clamp(0, last - first - 1) as usize] += 1;
         }
         counts
     };
+    let range = first as f64 * BIN..last as f64 * BIN;
     let mut chart = ChartBuilder::on(area)
         .caption("A layer of 512 x 128 values, clipped to [0, 1]", ("sans-serif", 17))
         .margin(10)
         .x_label_area_size(36)
         .y_label_area_size(56)
-        .build_cartesian_2d(RANGE, (1.0..50_000.0).log_scale())?;
+        .build_cartesian_2d(range, (1.0..50_000.0).log_scale())?;
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -75,10 +80,9 @@ fn draw_values(area: &Area<'_>, before: &[f32], after: &[f32]) -> Result<(), Box
         .draw()?;
 
     for (name, counts, colour) in [("before", counts(before), BLUE), ("after", counts(after), ORANGE)] {
-        let width = (RANGE.end - RANGE.start) / BINS as f64;
         let bars = counts.into_iter().enumerate().filter(|(_, count)| *count > 0).map(|(i, count)| {
-            let x = RANGE.start + i as f64 * width;
-            Rectangle::new([(x, 1.0), (x + width, f64::from(count))], colour.mix(0.55).filled())
+            let x = (first + i as i64) as f64 * BIN;
+            Rectangle::new([(x, 1.0), (x + BIN, f64::from(count))], colour.mix(0.55).filled())
         });
         chart
             .draw_series(bars)?
@@ -96,7 +100,7 @@ fn draw_values(area: &Area<'_>, before: &[f32], after: &[f32]) -> Result<(), Box
 /// What share of the gradient's absolute size each rule lets through.
 fn draw_shares(area: &Area<'_>, shares: &[(&str, f64)]) -> Result<(), Box<dyn Error>> {
     let mut chart = ChartBuilder::on(area)
-        .caption("BackwardRule that reaches the layer", ("sans-serif", 17))
+        .caption("Gradient that reaches the layer", ("sans-serif", 17))
         .margin(10)
         .x_label_area_size(36)
         .y_label_area_size(48)
