@@ -5,11 +5,11 @@ use std::ops::Range;
 use crate::{Error, Result, Shape};
 
 /// Maximum rank after merging contiguous axes.
-pub const MAX_AXES: usize = 8;
+pub(crate) const MAX_AXES: usize = 8;
 
 /// The two bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// The lower bound.
     Lo,
     /// The upper bound.
@@ -17,9 +17,9 @@ pub enum Side {
 }
 
 impl Side {
-    pub const BOTH: [Self; 2] = [Self::Lo, Self::Hi];
+    pub(crate) const BOTH: [Self; 2] = [Self::Lo, Self::Hi];
 
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Lo => "lower",
             Self::Hi => "upper",
@@ -29,7 +29,7 @@ impl Side {
 
 /// An axis of x, or several that run alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Axis {
+pub(crate) struct Axis {
     pub len: usize,
     /// How far each bound moves along it: 0 where it has one value for all.
     pub strides: [usize; 2],
@@ -38,7 +38,7 @@ pub struct Axis {
 /// How the bounds' elements are found from those of x. Axes are the outermost first, none of them of length 1
 /// unless there is no other; a bound that is no tensor has strides of 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broadcast {
+pub(crate) struct Broadcast {
     axes: Vec<Axis>,
     /// Whether a bound has an element for each of x, in the same order.
     same: [bool; 2],
@@ -50,7 +50,7 @@ impl Broadcast {
     ///
     /// # Errors
     /// [`Error::BroadcastMismatch`], or [`Error::TooManyAxes`].
-    pub fn new(x: &Shape, bounds: [Option<&Shape>; 2]) -> Result<Self> {
+    pub(crate) fn new(x: &Shape, bounds: [Option<&Shape>; 2]) -> Result<Self> {
         let mut strides = [Vec::new(), Vec::new()];
         for side in Side::BOTH {
             strides[side as usize] = match bounds[side as usize] {
@@ -81,29 +81,29 @@ impl Broadcast {
     }
 
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
-    pub fn axes(&self) -> &[Axis] {
+    pub(crate) fn axes(&self) -> &[Axis] {
         &self.axes
     }
 
     /// Elements of x.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.axes.iter().map(|axis| axis.len).product()
     }
 
     /// Elements of a bound that are looked at: as many as it has, unless x is empty.
-    pub fn bound_len(&self, side: Side) -> Option<usize> {
+    pub(crate) fn bound_len(&self, side: Side) -> Option<usize> {
         let moving = self.axes.iter().filter(|axis| axis.strides[side as usize] > 0);
         (self.len() > 0).then(|| moving.map(|axis| axis.len).product())
     }
 
     /// Whether this bound has an element for each of x, in the same order.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
-    pub fn is_same(&self, side: Side) -> bool {
+    pub(crate) fn is_same(&self, side: Side) -> bool {
         self.same[side as usize]
     }
 
     /// Cuts a range of x into runs, within each of which every bound either moves along with x or stays.
-    pub fn runs(&self, range: Range<usize>) -> impl Iterator<Item = Run> {
+    pub(crate) fn runs(&self, range: Range<usize>) -> impl Iterator<Item = Run> {
         let inner = self.axes[self.axes.len() - 1];
         let mut start = range.start;
         std::iter::from_fn(move || {
@@ -132,7 +132,7 @@ impl Broadcast {
 
     /// The coordinates of an element of x, one for each axis.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // the tests use it
-    pub fn coordinates(&self, element: u64) -> Vec<u64> {
+    pub(crate) fn coordinates(&self, element: u64) -> Vec<u64> {
         let mut rest = element;
         let mut at: Vec<u64> = self
             .axes
@@ -152,7 +152,7 @@ impl Broadcast {
 
 /// Elements of x next to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     pub start: usize,
     pub len: usize,
     /// The elements of the bounds that belong to the first of them.
@@ -182,7 +182,7 @@ fn strides_of(x: &Shape, bound: &Shape, side: Side) -> Result<Vec<usize>> {
 
 /// How the gradient of a bound is summed from one element for each of x.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reduction {
+pub(crate) struct Reduction {
     /// Axes of x, the outermost first: the length, the stride in x, and whether it is summed over.
     pub axes: Vec<(usize, usize, bool)>,
     /// Sums: the elements of the bound.
@@ -197,7 +197,7 @@ impl Reduction {
     ///
     /// # Errors
     /// As [`Broadcast::new`].
-    pub fn new(x: &Shape, bound: &Shape, side: Side) -> Result<Self> {
+    pub(crate) fn new(x: &Shape, bound: &Shape, side: Side) -> Result<Self> {
         let mut shapes = [None, None];
         shapes[side as usize] = Some(bound);
         let broadcast = Broadcast::new(x, shapes)?;
@@ -218,17 +218,17 @@ impl Reduction {
     }
 
     /// Whether there is nothing to sum: the gradient is that of each element.
-    pub fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.leaves == 1
     }
 
     /// How many sums from `sum` on have elements next to each other, leaf by leaf.
-    pub fn sum_run(&self, sum: usize) -> usize {
+    pub(crate) fn sum_run(&self, sum: usize) -> usize {
         self.run(sum, false)
     }
 
     /// How many leaves from `leaf` on are next to each other.
-    pub fn leaf_run(&self, leaf: usize) -> usize {
+    pub(crate) fn leaf_run(&self, leaf: usize) -> usize {
         self.run(leaf, true)
     }
 
@@ -241,7 +241,7 @@ impl Reduction {
     }
 
     /// The element of x that is leaf `leaf` of sum `sum`.
-    pub fn element(&self, sum: usize, leaf: usize) -> usize {
+    pub(crate) fn element(&self, sum: usize, leaf: usize) -> usize {
         let (mut kept, mut summed, mut offset) = (sum, leaf, 0);
         for &(len, stride, reduced) in self.axes.iter().rev() {
             let rest = if reduced { &mut summed } else { &mut kept };

@@ -47,13 +47,13 @@ A file of `--device gpu --json FILE` from a GPU that is not in benches/results i
 /// Clip tensor files on the GPU or the CPU, to the bit.
 #[derive(Debug, Parser)]
 #[command(name = "wgclip", version, after_help = EXAMPLES, arg_required_else_help = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Clip the values of a tensor: min(max(x, MIN), MAX)
     #[command(after_help = CLIP_EXAMPLES, alias = "value")]
     Clip(Clip),
@@ -75,7 +75,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct Bench {
+pub(crate) struct Bench {
     /// auto, all, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name; several may be given
     #[arg(long, value_name = "D", num_args = 1.., value_delimiter = ',', default_value = "auto")]
     pub device: Vec<String>,
@@ -101,7 +101,7 @@ pub struct Bench {
 
 /// A count of elements.
 #[derive(Debug, Clone, Copy)]
-pub struct Elements(pub usize);
+pub(crate) struct Elements(pub usize);
 
 fn elements(text: &str) -> Result<Elements, &'static str> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -118,7 +118,7 @@ fn elements(text: &str) -> Result<Elements, &'static str> {
 }
 
 #[derive(Debug, Args)]
-pub struct Check {
+pub(crate) struct Check {
     /// auto, all, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
     #[arg(long, value_name = "D", default_value = "auto")]
     pub device: String,
@@ -140,7 +140,7 @@ pub struct Check {
 }
 
 #[derive(Debug, Args)]
-pub struct Clip {
+pub(crate) struct Clip {
     /// The tensors: a .npy, .npz or .safetensors file
     #[arg(value_name = "IN")]
     pub input: PathBuf,
@@ -156,7 +156,7 @@ pub struct Clip {
 }
 
 #[derive(Debug, Args)]
-pub struct Backward {
+pub(crate) struct Backward {
     /// The tensors that were clipped: a .npy, .npz or .safetensors file
     #[arg(value_name = "IN")]
     pub input: PathBuf,
@@ -181,7 +181,7 @@ pub struct Backward {
 /// The interval: at least one end of it.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
-pub struct Interval {
+pub(crate) struct Interval {
     /// The lower bound: a number, inf or -inf, or a file of bounds that broadcast to the tensor [default: none]
     #[arg(long, value_name = "V|FILE", allow_hyphen_values = true, value_parser = limit)]
     pub min: Option<Limit>,
@@ -192,7 +192,7 @@ pub struct Interval {
 
 /// What both operations take.
 #[derive(Debug, Args)]
-pub struct Common {
+pub(crate) struct Common {
     #[command(flatten)]
     pub interval: Interval,
     /// The tensors to clip, of a file that holds several [default: all]. Others are kept as they are (in IN, or for a
@@ -209,14 +209,14 @@ pub struct Common {
 
 impl Common {
     /// Whether a bound is a file.
-    pub fn has_files(&self) -> bool {
+    pub(crate) fn has_files(&self) -> bool {
         let Interval { min, max } = &self.interval;
         [min, max].into_iter().any(|limit| matches!(limit, Some(Limit::File(_))))
     }
 }
 
 #[derive(Debug, Args)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// What passes outside the interval: nothing, all (everywhere: --ties and --nan have no say), or what moves x
     /// back toward it [default: masked]
     #[arg(long, value_name = "RULE", value_parser = names(OutsideRule::ALL.iter().map(|v| v.name())))]
@@ -234,7 +234,7 @@ pub struct Rule {
 
 impl Rule {
     /// The rule that the options add up to.
-    pub fn backward_rule(&self) -> BackwardRule {
+    pub(crate) fn backward_rule(&self) -> BackwardRule {
         // Each name was checked against the very list that it is looked up in.
         fn parsed<T: std::str::FromStr>(name: &Option<String>) -> Option<T> {
             name.as_ref().and_then(|name| name.parse().ok())
@@ -254,7 +254,7 @@ fn names(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
 
 /// A bound as given.
 #[derive(Debug, Clone)]
-pub enum Limit {
+pub(crate) enum Limit {
     /// A number of some type. It stays text: its type is that of the tensor.
     Number(String),
     /// A file of one tensor.

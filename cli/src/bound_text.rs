@@ -6,7 +6,7 @@ use crate::decimal::{self, Decimal};
 
 /// What is wrong with the text of a bound, for the type of the tensor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BoundError {
+pub(crate) enum BoundError {
     #[error("the {side} bound is NaN: give a number, or leave the bound out")]
     Nan { side: &'static str },
     #[error("the {side} bound '{text}' is not a number of type {element}: give one, or inf or -inf")]
@@ -37,7 +37,7 @@ enum Number<T> {
 
 /// Reads bounds as numbers of type `T`. A number beyond the range of `T` saturates where that is harmless (an upper bound
 /// above the range, say).
-pub fn bounds<T: Element>(lo: Option<&str>, hi: Option<&str>) -> anyhow::Result<Bounds<T>> {
+pub(crate) fn bounds<T: Element>(lo: Option<&str>, hi: Option<&str>) -> anyhow::Result<Bounds<T>> {
     let read = |side, text: Option<&str>| text.map_or(Ok(Bound::Absent), |text| one(side, text));
     Ok(Bounds::new(read("lower", lo)?, read("upper", hi)?)?)
 }

@@ -54,7 +54,7 @@ struct BuiltinReport {
 }
 
 /// Runs the table on one device or all, and fails at a mismatch.
-pub fn check(args: &Check) -> Result<()> {
+pub(crate) fn check(args: &Check) -> Result<()> {
     let devices = match args.device.trim() {
         "all" => Device::all(),
         name => vec![Device::select(name)?],

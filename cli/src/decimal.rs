@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 /// What a text says, to an integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decimal {
+pub(crate) enum Decimal {
     Whole(i128),
     /// Too small for an `i128`, or minus infinity.
     Lowest,
@@ -16,7 +16,7 @@ pub enum Decimal {
 }
 
 /// Reads a number as an integer, to the last digit: `"-3"`, `"1e3"`, `"2.50e1"`, `"inf"`.
-pub fn whole(text: &str) -> Decimal {
+pub(crate) fn whole(text: &str) -> Decimal {
     // The syntax is that of the standard library's floats.
     let value = match text.parse::<f64>() {
         Err(_) => return Decimal::Invalid,
@@ -53,7 +53,7 @@ pub fn whole(text: &str) -> Decimal {
 
 /// Reads a number and rounds it, ties to even, to a float of so many `fraction` bits whose least normal number
 /// is `2^least`. A value beyond the format's range is left to be rounded to infinity.
-pub fn rounded(text: &str, fraction: i32, least: i32) -> Option<f64> {
+pub(crate) fn rounded(text: &str, fraction: i32, least: i32) -> Option<f64> {
     let value: f64 = text.parse().ok()?;
     if value == 0.0 || !value.is_finite() {
         return Some(value);

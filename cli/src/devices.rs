@@ -46,7 +46,7 @@ impl Row {
 }
 
 /// Prints every device.
-pub fn list(json: bool) -> Result<()> {
+pub(crate) fn list(json: bool) -> Result<()> {
     let list = Device::list();
     // The environment may name a device that is not there; the list is then what its user needs.
     let auto = Device::find("auto", &list);

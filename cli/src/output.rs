@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 use crate::temp_file_guard::TempFileGuard;
 
 /// A file being written. Until [`finish`](Self::finish) its target is untouched.
-pub struct Output {
+pub(crate) struct Output {
     target: PathBuf,
     sink: Sink,
 }
@@ -24,7 +24,7 @@ enum Sink {
 
 impl Output {
     /// Prepares to write `path`, and fails early where that cannot work.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         let name = path.display();
         let there = match fs::metadata(path) {
             Ok(metadata) => Some(metadata),
@@ -73,12 +73,12 @@ impl Output {
     }
 
     /// Whether the content goes straight to a pipe or a device, which may well be stdout.
-    pub fn is_direct(&self) -> bool {
+    pub(crate) fn is_direct(&self) -> bool {
         matches!(self.sink, Sink::Direct(_))
     }
 
     /// Writes the whole content and puts it in place.
-    pub fn finish(self, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    pub(crate) fn finish(self, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         let name = self.target.display();
         match self.sink {
             Sink::Replace(mut file) => content(file.as_file_mut()).and_then(|()| {

@@ -5,12 +5,12 @@ use std::io::{self, IsTerminal};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Of a check of a device.
-pub fn steps(device: &str) -> ProgressBar {
+pub(crate) fn steps(device: &str) -> ProgressBar {
     bar("{prefix} [{bar:30}] {percent}% {msg}, {eta} left").with_prefix(device.to_owned())
 }
 
 /// Of so many bytes.
-pub fn bytes(total: u64) -> ProgressBar {
+pub(crate) fn bytes(total: u64) -> ProgressBar {
     let bar = bar("[{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
     bar.set_length(total);
     bar

@@ -10,7 +10,7 @@ use wgclip::{Bound, Bounds, Device, DeviceInfo, Element, Result, Shape};
 
 /// How many elements lie where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     elements: usize,
     below: usize,
     above: usize,
@@ -20,7 +20,7 @@ pub struct Counts {
 impl Counts {
     /// Counts the elements of a tensor before it is clipped. Between tensors of bounds, those that the clip raises
     /// are below, and those that it lowers above.
-    pub fn of<T: Element>(x: &[T], shape: &Shape, bounds: &Bounds<T>) -> Result<Self> {
+    pub(crate) fn of<T: Element>(x: &[T], shape: &Shape, bounds: &Bounds<T>) -> Result<Self> {
         if bounds.lo().tensor().is_none() && bounds.hi().tensor().is_none() {
             return Ok(Self::between(x, bounds.lo().value(), bounds.hi().value()));
         }
@@ -41,7 +41,7 @@ impl Counts {
     }
 
     /// Counts the elements of a tensor, or a part of one, before it is clipped between values.
-    pub fn between<T: Element>(x: &[T], lo: Option<T>, hi: Option<T>) -> Self {
+    pub(crate) fn between<T: Element>(x: &[T], lo: Option<T>, hi: Option<T>) -> Self {
         Self::count(x.par_chunks(CHUNK).map(|x| x.iter().map(|&x| position(x, lo, hi))))
     }
 
@@ -73,7 +73,7 @@ impl Add for Counts {
 }
 
 /// What was done, where, and how fast.
-pub struct Report {
+pub(crate) struct Report {
     pub counts: Counts,
     pub device: DeviceInfo,
     /// From the tensors in host memory to the result in host memory.

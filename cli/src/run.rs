@@ -17,7 +17,7 @@ use crate::report::{Counts, Report};
 use crate::{say, stream};
 
 /// Clips the values of a file.
-pub fn clip(args: &Clip) -> Result<()> {
+pub(crate) fn clip(args: &Clip) -> Result<()> {
     let mut file = TensorFile::open(&args.input)?;
     let chosen = file.select(&args.common.tensor)?;
     let elements: Vec<_> = chosen.iter().map(|&index| file.element(index)).collect::<Result<_>>()?;
@@ -60,7 +60,7 @@ pub fn clip(args: &Clip) -> Result<()> {
 
 /// The backward pass of [`clip`]. The tensors that are not chosen keep what upstream holds for them: nothing clipped
 /// them.
-pub fn backward(args: &Backward) -> Result<()> {
+pub(crate) fn backward(args: &Backward) -> Result<()> {
     let mut file = TensorFile::open(&args.input)?;
     let mut upstream = TensorFile::open(&args.upstream)?;
     let pairs = pairs(&file, &upstream, &args.common.tensor)?;
@@ -170,7 +170,7 @@ fn quarter_of_memory() -> u64 {
 }
 
 /// What a run of the command gathers over its tensors.
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     args: &'a Common,
     device: Device,
     counts: Counts,
@@ -192,7 +192,7 @@ impl<'a> Session<'a> {
     }
 
     /// The bounds as numbers, or tensors on the device, of the type of the tensor `name`.
-    pub fn bounds<T: Element>(&self, name: &str) -> Result<Bounds<T>> {
+    pub(crate) fn bounds<T: Element>(&self, name: &str) -> Result<Bounds<T>> {
         let values = values::<T>(self.args)?;
         let side = |limit: &Option<Limit>, value: &Bound<T>| match limit {
             Some(Limit::File(path)) => self.bound_file::<T>(path, name).map(Bound::Tensor),
@@ -226,18 +226,18 @@ impl<'a> Session<'a> {
     }
 
     /// The same of elements between bounds that are values.
-    pub fn count_values<T: Element>(&mut self, x: &[T], bounds: &Bounds<T>) {
+    pub(crate) fn count_values<T: Element>(&mut self, x: &[T], bounds: &Bounds<T>) {
         if !self.args.quiet {
             self.counts = self.counts + Counts::between(x, bounds.lo().value(), bounds.hi().value());
         }
     }
 
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.args.quiet
     }
 
     /// Does what is timed: from tensors in host memory to results in host memory, `bytes` in all.
-    pub fn timed<R>(&mut self, bytes: usize, work: impl FnOnce(&Device) -> Result<R>) -> Result<R> {
+    pub(crate) fn timed<R>(&mut self, bytes: usize, work: impl FnOnce(&Device) -> Result<R>) -> Result<R> {
         let start = Instant::now();
         let result = work(&self.device)?;
         self.time += start.elapsed();
@@ -246,7 +246,7 @@ impl<'a> Session<'a> {
     }
 
     /// Prints what was done: to stdout, or to stderr where the tensor may have gone to stdout.
-    pub fn report(self, direct: bool) {
+    pub(crate) fn report(self, direct: bool) {
         if self.args.quiet {
             return;
         }

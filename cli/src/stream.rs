@@ -15,7 +15,7 @@ use crate::run::Session;
 const CHUNKS: u64 = 24;
 
 /// Clips the chosen tensors on their way into the new file.
-pub fn clip(
+pub(crate) fn clip(
     mut run: Session<'_>,
     mut file: TensorFile,
     chosen: &[usize],

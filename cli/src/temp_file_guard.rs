@@ -8,13 +8,13 @@ static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Holds off the end of the process while an unfinished file is made or put in place, so that a signal
 /// finds it either there and known, or done.
-pub struct TempFileGuard {
+pub(crate) struct TempFileGuard {
     files: MutexGuard<'static, Vec<PathBuf>>,
 }
 
 impl TempFileGuard {
     /// To be held while a file is made, until [`track`](Self::track).
-    pub fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         static WATCH: Once = Once::new();
         // Before the signals are caught: one that found no file yet would be forgotten.
         let files = lock();
@@ -23,12 +23,12 @@ impl TempFileGuard {
     }
 
     /// The file that was made.
-    pub fn track(&mut self, file: &Path) {
+    pub(crate) fn track(&mut self, file: &Path) {
         self.files.push(file.to_owned());
     }
 
     /// To be held while a file is put in place.
-    pub fn end(file: &Path) -> Self {
+    pub(crate) fn end(file: &Path) -> Self {
         let mut files = lock();
         files.retain(|unfinished| unfinished != file);
         Self { files }

@@ -73,14 +73,14 @@ impl fmt::Display for Variant {
 
 /// A tensor in host memory.
 #[derive(Debug, Clone)]
-pub struct Host<T> {
+pub(crate) struct Host<T> {
     pub data: Vec<T>,
     pub dims: Vec<usize>,
 }
 
 /// The operands of an operation.
 #[derive(Debug, Clone)]
-pub struct Case<T> {
+pub(crate) struct Case<T> {
     pub dims: Vec<usize>,
     pub x: Vec<T>,
     pub g: Vec<T>,
@@ -163,7 +163,7 @@ impl<T: Element> Case<T> {
     ///
     /// # Errors
     /// What the device returns.
-    pub fn compare(&self, device: &Device, oracle: &Oracle<T>, variant: Variant) -> Result<Tally> {
+    pub(crate) fn compare(&self, device: &Device, oracle: &Oracle<T>, variant: Variant) -> Result<Tally> {
         let mut tally = Tally::default();
         let expected = self.run_reference(oracle, variant);
         let actual = self.run_on_device(device, variant)?;

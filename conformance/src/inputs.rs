@@ -10,7 +10,7 @@ fn float_bits<T: Element>(value: f64) -> u64 {
 }
 
 /// Bit patterns where implementations go wrong: zeros, subnormals, the ends of every range, NaN payloads.
-pub fn specials<T: Element>() -> Vec<T> {
+pub(crate) fn specials<T: Element>() -> Vec<T> {
     let layout = T::TYPE.layout();
     let (sign, mask) = (layout.sign(), layout.mask());
     let mut bits = match layout.class {
@@ -46,7 +46,7 @@ pub fn specials<T: Element>() -> Vec<T> {
 }
 
 /// Bounds to pair with one another: ordinary, equal, crossed, zeros of both signs, subnormals, the ends.
-pub fn bound_values<T: Element>() -> Vec<T> {
+pub(crate) fn bound_values<T: Element>() -> Vec<T> {
     let layout = T::TYPE.layout();
     let (sign, mask) = (layout.sign(), layout.mask());
     let bits = match layout.class {
@@ -68,12 +68,12 @@ pub fn bound_values<T: Element>() -> Vec<T> {
 }
 
 /// `len` random bit patterns.
-pub fn random<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Vec<T> {
+pub(crate) fn random<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Vec<T> {
     (0..len).map(|_| T::from_bits(rng.u64(..))).collect()
 }
 
 /// Upstream gradients: special values and random bits, shuffled.
-pub fn upstream<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Vec<T> {
+pub(crate) fn upstream<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Vec<T> {
     let specials = specials::<T>();
     let one = |_| match rng.bool() {
         true => specials[rng.usize(..specials.len())],
@@ -83,7 +83,7 @@ pub fn upstream<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Vec<T> {
 }
 
 /// Every pair of special values as x and g, then random bits, between two values.
-pub fn pairs<T: Element>(rng: &mut fastrand::Rng, lo: Option<T>, hi: Option<T>) -> Case<T> {
+pub(crate) fn pairs<T: Element>(rng: &mut fastrand::Rng, lo: Option<T>, hi: Option<T>) -> Case<T> {
     let specials = specials::<T>();
     let pair = |&x: &T| specials.iter().map(move |&g| (x, g));
     let (mut x, mut g): (Vec<T>, Vec<T>) = specials.iter().flat_map(pair).unzip();
@@ -94,7 +94,7 @@ pub fn pairs<T: Element>(rng: &mut fastrand::Rng, lo: Option<T>, hi: Option<T>) 
 }
 
 /// Every special value between every pair of bounds, NaN among them, all as tensors.
-pub fn combinations<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
+pub(crate) fn combinations<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
     let mut bounds = bound_values::<T>();
     bounds.extend(specials::<T>().into_iter().filter(|v| v.is_nan()).step_by(3));
     let (mut x, mut lo, mut hi) = (Vec::new(), Vec::new(), Vec::new());
@@ -115,7 +115,7 @@ pub fn combinations<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
 }
 
 /// Random bits of a length, between values drawn from them.
-pub fn of_length<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Case<T> {
+pub(crate) fn of_length<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Case<T> {
     let x = random::<T>(rng, len);
     let mut bound = || match x.get(rng.usize(..len.max(1))) {
         Some(&value) if !value.is_nan() => Bound::Value(value),
@@ -126,7 +126,7 @@ pub fn of_length<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Case<T> {
 }
 
 /// Random bits between bounds that broadcast. `None` stands for a value.
-pub fn of_shapes<T: Element>(
+pub(crate) fn of_shapes<T: Element>(
     rng: &mut fastrand::Rng,
     dims: &[usize],
     lo: Option<&[usize]>,

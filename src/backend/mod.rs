@@ -14,11 +14,11 @@ use crate::op::Operand;
 use crate::{BackwardRule, DeviceInfo, Element, ElementType, Error, Op, Result, Stats};
 
 /// The most outputs that an operation has.
-pub const MAX_OUTPUTS: usize = 3;
+pub(crate) const MAX_OUTPUTS: usize = 3;
 
 /// An operation with its operands.
 #[derive(Debug)]
-pub struct Call<'a, B: ?Sized> {
+pub(crate) struct Call<'a, B: ?Sized> {
     pub op: Op,
     /// Elements of x.
     pub len: usize,
@@ -33,18 +33,18 @@ pub struct Call<'a, B: ?Sized> {
 }
 
 impl<B: ?Sized> Call<'_, B> {
-    pub fn element(&self) -> ElementType {
+    pub(crate) fn element(&self) -> ElementType {
         self.bounds.element
     }
 
     /// The outputs that are to be made, each with its place in the list.
-    pub fn outputs(&self) -> impl Iterator<Item = (usize, Operand)> {
+    pub(crate) fn outputs(&self) -> impl Iterator<Item = (usize, Operand)> {
         let outputs = self.op.info().outputs.iter().copied().enumerate();
         outputs.filter(|&(place, _)| self.wanted[place])
     }
 
     /// Refuses what no kernel does: a rule, or factors of integers.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.wanted[0] {
             self.op.check_rule(self.rule)?;
         }
@@ -58,13 +58,13 @@ impl<B: ?Sized> Call<'_, B> {
         Ok(())
     }
 
-    pub fn internal(&self, what: &str) -> Error {
+    pub(crate) fn internal(&self, what: &str) -> Error {
         Error::Internal { op: self.op.name(), what: what.into() }
     }
 }
 
 /// A device's way to hold elements and to run operations on them.
-pub trait Backend: Clone + fmt::Debug {
+pub(crate) trait Backend: Clone + fmt::Debug {
     /// Elements on the device. Clones share them.
     type Buffer: Clone + fmt::Debug;
 
@@ -135,7 +135,7 @@ pub trait Backend: Clone + fmt::Debug {
 }
 
 /// The operands of a call in place, with the one to overwrite back among the inputs.
-pub fn with_target<'a, B>(call: &Call<'a, B>, target: &'a B) -> Result<Vec<&'a B>> {
+pub(crate) fn with_target<'a, B>(call: &Call<'a, B>, target: &'a B) -> Result<Vec<&'a B>> {
     let place = call.op.in_place_input().ok_or_else(|| call.internal("in place"))?;
     let mut inputs = call.inputs.to_vec();
     if place > inputs.len() {

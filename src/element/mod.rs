@@ -120,7 +120,7 @@ pub trait Element:
 }
 
 /// What the operations compute with elements.
-pub mod compute {
+pub(crate) mod compute {
     use super::Accumulator;
 
     /// The private half of [`Element`](super::Element), which seals it.

@@ -119,12 +119,12 @@ pub(crate) struct Arguments<'a, T: Element> {
 }
 
 impl<'a, T: Element> Arguments<'a, T> {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let wanted = [true; MAX_OUTPUTS];
         Self { bounds: None, rule: BackwardRule::default(), scalars: [0.0; 2], wanted }
     }
 
-    pub fn between(bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
+    pub(crate) fn between(bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
         Self { bounds: Some(bounds), rule, ..Self::new() }
     }
 }

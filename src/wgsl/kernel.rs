@@ -14,7 +14,7 @@ impl Layout {
     const TENSORS: [Self; 5] = [Self::Same, Self::One, Self::Rows, Self::Columns, Self::Strided];
 
     /// Of a bound that is a tensor.
-    pub fn new(broadcast: &Broadcast, side: Side, element: ElementType) -> Self {
+    pub(crate) fn new(broadcast: &Broadcast, side: Side, element: ElementType) -> Self {
         if broadcast.is_same(side) {
             return Self::Same;
         }
@@ -58,7 +58,7 @@ pub(crate) struct Binding {
 
 impl Kernel {
     /// A kernel, less what makes no difference to the operation.
-    pub fn new(
+    pub(crate) fn new(
         op: Op,
         in_place: bool,
         wanted: [bool; 3],
@@ -73,7 +73,7 @@ impl Kernel {
     }
 
     /// Every kernel of a type.
-    pub fn all(element: ElementType) -> Vec<Self> {
+    pub(crate) fn all(element: ElementType) -> Vec<Self> {
         let mut kernels = Vec::new();
         let alone = Layout::TENSORS
             .into_iter()
@@ -99,12 +99,12 @@ impl Kernel {
     }
 
     /// Whether an invocation works on the blocks of a word of a mask.
-    pub fn has_mask(&self) -> bool {
+    pub(crate) fn has_mask(&self) -> bool {
         self.op.has(Operand::Mask)
     }
 
     /// The storage buffers, in the order of their bindings.
-    pub fn bindings(&self) -> Vec<Binding> {
+    pub(crate) fn bindings(&self) -> Vec<Binding> {
         let info = self.op.info();
         let binding =
             |name, is_mask, read_only: bool| Binding { name, is_mask, read_only: read_only && !self.shared };
@@ -119,7 +119,7 @@ impl Kernel {
     }
 
     /// The whole source. The entry point is `main`.
-    pub fn source(&self) -> String {
+    pub(crate) fn source(&self) -> String {
         let info = self.op.info();
         let mut root = format!("import package::{}::{};\n", info.module, info.name);
         root.push_str("import package::lib::params::params;\n");

@@ -87,11 +87,11 @@ pub(crate) struct Specialization {
 
 impl Specialization {
     #[cfg(any(feature = "gpu", test))]
-    pub const fn of(element: ElementType) -> Self {
+    pub(crate) const fn of(element: ElementType) -> Self {
         Self { element, ties: TieRule::Inclusive, layouts: [Layout::Value; 2] }
     }
 
-    pub fn has_tensors(self) -> bool {
+    pub(crate) fn has_tensors(self) -> bool {
         self.layouts.iter().any(|&layout| layout != Layout::Value)
     }
 

@@ -90,7 +90,7 @@ fn a_budget_frees_idle_buffers_and_refuses_the_rest(device: Device) {
     assert!(device.stats().peak_reserved_bytes <= 64 << 10, "{:?}", device.stats());
 }
 
-pub fn register(suite: &mut Suite) {
+pub(crate) fn register(suite: &mut Suite) {
     suite.per_gpu(&[
         ("buffer_pool::a_steady_loop_creates_nothing", a_steady_loop_creates_nothing),
         (

@@ -9,7 +9,7 @@ use crate::devices::{Suite, seed};
 /// Types of each size and class, for a quick run.
 const QUICK: [ElementType; 4] = [ElementType::F32, ElementType::F16, ElementType::U8, ElementType::I64];
 
-pub fn register(suite: &mut Suite) {
+pub(crate) fn register(suite: &mut Suite) {
     let tier = if suite.settings.quick { Tier::Quick } else { Tier::Full };
     for (slug, open) in suite.openers() {
         let open = std::sync::Arc::new(open);

@@ -262,7 +262,7 @@ fn an_adapter_that_refuses_is_an_error(adapter: Adapter) {
     assert!(matches!(Device::gpu(Some("no such adapter")).unwrap_err(), Error::NoSuchDevice { .. }));
 }
 
-pub fn register(suite: &mut Suite) {
+pub(crate) fn register(suite: &mut Suite) {
     suite.per_adapter(&[
         (
             "device_loss::a_lost_device_says_so_from_every_call_and_a_new_one_works",

@@ -11,7 +11,7 @@ use wgclip::gpu::{Adapter, Context, adapters};
 use wgclip::{Device, DeviceInfo, DeviceKind};
 
 /// The variables that the tests heed, all of them: see docs/testing.md.
-pub struct Settings {
+pub(crate) struct Settings {
     /// `WGCLIP_TEST_DEVICES`: parts of device names, `llvmpipe,cpu` for example. Others are left out.
     devices: Vec<String>,
     /// `WGCLIP_TEST_QUICK`: the part of the tests that takes little time.
@@ -21,7 +21,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let names = var("WGCLIP_TEST_DEVICES").unwrap_or_default().to_lowercase();
         let seconds = var("WGCLIP_TEST_TIMEOUT").and_then(|text| text.parse().ok()).unwrap_or(600);
@@ -42,7 +42,7 @@ impl Settings {
 }
 
 /// Fresh each run. `WGCLIP_TEST_SEED` repeats one.
-pub fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let given = std::env::var("WGCLIP_TEST_SEED").ok().and_then(|text| text.parse().ok());
     let seed = given.unwrap_or_else(|| fastrand::u64(..));
     println!("WGCLIP_TEST_SEED={seed}");
@@ -50,7 +50,7 @@ pub fn seed() -> u64 {
 }
 
 /// The tests, each named `<what>::<device>`, so that `cargo test -- <part of a name>` chooses.
-pub struct Suite {
+pub(crate) struct Suite {
     pub settings: Settings,
     adapters: Vec<(String, Adapter)>,
     trials: Vec<Trial>,
@@ -60,7 +60,7 @@ pub struct Suite {
 type Named<A> = (&'static str, fn(A));
 
 impl Suite {
-    pub fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         watch_validation();
         let found = block_on(adapters()).into_iter().map(|adapter| (slug(adapter.info()), adapter));
         let adapters: Vec<_> = found.filter(|(slug, _)| settings.takes(slug)).collect();
@@ -68,7 +68,7 @@ impl Suite {
     }
 
     /// The tests; where there is no adapter, one that fails: a run without any would prove nothing about the kernels.
-    pub fn into_trials(mut self) -> Vec<Trial> {
+    pub(crate) fn into_trials(mut self) -> Vec<Trial> {
         if self.adapters.is_empty() && !self.settings.devices.iter().all(|name| name == "cpu") {
             self.trials.push(no_adapter());
         }
@@ -79,14 +79,14 @@ impl Suite {
     }
 
     /// A test of no device.
-    pub fn once(&mut self, tests: &[(&'static str, fn())]) {
+    pub(crate) fn once(&mut self, tests: &[(&'static str, fn())]) {
         for &(name, test) in tests {
             self.add(name.to_owned(), test);
         }
     }
 
     /// Tests that open an adapter as they need it.
-    pub fn per_adapter(&mut self, tests: &[Named<Adapter>]) {
+    pub(crate) fn per_adapter(&mut self, tests: &[Named<Adapter>]) {
         for &(name, test) in tests {
             for (slug, adapter) in self.adapters.clone() {
                 self.add(format!("{name}::{slug}"), move || test(adapter));
@@ -95,7 +95,7 @@ impl Suite {
     }
 
     /// Tests on a device of each adapter.
-    pub fn per_gpu(&mut self, tests: &[Named<Device>]) {
+    pub(crate) fn per_gpu(&mut self, tests: &[Named<Device>]) {
         for &(name, test) in tests {
             for (slug, adapter) in self.adapters.clone() {
                 self.add(format!("{name}::{slug}"), move || test(open(&adapter, adapter.limits())));
@@ -104,7 +104,7 @@ impl Suite {
     }
 
     /// Tests on the CPU path too.
-    pub fn per_device(&mut self, tests: &[Named<Device>]) {
+    pub(crate) fn per_device(&mut self, tests: &[Named<Device>]) {
         for &(name, test) in tests.iter().filter(|_| self.settings.takes("cpu")) {
             self.trials
                 .push(trial(format!("{name}::cpu"), self.settings.timeout, move || test(Device::cpu())));
@@ -113,7 +113,7 @@ impl Suite {
     }
 
     /// The CPU path, and each adapter under its own limits and under tiny ones, by name.
-    pub fn openers(&self) -> Vec<(String, Box<dyn Fn() -> Device + Send + Sync>)> {
+    pub(crate) fn openers(&self) -> Vec<(String, Box<dyn Fn() -> Device + Send + Sync>)> {
         let mut all: Vec<(String, Box<dyn Fn() -> Device + Send + Sync>)> = Vec::new();
         if self.settings.takes("cpu") {
             all.push(("cpu".into(), Box::new(Device::cpu)));
@@ -127,11 +127,11 @@ impl Suite {
     }
 
     /// The first adapter.
-    pub fn first_adapter(&self) -> Option<Adapter> {
+    pub(crate) fn first_adapter(&self) -> Option<Adapter> {
         self.adapters.first().map(|(_, adapter)| adapter.clone())
     }
 
-    pub fn add(&mut self, name: String, test: impl FnOnce() + Send + 'static) {
+    pub(crate) fn add(&mut self, name: String, test: impl FnOnce() + Send + 'static) {
         self.trials.push(trial(name, self.settings.timeout, test));
     }
 }
@@ -182,7 +182,7 @@ fn slug(info: &DeviceInfo) -> String {
 
 /// Four workgroups a row and four rows, of 1024 words each, and bindings that hold little more than these: as few as
 /// the mask of a 64-bit type allows. Small tensors are then split and folded.
-pub fn with_tiny_limits(adapter: &Adapter) -> wgpu::Limits {
+pub(crate) fn with_tiny_limits(adapter: &Adapter) -> wgpu::Limits {
     wgpu::Limits {
         max_compute_workgroups_per_dimension: 4,
         max_storage_buffer_binding_size: 68 * 1024,
@@ -190,7 +190,7 @@ pub fn with_tiny_limits(adapter: &Adapter) -> wgpu::Limits {
     }
 }
 
-pub fn open(adapter: &Adapter, limits: wgpu::Limits) -> Device {
+pub(crate) fn open(adapter: &Adapter, limits: wgpu::Limits) -> Device {
     let context = block_on(Context::request(adapter, limits));
     context.unwrap_or_else(|error| panic!("{}: {error}", adapter.info())).into()
 }

@@ -127,7 +127,7 @@ fn slices_of_any_length_are_clipped_where_they_are(device: Device) {
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
 }
 
-pub fn register(suite: &mut Suite) {
+pub(crate) fn register(suite: &mut Suite) {
     suite.per_adapter(&[(
         "limits::a_tensor_beyond_the_128_mib_binding_is_right",
         a_tensor_beyond_the_128_mib_binding_is_right,

@@ -14,7 +14,7 @@ use wgclip_conformance::{MUTATIONS, Mismatch, Mutation, Oracle, Row, exhaustive,
 
 use crate::devices::{Suite, seed, with_tiny_limits};
 
-pub fn register(suite: &mut Suite) {
+pub(crate) fn register(suite: &mut Suite) {
     suite.once(&[
         ("mutation::every_operation_has_one", every_operation_has_one),
         ("mutation::wrong_references_are_caught", wrong_references_are_caught),

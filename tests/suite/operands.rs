@@ -160,7 +160,7 @@ fn activations_are_those_of_pytorch(device: Device) {
     hard_sigmoid_is_exact::<bf16>(&device);
 }
 
-pub fn register(suite: &mut Suite) {
+pub(crate) fn register(suite: &mut Suite) {
     suite.per_adapter(&[(
         "operands::what_a_gpu_cannot_bind_is_refused_and_nothing_is_changed",
         what_a_gpu_cannot_bind_is_refused_and_nothing_is_changed,

@@ -91,7 +91,7 @@ fn ten_thousand_clips_and_a_read_are_a_few_submissions(device: Device) {
     assert!(after.submissions - before.submissions <= 21, "{device:?}: {after:?}");
 }
 
-pub fn register(suite: &mut Suite) {
+pub(crate) fn register(suite: &mut Suite) {
     suite.per_gpu(&[
         (
             "recording::operations_run_in_order_beyond_the_budget_of_a_submission",

@@ -6,7 +6,7 @@ use wgclip::{BackwardRule, ElementType, wgsl};
 
 use crate::devices::Suite;
 
-pub fn register(suite: &mut Suite) {
+pub(crate) fn register(suite: &mut Suite) {
     for &element in ElementType::ALL {
         suite.add(format!("shaders::every_kernel_is_valid::{element}"), move || {
             every_kernel_is_valid(element)

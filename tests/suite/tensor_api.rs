@@ -102,7 +102,7 @@ fn everything_may_be_sent_to_and_shared_by_threads() {
     sent(Device::request("cpu"));
 }
 
-pub fn register(suite: &mut Suite) {
+pub(crate) fn register(suite: &mut Suite) {
     suite.per_adapter(&[
         ("tensor_api::tensors_of_two_devices_do_not_mix", tensors_of_two_devices_do_not_mix),
         (

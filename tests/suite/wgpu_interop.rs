@@ -290,7 +290,7 @@ fn parts_of_one_buffer_are_operands(adapter: Adapter) {
     assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
 }
 
-pub fn register(suite: &mut Suite) {
+pub(crate) fn register(suite: &mut Suite) {
     suite.per_adapter(&[
         (
             "wgpu_interop::tensors_in_the_callers_buffers_are_clipped_there",

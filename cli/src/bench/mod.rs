@@ -19,7 +19,7 @@ const SIZES: [usize; 4] = [4096, 1 << 16, 1 << 20, 1 << 24];
 const QUICK: [usize; 2] = [4096, 1 << 20];
 
 /// Measures, and shows or writes what was measured.
-pub fn bench(args: &Bench) -> Result<()> {
+pub(crate) fn bench(args: &Bench) -> Result<()> {
     let list = Device::list();
     let mut devices: Vec<&DeviceInfo> = Vec::new();
     for name in &args.device {

@@ -7,7 +7,7 @@ use wgclip_harness::{BASELINES, Clock, Measurement, ops};
 const PANEL: (u32, u32) = (560, 380);
 
 /// An SVG of the rows of this crate and of the baselines.
-pub fn svg(rows: &[Measurement]) -> Result<String> {
+pub(super) fn svg(rows: &[Measurement]) -> Result<String> {
     let mut panels: Vec<(&str, &str)> = Vec::new();
     for id in rows.iter().map(|row| &row.id) {
         let panel = (id.device.as_str(), id.r#type.as_str());

@@ -38,7 +38,7 @@ impl<'a> Line<'a> {
 }
 
 /// One line per operation, one column per size: the time as a multiple of the baseline's, then the time of one operation.
-pub fn print(out: &mut dyn Write, device: &str, rows: &[Measurement]) -> io::Result<()> {
+pub(super) fn print(out: &mut dyn Write, device: &str, rows: &[Measurement]) -> io::Result<()> {
     let mut lines: Vec<Line<'_>> = Vec::new();
     let mut sizes: Vec<usize> = Vec::new();
     for id in rows.iter().map(|row| &row.id) {

@@ -17,7 +17,7 @@ const LONGEST_HEADER: u64 = 10_000;
 const DEEPEST_HEADER: i32 = 8;
 
 /// A `.npy` file whose header was read.
-pub struct Npy {
+pub(super) struct Npy {
     name: String,
     file: File,
     header: Vec<u8>,
@@ -25,14 +25,14 @@ pub struct Npy {
 
 impl Npy {
     /// Reads the header.
-    pub fn open(path: &Path, mut file: File) -> Result<(Self, (Entry, Layout))> {
+    pub(super) fn open(path: &Path, mut file: File) -> Result<(Self, (Entry, Layout))> {
         let name = path.display().to_string();
         let (header, found) = read_header(&name, &mut file)?;
         Ok((Self { name, file, header }, found))
     }
 
     /// Reads the elements as they lie there.
-    pub fn read<T: Element>(&mut self, shape: &Shape) -> Result<Vec<T>> {
+    pub(super) fn read<T: Element>(&mut self, shape: &Shape) -> Result<Vec<T>> {
         // Before memory is taken for what the header promises.
         self.check_length(bytes_of::<T>(shape))?;
         read_elements(&self.name, &mut self.file, shape)
@@ -51,21 +51,21 @@ impl Npy {
     }
 
     /// Writes the file with its elements passed through `pass`.
-    pub fn stream(&mut self, out: &mut dyn Write, entry: &Entry, pass: &mut Pass<'_>) -> Result<()> {
+    pub(super) fn stream(&mut self, out: &mut dyn Write, entry: &Entry, pass: &mut Pass<'_>) -> Result<()> {
         self.check_length(entry.bytes())?;
         out.write_all(&self.header)?;
         pass(0, &mut self.file, out)
     }
 
     /// Writes the file with other elements.
-    pub fn write(&self, out: &mut dyn Write, data: Option<&dyn Bytes>) -> Result<()> {
+    pub(super) fn write(&self, out: &mut dyn Write, data: Option<&dyn Bytes>) -> Result<()> {
         out.write_all(&self.header)?;
         data.map_or(Ok(()), |data| Ok(write_all(out, data.bytes())?))
     }
 }
 
 /// Reads as many elements as the shape holds.
-pub fn read_elements<T: Element>(name: &str, from: &mut impl Read, shape: &Shape) -> Result<Vec<T>> {
+pub(super) fn read_elements<T: Element>(name: &str, from: &mut impl Read, shape: &Shape) -> Result<Vec<T>> {
     let mut data = room::<T>(name, shape.len())?;
     match from.read_exact(bytemuck::cast_slice_mut(&mut data)) {
         Ok(()) => Ok(data),
@@ -76,16 +76,16 @@ pub fn read_elements<T: Element>(name: &str, from: &mut impl Read, shape: &Shape
     }
 }
 
-pub fn bytes_of<T: Element>(shape: &Shape) -> u64 {
+pub(super) fn bytes_of<T: Element>(shape: &Shape) -> u64 {
     shape.len() as u64 * size_of::<T>() as u64
 }
 
-pub fn damaged(name: &str, promised: u64, holds: &str) -> anyhow::Error {
+pub(super) fn damaged(name: &str, promised: u64, holds: &str) -> anyhow::Error {
     anyhow!("{name} is damaged: its header promises {promised} bytes of data, but it holds {holds}")
 }
 
 /// Writes a file of one tensor in C order.
-pub fn write_one<T: Element>(out: &mut dyn Write, shape: &Shape, data: &[T]) -> Result<()> {
+pub(super) fn write_one<T: Element>(out: &mut dyn Write, shape: &Shape, data: &[T]) -> Result<()> {
     let Some(code) = numpy_code(T::TYPE) else {
         bail!("a .npy file cannot hold {}: name a .safetensors file", T::TYPE);
     };
@@ -107,7 +107,7 @@ pub fn write_one<T: Element>(out: &mut dyn Write, shape: &Shape, data: &[T]) -> 
 }
 
 /// Reads a header: its bytes, and what it says.
-pub fn read_header(name: &str, from: &mut impl Read) -> Result<(Vec<u8>, (Entry, Layout))> {
+pub(super) fn read_header(name: &str, from: &mut impl Read) -> Result<(Vec<u8>, (Entry, Layout))> {
     let (header, bytes) = parse_header(from).map_err(|error| {
         anyhow!("{name} is not a .npy file ({}): save one with numpy.save", one_line(&error))
     })?;

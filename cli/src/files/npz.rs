@@ -13,7 +13,7 @@ use super::npy;
 use super::{Bytes, Entry, Layout, Pass, write_all};
 
 /// A `.npz` file.
-pub struct Npz {
+pub(super) struct Npz {
     archive: ZipArchive<BufReader<File>>,
     members: Vec<Member>,
 }
@@ -27,7 +27,7 @@ struct Member {
 
 impl Npz {
     /// Reads the headers of all members.
-    pub fn open(path: &Path, file: File) -> Result<(Self, Vec<(Entry, Layout)>)> {
+    pub(super) fn open(path: &Path, file: File) -> Result<(Self, Vec<(Entry, Layout)>)> {
         let name = path.display().to_string();
         let archive = ZipArchive::new(BufReader::new(file));
         let mut archive = archive.with_context(|| format!("{name} is not a .npz file"))?;
@@ -45,7 +45,7 @@ impl Npz {
     }
 
     /// Reads the elements of a member as they lie there.
-    pub fn read<T: Element>(&mut self, index: usize, shape: &Shape) -> Result<Vec<T>> {
+    pub(super) fn read<T: Element>(&mut self, index: usize, shape: &Shape) -> Result<Vec<T>> {
         let Self { archive, members } = self;
         let Member { name, index, header } = &members[index];
         let mut file = open(archive, *index, name, header)?;
@@ -55,7 +55,7 @@ impl Npz {
     }
 
     /// Writes the archive with other elements in some members; the others are copied as they are.
-    pub fn write(&mut self, out: &mut dyn Write, replaced: &[Option<Box<dyn Bytes>>]) -> Result<()> {
+    pub(super) fn write(&mut self, out: &mut dyn Write, replaced: &[Option<Box<dyn Bytes>>]) -> Result<()> {
         let len = |member: usize| replaced[member].as_ref().map(|data| data.bytes().len() as u64);
         self.rewrite(out, &len, &mut |member, _, out| match &replaced[member] {
             Some(data) => Ok(write_all(out, data.bytes())?),
@@ -64,7 +64,7 @@ impl Npz {
     }
 
     /// Writes the archive with the elements of the chosen members passed through `pass`.
-    pub fn stream(
+    pub(super) fn stream(
         &mut self,
         out: &mut dyn Write,
         chosen: &[(usize, u64)],

@@ -15,7 +15,7 @@ use super::{Bytes, Entry, Layout, Pass, npy, write_all};
 const LONGEST_HEADER: u64 = 100_000_000;
 
 /// A `.safetensors` file whose header was read.
-pub struct Safetensors {
+pub(super) struct Safetensors {
     name: String,
     file: File,
     header: Vec<u8>,
@@ -31,7 +31,7 @@ struct Place {
 
 impl Safetensors {
     /// Reads the header, and checks it against the length of the file.
-    pub fn open(path: &Path, mut file: File) -> Result<(Self, Vec<(Entry, Layout)>)> {
+    pub(super) fn open(path: &Path, mut file: File) -> Result<(Self, Vec<(Entry, Layout)>)> {
         let name = path.display().to_string();
         if !file.metadata().with_context(|| format!("cannot read {name}"))?.is_file() {
             // A pipe is gone through once; this goes back and forth.
@@ -57,13 +57,13 @@ impl Safetensors {
     }
 
     /// Reads the elements of a tensor as they lie there.
-    pub fn read<T: Element>(&mut self, index: usize, shape: &Shape) -> Result<Vec<T>> {
+    pub(super) fn read<T: Element>(&mut self, index: usize, shape: &Shape) -> Result<Vec<T>> {
         self.seek(index).with_context(|| format!("cannot read {}", self.name))?;
         npy::read_elements(&self.name, &mut self.file, shape)
     }
 
     /// Writes the file with other elements in some tensors. Types and shapes are the same, and so is the header.
-    pub fn write(&mut self, out: &mut dyn Write, replaced: &[Option<Box<dyn Bytes>>]) -> Result<()> {
+    pub(super) fn write(&mut self, out: &mut dyn Write, replaced: &[Option<Box<dyn Bytes>>]) -> Result<()> {
         self.rewrite(out, &mut |index, _, out| {
             let Some(data) = &replaced[index] else { return Ok(false) };
             write_all(out, data.bytes())?;
@@ -72,7 +72,12 @@ impl Safetensors {
     }
 
     /// Writes the file with the elements of the chosen tensors passed through `pass`.
-    pub fn stream(&mut self, out: &mut dyn Write, chosen: &[usize], pass: &mut Pass<'_>) -> Result<()> {
+    pub(super) fn stream(
+        &mut self,
+        out: &mut dyn Write,
+        chosen: &[usize],
+        pass: &mut Pass<'_>,
+    ) -> Result<()> {
         self.rewrite(out, &mut |index, file, out| {
             if !chosen.contains(&index) {
                 return Ok(false);
@@ -152,7 +157,12 @@ fn check_data(metadata: &Metadata) -> Result<u64> {
 }
 
 /// Writes a file of one tensor.
-pub fn write_one<T: Element>(out: &mut dyn Write, name: &str, shape: &Shape, data: &[T]) -> Result<()> {
+pub(super) fn write_one<T: Element>(
+    out: &mut dyn Write,
+    name: &str,
+    shape: &Shape,
+    data: &[T],
+) -> Result<()> {
     let data = Layout { swapped: cfg!(target_endian = "big"), fortran: false }.encode(data.to_vec(), shape);
     let dtype = dtype(T::TYPE).with_context(|| format!("a .safetensors file cannot hold {}", T::TYPE))?;
     let view = TensorView::new(dtype, shape.dims().to_vec(), data.bytes())?;

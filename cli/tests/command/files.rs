@@ -11,36 +11,36 @@ use tempfile::TempDir;
 
 /// What the command did.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
 /// A folder that is gone after the test.
-pub struct Folder {
+pub(crate) struct Folder {
     dir: TempDir,
 }
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: TempDir::new().unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         fs::write(self.path(name), bytes).unwrap();
     }
 
-    pub fn read(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).unwrap()
     }
 
     /// The names of all files, sorted: what a failed run leaves behind shows here.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path()).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -49,19 +49,19 @@ impl Folder {
     }
 
     /// Runs `wgclip` in the folder, with the arguments between the spaces of `args`.
-    pub fn run(&self, args: &str) -> Outcome {
+    pub(crate) fn run(&self, args: &str) -> Outcome {
         self.run_with(args, &[])
     }
 
     /// The command, to be run in the folder.
-    pub fn command(&self, args: &str) -> Command {
+    pub(crate) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wgclip"));
         command.current_dir(self.dir.path()).args(args.split_whitespace());
         command.env_remove("WGCLIP_DEVICE").env_remove("RUST_LOG");
         command
     }
 
-    pub fn run_with(&self, args: &str, env: &[(&str, &str)]) -> Outcome {
+    pub(crate) fn run_with(&self, args: &str, env: &[(&str, &str)]) -> Outcome {
         let output = finish(self.command(args).envs(env.iter().copied()));
         Outcome {
             code: output.status.code().expect("ended by a signal"),
@@ -71,7 +71,7 @@ impl Folder {
     }
 
     /// Runs what must succeed.
-    pub fn done(&self, args: &str) -> Outcome {
+    pub(crate) fn done(&self, args: &str) -> Outcome {
         let outcome = self.run(args);
         assert_eq!(outcome.code, 0, "wgclip {args}: {outcome:?}");
         outcome
@@ -82,7 +82,7 @@ impl Folder {
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Runs a command to its end, which must come within the limit.
-pub fn finish(command: &mut Command) -> Output {
+pub(crate) fn finish(command: &mut Command) -> Output {
     let mut run = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (out, err) = (run.stdout.take().unwrap(), run.stderr.take().unwrap());
     // Both pipes are read at once, so that neither fills up.
@@ -98,7 +98,7 @@ pub fn finish(command: &mut Command) -> Output {
 }
 
 /// Waits for a process, which must end within the limit.
-pub fn wait(run: &mut Child) -> ExitStatus {
+pub(crate) fn wait(run: &mut Child) -> ExitStatus {
     within(|| run.try_wait().unwrap()).unwrap_or_else(|| {
         let _ = run.kill();
         panic!("the command did not end within {LIMIT:?}")
@@ -106,7 +106,7 @@ pub fn wait(run: &mut Child) -> ExitStatus {
 }
 
 /// Asks again and again until there is an answer, or the limit is past.
-pub fn within<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn within<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     while start.elapsed() < LIMIT {
         if let Some(answer) = ask() {
@@ -118,7 +118,7 @@ pub fn within<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
 }
 
 /// The bytes of a `.npy` file, version 1.0.
-pub fn npy(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
+pub(crate) fn npy(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
     let fortran = if fortran { "True" } else { "False" };
     let text = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}");
     // Padded so that the data begins at a multiple of 64, as numpy does.
@@ -131,21 +131,21 @@ pub fn npy(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {
 }
 
 /// The same for a vector of f32.
-pub fn npy_f32(values: &[f32]) -> Vec<u8> {
+pub(crate) fn npy_f32(values: &[f32]) -> Vec<u8> {
     npy("<f4", false, &format!("({},)", values.len()), &bytes(values))
 }
 
-pub fn bytes(values: &[f32]) -> Vec<u8> {
+pub(crate) fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
 /// The elements of a file as this command writes it, after a header of one block of 64 bytes or more.
-pub fn elements(npy: &[u8]) -> Vec<f32> {
+pub(crate) fn elements(npy: &[u8]) -> Vec<f32> {
     let header = 10 + usize::from(u16::from_le_bytes([npy[8], npy[9]]));
     npy[header..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
 /// A file of the samples.
-pub fn sample(name: &str) -> String {
+pub(crate) fn sample(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples").join(name).display().to_string()
 }

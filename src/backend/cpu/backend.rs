@@ -12,11 +12,11 @@ use crate::{DeviceInfo, Element, ElementType, Result, with_element};
 
 /// The CPU path.
 #[derive(Debug, Clone, Copy)]
-pub struct Cpu;
+pub(crate) struct Cpu;
 
 /// Elements, or the words of a mask, in host memory.
 #[derive(Debug, Clone)]
-pub struct Buffer {
+pub(crate) struct Buffer {
     bytes: Arc<PooledBytes>,
 }
 

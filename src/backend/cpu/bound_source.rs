@@ -5,7 +5,7 @@ use crate::bounds::{BoundBits, ResolvedBounds};
 use crate::broadcast::{Run, Side};
 
 /// A bound of a run of elements. Which kind it is, is known when the loop is compiled.
-pub trait BoundSource<T>: Copy {
+pub(super) trait BoundSource<T>: Copy {
     /// Whether it may be NaN.
     const NAN: bool;
 
@@ -21,14 +21,14 @@ pub trait BoundSource<T>: Copy {
 
 /// One number for the whole run, or none.
 #[derive(Clone, Copy)]
-pub struct Splat<T> {
+pub(super) struct Splat<T> {
     value: T,
     present: bool,
 }
 
 impl<T: Element> Splat<T> {
     /// No bound.
-    pub fn absent(side: Side) -> Self {
+    pub(super) fn absent(side: Side) -> Self {
         let layout = T::TYPE.layout();
         let unreachable = [layout.total_order_min(), layout.total_order_max()][side as usize];
         Self { value: T::from_bits(unreachable), present: false }
@@ -78,13 +78,13 @@ impl<T: Element> BoundSource<T> for PerElement<'_, T> {
 }
 
 /// A loop over a run of elements between bounds.
-pub trait RunKernel<T> {
+pub(super) trait RunKernel<T> {
     /// Works on `len` elements from `start`, counted in the chunk. Bounds are counted from there.
     fn run(&mut self, start: usize, len: usize, lo: impl BoundSource<T>, hi: impl BoundSource<T>);
 }
 
 /// Runs a kernel on the `len` elements from `start`, counted in x, with their bounds.
-pub fn for_each_run<T: Element>(
+pub(super) fn for_each_run<T: Element>(
     bounds: &ResolvedBounds<&[T]>,
     start: usize,
     len: usize,

@@ -21,7 +21,7 @@ trait Map2<T>: Copy + Sync {
 }
 
 /// Runs an operation over slices.
-pub fn run<T: Element>(op: Op, operands: &mut Typed<'_, T>) -> Result<()> {
+pub(super) fn run<T: Element>(op: Op, operands: &mut Typed<'_, T>) -> Result<()> {
     let (rule, half) = (operands.rule, operands.rule.ties == TieRule::Half);
     match op {
         Op::Clip => operands.map1(Clip),

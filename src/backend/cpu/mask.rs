@@ -113,7 +113,7 @@ impl<T: Element> RunKernel<T> for ClipWithMask<'_, T> {
 }
 
 /// Clips x into y, and writes into the mask whether the gradient of each element reaches x.
-pub fn clip_with_mask<T: Element>(operands: &mut Typed<'_, T>) -> Result<()> {
+pub(super) fn clip_with_mask<T: Element>(operands: &mut Typed<'_, T>) -> Result<()> {
     let missing = operands.missing();
     let rule = Rule {
         exclusive: operands.rule.ties == TieRule::Exclusive,
@@ -133,7 +133,7 @@ pub fn clip_with_mask<T: Element>(operands: &mut Typed<'_, T>) -> Result<()> {
 }
 
 /// The gradient that reaches x: g where the mask says so, else zero.
-pub fn mask_backward<T: Element>(operands: &mut Typed<'_, T>) -> Result<()> {
+pub(super) fn mask_backward<T: Element>(operands: &mut Typed<'_, T>) -> Result<()> {
     let missing = operands.missing();
     let (g, Some(mask), Some(gx)) = (operands.g, operands.mask, &mut operands.outputs[0]) else {
         return Err(missing);

@@ -25,7 +25,7 @@ struct Pool {
 }
 
 /// Untyped memory that goes back to the pool.
-pub struct PooledBytes {
+pub(crate) struct PooledBytes {
     /// `None` once it was taken out.
     memory: Option<BoxBytes>,
     /// Bytes in use: the size class may be larger.
@@ -37,7 +37,7 @@ impl PooledBytes {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] where the host has no such memory.
-    pub fn new(size: usize, len: usize) -> Result<Self> {
+    pub(crate) fn new(size: usize, len: usize) -> Result<Self> {
         let bytes = len * size;
         if bytes < MIN_POOLED {
             return Ok(Self { memory: Some(zeroed_bytes(size, bytes)?), len: bytes });
@@ -54,7 +54,7 @@ impl PooledBytes {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], should they have to be copied.
-    pub fn into_vec<T: Element>(mut self, len: usize) -> Result<Vec<T>> {
+    pub(crate) fn into_vec<T: Element>(mut self, len: usize) -> Result<Vec<T>> {
         match self.memory.take().map(try_from_box_bytes::<[T]>) {
             Some(Ok(elements)) => {
                 let mut elements = elements.into_vec();
@@ -105,7 +105,7 @@ impl Drop for PooledBytes {
 ///
 /// # Errors
 /// [`Error::OutOfMemory`] where the host has no such memory.
-pub fn copy<T: Element>(bytes: &[u8], len: usize) -> Result<Vec<T>> {
+pub(crate) fn copy<T: Element>(bytes: &[u8], len: usize) -> Result<Vec<T>> {
     let mut data = zeroed(len)?;
     let to: &mut [u8] = bytemuck::cast_slice_mut(&mut data);
     let n = to.len().min(bytes.len());
@@ -117,7 +117,7 @@ pub fn copy<T: Element>(bytes: &[u8], len: usize) -> Result<Vec<T>> {
 ///
 /// # Errors
 /// [`Error::OutOfMemory`] where the host has no such memory.
-pub fn zeroed<T: Element>(len: usize) -> Result<Vec<T>> {
+pub(crate) fn zeroed<T: Element>(len: usize) -> Result<Vec<T>> {
     bytemuck::allocation::try_zeroed_vec(len).map_err(|()| out_of_memory(len.saturating_mul(size_of::<T>())))
 }
 
@@ -136,7 +136,7 @@ fn out_of_memory(bytes: usize) -> Error {
 }
 
 /// Frees what is idle.
-pub fn trim() {
+pub(crate) fn trim() {
     *POOL.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 

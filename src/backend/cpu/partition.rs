@@ -17,7 +17,7 @@ const SPIN_ITERATIONS: u32 = 1000;
 const LAST_LEVEL_CACHE: usize = 16 * 1024 * 1024;
 
 /// Copies blocks that stay in a core's first cache, and applies `work` to each: its offset, and the copy.
-pub fn copy_then_apply<T: Copy>(from: &[T], to: &mut [T], mut work: impl FnMut(usize, &mut [T])) {
+pub(super) fn copy_then_apply<T: Copy>(from: &[T], to: &mut [T], mut work: impl FnMut(usize, &mut [T])) {
     let block = 32 * 1024 / size_of::<T>();
     for (n, (from, to)) in from.chunks(block).zip(to.chunks_mut(block)).enumerate() {
         to.copy_from_slice(from);
@@ -27,7 +27,7 @@ pub fn copy_then_apply<T: Copy>(from: &[T], to: &mut [T], mut work: impl FnMut(u
 
 /// How a slice is divided among threads.
 #[derive(Debug, Clone, Copy)]
-pub struct Partition {
+pub(super) struct Partition {
     /// Elements of a chunk: whole words of a mask.
     pub chunk: usize,
     bytes: usize,
@@ -38,7 +38,7 @@ pub struct Partition {
 impl Partition {
     /// For `len` elements of `T`, on the pool that the caller runs in: that of [`rayon::ThreadPool::install`], or the
     /// global one. In a pool of one thread the caller works alone.
-    pub fn new<T>(len: usize) -> Self {
+    pub(super) fn new<T>(len: usize) -> Self {
         let bytes = len * size_of::<T>();
         let threads = if bytes < MIN_SHARED { 1 } else { rayon::current_num_threads() };
         let even = len.div_ceil(threads).next_multiple_of(64);
@@ -49,13 +49,13 @@ impl Partition {
     /// Whether results lie beyond the caches. There they are best copied from an input block by block, and each block
     /// worked on where it is: memcpy writes lines of memory without reading them first (16 Mi f32 take 3.2 ms, and
     /// 4.0 ms element by element).
-    pub fn exceeds_cache(self) -> bool {
+    pub(super) fn exceeds_cache(self) -> bool {
         self.bytes >= LAST_LEVEL_CACHE
     }
 
     /// Applies `work` to each chunk. The caller works too, from the start: rayon's own iterators leave all the work of a
     /// thread outside the pool to others, which have to be woken first.
-    pub fn for_each<C: Send>(self, chunks: impl Iterator<Item = C> + Send, work: impl Fn(C) + Sync) {
+    pub(super) fn for_each<C: Send>(self, chunks: impl Iterator<Item = C> + Send, work: impl Fn(C) + Sync) {
         if self.helpers == 0 {
             return chunks.for_each(work);
         }

@@ -14,7 +14,7 @@ const SMALL: usize = 32 * 1024;
 
 /// The sums of `elements`, one for each element of `result`, in the order of
 /// [`reference::sum`](crate::reference::sum).
-pub fn sum<T: Element>(elements: &[T], reduction: &Reduction, result: &mut [T]) {
+pub(super) fn sum<T: Element>(elements: &[T], reduction: &Reduction, result: &mut [T]) {
     match reduction.leaves {
         0 => result.fill(T::ZERO),
         // Nothing to add.

@@ -9,7 +9,7 @@ use super::pool::{Pool, PooledBuffer};
 /// The bytes of a tensor on a device, rounded up to whole blocks. Cheap to clone: clones share the bytes. One of the
 /// device's pool goes back there with its last clone; one of the caller's stays the caller's.
 #[derive(Clone)]
-pub struct Buffer {
+pub(crate) struct Buffer {
     shared: Arc<Shared>,
 }
 
@@ -32,17 +32,17 @@ impl Buffer {
     }
 
     /// Bytes of the tensor; the wgpu buffer may be longer.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.shared.bytes
     }
 
     /// The wgpu buffer. What was recorded but not [flushed](super::Context::flush) is not in it yet.
-    pub fn as_wgpu(&self) -> &wgpu::Buffer {
+    pub(crate) fn as_wgpu(&self) -> &wgpu::Buffer {
         &self.shared.buffer
     }
 
     /// Bytes before the tensor in the wgpu buffer.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.shared.offset
     }
 

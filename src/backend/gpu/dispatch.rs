@@ -15,7 +15,7 @@ use crate::{DeviceInfo, ElementType, Error, Result};
 
 /// A part of a buffer that a kernel works on.
 #[derive(Debug, Clone, Copy)]
-pub struct BufferPart<'a> {
+pub(super) struct BufferPart<'a> {
     pub buffer: &'a wgpu::Buffer,
     /// The pool's, if it is of one.
     pub pooled: Option<&'a PooledBuffer>,
@@ -27,7 +27,7 @@ pub struct BufferPart<'a> {
 
 /// Which part of an operand is bound for a dispatch of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BindingRange {
+pub(super) enum BindingRange {
     /// Its blocks.
     Blocks,
     /// The words of a mask, each of this many blocks.
@@ -37,13 +37,18 @@ pub enum BindingRange {
 }
 
 impl<'a> BufferPart<'a> {
-    pub fn new(buffer: &'a wgpu::Buffer, pooled: Option<&'a PooledBuffer>, start: u64, bytes: u64) -> Self {
+    pub(super) fn new(
+        buffer: &'a wgpu::Buffer,
+        pooled: Option<&'a PooledBuffer>,
+        start: u64,
+        bytes: u64,
+    ) -> Self {
         let bytes = bytes.next_multiple_of(BLOCK_BYTES);
         Self { buffer, pooled, start, bytes, binding: BindingRange::Blocks }
     }
 
     /// Of a buffer of the caller's. What is missing comes as the error.
-    pub fn of_caller(
+    pub(super) fn of_caller(
         buffer: &'a wgpu::Buffer,
         start: u64,
         bytes: u64,
@@ -66,17 +71,17 @@ impl<'a> BufferPart<'a> {
     }
 
     /// The same, bound in another way.
-    pub fn bound(self, binding: BindingRange) -> Self {
+    pub(super) fn bound(self, binding: BindingRange) -> Self {
         Self { binding, ..self }
     }
 
     /// Its bytes: whole blocks.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Whether both are one part of one buffer.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         self.buffer == other.buffer && self.start == other.start && self.bytes == other.bytes
     }
 
@@ -87,7 +92,7 @@ impl<'a> BufferPart<'a> {
     }
 
     /// The offset and the bytes that are bound for a dispatch.
-    pub fn range(&self, range: &DispatchRange) -> (u64, u64) {
+    pub(super) fn range(&self, range: &DispatchRange) -> (u64, u64) {
         let (offset, bytes) = match self.binding {
             BindingRange::Blocks => (range.offset, range.bytes()),
             BindingRange::MaskWords(blocks) => {
@@ -103,14 +108,14 @@ impl<'a> BufferPart<'a> {
 }
 
 /// Bytes of the mask of `bytes` bytes of a tensor: whole workgroups of words.
-pub fn mask_bytes(element: ElementType, bytes: u64) -> u64 {
+pub(super) fn mask_bytes(element: ElementType, bytes: u64) -> u64 {
     let blocks = bytes.div_ceil(BLOCK_BYTES);
     blocks.div_ceil((blocks_per_mask_word(element) * WORKGROUP).into()) * u64::from(4 * WORKGROUP)
 }
 
 /// A kernel over its operands, which are in the order of its bindings.
 #[derive(Debug)]
-pub struct Dispatch<'a> {
+pub(super) struct Dispatch<'a> {
     pub program: Program,
     pub operands: Vec<BufferPart<'a>>,
     params: Params,
@@ -120,13 +125,13 @@ pub struct Dispatch<'a> {
 
 /// The device that a dispatch is planned for.
 #[derive(Clone, Copy)]
-pub struct Planner<'a> {
+pub(super) struct Planner<'a> {
     pub limits: Limits,
     pub info: &'a DeviceInfo,
 }
 
 impl Planner<'_> {
-    pub fn unsupported(&self, what: impl Into<String>, instead: impl Into<String>) -> Error {
+    pub(super) fn unsupported(&self, what: impl Into<String>, instead: impl Into<String>) -> Error {
         Error::Unsupported { what: what.into(), device: self.info.to_string(), instead: instead.into() }
     }
 
@@ -135,7 +140,7 @@ impl Planner<'_> {
     /// # Errors
     /// [`Error::Unsupported`] for what no kernel does, for bounds that broadcast and are too large, and for operands
     /// that overlap.
-    pub fn op<'a, B>(
+    pub(super) fn op<'a, B>(
         self,
         call: &Call<'_, B>,
         bounds: &'a ResolvedBounds<BufferPart<'a>>,
@@ -218,7 +223,7 @@ impl Planner<'_> {
     ///
     /// # Errors
     /// [`Error::Unsupported`] if these are too large.
-    pub fn whole<'a>(
+    pub(super) fn whole<'a>(
         self,
         kernel: &'static FixedKernel,
         element: ElementType,
@@ -250,7 +255,7 @@ impl Planner<'_> {
 
 impl Dispatch<'_> {
     /// The ranges, and the parameters of each.
-    pub fn ranges(&self) -> impl Iterator<Item = (&DispatchRange, Params)> {
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (&DispatchRange, Params)> {
         let element = self.program.element();
         self.ranges.iter().map(move |range| (range, self.params.for_dispatch(range, self.broadcast, element)))
     }

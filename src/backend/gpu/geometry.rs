@@ -4,14 +4,14 @@ use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, WORKGROUP};
 
 /// The limits of a device that bear on geometry.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(super) struct Limits {
     pub max_binding: u64,
     pub offset_alignment: u64,
     pub max_workgroups: u32,
 }
 
 impl Limits {
-    pub fn of(limits: &wgpu::Limits) -> Self {
+    pub(super) fn of(limits: &wgpu::Limits) -> Self {
         Self {
             max_binding: limits.max_storage_buffer_binding_size,
             offset_alignment: limits.min_storage_buffer_offset_alignment.into(),
@@ -33,7 +33,7 @@ impl Limits {
 
 /// The work of one dispatch: a range of the buffers, and its workgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DispatchRange {
+pub(super) struct DispatchRange {
     /// Bytes from the start of the buffers.
     pub offset: u64,
     pub blocks: u32,
@@ -42,14 +42,14 @@ pub struct DispatchRange {
 
 impl DispatchRange {
     /// Bytes that it covers in each buffer.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         u64::from(self.blocks) * BLOCK_BYTES
     }
 }
 
 /// How many blocks an invocation works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Granularity {
+pub(super) enum Granularity {
     /// One block per invocation.
     Block,
     /// [`BLOCKS_PER_INVOCATION`] blocks, a workgroup apart.
@@ -77,7 +77,7 @@ impl Granularity {
 }
 
 /// Cuts `bytes` (rounded up to whole blocks) into dispatches that keep within the limits.
-pub fn dispatch_ranges(
+pub(super) fn dispatch_ranges(
     bytes: u64,
     granularity: Granularity,
     limits: Limits,
@@ -92,7 +92,7 @@ pub fn dispatch_ranges(
 }
 
 /// A single dispatch of `invocations`, or `None` if it exceeds the limits.
-pub fn single_dispatch(invocations: u64, limits: Limits) -> Option<DispatchRange> {
+pub(super) fn single_dispatch(invocations: u64, limits: Limits) -> Option<DispatchRange> {
     let most = u64::from(limits.max_workgroups).pow(2) * u64::from(WORKGROUP);
     let blocks = u32::try_from(invocations).ok().filter(|&n| n <= 1 << 31 && u64::from(n) <= most)?;
     Some(DispatchRange { offset: 0, blocks, workgroups: workgroup_grid(blocks, limits.max_workgroups) })

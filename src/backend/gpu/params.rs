@@ -9,7 +9,7 @@ use crate::{BackwardRule, Element, ElementType, NanRule, OutsideRule, with_eleme
 /// The parameters. A test compares their layout with the shader's.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
+pub(super) struct Params {
     lo: [u32; 4],
     hi: [u32; 4],
     clamped_lo: [u32; 4],
@@ -33,7 +33,7 @@ pub struct Params {
 
 impl Params {
     /// Of an operation between bounds.
-    pub fn new<B>(bounds: &ResolvedBounds<B>, rule: BackwardRule, scalars: [f64; 2]) -> Self {
+    pub(super) fn new<B>(bounds: &ResolvedBounds<B>, rule: BackwardRule, scalars: [f64; 2]) -> Self {
         let (element, layout) = (bounds.element, bounds.element.layout());
         let [lo, hi] = [0, 1].map(|side: usize| bounds.sides[side].value());
         // A bound that is a tensor is read from there.
@@ -62,14 +62,14 @@ impl Params {
     }
 
     /// Of `sums` sums over axes of x: the length, the stride, and whether it is summed over.
-    pub fn of_sums(sums: usize, axes: &[(usize, usize, bool)]) -> Self {
+    pub(super) fn of_sums(sums: usize, axes: &[(usize, usize, bool)]) -> Self {
         let mut params = Self { sums: sums as u32, ..Self::default() };
         params.set_axes(axes.iter().map(|&(len, stride, summed)| [len, stride, summed.into(), 0]));
         params
     }
 
     /// Of a kernel that takes four words.
-    pub fn of_scalars(scalars: [u32; 4]) -> Self {
+    pub(super) fn of_scalars(scalars: [u32; 4]) -> Self {
         Self { scalars, ..Self::default() }
     }
 
@@ -83,7 +83,7 @@ impl Params {
     }
 
     /// The same, for one dispatch of several.
-    pub fn for_dispatch(
+    pub(super) fn for_dispatch(
         mut self,
         range: &DispatchRange,
         broadcast: Option<&Broadcast>,

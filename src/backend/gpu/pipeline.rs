@@ -10,7 +10,7 @@ use crate::wgsl::{self, Kernel, Specialization};
 
 /// A kernel that is no operation of the list: an entry point of a file, with bindings of its own.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub struct FixedKernel {
+pub(super) struct FixedKernel {
     pub entry: &'static str,
     pub source: &'static str,
     /// The storage buffers in the order in which they are bound: the number of the binding, and whether it is only read.
@@ -19,16 +19,16 @@ pub struct FixedKernel {
 
 /// What is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Program {
+pub(super) enum Program {
     Op(Kernel),
     Fixed(&'static FixedKernel, ElementType),
 }
 
 /// Storage buffers of a kernel at the most: WebGPU allows 8.
-pub const MAX_BINDINGS: usize = 7;
+pub(super) const MAX_BINDINGS: usize = 7;
 
 impl Program {
-    pub fn element(&self) -> ElementType {
+    pub(super) fn element(&self) -> ElementType {
         match self {
             Self::Op(kernel) => kernel.specialization.element,
             Self::Fixed(_, element) => *element,
@@ -36,7 +36,7 @@ impl Program {
     }
 
     /// Of each storage buffer, the number of the binding and whether it is only read.
-    pub fn bindings(&self) -> Vec<(u32, bool)> {
+    pub(super) fn bindings(&self) -> Vec<(u32, bool)> {
         match self {
             Self::Op(kernel) => {
                 (1..).zip(kernel.bindings()).map(|(index, binding)| (index, binding.read_only)).collect()
@@ -45,14 +45,14 @@ impl Program {
         }
     }
 
-    pub fn entry(&self) -> &'static str {
+    pub(super) fn entry(&self) -> &'static str {
         match self {
             Self::Op(_) => "main",
             Self::Fixed(kernel, _) => kernel.entry,
         }
     }
 
-    pub fn source(&self) -> String {
+    pub(super) fn source(&self) -> String {
         match self {
             Self::Op(kernel) => kernel.source(),
             Self::Fixed(kernel, element) => wgsl::compose(kernel.source, Specialization::of(*element)),
@@ -62,7 +62,7 @@ impl Program {
 
 /// A compiled kernel.
 #[derive(Debug)]
-pub struct Pipeline {
+pub(super) struct Pipeline {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
     /// Of each storage buffer, the number of the binding and whether it is only read.
@@ -72,22 +72,22 @@ pub struct Pipeline {
 }
 
 /// Alters the source of a shader before it is compiled: how the tests plant faults.
-pub type Patch = Box<dyn Fn(&str) -> String + Send + Sync>;
+pub(super) type Patch = Box<dyn Fn(&str) -> String + Send + Sync>;
 
 /// The pipelines of a device.
-pub struct Pipelines {
+pub(super) struct Pipelines {
     compiled: Mutex<HashMap<Program, Arc<Pipeline>>>,
     created: AtomicU64,
     patch: Option<Patch>,
 }
 
 impl Pipelines {
-    pub fn new(patch: Option<Patch>) -> Self {
+    pub(super) fn new(patch: Option<Patch>) -> Self {
         Self { compiled: Mutex::default(), created: AtomicU64::new(0), patch }
     }
 
     /// The pipeline of a kernel, compiled by `scoped` on first use.
-    pub fn get<E>(
+    pub(super) fn get<E>(
         &self,
         device: &wgpu::Device,
         program: Program,
@@ -104,12 +104,12 @@ impl Pipelines {
     }
 
     /// Drops what was compiled; what is recorded keeps its own.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// How many were compiled.
-    pub fn created(&self) -> u64 {
+    pub(super) fn created(&self) -> u64 {
         self.created.load(Ordering::Relaxed)
     }
 

@@ -15,13 +15,17 @@ type Request = (wgpu::SubmissionIndex, OneshotSender<()>);
 
 /// The way to the waiting thread.
 #[derive(Debug, Default)]
-pub struct Poller {
+pub(super) struct Poller {
     requests: Mutex<Option<mpsc::Sender<Request>>>,
 }
 
 impl Poller {
     /// Waits for a submission.
-    pub async fn wait(&self, status: &Arc<DeviceStatus>, submission: wgpu::SubmissionIndex) -> Result<()> {
+    pub(super) async fn wait(
+        &self,
+        status: &Arc<DeviceStatus>,
+        submission: wgpu::SubmissionIndex,
+    ) -> Result<()> {
         status.check()?;
         let (sender, done) = oneshot_channel();
         if let Err(request) = self.send(status, (submission, sender)) {

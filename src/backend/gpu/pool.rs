@@ -12,7 +12,7 @@ const IDLE: u64 = 1 << 30;
 
 /// What a buffer is for. Each has its own usages, so they are not exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Purpose {
+pub(super) enum Purpose {
     /// Read and written by kernels, copied from and to.
     Storage,
     /// Copied to, and mapped by the host.
@@ -21,7 +21,7 @@ pub enum Purpose {
 
 /// Who writes the buffer first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstWrite {
+pub(super) enum FirstWrite {
     /// A command that is recorded after those pending, so any idle buffer will do.
     Recorded,
     /// The queue, *before* the pending commands: the buffer must not be in use by them. Or the host, at once, if the
@@ -31,7 +31,7 @@ pub enum FirstWrite {
 
 /// A buffer of the pool's.
 #[derive(Debug)]
-pub struct PooledBuffer {
+pub(super) struct PooledBuffer {
     pub buffer: wgpu::Buffer,
     /// No other buffer of the pool has or had it.
     pub id: u64,
@@ -42,7 +42,7 @@ pub struct PooledBuffer {
 
 /// The buffers of a device: it knows all, and keeps the idle ones.
 #[derive(Debug)]
-pub struct Pool {
+pub(super) struct Pool {
     state: Mutex<State>,
     /// The generation of the commands that are pending: each submission begins another.
     generation: AtomicU64,
@@ -86,7 +86,7 @@ impl Default for Pool {
 impl Pool {
     /// The size of the buffer that holds `bytes`: whole blocks, in classes that waste an eighth at most.
     /// Never zero, since wgpu binds no empty buffer.
-    pub fn class(bytes: u64, max_buffer: u64) -> u64 {
+    pub(super) fn class(bytes: u64, max_buffer: u64) -> u64 {
         let bytes = bytes.max(256);
         let step = (1 << bytes.ilog2()) / 8;
         bytes
@@ -96,7 +96,7 @@ impl Pool {
     }
 
     /// An idle buffer of exactly `size` bytes.
-    pub fn take(&self, purpose: Purpose, size: u64, first: FirstWrite) -> Option<PooledBuffer> {
+    pub(super) fn take(&self, purpose: Purpose, size: u64, first: FirstWrite) -> Option<PooledBuffer> {
         let mut state = self.state();
         let pooleds = state.idle.get_mut(&(purpose, size))?;
         // The oldest of them, so that a loop gets the same ones each time, and with them its bind groups.
@@ -117,7 +117,7 @@ impl Pool {
 
     /// Makes room within the budget for `size` bytes that are about to be created, at the cost of idle buffers.
     /// Returns whether there is room.
-    pub fn reserve(&self, size: u64) -> bool {
+    pub(super) fn reserve(&self, size: u64) -> bool {
         let mut state = self.state();
         if state.stats.in_use_bytes.saturating_add(size) > state.budget {
             return false;
@@ -131,7 +131,7 @@ impl Pool {
     }
 
     /// Takes in a buffer for which room was reserved.
-    pub fn adopt(&self, purpose: Purpose, buffer: wgpu::Buffer) -> PooledBuffer {
+    pub(super) fn adopt(&self, purpose: Purpose, buffer: wgpu::Buffer) -> PooledBuffer {
         let mut state = self.state();
         state.stats.buffers_created += 1;
         state.next_id += 1;
@@ -139,14 +139,14 @@ impl Pool {
     }
 
     /// Gives up the room that was reserved.
-    pub fn unreserve(&self, size: u64) {
+    pub(super) fn unreserve(&self, size: u64) {
         let mut state = self.state();
         state.stats.in_use_bytes -= size;
         state.stats.reserved_bytes -= size;
     }
 
     /// Notes that a command uses a buffer which is pending or will be before the next submission.
-    pub fn used(&self, pooled: &PooledBuffer) {
+    pub(super) fn used(&self, pooled: &PooledBuffer) {
         pooled.last_use.store(self.generation.load(Ordering::Acquire), Ordering::Release);
     }
 
@@ -155,12 +155,12 @@ impl Pool {
     }
 
     /// Whether the device has done all that uses a buffer.
-    pub fn is_done(&self, pooled: &PooledBuffer) -> bool {
+    pub(super) fn is_done(&self, pooled: &PooledBuffer) -> bool {
         pooled.last_use.load(Ordering::Acquire) < self.done.load(Ordering::Acquire)
     }
 
     /// Takes back a buffer that nothing but pending or submitted commands uses.
-    pub fn give_back(&self, pooled: PooledBuffer) {
+    pub(super) fn give_back(&self, pooled: PooledBuffer) {
         let size = pooled.buffer.size();
         let mut state = self.state();
         state.stats.in_use_bytes -= size;
@@ -173,14 +173,14 @@ impl Pool {
     }
 
     /// Frees a buffer that cannot be used again.
-    pub fn discard(&self, pooled: PooledBuffer) {
+    pub(super) fn discard(&self, pooled: PooledBuffer) {
         let mut state = self.state();
         state.stats.in_use_bytes -= pooled.buffer.size();
         state.free(pooled);
     }
 
     /// Frees idle buffers until no more than `bytes` are reserved, or none is idle.
-    pub fn shrink_to(&self, bytes: u64) {
+    pub(super) fn shrink_to(&self, bytes: u64) {
         self.shrink(&mut self.state(), bytes);
     }
 
@@ -198,20 +198,20 @@ impl Pool {
     }
 
     /// Bounds the bytes of all buffers.
-    pub fn set_budget(&self, bytes: u64) {
+    pub(super) fn set_budget(&self, bytes: u64) {
         let mut state = self.state();
         state.budget = bytes;
         self.shrink(&mut state, bytes);
     }
 
     /// Whether buffers were freed since it was last asked.
-    pub fn take_freed(&self) -> bool {
+    pub(super) fn take_freed(&self) -> bool {
         self.freed.swap(false, Ordering::AcqRel)
     }
 
     /// To be called after a submission: what was pending is so no more. Returns what is to be called once the device
     /// has done it.
-    pub fn submitted(&self) -> impl FnOnce() + Send + 'static {
+    pub(super) fn submitted(&self) -> impl FnOnce() + Send + 'static {
         let next = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
         let done = self.done.clone();
         move || {
@@ -220,7 +220,7 @@ impl Pool {
     }
 
     /// Those of the buffers.
-    pub fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> Stats {
         self.state().stats
     }
 

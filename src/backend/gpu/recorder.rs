@@ -35,7 +35,7 @@ const GROUPS: usize = 4096;
 
 /// The pending pass of a device and the parameters of its dispatches.
 #[derive(Debug)]
-pub struct Recorder {
+pub(super) struct Recorder {
     pending: Option<Pending>,
     /// A slot for each set of parameters. New ones are written by the queue when what uses them is submitted, before it
     /// runs and after the dispatches of the submission before.
@@ -78,19 +78,19 @@ impl Pending {
 
 /// The device that a recorder records for. A recorder owns none of it, so it is passed along.
 #[derive(Clone, Copy)]
-pub struct Gpu<'a> {
+pub(super) struct Gpu<'a> {
     pub device: &'a wgpu::Device,
     pub queue: &'a wgpu::Queue,
     pub pool: &'a Pool,
 }
 
 /// Bytes from one set of parameters to the next.
-pub fn slot(limits: &wgpu::Limits) -> usize {
+pub(super) fn slot(limits: &wgpu::Limits) -> usize {
     size_of::<Params>().next_multiple_of(limits.min_uniform_buffer_offset_alignment as usize)
 }
 
 /// Binds parameters, found by a dynamic offset, and a range's part of each operand.
-pub fn bind_group(
+pub(super) fn bind_group(
     device: &wgpu::Device,
     pipeline: &Pipeline,
     params: &wgpu::Buffer,
@@ -115,7 +115,7 @@ pub fn bind_group(
 }
 
 impl Recorder {
-    pub fn new(device: &wgpu::Device) -> Self {
+    pub(super) fn new(device: &wgpu::Device) -> Self {
         let slot = slot(&device.limits());
         let slots = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("wgclip parameters"),
@@ -139,7 +139,7 @@ impl Recorder {
     }
 
     /// Records a dispatch, one for each of its ranges.
-    pub fn record(&mut self, gpu: Gpu<'_>, dispatch: &Dispatch<'_>, pipeline: &Pipeline) {
+    pub(super) fn record(&mut self, gpu: Gpu<'_>, dispatch: &Dispatch<'_>, pipeline: &Pipeline) {
         for (range, params) in dispatch.ranges() {
             self.record_range(gpu, dispatch, pipeline, &params, range);
         }
@@ -226,7 +226,7 @@ impl Recorder {
 
     /// Notes `bytes` that were uploaded, to a buffer that the queue was given to write if not at once, and submits once
     /// they are many.
-    pub fn uploaded(&mut self, gpu: Gpu<'_>, by_queue: Option<&PooledBuffer>, bytes: u64) {
+    pub(super) fn uploaded(&mut self, gpu: Gpu<'_>, by_queue: Option<&PooledBuffer>, bytes: u64) {
         by_queue.into_iter().for_each(|pooled| gpu.pool.used(pooled));
         self.bytes_uploaded += bytes;
         if self.bytes_uploaded >= UPLOADED {
@@ -235,12 +235,12 @@ impl Recorder {
     }
 
     /// Submits what is pending.
-    pub fn submit(&mut self, gpu: Gpu<'_>) -> wgpu::SubmissionIndex {
+    pub(super) fn submit(&mut self, gpu: Gpu<'_>) -> wgpu::SubmissionIndex {
         self.submit_with(gpu, |_| {})
     }
 
     /// Submits what is pending and then what `more` encodes.
-    pub fn submit_with(
+    pub(super) fn submit_with(
         &mut self,
         gpu: Gpu<'_>,
         more: impl FnOnce(&mut wgpu::CommandEncoder),
@@ -267,18 +267,18 @@ impl Recorder {
     }
 
     /// The submission to wait for before more is submitted, if too many are not done.
-    pub fn submission_to_wait_for(&mut self) -> Option<wgpu::SubmissionIndex> {
+    pub(super) fn submission_to_wait_for(&mut self) -> Option<wgpu::SubmissionIndex> {
         let excess = self.submitted.len().checked_sub(IN_FLIGHT)?;
         self.submitted.drain(..excess).next_back()
     }
 
     /// Forgets bind groups, and the buffers that they keep.
-    pub fn forget_groups(&mut self) {
+    pub(super) fn forget_groups(&mut self) {
         self.groups.clear();
     }
 
     /// Those of what was recorded and submitted.
-    pub fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> Stats {
         self.stats
     }
 }

@@ -13,7 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Whose device it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
+pub(super) enum Owner {
     /// Opened here: its callbacks are ours.
     Crate,
     /// The caller's, whose callbacks stay: what we do with it is watched call by call.
@@ -23,7 +23,7 @@ pub enum Owner {
 /// A device with what is known of its errors. A lost device takes uploads and submissions without a word, and a
 /// failed one leaves results undefined, so every call asks here first.
 #[derive(Debug)]
-pub struct DeviceStatus {
+pub(super) struct DeviceStatus {
     device: wgpu::Device,
     name: String,
     owner: Owner,
@@ -39,7 +39,7 @@ struct Faults {
 }
 
 impl DeviceStatus {
-    pub fn new(device: wgpu::Device, name: String, owner: Owner) -> Self {
+    pub(super) fn new(device: wgpu::Device, name: String, owner: Owner) -> Self {
         let faults = Arc::new(Faults::default());
         if owner == Owner::Crate {
             let seen = faults.clone();
@@ -57,13 +57,13 @@ impl DeviceStatus {
         Self { device, name, owner, faults, timeout_ms }
     }
 
-    pub fn set_timeout(&self, timeout: Duration) {
+    pub(super) fn set_timeout(&self, timeout: Duration) {
         let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         self.timeout_ms.store(ms, Ordering::Relaxed);
     }
 
     /// An error if the device is lost or has failed.
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let Faults { lost, failed } = &*self.faults;
         if failed.get().is_some() && lost.get().is_none() {
             self.probe_lost();
@@ -78,7 +78,7 @@ impl DeviceStatus {
     }
 
     /// The same, after the device was asked.
-    pub fn poll_status(&self) -> Result<()> {
+    pub(super) fn poll_status(&self) -> Result<()> {
         self.poll(wgpu::PollType::Poll);
         self.check()
     }
@@ -105,7 +105,7 @@ impl DeviceStatus {
     }
 
     /// Blocks until the device has done a submission, or all.
-    pub fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+    pub(super) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
         self.check()?;
         let timeout = Some(Duration::from_millis(self.timeout_ms.load(Ordering::Relaxed)));
         self.poll(wgpu::PollType::Wait { submission_index: submission, timeout });
@@ -130,21 +130,21 @@ impl DeviceStatus {
     }
 
     /// Notes that the device is lost.
-    pub fn mark_lost(&self, reason: String) {
+    pub(super) fn mark_lost(&self, reason: String) {
         let _ = self.faults.lost.set(reason);
     }
 
-    pub fn refused(&self, reason: String) -> Error {
+    pub(super) fn refused(&self, reason: String) -> Error {
         Error::Gpu { device: self.name.clone(), reason }
     }
 
-    pub fn out_of_memory(&self, bytes: u64) -> Error {
+    pub(super) fn out_of_memory(&self, bytes: u64) -> Error {
         Error::OutOfMemory { device: self.name.clone(), bytes }
     }
 
     /// Runs calls that may fail for want of memory or for a limit, and says how they failed. `bytes` is the
     /// size of what they allocate.
-    pub fn with_error_scopes<R>(&self, bytes: u64, calls: impl FnOnce() -> R) -> Result<R> {
+    pub(super) fn with_error_scopes<R>(&self, bytes: u64, calls: impl FnOnce() -> R) -> Result<R> {
         self.check()?;
         // In a browser an error is known only later: it reaches the handler of uncaptured errors.
         if cfg!(target_arch = "wasm32") {
@@ -171,7 +171,7 @@ impl DeviceStatus {
 
     /// Runs calls that are not to fail. On a device of ours its own handler would learn of it; the caller's handler is
     /// spared, and what we had recorded is then as undefined as there.
-    pub fn with_fault_check<R>(&self, calls: impl FnOnce() -> R) -> Result<R> {
+    pub(super) fn with_fault_check<R>(&self, calls: impl FnOnce() -> R) -> Result<R> {
         if self.owner == Owner::Crate {
             self.check()?;
             let result = calls();

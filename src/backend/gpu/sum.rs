@@ -20,7 +20,7 @@ static SUM_PARTIALS: FixedKernel = kernel("sum_partials", &[(2, true), (3, false
 static SUM_FINISH: FixedKernel = kernel("sum_finish", &[(2, true), (4, false)]);
 
 /// The kernels of this file.
-pub static KERNELS: [&FixedKernel; 3] = [&SUM_ELEMENTS, &SUM_PARTIALS, &SUM_FINISH];
+pub(super) static KERNELS: [&FixedKernel; 3] = [&SUM_ELEMENTS, &SUM_PARTIALS, &SUM_FINISH];
 
 impl Context {
     /// Records the sums of elements into a new buffer, in the order of [`reference::sum`](crate::reference::sum).

@@ -19,7 +19,7 @@ const UPLOAD: usize = 32 << 20;
 
 /// Elements on their way to the host.
 #[derive(Debug)]
-pub struct Readback {
+pub(crate) struct Readback {
     bytes: u64,
     source: ReadSource,
     submission: wgpu::SubmissionIndex,
