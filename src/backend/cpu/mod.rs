@@ -302,17 +302,4 @@ mod tests {
         let other = other.try_map(|_: &&[i32]| Ok(&[][..])).unwrap();
         assert!(matches!(clip(&[0.0; 4], &other, &mut y), Err(Error::TypeMismatch { .. })));
     }
-
-    /// The chunks of a large slice run on the threads of the caller's pool and on no other.
-    #[test]
-    fn the_callers_pool_is_respected() {
-        let bounds = ResolvedBounds::values(Some(0.0f32), Some(1.0)).unwrap();
-        let mut x = vec![2.0f32; 4 << 20];
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        pool.install(|| {
-            assert_eq!(threads(), 1);
-            clip_in_place(&mut x, &bounds).unwrap();
-        });
-        assert!(x.iter().all(|&x| x == 1.0));
-    }
 }

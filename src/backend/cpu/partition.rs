@@ -82,3 +82,41 @@ impl Partition {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// The threads that work on the chunks of a large slice, when a pool of `n` threads is asked to.
+    fn workers(n: usize) -> HashSet<String> {
+        let name = |i| format!("caller's {i}");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n).thread_name(name).build().unwrap();
+        let seen = Mutex::new(HashSet::new());
+        pool.install(|| {
+            let parts = Partition::new::<u8>(64 << 20);
+            parts.for_each(0..128, |_| {
+                let name = std::thread::current().name().unwrap_or_default().to_owned();
+                seen.lock().unwrap().insert(name);
+            });
+        });
+        seen.into_inner().unwrap()
+    }
+
+    #[test]
+    fn the_callers_pool_is_respected() {
+        assert_eq!(workers(1), HashSet::from(["caller's 0".to_owned()]));
+        let two = workers(2);
+        assert!(two.iter().all(|name| name.starts_with("caller's ")), "{two:?}");
+    }
+
+    #[test]
+    fn small_slices_are_not_shared_and_chunks_cover_all() {
+        for len in [0, 1, 63, MIN_SHARED - 1, MIN_SHARED, (40 << 20) + 5] {
+            let parts = Partition::new::<u8>(len);
+            assert!(parts.chunk.is_multiple_of(64) && parts.chunk <= MAX_CHUNK);
+            assert!(len >= MIN_SHARED || parts.helpers == 0);
+        }
+    }
+}
