@@ -19,12 +19,13 @@ impl Limits {
         }
     }
 
-    /// Blocks that one dispatch can take, where a whole number of `unit` blocks belong together.
-    fn max_blocks(&self, unit: u64) -> u64 {
+    /// Blocks that one dispatch can take.
+    fn max_blocks(&self, granularity: Granularity) -> u64 {
         // A range begins at an aligned offset, so it is a whole number of aligned steps.
-        let step = self.offset_alignment.max(unit * BLOCK_BYTES);
+        let step = self.offset_alignment.max(u64::from(granularity.alignment_blocks()) * BLOCK_BYTES);
         let by_binding = (self.max_binding / step * step) / BLOCK_BYTES;
-        let by_workgroups = u64::from(self.max_workgroups).pow(2) * u64::from(WORKGROUP);
+        let invocations = u64::from(self.max_workgroups).pow(2) * u64::from(WORKGROUP);
+        let by_workgroups = invocations.saturating_mul(granularity.blocks_per_invocation().into());
         let aligned = step / BLOCK_BYTES;
         // Half of what a u32 can index: the last row of workgroups may reach beyond the last block.
         by_binding.min(by_workgroups / aligned * aligned).clamp(aligned, 1 << 31)
@@ -67,11 +68,18 @@ impl Granularity {
         }
     }
 
+    fn blocks_per_invocation(self) -> u32 {
+        match self {
+            Self::Block => 1,
+            Self::Blocks => BLOCKS_PER_INVOCATION,
+            Self::MaskWord(blocks) => blocks,
+        }
+    }
+
     fn invocations(self, blocks: u32) -> u32 {
         match self {
             Self::Block => blocks,
-            Self::Blocks => blocks.div_ceil(BLOCKS_PER_INVOCATION * WORKGROUP) * WORKGROUP,
-            Self::MaskWord(_) => blocks.div_ceil(self.alignment_blocks()) * WORKGROUP,
+            _ => blocks.div_ceil(self.blocks_per_invocation() * WORKGROUP) * WORKGROUP,
         }
     }
 }
@@ -83,7 +91,7 @@ pub(super) fn dispatch_ranges(
     limits: Limits,
 ) -> impl Iterator<Item = DispatchRange> {
     let blocks = bytes.div_ceil(BLOCK_BYTES);
-    let most = limits.max_blocks(granularity.alignment_blocks().into());
+    let most = limits.max_blocks(granularity);
     (0..blocks).step_by(most as usize).map(move |start| {
         let blocks = (blocks - start).min(most) as u32;
         let workgroups = workgroup_grid(granularity.invocations(blocks), limits.max_workgroups);
@@ -117,11 +125,7 @@ mod tests {
     }
 
     fn check_granularity(bytes: u64, granularity: Granularity, limits: Limits) {
-        let each = match granularity {
-            Granularity::Block => 1,
-            Granularity::Blocks => BLOCKS_PER_INVOCATION,
-            Granularity::MaskWord(blocks) => blocks,
-        };
+        let each = granularity.blocks_per_invocation();
         let mut covered = 0;
         for range in dispatch_ranges(bytes, granularity, limits) {
             assert_eq!(range.offset, covered);
@@ -145,7 +149,7 @@ mod tests {
 
     #[test]
     fn pieces_cover_everything_once_around_every_boundary() {
-        let piece = TINY.max_blocks(1) * BLOCK_BYTES;
+        let piece = TINY.max_blocks(Granularity::Block) * BLOCK_BYTES;
         let row = u64::from(WORKGROUP) * BLOCK_BYTES;
         for boundary in [0, BLOCK_BYTES, row, 2 * row, 3 * row, 4 * row, 9 * row, piece, 2 * piece] {
             for bytes in boundary.saturating_sub(17)..boundary + 18 {
