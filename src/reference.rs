@@ -6,7 +6,7 @@
 //!
 //! The kernels and the CPU path name their functions after these.
 
-use crate::element::Accumulator;
+use crate::element::accum::Accumulator;
 use crate::{BackwardRule, Element, NanRule, Op, OutsideRule, TieRule};
 
 /// Clips `x` to the bounds: `min(max(x, lo), hi)`.
@@ -194,7 +194,7 @@ pub struct Operands<T> {
     pub scalars: [f64; 2],
 }
 
-/// What an operation of the list makes of one element: its outputs in the order of [`OpInfo`](crate::OpInfo), then zeros. A
+/// What an operation of the list makes of one element: its outputs in the order of [`OpInfo`](crate::op::OpInfo), then zeros. A
 /// mask is given as the value that its bit passes on (g or zero).
 pub fn evaluate<T: Element>(op: Op, operands: Operands<T>) -> [T; 3] {
     let Operands { x, g, lo, hi, rule, scalars: [scale, offset] } = operands;

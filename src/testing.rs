@@ -7,7 +7,7 @@ use crate::op::Operand;
 use crate::tensor::{Arguments, Inputs, Storage, Stored, apply, apply_in_place};
 use crate::{BackwardRule, Bounds, Device, Element, Error, Mask, Op, Result, Shape, Tensor};
 
-pub use crate::element::Accumulator;
+pub use crate::element::accum::Accumulator;
 
 /// What an operation of the list takes.
 #[derive(Debug)]

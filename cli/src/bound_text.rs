@@ -1,6 +1,7 @@
 //! Bounds as text: numbers of the tensor's type.
 
-use wgclip::{Bound, Bounds, Element, NumberClass};
+use wgclip::element::NumberClass;
+use wgclip::{Bound, Bounds, Element};
 
 use crate::decimal::{self, Decimal};
 

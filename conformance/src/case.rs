@@ -3,11 +3,10 @@
 
 use std::fmt;
 
+use wgclip::op::{Operand, RuleUse};
 use wgclip::reference::{self, Operands};
 use wgclip::testing;
-use wgclip::{
-    BackwardRule, Bound, Bounds, Device, Element, ElementType, Op, Operand, Result, RuleUse, Tensor,
-};
+use wgclip::{BackwardRule, Bound, Bounds, Device, Element, ElementType, Op, Result, Tensor};
 
 /// An operation of the list, in one of its forms, with a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What goes in: special values, their neighbours, and random bits. All of it follows from the layout of a type.
 
-use wgclip::{Bound, Element, NumberClass};
+use wgclip::element::NumberClass;
+use wgclip::{Bound, Element};
 
 use crate::case::{Case, Host};
 

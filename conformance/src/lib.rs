@@ -29,8 +29,9 @@ pub use mutations::{MUTATIONS, Mutation};
 
 use case::Case;
 
+use wgclip::op::RuleUse;
 use wgclip::{
-    BackwardRule, Device, Element, ElementType, Error, Op, OutsideRule, Result, RuleUse, TieRule, testing,
+    BackwardRule, Device, Element, ElementType, Error, Op, OutsideRule, Result, TieRule, testing,
     with_element,
 };
 
@@ -260,7 +261,7 @@ impl Plan {
         let chosen = |variant: &Variant| {
             let rule = variant.rule;
             let uses = match variant.op.info().rule {
-                _ if variant.op.has(wgclip::Operand::Mask) => RuleUse::Mask,
+                _ if variant.op.has(wgclip::op::Operand::Mask) => RuleUse::Mask,
                 uses => uses,
             };
             match self {

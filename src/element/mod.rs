@@ -1,8 +1,9 @@
-//! The element types: the one Rust file that knows them (`shaders/lib/element.wgsl` is its twin on the GPU).
-//!
-//! A new type is a row of the table `elements!`, a row of `float!` or `integer!`, and a row of [`with_element!`].
+//! The element types, and the layout of their bits.
 
-mod accum;
+// The one Rust file that knows the types; `shaders/lib/element.wgsl` is its twin on the GPU. A new type is a row of the table
+// `elements!`, a row of `float!` or `integer!`, and a row of `with_element!`.
+
+pub(crate) mod accum;
 mod layout;
 
 use std::cmp::Ordering;
@@ -10,7 +11,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-pub use accum::Accumulator;
+use accum::Accumulator;
 pub use layout::{BitLayout, NumberClass};
 
 /// Lists the types: the variant, the Rust type, its name, and how its bits are to be read.

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use anyhow::Result;
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
+use wgclip::op::Operand;
 use wgclip::testing::{self, Operands, Slices};
-use wgclip::{BackwardRule, Bounds, Device, Element, Operand, ResolvedBounds, cpu};
+use wgclip::{BackwardRule, Bounds, Device, Element, ResolvedBounds, cpu};
 
 use crate::values::between;
 use crate::{BenchId, COLUMNS, Case, SCALARS, bounds, chosen, sums, values};

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use wgclip::gpu::{Arguments, Context, Kernels, Prepared};
+use wgclip::op::Operand;
 use wgclip::testing::{self, Operands};
-use wgclip::{BackwardRule, Bounds, Device, Element, Operand, ResolvedBounds};
+use wgclip::{BackwardRule, Bounds, Device, Element, ResolvedBounds};
 
 use crate::values::between;
 use crate::{BenchId, COLUMNS, Case, Clock, SCALARS, bounds, chosen, sums, values};

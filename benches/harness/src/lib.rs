@@ -11,7 +11,8 @@ mod measure;
 mod row;
 mod values;
 
-use wgclip::{Element, Op, Operand};
+use wgclip::op::Operand;
+use wgclip::{Element, Op};
 
 pub use measure::{Case, Sampling, measure};
 pub use row::{BenchId, Clock, Measurement};

@@ -5,7 +5,8 @@ use std::io::{Cursor, Read, Write};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use wgclip::{BackwardRule, Element, ElementType, NumberClass, TieRule, bf16, reference, with_element};
+use wgclip::element::NumberClass;
+use wgclip::{BackwardRule, Element, ElementType, TieRule, bf16, reference, with_element};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 

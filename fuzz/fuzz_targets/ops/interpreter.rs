@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use wgclip::testing::{self, Operands};
-use wgclip::{BackwardRule, Bounds, Device, Error, Mask, NeedsGrad, Operand, Result, Tensor};
+use wgclip::op::Operand;
+use wgclip::{BackwardRule, Bounds, Device, Error, Mask, NeedsGrad, Result, Tensor};
 
 use crate::model::{self, Array, Limit, Limits};
 use crate::program::{Bound, MASKS, MaskSlot, Op, Program, SLOTS, Slot, Upstream, Values};

@@ -1,7 +1,8 @@
 //! The operations once more, in the plainest way: element by element, by the reference.
 
 use wgclip::reference::{self, Operands};
-use wgclip::{BackwardRule, Error, NeedsGrad, Op, Operand, Result};
+use wgclip::op::Operand;
+use wgclip::{BackwardRule, Error, NeedsGrad, Op, Result};
 
 /// Elements in C order.
 #[derive(Debug, Clone)]

@@ -65,7 +65,7 @@ pub struct ListOp(pub wgclip::Op);
 
 impl<'a> Arbitrary<'a> for ListOp {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let ops = wgclip::Op::ALL.iter().copied().filter(|op| !op.has(wgclip::Operand::Mask));
+        let ops = wgclip::Op::ALL.iter().copied().filter(|op| !op.has(wgclip::op::Operand::Mask));
         Ok(Self(*u.choose(&ops.collect::<Vec<_>>())?))
     }
 }

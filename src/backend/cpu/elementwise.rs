@@ -7,7 +7,7 @@ use super::partition::{Partition, copy_then_apply};
 use super::simd::vectorised;
 use super::{Typed, mask};
 use crate::broadcast::Side;
-use crate::element::Accumulator;
+use crate::element::accum::Accumulator;
 use crate::{BackwardRule, Element, NanRule, Op, OutsideRule, Result, TieRule};
 
 /// An element of one operand, and its bounds.

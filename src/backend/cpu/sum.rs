@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::Element;
 use crate::broadcast::Reduction;
-use crate::element::Accumulator;
+use crate::element::accum::Accumulator;
 
 /// Leaves that a task takes of each sum: a power of two, so that what it returns is a node of the tree.
 const LEAVES: usize = 16 * 1024;
