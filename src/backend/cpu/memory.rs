@@ -54,6 +54,7 @@ impl PooledBytes {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], should they have to be copied.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn into_vec<T: Element>(mut self, len: usize) -> Result<Vec<T>> {
         match self.memory.take().map(try_from_box_bytes::<[T]>) {
             Some(Ok(elements)) => {

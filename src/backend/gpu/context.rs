@@ -118,6 +118,7 @@ impl Context {
     }
 
     /// Bytes of the largest buffer.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn max_buffer(&self) -> u64 {
         self.inner.max_buffer
     }

@@ -4,10 +4,10 @@ use super::params::Params;
 use super::pipeline::{FixedKernel, Program};
 use super::pool::FirstWrite;
 use super::{Adapter, Buffer, Context, sum};
-use crate::device::AnyBackend;
-use crate::tensor::Stored;
 use crate::wgsl::{BLOCK_BYTES, Kernel};
-use crate::{Device, ElementType, Result, Shape, Tensor};
+use crate::{Device, ElementType, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::{Shape, Tensor, device::AnyBackend, tensor::Stored};
 
 const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
     FixedKernel { entry, source: include_str!("../../../shaders/probe.wgsl"), bindings }
@@ -38,6 +38,7 @@ impl Context {
 ///
 /// # Errors
 /// What the device returns.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn builtin(device: &Device, operands: &[&[f32]], bounds: Option<(f32, f32)>) -> Result<Option<Vec<f32>>> {
     let AnyBackend::Gpu(context) = device.backend() else { return Ok(None) };
     let buffers: Vec<_> = operands.iter().map(|data| context.upload_elements(data)).collect::<Result<_>>()?;
