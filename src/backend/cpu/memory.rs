@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-use bytemuck::allocation::{self, BoxBytes, try_zeroed_slice_box};
+use bytemuck::allocation::{BoxBytes, try_zeroed_slice_box};
 
 use crate::{Element, Error, Result};
 
@@ -56,7 +56,7 @@ impl PooledBytes {
     /// [`Error::OutOfMemory`], should they have to be copied.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn into_vec<T: Element>(mut self, len: usize) -> Result<Vec<T>> {
-        match self.memory.take().map(allocation::try_from_box_bytes::<[T]>) {
+        match self.memory.take().map(bytemuck::allocation::try_from_box_bytes::<[T]>) {
             Some(Ok(elements)) => {
                 let mut elements = elements.into_vec();
                 elements.truncate(len);
