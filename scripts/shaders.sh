@@ -7,6 +7,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Mesa's device selection layer complains where no desktop session runs.
+if [ -z "${XDG_RUNTIME_DIR:-}" ]; then export NODEVICE_SELECT=1; fi
+
 swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ ! -f "$swiftshader" ]; then
     echo "shaders.sh: no $swiftshader: install chromium for its SwiftShader" >&2
