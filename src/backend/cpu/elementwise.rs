@@ -26,16 +26,10 @@ pub(super) fn run<T: Element>(op: Op, operands: &mut Typed<'_, T>) -> Result<()>
     match op {
         Op::Clip => operands.map1(Clip),
         Op::Affine => operands.affine(),
-        Op::ClipBackward if half => operands.map2(0, ClipBackward::<true>::new(rule)),
-        Op::ClipBackward => operands.map2(0, ClipBackward::<false>::new(rule)),
-        Op::ClipBackwardBounds => {
-            match half {
-                true => operands.map2(0, ClipBackward::<true>::new(rule))?,
-                false => operands.map2(0, ClipBackward::<false>::new(rule))?,
-            }
-            operands.map2(1, BoundGrad::<false>(rule.ties))?;
-            operands.map2(2, BoundGrad::<true>(rule.ties))
-        }
+        Op::ClipBackward if half => operands.map2(ClipBackward::<true>::new(rule)),
+        Op::ClipBackward => operands.map2(ClipBackward::<false>::new(rule)),
+        Op::ClipBackwardBounds if half => operands.backward_bounds(ClipBackward::<true>::new(rule)),
+        Op::ClipBackwardBounds => operands.backward_bounds(ClipBackward::<false>::new(rule)),
         Op::ClipWithMask => mask::clip_with_mask(operands),
         Op::MaskBackward => mask::mask_backward(operands),
     }
@@ -251,6 +245,32 @@ impl<T: Element, F: Map2<T>> RunKernel<T> for Map2Run<'_, T, F> {
     }
 }
 
+/// All three gradients, those of the bounds not yet summed.
+struct BackwardBoundsRun<'a, T, F> {
+    f: F,
+    ties: TieRule,
+    x: &'a [T],
+    g: &'a [T],
+    gx: Option<&'a mut [T]>,
+    glo: Option<&'a mut [T]>,
+    ghi: Option<&'a mut [T]>,
+}
+
+impl<T: Element, F: Map2<T>> RunKernel<T> for BackwardBoundsRun<'_, T, F> {
+    fn run(&mut self, start: usize, len: usize, lo: impl BoundSource<T>, hi: impl BoundSource<T>) {
+        let (x, g) = (&self.x[start..][..len], &self.g[start..][..len]);
+        if let Some(gx) = &mut self.gx {
+            map2_run(self.f, x, g, lo, hi, &mut gx[start..][..len]);
+        }
+        if let Some(glo) = &mut self.glo {
+            map2_run(BoundGrad::<false>(self.ties), x, g, lo, hi, &mut glo[start..][..len]);
+        }
+        if let Some(ghi) = &mut self.ghi {
+            map2_run(BoundGrad::<true>(self.ties), x, g, lo, hi, &mut ghi[start..][..len]);
+        }
+    }
+}
+
 /// The chunks of an operand that may be missing.
 pub(super) fn chunks<T>(operand: Option<&[T]>, size: usize) -> impl Iterator<Item = Option<&[T]>> {
     let present = operand.map(|operand| operand.chunks(size)).into_iter().flatten().map(Some);
@@ -270,15 +290,32 @@ impl<T: Element> Typed<'_, T> {
         Ok(())
     }
 
-    /// Into output `place`, if it is wanted.
-    fn map2(&mut self, place: usize, f: impl Map2<T>) -> Result<()> {
+    fn map2(&mut self, f: impl Map2<T>) -> Result<()> {
         let missing = self.missing();
-        let (g, bounds, Some(x)) = (self.g, &self.bounds, self.x) else { return Err(missing) };
-        let Some(out) = &mut self.outputs[place] else { return Ok(()) };
+        let (g, bounds) = (self.g, &self.bounds);
+        let (Some(x), Some(out)) = (self.x, &mut self.outputs[0]) else { return Err(missing) };
         let parts = Partition::new::<T>(x.len());
         let inputs = x.chunks(parts.chunk).zip(chunks(g, parts.chunk));
         parts.for_each(out.chunks_mut(parts.chunk).zip(inputs).enumerate(), |(n, (out, (x, g)))| {
             for_each_run(bounds, n * parts.chunk, x.len(), &mut Map2Run { f, x, g, out });
+        });
+        Ok(())
+    }
+
+    /// The gradients of x, by `f`, and of the bounds, as far as they are wanted: chunk by chunk, so that x and g come
+    /// from memory once.
+    fn backward_bounds(&mut self, f: impl Map2<T>) -> Result<()> {
+        let (missing, ties) = (self.missing(), self.rule.ties);
+        let (bounds, Some(x), Some(g)) = (&self.bounds, self.x, self.g) else { return Err(missing) };
+        let parts = Partition::new::<T>(x.len());
+        let [gx, glo, ghi] = self.outputs.each_mut().map(|output| {
+            let present = output.as_deref_mut().map(|output| output.chunks_mut(parts.chunk));
+            present.into_iter().flatten().map(Some).chain(std::iter::repeat_with(|| None))
+        });
+        let inputs = x.chunks(parts.chunk).zip(g.chunks(parts.chunk));
+        parts.for_each(inputs.zip(gx.zip(glo).zip(ghi)).enumerate(), |(n, ((x, g), ((gx, glo), ghi)))| {
+            let mut run = BackwardBoundsRun { f, ties, x, g, gx, glo, ghi };
+            for_each_run(bounds, n * parts.chunk, x.len(), &mut run);
         });
         Ok(())
     }
