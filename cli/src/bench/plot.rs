@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use wgclip_harness::{BASELINES, Clock, Measurement, ops};
 
-const PANEL: (u32, u32) = (560, 380);
+const PANEL: (u32, u32) = (640, 400);
 
 /// An SVG of the rows of this crate and of the baselines.
 pub(super) fn svg(rows: &[Measurement]) -> Result<String> {
@@ -54,7 +54,7 @@ fn panel(
         return Ok(());
     }
     // One size has a range too. On the right there is room for the legend.
-    let room = (most / least).powf(0.4).max(1.5);
+    let room = (most / least).powf(0.6).max(2.0);
     let (x, y) = ((least / 1.2)..(most * room), (low / 1.3)..(high * 1.3));
     let mut ticks: Vec<f64> = sizes().collect();
     ticks.sort_by(f64::total_cmp);
