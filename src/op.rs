@@ -56,7 +56,7 @@ pub enum RuleUse {
 /// What an operation is: a row of the list.
 #[derive(Debug, Clone, Copy)]
 pub struct OpInfo {
-    /// Its name: of the WGSL function and its file, in reports and on the command line.
+    /// Its name: of the WGSL function, in reports and on the command line.
     pub name: &'static str,
     /// What it reads, besides the bounds.
     pub inputs: &'static [Operand],

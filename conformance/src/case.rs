@@ -28,13 +28,8 @@ impl Variant {
     /// Every form of every operation, with every rule that it takes: the identity too, which tensors take.
     pub fn all() -> impl Iterator<Item = Self> {
         Op::variants().flat_map(|(op, in_place)| {
-            let takes = move |rule: &BackwardRule| match op.info().rule {
-                _ if op == Op::MaskBackward => Op::ClipWithMask.takes(rule),
-                RuleUse::Ignored => *rule == BackwardRule::default(),
-                RuleUse::Any => true,
-                RuleUse::Mask => op.takes(rule),
-            };
-            BackwardRule::all().filter(takes).map(move |rule| Self { op, in_place, rule })
+            let rules = BackwardRule::all().filter(move |&rule| takes(op, rule));
+            rules.map(move |rule| Self { op, in_place, rule })
         })
     }
 
@@ -49,14 +44,12 @@ impl Variant {
     }
 }
 
-/// What the list does not say of an operation.
-trait Takes {
-    fn takes(self, rule: &BackwardRule) -> bool;
-}
-
-impl Takes for Op {
-    fn takes(self, rule: &BackwardRule) -> bool {
-        rule.fits_mask() && !rule.is_identity()
+/// Whether an operation is tried with a rule. What reads a mask is tried with each that makes one.
+fn takes(op: Op, rule: BackwardRule) -> bool {
+    match op.info().rule {
+        _ if op.has(Operand::Mask) => rule.fits_mask() && !rule.is_identity(),
+        RuleUse::Ignored => rule == BackwardRule::default(),
+        RuleUse::Any | RuleUse::Mask => true,
     }
 }
 
@@ -64,7 +57,7 @@ impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.name())?;
         match self.op.info().rule {
-            RuleUse::Ignored if self.op != Op::MaskBackward => Ok(()),
+            RuleUse::Ignored if !self.op.has(Operand::Mask) => Ok(()),
             _ => write!(f, " ({})", self.rule),
         }
     }

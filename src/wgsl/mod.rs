@@ -197,7 +197,8 @@ fn imports(source: &str) -> (Vec<String>, &str) {
 /// | `store_element(&block, i, bits)` | stores them where the block is zero |
 /// | `splat_element(bits)` | a block full of an element |
 ///
-/// A bound that is absent is the least or the greatest value of the type (an infinity, for floats): nothing is beyond it.
+/// A bound that is absent is the least or the greatest value of the type (an infinity, for floats): nothing is
+/// beyond it, though an element may tie with it.
 ///
 /// ```
 /// use wgclip::{BackwardRule, ElementType, wgsl};

@@ -7,7 +7,6 @@ use super::pool::PooledBuffer;
 use crate::backend::Call;
 use crate::bounds::{BoundBits, ResolvedBounds};
 use crate::broadcast::{Broadcast, Side};
-use crate::op::Operand;
 use crate::wgsl::{
     BLOCK_BYTES, Kernel, Layout, Specialization, WORKGROUP, affine_kernel, blocks_per_mask_word,
 };
@@ -188,8 +187,7 @@ impl Planner<'_> {
             return Err(call.internal("without its operands"));
         }
         let word = BindingRange::MaskWords(blocks_per_mask_word(element));
-        for (binding, operand) in bindings.iter().zip(&mut operands).filter(|(binding, _)| binding.is_mask) {
-            debug_assert_eq!(binding.name, Operand::Mask.name());
+        for (_, operand) in bindings.iter().zip(&mut operands).filter(|(binding, _)| binding.is_mask) {
             *operand = operand.bound(word);
         }
         // wgpu refuses a buffer that is bound for reading and for writing, even in parts.
