@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let adapter = block_on(instance.request_adapter(&Default::default()))?;
     let (device, queue) = block_on(adapter.request_device(&Default::default()))?;
-    let wgclip = Device::from_wgpu(device.clone(), queue.clone());
+    let wgclip = Device::from_wgpu(device.clone(), queue.clone())?;
 
     let values: Vec<f16> = (0..LEN).map(|i| f16::from_f32(i as f32 / 256.0 - 8.0)).collect();
     let biases: Vec<f16> = (0..LEN).map(|i| f16::from_f32((i % 8) as f32 / 8.0)).collect();

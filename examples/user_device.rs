@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // wgclip's kernel over the same buffers: prepared once, recorded in any pass.
     let bounds = ResolvedBounds::values(Some(0.0f32), Some(1.0))?;
-    let kernels = Kernels::new(&device);
+    let kernels = Kernels::new(&device)?;
     let clip = kernels.prepare(Op::Clip, &[x.slice(..)], &[y.slice(..)], &Arguments::new(&bounds))?;
 
     let mut encoder = device.create_command_encoder(&Default::default());
@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     queue.submit([encoder.finish()]);
 
     // The level above: tensors in the program's buffers, on the program's device.
-    let wgclip = Device::from_wgpu(device, queue);
+    let wgclip = Device::from_wgpu(device, queue)?;
     let x = Tensor::<f32>::from_buffer(&wgclip, x, 0, [LEN])?;
     let y = Tensor::<f32>::from_buffer(&wgclip, y, 0, [LEN])?;
     let upstream = wgclip.tensor(&[1.0f32; LEN], [LEN])?;

@@ -60,7 +60,8 @@ impl Broadcast {
         }
 
         let mut axes: Vec<Axis> = Vec::new();
-        for (d, &len) in x.dims().iter().enumerate().filter(|&(_, &len)| len != 1) {
+        let dims = if x.is_empty() { &[] } else { x.dims() };
+        for (d, &len) in dims.iter().enumerate().filter(|&(_, &len)| len != 1) {
             let inner = Axis { len, strides: [strides[0][d], strides[1][d]] };
             match axes.last_mut() {
                 // An outer step is then as long as all the inner ones.
@@ -70,7 +71,7 @@ impl Broadcast {
                 _ => axes.push(inner),
             }
         }
-        if axes.is_empty() || x.is_empty() {
+        if axes.is_empty() {
             axes = vec![Axis { len: x.len(), strides: [0, 0] }];
         }
         if axes.len() > MAX_AXES {
@@ -175,7 +176,8 @@ fn strides_of(x: &Shape, bound: &Shape, side: Side) -> Result<Vec<usize>> {
             len if len == x_dims[missing + d] => strides[missing + d] = stride,
             _ => return Err(mismatch()),
         }
-        stride *= len;
+        // Of an empty bound no stride matters, whatever its other dimensions are.
+        stride = usize::saturating_mul(stride, len);
     }
     Ok(strides)
 }

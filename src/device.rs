@@ -326,8 +326,11 @@ fn choose(name: &str, list: &[DeviceInfo]) -> Result<usize> {
         "gpu" => first(|kind| kind != DeviceKind::Cpu),
         "" => None,
         name => match name.parse() {
-            Ok(index) => (index < list.len()).then_some(index),
-            Err(_) => list.iter().position(|info| matches(info, name)),
+            // `+1` is no index.
+            Ok(index) if name.starts_with(|c: char| c.is_ascii_digit()) => {
+                (index < list.len()).then_some(index)
+            }
+            _ => list.iter().position(|info| matches(info, name)),
         },
     };
     chosen.ok_or_else(|| no_such_device(name, list))
@@ -370,7 +373,7 @@ mod tests {
         for (name, expected) in [("cpu", 0), ("gpu", 1), ("2", 2), ("llvm", 2), ("rtx 4090 [v", 1)] {
             assert_eq!(choose(name, &list), Ok(expected), "{name}");
         }
-        for name in ["3", "", "radeon", "-1"] {
+        for name in ["3", "", "radeon", "-1", "+1"] {
             assert!(matches!(choose(name, &list), Err(Error::NoSuchDevice { .. })), "{name}");
         }
         assert!(matches!(choose("gpu", &list[..1]), Err(Error::NoSuchDevice { .. })));

@@ -107,7 +107,7 @@ pub enum Error {
 
     /// Two tensors of one operation live on different devices.
     #[error(
-        "the tensors are on different devices ({left} and {right}): move one with to_vec() and Device::tensor()"
+        "the tensors are on devices that were opened apart ({left} and {right}): use clones of one Device, or move one with to_vec() and Device::tensor()"
     )]
     DeviceMismatch {
         /// Device of the first tensor.
@@ -149,6 +149,27 @@ pub enum Error {
         /// The device.
         device: String,
         /// What the driver said.
+        reason: String,
+    },
+
+    /// A wgpu buffer of the caller's, or one that [`Tensor::buffer`](crate::Tensor) gave out, cannot be used. The operations on
+    /// it are left out, and what was to be made of them says so too; the device goes on.
+    #[error(
+        "a buffer of yours cannot be used on {device}: {reason}; it must be of this device, not mapped and not destroyed when what uses it is submitted"
+    )]
+    InvalidBuffer {
+        /// The device.
+        device: String,
+        /// What wgpu said.
+        reason: String,
+    },
+
+    /// A callback of the caller's keeps others from the device. What was recorded stays so.
+    #[error("{device} is blocked: {reason}")]
+    Blocked {
+        /// The device.
+        device: String,
+        /// By what.
         reason: String,
     },
 

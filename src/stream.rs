@@ -214,6 +214,6 @@ impl<T: Element> ScalarBounds<T> {
             wanted: [true; 3],
         };
         context.run_in_place(&call, &mut buffer)?;
-        context.begin_read(&buffer)
+        context.begin_take(buffer)
     }
 }

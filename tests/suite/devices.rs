@@ -1,7 +1,8 @@
 //! The devices that the tests run on, and one test for each function and device.
 
 use std::io::Write;
-use std::sync::{Once, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once, mpsc};
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
@@ -16,6 +17,8 @@ pub(crate) struct Settings {
     devices: Vec<String>,
     /// `WGCLIP_TEST_QUICK`: the part of the tests that takes little time.
     pub quick: bool,
+    /// `WGCLIP_TEST_STRESS`: seconds for which random programs run, and more rounds of what is random elsewhere.
+    pub stress: Option<Duration>,
     /// `WGCLIP_TEST_TIMEOUT`: seconds after which a test has failed.
     timeout: Duration,
 }
@@ -24,7 +27,7 @@ impl Settings {
     pub(crate) fn from_env() -> Self {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let names = var("WGCLIP_TEST_DEVICES").unwrap_or_default().to_lowercase();
-        let seconds = var("WGCLIP_TEST_TIMEOUT").and_then(|text| text.parse().ok()).unwrap_or(600);
+        let seconds = |name| var(name).and_then(|text| text.parse().ok()).map(Duration::from_secs);
         Self {
             devices: names
                 .split(',')
@@ -32,7 +35,17 @@ impl Settings {
                 .filter(|name| !name.is_empty())
                 .collect(),
             quick: var("WGCLIP_TEST_QUICK").is_some(),
-            timeout: Duration::from_secs(seconds),
+            stress: seconds("WGCLIP_TEST_STRESS"),
+            timeout: seconds("WGCLIP_TEST_TIMEOUT").unwrap_or(Duration::from_secs(600)),
+        }
+    }
+
+    /// How often something random is tried.
+    pub(crate) fn rounds(&self, quick: usize, full: usize, stress: usize) -> usize {
+        match (self.stress, self.quick) {
+            (Some(_), _) => stress,
+            (None, true) => quick,
+            (None, false) => full,
         }
     }
 
@@ -126,6 +139,11 @@ impl Suite {
         all
     }
 
+    /// The adapters, each with its part of a test's name.
+    pub(crate) fn adapters(&self) -> Vec<(String, Adapter)> {
+        self.adapters.clone()
+    }
+
     /// The first adapter.
     pub(crate) fn first_adapter(&self) -> Option<Adapter> {
         self.adapters.first().map(|(_, adapter)| adapter.clone())
@@ -193,6 +211,41 @@ pub(crate) fn with_tiny_limits(adapter: &Adapter) -> wgpu::Limits {
 pub(crate) fn open(adapter: &Adapter, limits: wgpu::Limits) -> Device {
     let context = block_on(Context::request(adapter, limits));
     context.unwrap_or_else(|error| panic!("{}: {error}", adapter.info())).into()
+}
+
+/// A device of the caller's, as any WebGPU program gets it: default limits, no features.
+pub(crate) struct UserDevice {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    errors: Arc<AtomicUsize>,
+}
+
+impl UserDevice {
+    /// With a handler of its own that counts errors, or without any: wgpu then panics. `None` if the adapter has less than
+    /// WebGPU's default limits.
+    pub(crate) fn open(adapter: &Adapter, handler: bool) -> Option<Self> {
+        let desc = wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
+        let (device, queue) = block_on(adapter.as_wgpu().request_device(&desc)).ok()?;
+        let errors = Arc::new(AtomicUsize::new(0));
+        if handler {
+            let seen = errors.clone();
+            device.on_uncaptured_error(Arc::new(move |error| {
+                println!("uncaptured: {error}");
+                seen.fetch_add(1, Ordering::Relaxed);
+            }));
+        }
+        Some(Self { device, queue, errors })
+    }
+
+    /// The same as a device of this crate.
+    pub(crate) fn wgclip(&self) -> Device {
+        Device::from_wgpu(self.device.clone(), self.queue.clone()).unwrap()
+    }
+
+    /// How often the handler was called.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors.load(Ordering::Relaxed)
+    }
 }
 
 /// Ends the run at the first word of the Vulkan validation layer, which wgpu turns on in builds for development where it

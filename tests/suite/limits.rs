@@ -3,7 +3,8 @@
 use crate::devices::Suite;
 use wgclip::{BackwardRule, Bounds, Device, Error, NeedsGrad};
 
-use wgclip::gpu::Adapter;
+use pollster::block_on;
+use wgclip::gpu::{Adapter, Kernels};
 
 use crate::devices::open;
 
@@ -19,7 +20,7 @@ fn validator(max_binding: u64, max_workgroups: u32) -> Device {
     };
     let desc = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
     let (device, queue) = wgpu::Device::noop(&desc);
-    Device::from_wgpu(device, queue)
+    Device::from_wgpu(device, queue).unwrap()
 }
 
 /// Every operation on so many elements; wgpu's validation of each dispatch comes back as an error.
@@ -66,6 +67,43 @@ fn a_tensor_may_fill_a_buffer_and_no_more() {
     // A slice need not fit.
     device.clip_slice(&mut vec![0u8; 3 * BUFFER as usize + 1], Bounds::at_most(1).unwrap()).unwrap();
     validate(&device, 1000).unwrap();
+}
+
+/// Limits under which no kernel runs say so at once, by name; those that an operation needs say so when it is asked for.
+fn limits_that_are_too_low_have_a_name(adapter: Adapter) {
+    let open = |required_limits| {
+        let desc = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+        let (device, queue) = block_on(adapter.as_wgpu().request_device(&desc)).unwrap();
+        (device.clone(), Device::from_wgpu(device, queue))
+    };
+    let (device, opened) = open(wgpu::Limits::downlevel_webgl2_defaults());
+    for error in [opened.map(drop).unwrap_err(), Kernels::new(&device).map(drop).unwrap_err()] {
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+        assert!(error.to_string().contains("max_compute_workgroups_per_dimension"), "{error}");
+    }
+    let (_, device) = open(wgpu::Limits { max_uniform_buffer_binding_size: 64, ..wgpu::Limits::default() });
+    let error = device.unwrap_err();
+    assert!(error.to_string().contains("max_uniform_buffer_binding_size"), "{error}");
+
+    let device = open(wgpu::Limits::downlevel_defaults()).1.unwrap();
+    let x = device.tensor(&[-1.0f32, 0.5, 2.0], [3]).unwrap();
+    let bounds = Bounds::new(&x, &x).unwrap();
+    let error = x.clip_backward_bounds(&x, &bounds, BackwardRule::default(), NeedsGrad::BOTH).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("max_storage_buffers_per_shader_stage = 4"), "{error}");
+    assert_eq!(x.clip(Bounds::new(0.0, 1.0).unwrap()).unwrap().to_vec().unwrap(), [0.0, 0.5, 1.0]);
+}
+
+/// Whatever their other dimensions are.
+fn empty_tensors_of_huge_dimensions_are_clipped(device: Device) {
+    let most = usize::MAX;
+    for dims in [vec![0, most, most], vec![most, most, 0], vec![most, 0, 2]] {
+        let x = device.tensor::<f32>(&[], dims.clone()).unwrap();
+        let bounds = Bounds::new(0.0, &x).unwrap();
+        assert_eq!(x.clip(&bounds).unwrap().to_vec().unwrap(), [], "{dims:?}");
+        let gradients = x.clip_backward_bounds(&x, &bounds, BackwardRule::default(), NeedsGrad::HI).unwrap();
+        assert_eq!(gradients.hi.unwrap().to_vec().unwrap(), [], "{dims:?}");
+    }
 }
 
 /// For once at full size: a tensor larger than the largest binding that every device has.
@@ -128,14 +166,23 @@ fn slices_of_any_length_are_clipped_where_they_are(device: Device) {
 }
 
 pub(crate) fn register(suite: &mut Suite) {
-    suite.per_adapter(&[(
-        "limits::a_tensor_beyond_the_128_mib_binding_is_right",
-        a_tensor_beyond_the_128_mib_binding_is_right,
-    )]);
-    suite.per_device(&[(
-        "limits::slices_of_any_length_are_clipped_where_they_are",
-        slices_of_any_length_are_clipped_where_they_are,
-    )]);
+    suite.per_adapter(&[
+        (
+            "limits::a_tensor_beyond_the_128_mib_binding_is_right",
+            a_tensor_beyond_the_128_mib_binding_is_right,
+        ),
+        ("limits::limits_that_are_too_low_have_a_name", limits_that_are_too_low_have_a_name),
+    ]);
+    suite.per_device(&[
+        (
+            "limits::slices_of_any_length_are_clipped_where_they_are",
+            slices_of_any_length_are_clipped_where_they_are,
+        ),
+        (
+            "limits::empty_tensors_of_huge_dimensions_are_clipped",
+            empty_tensors_of_huge_dimensions_are_clipped,
+        ),
+    ]);
     suite.per_gpu(&[(
         "limits::a_stream_of_2_gib_takes_the_memory_of_a_few_chunks",
         a_stream_of_2_gib_takes_the_memory_of_a_few_chunks,

@@ -7,6 +7,7 @@ mod buffer_pool;
 mod conformance;
 mod device_loss;
 mod devices;
+mod foreign_code;
 mod limits;
 mod mutation;
 mod operands;
@@ -31,6 +32,7 @@ fn main() {
         limits::register,
         wgpu_interop::register,
         device_loss::register,
+        foreign_code::register,
         mutation::register,
     ] {
         register(&mut suite);

@@ -1,30 +1,12 @@
 //! In a wgpu program of the user's: its device, its buffers, its passes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use crate::devices::Suite;
-use pollster::block_on;
+use crate::devices::{Suite, UserDevice};
 use wgclip::gpu::{Adapter, Arguments, Kernels};
 use wgclip::{
     BackwardRule, Bound, Bounds, Device, Element, ElementType, Error, Op, OutsideRule, ResolvedBounds, Shape,
     Tensor, TieRule, reference,
 };
 use wgpu::BufferUsages as Usages;
-
-/// A device of an adapter as any WebGPU program gets it: default limits, no features, handlers of its own.
-fn user_device(adapter: &Adapter) -> Option<(wgpu::Device, wgpu::Queue, Arc<AtomicUsize>)> {
-    let desc = wgpu::DeviceDescriptor { required_limits: wgpu::Limits::default(), ..Default::default() };
-    // An adapter may have less than WebGPU's default limits.
-    let (device, queue) = block_on(adapter.as_wgpu().request_device(&desc)).ok()?;
-    let errors = Arc::new(AtomicUsize::new(0));
-    let seen = errors.clone();
-    device.on_uncaptured_error(Arc::new(move |error| {
-        println!("uncaptured: {error}");
-        seen.fetch_add(1, Ordering::Relaxed);
-    }));
-    Some((device, queue, errors))
-}
 
 fn buffer(device: &wgpu::Device, size: u64, data: &[u8], usage: Usages) -> wgpu::Buffer {
     let desc = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: true };
@@ -47,8 +29,9 @@ fn bits<T: Element>(values: &[T]) -> Vec<u64> {
 const STORAGE: Usages = Usages::STORAGE.union(Usages::COPY_SRC).union(Usages::COPY_DST);
 
 fn tensors_in_the_callers_buffers_are_clipped_there(adapter: Adapter) {
-    let Some((device, queue, errors)) = user_device(&adapter) else { return };
-    let wgclip = Device::from_wgpu(device.clone(), queue.clone());
+    let Some(user) = UserDevice::open(&adapter, true) else { return };
+    let UserDevice { device, .. } = &user;
+    let wgclip = user.wgclip();
     let x = values(1003);
     let clip = |x: &f32| reference::clip(*x, Some(-1.0), Some(1.0));
     let expected: Vec<f32> = x.iter().map(clip).collect();
@@ -56,7 +39,7 @@ fn tensors_in_the_callers_buffers_are_clipped_there(adapter: Adapter) {
     let mut bytes = bytemuck::cast_slice(&x).to_vec();
     bytes.resize(4096, 0);
     bytes.extend_from_slice(bytemuck::cast_slice(&x));
-    let own = buffer(&device, 8112, &bytes, STORAGE);
+    let own = buffer(device, 8112, &bytes, STORAGE);
     let mut second = Tensor::<f32>::from_buffer(&wgclip, own.clone(), 4096, [17, 59]).unwrap();
     let first = Tensor::<f32>::from_buffer(&wgclip, own.clone(), 0, [1003]).unwrap();
     second.clip_in_place(Bounds::new(-1.0, 1.0).unwrap()).unwrap();
@@ -72,13 +55,14 @@ fn tensors_in_the_callers_buffers_are_clipped_there(adapter: Adapter) {
     drop((first, second));
     let again = Tensor::<f32>::from_buffer(&wgclip, own, 4096, [1003]).unwrap();
     assert_eq!(bits(&again.to_vec().unwrap()), bits(&expected));
-    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+    assert_eq!(user.errors(), 0, "the caller's handler was called");
 }
 
 fn what_a_kernel_cannot_work_on_is_refused(adapter: Adapter) {
-    let Some((device, queue, errors)) = user_device(&adapter) else { return };
-    let wgclip = Device::from_wgpu(device.clone(), queue);
-    let own = buffer(&device, 1024, &[], STORAGE);
+    let Some(user) = UserDevice::open(&adapter, true) else { return };
+    let UserDevice { device, .. } = &user;
+    let wgclip = user.wgclip();
+    let own = buffer(device, 1024, &[], STORAGE);
     let refused = |buffer: &wgpu::Buffer, offset, len: usize| {
         let tensor = Tensor::<f32>::from_buffer(&wgclip, buffer.clone(), offset, [len]);
         assert!(matches!(tensor, Err(Error::Unsupported { .. })), "{tensor:?}");
@@ -86,8 +70,8 @@ fn what_a_kernel_cannot_work_on_is_refused(adapter: Adapter) {
     refused(&own, 4, 10);
     refused(&own, 0, 257);
     refused(&own, 768, 65);
-    refused(&buffer(&device, 1004, &[], STORAGE), 0, 251);
-    refused(&buffer(&device, 1024, &[], Usages::VERTEX), 0, 16);
+    refused(&buffer(device, 1004, &[], STORAGE), 0, 251);
+    refused(&buffer(device, 1024, &[], Usages::VERTEX), 0, 16);
     assert!(Tensor::<f32>::from_buffer(&Device::cpu(), own.clone(), 0, [1]).is_err());
 
     let x = Tensor::<f32>::from_buffer(&wgclip, own.clone(), 0, [64]).unwrap();
@@ -98,16 +82,17 @@ fn what_a_kernel_cannot_work_on_is_refused(adapter: Adapter) {
     let part = |offset| Tensor::<f32>::from_buffer(&wgclip, own.clone(), offset, [128]).unwrap();
     let overlapping = part(0).clip_backward_in_place(&mut part(256), &one, BackwardRule::default());
     assert!(matches!(overlapping, Err(Error::Unsupported { .. })), "{overlapping:?}");
-    let unreadable = Tensor::<f32>::from_buffer(&wgclip, buffer(&device, 64, &[], Usages::STORAGE), 0, [16]);
+    let unreadable = Tensor::<f32>::from_buffer(&wgclip, buffer(device, 64, &[], Usages::STORAGE), 0, [16]);
     let error = unreadable.unwrap().to_vec().unwrap_err();
     assert!(error.to_string().contains("COPY_SRC"), "{error}");
-    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+    assert_eq!(user.errors(), 0, "the caller's handler was called");
 }
 
 /// A device of the caller's is watched call by call, since its callbacks are not ours.
 fn a_device_lost_under_us_is_learned_from_a_read(adapter: Adapter) {
-    let Some((device, queue, errors)) = user_device(&adapter) else { return };
-    let wgclip = Device::from_wgpu(device.clone(), queue);
+    let Some(user) = UserDevice::open(&adapter, true) else { return };
+    let UserDevice { device, .. } = &user;
+    let wgclip = user.wgclip();
     let y = wgclip.tensor(&[1.0f32; 100], [100]).unwrap().clip(Bounds::at_least(2.0).unwrap()).unwrap();
     device.destroy();
     for _ in 0..2 {
@@ -115,7 +100,7 @@ fn a_device_lost_under_us_is_learned_from_a_read(adapter: Adapter) {
         assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
     }
     assert!(matches!(wgclip.flush(), Err(Error::DeviceLost { .. })));
-    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+    assert_eq!(user.errors(), 0, "the caller's handler was called");
 }
 
 /// Reads a buffer back with plain wgpu.
@@ -136,18 +121,19 @@ fn read<T: Element>(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::B
 }
 
 fn kernels_join_the_callers_pass(adapter: Adapter) {
-    let Some((device, queue, errors)) = user_device(&adapter) else { return };
-    let kernels = Kernels::new(&device);
+    let Some(user) = UserDevice::open(&adapter, true) else { return };
+    let UserDevice { device, queue, .. } = &user;
+    let kernels = Kernels::new(device).unwrap();
     let (rows, columns) = (30, 40);
     let len = rows * columns;
     let (x, g) = (values(len), values(len + 1)[1..].to_vec());
     let hi: Vec<f32> = (0..columns).map(|i| i as f32 / 20.0).collect();
     let size = 4 * len as u64;
-    let of = |data: &[f32]| buffer(&device, 4 * data.len() as u64, bytemuck::cast_slice(data), STORAGE);
+    let of = |data: &[f32]| buffer(device, 4 * data.len() as u64, bytemuck::cast_slice(data), STORAGE);
     let poisoned = vec![f32::from_bits(0xdead_beef); len];
     let [y, gx, z, h, saved] = [&poisoned, &poisoned, &x, &g, &g].map(|data| of(data));
     let (x_buffer, g_buffer, hi_buffer) = (of(&x), of(&g), of(&hi));
-    let mask = buffer(&device, Kernels::mask_bytes(ElementType::F32, size), &[], STORAGE);
+    let mask = buffer(device, Kernels::mask_bytes(ElementType::F32, size), &[], STORAGE);
 
     let shape = Shape::new([rows, columns]).unwrap();
     let of_columns = Shape::new([columns]).unwrap();
@@ -189,15 +175,16 @@ fn kernels_join_the_callers_pass(adapter: Adapter) {
         ("gradient in place", &h, &grads),
         ("gradient of the mask", &saved, &grads),
     ] {
-        assert_eq!(bits(&read::<f32>(&device, &queue, buffer)), bits(expected), "{name}");
+        assert_eq!(bits(&read::<f32>(device, queue, buffer)), bits(expected), "{name}");
     }
-    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+    assert_eq!(user.errors(), 0, "the caller's handler was called");
 }
 
 fn kernels_refuse_what_they_cannot_work_on(adapter: Adapter) {
-    let Some((device, _, errors)) = user_device(&adapter) else { return };
-    let kernels = Kernels::new(&device);
-    let (a, b) = (buffer(&device, 4096, &[], STORAGE), buffer(&device, 4096, &[], STORAGE));
+    let Some(user) = UserDevice::open(&adapter, true) else { return };
+    let UserDevice { device, .. } = &user;
+    let kernels = Kernels::new(device).unwrap();
+    let (a, b) = (buffer(device, 4096, &[], STORAGE), buffer(device, 4096, &[], STORAGE));
     let unit = ResolvedBounds::values(Some(0.0f32), Some(1.0)).unwrap();
     let with_rule = |rule| Arguments { rule, ..Arguments::new(&unit) };
     let straight =
@@ -231,7 +218,7 @@ fn kernels_refuse_what_they_cannot_work_on(adapter: Adapter) {
     for error in errors_of {
         assert!(!matches!(error, Error::Gpu { .. }), "{error}");
     }
-    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+    assert_eq!(user.errors(), 0, "the caller's handler was called");
 }
 
 fn reads_make_progress_under_tokio_many_at_once(adapter: Adapter) {
@@ -250,20 +237,21 @@ fn reads_make_progress_under_tokio_many_at_once(adapter: Adapter) {
             task.await.unwrap();
         }
     };
-    let Some((device, queue, _)) = user_device(&adapter) else { return };
-    let device = Device::from_wgpu(device, queue);
+    let Some(user) = UserDevice::open(&adapter, true) else { return };
+    let device = user.wgclip();
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work(device.clone()));
     tokio::runtime::Builder::new_multi_thread().build().unwrap().block_on(work(device));
 }
 
 /// Operands that are disjoint parts of one buffer, as engines with pools have them.
 fn parts_of_one_buffer_are_operands(adapter: Adapter) {
-    let Some((device, queue, errors)) = user_device(&adapter) else { return };
-    let kernels = Kernels::new(&device);
+    let Some(user) = UserDevice::open(&adapter, true) else { return };
+    let UserDevice { device, queue, .. } = &user;
+    let kernels = Kernels::new(device).unwrap();
     let (x, g) = (values(512), values(513)[1..].to_vec());
     let bytes: Vec<u8> =
         [&x, &g, &g].iter().flat_map(|data| bytemuck::cast_slice::<f32, u8>(data)).copied().collect();
-    let pool = buffer(&device, 8192, &bytes, STORAGE);
+    let pool = buffer(device, 8192, &bytes, STORAGE);
     let part = |n: u64| pool.slice(2048 * n..2048 * (n + 1));
     let bounds = ResolvedBounds::values(Some(-0.5f32), Some(0.75)).unwrap();
     let arguments = Arguments::new(&bounds);
@@ -282,10 +270,10 @@ fn parts_of_one_buffer_are_operands(adapter: Adapter) {
     let grads = x.iter().zip(&g).map(|(&x, &g)| reference::clip_backward(x, g, Some(-0.5), Some(0.75), rule));
     let grads: Vec<f32> = grads.collect();
     let expected = [x, grads.clone(), grads, clipped].concat();
-    assert_eq!(bits(&read::<f32>(&device, &queue, &pool)), bits(&expected));
+    assert_eq!(bits(&read::<f32>(device, queue, &pool)), bits(&expected));
     let overlapping = kernels.prepare(Op::Clip, &[part(0)], &[pool.slice(1024..3072)], &arguments);
     assert!(matches!(overlapping, Err(Error::Unsupported { .. })), "{overlapping:?}");
-    assert_eq!(errors.load(Ordering::Relaxed), 0, "the caller's handler was called");
+    assert_eq!(user.errors(), 0, "the caller's handler was called");
 }
 
 pub(crate) fn register(suite: &mut Suite) {

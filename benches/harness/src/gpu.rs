@@ -228,7 +228,7 @@ pub fn cases<T: Element>(
         }));
     }
 
-    let kernels = Kernels::new(&queue.device);
+    let kernels = Kernels::new(&queue.device)?;
     let mask = queue.device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: Kernels::mask_bytes(T::TYPE, bytes),

@@ -1,10 +1,12 @@
 //! The bytes of a tensor on a device: of the pool, or the caller's.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::dispatch::BufferPart;
 use super::pool::{Pool, PooledBuffer};
+use crate::{Error, Result};
 
 /// The bytes of a tensor on a device, rounded up to whole blocks. Cheap to clone: clones share the bytes. One of the
 /// device's pool goes back there with its last clone; one of the caller's stays the caller's.
@@ -19,16 +21,37 @@ struct Shared {
     bytes: u64,
     /// What of it belongs to the pool.
     pooled: Option<(PooledBuffer, Arc<Pool>)>,
+    /// Whether the caller was given the wgpu buffer, and may map or destroy it.
+    exported: AtomicBool,
+    poison: Poison,
+}
+
+/// Why elements are not there: an operation that was to make them failed after it was recorded. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Poison(Arc<OnceLock<Error>>);
+
+impl Poison {
+    pub(super) fn set(&self, error: Error) {
+        let _ = self.0.set(error);
+    }
+
+    pub(super) fn get(&self) -> Option<&Error> {
+        self.0.get()
+    }
 }
 
 impl Buffer {
     pub(super) fn pooled_bytes(pooled: PooledBuffer, bytes: u64, pool: Arc<Pool>) -> Self {
-        let buffer = pooled.buffer.clone();
-        Self { shared: Arc::new(Shared { buffer, offset: 0, bytes, pooled: Some((pooled, pool)) }) }
+        Self::new(pooled.buffer.clone(), 0, bytes, Some((pooled, pool)))
     }
 
     pub(super) fn of_caller(buffer: wgpu::Buffer, offset: u64, bytes: u64) -> Self {
-        Self { shared: Arc::new(Shared { buffer, offset, bytes, pooled: None }) }
+        Self::new(buffer, offset, bytes, None)
+    }
+
+    fn new(buffer: wgpu::Buffer, offset: u64, bytes: u64, pooled: Option<(PooledBuffer, Arc<Pool>)>) -> Self {
+        let (exported, poison) = (AtomicBool::new(pooled.is_none()), Poison::default());
+        Self { shared: Arc::new(Shared { buffer, offset, bytes, pooled, exported, poison }) }
     }
 
     /// Bytes of the tensor; the wgpu buffer may be longer.
@@ -46,10 +69,30 @@ impl Buffer {
         self.shared.offset
     }
 
+    /// Notes that the caller is given the wgpu buffer.
+    pub(super) fn export(&self) -> &wgpu::Buffer {
+        self.shared.exported.store(true, Ordering::Release);
+        &self.shared.buffer
+    }
+
+    /// Whether the caller may map or destroy it: its own, or one that it was given.
+    pub(super) fn is_exported(&self) -> bool {
+        self.shared.exported.load(Ordering::Acquire)
+    }
+
+    /// An error if the operation that was to make the elements failed.
+    pub(super) fn check_poison(&self) -> Result<()> {
+        self.poison().get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    pub(super) fn poison(&self) -> &Poison {
+        &self.shared.poison
+    }
+
     /// As an operand.
     pub(super) fn part(&self) -> BufferPart<'_> {
-        let Shared { buffer, offset, bytes, pooled } = &*self.shared;
-        BufferPart::new(buffer, pooled.as_ref().map(|(pooled, _)| pooled), *offset, *bytes)
+        let Shared { buffer, offset, bytes, .. } = &*self.shared;
+        BufferPart::new(buffer, Some(self), *offset, *bytes)
     }
 
     /// The pool's buffer, if it is one.
@@ -71,8 +114,11 @@ impl<'a> From<&'a Buffer> for BufferPart<'a> {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Some((pooled, pool)) = self.pooled.take() {
-            pool.give_back(pooled);
+        let Some((pooled, pool)) = self.pooled.take() else { return };
+        // The caller may hold on to what it was given, so no other tensor can have it.
+        match self.exported.load(Ordering::Acquire) {
+            true => pool.discard(pooled),
+            false => pool.give_back(pooled),
         }
     }
 }

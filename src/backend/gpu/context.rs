@@ -1,6 +1,7 @@
 //! An opened adapter: its errors, its loss, and the way of a dispatch into the pending pass.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ use super::pipeline::{Patch, Pipelines};
 #[cfg(not(target_arch = "wasm32"))]
 use super::poller::Poller;
 use super::pool::{FirstWrite, Pool, PooledBuffer, Purpose};
-use super::recorder::{Gpu, Recorder};
+use super::recorder::{Gpu, Progress, Recorder};
 use super::status::{DeviceStatus, Owner};
+use super::submit_lock::SubmitLock;
 use crate::{DeviceInfo, Error, Result, Stats};
 
 /// An opened GPU device. Cheap to clone: clones share it.
@@ -34,6 +36,11 @@ struct Inner {
     pool: Arc<Pool>,
     pipelines: Pipelines,
     recorder: Mutex<Recorder>,
+    submit_lock: SubmitLock,
+    /// Whether operations on a bad buffer are being left out: a callback must not submit what comes after them.
+    recovering: AtomicBool,
+    /// The first error of operations that were left out, until it is told.
+    fault: Mutex<Option<Error>>,
     #[cfg(not(target_arch = "wasm32"))]
     poller: Poller,
 }
@@ -42,7 +49,8 @@ impl Context {
     /// Opens an adapter with these limits, which it must offer ([`Adapter::limits`]).
     ///
     /// # Errors
-    /// [`Error::DeviceRequest`] if the adapter refuses.
+    /// [`Error::DeviceRequest`] if the adapter refuses, [`Error::Unsupported`] with the name of a limit under which no kernel
+    /// runs.
     pub async fn request(adapter: &Adapter, limits: wgpu::Limits) -> Result<Self> {
         Self::open(adapter, limits, None).await
     }
@@ -63,13 +71,17 @@ impl Context {
             Error::DeviceRequest { device: adapter.info().to_string(), reason: error.to_string() }
         })?;
         let usages = if mappable.is_empty() { wgpu::BufferUsages::empty() } else { usages };
-        Ok(Self::new(device, queue, Owner::Crate, usages, patch))
+        Self::new(device, queue, Owner::Crate, usages, patch)
     }
 
     /// A context on a device of the caller's, who keeps its callbacks: an error of what is done here is returned, not
     /// given to them. It needs no feature, and no limit beyond those that every WebGPU device has. That the device was
     /// lost is learned from a read or a wait that fails.
-    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with the name of a limit under which no kernel runs, [`Error::OutOfMemory`],
+    /// [`Error::DeviceLost`] or [`Error::Gpu`].
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         Self::new(device, queue, Owner::Caller, wgpu::BufferUsages::empty(), None)
     }
 
@@ -79,17 +91,21 @@ impl Context {
         owner: Owner,
         mapping: wgpu::BufferUsages,
         patch: Option<Patch>,
-    ) -> Self {
+    ) -> Result<Self> {
         use wgpu::BufferUsages as Usages;
         let limits = device.limits();
         let info = adapter::info(&device.adapter_info(), &limits);
+        let checked = Limits::checked(&limits, &info)?;
         let status = Arc::new(DeviceStatus::new(device.clone(), info.to_string(), owner));
-        Self {
+        Ok(Self {
             inner: Arc::new(Inner {
-                limits: Limits::of(&limits),
+                limits: checked,
                 max_buffer: limits.max_buffer_size,
                 usages: Usages::STORAGE | Usages::COPY_SRC | Usages::COPY_DST | mapping,
-                recorder: Mutex::new(Recorder::new(&device)),
+                recorder: Mutex::new(Recorder::new(&device, &status)?),
+                submit_lock: SubmitLock::default(),
+                recovering: AtomicBool::new(false),
+                fault: Mutex::new(None),
                 pipelines: Pipelines::new(patch),
                 pool: Arc::default(),
                 #[cfg(not(target_arch = "wasm32"))]
@@ -99,7 +115,7 @@ impl Context {
                 queue,
                 info,
             }),
-        }
+        })
     }
 
     /// What the device is.
@@ -171,7 +187,8 @@ impl Context {
     pub(super) fn submit_pending(&self) -> Result<()> {
         self.submit()?;
         self.throttle()?;
-        self.inner.status.poll_status()
+        self.inner.status.poll_status()?;
+        self.take_fault()
     }
 
     /// Submits what is pending and blocks until the device has done it.
@@ -181,7 +198,8 @@ impl Context {
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn wait_done(&self) -> Result<()> {
         let submission = self.submit()?;
-        self.inner.status.wait(Some(submission))
+        self.inner.status.wait(Some(submission))?;
+        self.take_fault()
     }
 
     /// An error if the device is lost or has failed.
@@ -191,10 +209,6 @@ impl Context {
 
     pub(super) fn status(&self) -> &DeviceStatus {
         &self.inner.status
-    }
-
-    pub(super) fn submit(&self) -> Result<wgpu::SubmissionIndex> {
-        self.inner.status.with_fault_check(|| self.recorder().submit(self.gpu()))
     }
 
     /// Waits where too many submissions are not done, each of which holds memory.
@@ -291,7 +305,7 @@ impl Context {
             Purpose::Readback => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
         };
         let desc = wgpu::BufferDescriptor { label: Some("wgclip"), size, usage, mapped_at_creation: false };
-        self.inner.status.with_error_scopes(size, || self.inner.device.create_buffer(&desc))
+        self.inner.status.scoped(size, || self.inner.device.create_buffer(&desc))
     }
 
     pub(super) fn clear_pipelines(&self) {
@@ -302,12 +316,25 @@ impl Context {
         &self.inner.pool
     }
 
+    pub(super) fn submit_lock(&self) -> &SubmitLock {
+        &self.inner.submit_lock
+    }
+
+    pub(super) fn recovering(&self) -> &AtomicBool {
+        &self.inner.recovering
+    }
+
+    pub(super) fn fault(&self) -> &Mutex<Option<Error>> {
+        &self.inner.fault
+    }
+
     pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {
         self.inner.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn gpu(&self) -> Gpu<'_> {
-        Gpu { device: &self.inner.device, queue: &self.inner.queue, pool: &self.inner.pool }
+        let Inner { device, queue, pool, status, .. } = &*self.inner;
+        Gpu { device, queue, pool, status }
     }
 
     pub(super) fn planner(&self) -> Planner<'_> {
@@ -317,11 +344,22 @@ impl Context {
     /// Records a dispatch.
     pub(super) fn record(&self, dispatch: &Dispatch<'_>) -> Result<()> {
         self.check_lost()?;
+        dispatch.check_operands()?;
         let Inner { device, pipelines, status, .. } = &*self.inner;
-        let program = dispatch.program;
-        let pipeline = pipelines.get(device, program, |compile| status.with_error_scopes(0, compile))?;
-        status.with_fault_check(|| self.recorder().record(self.gpu(), dispatch, &pipeline))?;
+        let pipeline = pipelines.get(device, dispatch.program, |compile| status.scoped(0, compile))?;
+        let mut progress = Progress::default();
+        while !self.recorder().record(self.gpu(), dispatch, &pipeline, &mut progress)? {
+            self.submit()?;
+        }
         self.throttle()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // What is dropped unsubmitted may raise errors.
+        let batch = self.recorder.get_mut().unwrap_or_else(PoisonError::into_inner).take(&self.pool, &[]);
+        self.status.watch(|| drop(batch));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is dispatched: a kernel, its parameters, its operands, and the ranges of the work.
 
+use super::Buffer;
 use super::geometry::{DispatchRange, Granularity, Limits, dispatch_ranges, single_dispatch};
 use super::params::Params;
 use super::pipeline::{FixedKernel, Program};
@@ -16,8 +17,8 @@ use crate::{DeviceInfo, ElementType, Error, Result};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BufferPart<'a> {
     pub buffer: &'a wgpu::Buffer,
-    /// The pool's, if it is of one.
-    pub pooled: Option<&'a PooledBuffer>,
+    /// The tensor's that it is of, if it is of one.
+    pub tensor: Option<&'a Buffer>,
     start: u64,
     /// Whole blocks.
     bytes: u64,
@@ -36,14 +37,14 @@ pub(super) enum BindingRange {
 }
 
 impl<'a> BufferPart<'a> {
-    pub(super) fn new(
-        buffer: &'a wgpu::Buffer,
-        pooled: Option<&'a PooledBuffer>,
-        start: u64,
-        bytes: u64,
-    ) -> Self {
+    pub(super) fn new(buffer: &'a wgpu::Buffer, tensor: Option<&'a Buffer>, start: u64, bytes: u64) -> Self {
         let bytes = bytes.next_multiple_of(BLOCK_BYTES);
-        Self { buffer, pooled, start, bytes, binding: BindingRange::Blocks }
+        Self { buffer, tensor, start, bytes, binding: BindingRange::Blocks }
+    }
+
+    /// The pool's buffer, if it is one.
+    pub(super) fn pooled(&self) -> Option<&'a PooledBuffer> {
+        self.tensor.and_then(Buffer::pooled)
     }
 
     /// Of a buffer of the caller's. What is missing comes as the error.
@@ -186,6 +187,16 @@ impl Planner<'_> {
         if bindings.len() != operands.len() {
             return Err(call.internal("without its operands"));
         }
+        if bindings.len() > self.limits.max_buffers as usize {
+            return Err(self.unsupported(
+                format!(
+                    "{op} on {} buffers under the limit max_storage_buffers_per_shader_stage = {}",
+                    bindings.len(),
+                    self.limits.max_buffers
+                ),
+                "request a device with more, or ask for fewer outputs at once",
+            ));
+        }
         let word = BindingRange::MaskWords(blocks_per_mask_word(element));
         for (_, operand) in bindings.iter().zip(&mut operands).filter(|(binding, _)| binding.is_mask) {
             *operand = operand.bound(word);
@@ -193,7 +204,8 @@ impl Planner<'_> {
         // wgpu refuses a buffer that is bound for reading and for writing, even in parts.
         for (i, (binding, operand)) in bindings.iter().zip(&operands).enumerate() {
             let others = || operands.iter().enumerate().filter(|&(j, _)| j != i).map(|(_, other)| other);
-            if binding.read_only || operand.pooled.is_some() || others().all(|o| o.buffer != operand.buffer) {
+            if binding.read_only || operand.pooled().is_some() || others().all(|o| o.buffer != operand.buffer)
+            {
                 continue;
             }
             if others().any(|other| other.overlaps(operand)) {
@@ -252,6 +264,16 @@ impl Planner<'_> {
 }
 
 impl Dispatch<'_> {
+    /// Whether the caller may map or destroy a buffer that it works on.
+    pub(super) fn is_exported(&self) -> bool {
+        self.operands.iter().filter_map(|operand| operand.tensor).any(Buffer::is_exported)
+    }
+
+    /// An error if elements that it works on are not there.
+    pub(super) fn check_operands(&self) -> Result<()> {
+        self.operands.iter().filter_map(|operand| operand.tensor).try_for_each(Buffer::check_poison)
+    }
+
     /// The ranges, and the parameters of each.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (&DispatchRange, Params)> {
         let element = self.program.element();

@@ -1,6 +1,9 @@
 //! Dispatch geometry: how blocks are spread over bindings and workgroups.
 
-use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, WORKGROUP};
+use super::params::Params;
+use super::recorder::parameter_bytes;
+use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, WORKGROUP, blocks_per_mask_word};
+use crate::{DeviceInfo, ElementType, Error, Result};
 
 /// The limits of a device that bear on geometry.
 #[derive(Debug, Clone, Copy)]
@@ -8,6 +11,8 @@ pub(super) struct Limits {
     pub max_binding: u64,
     pub offset_alignment: u64,
     pub max_workgroups: u32,
+    /// Storage buffers of a kernel.
+    pub max_buffers: u32,
 }
 
 impl Limits {
@@ -16,6 +21,51 @@ impl Limits {
             max_binding: limits.max_storage_buffer_binding_size,
             offset_alignment: limits.min_storage_buffer_offset_alignment.into(),
             max_workgroups: limits.max_compute_workgroups_per_dimension,
+            max_buffers: limits.max_storage_buffers_per_shader_stage,
+        }
+    }
+
+    /// The same of a device that can run kernels.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with the name of the limit that is too low.
+    pub(super) fn checked(limits: &wgpu::Limits, info: &DeviceInfo) -> Result<Self> {
+        // A binding holds a workgroup's words of a mask, of the type with the most blocks for each.
+        let binding = u64::from(blocks_per_mask_word(ElementType::F64) * WORKGROUP) * BLOCK_BYTES;
+        let needed = [
+            ("max_compute_workgroups_per_dimension", limits.max_compute_workgroups_per_dimension.into(), 1),
+            (
+                "max_compute_invocations_per_workgroup",
+                limits.max_compute_invocations_per_workgroup.into(),
+                WORKGROUP.into(),
+            ),
+            ("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x.into(), WORKGROUP.into()),
+            // Those of a clip. Operations with more say so themselves.
+            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into(), 2),
+            ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size, binding),
+            ("max_uniform_buffers_per_shader_stage", limits.max_uniform_buffers_per_shader_stage.into(), 1),
+            (
+                "max_dynamic_uniform_buffers_per_pipeline_layout",
+                limits.max_dynamic_uniform_buffers_per_pipeline_layout.into(),
+                1,
+            ),
+            (
+                "max_uniform_buffer_binding_size",
+                limits.max_uniform_buffer_binding_size,
+                size_of::<Params>() as u64,
+            ),
+            ("max_bind_groups", limits.max_bind_groups.into(), 1),
+            ("max_buffer_size", limits.max_buffer_size, parameter_bytes(limits)),
+        ];
+        match needed.into_iter().find(|(_, limit, least)| limit < least) {
+            None => Ok(Self::of(limits)),
+            Some((name, limit, least)) => Err(Error::Unsupported {
+                what: format!("clipping under the limit {name} = {limit}"),
+                device: info.to_string(),
+                instead: format!(
+                    "request a device with at least {least}; wgpu::Limits::default() has enough of all"
+                ),
+            }),
         }
     }
 
@@ -117,7 +167,8 @@ fn workgroup_grid(invocations: u32, max_workgroups: u32) -> [u32; 2] {
 mod tests {
     use super::*;
 
-    const TINY: Limits = Limits { max_binding: 100_000, offset_alignment: 256, max_workgroups: 3 };
+    const TINY: Limits =
+        Limits { max_binding: 100_000, offset_alignment: 256, max_workgroups: 3, max_buffers: 8 };
 
     /// Every block is worked on exactly once, within the limits.
     fn check(bytes: u64, limits: Limits) {
@@ -167,7 +218,8 @@ mod tests {
         for bytes in [1 << 27, (1 << 27) + 1, 1 << 30, (1 << 40) + 5] {
             check(bytes, limits);
         }
-        let unlimited = Limits { max_binding: u64::MAX, offset_alignment: 32, max_workgroups: u32::MAX };
+        let unlimited =
+            Limits { max_binding: u64::MAX, offset_alignment: 32, max_workgroups: u32::MAX, max_buffers: 8 };
         check((1 << 36) + 3, Limits { max_workgroups: 65_535, ..unlimited });
     }
 

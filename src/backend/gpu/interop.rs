@@ -9,9 +9,13 @@ use crate::{Device, Element, Error, Result, Shape, Tensor};
 impl Device {
     /// A device of the caller's, who keeps its callbacks: an error of what is done here is returned, not given to them.
     /// It needs no feature, and no limit beyond those that every WebGPU device has. That the device was lost is learned
-    /// from a read or a wait that fails.
-    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Context::from_wgpu(device, queue).into()
+    /// from a read or a wait that fails. docs/failures.md tells what can fail, and what a callback may do.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with the name of a limit under which no kernel runs, [`Error::OutOfMemory`],
+    /// [`Error::DeviceLost`] or [`Error::Gpu`].
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
+        Context::from_wgpu(device, queue).map(Self::from)
     }
 }
 
@@ -32,7 +36,7 @@ impl<T: Element> Tensor<T> {
     /// # fn run(device: wgpu::Device, queue: wgpu::Queue, activations: wgpu::Buffer) -> wgclip::Result<()> {
     /// use wgclip::{Device, Tensor};
     ///
-    /// let wgclip = Device::from_wgpu(device, queue.clone());
+    /// let wgclip = Device::from_wgpu(device, queue.clone())?;
     /// let mut x = Tensor::<f32>::from_buffer(&wgclip, activations, 0, [64, 1024])?;
     /// x.clip_in_place(0.0..=6.0)?;
     /// wgclip.flush()?; // before what the queue is given next
@@ -71,8 +75,10 @@ impl<T: Element> Tensor<T> {
     pub fn buffer(&self) -> Result<Option<BufferSlice<'_>>> {
         match self.storage() {
             Storage::Gpu(context, x) if x.bytes() > 0 => {
+                // First, so that what is recorded from now on reckons with it.
+                let buffer = x.export();
                 context.flush()?;
-                Ok(Some(x.as_wgpu().slice(x.offset()..x.offset() + x.bytes().next_multiple_of(16))))
+                Ok(Some(buffer.slice(x.offset()..x.offset() + x.bytes().next_multiple_of(16))))
             }
             _ => Ok(None),
         }

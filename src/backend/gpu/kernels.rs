@@ -28,7 +28,7 @@ use crate::{BackwardRule, DeviceInfo, ElementType, Error, Op, Result};
 /// use wgclip::{Op, ResolvedBounds};
 ///
 /// # fn run(device: &wgpu::Device, queue: &wgpu::Queue, x: &wgpu::Buffer, y: &wgpu::Buffer) -> wgclip::Result<()> {
-/// let kernels = Kernels::new(device);
+/// let kernels = Kernels::new(device)?;
 /// let unit = ResolvedBounds::values(Some(0.0f32), Some(1.0))?;
 /// let clip = kernels.prepare(Op::Clip, &[x.slice(..)], &[y.slice(..)], &Arguments::new(&unit))?;
 ///
@@ -75,17 +75,20 @@ impl<'a> Arguments<'a> {
 impl Kernels {
     /// The kernels on a device, which needs no feature and no limit beyond those that every WebGPU device has. Each is
     /// compiled when it is first prepared.
-    pub fn new(device: &wgpu::Device) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with the name of a limit under which no kernel runs.
+    pub fn new(device: &wgpu::Device) -> Result<Self> {
         let limits = device.limits();
         let info = adapter::info(&device.adapter_info(), &limits);
-        Self {
+        Ok(Self {
+            limits: Limits::checked(&limits, &info)?,
             status: DeviceStatus::new(device.clone(), info.to_string(), Owner::Caller),
             device: device.clone(),
             info,
             slot: slot(&limits),
-            limits: Limits::of(&limits),
             pipelines: Pipelines::new(None),
-        }
+        })
     }
 
     /// Prepares an operation: its inputs and outputs are those of [`Op::info`], in that order. Where the first output is
@@ -212,9 +215,8 @@ impl Kernels {
 
     /// All that is allocated is allocated here.
     fn compile(&self, dispatch: &Dispatch<'_>) -> Result<Prepared> {
-        let pipeline = self
-            .pipelines
-            .get(&self.device, dispatch.program, |compile| self.status.with_error_scopes(0, compile))?;
+        let pipeline =
+            self.pipelines.get(&self.device, dispatch.program, |compile| self.status.scoped(0, compile))?;
         let ranges: Vec<_> = dispatch.ranges().collect();
         let mut slots = Vec::new();
         for (i, (_, params)) in ranges.iter().enumerate() {
@@ -223,7 +225,7 @@ impl Kernels {
         }
         let size = (slots.len() as u64).next_multiple_of(4).max(4);
         let filled = OnceLock::new();
-        let dispatches = self.status.with_error_scopes(size, || {
+        let dispatches = self.status.scoped(size, || {
             let params = self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("wgclip parameters"),
                 size,

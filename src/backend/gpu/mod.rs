@@ -33,6 +33,8 @@ mod poller;
 mod pool;
 mod recorder;
 mod status;
+mod submit;
+mod submit_lock;
 mod sum;
 pub(crate) mod testing;
 mod transfer;
@@ -94,7 +96,7 @@ impl Backend for Context {
 
     #[cfg(not(target_arch = "wasm32"))]
     fn take<T: Element>(&self, buffer: Buffer, len: usize) -> Result<Vec<T>> {
-        self.read_elements_blocking(&buffer, len)
+        self.take_elements(buffer, len)
     }
 
     async fn read<T: Element>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {

@@ -3,7 +3,7 @@
 //! It is started by the first such wait and ends with its device. In a browser the event loop does this.
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
+use std::thread::{self, ThreadId};
 
 use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 
@@ -16,7 +16,13 @@ type Request = (wgpu::SubmissionIndex, OneshotSender<()>);
 /// The way to the waiting thread.
 #[derive(Debug, Default)]
 pub(super) struct Poller {
-    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    polling: Mutex<Option<Polling>>,
+}
+
+#[derive(Debug)]
+struct Polling {
+    requests: mpsc::Sender<Request>,
+    thread: ThreadId,
 }
 
 impl Poller {
@@ -28,19 +34,19 @@ impl Poller {
     ) -> Result<()> {
         status.check()?;
         let (sender, done) = oneshot_channel();
-        if let Err(request) = self.send(status, (submission, sender)) {
-            // No thread could be started.
-            status.wait(Some(request.0))?;
-        } else {
-            done.receive().await;
+        let sent = self.send(status, (submission.clone(), sender)).is_ok();
+        if !sent || done.receive().await.is_none() {
+            // No thread, or a panic of a callback has ended it.
+            status.wait(Some(submission))?;
         }
         status.check()
     }
 
+    /// Hands a request to the thread, unless none could be started, or this is the thread: in a callback.
     fn send(&self, status: &Arc<DeviceStatus>, request: Request) -> Result<(), Request> {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        if requests.is_none() {
-            let (sender, receiver) = mpsc::channel::<Request>();
+        let mut polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner);
+        if polling.is_none() {
+            let (requests, receiver) = mpsc::channel::<Request>();
             let status = status.clone();
             let run = move || {
                 for (submission, sender) in receiver {
@@ -49,14 +55,14 @@ impl Poller {
                     let _ = sender.send(());
                 }
             };
-            if thread::Builder::new().name("wgclip poller".into()).spawn(run).is_err() {
-                return Err(request);
-            }
-            *requests = Some(sender);
+            let spawned = thread::Builder::new().name("wgclip poller".into()).spawn(run);
+            *polling = spawned.ok().map(|spawned| Polling { requests, thread: spawned.thread().id() });
         }
-        match &*requests {
-            Some(sender) => sender.send(request).map_err(|mpsc::SendError(request)| request),
-            None => Err(request),
+        match &*polling {
+            Some(Polling { requests, thread }) if *thread != thread::current().id() => {
+                requests.send(request).map_err(|mpsc::SendError(request)| request)
+            }
+            _ => Err(request),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Buffers that are used again: a fresh one is zero-filled by wgpu, which costs as much as a kernel.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,8 +24,8 @@ pub(super) enum Purpose {
 pub(super) enum FirstWrite {
     /// A command that is recorded after those pending, so any idle buffer will do.
     Recorded,
-    /// The queue, *before* the pending commands: the buffer must not be in use by them. Or the host, at once, if the
-    /// device [has done](Pool::is_done) with it: such a buffer is preferred.
+    /// The queue, *before* the commands that it was not yet given: the buffer must not be in use by them. Or the host, at
+    /// once, if the device [has done](Pool::is_done) with it: such a buffer is preferred.
     Queued,
 }
 
@@ -44,9 +44,11 @@ pub(super) struct PooledBuffer {
 #[derive(Debug)]
 pub(super) struct Pool {
     state: Mutex<State>,
-    /// The generation of the commands that are pending: each submission begins another.
-    generation: AtomicU64,
-    /// The generations before this one are done.
+    /// The generation of the commands that are pending: each command buffer begins another.
+    recorded: AtomicU64,
+    /// The queue has the generations before this one.
+    submitted: AtomicU64,
+    /// The device has done the generations before this one.
     done: Arc<AtomicU64>,
     /// Whether buffers were freed that bind groups may still hold.
     freed: AtomicBool,
@@ -54,20 +56,53 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct State {
-    /// By purpose and size, then by id.
-    idle: HashMap<(Purpose, u64), BTreeMap<u64, PooledBuffer>>,
+    /// By purpose and size.
+    idle: HashMap<(Purpose, u64), Idle>,
     stats: Stats,
     budget: u64,
     next_id: u64,
 }
 
+/// Idle buffers of a size. Whatever is looked for is found without a scan.
+#[derive(Debug, Default)]
+struct Idle {
+    by_id: BTreeMap<u64, PooledBuffer>,
+    /// Last use and id.
+    by_use: BTreeSet<(u64, u64)>,
+}
+
+impl Idle {
+    fn insert(&mut self, pooled: PooledBuffer) {
+        self.by_use.insert((pooled.last_use(), pooled.id));
+        self.by_id.insert(pooled.id, pooled);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<PooledBuffer> {
+        let pooled = self.by_id.remove(&id)?;
+        self.by_use.remove(&(pooled.last_use(), id));
+        Some(pooled)
+    }
+
+    /// The first that was created, so that a loop gets the same ones each time, and with them its bind groups.
+    fn first_created(&self) -> Option<u64> {
+        self.by_id.keys().next().copied()
+    }
+
+    /// The one whose last use is the longest ago, and that use.
+    fn least_recent(&self) -> Option<(u64, u64)> {
+        self.by_use.first().copied()
+    }
+}
+
+impl PooledBuffer {
+    fn last_use(&self) -> u64 {
+        self.last_use.load(Ordering::Acquire)
+    }
+}
+
 impl State {
     fn idle_bytes(&self) -> u64 {
         self.stats.reserved_bytes - self.stats.in_use_bytes
-    }
-
-    fn free(&mut self, pooled: PooledBuffer) {
-        self.stats.reserved_bytes -= pooled.buffer.size();
     }
 }
 
@@ -76,7 +111,8 @@ impl Default for Pool {
         let state = State { idle: HashMap::new(), stats: Stats::default(), budget: u64::MAX, next_id: 0 };
         Self {
             state: Mutex::new(state),
-            generation: AtomicU64::new(1),
+            recorded: AtomicU64::new(1),
+            submitted: AtomicU64::new(1),
             done: Arc::new(AtomicU64::new(1)),
             freed: AtomicBool::new(false),
         }
@@ -98,18 +134,15 @@ impl Pool {
     /// An idle buffer of exactly `size` bytes.
     pub(super) fn take(&self, purpose: Purpose, size: u64, first: FirstWrite) -> Option<PooledBuffer> {
         let mut state = self.state();
-        let pooleds = state.idle.get_mut(&(purpose, size))?;
-        // The oldest of them, so that a loop gets the same ones each time, and with them its bind groups.
-        let mut oldest = pooleds.values();
-        let found = match first {
-            FirstWrite::Recorded => oldest.next(),
-            FirstWrite::Queued => oldest
-                .clone()
-                .find(|pooled| self.is_done(pooled))
-                .or(oldest.find(|pooled| !self.is_pending(pooled))),
+        let idle = state.idle.get_mut(&(purpose, size))?;
+        let id = match first {
+            FirstWrite::Recorded => idle.first_created()?,
+            FirstWrite::Queued => {
+                let (last_use, id) = idle.least_recent()?;
+                (last_use < self.submitted.load(Ordering::Acquire)).then_some(id)?
+            }
         };
-        let id = found?.id;
-        let pooled = pooleds.remove(&id)?;
+        let pooled = idle.remove(id)?;
         state.stats.in_use_bytes += size;
         state.stats.buffers_reused += 1;
         Some(pooled)
@@ -123,10 +156,12 @@ impl Pool {
             return false;
         }
         let room = state.budget - size;
-        self.shrink(&mut state, room);
+        let freed = self.shrink(&mut state, room);
         state.stats.in_use_bytes += size;
         state.stats.reserved_bytes += size;
         state.stats.peak_reserved_bytes = state.stats.peak_reserved_bytes.max(state.stats.reserved_bytes);
+        drop(state);
+        drop(freed);
         true
     }
 
@@ -145,18 +180,14 @@ impl Pool {
         state.stats.reserved_bytes -= size;
     }
 
-    /// Notes that a command uses a buffer which is pending or will be before the next submission.
+    /// Notes that a command uses a buffer, one that is pending or will be before the next command buffer.
     pub(super) fn used(&self, pooled: &PooledBuffer) {
-        pooled.last_use.store(self.generation.load(Ordering::Acquire), Ordering::Release);
-    }
-
-    fn is_pending(&self, pooled: &PooledBuffer) -> bool {
-        pooled.last_use.load(Ordering::Acquire) >= self.generation.load(Ordering::Acquire)
+        pooled.last_use.store(self.recorded.load(Ordering::Acquire), Ordering::Release);
     }
 
     /// Whether the device has done all that uses a buffer.
     pub(super) fn is_done(&self, pooled: &PooledBuffer) -> bool {
-        pooled.last_use.load(Ordering::Acquire) < self.done.load(Ordering::Acquire)
+        pooled.last_use() < self.done.load(Ordering::Acquire)
     }
 
     /// Takes back a buffer that nothing but pending or submitted commands uses.
@@ -165,43 +196,59 @@ impl Pool {
         let mut state = self.state();
         state.stats.in_use_bytes -= size;
         if state.idle_bytes() <= IDLE && state.stats.reserved_bytes <= state.budget {
-            state.idle.entry((pooled.purpose, size)).or_default().insert(pooled.id, pooled);
-        } else {
-            state.free(pooled);
-            self.freed.store(true, Ordering::Release);
+            state.idle.entry((pooled.purpose, size)).or_default().insert(pooled);
+            return;
         }
+        state.stats.reserved_bytes -= size;
+        self.freed.store(true, Ordering::Release);
+        // wgpu may run callbacks when a buffer goes: without the lock.
+        drop(state);
+        drop(pooled);
     }
 
     /// Frees a buffer that cannot be used again.
     pub(super) fn discard(&self, pooled: PooledBuffer) {
+        let size = pooled.buffer.size();
         let mut state = self.state();
-        state.stats.in_use_bytes -= pooled.buffer.size();
-        state.free(pooled);
+        state.stats.in_use_bytes -= size;
+        state.stats.reserved_bytes -= size;
+        self.freed.store(true, Ordering::Release);
+        drop(state);
+        drop(pooled);
     }
 
     /// Frees idle buffers until no more than `bytes` are reserved, or none is idle.
     pub(super) fn shrink_to(&self, bytes: u64) {
-        self.shrink(&mut self.state(), bytes);
+        let freed = self.shrink(&mut self.state(), bytes);
+        drop(freed);
     }
 
-    fn shrink(&self, state: &mut State, bytes: u64) {
+    /// Returns what is freed, to be dropped once the lock is not held.
+    #[must_use]
+    fn shrink(&self, state: &mut State, bytes: u64) -> Vec<PooledBuffer> {
+        let mut freed = Vec::new();
         while state.stats.reserved_bytes > bytes {
             // The largest first: the fewest have to be created again.
-            let largest = state.idle.iter().filter(|(_, pooleds)| !pooleds.is_empty()).map(|(&key, _)| key);
-            let Some(largest) = largest.max_by_key(|(_, size)| *size) else { return };
-            let Some((_, pooled)) = state.idle.get_mut(&largest).and_then(BTreeMap::pop_last) else {
-                return;
+            let largest = state.idle.iter().filter(|(_, idle)| !idle.by_id.is_empty()).map(|(&key, _)| key);
+            let Some(largest) = largest.max_by_key(|(_, size)| *size) else { break };
+            let Some(idle) = state.idle.get_mut(&largest) else { break };
+            let Some(pooled) = idle.by_id.keys().next_back().copied().and_then(|id| idle.remove(id)) else {
+                break;
             };
-            state.free(pooled);
+            state.stats.reserved_bytes -= pooled.buffer.size();
+            freed.push(pooled);
             self.freed.store(true, Ordering::Release);
         }
+        freed
     }
 
     /// Bounds the bytes of all buffers.
     pub(super) fn set_budget(&self, bytes: u64) {
         let mut state = self.state();
         state.budget = bytes;
-        self.shrink(&mut state, bytes);
+        let freed = self.shrink(&mut state, bytes);
+        drop(state);
+        drop(freed);
     }
 
     /// Whether buffers were freed since it was last asked.
@@ -209,14 +256,27 @@ impl Pool {
         self.freed.swap(false, Ordering::AcqRel)
     }
 
-    /// To be called after a submission: what was pending is so no more. Returns what is to be called once the device
-    /// has done it.
-    pub(super) fn submitted(&self) -> impl FnOnce() + Send + 'static {
-        let next = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+    /// To be called when the pending commands end: others begin a generation. Returns that of those which ended.
+    pub(super) fn end_generation(&self) -> u64 {
+        self.recorded.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// Notes that the queue has all generations that have ended.
+    pub(super) fn all_submitted(&self) {
+        self.submitted.fetch_max(self.recorded.load(Ordering::Acquire), Ordering::AcqRel);
+    }
+
+    /// What is to be called once the device has done a generation, and those before it.
+    pub(super) fn when_done(&self, generation: u64) -> impl FnOnce() + Send + 'static {
         let done = self.done.clone();
         move || {
-            done.fetch_max(next, Ordering::AcqRel);
+            done.fetch_max(generation + 1, Ordering::AcqRel);
         }
+    }
+
+    /// Whether the device has done a generation.
+    pub(super) fn is_generation_done(&self, generation: u64) -> bool {
+        generation < self.done.load(Ordering::Acquire)
     }
 
     /// Those of the buffers.
@@ -271,7 +331,10 @@ mod tests {
         assert!(take(&pool, 256, FirstWrite::Queued).is_none(), "pending");
         assert!(pool.take(Purpose::Readback, 256, FirstWrite::Recorded).is_none());
         assert!(take(&pool, 512, FirstWrite::Recorded).is_none());
-        let done = pool.submitted();
+        let generation = pool.end_generation();
+        assert!(take(&pool, 256, FirstWrite::Queued).is_none(), "recorded, but not submitted");
+        pool.all_submitted();
+        let done = pool.when_done(generation);
         let pooled = take(&pool, 256, FirstWrite::Queued).unwrap();
         assert!(!pool.is_done(&pooled), "in flight");
         assert!(take(&pool, 256, FirstWrite::Queued).is_none(), "taken once");
@@ -285,7 +348,8 @@ mod tests {
         assert!(pool.is_done(&pooled));
 
         pool.used(&pooled);
-        let (first, second) = (pool.submitted(), pool.submitted());
+        let [first, second] = [(); 2].map(|()| pool.when_done(pool.end_generation()));
+        pool.all_submitted();
         second();
         first();
         assert!(pool.is_done(&pooled), "whatever is heard of first");

@@ -1,20 +1,24 @@
 //! The pending pass: operations join it, and it is submitted as one.
 //!
 //! A submission costs hundreds of microseconds and a dispatch a few, so many operations share one. It is
-//! submitted on a read, on a flush, and when it has grown to [`DISPATCHES`] dispatches or [`BYTES`] bytes, so that
-//! the device works while the host goes on recording. The host waits when [`IN_FLIGHT`] submissions are not done.
+//! submitted on a read, on a flush, and when it has grown to [`COMMANDS`] or [`BYTES`], so that the device works while
+//! the host goes on recording. The host waits when [`IN_FLIGHT`] submissions are not done.
+//!
+//! Nothing here submits or polls: no foreign code runs while the recorder is locked.
 
 use std::collections::{HashMap, VecDeque};
 
+use super::buffer::Poison;
 use super::dispatch::{BufferPart, Dispatch};
 use super::geometry::DispatchRange;
 use super::params::Params;
 use super::pipeline::{MAX_BINDINGS, Pipeline};
 use super::pool::{Pool, PooledBuffer};
-use crate::Stats;
+use super::status::DeviceStatus;
+use crate::{Error, Result, Stats};
 
-/// Dispatches of a submission at the most.
-const DISPATCHES: u32 = 512;
+/// Dispatches and uploads of a submission at the most.
+const COMMANDS: u32 = 512;
 
 /// Sets of parameters that are kept on the device. A loop uses the same few again and again, and then nothing has to be
 /// written before its kernels run.
@@ -46,11 +50,14 @@ pub(super) struct Recorder {
     params_cache: HashMap<Params, u32>,
     /// Those not yet written, which are the last of them.
     unwritten_params: Vec<u8>,
+    /// Dispatches and uploads since the last command buffer.
+    commands: u32,
     dispatches: u32,
     bytes_in_pass: u64,
     bytes_uploaded: u64,
     groups: HashMap<GroupKey, wgpu::BindGroup>,
-    submitted: VecDeque<wgpu::SubmissionIndex>,
+    /// Those that the device may not have done, each with its generation.
+    submitted: VecDeque<(u64, wgpu::SubmissionIndex)>,
     stats: Stats,
 }
 
@@ -64,16 +71,98 @@ struct GroupKey(u64, [(u64, u64, u64); MAX_BINDINGS]);
 struct Pending {
     pass: wgpu::ComputePass<'static>,
     encoder: wgpu::CommandEncoder,
+    /// Its dispatches, if buffers are among their operands that the caller may map or destroy.
+    log: Option<Vec<LoggedDispatch>>,
 }
 
 impl Pending {
-    fn begin(device: &wgpu::Device) -> Self {
+    fn begin(device: &wgpu::Device, logged: bool) -> Self {
         let label = Some("wgclip");
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
         let desc = wgpu::ComputePassDescriptor { label, timestamp_writes: None };
         let pass = encoder.begin_compute_pass(&desc).forget_lifetime();
-        Self { pass, encoder }
+        Self { pass, encoder, log: logged.then(Vec::new) }
     }
+}
+
+/// A dispatch that may have to be done again without others.
+#[derive(Debug)]
+pub(super) struct LoggedDispatch {
+    pub pipeline: wgpu::ComputePipeline,
+    pub group: wgpu::BindGroup,
+    pub offset: u32,
+    pub workgroups: [u32; 2],
+    /// Whether the caller may map or destroy one of its buffers.
+    pub exported: bool,
+    /// Of its operands: whether it is written, and whether its elements are there.
+    pub operands: Vec<(bool, Poison)>,
+}
+
+impl LoggedDispatch {
+    fn new(
+        dispatch: &Dispatch<'_>,
+        pipeline: &Pipeline,
+        group: &wgpu::BindGroup,
+        offset: u32,
+        workgroups: [u32; 2],
+    ) -> Self {
+        let tensors = pipeline.bindings.iter().zip(&dispatch.operands);
+        let poison = |(&(_, read_only), operand): (&(u32, bool), &BufferPart<'_>)| {
+            operand.tensor.map(|tensor| (!read_only, tensor.poison().clone()))
+        };
+        Self {
+            pipeline: pipeline.pipeline.clone(),
+            group: group.clone(),
+            offset,
+            workgroups,
+            exported: dispatch.is_exported(),
+            operands: tensors.filter_map(poison).collect(),
+        }
+    }
+}
+
+/// What was recorded, on its way to the queue.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pending: Option<Pending>,
+    /// Parameters that it needs and the device does not have, and where they go.
+    params: (u64, Vec<u8>),
+    slots: wgpu::Buffer,
+    pub generation: u64,
+}
+
+impl Batch {
+    /// Writes the parameters and ends the pass, with what `more` encodes after it.
+    pub(super) fn finish(
+        self,
+        gpu: Gpu<'_>,
+        more: impl FnOnce(&mut wgpu::CommandEncoder),
+    ) -> wgpu::CommandBuffer {
+        if !self.params.1.is_empty() {
+            gpu.queue.write_buffer(&self.slots, self.params.0, &self.params.1);
+        }
+        let mut encoder = match self.pending {
+            Some(Pending { pass, encoder, .. }) => {
+                drop(pass);
+                encoder
+            }
+            None => gpu.device.create_command_encoder(&Default::default()),
+        };
+        more(&mut encoder);
+        encoder.finish()
+    }
+
+    /// Its dispatches, if the caller may map or destroy a buffer of theirs.
+    pub(super) fn take_log(&mut self) -> Option<Vec<LoggedDispatch>> {
+        self.pending.as_mut()?.log.take()
+    }
+}
+
+/// A dispatch that is being recorded: its bind groups, one for each range, and how many ranges are recorded.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    groups: Vec<wgpu::BindGroup>,
+    recorded: usize,
 }
 
 /// The device that a recorder records for. A recorder owns none of it, so it is passed along.
@@ -82,11 +171,17 @@ pub(super) struct Gpu<'a> {
     pub device: &'a wgpu::Device,
     pub queue: &'a wgpu::Queue,
     pub pool: &'a Pool,
+    pub status: &'a DeviceStatus,
 }
 
 /// Bytes from one set of parameters to the next.
 pub(super) fn slot(limits: &wgpu::Limits) -> usize {
     size_of::<Params>().next_multiple_of(limits.min_uniform_buffer_offset_alignment as usize)
+}
+
+/// Bytes of all sets of parameters.
+pub(super) fn parameter_bytes(limits: &wgpu::Limits) -> u64 {
+    (SLOTS * slot(limits)) as u64
 }
 
 /// Binds parameters, found by a dynamic offset, and a range's part of each operand.
@@ -115,34 +210,80 @@ pub(super) fn bind_group(
 }
 
 impl Recorder {
-    pub(super) fn new(device: &wgpu::Device) -> Self {
+    pub(super) fn new(device: &wgpu::Device, status: &DeviceStatus) -> Result<Self> {
         let slot = slot(&device.limits());
-        let slots = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("wgclip parameters"),
-            size: (SLOTS * slot) as u64,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        Self {
+        let size = parameter_bytes(&device.limits());
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let label = Some("wgclip parameters");
+        let desc = wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false };
+        let slots = status.scoped(size, || device.create_buffer(&desc))?;
+        Ok(Self {
             pending: None,
             slots,
             slot,
             params_cache: HashMap::new(),
             unwritten_params: Vec::new(),
+            commands: 0,
             dispatches: 0,
             bytes_in_pass: 0,
             bytes_uploaded: 0,
             groups: HashMap::new(),
             submitted: VecDeque::new(),
             stats: Stats::default(),
-        }
+        })
     }
 
-    /// Records a dispatch, one for each of its ranges.
-    pub(super) fn record(&mut self, gpu: Gpu<'_>, dispatch: &Dispatch<'_>, pipeline: &Pipeline) {
-        for (range, params) in dispatch.ranges() {
-            self.record_range(gpu, dispatch, pipeline, &params, range);
+    /// Records a dispatch, one for each of its ranges. Returns `false` where what is pending must be submitted before it can
+    /// go on. All that can fail does so before the first is recorded.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu) or [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn record(
+        &mut self,
+        gpu: Gpu<'_>,
+        dispatch: &Dispatch<'_>,
+        pipeline: &Pipeline,
+        progress: &mut Progress,
+    ) -> Result<bool> {
+        if progress.groups.is_empty() {
+            let groups = dispatch.ranges().map(|(range, _)| self.group(gpu, dispatch, pipeline, range));
+            progress.groups = groups.collect::<Result<_>>()?;
         }
+        let exported = dispatch.is_exported();
+        let left = dispatch.ranges().zip(&progress.groups).skip(progress.recorded);
+        for ((range, params), group) in left {
+            if self.is_full() || !self.may_join(exported) || !self.has_slot(&params) {
+                return Ok(false);
+            }
+            if self.pending.is_none() {
+                self.pending = Some(gpu.status.scoped(0, || Pending::begin(gpu.device, exported))?);
+            }
+            self.record_range(gpu, dispatch, pipeline, &params, range, group);
+            progress.recorded += 1;
+        }
+        Ok(true)
+    }
+
+    /// Whether what is pending is enough for a submission.
+    pub(super) fn is_full(&self) -> bool {
+        self.commands >= COMMANDS || self.bytes_in_pass >= BYTES || self.bytes_uploaded >= UPLOADED
+    }
+
+    /// Whether a dispatch can join the pending pass: one on buffers that the caller may destroy begins a pass, so that what
+    /// is on buffers of the pool alone cannot fail with it.
+    fn may_join(&self, exported: bool) -> bool {
+        !exported || self.pending.as_ref().is_none_or(|pending| pending.log.is_some())
+    }
+
+    /// Whether there is a slot for a set of parameters. When all are taken, they are free again once none is pending.
+    fn has_slot(&mut self, params: &Params) -> bool {
+        if self.params_cache.len() < SLOTS || self.params_cache.contains_key(params) {
+            return true;
+        }
+        if self.dispatches == 0 {
+            self.params_cache.clear();
+        }
+        self.dispatches == 0
     }
 
     fn record_range(
@@ -152,39 +293,29 @@ impl Recorder {
         pipeline: &Pipeline,
         params: &Params,
         range: &DispatchRange,
+        group: &wgpu::BindGroup,
     ) {
-        if self.dispatches == DISPATCHES || self.bytes_in_pass >= BYTES {
-            self.submit(gpu);
-        }
-        let offset = self.slot_of(gpu, params);
+        let offset = self.slot_of(params);
+        let Some(pending) = &mut self.pending else { return };
+        self.commands += 1;
         self.dispatches += 1;
         self.bytes_in_pass += dispatch.operands.iter().map(|operand| operand.range(range).1).sum::<u64>();
         self.stats.dispatches += 1;
-
-        dispatch
-            .operands
-            .iter()
-            .filter_map(|operand| operand.pooled)
-            .for_each(|pooled| gpu.pool.used(pooled));
-        let group = self.group(gpu, dispatch, pipeline, range);
-        let pass = &mut self.pending.get_or_insert_with(|| Pending::begin(gpu.device)).pass;
-        pass.set_pipeline(&pipeline.pipeline);
-        pass.set_bind_group(0, &group, &[offset]);
+        dispatch.operands.iter().filter_map(BufferPart::pooled).for_each(|pooled| gpu.pool.used(pooled));
+        pending.pass.set_pipeline(&pipeline.pipeline);
+        pending.pass.set_bind_group(0, group, &[offset]);
         let [x, y] = range.workgroups;
-        pass.dispatch_workgroups(x, y, 1);
+        pending.pass.dispatch_workgroups(x, y, 1);
+        if let Some(log) = &mut pending.log {
+            log.push(LoggedDispatch::new(dispatch, pipeline, group, offset, range.workgroups));
+        }
     }
 
-    /// The offset of a set of parameters, which is taken in if it is new.
-    fn slot_of(&mut self, gpu: Gpu<'_>, params: &Params) -> u32 {
+    /// The offset of a set of parameters, which is taken in if it is new. Slots that others had are written by the queue
+    /// when the command buffer is submitted, before it runs and after those before.
+    fn slot_of(&mut self, params: &Params) -> u32 {
         if let Some(&offset) = self.params_cache.get(params) {
             return offset;
-        }
-        if self.params_cache.len() == SLOTS {
-            // None of them may be pending.
-            if self.dispatches > 0 {
-                self.submit(gpu);
-            }
-            self.params_cache.clear();
         }
         let offset = (self.params_cache.len() * self.slot) as u32;
         self.params_cache.insert(*params, offset);
@@ -200,7 +331,7 @@ impl Recorder {
         dispatch: &Dispatch<'_>,
         pipeline: &Pipeline,
         range: &DispatchRange,
-    ) -> wgpu::BindGroup {
+    ) -> Result<wgpu::BindGroup> {
         if gpu.pool.take_freed() || self.groups.len() >= GROUPS {
             self.groups.clear();
         }
@@ -208,68 +339,60 @@ impl Recorder {
         let mut of_pool = true;
         for (part, operand) in parts.iter_mut().zip(&dispatch.operands) {
             let (offset, bytes) = operand.range(range);
-            of_pool &= operand.pooled.is_some();
-            *part = (operand.pooled.map_or(0, |pooled| pooled.id), offset, bytes);
+            of_pool &= operand.pooled().is_some();
+            *part = (operand.pooled().map_or(0, |pooled| pooled.id), offset, bytes);
         }
         let key = GroupKey(pipeline.signature, parts);
         if let Some(group) = self.groups.get(&key) {
-            return group.clone();
+            return Ok(group.clone());
         }
         self.stats.bind_groups_created += 1;
-        let group = bind_group(gpu.device, pipeline, &self.slots, &dispatch.operands, range);
+        let create = || bind_group(gpu.device, pipeline, &self.slots, &dispatch.operands, range);
+        let group = gpu.status.scoped(0, create).map_err(|error| match error {
+            Error::Gpu { reason, .. } if dispatch.is_exported() => gpu.status.invalid_buffer(reason),
+            error => error,
+        })?;
         // The cache would keep the caller's buffers alive, so groups of the caller's are not kept.
         if of_pool {
             self.groups.insert(key, group.clone());
         }
-        group
+        Ok(group)
     }
 
-    /// Notes `bytes` that were uploaded, to a buffer that the queue was given to write if not at once, and submits once
-    /// they are many.
-    pub(super) fn uploaded(&mut self, gpu: Gpu<'_>, by_queue: Option<&PooledBuffer>, bytes: u64) {
-        by_queue.into_iter().for_each(|pooled| gpu.pool.used(pooled));
+    /// Notes `bytes` that were uploaded, to a buffer that the queue was given to write if not at once.
+    pub(super) fn uploaded(&mut self, pool: &Pool, by_queue: Option<&PooledBuffer>, bytes: u64) {
+        by_queue.into_iter().for_each(|pooled| pool.used(pooled));
+        self.commands += 1;
         self.bytes_uploaded += bytes;
-        if self.bytes_uploaded >= UPLOADED {
-            self.submit(gpu);
-        }
     }
 
-    /// Submits what is pending.
-    pub(super) fn submit(&mut self, gpu: Gpu<'_>) -> wgpu::SubmissionIndex {
-        self.submit_with(gpu, |_| {})
-    }
-
-    /// Submits what is pending and then what `more` encodes.
-    pub(super) fn submit_with(
-        &mut self,
-        gpu: Gpu<'_>,
-        more: impl FnOnce(&mut wgpu::CommandEncoder),
-    ) -> wgpu::SubmissionIndex {
-        let mut encoder = match self.pending.take() {
-            Some(Pending { pass, encoder }) => {
-                drop(pass);
-                encoder
-            }
-            None => gpu.device.create_command_encoder(&Default::default()),
-        };
-        more(&mut encoder);
-        if !self.unwritten_params.is_empty() {
-            let written = self.params_cache.len() * self.slot - self.unwritten_params.len();
-            gpu.queue.write_buffer(&self.slots, written as u64, &self.unwritten_params);
-            self.unwritten_params.clear();
-        }
-        let index = gpu.queue.submit([encoder.finish()]);
-        (self.dispatches, self.bytes_in_pass, self.bytes_uploaded) = (0, 0, 0);
+    /// Takes what is pending, to be submitted with more that uses these buffers.
+    pub(super) fn take(&mut self, pool: &Pool, uses: &[&PooledBuffer]) -> Batch {
+        uses.iter().for_each(|pooled| pool.used(pooled));
+        (self.commands, self.dispatches, self.bytes_in_pass, self.bytes_uploaded) = (0, 0, 0, 0);
         self.stats.submissions += 1;
-        self.submitted.push_back(index.clone());
-        gpu.queue.on_submitted_work_done(gpu.pool.submitted());
-        index
+        let unwritten = std::mem::take(&mut self.unwritten_params);
+        let written = self.params_cache.len() * self.slot - unwritten.len();
+        Batch {
+            pending: self.pending.take(),
+            params: (written as u64, unwritten),
+            slots: self.slots.clone(),
+            generation: pool.end_generation(),
+        }
+    }
+
+    /// Notes a submission, and forgets those that are done.
+    pub(super) fn submitted(&mut self, pool: &Pool, generation: u64, index: wgpu::SubmissionIndex) {
+        while self.submitted.front().is_some_and(|(generation, _)| pool.is_generation_done(*generation)) {
+            self.submitted.pop_front();
+        }
+        self.submitted.push_back((generation, index));
     }
 
     /// The submission to wait for before more is submitted, if too many are not done.
     pub(super) fn submission_to_wait_for(&mut self) -> Option<wgpu::SubmissionIndex> {
         let excess = self.submitted.len().checked_sub(IN_FLIGHT)?;
-        self.submitted.drain(..excess).next_back()
+        self.submitted.drain(..excess).next_back().map(|(_, index)| index)
     }
 
     /// Forgets bind groups, and the buffers that they keep.

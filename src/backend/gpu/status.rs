@@ -1,6 +1,7 @@
 //! Whether a device still answers: its errors, its loss, and the waits for it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -16,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 pub(super) enum Owner {
     /// Opened here: its callbacks are ours.
     Crate,
-    /// The caller's, whose callbacks stay: what we do with it is watched call by call.
+    /// The caller's, whose callbacks stay.
     Caller,
 }
 
@@ -62,6 +63,10 @@ impl DeviceStatus {
         self.timeout_ms.store(ms, Ordering::Relaxed);
     }
 
+    pub(super) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms.load(Ordering::Relaxed))
+    }
+
     /// An error if the device is lost or has failed.
     pub(super) fn check(&self) -> Result<()> {
         let Faults { lost, failed } = &*self.faults;
@@ -87,18 +92,20 @@ impl DeviceStatus {
     fn probe_lost(&self) {
         if self.owner == Owner::Crate {
             // The callback runs in a poll, once all that was submitted is done or dropped.
-            let timeout = Some(Duration::from_millis(self.timeout_ms.load(Ordering::Relaxed)));
-            self.poll(wgpu::PollType::Wait { submission_index: None, timeout });
+            self.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(self.timeout()) });
         }
         if self.faults.lost.get().is_none() {
             // Another thread may be about to run it, or it is the caller's; but a lost device makes no buffers.
-            let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-                label: None,
-                size: 4,
-                usage: wgpu::BufferUsages::COPY_SRC,
-                mapped_at_creation: true,
+            let (made, _) = self.watch(|| {
+                let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: None,
+                    size: 4,
+                    usage: wgpu::BufferUsages::COPY_SRC,
+                    mapped_at_creation: true,
+                });
+                buffer.slice(..).get_mapped_range_mut().is_ok()
             });
-            if buffer.slice(..).get_mapped_range_mut().is_err() {
+            if !made {
                 self.mark_lost("it makes no buffers any more".into());
             }
         }
@@ -107,25 +114,27 @@ impl DeviceStatus {
     /// Blocks until the device has done a submission, or all.
     pub(super) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
         self.check()?;
-        let timeout = Some(Duration::from_millis(self.timeout_ms.load(Ordering::Relaxed)));
-        self.poll(wgpu::PollType::Wait { submission_index: submission, timeout });
+        self.poll(wgpu::PollType::Wait { submission_index: submission, timeout: Some(self.timeout()) });
         self.check()
     }
 
-    /// Lets wgpu run its callbacks, or waits.
+    /// Lets wgpu run its callbacks, or waits. The callbacks may be the caller's: no lock may be held here.
     fn poll(&self, poll: wgpu::PollType) {
         // wgpu panics where a driver reports an error that it did not expect.
         match catch_unwind(AssertUnwindSafe(|| self.device.poll(poll))) {
             Ok(Ok(_)) => {}
             Ok(Err(wgpu::PollError::Timeout)) => {
-                let timeout = Duration::from_millis(self.timeout_ms.load(Ordering::Relaxed));
-                self.mark_lost(format!("it did not finish within {timeout:?}"));
+                self.mark_lost(format!("it did not finish within {:?}", self.timeout()));
             }
             // Only a lost device does not take what it was given.
             Ok(Err(wgpu::PollError::WrongSubmissionIndex(..))) => {
                 self.mark_lost("it took no submission".into())
             }
-            Err(_) => self.mark_lost("the driver failed while it was waited for".into()),
+            Err(panic) if is_of_wgpu(&*panic) => {
+                self.mark_lost("the driver failed while it was waited for".into())
+            }
+            // That of a callback goes on to who owns it.
+            Err(panic) => resume_unwind(panic),
         }
     }
 
@@ -134,55 +143,82 @@ impl DeviceStatus {
         let _ = self.faults.lost.set(reason);
     }
 
+    /// Notes that wgpu refused what was recorded here alone: what it would have made is undefined.
+    pub(super) fn mark_failed(&self, reason: String) {
+        let _ = self.faults.failed.set(reason);
+    }
+
     pub(super) fn refused(&self, reason: String) -> Error {
         Error::Gpu { device: self.name.clone(), reason }
+    }
+
+    pub(super) fn invalid_buffer(&self, reason: String) -> Error {
+        Error::InvalidBuffer { device: self.name.clone(), reason }
     }
 
     pub(super) fn out_of_memory(&self, bytes: u64) -> Error {
         Error::OutOfMemory { device: self.name.clone(), bytes }
     }
 
-    /// Runs calls that may fail for want of memory or for a limit, and says how they failed. `bytes` is the
-    /// size of what they allocate.
-    pub(super) fn with_error_scopes<R>(&self, bytes: u64, calls: impl FnOnce() -> R) -> Result<R> {
+    /// Why a call failed. A lost device is the better explanation.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        self.probe_lost();
+        self.check().err().unwrap_or(error)
+    }
+
+    /// Runs calls of wgpu that may raise errors, and says how they failed: neither the caller's handler nor wgpu's, which
+    /// panics, hears of them. `bytes` is the size of what they allocate.
+    pub(super) fn scoped<R>(&self, bytes: u64, calls: impl FnOnce() -> R) -> Result<R> {
         self.check()?;
+        match self.watch(calls) {
+            (result, None) => Ok(result),
+            (_, Some(error)) => Err(self.explain(match error {
+                wgpu::Error::OutOfMemory { .. } => self.out_of_memory(bytes),
+                other => self.refused(other.to_string()),
+            })),
+        }
+    }
+
+    /// Submits a command buffer. wgpu runs callbacks of the caller's once it is in the queue: no lock may be held that one
+    /// could wait for.
+    pub(super) fn submit(
+        &self,
+        queue: &wgpu::Queue,
+        commands: wgpu::CommandBuffer,
+    ) -> Result<wgpu::SubmissionIndex> {
+        let (index, error) = self.watch(|| queue.submit([commands]));
+        match error {
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(self.explain(self.out_of_memory(0))),
+            Some(error) if error.to_string().contains("In Queue::submit") => {
+                Err(self.explain(self.refused(error.to_string())))
+            }
+            // That of a callback. wgpu has no way to give it back to who handles it.
+            Some(error) => {
+                log::error!("in a callback: {error}");
+                Ok(index)
+            }
+            None => Ok(index),
+        }
+    }
+
+    /// Runs calls of wgpu, and returns the first error that they raise.
+    pub(super) fn watch<R>(&self, calls: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
         // In a browser an error is known only later: it reaches the handler of uncaptured errors.
         if cfg!(target_arch = "wasm32") {
-            return Ok(calls());
+            return (calls(), None);
         }
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let result = calls();
         let errors = [now(validation.pop()), now(memory.pop()), now(internal.pop())];
-        match errors.into_iter().flatten().next() {
-            None => Ok(result),
-            Some(error) => {
-                // A lost device is the better explanation.
-                self.probe_lost();
-                self.check()?;
-                Err(match error {
-                    wgpu::Error::OutOfMemory { .. } => self.out_of_memory(bytes),
-                    other => self.refused(other.to_string()),
-                })
-            }
-        }
+        (result, errors.into_iter().flatten().next())
     }
+}
 
-    /// Runs calls that are not to fail. On a device of ours its own handler would learn of it; the caller's handler is
-    /// spared, and what we had recorded is then as undefined as there.
-    pub(super) fn with_fault_check<R>(&self, calls: impl FnOnce() -> R) -> Result<R> {
-        if self.owner == Owner::Crate {
-            self.check()?;
-            let result = calls();
-            return self.check().map(|()| result);
-        }
-        self.with_error_scopes(0, calls).inspect_err(|error| {
-            if let Error::Gpu { reason, .. } = error {
-                let _ = self.faults.failed.set(reason.clone());
-            }
-        })
-    }
+/// Whether a panic is that of wgpu over an error which it did not expect.
+fn is_of_wgpu(panic: &(dyn Any + Send)) -> bool {
+    panic.downcast_ref::<String>().is_some_and(|text| text.starts_with("Error in Device::poll"))
 }
 
 /// The result of a future that is ready at once, as wgpu's error scopes are on native targets.

@@ -1,14 +1,17 @@
 //! What goes into buffers and comes out of them.
 //!
-//! Where the host can map the buffers of tensors, it writes and reads them there. Elsewhere uploads go through the
-//! queue, and reads through a staging buffer of the pool.
+//! Where the host can map the buffers of tensors, it writes fresh ones there, and reads those there that nobody else has.
+//! Elsewhere uploads go through the queue, and reads through a staging buffer of the pool: a tensor that others see may be
+//! submitted by them, also by the caller, while it is mapped.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 
 use super::pool::{FirstWrite, Pool, PooledBuffer, Purpose};
+use super::submit::CopyAfter;
 use super::{Buffer, Context};
 use crate::backend::cpu::memory;
 use crate::wgsl::BLOCK_BYTES;
@@ -27,7 +30,7 @@ pub(crate) struct Readback {
 
 #[derive(Debug)]
 enum ReadSource {
-    /// The buffer itself, which the host can map.
+    /// The buffer itself, which the host can map and nobody else has.
     Buffer(Buffer),
     /// A copy.
     Staging(Staging),
@@ -66,22 +69,34 @@ impl Context {
         if self.maps_writes() && buffer.pooled().is_some_and(|pooled| self.pool().is_done(pooled)) {
             self.write_mapped(&buffer, bytes)?;
             // That much memory is in use until what is recorded of it is done.
-            self.recorder().uploaded(self.gpu(), None, bytes.len() as u64);
-            self.throttle()?;
+            self.uploaded(None, bytes.len())?;
             return Ok(buffer);
         }
         for (i, piece) in bytes.chunks(UPLOAD).enumerate() {
             let offset = (i * UPLOAD) as u64;
-            self.status().with_error_scopes(piece.len() as u64, || {
+            self.status().scoped(piece.len() as u64, || {
                 // With the recorder held, so that it is known which submission sets it moving.
                 let mut recorder = self.recorder();
                 self.write(&buffer, offset, piece);
-                recorder.uploaded(self.gpu(), buffer.pooled(), piece.len() as u64);
+                recorder.uploaded(self.pool(), buffer.pooled(), piece.len() as u64);
             })?;
-            self.throttle()?;
+            self.submit_if_full()?;
         }
         self.status().poll_status()?;
         Ok(buffer)
+    }
+
+    fn uploaded(&self, by_queue: Option<&PooledBuffer>, bytes: usize) -> Result<()> {
+        self.recorder().uploaded(self.pool(), by_queue, bytes as u64);
+        self.submit_if_full()
+    }
+
+    fn submit_if_full(&self) -> Result<()> {
+        let full = self.recorder().is_full();
+        if full {
+            self.submit()?;
+        }
+        self.throttle()
     }
 
     /// Writes into a buffer that the host can map and the device has done with.
@@ -91,31 +106,35 @@ impl Context {
         self.map_now(wgpu, wgpu::MapMode::Write, 0..len)?;
         let view = wgpu.slice(..len).get_mapped_range_mut();
         let written = view.map(|mut view| view.slice(..bytes.len()).copy_from_slice(bytes));
-        wgpu.unmap();
-        written.map_err(|error| self.status().refused(error.to_string()))
+        self.unmap(wgpu);
+        written.map_err(|error| self.status().explain(self.status().refused(error.to_string())))
     }
 
-    /// Maps a buffer that the device has done with. Nothing may be submitted that uses it until it is unmapped.
-    ///
-    /// To try and give up would not do: wgpu keeps a mapping that was given up in the list of the submission that it
-    /// waited for, and lets the next one of that buffer through when that is done, whatever else is at work on it.
+    /// Maps a buffer that the device has done with and nobody else has, so that nothing is submitted that uses it.
     fn map_now(&self, buffer: &wgpu::Buffer, mode: wgpu::MapMode, range: Range<u64>) -> Result<()> {
         let mapped = Arc::new(OnceLock::new());
         let seen = mapped.clone();
-        self.status().with_fault_check(|| {
+        self.status().scoped(0, || {
             buffer.map_async(mode, range, move |result| {
                 let _ = seen.set(result.is_ok());
             });
         })?;
+        let begun = Instant::now();
         loop {
             self.status().poll_status()?;
             match mapped.get() {
                 Some(true) => return Ok(()),
                 Some(false) => self.status().mark_lost("a buffer could not be mapped".into()),
                 // Another thread's poll has it in hand.
-                None => std::thread::yield_now(),
+                None if begun.elapsed() < self.status().timeout() => std::thread::yield_now(),
+                None => self.status().mark_lost("a buffer was not mapped in time".into()),
             }
         }
+    }
+
+    /// A device that was lost in the meantime has nothing mapped: that is met elsewhere.
+    fn unmap(&self, buffer: &wgpu::Buffer) {
+        let _ = self.status().watch(|| buffer.unmap());
     }
 
     /// Has the queue write `bytes`. It writes whole words, so the last is filled up with zeros.
@@ -141,15 +160,12 @@ impl Context {
         if len == 0 {
             return self.check_lost().map(|()| Vec::new());
         }
+        self.check_len::<T>(buffer, len)?;
         let mut data = memory::zeroed(len)?;
-        let mut readback = self.begin_read(buffer)?;
-        loop {
-            self.done(readback.submission.clone()).await?;
-            match self.finish_read(readback, &mut data).await? {
-                None => return Ok(data),
-                Some(again) => readback = again,
-            }
-        }
+        let readback = self.begin_read(buffer)?;
+        self.done(readback.submission.clone()).await?;
+        self.finish_read(readback, &mut data).await?;
+        Ok(data)
     }
 
     /// The same, blocking until the elements are there.
@@ -161,86 +177,97 @@ impl Context {
         if len == 0 {
             return self.check_lost().map(|()| Vec::new());
         }
+        self.check_len::<T>(buffer, len)?;
         let mut data = memory::zeroed(len)?;
         let readback = self.begin_read(buffer)?;
         self.read_into(readback, &mut data)?;
         Ok(data)
     }
 
-    /// Blocks until a read is done that was begun.
+    /// The same of a buffer that nobody else needs.
+    ///
+    /// # Errors
+    /// As [`read_elements`](Self::read_elements).
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn read_into<T: Element>(&self, mut readback: Readback, data: &mut [T]) -> Result<()> {
-        loop {
-            self.status().wait(Some(readback.submission.clone()))?;
-            // The device has done it, so nothing is left to wait for.
-            match pollster::block_on(self.finish_read(readback, data))? {
-                None => return Ok(()),
-                Some(again) => readback = again,
-            }
+    pub(crate) fn take_elements<T: Element>(&self, buffer: Buffer, len: usize) -> Result<Vec<T>> {
+        if len == 0 {
+            return self.check_lost().map(|()| Vec::new());
         }
+        self.check_len::<T>(&buffer, len)?;
+        let mut data = memory::zeroed(len)?;
+        let readback = self.begin_take(buffer)?;
+        self.read_into(readback, &mut data)?;
+        Ok(data)
+    }
+
+    fn check_len<T: Element>(&self, buffer: &Buffer, len: usize) -> Result<()> {
+        if len.checked_mul(size_of::<T>()).is_some_and(|bytes| bytes as u64 <= buffer.bytes()) {
+            return Ok(());
+        }
+        Err(Error::Internal { op: "read", what: format!("for {len} elements of {} bytes", buffer.bytes()) })
+    }
+
+    /// Blocks until a read is done that was begun. `data` is changed only if all of it came.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn read_into<T: Element>(&self, readback: Readback, data: &mut [T]) -> Result<()> {
+        self.status().wait(Some(readback.submission.clone()))?;
+        // The device has done it, so nothing is left to wait for.
+        pollster::block_on(self.finish_read(readback, data))
+    }
+
+    /// Submits what is pending, and begins to read a buffer that nobody else needs.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn begin_take(&self, mut buffer: Buffer) -> Result<Readback> {
+        let mappable = buffer.as_wgpu().usage().contains(wgpu::BufferUsages::MAP_READ);
+        if !mappable || buffer.is_exported() || !buffer.is_unique() {
+            return self.begin_read(&buffer);
+        }
+        let submission = self.submit()?;
+        buffer.check_poison()?;
+        Ok(Readback { bytes: buffer.bytes(), source: ReadSource::Buffer(buffer), submission })
     }
 
     /// Submits what is pending, and begins to read a buffer.
     pub(crate) fn begin_read(&self, buffer: &Buffer) -> Result<Readback> {
-        let usage = buffer.as_wgpu().usage();
-        if buffer.pooled().is_some() && usage.contains(wgpu::BufferUsages::MAP_READ) {
-            let submission = self.submit()?;
-            return Ok(Readback {
-                bytes: buffer.bytes(),
-                source: ReadSource::Buffer(buffer.clone()),
-                submission,
-            });
-        }
-        if !usage.contains(wgpu::BufferUsages::COPY_SRC) {
+        if !buffer.as_wgpu().usage().contains(wgpu::BufferUsages::COPY_SRC) {
             return Err(Error::Unsupported {
                 what: "reading a buffer of yours that was created without BufferUsages::COPY_SRC".into(),
                 device: self.info().to_string(),
                 instead: "create it with that usage".into(),
             });
         }
-        self.begin_staging(buffer)
-    }
-
-    fn begin_staging(&self, buffer: &Buffer) -> Result<Readback> {
+        buffer.check_poison()?;
         let len = buffer.bytes().next_multiple_of(BLOCK_BYTES);
         let pooled = self.pooled_buffer(Purpose::Readback, len, FirstWrite::Recorded)?;
+        let staging = pooled.buffer.clone();
         let (sender, mapped) = oneshot_channel();
-        let staging = Staging { pooled: Some(pooled), pool: self.pool().clone(), mapped };
-        let Some(pooled) = &staging.pooled else {
-            return Err(self.status().refused("no staging buffer".into()));
+        let source = Staging { pooled: Some(pooled), pool: self.pool().clone(), mapped };
+        let uses: Vec<_> = buffer.pooled().into_iter().chain(&source.pooled).collect();
+        let encode = |encoder: &mut wgpu::CommandEncoder| {
+            encoder.copy_buffer_to_buffer(buffer.as_wgpu(), buffer.offset(), &staging, 0, len);
         };
-        let submission = self.status().with_fault_check(|| {
-            let mut recorder = self.recorder();
-            buffer.pooled().into_iter().chain([pooled]).for_each(|pooled| self.pool().used(pooled));
-            let submission = recorder.submit_with(self.gpu(), |encoder| {
-                encoder.copy_buffer_to_buffer(buffer.as_wgpu(), buffer.offset(), &pooled.buffer, 0, len);
-            });
-            drop(recorder);
-            pooled.buffer.map_async(wgpu::MapMode::Read, ..len, move |result| {
+        let copy = CopyAfter { encode: &encode, uses: &uses, exported: buffer.is_exported() };
+        let submission = self.submit_with(Some(&copy))?;
+        // Only now it is known what became of the operations before.
+        buffer.check_poison()?;
+        self.status().scoped(0, || {
+            staging.map_async(wgpu::MapMode::Read, ..len, move |result| {
                 let _ = sender.send(result);
             });
-            submission
         })?;
-        Ok(Readback { bytes: buffer.bytes(), source: ReadSource::Staging(staging), submission })
+        Ok(Readback { bytes: buffer.bytes(), source: ReadSource::Staging(source), submission })
     }
 
-    /// Copies what the device has done. Returns another read to wait for where the buffer is in use again.
-    async fn finish_read<T: Element>(&self, readback: Readback, data: &mut [T]) -> Result<Option<Readback>> {
+    /// Copies what the device has done.
+    async fn finish_read<T: Element>(&self, readback: Readback, data: &mut [T]) -> Result<()> {
         let len = readback.bytes.next_multiple_of(BLOCK_BYTES);
         match readback.source {
             ReadSource::Buffer(buffer) => {
-                // Held while it is mapped: no other thread may submit what uses it.
-                let recorder = self.recorder();
-                if !buffer.pooled().is_some_and(|pooled| self.pool().is_done(pooled)) {
-                    drop(recorder);
-                    return self.begin_staging(&buffer).map(Some);
-                }
                 let wgpu = buffer.as_wgpu();
                 self.map_now(wgpu, wgpu::MapMode::Read, 0..len)?;
                 let copied = self.copy_mapped(wgpu.slice(..len), data);
-                wgpu.unmap();
-                drop(recorder);
-                copied?;
+                self.unmap(wgpu);
+                copied
             }
             ReadSource::Staging(mut staging) => {
                 if !matches!(staging.mapped.receive().await, Some(Ok(()))) {
@@ -251,18 +278,20 @@ impl Context {
                     return Err(self.status().refused("a staging buffer is gone".into()));
                 };
                 let copied = self.copy_mapped(pooled.buffer.slice(..len), data);
-                pooled.buffer.unmap();
+                self.unmap(&pooled.buffer);
                 staging.pool.give_back(pooled);
-                copied?;
+                copied
             }
         }
-        Ok(None)
     }
 
     fn copy_mapped<T: Element>(&self, slice: wgpu::BufferSlice<'_>, data: &mut [T]) -> Result<()> {
-        let view = slice.get_mapped_range().map_err(|error| self.status().refused(error.to_string()))?;
+        let refused = |reason: String| self.status().explain(self.status().refused(reason));
+        let view = slice.get_mapped_range().map_err(|error| refused(error.to_string()))?;
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(data);
-        bytes.copy_from_slice(&view[..bytes.len()]);
+        let mapped =
+            view.get(..bytes.len()).ok_or_else(|| refused("fewer bytes are mapped than read".into()))?;
+        bytes.copy_from_slice(mapped);
         Ok(())
     }
 }

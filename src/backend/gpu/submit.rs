@@ -1,0 +1,186 @@
+//! Submissions: in the order of recording, without a lock that a callback could wait for, and so that a buffer of the
+//! caller's that wgpu refuses fails only what uses it.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::Context;
+use super::pool::PooledBuffer;
+use super::recorder::{Batch, LoggedDispatch};
+use super::submit_lock::Submitting;
+use crate::{Error, Result};
+
+/// A copy behind a batch.
+pub(super) struct CopyAfter<'a> {
+    pub encode: &'a dyn Fn(&mut wgpu::CommandEncoder),
+    /// The buffers of the pool that it uses.
+    pub uses: &'a [&'a PooledBuffer],
+    /// Whether the caller may map or destroy a buffer that it uses.
+    pub exported: bool,
+}
+
+impl Context {
+    /// Submits what is pending. What became of operations on a bad buffer of the caller's, the next flush or wait says.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::Blocked`], or [`Error::Gpu`] if wgpu refused what was recorded.
+    pub(super) fn submit(&self) -> Result<wgpu::SubmissionIndex> {
+        self.submit_with(None)
+    }
+
+    /// Submits what is pending, and then a copy.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), and [`Error::InvalidBuffer`] if it is the copy that was refused.
+    pub(super) fn submit_with(&self, copy: Option<&CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
+        let _order = self.order()?;
+        let uses = copy.map_or(&[][..], |copy| copy.uses);
+        let mut batch = self.recorder().take(self.pool(), uses);
+        let (generation, log) = (batch.generation, batch.take_log());
+        // What can fail goes by itself.
+        let joined = copy.filter(|copy| !copy.exported && log.is_none());
+        let mut submitted = match &log {
+            None => self.submit_own(batch, joined),
+            Some(log) => self.submit_logged(batch, log),
+        };
+        if let (Some(copy), None, Ok(_)) = (copy, joined, &submitted) {
+            submitted = self.submit_alone(copy);
+        }
+        self.pool().all_submitted();
+        let index = submitted?;
+        self.status().watch(|| self.queue().on_submitted_work_done(self.pool().when_done(generation)));
+        self.recorder().submitted(self.pool(), generation, index.clone());
+        Ok(index)
+    }
+
+    /// The first error of an operation that was recorded, and had to be left out since.
+    pub(super) fn take_fault(&self) -> Result<()> {
+        let fault = self.fault().lock().unwrap_or_else(PoisonError::into_inner).take();
+        fault.map_or(Ok(()), Err)
+    }
+
+    fn order(&self) -> Result<Submitting<'_>> {
+        let blocked =
+            |reason: &str| Error::Blocked { device: self.info().to_string(), reason: reason.into() };
+        let order = self.submit_lock().acquire(self.status().timeout());
+        let order = order.ok_or_else(|| blocked("a callback of wgpu in another thread does not return"))?;
+        if self.recovering().load(Ordering::Acquire) {
+            return Err(blocked(
+                "it is leaving out operations on a bad buffer; call again outside of the callback",
+            ));
+        }
+        // Whoever had the lock before, or has it further up in this thread, has submitted.
+        self.pool().all_submitted();
+        Ok(order)
+    }
+
+    /// Submits what works on buffers of the pool alone. It cannot fail but for a bug, after which nothing is sure.
+    fn submit_own(&self, batch: Batch, copy: Option<&CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
+        self.place(batch, copy).inspect_err(|error| {
+            if let Error::Gpu { reason, .. } = error {
+                self.status().mark_failed(reason.clone());
+            }
+        })
+    }
+
+    /// Submits what works on buffers that the caller may have mapped or destroyed. What uses a bad one is left out, and what
+    /// uses its results.
+    fn submit_logged(&self, batch: Batch, log: &[LoggedDispatch]) -> Result<wgpu::SubmissionIndex> {
+        match self.place(batch, None) {
+            Err(Error::Gpu { reason, .. }) => {
+                self.recovering().store(true, Ordering::Release);
+                let recovered = self.leave_out_bad(log, &self.status().invalid_buffer(reason));
+                self.recovering().store(false, Ordering::Release);
+                recovered
+            }
+            placed => placed,
+        }
+    }
+
+    /// Submits the dispatches of a refused command buffer again, without those whose buffers wgpu still refuses.
+    fn leave_out_bad(&self, log: &[LoggedDispatch], refusal: &Error) -> Result<wgpu::SubmissionIndex> {
+        let refused = |dispatch: &LoggedDispatch| {
+            let probe = dispatch.exported.then(|| self.dispatch_again(&[dispatch], true))?.err()?;
+            Some(match probe {
+                Error::Gpu { reason, .. } => self.status().invalid_buffer(reason),
+                other => other,
+            })
+        };
+        let mut causes: Vec<_> = log.iter().map(refused).collect();
+        if causes.iter().all(Option::is_none) {
+            // It was mapped and is so no more, or it was not this that was refused: to do it again might do it twice.
+            causes.fill_with(|| Some(refusal.clone()));
+        }
+        let mut kept = Vec::new();
+        for (dispatch, cause) in log.iter().zip(causes) {
+            let inherited = || dispatch.operands.iter().find_map(|(_, poison)| poison.get().cloned());
+            match cause.or_else(inherited) {
+                None => kept.push(dispatch),
+                Some(cause) => self.poison(dispatch, &cause),
+            }
+        }
+        let submitted = self.dispatch_again(&kept, false);
+        if submitted.is_err() {
+            kept.into_iter().for_each(|dispatch| self.poison(dispatch, refusal));
+            return self.dispatch_again(&[], false);
+        }
+        submitted
+    }
+
+    /// Marks what a dispatch was to make.
+    fn poison(&self, dispatch: &LoggedDispatch, cause: &Error) {
+        dispatch
+            .operands
+            .iter()
+            .filter(|(written, _)| *written)
+            .for_each(|(_, poison)| poison.set(cause.clone()));
+        self.fault().lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| cause.clone());
+    }
+
+    /// Submits dispatches by themselves; as a probe, without work.
+    fn dispatch_again(&self, dispatches: &[&LoggedDispatch], probe: bool) -> Result<wgpu::SubmissionIndex> {
+        let commands = self.status().scoped(0, || {
+            let mut encoder = self.device().create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for dispatch in dispatches {
+                let [x, y] = if probe { [0, 1] } else { dispatch.workgroups };
+                pass.set_pipeline(&dispatch.pipeline);
+                pass.set_bind_group(0, &dispatch.group, &[dispatch.offset]);
+                pass.dispatch_workgroups(x, y, 1);
+            }
+            drop(pass);
+            encoder.finish()
+        })?;
+        self.status().submit(self.queue(), commands)
+    }
+
+    /// Submits a copy that the caller's buffer may be bad for.
+    fn submit_alone(&self, copy: &CopyAfter<'_>) -> Result<wgpu::SubmissionIndex> {
+        let commands = self.status().scoped(0, || {
+            let mut encoder = self.device().create_command_encoder(&Default::default());
+            (copy.encode)(&mut encoder);
+            encoder.finish()
+        });
+        commands.and_then(|commands| self.status().submit(self.queue(), commands)).map_err(
+            |error| match error {
+                Error::Gpu { reason, .. } if copy.exported => self.status().invalid_buffer(reason),
+                error => error,
+            },
+        )
+    }
+
+    fn place(&self, batch: Batch, copy: Option<&CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
+        let encode = |encoder: &mut wgpu::CommandEncoder| {
+            if let Some(copy) = copy {
+                (copy.encode)(encoder);
+            }
+        };
+        // Also of a lost device, so that what is dropped unused raises nothing.
+        let (commands, error) = self.status().watch(|| batch.finish(self.gpu(), encode));
+        self.check_lost()?;
+        match error {
+            None => self.status().submit(self.queue(), commands),
+            Some(error) => Err(self.status().explain(self.status().refused(error.to_string()))),
+        }
+    }
+}
