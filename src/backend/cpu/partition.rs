@@ -13,6 +13,9 @@ const MIN_SHARED: usize = 1024 * 1024;
 /// do. To be woken takes longer: without this a clip of 1 Mi f32 takes a third more.
 const SPIN_ITERATIONS: u32 = 1000;
 
+/// Jobs that the caller keeps queued for each helper, so that one which is done finds another.
+const QUEUED_PER_HELPER: usize = 2;
+
 /// Bytes of a slice that does not stay in the caches.
 const LAST_LEVEL_CACHE: usize = 16 * 1024 * 1024;
 
@@ -55,24 +58,35 @@ impl Partition {
 
     /// Applies `work` to each chunk. The caller works too, from the start: rayon's own iterators leave all the work of a
     /// thread outside the pool to others, which have to be woken first.
+    ///
+    /// A job of the pool takes one chunk and ends, and the caller keeps a few queued. So the jobs of callers take turns, and
+    /// a caller whose last jobs are queued behind another's waits for some chunks, not for the other's whole slice.
     pub(super) fn for_each<C: Send>(self, chunks: impl Iterator<Item = C> + Send, work: impl Fn(C) + Sync) {
         if self.helpers == 0 {
             return chunks.for_each(work);
         }
         let chunks = Mutex::new(chunks);
         let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let drain = || std::iter::from_fn(next).for_each(&work);
-        // Helpers at work. One that has not begun finds nothing to do, and is not waited for here.
-        let busy = AtomicUsize::new(0);
-        rayon::in_place_scope(|scope| {
-            for _ in 0..self.helpers {
-                scope.spawn(|_| {
-                    busy.fetch_add(1, Ordering::Relaxed);
-                    drain();
-                    busy.fetch_sub(1, Ordering::Release);
-                });
+        let (queued, busy) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let help = || {
+            busy.fetch_add(1, Ordering::Relaxed);
+            queued.fetch_sub(1, Ordering::Relaxed);
+            if let Some(chunk) = next() {
+                work(chunk);
             }
-            drain();
+            busy.fetch_sub(1, Ordering::Release);
+        };
+        rayon::in_place_scope(|scope| {
+            loop {
+                for _ in queued.load(Ordering::Relaxed)..QUEUED_PER_HELPER * self.helpers {
+                    queued.fetch_add(1, Ordering::Relaxed);
+                    scope.spawn(|_| help());
+                }
+                match next() {
+                    Some(chunk) => work(chunk),
+                    None => break,
+                }
+            }
             for _ in 0..SPIN_ITERATIONS {
                 if busy.load(Ordering::Acquire) == 0 {
                     break;
@@ -86,6 +100,7 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -109,6 +124,31 @@ mod tests {
         assert_eq!(workers(1), HashSet::from(["caller's 0".to_owned()]));
         let two = workers(2);
         assert!(two.iter().all(|name| name.starts_with("caller's ")), "{two:?}");
+    }
+
+    /// A caller's jobs take turns with those of another whose slice does not end before it.
+    #[test]
+    fn a_caller_does_not_wait_for_the_slice_of_another() {
+        let parts = Partition { chunk: 64, bytes: 0, helpers: 2 };
+        let (begun, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let end = Instant::now() + Duration::from_secs(60);
+        let endless =
+            std::iter::from_fn(|| (done.load(Ordering::SeqCst) < 20 && Instant::now() < end).then_some(()));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                parts.for_each(endless, |()| {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                });
+            });
+            while begun.load(Ordering::SeqCst) < 100 {
+                std::thread::yield_now();
+            }
+            for _ in 0..20 {
+                parts.for_each(0..8, |_| {});
+                done.fetch_add(1, Ordering::SeqCst);
+            }
+            assert!(Instant::now() < end, "it waited for the other one");
+        });
     }
 
     #[test]
