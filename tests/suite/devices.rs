@@ -36,7 +36,8 @@ impl Settings {
                 .collect(),
             quick: var("WGCLIP_TEST_QUICK").is_some(),
             stress: seconds("WGCLIP_TEST_STRESS"),
-            timeout: seconds("WGCLIP_TEST_TIMEOUT").unwrap_or(Duration::from_secs(600)),
+            timeout: seconds("WGCLIP_TEST_TIMEOUT").unwrap_or(Duration::from_secs(600))
+                + seconds("WGCLIP_TEST_STRESS").unwrap_or_default(),
         }
     }
 
@@ -49,7 +50,7 @@ impl Settings {
         }
     }
 
-    fn takes(&self, slug: &str) -> bool {
+    pub(crate) fn takes(&self, slug: &str) -> bool {
         self.devices.is_empty() || self.devices.iter().any(|name| slug.contains(name))
     }
 }

@@ -13,6 +13,7 @@ mod mutation;
 mod operands;
 mod recording;
 mod shaders;
+mod stress;
 mod tensor_api;
 mod wgpu_interop;
 
@@ -33,6 +34,7 @@ fn main() {
         wgpu_interop::register,
         device_loss::register,
         foreign_code::register,
+        stress::register,
         mutation::register,
     ] {
         register(&mut suite);

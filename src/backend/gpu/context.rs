@@ -187,8 +187,7 @@ impl Context {
     pub(super) fn submit_pending(&self) -> Result<()> {
         self.submit()?;
         self.throttle()?;
-        self.inner.status.poll_status()?;
-        self.take_fault()
+        self.inner.status.poll_status()
     }
 
     /// Submits what is pending and blocks until the device has done it.
@@ -230,6 +229,10 @@ impl Context {
     /// Waits for a submission without blocking.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) async fn done(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        // In a callback inside of a submission: the thread that polls may run one that waits for this submission to end.
+        if self.inner.submit_lock.is_held_here() {
+            return self.inner.status.wait(Some(submission));
+        }
         self.inner.poller.wait(&self.inner.status, submission).await
     }
 
@@ -346,12 +349,26 @@ impl Context {
         self.check_lost()?;
         dispatch.check_operands()?;
         let Inner { device, pipelines, status, .. } = &*self.inner;
-        let pipeline = pipelines.get(device, dispatch.program, |compile| status.scoped(0, compile))?;
+        let pipeline = pipelines.get(device, dispatch.program, status)?;
         let mut progress = Progress::default();
-        while !self.recorder().record(self.gpu(), dispatch, &pipeline, &mut progress)? {
-            self.submit()?;
+        loop {
+            let recorded = self.recorder().record(self.gpu(), dispatch, &pipeline, &mut progress);
+            match recorded {
+                Ok(true) => break,
+                Ok(false) => {
+                    self.submit()?;
+                }
+                Err(error) => return Err(self.refusal_of(dispatch, error)),
+            }
         }
         self.throttle()
+    }
+
+    fn refusal_of(&self, dispatch: &Dispatch<'_>, error: wgpu::Error) -> Error {
+        match self.inner.status.explain_refusal(0, error) {
+            Error::Gpu { reason, .. } if dispatch.is_exported() => self.inner.status.invalid_buffer(reason),
+            error => error,
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Tensors in the caller's wgpu buffers, and devices of the caller's.
 
 use super::{BufferSlice, Context};
-use crate::backend::Backend;
 use crate::device::AnyBackend;
 use crate::tensor::{Storage, Stored};
 use crate::{Device, Element, Error, Result, Shape, Tensor};
@@ -67,17 +66,18 @@ impl<T: Element> Tensor<T> {
     }
 
     /// Where the elements are, on a GPU: whole blocks of 16 bytes. What was recorded is submitted first, so that it is
-    /// done before what the caller submits next. The buffer goes to other tensors once this one and its clones are
-    /// dropped.
+    /// done before what the caller submits next. The buffer is freed once the caller, this tensor and its clones have dropped
+    /// it: no other tensor gets it.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] or [`Error::Gpu`].
+    /// [`Error::DeviceLost`] or [`Error::Gpu`], and [`Error::InvalidBuffer`] if the elements were to be made of a bad buffer.
     pub fn buffer(&self) -> Result<Option<BufferSlice<'_>>> {
         match self.storage() {
             Storage::Gpu(context, x) if x.bytes() > 0 => {
                 // First, so that what is recorded from now on reckons with it.
                 let buffer = x.export();
-                context.flush()?;
+                context.submit_pending()?;
+                x.check_poison()?;
                 Ok(Some(buffer.slice(x.offset()..x.offset() + x.bytes().next_multiple_of(16))))
             }
             _ => Ok(None),

@@ -215,8 +215,8 @@ impl Kernels {
 
     /// All that is allocated is allocated here.
     fn compile(&self, dispatch: &Dispatch<'_>) -> Result<Prepared> {
-        let pipeline =
-            self.pipelines.get(&self.device, dispatch.program, |compile| self.status.scoped(0, compile))?;
+        self.status.check()?;
+        let pipeline = self.pipelines.get(&self.device, dispatch.program, &self.status)?;
         let ranges: Vec<_> = dispatch.ranges().collect();
         let mut slots = Vec::new();
         for (i, (_, params)) in ranges.iter().enumerate() {

@@ -139,7 +139,8 @@ impl Backend for Context {
     }
 
     fn flush(&self) -> Result<()> {
-        self.submit_pending()
+        self.submit_pending()?;
+        self.take_fault()
     }
 
     #[cfg(not(target_arch = "wasm32"))]

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::params::Params;
-use crate::ElementType;
+use super::status::DeviceStatus;
 use crate::wgsl::{self, Kernel, Specialization};
+use crate::{ElementType, Result};
 
 /// A kernel that is no operation of the list: an entry point of a file, with bindings of its own.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -86,18 +87,26 @@ impl Pipelines {
         Self { compiled: Mutex::default(), created: AtomicU64::new(0), patch }
     }
 
-    /// The pipeline of a kernel, compiled by `scoped` on first use.
-    pub(super) fn get<E>(
+    /// The pipeline of a kernel, compiled on first use.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::DeviceLost`](crate::Error::DeviceLost) or
+    /// [`Error::Gpu`](crate::Error::Gpu).
+    pub(super) fn get(
         &self,
         device: &wgpu::Device,
         program: Program,
-        scoped: impl FnOnce(&dyn Fn() -> Pipeline) -> Result<Pipeline, E>,
-    ) -> Result<Arc<Pipeline>, E> {
+        status: &DeviceStatus,
+    ) -> Result<Arc<Pipeline>> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = compiled.get(&program) {
             return Ok(pipeline.clone());
         }
-        let pipeline = Arc::new(scoped(&|| self.compile(device, program))?);
+        let (pipeline, error) = status.watch(|| Arc::new(self.compile(device, program)));
+        if let Some(error) = error {
+            drop(compiled);
+            return Err(status.explain_refusal(0, error));
+        }
         self.created.fetch_add(1, Ordering::Relaxed);
         compiled.insert(program, pipeline.clone());
         Ok(pipeline)

@@ -15,7 +15,7 @@ use super::params::Params;
 use super::pipeline::{MAX_BINDINGS, Pipeline};
 use super::pool::{Pool, PooledBuffer};
 use super::status::DeviceStatus;
-use crate::{Error, Result, Stats};
+use crate::{Result, Stats};
 
 /// Dispatches and uploads of a submission at the most.
 const COMMANDS: u32 = 512;
@@ -209,6 +209,14 @@ pub(super) fn bind_group(
     device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
 }
 
+/// Calls of wgpu under the recorder's lock. Why they failed must be asked outside of it.
+fn watched<R>(gpu: Gpu<'_>, calls: impl FnOnce() -> R) -> Result<R, wgpu::Error> {
+    match gpu.status.watch(calls) {
+        (result, None) => Ok(result),
+        (_, Some(error)) => Err(error),
+    }
+}
+
 impl Recorder {
     pub(super) fn new(device: &wgpu::Device, status: &DeviceStatus) -> Result<Self> {
         let slot = slot(&device.limits());
@@ -237,17 +245,17 @@ impl Recorder {
     /// go on. All that can fail does so before the first is recorded.
     ///
     /// # Errors
-    /// [`Error::Gpu`](crate::Error::Gpu) or [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    /// What wgpu refused.
     pub(super) fn record(
         &mut self,
         gpu: Gpu<'_>,
         dispatch: &Dispatch<'_>,
         pipeline: &Pipeline,
         progress: &mut Progress,
-    ) -> Result<bool> {
+    ) -> Result<bool, wgpu::Error> {
         if progress.groups.is_empty() {
             let groups = dispatch.ranges().map(|(range, _)| self.group(gpu, dispatch, pipeline, range));
-            progress.groups = groups.collect::<Result<_>>()?;
+            progress.groups = groups.collect::<Result<_, _>>()?;
         }
         let exported = dispatch.is_exported();
         let left = dispatch.ranges().zip(&progress.groups).skip(progress.recorded);
@@ -256,7 +264,7 @@ impl Recorder {
                 return Ok(false);
             }
             if self.pending.is_none() {
-                self.pending = Some(gpu.status.scoped(0, || Pending::begin(gpu.device, exported))?);
+                self.pending = Some(watched(gpu, || Pending::begin(gpu.device, exported))?);
             }
             self.record_range(gpu, dispatch, pipeline, &params, range, group);
             progress.recorded += 1;
@@ -331,7 +339,7 @@ impl Recorder {
         dispatch: &Dispatch<'_>,
         pipeline: &Pipeline,
         range: &DispatchRange,
-    ) -> Result<wgpu::BindGroup> {
+    ) -> Result<wgpu::BindGroup, wgpu::Error> {
         if gpu.pool.take_freed() || self.groups.len() >= GROUPS {
             self.groups.clear();
         }
@@ -347,11 +355,8 @@ impl Recorder {
             return Ok(group.clone());
         }
         self.stats.bind_groups_created += 1;
-        let create = || bind_group(gpu.device, pipeline, &self.slots, &dispatch.operands, range);
-        let group = gpu.status.scoped(0, create).map_err(|error| match error {
-            Error::Gpu { reason, .. } if dispatch.is_exported() => gpu.status.invalid_buffer(reason),
-            error => error,
-        })?;
+        let group =
+            watched(gpu, || bind_group(gpu.device, pipeline, &self.slots, &dispatch.operands, range))?;
         // The cache would keep the caller's buffers alive, so groups of the caller's are not kept.
         if of_pool {
             self.groups.insert(key, group.clone());

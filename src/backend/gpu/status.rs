@@ -160,23 +160,28 @@ impl DeviceStatus {
         Error::OutOfMemory { device: self.name.clone(), bytes }
     }
 
-    /// Why a call failed. A lost device is the better explanation.
+    /// Why a call failed: a lost device is the better explanation. It asks the device, so no lock may be held here.
     pub(super) fn explain(&self, error: Error) -> Error {
         self.probe_lost();
         self.check().err().unwrap_or(error)
     }
 
     /// Runs calls of wgpu that may raise errors, and says how they failed: neither the caller's handler nor wgpu's, which
-    /// panics, hears of them. `bytes` is the size of what they allocate.
+    /// panics, hears of them. No lock may be held here, but one that `calls` takes and releases. `bytes` is the size of what they allocate.
     pub(super) fn scoped<R>(&self, bytes: u64, calls: impl FnOnce() -> R) -> Result<R> {
         self.check()?;
         match self.watch(calls) {
             (result, None) => Ok(result),
-            (_, Some(error)) => Err(self.explain(match error {
-                wgpu::Error::OutOfMemory { .. } => self.out_of_memory(bytes),
-                other => self.refused(other.to_string()),
-            })),
+            (_, Some(error)) => Err(self.explain_refusal(bytes, error)),
         }
+    }
+
+    /// Why wgpu refused calls. It asks the device, so no lock may be held here.
+    pub(super) fn explain_refusal(&self, bytes: u64, error: wgpu::Error) -> Error {
+        self.explain(match error {
+            wgpu::Error::OutOfMemory { .. } => self.out_of_memory(bytes),
+            other => self.refused(other.to_string()),
+        })
     }
 
     /// Submits a command buffer. wgpu runs callbacks of the caller's once it is in the queue: no lock may be held that one
@@ -188,9 +193,9 @@ impl DeviceStatus {
     ) -> Result<wgpu::SubmissionIndex> {
         let (index, error) = self.watch(|| queue.submit([commands]));
         match error {
-            Some(wgpu::Error::OutOfMemory { .. }) => Err(self.explain(self.out_of_memory(0))),
+            Some(error @ wgpu::Error::OutOfMemory { .. }) => Err(self.explain_refusal(0, error)),
             Some(error) if error.to_string().contains("In Queue::submit") => {
-                Err(self.explain(self.refused(error.to_string())))
+                Err(self.explain_refusal(0, error))
             }
             // That of a callback. wgpu has no way to give it back to who handles it.
             Some(error) => {
@@ -222,7 +227,7 @@ fn is_of_wgpu(panic: &(dyn Any + Send)) -> bool {
 }
 
 /// The result of a future that is ready at once, as wgpu's error scopes are on native targets.
-fn now<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
+pub(super) fn now<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(future).poll(&mut cx) {
         std::task::Poll::Ready(result) => result,

@@ -52,6 +52,11 @@ impl SubmitLock {
         }
     }
 
+    /// Whether this thread holds it: a callback inside of a submission.
+    pub(super) fn is_held_here(&self) -> bool {
+        self.holder().as_ref().is_some_and(|holder| holder.thread == thread::current().id())
+    }
+
     fn holder(&self) -> MutexGuard<'_, Option<Holder>> {
         self.holder.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,14 +5,14 @@
 //! submitted by them, also by the caller, while it is mapped.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 
 use super::pool::{FirstWrite, Pool, PooledBuffer, Purpose};
 use super::submit::CopyAfter;
-use super::{Buffer, Context};
+use super::{Buffer, Context, status};
 use crate::backend::cpu::memory;
 use crate::wgsl::BLOCK_BYTES;
 use crate::{Element, Error, Result};
@@ -41,8 +41,12 @@ struct Staging {
     /// Until it goes back to the pool.
     pooled: Option<PooledBuffer>,
     pool: Arc<Pool>,
-    mapped: OneshotReceiver<Result<(), wgpu::BufferAsyncError>>,
+    /// Once it is asked for.
+    mapped: Option<Mapped>,
 }
+
+/// What the callback of a mapping says.
+type Mapped = OneshotReceiver<Result<(), wgpu::BufferAsyncError>>;
 
 impl Drop for Staging {
     /// A read that was given up or has failed: its buffer may be mapped later, so nobody else can have it.
@@ -112,20 +116,30 @@ impl Context {
 
     /// Maps a buffer that the device has done with and nobody else has, so that nothing is submitted that uses it.
     fn map_now(&self, buffer: &wgpu::Buffer, mode: wgpu::MapMode, range: Range<u64>) -> Result<()> {
-        let mapped = Arc::new(OnceLock::new());
-        let seen = mapped.clone();
+        let mapped = self.begin_map(buffer, mode, range.clone())?;
+        self.wait_mapped(&mapped, buffer.slice(range))
+    }
+
+    fn begin_map(&self, buffer: &wgpu::Buffer, mode: wgpu::MapMode, range: Range<u64>) -> Result<Mapped> {
+        let (sender, mapped) = oneshot_channel();
         self.status().scoped(0, || {
             buffer.map_async(mode, range, move |result| {
-                let _ = seen.set(result.is_ok());
+                let _ = sender.send(result);
             });
         })?;
+        Ok(mapped)
+    }
+
+    /// Waits until a slice is mapped, when the device has done what uses it. Not for the callback alone: another thread's
+    /// poll may have it in hand, behind a callback of the caller's that waits for this thread.
+    fn wait_mapped(&self, mapped: &Mapped, slice: wgpu::BufferSlice<'_>) -> Result<()> {
         let begun = Instant::now();
         loop {
             self.status().poll_status()?;
-            match mapped.get() {
-                Some(true) => return Ok(()),
-                Some(false) => self.status().mark_lost("a buffer could not be mapped".into()),
-                // Another thread's poll has it in hand.
+            match status::now(async { Some(mapped.receive().await) }) {
+                Some(Some(Ok(()))) => return Ok(()),
+                Some(_) => self.status().mark_lost("a buffer could not be mapped".into()),
+                None if slice.get_mapped_range().is_ok() => return Ok(()),
                 None if begun.elapsed() < self.status().timeout() => std::thread::yield_now(),
                 None => self.status().mark_lost("a buffer was not mapped in time".into()),
             }
@@ -240,8 +254,7 @@ impl Context {
         let len = buffer.bytes().next_multiple_of(BLOCK_BYTES);
         let pooled = self.pooled_buffer(Purpose::Readback, len, FirstWrite::Recorded)?;
         let staging = pooled.buffer.clone();
-        let (sender, mapped) = oneshot_channel();
-        let source = Staging { pooled: Some(pooled), pool: self.pool().clone(), mapped };
+        let mut source = Staging { pooled: Some(pooled), pool: self.pool().clone(), mapped: None };
         let uses: Vec<_> = buffer.pooled().into_iter().chain(&source.pooled).collect();
         let encode = |encoder: &mut wgpu::CommandEncoder| {
             encoder.copy_buffer_to_buffer(buffer.as_wgpu(), buffer.offset(), &staging, 0, len);
@@ -250,11 +263,7 @@ impl Context {
         let submission = self.submit_with(Some(&copy))?;
         // Only now it is known what became of the operations before.
         buffer.check_poison()?;
-        self.status().scoped(0, || {
-            staging.map_async(wgpu::MapMode::Read, ..len, move |result| {
-                let _ = sender.send(result);
-            });
-        })?;
+        source.mapped = Some(self.begin_map(&staging, wgpu::MapMode::Read, 0..len)?);
         Ok(Readback { bytes: buffer.bytes(), source: ReadSource::Staging(source), submission })
     }
 
@@ -270,7 +279,13 @@ impl Context {
                 copied
             }
             ReadSource::Staging(mut staging) => {
-                if !matches!(staging.mapped.receive().await, Some(Ok(()))) {
+                let (Some(pooled), Some(mapped)) = (&staging.pooled, &staging.mapped) else {
+                    return Err(self.status().refused("a staging buffer is gone".into()));
+                };
+                // A browser cannot wait.
+                if cfg!(not(target_arch = "wasm32")) {
+                    self.wait_mapped(mapped, pooled.buffer.slice(..len))?;
+                } else if !matches!(mapped.receive().await, Some(Ok(()))) {
                     self.status().mark_lost("a result could not be mapped".into());
                 }
                 self.check_lost()?;
