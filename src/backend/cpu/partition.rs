@@ -64,8 +64,10 @@ impl Partition {
     /// Applies `work` to each chunk. The caller works too, from the start: rayon's own iterators leave all the work of a
     /// thread outside the pool to others, which have to be woken first.
     ///
-    /// A job of the pool takes a few chunks and ends, and the caller keeps some jobs queued. So the jobs of callers take
-    /// turns, and a caller whose last jobs are queued behind another's waits for some chunks, not for the other's slice.
+    /// No caller waits for the slice of another. One outside of any pool has helpers of the global pool while no other has:
+    /// its last jobs would have to wait for theirs. Within a pool a caller takes back what nobody has begun, but its thread
+    /// may take jobs of others while it waits for the rest. So a job takes a few chunks and ends, and the caller keeps some
+    /// queued.
     pub(super) fn for_each<C: Send>(self, chunks: impl Iterator<Item = C> + Send, work: impl Fn(C) + Sync) {
         if self.helpers == 0 {
             return chunks.for_each(work);
@@ -75,33 +77,74 @@ impl Partition {
             taken.fetch_add(1, Ordering::Relaxed);
             chunks.lock().unwrap_or_else(PoisonError::into_inner).next()
         };
-        let (queued, busy) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let jobs = Jobs::default();
         let help = || {
-            busy.fetch_add(1, Ordering::Relaxed);
-            queued.fetch_sub(1, Ordering::Relaxed);
+            jobs.begin();
             std::iter::from_fn(next).take(CHUNKS_PER_JOB).for_each(&work);
-            busy.fetch_sub(1, Ordering::Release);
+            jobs.end();
         };
         rayon::in_place_scope(|scope| {
             loop {
                 let left = self.chunks.saturating_sub(taken.load(Ordering::Relaxed) + 1);
                 let wanted = left.div_ceil(CHUNKS_PER_JOB).min(QUEUED_PER_HELPER * self.helpers);
-                for _ in queued.load(Ordering::Relaxed)..wanted {
-                    queued.fetch_add(1, Ordering::Relaxed);
-                    scope.spawn(|_| help());
-                }
+                jobs.queue(wanted, || scope.spawn(|_| help()));
                 match next() {
                     Some(chunk) => work(chunk),
                     None => break,
                 }
             }
             for _ in 0..SPIN_ITERATIONS {
-                if busy.load(Ordering::Acquire) == 0 {
+                if jobs.running.load(Ordering::Acquire) == 0 {
                     break;
                 }
                 std::hint::spin_loop();
             }
         });
+    }
+}
+
+/// The jobs of a caller that help it.
+#[derive(Debug)]
+struct Jobs {
+    queued: AtomicUsize,
+    running: AtomicUsize,
+    /// Those of all callers that share its way into the pool, if they are counted.
+    shared: Option<&'static AtomicUsize>,
+}
+
+/// The jobs of callers outside of any pool, which the global pool does.
+static JOBS_FROM_OUTSIDE: AtomicUsize = AtomicUsize::new(0);
+
+impl Default for Jobs {
+    fn default() -> Self {
+        let outside = rayon::current_thread_index().is_none();
+        let (queued, running) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { queued, running, shared: outside.then_some(&JOBS_FROM_OUTSIDE) }
+    }
+}
+
+impl Jobs {
+    /// Queues jobs until so many are, unless another caller has some.
+    fn queue(&self, wanted: usize, spawn: impl Fn()) {
+        let (queued, running) = (self.queued.load(Ordering::Relaxed), self.running.load(Ordering::Relaxed));
+        if self.shared.is_some_and(|shared| shared.load(Ordering::Relaxed) > queued + running) {
+            return;
+        }
+        for _ in queued..wanted {
+            self.queued.fetch_add(1, Ordering::Relaxed);
+            self.shared.map(|shared| shared.fetch_add(1, Ordering::Relaxed));
+            spawn();
+        }
+    }
+
+    fn begin(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.shared.map(|shared| shared.fetch_sub(1, Ordering::Relaxed));
+        self.running.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -134,20 +177,20 @@ mod tests {
         assert!(two.iter().all(|name| name.starts_with("caller's ")), "{two:?}");
     }
 
-    /// A caller's jobs take turns with those of another whose slice does not end before it.
-    #[test]
-    fn a_caller_does_not_wait_for_the_slice_of_another() {
+    /// Runs callers beside one whose slice does not end before they do.
+    fn beside_an_endless_slice(spawn: impl Fn(&(dyn Fn() + Sync), &(dyn Fn() + Sync))) {
         let parts = Partition { chunk: 64, chunks: usize::MAX, bytes: 0, helpers: 2 };
         let (begun, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let end = Instant::now() + Duration::from_secs(60);
-        let endless =
-            std::iter::from_fn(|| (done.load(Ordering::SeqCst) < 20 && Instant::now() < end).then_some(()));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                parts.for_each(endless, |()| {
-                    begun.fetch_add(1, Ordering::SeqCst);
-                });
+        let endless = || {
+            let chunks = std::iter::from_fn(|| {
+                (done.load(Ordering::SeqCst) < 20 && Instant::now() < end).then_some(())
             });
+            parts.for_each(chunks, |()| {
+                begun.fetch_add(1, Ordering::SeqCst);
+            });
+        };
+        let small = || {
             while begun.load(Ordering::SeqCst) < 100 {
                 std::thread::yield_now();
             }
@@ -156,6 +199,24 @@ mod tests {
                 done.fetch_add(1, Ordering::SeqCst);
             }
             assert!(Instant::now() < end, "it waited for the other one");
+        };
+        spawn(&endless, &small);
+    }
+
+    #[test]
+    fn a_caller_does_not_wait_for_the_slice_of_another() {
+        beside_an_endless_slice(|endless, small| {
+            std::thread::scope(|scope| {
+                scope.spawn(endless);
+                small();
+            });
+        });
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        beside_an_endless_slice(|endless, small| {
+            pool.scope(|scope| {
+                scope.spawn(|_| endless());
+                small();
+            });
         });
     }
 
