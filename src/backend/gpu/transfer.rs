@@ -135,14 +135,14 @@ impl Context {
     fn wait_mapped(&self, mapped: &Mapped, slice: wgpu::BufferSlice<'_>) -> Result<()> {
         let begun = Instant::now();
         loop {
-            self.status().poll_status()?;
             match status::now(async { Some(mapped.receive().await) }) {
-                Some(Some(Ok(()))) => return Ok(()),
+                Some(Some(Ok(()))) => return self.check_lost(),
                 Some(_) => self.status().mark_lost("a buffer could not be mapped".into()),
-                None if slice.get_mapped_range().is_ok() => return Ok(()),
+                None if slice.get_mapped_range().is_ok() => return self.check_lost(),
                 None if begun.elapsed() < self.status().timeout() => std::thread::yield_now(),
                 None => self.status().mark_lost("a buffer was not mapped in time".into()),
             }
+            self.status().poll_status()?;
         }
     }
 
