@@ -42,6 +42,7 @@ struct Shared {
 struct Known {
     tensor: Tensor<f32>,
     values: Vec<f32>,
+    made_by: &'static str,
 }
 
 /// What a thread does.
@@ -53,6 +54,17 @@ struct Program {
 
 fn same(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+/// Panics at the first element whose bits differ.
+fn assert_same(what: &str, device: &Device, got: &[f32], expected: &[f32]) {
+    let wrong = || got.iter().zip(expected).position(|(a, b)| a.to_bits() != b.to_bits());
+    if !same(got, expected) {
+        let at = wrong().map(|i| (i, got[i], expected[i]));
+        let count = got.iter().zip(expected).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+        let lens = (got.len(), expected.len());
+        panic!("{device:?}: wrong bits {what}: first {at:?} (index, got, expected), {count} of {lens:?}");
+    }
 }
 
 fn clip_all(x: &[f32], lo: impl Fn(usize) -> Option<f32>, hi: impl Fn(usize) -> Option<f32>) -> Vec<f32> {
@@ -84,11 +96,11 @@ impl Program {
         self.rng.choice(BackwardRule::PRESETS.iter().map(|(_, rule)| *rule)).unwrap()
     }
 
-    fn hold(&mut self, tensor: Tensor<f32>, values: Vec<f32>) {
+    fn hold(&mut self, made_by: &'static str, tensor: Tensor<f32>, values: Vec<f32>) {
         if self.held.len() == HELD {
             self.held.swap_remove(self.rng.usize(..HELD));
         }
-        self.held.push(Known { tensor, values });
+        self.held.push(Known { tensor, values, made_by });
     }
 
     fn pick(&mut self) -> Option<usize> {
@@ -102,7 +114,7 @@ impl Program {
             true => self.shared.device.tensor(&values, [len])?,
             false => self.shared.device.tensor_from_vec(values.clone(), [len])?,
         };
-        self.hold(tensor, values);
+        self.hold("upload", tensor, values);
         Ok(())
     }
 
@@ -112,8 +124,8 @@ impl Program {
         match self.rng.u8(..100) {
             0..12 => ("upload", self.upload()),
             12..17 => {
-                let Known { tensor, values } = self.held[i].clone();
-                self.hold(tensor, values);
+                let Known { tensor, values, made_by } = self.held[i].clone();
+                self.hold(made_by, tensor, values);
                 ("clone", Ok(()))
             }
             17..22 => {
@@ -140,10 +152,10 @@ impl Program {
 
     fn clip(&mut self, i: usize) -> Result<()> {
         let (lo, hi) = (self.scalar(), self.scalar());
-        let Known { tensor, values } = &self.held[i];
+        let Known { tensor, values, .. } = &self.held[i];
         let y = tensor.clip(Bounds::new(lo, hi)?)?;
         let values = clip_all(values, |_| lo, |_| hi);
-        self.hold(y, values);
+        self.hold("clip", y, values);
         Ok(())
     }
 
@@ -153,18 +165,19 @@ impl Program {
         let one = self.rng.bool() || len == 0;
         let lo = if one { vec![0.25] } else { lo };
         let bound = self.shared.device.tensor(&lo, [lo.len()])?;
-        let Known { tensor, values } = &self.held[i];
+        let Known { tensor, values, .. } = &self.held[i];
         let y = tensor.clip(Bounds::new(bound, hi)?)?;
         let values = clip_all(values, |i| Some(lo[if one { 0 } else { i }]), |_| hi);
-        self.hold(y, values);
+        self.hold("clip beside tensors", y, values);
         Ok(())
     }
 
     fn clip_in_place(&mut self, i: usize) -> Result<()> {
         let (lo, hi) = (self.scalar(), self.scalar());
-        let Known { tensor, values } = &mut self.held[i];
+        let Known { tensor, values, made_by } = &mut self.held[i];
         tensor.clip_in_place(Bounds::new(lo, hi)?)?;
         *values = clip_all(values, |_| lo, |_| hi);
+        *made_by = "clip in place";
         Ok(())
     }
 
@@ -183,7 +196,7 @@ impl Program {
         };
         let values =
             x.values.iter().zip(&g).map(|(&x, &g)| reference::clip_backward(x, g, lo, hi, rule)).collect();
-        self.hold(gx, values);
+        self.hold("backward", gx, values);
         Ok(())
     }
 
@@ -193,26 +206,26 @@ impl Program {
         let g = self.values(x.values.len());
         let (y, mask) = x.tensor.clip_with_mask(Bounds::new(lo, hi)?, rule)?;
         let gx = mask.backward(&self.shared.device.tensor(&g, [g.len()])?)?;
-        self.hold(y, clip_all(&x.values, |_| lo, |_| hi));
+        self.hold("clip with mask", y, clip_all(&x.values, |_| lo, |_| hi));
         let values =
             x.values.iter().zip(&g).map(|(&x, &g)| reference::clip_backward(x, g, lo, hi, rule)).collect();
-        self.hold(gx, values);
+        self.hold("mask backward", gx, values);
         Ok(())
     }
 
     fn read(&mut self, i: usize) -> Result<()> {
         let known = &self.held[i];
-        let read = match self.rng.u8(..3) {
-            0 => known.tensor.to_vec()?,
-            1 => block_on(known.tensor.read())?,
+        let (what, read) = match self.rng.u8(..3) {
+            0 => ("to_vec", known.tensor.to_vec()?),
+            1 => ("read", block_on(known.tensor.read())?),
             _ => {
-                let Known { tensor, values } = self.held.swap_remove(i);
+                let Known { tensor, values, .. } = self.held.swap_remove(i);
                 let read = tensor.into_vec()?;
-                assert!(same(&read, &values), "wrong bits");
+                assert_same("into_vec", &self.shared.device, &read, &values);
                 return Ok(());
             }
         };
-        assert!(same(&read, &known.values), "wrong bits");
+        assert_same(&format!("{what} of {}", known.made_by), &self.shared.device, &read, &known.values);
         Ok(())
     }
 
@@ -333,7 +346,7 @@ impl Program {
         let error = block_on(scope.pop());
         assert!(error.is_none() || self.shared.destroyed.load(Ordering::Acquire), "{error:?}");
         let tensor = Tensor::from_buffer(&self.shared.device, buffer, 0, [len])?;
-        self.hold(tensor, values[..len].to_vec());
+        self.hold("the caller's buffer", tensor, values[..len].to_vec());
         Ok(())
     }
 
@@ -360,7 +373,7 @@ impl Program {
     /// A callback that clips and reads a tensor of this thread's.
     fn callback(&mut self, i: usize) -> Result<()> {
         let Some((_, queue)) = &self.shared.wgpu else { return Ok(()) };
-        let Known { tensor, values } = self.held[i].clone();
+        let Known { tensor, values, .. } = self.held[i].clone();
         let Shared { device, destroyed, callbacks, .. } = self.shared.clone();
         let (hi, kind) = (self.rng.f32(), self.rng.u8(..3));
         queue.on_submitted_work_done(move || {
@@ -371,7 +384,7 @@ impl Program {
                     1 => block_on(y.read())?,
                     _ => return device.flush(),
                 };
-                assert!(same(&y, &clip_all(&values, |_| None, |_| Some(hi))), "wrong bits in a callback");
+                assert_same("in a callback", &device, &y, &clip_all(&values, |_| None, |_| Some(hi)));
                 Ok(())
             };
             check(called(), &destroyed, "in a callback");

@@ -358,17 +358,12 @@ impl Context {
                 Ok(false) => {
                     self.submit()?;
                 }
-                Err(error) => return Err(self.refusal_of(dispatch, error)),
+                Err(error) => {
+                    return Err(self.blame(dispatch.is_exported(), status.explain_refusal(0, error)));
+                }
             }
         }
         self.throttle()
-    }
-
-    fn refusal_of(&self, dispatch: &Dispatch<'_>, error: wgpu::Error) -> Error {
-        match self.inner.status.explain_refusal(0, error) {
-            Error::Gpu { reason, .. } if dispatch.is_exported() => self.inner.status.invalid_buffer(reason),
-            error => error,
-        }
     }
 }
 

@@ -13,9 +13,10 @@
 //
 // - `adapter` finds adapters and says which are software; `context` opens one; `status` turns its errors and its loss
 //   into `Error`, and waits; `poller` waits without blocking;
-// - `buffer`, `pool`, `transfer`: buffers, how they are used again, and what goes into and comes out of them;
+// - `buffer`, `pool`, `generation`, `transfer`: buffers, how and when they are used again, what goes in and comes out;
 // - `pipeline`: a kernel, compiled; `params`, `geometry`: its parameters and workgroups; `dispatch`: all that with
 //   operands; `recorder`: the pass that it joins;
+// - `submit`, `submit_lock`: how the pass gets to the queue, in order and whatever callbacks do;
 // - `kernels` prepares them for a pass of the caller's, without a context; `interop`: tensors in the caller's buffers;
 // - `sum` and `testing`: kernels that are no operation of the list.
 
@@ -23,6 +24,7 @@ mod adapter;
 mod buffer;
 mod context;
 mod dispatch;
+mod generation;
 mod geometry;
 mod interop;
 mod kernels;
@@ -36,6 +38,7 @@ mod status;
 mod submit;
 mod submit_lock;
 mod sum;
+mod sync;
 pub(crate) mod testing;
 mod transfer;
 

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::generation::Generations;
 use crate::Stats;
 use crate::wgsl::BLOCK_BYTES;
 
@@ -44,12 +45,7 @@ pub(super) struct PooledBuffer {
 #[derive(Debug)]
 pub(super) struct Pool {
     state: Mutex<State>,
-    /// The generation of the commands that are pending: each command buffer begins another.
-    recorded: AtomicU64,
-    /// The queue has the generations before this one.
-    submitted: AtomicU64,
-    /// The device has done the generations before this one.
-    done: Arc<AtomicU64>,
+    generations: Generations,
     /// Whether buffers were freed that bind groups may still hold.
     freed: AtomicBool,
 }
@@ -109,13 +105,7 @@ impl State {
 impl Default for Pool {
     fn default() -> Self {
         let state = State { idle: HashMap::new(), stats: Stats::default(), budget: u64::MAX, next_id: 0 };
-        Self {
-            state: Mutex::new(state),
-            recorded: AtomicU64::new(1),
-            submitted: AtomicU64::new(1),
-            done: Arc::new(AtomicU64::new(1)),
-            freed: AtomicBool::new(false),
-        }
+        Self { state: Mutex::new(state), generations: Generations::new(), freed: AtomicBool::new(false) }
     }
 }
 
@@ -139,7 +129,7 @@ impl Pool {
             FirstWrite::Recorded => idle.first_created()?,
             FirstWrite::Queued => {
                 let (last_use, id) = idle.least_recent()?;
-                (last_use < self.submitted.load(Ordering::Acquire)).then_some(id)?
+                self.generations.is_submitted(last_use).then_some(id)?
             }
         };
         let pooled = idle.remove(id)?;
@@ -182,12 +172,12 @@ impl Pool {
 
     /// Notes that a command uses a buffer, one that is pending or will be before the next command buffer.
     pub(super) fn used(&self, pooled: &PooledBuffer) {
-        pooled.last_use.store(self.recorded.load(Ordering::Acquire), Ordering::Release);
+        pooled.last_use.store(self.generations.pending(), Ordering::Release);
     }
 
     /// Whether the device has done all that uses a buffer.
     pub(super) fn is_done(&self, pooled: &PooledBuffer) -> bool {
-        pooled.last_use() < self.done.load(Ordering::Acquire)
+        self.generations.is_done(pooled.last_use())
     }
 
     /// Takes back a buffer that nothing but pending or submitted commands uses.
@@ -256,27 +246,9 @@ impl Pool {
         self.freed.swap(false, Ordering::AcqRel)
     }
 
-    /// To be called when the pending commands end: others begin a generation. Returns that of those which ended.
-    pub(super) fn end_generation(&self) -> u64 {
-        self.recorded.fetch_add(1, Ordering::AcqRel)
-    }
-
-    /// Notes that the queue has all generations that have ended.
-    pub(super) fn all_submitted(&self) {
-        self.submitted.fetch_max(self.recorded.load(Ordering::Acquire), Ordering::AcqRel);
-    }
-
-    /// What is to be called once the device has done a generation, and those before it.
-    pub(super) fn when_done(&self, generation: u64) -> impl FnOnce() + Send + 'static {
-        let done = self.done.clone();
-        move || {
-            done.fetch_max(generation + 1, Ordering::AcqRel);
-        }
-    }
-
-    /// Whether the device has done a generation.
-    pub(super) fn is_generation_done(&self, generation: u64) -> bool {
-        generation < self.done.load(Ordering::Acquire)
+    /// What is pending, submitted and done.
+    pub(super) fn generations(&self) -> &Generations {
+        &self.generations
     }
 
     /// Those of the buffers.
@@ -331,10 +303,10 @@ mod tests {
         assert!(take(&pool, 256, FirstWrite::Queued).is_none(), "pending");
         assert!(pool.take(Purpose::Readback, 256, FirstWrite::Recorded).is_none());
         assert!(take(&pool, 512, FirstWrite::Recorded).is_none());
-        let generation = pool.end_generation();
+        let generation = pool.generations().end();
         assert!(take(&pool, 256, FirstWrite::Queued).is_none(), "recorded, but not submitted");
-        pool.all_submitted();
-        let done = pool.when_done(generation);
+        pool.generations().all_submitted();
+        let done = pool.generations().when_done(generation);
         let pooled = take(&pool, 256, FirstWrite::Queued).unwrap();
         assert!(!pool.is_done(&pooled), "in flight");
         assert!(take(&pool, 256, FirstWrite::Queued).is_none(), "taken once");
@@ -348,8 +320,8 @@ mod tests {
         assert!(pool.is_done(&pooled));
 
         pool.used(&pooled);
-        let [first, second] = [(); 2].map(|()| pool.when_done(pool.end_generation()));
-        pool.all_submitted();
+        let [first, second] = [(); 2].map(|()| pool.generations().when_done(pool.generations().end()));
+        pool.generations().all_submitted();
         second();
         first();
         assert!(pool.is_done(&pooled), "whatever is heard of first");

@@ -382,13 +382,13 @@ impl Recorder {
             pending: self.pending.take(),
             params: (written as u64, unwritten),
             slots: self.slots.clone(),
-            generation: pool.end_generation(),
+            generation: pool.generations().end(),
         }
     }
 
     /// Notes a submission, and forgets those that are done.
     pub(super) fn submitted(&mut self, pool: &Pool, generation: u64, index: wgpu::SubmissionIndex) {
-        while self.submitted.front().is_some_and(|(generation, _)| pool.is_generation_done(*generation)) {
+        while self.submitted.front().is_some_and(|(generation, _)| pool.generations().is_done(*generation)) {
             self.submitted.pop_front();
         }
         self.submitted.push_back((generation, index));

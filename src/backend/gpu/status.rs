@@ -186,17 +186,18 @@ impl DeviceStatus {
 
     /// Submits a command buffer. wgpu runs callbacks of the caller's once it is in the queue: no lock may be held that one
     /// could wait for.
+    ///
+    /// # Errors
+    /// What wgpu refused; nothing has run then, and no callback. Why is not asked here: the device would run callbacks.
     pub(super) fn submit(
         &self,
         queue: &wgpu::Queue,
         commands: wgpu::CommandBuffer,
-    ) -> Result<wgpu::SubmissionIndex> {
+    ) -> Result<wgpu::SubmissionIndex, wgpu::Error> {
         let (index, error) = self.watch(|| queue.submit([commands]));
         match error {
-            Some(error @ wgpu::Error::OutOfMemory { .. }) => Err(self.explain_refusal(0, error)),
-            Some(error) if error.to_string().contains("In Queue::submit") => {
-                Err(self.explain_refusal(0, error))
-            }
+            Some(error @ wgpu::Error::OutOfMemory { .. }) => Err(error),
+            Some(error) if error.to_string().contains("In Queue::submit") => Err(error),
             // That of a callback. wgpu has no way to give it back to who handles it.
             Some(error) => {
                 log::error!("in a callback: {error}");

@@ -46,9 +46,10 @@ impl Context {
         if let (Some(copy), None, Ok(_)) = (copy, joined, &submitted) {
             submitted = self.submit_alone(copy);
         }
-        self.pool().all_submitted();
+        self.pool().generations().all_submitted();
         let index = submitted?;
-        self.status().watch(|| self.queue().on_submitted_work_done(self.pool().when_done(generation)));
+        self.status()
+            .watch(|| self.queue().on_submitted_work_done(self.pool().generations().when_done(generation)));
         self.recorder().submitted(self.pool(), generation, index.clone());
         Ok(index)
     }
@@ -70,41 +71,40 @@ impl Context {
             ));
         }
         // Whoever had the lock before, or has it further up in this thread, has submitted.
-        self.pool().all_submitted();
+        self.pool().generations().all_submitted();
         Ok(order)
     }
 
     /// Submits what works on buffers of the pool alone. It cannot fail but for a bug, after which nothing is sure.
     fn submit_own(&self, batch: Batch, copy: Option<&CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
-        self.place(batch, copy).inspect_err(|error| {
-            if let Error::Gpu { reason, .. } = error {
+        self.place(batch, copy)?.map_err(|error| {
+            let error = self.status().explain_refusal(0, error);
+            if let Error::Gpu { reason, .. } = &error {
                 self.status().mark_failed(reason.clone());
             }
+            error
         })
     }
 
     /// Submits what works on buffers that the caller may have mapped or destroyed. What uses a bad one is left out, and what
     /// uses its results.
     fn submit_logged(&self, batch: Batch, log: &[LoggedDispatch]) -> Result<wgpu::SubmissionIndex> {
-        match self.place(batch, None) {
-            Err(Error::Gpu { reason, .. }) => {
-                self.recovering().store(true, Ordering::Release);
-                let recovered = self.leave_out_bad(log, &self.status().invalid_buffer(reason));
-                self.recovering().store(false, Ordering::Release);
-                recovered
-            }
-            placed => placed,
-        }
+        self.place(batch, None)?.or_else(|error| {
+            // First, since to ask for reasons runs callbacks.
+            self.recovering().store(true, Ordering::Release);
+            let recovered = self.leave_out_bad(log, error);
+            self.recovering().store(false, Ordering::Release);
+            recovered
+        })
     }
 
     /// Submits the dispatches of a refused command buffer again, without those whose buffers wgpu still refuses.
-    fn leave_out_bad(&self, log: &[LoggedDispatch], refusal: &Error) -> Result<wgpu::SubmissionIndex> {
+    fn leave_out_bad(&self, log: &[LoggedDispatch], refusal: wgpu::Error) -> Result<wgpu::SubmissionIndex> {
+        let refusal = self.blame(true, self.status().explain_refusal(0, refusal));
+        self.check_lost()?;
         let refused = |dispatch: &LoggedDispatch| {
             let probe = dispatch.exported.then(|| self.dispatch_again(&[dispatch], true))?.err()?;
-            Some(match probe {
-                Error::Gpu { reason, .. } => self.status().invalid_buffer(reason),
-                other => other,
-            })
+            Some(self.blame(true, probe))
         };
         let mut causes: Vec<_> = log.iter().map(refused).collect();
         if causes.iter().all(Option::is_none) {
@@ -121,10 +121,18 @@ impl Context {
         }
         let submitted = self.dispatch_again(&kept, false);
         if submitted.is_err() {
-            kept.into_iter().for_each(|dispatch| self.poison(dispatch, refusal));
+            kept.into_iter().for_each(|dispatch| self.poison(dispatch, &refusal));
             return self.dispatch_again(&[], false);
         }
         submitted
+    }
+
+    /// Whose fault a refusal is, of what works on buffers that the caller may have spoiled.
+    pub(super) fn blame(&self, exported: bool, error: Error) -> Error {
+        match error {
+            Error::Gpu { reason, .. } if exported => self.status().invalid_buffer(reason),
+            error => error,
+        }
     }
 
     /// Marks what a dispatch was to make.
@@ -151,7 +159,12 @@ impl Context {
             drop(pass);
             encoder.finish()
         })?;
-        self.status().submit(self.queue(), commands)
+        self.submit_commands(commands)
+    }
+
+    fn submit_commands(&self, commands: wgpu::CommandBuffer) -> Result<wgpu::SubmissionIndex> {
+        let submitted = self.status().submit(self.queue(), commands);
+        submitted.map_err(|error| self.status().explain_refusal(0, error))
     }
 
     /// Submits a copy that the caller's buffer may be bad for.
@@ -161,15 +174,16 @@ impl Context {
             (copy.encode)(&mut encoder);
             encoder.finish()
         });
-        commands.and_then(|commands| self.status().submit(self.queue(), commands)).map_err(
-            |error| match error {
-                Error::Gpu { reason, .. } if copy.exported => self.status().invalid_buffer(reason),
-                error => error,
-            },
-        )
+        let submitted = commands.and_then(|commands| self.submit_commands(commands));
+        submitted.map_err(|error| self.blame(copy.exported, error))
     }
 
-    fn place(&self, batch: Batch, copy: Option<&CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
+    /// What wgpu says to a batch, unless the device is lost.
+    fn place(
+        &self,
+        batch: Batch,
+        copy: Option<&CopyAfter<'_>>,
+    ) -> Result<Result<wgpu::SubmissionIndex, wgpu::Error>> {
         let encode = |encoder: &mut wgpu::CommandEncoder| {
             if let Some(copy) = copy {
                 (copy.encode)(encoder);
@@ -178,9 +192,49 @@ impl Context {
         // Also of a lost device, so that what is dropped unused raises nothing.
         let (commands, error) = self.status().watch(|| batch.finish(self.gpu(), encode));
         self.check_lost()?;
-        match error {
-            None => self.status().submit(self.queue(), commands),
-            Some(error) => Err(self.status().explain(self.status().refused(error.to_string()))),
-        }
+        Ok(error.map_or_else(|| self.status().submit(self.queue(), commands), Err))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use std::thread;
+    use std::time::Duration;
+
+    use super::super::submit_lock::SubmitLock;
+
+    const LONG: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn its_holder_takes_it_again_and_others_wait() {
+        let lock = SubmitLock::default();
+        let outer = lock.acquire(LONG).unwrap();
+        let inner = lock.acquire(LONG).unwrap();
+        let refused =
+            || thread::scope(|scope| scope.spawn(|| lock.acquire(Duration::ZERO).is_none()).join().unwrap());
+        assert!(refused());
+        drop(inner);
+        assert!(refused(), "the outer one still holds it");
+        drop(outer);
+        assert!(!refused());
+    }
+
+    #[test]
+    fn one_thread_at_a_time() {
+        let (lock, inside) = (SubmitLock::default(), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        let _outer = lock.acquire(LONG).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        let _inner = lock.acquire(LONG).unwrap();
+                        assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
+                    }
+                });
+            }
+        });
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! wgpu runs callbacks of the caller's inside of `submit`, once the command buffer is in the queue, and they may call this
 //! crate. So the thread that holds the lock may take it again; what it submits then comes after what it has submitted.
-//! Recording does not take this lock.
+//! Recording does not take this lock. `tests/loom` tries every order in which threads can meet here.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
+
+use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, thread};
 
 /// A lock that its holder may take again.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct SubmitLock {
 
 #[derive(Debug)]
 struct Holder {
-    thread: ThreadId,
+    thread: thread::ThreadId,
     depth: usize,
 }
 
@@ -73,45 +73,5 @@ impl Drop for Submitting<'_> {
                 self.0.released.notify_one();
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    const LONG: Duration = Duration::from_secs(100);
-
-    #[test]
-    fn its_holder_takes_it_again_and_others_wait() {
-        let lock = SubmitLock::default();
-        let outer = lock.acquire(LONG).unwrap();
-        let inner = lock.acquire(LONG).unwrap();
-        let refused =
-            || thread::scope(|scope| scope.spawn(|| lock.acquire(Duration::ZERO).is_none()).join().unwrap());
-        assert!(refused());
-        drop(inner);
-        assert!(refused(), "the outer one still holds it");
-        drop(outer);
-        assert!(!refused());
-    }
-
-    #[test]
-    fn one_thread_at_a_time() {
-        let (lock, inside) = (SubmitLock::default(), AtomicUsize::new(0));
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..1000 {
-                        let _outer = lock.acquire(LONG).unwrap();
-                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                        let _inner = lock.acquire(LONG).unwrap();
-                        assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
-                    }
-                });
-            }
-        });
     }
 }
