@@ -11,7 +11,7 @@ fn float_bits<T: Element>(value: f64) -> u64 {
 }
 
 /// Bit patterns where implementations go wrong: zeros, subnormals, the ends of every range, NaN payloads.
-pub(crate) fn specials<T: Element>() -> Vec<T> {
+pub fn specials<T: Element>() -> Vec<T> {
     let layout = T::TYPE.layout();
     let (sign, mask) = (layout.sign(), layout.mask());
     let mut bits = match layout.class {

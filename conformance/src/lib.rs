@@ -25,6 +25,7 @@ mod mutations;
 pub use builtins::{Builtin, builtins};
 pub use case::{Mismatch, Oracle, Tally, Variant};
 pub use exhaustive::exhaustive;
+pub use inputs::specials;
 pub use mutations::{MUTATIONS, Mutation};
 
 use case::Case;

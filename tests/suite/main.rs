@@ -15,6 +15,7 @@ mod recording;
 mod shaders;
 mod stress;
 mod tensor_api;
+mod user_kernels;
 mod wgpu_interop;
 
 use devices::{Settings, Suite};
@@ -32,6 +33,7 @@ fn main() {
         recording::register,
         limits::register,
         wgpu_interop::register,
+        user_kernels::register,
         device_loss::register,
         foreign_code::register,
         stress::register,
