@@ -106,16 +106,26 @@ fn what_callbacks_submit_keeps_the_order(adapter: Adapter) {
 
 /// A panic of a callback goes on to the caller, and leaves the device as it was.
 fn a_panic_of_a_callback_is_the_callers(adapter: Adapter) {
+    let into_vec: Call = |_, x| x.clip(unit())?.into_vec().map(drop);
+    let upload: Call = |device, _| device.tensor(&[3.0f32; 64], [64]).map(drop);
+    let triggers = TRIGGERS.iter().filter(|(name, _)| *name != "async read").map(|(_, fire)| *fire);
     for (device, _, queue) in devices(&adapter) {
         let x = device.tensor(&[2.0f32; 64], [64]).unwrap();
-        queue.submit([]);
-        queue.on_submitted_work_done(|| std::panic::resume_unwind(Box::new("the callback's")));
-        let mut panicked = None;
-        while panicked.is_none() {
-            panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.wait())).err();
+        for fire in triggers.clone().chain([into_vec, upload]) {
+            queue.submit([]);
+            queue.on_submitted_work_done(|| std::panic::resume_unwind(Box::new("the callback's")));
+            let mut panicked = None;
+            while panicked.is_none() {
+                let call = std::panic::AssertUnwindSafe(|| fire(&device, &x).unwrap());
+                panicked = std::panic::catch_unwind(call).err();
+            }
+            assert_eq!(panicked.unwrap().downcast_ref(), Some(&"the callback's"));
+            for _ in 0..10 {
+                let y = device.tensor(&[-1.0f32; 64], [64]).unwrap().clip(unit()).unwrap();
+                assert_eq!(y.into_vec().unwrap(), [0.0; 64]);
+                assert_eq!(x.clip(unit()).unwrap().to_vec().unwrap(), [1.0; 64]);
+            }
         }
-        assert_eq!(panicked.unwrap().downcast_ref(), Some(&"the callback's"));
-        assert_eq!(x.clip(unit()).unwrap().to_vec().unwrap(), [1.0; 64]);
     }
 }
 

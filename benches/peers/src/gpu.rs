@@ -3,8 +3,8 @@
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use wgclip::gpu::Context;
-use wgclip::{Bounds, DeviceKind as Kind, ElementType, BackwardRule};
-use wgclip_harness::{Case, BenchId, values};
+use wgclip::{BackwardRule, Bounds, DeviceKind as Kind, ElementType};
+use wgclip_harness::{BenchId, Case, values};
 
 /// Burn's device for the adapter of this crate's context.
 pub fn burn_device(context: &Context) -> Device {

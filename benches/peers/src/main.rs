@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Parser;
 use wgclip::{Device, DeviceKind, Element, ElementType, bf16, f16};
-use wgclip_harness::{Case, Sampling, Measurement, BenchId, cpu, measure};
+use wgclip_harness::{BenchId, Case, Measurement, Sampling, cpu, measure};
 
 use python::Python;
 
@@ -136,7 +136,8 @@ fn on_cuda(
     for elements in [1 << 26, 1 << 28] {
         for op in ["clip", "clip_backward", "copy_buffer"] {
             // The backward pass as in training: from the mask that the forward pass saved.
-            let own = if op == "clip_backward" { ["clip_backward", "mask_backward"].as_slice() } else { &[op] };
+            let own =
+                if op == "clip_backward" { ["clip_backward", "mask_backward"].as_slice() } else { &[op] };
             let own: Vec<_> = own.iter().map(|op| (*op).to_owned()).collect();
             let mut cases = wgclip_harness::gpu::cases::<f32>(context, elements, &own, 10)?;
             let what = BenchId::new(op, ElementType::F32, elements, &Device::from(context.clone()).info());

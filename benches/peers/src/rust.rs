@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::{Device, Tensor, WithDType};
 use ndarray::{Array1, Zip};
 use wgclip::Element;
-use wgclip_harness::{Case, BenchId, bounds, values};
+use wgclip_harness::{BenchId, Case, bounds, values};
 
 /// candle's clamp, which makes its result.
 pub fn candle<T: Element + WithDType>(what: BenchId) -> Result<Case<'static>> {

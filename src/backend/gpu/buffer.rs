@@ -69,6 +69,11 @@ impl Buffer {
         self.shared.offset
     }
 
+    /// Keeps it from the pool while the host maps it: a panic of a callback may leave it mapped.
+    pub(super) fn keep_from_pool(&self, keep: bool) {
+        self.shared.exported.store(keep, Ordering::Release);
+    }
+
     /// Notes that the caller is given the wgpu buffer.
     pub(super) fn export(&self) -> &wgpu::Buffer {
         self.shared.exported.store(true, Ordering::Release);

@@ -350,9 +350,9 @@ impl Context {
         dispatch.check_operands()?;
         let Inner { device, pipelines, status, .. } = &*self.inner;
         let pipeline = pipelines.get(device, dispatch.program, status)?;
-        let mut progress = Progress::default();
+        let mut progress = Progress::new(self.gpu(), dispatch, &pipeline);
         loop {
-            let recorded = self.recorder().record(self.gpu(), dispatch, &pipeline, &mut progress);
+            let recorded = self.recorder().record(&mut progress);
             match recorded {
                 Ok(true) => break,
                 Ok(false) => {

@@ -158,11 +158,34 @@ impl Batch {
     }
 }
 
-/// A dispatch that is being recorded: its bind groups, one for each range, and how many ranges are recorded.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
+/// A dispatch that is being recorded, range by range.
+pub(super) struct Progress<'a> {
+    gpu: Gpu<'a>,
+    dispatch: &'a Dispatch<'a>,
+    pipeline: &'a Pipeline,
+    /// One for each range, once they are there.
     groups: Vec<wgpu::BindGroup>,
+    /// Ranges that are recorded.
     recorded: usize,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(gpu: Gpu<'a>, dispatch: &'a Dispatch<'a>, pipeline: &'a Pipeline) -> Self {
+        Self { gpu, dispatch, pipeline, groups: Vec::new(), recorded: 0 }
+    }
+}
+
+impl Drop for Progress<'_> {
+    /// An error between two ranges leaves a tensor half made, which its users must hear of.
+    fn drop(&mut self) {
+        if (1..self.groups.len()).contains(&self.recorded) {
+            let error = self.gpu.status.blocked("an operation was recorded in part; make the tensor again");
+            let bindings = self.pipeline.bindings.iter().zip(&self.dispatch.operands);
+            let written =
+                bindings.filter(|((_, read_only), _)| !read_only).filter_map(|(_, part)| part.tensor);
+            written.for_each(|tensor| tensor.poison().set(error.clone()));
+        }
+    }
 }
 
 /// The device that a recorder records for. A recorder owns none of it, so it is passed along.
@@ -246,13 +269,8 @@ impl Recorder {
     ///
     /// # Errors
     /// What wgpu refused.
-    pub(super) fn record(
-        &mut self,
-        gpu: Gpu<'_>,
-        dispatch: &Dispatch<'_>,
-        pipeline: &Pipeline,
-        progress: &mut Progress,
-    ) -> Result<bool, wgpu::Error> {
+    pub(super) fn record(&mut self, progress: &mut Progress<'_>) -> Result<bool, wgpu::Error> {
+        let Progress { gpu, dispatch, pipeline, .. } = *progress;
         if progress.groups.is_empty() {
             let groups = dispatch.ranges().map(|(range, _)| self.group(gpu, dispatch, pipeline, range));
             progress.groups = groups.collect::<Result<_, _>>()?;

@@ -152,6 +152,10 @@ impl DeviceStatus {
         Error::Gpu { device: self.name.clone(), reason }
     }
 
+    pub(super) fn blocked(&self, reason: &str) -> Error {
+        Error::Blocked { device: self.name.clone(), reason: reason.into() }
+    }
+
     pub(super) fn invalid_buffer(&self, reason: String) -> Error {
         Error::InvalidBuffer { device: self.name.clone(), reason }
     }

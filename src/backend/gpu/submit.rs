@@ -19,6 +19,29 @@ pub(super) struct CopyAfter<'a> {
     pub exported: bool,
 }
 
+/// The time in which operations on a bad buffer are left out.
+struct Recovery<'a> {
+    context: &'a Context,
+    /// What is not submitted again yet.
+    log: &'a [LoggedDispatch],
+}
+
+impl<'a> Recovery<'a> {
+    fn begin(context: &'a Context, log: &'a [LoggedDispatch]) -> Self {
+        context.recovering().store(true, Ordering::Release);
+        Self { context, log }
+    }
+}
+
+impl Drop for Recovery<'_> {
+    /// After a panic of a callback nothing is known of the operations.
+    fn drop(&mut self) {
+        let cause = || self.context.status().blocked("a callback panicked while a bad buffer was dealt with");
+        self.log.iter().for_each(|dispatch| self.context.poison(dispatch, &cause()));
+        self.context.recovering().store(false, Ordering::Release);
+    }
+}
+
 impl Context {
     /// Submits what is pending. What became of operations on a bad buffer of the caller's, the next flush or wait says.
     ///
@@ -61,8 +84,7 @@ impl Context {
     }
 
     fn order(&self) -> Result<Submitting<'_>> {
-        let blocked =
-            |reason: &str| Error::Blocked { device: self.info().to_string(), reason: reason.into() };
+        let blocked = |reason| self.status().blocked(reason);
         let order = self.submit_lock().acquire(self.status().timeout());
         let order = order.ok_or_else(|| blocked("a callback of wgpu in another thread does not return"))?;
         if self.recovering().load(Ordering::Acquire) {
@@ -91,9 +113,9 @@ impl Context {
     fn submit_logged(&self, batch: Batch, log: &[LoggedDispatch]) -> Result<wgpu::SubmissionIndex> {
         self.place(batch, None)?.or_else(|error| {
             // First, since to ask for reasons runs callbacks.
-            self.recovering().store(true, Ordering::Release);
+            let mut recovery = Recovery::begin(self, log);
             let recovered = self.leave_out_bad(log, error);
-            self.recovering().store(false, Ordering::Release);
+            recovery.log = &[];
             recovered
         })
     }

@@ -30,7 +30,8 @@ impl SubmitLock {
     /// the thread that called this would otherwise never end.
     pub(super) fn acquire(&self, timeout: Duration) -> Option<Submitting<'_>> {
         let thread = thread::current().id();
-        let end = Instant::now().checked_add(timeout);
+        // Known when it is needed: a browser, which has one thread, has no such clock.
+        let mut end = None;
         let mut holder = self.holder();
         loop {
             match &mut *holder {
@@ -44,7 +45,9 @@ impl SubmitLock {
                 }
                 Some(_) => {}
             }
-            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            let end = *end.get_or_insert_with(|| now.checked_add(timeout));
+            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(now));
             if left.is_zero() {
                 return None;
             }

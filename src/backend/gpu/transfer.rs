@@ -107,10 +107,12 @@ impl Context {
     fn write_mapped(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
         let wgpu = buffer.as_wgpu();
         let len = (bytes.len() as u64).next_multiple_of(BLOCK_BYTES);
+        buffer.keep_from_pool(true);
         self.map_now(wgpu, wgpu::MapMode::Write, 0..len)?;
         let view = wgpu.slice(..len).get_mapped_range_mut();
         let written = view.map(|mut view| view.slice(..bytes.len()).copy_from_slice(bytes));
         self.unmap(wgpu);
+        buffer.keep_from_pool(false);
         written.map_err(|error| self.status().explain(self.status().refused(error.to_string())))
     }
 
@@ -273,9 +275,11 @@ impl Context {
         match readback.source {
             ReadSource::Buffer(buffer) => {
                 let wgpu = buffer.as_wgpu();
+                buffer.keep_from_pool(true);
                 self.map_now(wgpu, wgpu::MapMode::Read, 0..len)?;
                 let copied = self.copy_mapped(wgpu.slice(..len), data);
                 self.unmap(wgpu);
+                buffer.keep_from_pool(false);
                 copied
             }
             ReadSource::Staging(mut staging) => {
