@@ -56,6 +56,7 @@ impl SubmitLock {
     }
 
     /// Whether this thread holds it: a callback inside of a submission.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn is_held_here(&self) -> bool {
         self.holder().as_ref().is_some_and(|holder| holder.thread == thread::current().id())
     }

@@ -31,6 +31,7 @@ pub(crate) struct Readback {
 #[derive(Debug)]
 enum ReadSource {
     /// The buffer itself, which the host can map and nobody else has.
+    #[cfg(not(target_arch = "wasm32"))]
     Buffer(Buffer),
     /// A copy.
     Staging(Staging),
@@ -273,6 +274,7 @@ impl Context {
     async fn finish_read<T: Element>(&self, readback: Readback, data: &mut [T]) -> Result<()> {
         let len = readback.bytes.next_multiple_of(BLOCK_BYTES);
         match readback.source {
+            #[cfg(not(target_arch = "wasm32"))]
             ReadSource::Buffer(buffer) => {
                 let wgpu = buffer.as_wgpu();
                 buffer.keep_from_pool(true);
