@@ -258,6 +258,18 @@ impl<B> ResolvedBounds<B> {
     /// A lower and an upper bound for a tensor of shape `x`. Those that are tensors come with their shapes, which
     /// broadcast to that of `x`; the operands are taken to fill them.
     ///
+    /// ```
+    /// use wgclip::{Bound, ResolvedBounds, Shape, cpu};
+    ///
+    /// let (x, hi) = ([1.0f32, 2.0, 3.0, 4.0], [1.5f32, 2.5]);
+    /// let (of_x, of_hi) = (Shape::new([2, 2])?, Shape::new([2])?);
+    /// let bounds = ResolvedBounds::broadcast::<f32>(&of_x, Bound::Absent, Bound::Tensor((&hi[..], &of_hi)))?;
+    /// let mut y = [0.0; 4];
+    /// cpu::clip(&x, &bounds, &mut y)?;
+    /// assert_eq!(y, [1.0, 2.0, 1.5, 2.5]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NanBound`], [`Error::BroadcastMismatch`] or [`Error::TooManyAxes`].
     pub fn broadcast<T: Element>(

@@ -152,7 +152,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// A wgpu buffer of the caller's, or one that [`Tensor::buffer`](crate::Tensor) gave out, cannot be used. The operations on
+    /// A wgpu buffer of the caller's, or one that `Tensor::buffer` gave out, cannot be used. The operations on
     /// it are left out, and what was to be made of them says so too; the device goes on.
     #[error(
         "a buffer of yours cannot be used on {device}: {reason}; it must be of this device, not mapped and not destroyed when what uses it is submitted"

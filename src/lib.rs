@@ -32,7 +32,13 @@
 //!
 //! # Blocking and async
 //! What reads or waits comes twice: blocking ([`Tensor::to_vec`], [`Device::auto`]; not in a browser) and async
-//! ([`Tensor::read`], [`Device::request`]), which neither blocks nor starts threads.
+//! ([`Tensor::read`], [`Device::request`]), which does not block. Outside of a browser one thread for each device waits for
+//! async reads.
+//!
+//! # Errors
+//! Every call that can fail returns [`Result`]. Besides those that its documentation names, any call on a GPU may return
+//! [`Error::DeviceLost`], [`Error::InvalidBuffer`] (a wgpu buffer of yours is mapped or destroyed) and [`Error::Blocked`] (a
+//! callback of yours waits for another thread). docs/failures.md tells what has changed then, and what goes on.
 //!
 //! # Features
 //! `gpu` (default) brings wgpu. Without it the CPU path stands alone.

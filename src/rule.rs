@@ -14,7 +14,7 @@ pub enum OutsideRule {
     /// Zero: the gradient of the clip itself.
     #[default]
     Masked,
-    /// The upstream gradient everywhere, as if nothing had been clipped. TieRule and NaN have no say.
+    /// The upstream gradient everywhere, as if nothing had been clipped. Ties and NaN have no say.
     StraightThrough,
     /// The upstream gradient, but only where the descent step `-g` would move x back toward the interval
     /// (through each bound in turn, so a lower bound above the upper one lets through only what both do).

@@ -1,4 +1,4 @@
-//! Tensors: elements on a device, and the operations on them. Every operation goes through [`Tensor::apply`].
+//! Tensors: elements on a device, and the operations on them. Every operation goes through [`apply`].
 
 mod activations;
 mod backward;

@@ -126,6 +126,21 @@ fn a_panic_of_a_callback_is_the_callers(adapter: Adapter) {
                 assert_eq!(x.clip(unit()).unwrap().to_vec().unwrap(), [1.0; 64]);
             }
         }
+        // On the thread that polls for async reads, which another then takes the place of.
+        for _ in 0..3 {
+            let ran = Arc::new(AtomicBool::new(false));
+            let seen = ran.clone();
+            queue.submit([]);
+            queue.on_submitted_work_done(move || {
+                seen.store(true, Ordering::Release);
+                if thread::current().name() == Some("wgclip poller") {
+                    std::panic::resume_unwind(Box::new("the callback's"));
+                }
+            });
+            while !ran.load(Ordering::Acquire) {
+                assert_eq!(block_on(x.read()).unwrap(), [2.0; 64]);
+            }
+        }
     }
 }
 

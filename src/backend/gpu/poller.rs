@@ -42,27 +42,39 @@ impl Poller {
         status.check()
     }
 
-    /// Hands a request to the thread, unless none could be started, or this is the thread: in a callback.
-    fn send(&self, status: &Arc<DeviceStatus>, request: Request) -> Result<(), Request> {
+    /// Hands a request to the thread, unless none can be started, or this is the thread: in a callback.
+    fn send(&self, status: &Arc<DeviceStatus>, mut request: Request) -> Result<(), Request> {
         let mut polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner);
-        if polling.is_none() {
-            let (requests, receiver) = mpsc::channel::<Request>();
-            let status = status.clone();
-            let run = move || {
-                for (submission, sender) in receiver {
-                    // What went wrong is recorded, and met by the waiter.
-                    let _ = status.wait(Some(submission));
-                    let _ = sender.send(());
-                }
+        // A second time if a panic of a callback has ended the thread.
+        for _ in 0..3 {
+            let Some(Polling { requests, thread }) = &*polling else {
+                *polling = Polling::start(status);
+                continue;
             };
-            let spawned = thread::Builder::new().name("wgclip poller".into()).spawn(run);
-            *polling = spawned.ok().map(|spawned| Polling { requests, thread: spawned.thread().id() });
-        }
-        match &*polling {
-            Some(Polling { requests, thread }) if *thread != thread::current().id() => {
-                requests.send(request).map_err(|mpsc::SendError(request)| request)
+            if *thread == thread::current().id() {
+                break;
             }
-            _ => Err(request),
+            match requests.send(request) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::SendError(refused)) => (request, *polling) = (refused, None),
+            }
         }
+        Err(request)
+    }
+}
+
+impl Polling {
+    fn start(status: &Arc<DeviceStatus>) -> Option<Self> {
+        let (requests, receiver) = mpsc::channel::<Request>();
+        let status = status.clone();
+        let run = move || {
+            for (submission, sender) in receiver {
+                // What went wrong is recorded, and met by the waiter.
+                let _ = status.wait(Some(submission));
+                let _ = sender.send(());
+            }
+        };
+        let spawned = thread::Builder::new().name("wgclip poller".into()).spawn(run).ok()?;
+        Some(Self { requests, thread: spawned.thread().id() })
     }
 }
