@@ -204,6 +204,37 @@ fn a_bad_buffer_fails_what_uses_it_and_nothing_else(adapter: Adapter) {
     assert_eq!(user.errors(), 0, "the caller's handler was called");
 }
 
+/// A callback, within the time in which a bad buffer is dealt with, records what reads a result that will be missing.
+fn what_is_recorded_while_a_bad_buffer_is_dealt_with(adapter: Adapter) {
+    for (device, wgpu_device, queue) in devices(&adapter) {
+        for _ in 0..10 {
+            let desc =
+                wgpu::BufferDescriptor { label: None, size: 256, usage: STORAGE, mapped_at_creation: true };
+            let bad = Tensor::<f32>::from_buffer(&device, wgpu_device.create_buffer(&desc), 0, [64]).unwrap();
+            let good = device.tensor(&[2.0f32; 64], [64]).unwrap();
+            let (y, fine) = (bad.clip(unit()).unwrap(), good.clip(unit()).unwrap());
+            let (sender, recorded) = mpsc::channel();
+            queue.submit([]);
+            let (of_bad, of_good) = (y.clone(), fine.clone());
+            queue.on_submitted_work_done(move || {
+                sender.send([of_bad, of_good].map(|y| y.clip(Bounds::at_least(0.5).unwrap()))).unwrap();
+            });
+            let flushed = device.flush();
+            assert!(matches!(flushed, Err(Error::InvalidBuffer { .. })), "{flushed:?}");
+            while recorded.recv_timeout(Duration::ZERO).map(|[of_bad, of_good]| {
+                let read = of_bad.and_then(|z| z.to_vec());
+                assert!(matches!(read, Err(Error::InvalidBuffer { .. })), "{read:?}");
+                assert_eq!(of_good.unwrap().to_vec().unwrap(), [1.0; 64]);
+            }) == Err(mpsc::RecvTimeoutError::Timeout)
+            {
+                let _ = device.wait();
+            }
+            assert_eq!(fine.to_vec().unwrap(), [1.0; 64]);
+            let _ = device.flush();
+        }
+    }
+}
+
 /// A tensor's buffer that the caller was given, and destroyed.
 fn a_buffer_that_was_given_out_is_never_another_tensors(adapter: Adapter) {
     let Some(user) = UserDevice::open(&adapter, true) else { return };
@@ -327,6 +358,10 @@ pub(crate) fn register(suite: &mut Suite) {
         (
             "foreign_code::a_bad_buffer_fails_what_uses_it_and_nothing_else",
             a_bad_buffer_fails_what_uses_it_and_nothing_else,
+        ),
+        (
+            "foreign_code::what_is_recorded_while_a_bad_buffer_is_dealt_with",
+            what_is_recorded_while_a_bad_buffer_is_dealt_with,
         ),
         (
             "foreign_code::a_buffer_that_was_given_out_is_never_another_tensors",

@@ -15,7 +15,7 @@ use super::params::Params;
 use super::pipeline::{MAX_BINDINGS, Pipeline};
 use super::pool::{Pool, PooledBuffer};
 use super::status::DeviceStatus;
-use crate::{Result, Stats};
+use crate::{Error, Result, Stats};
 
 /// Dispatches and uploads of a submission at the most.
 const COMMANDS: u32 = 512;
@@ -56,6 +56,8 @@ pub(super) struct Recorder {
     bytes_in_pass: u64,
     bytes_uploaded: u64,
     groups: HashMap<GroupKey, wgpu::BindGroup>,
+    /// Whether all dispatches are logged: what they read may turn out to be missing, while a logged pass is being submitted.
+    logs_all: bool,
     /// Those that the device may not have done, each with its generation.
     submitted: VecDeque<(u64, wgpu::SubmissionIndex)>,
     stats: Stats,
@@ -99,6 +101,11 @@ pub(super) struct LoggedDispatch {
 }
 
 impl LoggedDispatch {
+    /// Why what it works on is not there.
+    pub(super) fn missing(&self) -> Option<&Error> {
+        self.operands.iter().find_map(|(_, poison)| poison.get())
+    }
+
     fn new(
         dispatch: &Dispatch<'_>,
         pipeline: &Pipeline,
@@ -259,6 +266,7 @@ impl Recorder {
             bytes_in_pass: 0,
             bytes_uploaded: 0,
             groups: HashMap::new(),
+            logs_all: false,
             submitted: VecDeque::new(),
             stats: Stats::default(),
         })
@@ -282,7 +290,8 @@ impl Recorder {
                 return Ok(false);
             }
             if self.pending.is_none() {
-                self.pending = Some(watched(gpu, || Pending::begin(gpu.device, exported))?);
+                let logged = exported || self.logs_all;
+                self.pending = Some(watched(gpu, || Pending::begin(gpu.device, logged))?);
             }
             self.record_range(gpu, dispatch, pipeline, &params, range, group);
             progress.recorded += 1;
@@ -396,12 +405,18 @@ impl Recorder {
         self.stats.submissions += 1;
         let unwritten = std::mem::take(&mut self.unwritten_params);
         let written = self.params_cache.len() * self.slot - unwritten.len();
+        self.logs_all = self.pending.as_ref().is_some_and(|pending| pending.log.is_some());
         Batch {
             pending: self.pending.take(),
             params: (written as u64, unwritten),
             slots: self.slots.clone(),
             generation: pool.generations().end(),
         }
+    }
+
+    /// Notes that it is known what became of the last pass.
+    pub(super) fn resolved(&mut self) {
+        self.logs_all = false;
     }
 
     /// Notes a submission, and forgets those that are done.

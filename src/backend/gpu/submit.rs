@@ -64,7 +64,11 @@ impl Context {
         let joined = copy.filter(|copy| !copy.exported && log.is_none());
         let mut submitted = match &log {
             None => self.submit_own(batch, joined),
-            Some(log) => self.submit_logged(batch, log),
+            Some(log) => {
+                let submitted = self.submit_logged(batch, log);
+                self.recorder().resolved();
+                submitted
+            }
         };
         if let (Some(copy), None, Ok(_)) = (copy, joined, &submitted) {
             submitted = self.submit_alone(copy);
@@ -99,7 +103,9 @@ impl Context {
 
     /// Submits what works on buffers of the pool alone. It cannot fail but for a bug, after which nothing is sure.
     fn submit_own(&self, batch: Batch, copy: Option<&CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
-        self.place(batch, copy)?.map_err(|error| {
+        let commands = self.finish(batch, copy)?;
+        let placed = commands.and_then(|commands| self.status().submit(self.queue(), commands));
+        placed.map_err(|error| {
             let error = self.status().explain_refusal(0, error);
             if let Error::Gpu { reason, .. } = &error {
                 self.status().mark_failed(reason.clone());
@@ -111,42 +117,52 @@ impl Context {
     /// Submits what works on buffers that the caller may have mapped or destroyed. What uses a bad one is left out, and what
     /// uses its results.
     fn submit_logged(&self, batch: Batch, log: &[LoggedDispatch]) -> Result<wgpu::SubmissionIndex> {
-        self.place(batch, None)?.or_else(|error| {
-            // First, since to ask for reasons runs callbacks.
-            let mut recovery = Recovery::begin(self, log);
-            let recovered = self.leave_out_bad(log, error);
-            recovery.log = &[];
-            recovered
-        })
+        let commands = self.finish(batch, None)?;
+        // What was recorded while another pass was being submitted may read what that did not make.
+        let refusal = match log.iter().any(|dispatch| dispatch.missing().is_some()) {
+            true => None,
+            false => match commands.and_then(|commands| self.status().submit(self.queue(), commands)) {
+                Ok(index) => return Ok(index),
+                Err(error) => Some(error),
+            },
+        };
+        // First, since to ask for reasons runs callbacks.
+        let mut recovery = Recovery::begin(self, log);
+        let recovered = self.leave_out_bad(log, refusal);
+        recovery.log = &[];
+        recovered
     }
 
-    /// Submits the dispatches of a refused command buffer again, without those whose buffers wgpu still refuses.
-    fn leave_out_bad(&self, log: &[LoggedDispatch], refusal: wgpu::Error) -> Result<wgpu::SubmissionIndex> {
-        let refusal = self.blame(true, self.status().explain_refusal(0, refusal));
+    /// Submits the dispatches of a command buffer that was refused, or would be wrong, without those whose operands are
+    /// missing, or whose buffers wgpu still refuses.
+    fn leave_out_bad(
+        &self,
+        log: &[LoggedDispatch],
+        refusal: Option<wgpu::Error>,
+    ) -> Result<wgpu::SubmissionIndex> {
+        let refusal = refusal.map(|error| self.blame(true, self.status().explain_refusal(0, error)));
         self.check_lost()?;
         let refused = |dispatch: &LoggedDispatch| {
             let probe = dispatch.exported.then(|| self.dispatch_again(&[dispatch], true))?.err()?;
             Some(self.blame(true, probe))
         };
         let mut causes: Vec<_> = log.iter().map(refused).collect();
-        if causes.iter().all(Option::is_none) {
+        if let Some(refusal) = refusal.as_ref().filter(|_| causes.iter().all(Option::is_none)) {
             // It was mapped and is so no more, or it was not this that was refused: to do it again might do it twice.
             causes.fill_with(|| Some(refusal.clone()));
         }
         let mut kept = Vec::new();
         for (dispatch, cause) in log.iter().zip(causes) {
-            let inherited = || dispatch.operands.iter().find_map(|(_, poison)| poison.get().cloned());
-            match cause.or_else(inherited) {
+            match cause.or_else(|| dispatch.missing().cloned()) {
                 None => kept.push(dispatch),
                 Some(cause) => self.poison(dispatch, &cause),
             }
         }
-        let submitted = self.dispatch_again(&kept, false);
-        if submitted.is_err() {
-            kept.into_iter().for_each(|dispatch| self.poison(dispatch, &refusal));
-            return self.dispatch_again(&[], false);
-        }
-        submitted
+        self.dispatch_again(&kept, false).or_else(|error| {
+            let cause = self.blame(true, error);
+            kept.into_iter().for_each(|dispatch| self.poison(dispatch, &cause));
+            self.dispatch_again(&[], false)
+        })
     }
 
     /// Whose fault a refusal is, of what works on buffers that the caller may have spoiled.
@@ -200,12 +216,12 @@ impl Context {
         submitted.map_err(|error| self.blame(copy.exported, error))
     }
 
-    /// What wgpu says to a batch, unless the device is lost.
-    fn place(
+    /// The command buffer of a batch and a copy, or what wgpu says to it, unless the device is lost.
+    fn finish(
         &self,
         batch: Batch,
         copy: Option<&CopyAfter<'_>>,
-    ) -> Result<Result<wgpu::SubmissionIndex, wgpu::Error>> {
+    ) -> Result<Result<wgpu::CommandBuffer, wgpu::Error>> {
         let encode = |encoder: &mut wgpu::CommandEncoder| {
             if let Some(copy) = copy {
                 (copy.encode)(encoder);
@@ -214,7 +230,7 @@ impl Context {
         // Also of a lost device, so that what is dropped unused raises nothing.
         let (commands, error) = self.status().watch(|| batch.finish(self.gpu(), encode));
         self.check_lost()?;
-        Ok(error.map_or_else(|| self.status().submit(self.queue(), commands), Err))
+        Ok(error.map_or(Ok(commands), Err))
     }
 }
 
