@@ -1,6 +1,8 @@
 //! Clipping data of any size on the host, chunk by chunk.
 
 use std::collections::VecDeque;
+#[cfg(feature = "gpu")]
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::backend::cpu;
 #[cfg(feature = "gpu")]
@@ -138,7 +140,18 @@ pub(crate) fn clip_slice<T: Element>(device: &Device, data: &mut [T], bounds: &B
         #[cfg(feature = "gpu")]
         AnyBackend::Gpu(context) => {
             let mut done = 0;
-            match clip_on_gpu(context, data, &values, &mut done) {
+            let clipped = catch_unwind(AssertUnwindSafe(|| clip_on_gpu(context, data, &values, &mut done)));
+            let clipped = match clipped {
+                Ok(clipped) => clipped,
+                Err(panic) => {
+                    // That of a callback of the caller's, which gets it when the slice is whole.
+                    if done > 0 {
+                        cpu::clip_in_place(&mut data[done..], &values.resolve()?)?;
+                    }
+                    resume_unwind(panic);
+                }
+            };
+            match clipped {
                 // Some of it is clipped already, so the rest is too: whole or not at all.
                 Err(error) if done > 0 => {
                     log::warn!("{error}; the CPU clips the rest of the slice");

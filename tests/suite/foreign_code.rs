@@ -235,6 +235,60 @@ fn what_is_recorded_while_a_bad_buffer_is_dealt_with(adapter: Adapter) {
     }
 }
 
+/// What a callback does wrong within a submission of ours is not ours.
+fn an_error_of_a_callback_does_not_fail_the_device(adapter: Adapter) {
+    for (device, wgpu_device, queue) in devices(&adapter) {
+        let create = |mapped_at_creation| {
+            let desc = wgpu::BufferDescriptor { label: None, size: 256, usage: STORAGE, mapped_at_creation };
+            wgpu_device.create_buffer(&desc)
+        };
+        let x = device.tensor(&[2.0f32; 64], [64]).unwrap();
+        for _ in 0..5 {
+            let (mapped, to, its_device, its_queue) =
+                (create(true), create(false), wgpu_device.clone(), queue.clone());
+            let ran = Arc::new(AtomicBool::new(false));
+            let seen = ran.clone();
+            queue.submit([]);
+            queue.on_submitted_work_done(move || {
+                let mut encoder = its_device.create_command_encoder(&Default::default());
+                encoder.copy_buffer_to_buffer(&mapped, 0, &to, 0, 256);
+                its_queue.submit([encoder.finish()]);
+                seen.store(true, Ordering::Release);
+            });
+            while !ran.load(Ordering::Acquire) {
+                let y = x.clip(unit()).unwrap();
+                device.flush().unwrap();
+                assert_eq!(y.to_vec().unwrap(), [1.0; 64]);
+            }
+            assert_eq!(x.clip(unit()).unwrap().to_vec().unwrap(), [1.0; 64]);
+        }
+    }
+}
+
+/// A callback unmaps a buffer when it was refused already. What else was submitted with it is right, whatever becomes of it.
+fn a_bad_buffer_that_turns_good_fails_no_other(adapter: Adapter) {
+    for (device, wgpu_device, queue) in devices(&adapter) {
+        for _ in 0..10 {
+            let desc =
+                wgpu::BufferDescriptor { label: None, size: 256, usage: STORAGE, mapped_at_creation: true };
+            let bad = wgpu_device.create_buffer(&desc);
+            let x = Tensor::<f32>::from_buffer(&device, bad.clone(), 0, [64]).unwrap();
+            let mut good = device.tensor(&[2.0f32; 64], [64]).unwrap();
+            queue.submit([]);
+            queue.on_submitted_work_done(move || bad.unmap());
+            let y = x.clip(Bounds::at_least(0.5).unwrap()).unwrap();
+            good.clip_in_place(unit()).unwrap();
+            let _ = device.flush();
+            assert_eq!(good.to_vec().unwrap(), [1.0; 64]);
+            match y.to_vec() {
+                Ok(y) => assert_eq!(y, [0.5; 64]),
+                Err(error) => assert!(matches!(error, Error::InvalidBuffer { .. }), "{error}"),
+            }
+            let _ = device.wait();
+        }
+    }
+}
+
 /// A tensor's buffer that the caller was given, and destroyed.
 fn a_buffer_that_was_given_out_is_never_another_tensors(adapter: Adapter) {
     let Some(user) = UserDevice::open(&adapter, true) else { return };
@@ -362,6 +416,14 @@ pub(crate) fn register(suite: &mut Suite) {
         (
             "foreign_code::what_is_recorded_while_a_bad_buffer_is_dealt_with",
             what_is_recorded_while_a_bad_buffer_is_dealt_with,
+        ),
+        (
+            "foreign_code::an_error_of_a_callback_does_not_fail_the_device",
+            an_error_of_a_callback_does_not_fail_the_device,
+        ),
+        (
+            "foreign_code::a_bad_buffer_that_turns_good_fails_no_other",
+            a_bad_buffer_that_turns_good_fails_no_other,
         ),
         (
             "foreign_code::a_buffer_that_was_given_out_is_never_another_tensors",

@@ -1,6 +1,7 @@
 //! Dispatch geometry: how blocks are spread over bindings and workgroups.
 
 use super::params::Params;
+use super::pipeline::MAX_BINDINGS;
 use super::recorder::parameter_bytes;
 use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, WORKGROUP, blocks_per_mask_word};
 use crate::{DeviceInfo, ElementType, Error, Result};
@@ -53,6 +54,12 @@ impl Limits {
                 "max_uniform_buffer_binding_size",
                 limits.max_uniform_buffer_binding_size,
                 size_of::<Params>() as u64,
+            ),
+            // Those of the operation with the most buffers, and the parameters.
+            (
+                "max_bindings_per_bind_group",
+                limits.max_bindings_per_bind_group.into(),
+                MAX_BINDINGS as u64 + 1,
             ),
             ("max_bind_groups", limits.max_bind_groups.into(), 1),
             ("max_buffer_size", limits.max_buffer_size, parameter_bytes(limits)),

@@ -98,8 +98,8 @@ impl Kernels {
     /// # Errors
     /// [`Error::ShapeMismatch`] or [`Error::LengthMismatch`] if slices differ in length from x or from what the shapes of
     /// the bounds say; [`Error::Unsupported`] if a kernel cannot work on one (the message says what is needed);
-    /// [`Error::RuleWithoutKernel`] for a rule that the operation does not take; [`Error::OutOfMemory`], or
-    /// [`Error::Gpu`].
+    /// [`Error::RuleWithoutKernel`] for a rule that the operation does not take; [`Error::InvalidBuffer`] for one that is
+    /// destroyed or of another device; [`Error::OutOfMemory`], or [`Error::Gpu`].
     pub fn prepare(
         &self,
         op: Op,
@@ -243,6 +243,11 @@ impl Kernels {
                 workgroups: range.workgroups,
             };
             ranges.iter().enumerate().map(prepare).collect()
+        });
+        // The buffers are the caller's.
+        let dispatches: Vec<_> = dispatches.map_err(|error| match error {
+            Error::Gpu { reason, .. } => self.status.invalid_buffer(reason),
+            error => error,
         })?;
         if filled.get().is_none() {
             self.status.mark_lost("a buffer could not be mapped".into());

@@ -51,7 +51,10 @@ impl DeviceStatus {
             // Without a handler wgpu panics.
             device.on_uncaptured_error(Arc::new(move |error| {
                 log::error!("wgpu: {error}");
-                let _ = seen.failed.set(error.to_string());
+                // Elsewhere what is done here is in a scope, and this is the caller's.
+                if cfg!(target_arch = "wasm32") {
+                    let _ = seen.failed.set(error.to_string());
+                }
             }));
         }
         let timeout_ms = AtomicU64::new(TIMEOUT.as_millis() as u64);
@@ -120,18 +123,26 @@ impl DeviceStatus {
 
     /// Lets wgpu run its callbacks, or waits. The callbacks may be the caller's: no lock may be held here.
     fn poll(&self, poll: wgpu::PollType) {
-        // wgpu panics where a driver reports an error that it did not expect.
-        match catch_unwind(AssertUnwindSafe(|| self.device.poll(poll))) {
-            Ok(Ok(_)) => {}
-            Ok(Err(wgpu::PollError::Timeout)) => {
+        match self.try_poll(poll) {
+            Some(Ok(_)) | None => {}
+            Some(Err(wgpu::PollError::Timeout)) => {
                 self.mark_lost(format!("it did not finish within {:?}", self.timeout()));
             }
             // Only a lost device does not take what it was given.
-            Ok(Err(wgpu::PollError::WrongSubmissionIndex(..))) => {
+            Some(Err(wgpu::PollError::WrongSubmissionIndex(..))) => {
                 self.mark_lost("it took no submission".into())
             }
+        }
+    }
+
+    /// The same, without conclusions; `None` if wgpu panicked, as it does where a driver reports an error that it did not
+    /// expect.
+    fn try_poll(&self, poll: wgpu::PollType) -> Option<Result<wgpu::PollStatus, wgpu::PollError>> {
+        match catch_unwind(AssertUnwindSafe(|| self.device.poll(poll))) {
+            Ok(polled) => Some(polled),
             Err(panic) if is_of_wgpu(&*panic) => {
-                self.mark_lost("the driver failed while it was waited for".into())
+                self.mark_lost("the driver failed while it was waited for".into());
+                None
             }
             // That of a callback goes on to who owns it.
             Err(panic) => resume_unwind(panic),
@@ -188,27 +199,22 @@ impl DeviceStatus {
         })
     }
 
-    /// Submits a command buffer. wgpu runs callbacks of the caller's once it is in the queue: no lock may be held that one
-    /// could wait for.
-    ///
-    /// # Errors
-    /// What wgpu refused; nothing has run then, and no callback. Why is not asked here: the device would run callbacks.
+    /// Submits a command buffer, and returns an error that was raised meanwhile: wgpu's refusal, or what a callback of the
+    /// caller's raised when the command buffer was in the queue. No lock may be held that a callback could wait for.
     pub(super) fn submit(
         &self,
         queue: &wgpu::Queue,
         commands: wgpu::CommandBuffer,
-    ) -> Result<wgpu::SubmissionIndex, wgpu::Error> {
-        let (index, error) = self.watch(|| queue.submit([commands]));
-        match error {
-            Some(error @ wgpu::Error::OutOfMemory { .. }) => Err(error),
-            Some(error) if error.to_string().contains("In Queue::submit") => Err(error),
-            // That of a callback. wgpu has no way to give it back to who handles it.
-            Some(error) => {
-                log::error!("in a callback: {error}");
-                Ok(index)
-            }
-            None => Ok(index),
-        }
+    ) -> (wgpu::SubmissionIndex, Option<wgpu::Error>) {
+        self.watch(|| queue.submit([commands]))
+    }
+
+    /// Whether wgpu is sure to have refused a submission: then nothing of it has run. It runs callbacks, so no lock may be
+    /// held here.
+    pub(super) fn has_refused(&self, submission: wgpu::SubmissionIndex) -> bool {
+        // One that was refused is beyond the last that was taken, unless another was taken since.
+        let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(Duration::ZERO) };
+        matches!(self.try_poll(poll), None | Some(Err(wgpu::PollError::WrongSubmissionIndex(..))))
     }
 
     /// Runs calls of wgpu, and returns the first error that they raise.

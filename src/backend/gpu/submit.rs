@@ -4,19 +4,19 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::Context;
 use super::pool::PooledBuffer;
 use super::recorder::{Batch, LoggedDispatch};
 use super::submit_lock::Submitting;
+use super::{Buffer, Context};
 use crate::{Error, Result};
 
 /// A copy behind a batch.
 pub(super) struct CopyAfter<'a> {
     pub encode: &'a dyn Fn(&mut wgpu::CommandEncoder),
+    /// What is copied.
+    pub from: &'a Buffer,
     /// The buffers of the pool that it uses.
     pub uses: &'a [&'a PooledBuffer],
-    /// Whether the caller may map or destroy a buffer that it uses.
-    pub exported: bool,
 }
 
 /// The time in which operations on a bad buffer are left out.
@@ -58,10 +58,12 @@ impl Context {
     pub(super) fn submit_with(&self, copy: Option<&CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
         let _order = self.order()?;
         let uses = copy.map_or(&[][..], |copy| copy.uses);
+        // Asked now: who exports it has to wait for what is submitted here.
+        let exported = copy.is_some_and(|copy| copy.from.is_exported());
         let mut batch = self.recorder().take(self.pool(), uses);
         let (generation, log) = (batch.generation, batch.take_log());
         // What can fail goes by itself.
-        let joined = copy.filter(|copy| !copy.exported && log.is_none());
+        let joined = copy.filter(|_| !exported && log.is_none());
         let mut submitted = match &log {
             None => self.submit_own(batch, joined),
             Some(log) => {
@@ -71,7 +73,7 @@ impl Context {
             }
         };
         if let (Some(copy), None, Ok(_)) = (copy, joined, &submitted) {
-            submitted = self.submit_alone(copy);
+            submitted = self.submit_alone(copy, exported);
         }
         self.pool().generations().all_submitted();
         let index = submitted?;
@@ -103,15 +105,27 @@ impl Context {
 
     /// Submits what works on buffers of the pool alone. It cannot fail but for a bug, after which nothing is sure.
     fn submit_own(&self, batch: Batch, copy: Option<&CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
-        let commands = self.finish(batch, copy)?;
-        let placed = commands.and_then(|commands| self.status().submit(self.queue(), commands));
-        placed.map_err(|error| {
-            let error = self.status().explain_refusal(0, error);
-            if let Error::Gpu { reason, .. } = &error {
-                self.status().mark_failed(reason.clone());
+        let (index, error) = match self.finish(batch, copy)? {
+            Ok(commands) => self.status().submit(self.queue(), commands),
+            Err(error) => return Err(self.fail(error)),
+        };
+        match error {
+            None => Ok(index),
+            Some(error) if self.status().has_refused(index.clone()) => Err(self.fail(error)),
+            Some(error) => {
+                // wgpu has no way to hand it on.
+                log::error!("in a callback: {error}");
+                Ok(index)
             }
-            error
-        })
+        }
+    }
+
+    fn fail(&self, error: wgpu::Error) -> Error {
+        let error = self.status().explain_refusal(0, error);
+        if let Error::Gpu { reason, .. } = &error {
+            self.status().mark_failed(reason.clone());
+        }
+        error
     }
 
     /// Submits what works on buffers that the caller may have mapped or destroyed. What uses a bad one is left out, and what
@@ -119,41 +133,42 @@ impl Context {
     fn submit_logged(&self, batch: Batch, log: &[LoggedDispatch]) -> Result<wgpu::SubmissionIndex> {
         let commands = self.finish(batch, None)?;
         // What was recorded while another pass was being submitted may read what that did not make.
-        let refusal = match log.iter().any(|dispatch| dispatch.missing().is_some()) {
-            true => None,
-            false => match commands.and_then(|commands| self.status().submit(self.queue(), commands)) {
-                Ok(index) => return Ok(index),
-                Err(error) => Some(error),
-            },
+        let (refused, error) = if log.iter().any(|dispatch| dispatch.missing().is_some()) {
+            (None, None)
+        } else {
+            match commands {
+                Err(error) => (None, Some(error)),
+                Ok(commands) => match self.status().submit(self.queue(), commands) {
+                    (index, None) => return Ok(index),
+                    (index, error) => (Some(index), error),
+                },
+            }
         };
         // First, since to ask for reasons runs callbacks.
         let mut recovery = Recovery::begin(self, log);
-        let recovered = self.leave_out_bad(log, refusal);
+        let sure = refused.is_none_or(|index| self.status().has_refused(index));
+        let cause = error.map(|error| self.blame(true, self.status().explain_refusal(0, error)));
+        self.check_lost()?;
+        let recovered = match cause.filter(|_| !sure) {
+            None => self.leave_out_bad(log),
+            // A callback's error, or ours and another's submission since: it may have run, and must not run twice.
+            Some(cause) => {
+                log.iter().for_each(|dispatch| self.poison(dispatch, &cause));
+                self.dispatch_again(&[], false)
+            }
+        };
         recovery.log = &[];
         recovered
     }
 
-    /// Submits the dispatches of a command buffer that was refused, or would be wrong, without those whose operands are
-    /// missing, or whose buffers wgpu still refuses.
-    fn leave_out_bad(
-        &self,
-        log: &[LoggedDispatch],
-        refusal: Option<wgpu::Error>,
-    ) -> Result<wgpu::SubmissionIndex> {
-        let refusal = refusal.map(|error| self.blame(true, self.status().explain_refusal(0, error)));
-        self.check_lost()?;
-        let refused = |dispatch: &LoggedDispatch| {
-            let probe = dispatch.exported.then(|| self.dispatch_again(&[dispatch], true))?.err()?;
-            Some(self.blame(true, probe))
-        };
-        let mut causes: Vec<_> = log.iter().map(refused).collect();
-        if let Some(refusal) = refusal.as_ref().filter(|_| causes.iter().all(Option::is_none)) {
-            // It was mapped and is so no more, or it was not this that was refused: to do it again might do it twice.
-            causes.fill_with(|| Some(refusal.clone()));
-        }
+    /// Submits the dispatches of a command buffer that has not run, without those whose operands are missing, or whose
+    /// buffers wgpu still refuses.
+    fn leave_out_bad(&self, log: &[LoggedDispatch]) -> Result<wgpu::SubmissionIndex> {
         let mut kept = Vec::new();
-        for (dispatch, cause) in log.iter().zip(causes) {
-            match cause.or_else(|| dispatch.missing().cloned()) {
+        for dispatch in log {
+            let probe = || self.dispatch_again(&[dispatch], true).err().map(|error| self.blame(true, error));
+            let cause = dispatch.missing().cloned().or_else(|| dispatch.exported.then(probe)?);
+            match cause {
                 None => kept.push(dispatch),
                 Some(cause) => self.poison(dispatch, &cause),
             }
@@ -200,20 +215,23 @@ impl Context {
         self.submit_commands(commands)
     }
 
+    /// Submits what can be left out: an error of a callback's counts as its own.
     fn submit_commands(&self, commands: wgpu::CommandBuffer) -> Result<wgpu::SubmissionIndex> {
-        let submitted = self.status().submit(self.queue(), commands);
-        submitted.map_err(|error| self.status().explain_refusal(0, error))
+        match self.status().submit(self.queue(), commands) {
+            (index, None) => Ok(index),
+            (_, Some(error)) => Err(self.status().explain_refusal(0, error)),
+        }
     }
 
     /// Submits a copy that the caller's buffer may be bad for.
-    fn submit_alone(&self, copy: &CopyAfter<'_>) -> Result<wgpu::SubmissionIndex> {
+    fn submit_alone(&self, copy: &CopyAfter<'_>, exported: bool) -> Result<wgpu::SubmissionIndex> {
         let commands = self.status().scoped(0, || {
             let mut encoder = self.device().create_command_encoder(&Default::default());
             (copy.encode)(&mut encoder);
             encoder.finish()
         });
         let submitted = commands.and_then(|commands| self.submit_commands(commands));
-        submitted.map_err(|error| self.blame(copy.exported, error))
+        submitted.map_err(|error| self.blame(exported, error))
     }
 
     /// The command buffer of a batch and a copy, or what wgpu says to it, unless the device is lost.

@@ -140,10 +140,11 @@ impl Context {
         loop {
             match status::now(async { Some(mapped.receive().await) }) {
                 Some(Some(Ok(()))) => return self.check_lost(),
-                Some(_) => self.status().mark_lost("a buffer could not be mapped".into()),
-                None if slice.get_mapped_range().is_ok() => return self.check_lost(),
-                None if begun.elapsed() < self.status().timeout() => std::thread::yield_now(),
-                None => self.status().mark_lost("a buffer was not mapped in time".into()),
+                Some(Some(Err(_))) => self.status().mark_lost("a buffer could not be mapped".into()),
+                // Closed, if a panic of another callback has dropped it.
+                _ if slice.get_mapped_range().is_ok() => return self.check_lost(),
+                _ if begun.elapsed() < self.status().timeout() => std::thread::yield_now(),
+                _ => self.status().mark_lost("a buffer was not mapped in time".into()),
             }
             self.status().poll_status()?;
         }
@@ -262,7 +263,7 @@ impl Context {
         let encode = |encoder: &mut wgpu::CommandEncoder| {
             encoder.copy_buffer_to_buffer(buffer.as_wgpu(), buffer.offset(), &staging, 0, len);
         };
-        let copy = CopyAfter { encode: &encode, uses: &uses, exported: buffer.is_exported() };
+        let copy = CopyAfter { encode: &encode, from: buffer, uses: &uses };
         let submission = self.submit_with(Some(&copy))?;
         // Only now it is known what became of the operations before.
         buffer.check_poison()?;
