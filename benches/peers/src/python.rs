@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use wgclip_harness::{Case, What};
+use wgclip_harness::{BenchId, Case};
 
 /// How long the threads of an engine are left to fall asleep before another is measured: OpenMP's look out for work for
 /// 4 ms, and would take a core from who comes next. No longer: from 40 ms of idleness on, a virtual machine puts the two
