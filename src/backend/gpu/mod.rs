@@ -15,12 +15,13 @@
 //   into `Error`, and waits; `poller` waits without blocking;
 // - `buffer`, `pool`, `generation`, `transfer`: buffers, how and when they are used again, what goes in and comes out;
 // - `pipeline`: a kernel, compiled; `params`, `geometry`: its parameters and workgroups; `dispatch`: all that with
-//   operands; `recorder`: the pass that it joins;
+//   operands; `recorder`: the pass that it joins; `batch`: that pass;
 // - `submit`, `submit_lock`: how the pass gets to the queue, in order and whatever callbacks do;
 // - `kernels` prepares them for a pass of the caller's, without a context; `interop`: tensors in the caller's buffers;
 // - `sum` and `testing`: kernels that are no operation of the list.
 
 mod adapter;
+mod batch;
 mod buffer;
 mod context;
 mod dispatch;

@@ -8,14 +8,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::buffer::Poison;
+use super::batch::{Batch, LoggedDispatch, Pending};
 use super::dispatch::{BufferPart, Dispatch};
 use super::geometry::DispatchRange;
 use super::params::Params;
 use super::pipeline::{MAX_BINDINGS, Pipeline};
 use super::pool::{Pool, PooledBuffer};
 use super::status::DeviceStatus;
-use crate::{Error, Result, Stats};
+use crate::{Result, Stats};
 
 /// Dispatches and uploads of a submission at the most.
 const COMMANDS: u32 = 512;
@@ -67,103 +67,6 @@ pub(super) struct Recorder {
 /// their groups.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct GroupKey(u64, [(u64, u64, u64); MAX_BINDINGS]);
-
-/// The pass comes first, so that it ends before its encoder does.
-#[derive(Debug)]
-struct Pending {
-    pass: wgpu::ComputePass<'static>,
-    encoder: wgpu::CommandEncoder,
-    /// Its dispatches, if buffers are among their operands that the caller may map or destroy.
-    log: Option<Vec<LoggedDispatch>>,
-}
-
-impl Pending {
-    fn begin(device: &wgpu::Device, logged: bool) -> Self {
-        let label = Some("wgclip");
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
-        let desc = wgpu::ComputePassDescriptor { label, timestamp_writes: None };
-        let pass = encoder.begin_compute_pass(&desc).forget_lifetime();
-        Self { pass, encoder, log: logged.then(Vec::new) }
-    }
-}
-
-/// A dispatch that may have to be done again without others.
-#[derive(Debug)]
-pub(super) struct LoggedDispatch {
-    pub pipeline: wgpu::ComputePipeline,
-    pub group: wgpu::BindGroup,
-    pub offset: u32,
-    pub workgroups: [u32; 2],
-    /// Whether the caller may map or destroy one of its buffers.
-    pub exported: bool,
-    /// Of its operands: whether it is written, and whether its elements are there.
-    pub operands: Vec<(bool, Poison)>,
-}
-
-impl LoggedDispatch {
-    /// Why what it works on is not there.
-    pub(super) fn missing(&self) -> Option<&Error> {
-        self.operands.iter().find_map(|(_, poison)| poison.get())
-    }
-
-    fn new(
-        dispatch: &Dispatch<'_>,
-        pipeline: &Pipeline,
-        group: &wgpu::BindGroup,
-        offset: u32,
-        workgroups: [u32; 2],
-    ) -> Self {
-        let tensors = pipeline.bindings.iter().zip(&dispatch.operands);
-        let poison = |(&(_, read_only), operand): (&(u32, bool), &BufferPart<'_>)| {
-            operand.tensor.map(|tensor| (!read_only, tensor.poison().clone()))
-        };
-        Self {
-            pipeline: pipeline.pipeline.clone(),
-            group: group.clone(),
-            offset,
-            workgroups,
-            exported: dispatch.is_exported(),
-            operands: tensors.filter_map(poison).collect(),
-        }
-    }
-}
-
-/// What was recorded, on its way to the queue.
-#[derive(Debug)]
-pub(super) struct Batch {
-    pending: Option<Pending>,
-    /// Parameters that it needs and the device does not have, and where they go.
-    params: (u64, Vec<u8>),
-    slots: wgpu::Buffer,
-    pub generation: u64,
-}
-
-impl Batch {
-    /// Writes the parameters and ends the pass, with what `more` encodes after it.
-    pub(super) fn finish(
-        self,
-        gpu: Gpu<'_>,
-        more: impl FnOnce(&mut wgpu::CommandEncoder),
-    ) -> wgpu::CommandBuffer {
-        if !self.params.1.is_empty() {
-            gpu.queue.write_buffer(&self.slots, self.params.0, &self.params.1);
-        }
-        let mut encoder = match self.pending {
-            Some(Pending { pass, encoder, .. }) => {
-                drop(pass);
-                encoder
-            }
-            None => gpu.device.create_command_encoder(&Default::default()),
-        };
-        more(&mut encoder);
-        encoder.finish()
-    }
-
-    /// Its dispatches, if the caller may map or destroy a buffer of theirs.
-    pub(super) fn take_log(&mut self) -> Option<Vec<LoggedDispatch>> {
-        self.pending.as_mut()?.log.take()
-    }
-}
 
 /// A dispatch that is being recorded, range by range.
 pub(super) struct Progress<'a> {

@@ -4,8 +4,8 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use super::batch::{Batch, LoggedDispatch};
 use super::pool::PooledBuffer;
-use super::recorder::{Batch, LoggedDispatch};
 use super::submit_lock::Submitting;
 use super::{Buffer, Context};
 use crate::{Error, Result};

@@ -1,40 +1,35 @@
-//! Random programs in eight threads of one device, checked step by step against a model: every thread knows the bits of each
-//! of its tensors. Uploads, clones, drops, operations, reads that are given up, passes of the caller's, callbacks that call
-//! back, budgets, bad buffers; and the same on a device that is destroyed at some step.
-//!
-//! A failed call must have changed nothing, which later reads of the same tensors show.
+//! What a thread does, and its model.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context as Waiting, Waker};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use pollster::block_on;
-use wgclip::gpu::{Adapter, Context};
 use wgclip::{BackwardRule, Bounds, Device, Error, Result, Tensor, reference};
 use wgpu::BufferUsages as Usages;
-
-use crate::devices::{Suite, UserDevice, seed};
-
-const THREADS: usize = 8;
-
-/// A thread that has not done a step for so long hangs.
-const STALLED: Duration = Duration::from_secs(90);
 
 /// Tensors that a thread holds at the most.
 const HELD: usize = 12;
 
 /// A device, and what its owner may do with it besides.
 #[derive(Clone)]
-struct Shared {
-    device: Device,
-    wgpu: Option<(wgpu::Device, wgpu::Queue)>,
+pub(super) struct Shared {
+    pub device: Device,
+    pub wgpu: Option<(wgpu::Device, wgpu::Queue)>,
     /// Whether its memory is bounded now and then.
-    budgets: bool,
-    destroyed: Arc<AtomicBool>,
-    callbacks: Arc<AtomicU64>,
+    pub budgets: bool,
+    pub destroyed: Arc<AtomicBool>,
+    pub callbacks: Arc<AtomicU64>,
+    pub refusals: Arc<Refusals>,
+}
+
+/// Calls that ended in an error which may come.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    pub memory: AtomicU64,
+    /// Of tensors that have nothing to do with a bad buffer, but were submitted with it.
+    pub others: AtomicU64,
 }
 
 /// A tensor, and what must be in it.
@@ -46,8 +41,8 @@ struct Known {
 }
 
 /// What a thread does.
-struct Program {
-    shared: Shared,
+pub(super) struct Program {
+    pub shared: Shared,
     rng: Rng,
     held: Vec<Known>,
 }
@@ -72,6 +67,10 @@ fn clip_all(x: &[f32], lo: impl Fn(usize) -> Option<f32>, hi: impl Fn(usize) -> 
 }
 
 impl Program {
+    pub(super) fn new(shared: Shared, seed: u64) -> Self {
+        Self { shared, rng: Rng::with_seed(seed), held: Vec::new() }
+    }
+
     fn values(&mut self, len: usize) -> Vec<f32> {
         let special = [f32::NAN, -0.0, 0.0, f32::INFINITY, f32::NEG_INFINITY, 1e-40, 1.0];
         let rng = &mut self.rng;
@@ -119,7 +118,7 @@ impl Program {
     }
 
     /// One step, and what it was.
-    fn step(&mut self) -> (&'static str, Result<()>) {
+    pub(super) fn step(&mut self) -> (&'static str, Result<()>) {
         let Some(i) = self.pick() else { return ("upload", self.upload()) };
         match self.rng.u8(..100) {
             0..12 => ("upload", self.upload()),
@@ -374,7 +373,7 @@ impl Program {
     fn callback(&mut self, i: usize) -> Result<()> {
         let Some((_, queue)) = &self.shared.wgpu else { return Ok(()) };
         let Known { tensor, values, .. } = self.held[i].clone();
-        let Shared { device, destroyed, callbacks, .. } = self.shared.clone();
+        let shared = self.shared.clone();
         let (hi, kind) = (self.rng.f32(), self.rng.u8(..3));
         queue.on_submitted_work_done(move || {
             let called = || -> Result<()> {
@@ -382,151 +381,28 @@ impl Program {
                 let y = match kind {
                     0 => y.to_vec()?,
                     1 => block_on(y.read())?,
-                    _ => return device.flush(),
+                    _ => return shared.device.flush(),
                 };
-                assert_same("in a callback", &device, &y, &clip_all(&values, |_| None, |_| Some(hi)));
+                assert_same("in a callback", &shared.device, &y, &clip_all(&values, |_| None, |_| Some(hi)));
                 Ok(())
             };
-            check(called(), &destroyed, "in a callback");
-            callbacks.fetch_add(1, Ordering::Relaxed);
+            check(called(), &shared, "in a callback");
+            shared.callbacks.fetch_add(1, Ordering::Relaxed);
         });
         Ok(())
     }
 }
 
 /// Which errors may come.
-fn check(result: Result<()>, destroyed: &AtomicBool, what: &str) {
-    match result {
-        Ok(()) | Err(Error::OutOfMemory { .. } | Error::Blocked { .. } | Error::InvalidBuffer { .. }) => {}
-        Err(Error::DeviceLost { .. }) if destroyed.load(Ordering::Acquire) => {}
-        Err(error) => panic!("{what}: {error}"),
-    }
-}
-
-/// How long programs run.
-#[derive(Clone, Copy)]
-enum Length {
-    Steps(usize),
-    Time(Duration),
-}
-
-/// Runs programs in eight threads. Returns how many steps they took; the first to reach `destroy_at` destroys the device.
-fn run(shared: &Shared, seed: u64, length: Length, destroy_at: Option<usize>) -> u64 {
-    let begun = Instant::now();
-    let ends = |step| match length {
-        Length::Steps(steps) => step == steps,
-        Length::Time(time) => begun.elapsed() >= time,
+pub(super) fn check(result: Result<()>, shared: &Shared, what: &str) {
+    let count = |counter: &AtomicU64| {
+        counter.fetch_add(1, Ordering::Relaxed);
     };
-    let (sender, steps) = mpsc::channel::<(usize, Option<&'static str>)>();
-    thread::scope(|scope| {
-        for t in 0..THREADS {
-            let (shared, sender) = (shared.clone(), sender.clone());
-            scope.spawn(move || {
-                let mut program = Program { shared, rng: Rng::with_seed(seed + t as u64), held: Vec::new() };
-                for step in 0.. {
-                    if ends(step) {
-                        break;
-                    }
-                    if destroy_at == Some(step)
-                        && t == 0
-                        && let Some((device, _)) = &program.shared.wgpu
-                    {
-                        program.shared.destroyed.store(true, Ordering::Release);
-                        device.destroy();
-                    }
-                    let (what, result) = program.step();
-                    check(result, &program.shared.destroyed, what);
-                    let _ = sender.send((t, Some(what)));
-                }
-                let _ = sender.send((t, None));
-            });
-        }
-        drop(sender);
-        // Watches over them.
-        let mut last = [(Instant::now(), Some("nothing")); THREADS];
-        let mut count = 0;
-        loop {
-            match steps.recv_timeout(STALLED) {
-                Ok((t, what)) => {
-                    last[t] = (Instant::now(), what);
-                    count += u64::from(what.is_some());
-                }
-                Err(mpsc::RecvTimeoutError::Disconnected) => return count,
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-            }
-            let stalled = last.iter().find(|(at, what)| what.is_some() && at.elapsed() > STALLED);
-            if let Some((_, what)) = stalled {
-                // The threads cannot be joined.
-                eprintln!("WGCLIP_TEST_SEED={seed}: a thread hangs after {what:?}");
-                std::process::abort();
-            }
-        }
-    })
-}
-
-/// What must hold when all is dropped.
-fn check_leaks(shared: &Shared) {
-    if !shared.destroyed.load(Ordering::Acquire) {
-        shared.device.set_memory_budget(u64::MAX);
-        let waited = shared.device.wait();
-        check(waited, &shared.destroyed, "the last wait");
-        shared.device.wait().unwrap();
-        shared.device.trim().unwrap();
-        let stats = shared.device.stats();
-        assert_eq!((stats.in_use_bytes, stats.reserved_bytes), (0, 0), "a leak: {stats:?}");
-    }
-}
-
-fn random_programs(name: &str, shared: &Shared, length: Length) {
-    let steps = run(shared, seed(), length, None);
-    check_leaks(shared);
-    println!("{name}: {steps} steps, {} callbacks", shared.callbacks.load(Ordering::Relaxed));
-}
-
-fn shared(device: Device, wgpu: Option<(wgpu::Device, wgpu::Queue)>) -> Shared {
-    Shared { budgets: wgpu.is_some(), device, wgpu, destroyed: Arc::default(), callbacks: Arc::default() }
-}
-
-fn on_adapter(adapter: &Adapter, length: Length) {
-    let context = block_on(Context::request(adapter, adapter.limits())).unwrap();
-    let wgpu = (context.device().clone(), context.queue().clone());
-    random_programs("opened here", &shared(context.into(), Some(wgpu)), length);
-    if let Some(user) = UserDevice::open(adapter, true) {
-        let wgpu = (user.device.clone(), user.queue.clone());
-        random_programs("the caller's", &shared(user.wgclip(), Some(wgpu)), length);
-        assert_eq!(user.errors(), 0, "the caller's handler was called");
-    }
-}
-
-fn on_destroyed_devices(adapter: &Adapter, rounds: usize) {
-    let seed = seed();
-    for round in 0..rounds {
-        // Without a handler of the caller's, wgpu panics at what is not in a scope.
-        let Some(user) = UserDevice::open(adapter, round % 2 == 0) else { return };
-        let shared = shared(user.wgclip(), Some((user.device.clone(), user.queue.clone())));
-        let at = Rng::with_seed(seed + round as u64).usize(..60);
-        run(&shared, seed + 100 * round as u64, Length::Steps(80), Some(at));
-        drop(shared);
-        assert_eq!(user.errors(), 0, "round {round}: the caller's handler was called");
-    }
-}
-
-pub(crate) fn register(suite: &mut Suite) {
-    let steps = Length::Steps(suite.settings.rounds(60, 300, 300));
-    // Two devices of an adapter share the time.
-    let time = |share: u32| suite.settings.stress.map_or(steps, |time| Length::Time(time / share));
-    let (whole, half) = (time(1), time(2));
-    let rounds = suite.settings.rounds(5, 20, 200);
-    if suite.settings.takes("cpu") {
-        suite.add("stress::random_programs::cpu".into(), move || {
-            random_programs("CPU", &shared(Device::cpu(), None), whole);
-        });
-    }
-    for (slug, adapter) in suite.adapters() {
-        let of_random = adapter.clone();
-        suite.add(format!("stress::random_programs::{slug}"), move || on_adapter(&of_random, half));
-        suite.add(format!("stress::random_programs_on_destroyed_devices::{slug}"), move || {
-            on_destroyed_devices(&adapter, rounds);
-        });
+    match result {
+        Ok(()) => {}
+        Err(Error::OutOfMemory { .. }) if shared.budgets => count(&shared.refusals.memory),
+        Err(Error::Blocked { .. } | Error::InvalidBuffer { .. }) => count(&shared.refusals.others),
+        Err(Error::DeviceLost { .. }) if shared.destroyed.load(Ordering::Acquire) => {}
+        Err(error) => panic!("{what}: {error}"),
     }
 }

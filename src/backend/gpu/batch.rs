@@ -1,0 +1,104 @@
+//! The pending pass, and what becomes of it: a batch on its way to the queue, with a log where it may be refused.
+
+use super::buffer::Poison;
+use super::dispatch::{BufferPart, Dispatch};
+use super::pipeline::Pipeline;
+use super::recorder::Gpu;
+use crate::Error;
+
+/// The pass comes first, so that it ends before its encoder does.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub pass: wgpu::ComputePass<'static>,
+    encoder: wgpu::CommandEncoder,
+    /// Its dispatches, if buffers are among their operands that the caller may map or destroy.
+    pub log: Option<Vec<LoggedDispatch>>,
+}
+
+impl Pending {
+    pub(super) fn begin(device: &wgpu::Device, logged: bool) -> Self {
+        let label = Some("wgclip");
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
+        let desc = wgpu::ComputePassDescriptor { label, timestamp_writes: None };
+        let pass = encoder.begin_compute_pass(&desc).forget_lifetime();
+        Self { pass, encoder, log: logged.then(Vec::new) }
+    }
+}
+
+/// A dispatch that may have to be done again without others.
+#[derive(Debug)]
+pub(super) struct LoggedDispatch {
+    pub pipeline: wgpu::ComputePipeline,
+    pub group: wgpu::BindGroup,
+    pub offset: u32,
+    pub workgroups: [u32; 2],
+    /// Whether the caller may map or destroy one of its buffers.
+    pub exported: bool,
+    /// Of its operands: whether it is written, and whether its elements are there.
+    pub operands: Vec<(bool, Poison)>,
+}
+
+impl LoggedDispatch {
+    /// Why what it works on is not there.
+    pub(super) fn missing(&self) -> Option<&Error> {
+        self.operands.iter().find_map(|(_, poison)| poison.get())
+    }
+
+    pub(super) fn new(
+        dispatch: &Dispatch<'_>,
+        pipeline: &Pipeline,
+        group: &wgpu::BindGroup,
+        offset: u32,
+        workgroups: [u32; 2],
+    ) -> Self {
+        let tensors = pipeline.bindings.iter().zip(&dispatch.operands);
+        let poison = |(&(_, read_only), operand): (&(u32, bool), &BufferPart<'_>)| {
+            operand.tensor.map(|tensor| (!read_only, tensor.poison().clone()))
+        };
+        Self {
+            pipeline: pipeline.pipeline.clone(),
+            group: group.clone(),
+            offset,
+            workgroups,
+            exported: dispatch.is_exported(),
+            operands: tensors.filter_map(poison).collect(),
+        }
+    }
+}
+
+/// What was recorded, on its way to the queue.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub pending: Option<Pending>,
+    /// Parameters that it needs and the device does not have, and where they go.
+    pub params: (u64, Vec<u8>),
+    pub slots: wgpu::Buffer,
+    pub generation: u64,
+}
+
+impl Batch {
+    /// Writes the parameters and ends the pass, with what `more` encodes after it.
+    pub(super) fn finish(
+        self,
+        gpu: Gpu<'_>,
+        more: impl FnOnce(&mut wgpu::CommandEncoder),
+    ) -> wgpu::CommandBuffer {
+        if !self.params.1.is_empty() {
+            gpu.queue.write_buffer(&self.slots, self.params.0, &self.params.1);
+        }
+        let mut encoder = match self.pending {
+            Some(Pending { pass, encoder, .. }) => {
+                drop(pass);
+                encoder
+            }
+            None => gpu.device.create_command_encoder(&Default::default()),
+        };
+        more(&mut encoder);
+        encoder.finish()
+    }
+
+    /// Its dispatches, if the caller may map or destroy a buffer of theirs.
+    pub(super) fn take_log(&mut self) -> Option<Vec<LoggedDispatch>> {
+        self.pending.as_mut()?.log.take()
+    }
+}
