@@ -438,7 +438,7 @@ pub(crate) fn register(suite: &mut Suite) {
             uploads_alone_are_submitted_and_their_memory_is_used_again,
         ),
     ]);
-    let rounds = suite.settings.rounds(4, 20, 200);
+    let rounds = suite.settings.rounds(3, 9, 200);
     for (slug, adapter) in suite.adapters() {
         let name = format!("foreign_code::a_device_destroyed_at_any_moment_leaves_host_data_whole::{slug}");
         suite.add(name, move || a_device_destroyed_at_any_moment_leaves_host_data_whole(&adapter, rounds));

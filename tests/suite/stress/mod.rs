@@ -145,7 +145,7 @@ pub(crate) fn register(suite: &mut Suite) {
     // Two devices of an adapter share the time.
     let time = |share: u32| suite.settings.stress.map_or(steps, |time| Length::Time(time / share));
     let (whole, half) = (time(1), time(2));
-    let rounds = suite.settings.rounds(5, 20, 200);
+    let rounds = suite.settings.rounds(4, 10, 200);
     if suite.settings.takes("cpu") {
         suite.add("stress::random_programs::cpu".into(), move || {
             random_programs("CPU", &shared(Device::cpu(), None), whole);
