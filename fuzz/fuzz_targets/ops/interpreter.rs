@@ -102,9 +102,11 @@ impl<'a> Interpreter<'a> {
             Op::RunInPlace { op, x, g, bounds, rule } => {
                 let target = op.0.info().in_place?;
                 let x_slot = filled(&self.slots, x.0)?;
-                let x = self.slots[x_slot].as_ref()?.clone();
                 let g_slot = g.slot;
-                let g = self.upstream(g, &x.model.dims)?;
+                let dims = self.slots[x_slot].as_ref()?.model.dims.clone();
+                // Which may take the place of x.
+                let g = self.upstream(g, &dims)?;
+                let x = self.slots[x_slot].as_ref()?.clone();
                 let (bounds, limits) = self.bounds(&x.model.dims, bounds)?;
                 if x.model.dims != g.model.dims {
                     return None;
