@@ -235,6 +235,73 @@ fn what_is_recorded_while_a_bad_buffer_is_dealt_with(adapter: Adapter) {
     }
 }
 
+/// A callback exports a tensor's buffer and destroys it, while a read of the tensor in another thread waits to be submitted.
+fn a_read_that_waits_learns_of_an_export(adapter: Adapter) {
+    for (device, _, queue) in devices(&adapter) {
+        for _ in 0..5 {
+            let x = device.tensor(&[2.0f32; 64], [64]).unwrap();
+            let (of_callback, its_x, read_is_done) =
+                (device.clone(), x.clone(), Arc::new(AtomicBool::new(false)));
+            let (began, is_done) = (device.stats().in_use_bytes, read_is_done.clone());
+            let (sender, begin) = mpsc::channel();
+            queue.submit([]);
+            queue.on_submitted_work_done(move || {
+                sender.send(()).unwrap();
+                // The read has its staging buffer before it waits.
+                while of_callback.stats().in_use_bytes == began && !is_done.load(Ordering::Acquire) {
+                    thread::yield_now();
+                }
+                its_x.buffer().unwrap().unwrap().buffer().destroy();
+            });
+            let read = thread::scope(|scope| {
+                let (x, read_is_done) = (&x, &read_is_done);
+                let reader = scope.spawn(move || {
+                    begin.recv().unwrap();
+                    let read = x.to_vec();
+                    read_is_done.store(true, Ordering::Release);
+                    read
+                });
+                while !read_is_done.load(Ordering::Acquire) {
+                    let _ = device.flush();
+                }
+                reader.join().unwrap()
+            });
+            match read {
+                Ok(read) => assert_eq!(read, [2.0; 64]),
+                Err(error) => assert!(matches!(error, Error::InvalidBuffer { .. }), "{error}"),
+            }
+            assert_eq!(device.tensor(&[7.0f32], [1]).unwrap().clip(unit()).unwrap().to_vec().unwrap(), [1.0]);
+        }
+    }
+}
+
+/// Callbacks panic in the middle of a slice, and drop each other and those of ours that wgpu has in hand with them.
+fn a_slice_is_whole_after_a_panic_within(adapter: Adapter) {
+    for (device, _, queue) in devices(&adapter) {
+        for later in 2..6 {
+            let (mut slice, before) = (vec![5.0f32; 24 << 20], device.stats().submissions);
+            let done = AtomicBool::new(false);
+            let clipped = thread::scope(|scope| {
+                scope.spawn(|| {
+                    while device.stats().submissions < before + later && !done.load(Ordering::Acquire) {
+                        thread::yield_now();
+                    }
+                    queue.on_submitted_work_done(|| std::panic::resume_unwind(Box::new("the callback's")));
+                });
+                let call = std::panic::AssertUnwindSafe(|| device.clip_slice(&mut slice, unit()));
+                let clipped = std::panic::catch_unwind(call);
+                done.store(true, Ordering::Release);
+                clipped
+            });
+            let first = slice[0];
+            assert!(slice.iter().all(|v| *v == first), "half a slice was clipped: {clipped:?}");
+            // Those that were not called yet.
+            while std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.wait())).is_err() {}
+            assert_eq!(device.tensor(&[7.0f32], [1]).unwrap().clip(unit()).unwrap().to_vec().unwrap(), [1.0]);
+        }
+    }
+}
+
 /// What a callback does wrong within a submission of ours is not ours.
 fn an_error_of_a_callback_does_not_fail_the_device(adapter: Adapter) {
     for (device, wgpu_device, queue) in devices(&adapter) {
@@ -417,6 +484,8 @@ pub(crate) fn register(suite: &mut Suite) {
             "foreign_code::what_is_recorded_while_a_bad_buffer_is_dealt_with",
             what_is_recorded_while_a_bad_buffer_is_dealt_with,
         ),
+        ("foreign_code::a_read_that_waits_learns_of_an_export", a_read_that_waits_learns_of_an_export),
+        ("foreign_code::a_slice_is_whole_after_a_panic_within", a_slice_is_whole_after_a_panic_within),
         (
             "foreign_code::an_error_of_a_callback_does_not_fail_the_device",
             an_error_of_a_callback_does_not_fail_the_device,

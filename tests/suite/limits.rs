@@ -84,6 +84,9 @@ fn limits_that_are_too_low_have_a_name(adapter: Adapter) {
     let (_, device) = open(wgpu::Limits { max_uniform_buffer_binding_size: 64, ..wgpu::Limits::default() });
     let error = device.unwrap_err();
     assert!(error.to_string().contains("max_uniform_buffer_binding_size"), "{error}");
+    let (_, device) = open(wgpu::Limits { max_bindings_per_bind_group: 3, ..wgpu::Limits::default() });
+    let error = device.unwrap_err();
+    assert!(error.to_string().contains("max_bindings_per_bind_group"), "{error}");
 
     let device = open(wgpu::Limits::downlevel_defaults()).1.unwrap();
     let x = device.tensor(&[-1.0f32, 0.5, 2.0], [3]).unwrap();

@@ -347,13 +347,12 @@ impl Context {
     /// Records a dispatch.
     pub(super) fn record(&self, dispatch: &Dispatch<'_>) -> Result<()> {
         self.check_lost()?;
-        dispatch.check_operands()?;
         let Inner { device, pipelines, status, .. } = &*self.inner;
         let pipeline = pipelines.get(device, dispatch.program, status)?;
         let mut progress = Progress::new(self.gpu(), dispatch, &pipeline);
         loop {
             let recorded = self.recorder().record(&mut progress);
-            match recorded {
+            match recorded? {
                 Ok(true) => break,
                 Ok(false) => {
                     self.submit()?;

@@ -34,7 +34,7 @@ impl Poller {
     ) -> Result<()> {
         status.check()?;
         let (sender, done) = oneshot_channel();
-        let sent = self.send(status, (submission.clone(), sender)).is_ok();
+        let sent = self.send(status, (submission.clone(), sender));
         if !sent || done.receive().await.is_none() {
             // No thread, or a panic of a callback has ended it.
             status.wait(Some(submission))?;
@@ -42,10 +42,10 @@ impl Poller {
         status.check()
     }
 
-    /// Hands a request to the thread, unless none can be started, or this is the thread: in a callback.
-    fn send(&self, status: &Arc<DeviceStatus>, mut request: Request) -> Result<(), Request> {
+    /// Hands a request to the thread. Returns `false` if none can be started, or this is the thread: in a callback.
+    fn send(&self, status: &Arc<DeviceStatus>, mut request: Request) -> bool {
         let mut polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner);
-        // A second time if a panic of a callback has ended the thread.
+        // To start the thread, to find that a panic of a callback has ended it, to start another.
         for _ in 0..3 {
             let Some(Polling { requests, thread }) = &*polling else {
                 *polling = Polling::start(status);
@@ -55,11 +55,11 @@ impl Poller {
                 break;
             }
             match requests.send(request) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return true,
                 Err(mpsc::SendError(refused)) => (request, *polling) = (refused, None),
             }
         }
-        Err(request)
+        false
     }
 }
 

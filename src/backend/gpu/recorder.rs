@@ -179,8 +179,14 @@ impl Recorder {
     /// go on. All that can fail does so before the first is recorded.
     ///
     /// # Errors
-    /// What wgpu refused.
-    pub(super) fn record(&mut self, progress: &mut Progress<'_>) -> Result<bool, wgpu::Error> {
+    /// That an operand is missing; within, what wgpu refused.
+    pub(super) fn record(&mut self, progress: &mut Progress<'_>) -> Result<Result<bool, wgpu::Error>> {
+        // Under the lock: whoever finds out later that an operand is missing finds this in the log.
+        progress.dispatch.check_operands()?;
+        Ok(self.record_ranges(progress))
+    }
+
+    fn record_ranges(&mut self, progress: &mut Progress<'_>) -> Result<bool, wgpu::Error> {
         let Progress { gpu, dispatch, pipeline, .. } = *progress;
         if progress.groups.is_empty() {
             let groups = dispatch.ranges().map(|(range, _)| self.group(gpu, dispatch, pipeline, range));

@@ -182,7 +182,8 @@ impl DeviceStatus {
     }
 
     /// Runs calls of wgpu that may raise errors, and says how they failed: neither the caller's handler nor wgpu's, which
-    /// panics, hears of them. No lock may be held here, but one that `calls` takes and releases. `bytes` is the size of what they allocate.
+    /// panics, hears of them. No lock may be held here, but one that `calls` takes and releases. `bytes` is the size of
+    /// what they allocate.
     pub(super) fn scoped<R>(&self, bytes: u64, calls: impl FnOnce() -> R) -> Result<R> {
         self.check()?;
         match self.watch(calls) {

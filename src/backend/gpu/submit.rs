@@ -8,15 +8,21 @@ use super::batch::{Batch, LoggedDispatch};
 use super::pool::PooledBuffer;
 use super::submit_lock::Submitting;
 use super::{Buffer, Context};
+use crate::wgsl::BLOCK_BYTES;
 use crate::{Error, Result};
 
-/// A copy behind a batch.
+/// A copy behind a batch, of whole blocks.
+#[derive(Clone, Copy)]
 pub(super) struct CopyAfter<'a> {
-    pub encode: &'a dyn Fn(&mut wgpu::CommandEncoder),
-    /// What is copied.
     pub from: &'a Buffer,
-    /// The buffers of the pool that it uses.
-    pub uses: &'a [&'a PooledBuffer],
+    pub to: &'a PooledBuffer,
+}
+
+impl CopyAfter<'_> {
+    fn encode(self, encoder: &mut wgpu::CommandEncoder) {
+        let (from, len) = (self.from, self.from.bytes().next_multiple_of(BLOCK_BYTES));
+        encoder.copy_buffer_to_buffer(from.as_wgpu(), from.offset(), &self.to.buffer, 0, len);
+    }
 }
 
 /// The time in which operations on a bad buffer are left out.
@@ -55,12 +61,13 @@ impl Context {
     ///
     /// # Errors
     /// As [`submit`](Self::submit), and [`Error::InvalidBuffer`] if it is the copy that was refused.
-    pub(super) fn submit_with(&self, copy: Option<&CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
+    pub(super) fn submit_with(&self, copy: Option<CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
         let _order = self.order()?;
-        let uses = copy.map_or(&[][..], |copy| copy.uses);
+        let uses: Vec<_> =
+            copy.iter().flat_map(|copy| copy.from.pooled().into_iter().chain([copy.to])).collect();
         // Asked now: who exports it has to wait for what is submitted here.
         let exported = copy.is_some_and(|copy| copy.from.is_exported());
-        let mut batch = self.recorder().take(self.pool(), uses);
+        let mut batch = self.recorder().take(self.pool(), &uses);
         let (generation, log) = (batch.generation, batch.take_log());
         // What can fail goes by itself.
         let joined = copy.filter(|_| !exported && log.is_none());
@@ -104,7 +111,7 @@ impl Context {
     }
 
     /// Submits what works on buffers of the pool alone. It cannot fail but for a bug, after which nothing is sure.
-    fn submit_own(&self, batch: Batch, copy: Option<&CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
+    fn submit_own(&self, batch: Batch, copy: Option<CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
         let (index, error) = match self.finish(batch, copy)? {
             Ok(commands) => self.status().submit(self.queue(), commands),
             Err(error) => return Err(self.fail(error)),
@@ -224,10 +231,10 @@ impl Context {
     }
 
     /// Submits a copy that the caller's buffer may be bad for.
-    fn submit_alone(&self, copy: &CopyAfter<'_>, exported: bool) -> Result<wgpu::SubmissionIndex> {
+    fn submit_alone(&self, copy: CopyAfter<'_>, exported: bool) -> Result<wgpu::SubmissionIndex> {
         let commands = self.status().scoped(0, || {
             let mut encoder = self.device().create_command_encoder(&Default::default());
-            (copy.encode)(&mut encoder);
+            copy.encode(&mut encoder);
             encoder.finish()
         });
         let submitted = commands.and_then(|commands| self.submit_commands(commands));
@@ -238,11 +245,11 @@ impl Context {
     fn finish(
         &self,
         batch: Batch,
-        copy: Option<&CopyAfter<'_>>,
+        copy: Option<CopyAfter<'_>>,
     ) -> Result<Result<wgpu::CommandBuffer, wgpu::Error>> {
         let encode = |encoder: &mut wgpu::CommandEncoder| {
             if let Some(copy) = copy {
-                (copy.encode)(encoder);
+                copy.encode(encoder);
             }
         };
         // Also of a lost device, so that what is dropped unused raises nothing.
@@ -255,7 +262,6 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-
     use std::thread;
     use std::time::Duration;
 

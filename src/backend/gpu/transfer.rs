@@ -74,7 +74,8 @@ impl Context {
         if self.maps_writes() && buffer.pooled().is_some_and(|pooled| self.pool().is_done(pooled)) {
             self.write_mapped(&buffer, bytes)?;
             // That much memory is in use until what is recorded of it is done.
-            self.uploaded(None, bytes.len())?;
+            self.recorder().uploaded(self.pool(), None, bytes.len() as u64);
+            self.submit_if_full()?;
             return Ok(buffer);
         }
         for (i, piece) in bytes.chunks(UPLOAD).enumerate() {
@@ -89,11 +90,6 @@ impl Context {
         }
         self.status().poll_status()?;
         Ok(buffer)
-    }
-
-    fn uploaded(&self, by_queue: Option<&PooledBuffer>, bytes: usize) -> Result<()> {
-        self.recorder().uploaded(self.pool(), by_queue, bytes as u64);
-        self.submit_if_full()
     }
 
     fn submit_if_full(&self) -> Result<()> {
@@ -259,12 +255,8 @@ impl Context {
         let pooled = self.pooled_buffer(Purpose::Readback, len, FirstWrite::Recorded)?;
         let staging = pooled.buffer.clone();
         let mut source = Staging { pooled: Some(pooled), pool: self.pool().clone(), mapped: None };
-        let uses: Vec<_> = buffer.pooled().into_iter().chain(&source.pooled).collect();
-        let encode = |encoder: &mut wgpu::CommandEncoder| {
-            encoder.copy_buffer_to_buffer(buffer.as_wgpu(), buffer.offset(), &staging, 0, len);
-        };
-        let copy = CopyAfter { encode: &encode, from: buffer, uses: &uses };
-        let submission = self.submit_with(Some(&copy))?;
+        let copy = source.pooled.as_ref().map(|to| CopyAfter { from: buffer, to });
+        let submission = self.submit_with(copy)?;
         // Only now it is known what became of the operations before.
         buffer.check_poison()?;
         source.mapped = Some(self.begin_map(&staging, wgpu::MapMode::Read, 0..len)?);

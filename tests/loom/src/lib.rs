@@ -77,6 +77,14 @@ impl Device {
         self.generations.all_submitted();
     }
 
+    fn record_and_submit_elsewhere(self: &Arc<Self>) -> thread::JoinHandle<()> {
+        let device = self.clone();
+        thread::spawn(move || {
+            device.record();
+            device.submit(|| {});
+        })
+    }
+
     /// Whether the queue may write the buffer: then it has all commands that use it.
     fn check_write(&self) {
         let last_use = self.last_use.load(loom::sync::atomic::Ordering::Acquire);
@@ -95,11 +103,7 @@ impl Device {
 fn commands_reach_the_queue_in_the_order_of_recording() {
     loom::model(|| {
         let device = Device::new();
-        let other = device.clone();
-        let thread = thread::spawn(move || {
-            other.record();
-            other.submit(|| {});
-        });
+        let thread = device.record_and_submit_elsewhere();
         device.record();
         device.submit(|| {});
         thread.join().unwrap();
@@ -113,11 +117,7 @@ fn commands_reach_the_queue_in_the_order_of_recording() {
 fn a_callback_submits_in_order_and_nobody_waits_for_ever() {
     loom::model(|| {
         let device = Device::new();
-        let other = device.clone();
-        let thread = thread::spawn(move || {
-            other.record();
-            other.submit(|| {});
-        });
+        let thread = device.record_and_submit_elsewhere();
         device.record();
         device.submit(|| {
             device.record();
@@ -133,11 +133,7 @@ fn a_callback_submits_in_order_and_nobody_waits_for_ever() {
 fn the_queue_writes_nothing_that_unsubmitted_commands_use() {
     loom::model(|| {
         let device = Device::new();
-        let other = device.clone();
-        let thread = thread::spawn(move || {
-            other.record();
-            other.submit(|| {});
-        });
+        let thread = device.record_and_submit_elsewhere();
         device.check_write();
         thread.join().unwrap();
         device.check_write();
