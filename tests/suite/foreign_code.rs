@@ -275,7 +275,36 @@ fn a_read_that_waits_learns_of_an_export(adapter: Adapter) {
     }
 }
 
-/// Callbacks panic in the middle of a slice, and drop each other and those of ours that wgpu has in hand with them.
+/// wgpu drops the callbacks behind one that panics, so also that of a read in another thread.
+fn a_read_outlives_the_panic_of_anothers_callback(adapter: Adapter) {
+    let caught = |call: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err();
+    for (device, wgpu_device, _) in devices(&adapter) {
+        let x = device.tensor(&[2.0f32; 64], [64]).unwrap();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Acquire) {
+                    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| x.to_vec()));
+                    // The panic is that of whoever polls.
+                    assert!(read.is_err() || read.unwrap() == Ok(vec![2.0; 64]));
+                }
+            });
+            for _ in 0..150 {
+                let usage = Usages::MAP_READ | Usages::COPY_DST;
+                let desc = wgpu::BufferDescriptor { label: None, size: 64, usage, mapped_at_creation: false };
+                let buffer = wgpu_device.create_buffer(&desc);
+                let panic = |_| std::panic::resume_unwind(Box::new("the callback's"));
+                buffer.map_async(wgpu::MapMode::Read, .., panic);
+                caught(&|| drop(device.wait()));
+            }
+            over.store(true, Ordering::Release);
+        });
+        while caught(&|| device.wait().unwrap()) {}
+        assert_eq!(x.to_vec().unwrap(), [2.0; 64]);
+    }
+}
+
+/// Callbacks panic in the middle of a slice.
 fn a_slice_is_whole_after_a_panic_within(adapter: Adapter) {
     for (device, _, queue) in devices(&adapter) {
         for later in 2..6 {
@@ -485,6 +514,10 @@ pub(crate) fn register(suite: &mut Suite) {
             what_is_recorded_while_a_bad_buffer_is_dealt_with,
         ),
         ("foreign_code::a_read_that_waits_learns_of_an_export", a_read_that_waits_learns_of_an_export),
+        (
+            "foreign_code::a_read_outlives_the_panic_of_anothers_callback",
+            a_read_outlives_the_panic_of_anothers_callback,
+        ),
         ("foreign_code::a_slice_is_whole_after_a_panic_within", a_slice_is_whole_after_a_panic_within),
         (
             "foreign_code::an_error_of_a_callback_does_not_fail_the_device",
