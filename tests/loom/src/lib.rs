@@ -77,8 +77,8 @@ impl Device {
         self.generations.all_submitted();
     }
 
-    fn record_and_submit_elsewhere(self: &Arc<Self>) -> thread::JoinHandle<()> {
-        let device = self.clone();
+    fn record_and_submit_elsewhere(device: &Arc<Self>) -> thread::JoinHandle<()> {
+        let device = device.clone();
         thread::spawn(move || {
             device.record();
             device.submit(|| {});
@@ -103,7 +103,7 @@ impl Device {
 fn commands_reach_the_queue_in_the_order_of_recording() {
     loom::model(|| {
         let device = Device::new();
-        let thread = device.record_and_submit_elsewhere();
+        let thread = Device::record_and_submit_elsewhere(&device);
         device.record();
         device.submit(|| {});
         thread.join().unwrap();
@@ -117,7 +117,7 @@ fn commands_reach_the_queue_in_the_order_of_recording() {
 fn a_callback_submits_in_order_and_nobody_waits_for_ever() {
     loom::model(|| {
         let device = Device::new();
-        let thread = device.record_and_submit_elsewhere();
+        let thread = Device::record_and_submit_elsewhere(&device);
         device.record();
         device.submit(|| {
             device.record();
@@ -133,7 +133,7 @@ fn a_callback_submits_in_order_and_nobody_waits_for_ever() {
 fn the_queue_writes_nothing_that_unsubmitted_commands_use() {
     loom::model(|| {
         let device = Device::new();
-        let thread = device.record_and_submit_elsewhere();
+        let thread = Device::record_and_submit_elsewhere(&device);
         device.check_write();
         thread.join().unwrap();
         device.check_write();
