@@ -7,7 +7,7 @@ fn affine(x: vec4<u32>, scalars: vec4<u32>) -> vec4<u32> {
     var y = vec4(0u);
     for (var e = 0u; e < params.elements; e++) {
         let element = element_of(x, e);
-        let value = to_accum(element).x;
+        let value = to_accum(element, false).x;
         let mapped = from_accum(vec2(add_f32(mul_f32(value, scalars.x), scalars.z), 0u));
         // A NaN stays as it is.
         store_element(&y, e, select(mapped, element, vec2((value & MAGNITUDE) > F32_INFINITY)));

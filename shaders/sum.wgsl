@@ -1,15 +1,16 @@
 // Sums over the broadcast dimensions, in one fixed order: neighbours in pairs, then neighbouring sums in pairs, and so
 // on: the twin of reference::sum. A pass takes three such steps, and so eight leaves: the first adds up elements, the
-// others the partial sums of the one before.
+// others the partial sums of the one before. Integers of 64 bits are summed in two halves, which the end puts together.
 import package::lib::constants::{LANES_PER_SUBWORD, SUBWORDS, WORKGROUP};
 import package::lib::element::{element_of, store_element};
 import package::lib::params::{invocation_index, params};
-import package::lib::softfloat::{add, add_identity, from_accum, to_accum};
+import package::lib::softfloat::{add, add_identity, clip_wide_integer, from_accum, to_accum};
 
 @group(0) @binding(1) var<storage, read> elements: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> partials: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> sums: array<vec2<u32>>;
 @group(0) @binding(4) var<storage, read_write> result: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read> high_sums: array<vec2<u32>>;
 
 // Leaf n of a sum. An axis of x is its length, its stride, and whether it is summed over.
 fn leaf_element(sum: u32, n: u32) -> vec2<u32> {
@@ -30,7 +31,7 @@ fn leaf_element(sum: u32, n: u32) -> vec2<u32> {
         }
     }
     let each = SUBWORDS * LANES_PER_SUBWORD;
-    return to_accum(element_of(elements[offset / each], offset % each));
+    return to_accum(element_of(elements[offset / each], offset % each), params.scalars.x != 0u);
 }
 
 // Partial sums lie one for each sum, then the next for each.
@@ -92,7 +93,24 @@ fn sum_finish(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var e = 0u; e < params.elements; e++) {
         let n = i * params.elements + e;
         if n < params.sums {
-            store_element(&block, e, from_accum(leaf_partial(n, 0u)));
+            store_element(&block, e, from_accum(partials[n]));
+        }
+    }
+    result[i] = block;
+}
+
+// The same of integers of 64 bits.
+@compute @workgroup_size(WORKGROUP)
+fn sum_finish_wide(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = invocation_index(id);
+    if i >= params.blocks {
+        return;
+    }
+    var block = vec4(0u);
+    for (var e = 0u; e < params.elements; e++) {
+        let n = i * params.elements + e;
+        if n < params.sums {
+            store_element(&block, e, clip_wide_integer(partials[n], high_sums[n]));
         }
     }
     result[i] = block;

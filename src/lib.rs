@@ -25,7 +25,7 @@
 //!   has a preset: `"torch".parse::<BackwardRule>()`.
 //! - [`Tensor::clip_with_mask`] keeps one bit per element for the backward pass; [`Tensor::clip_backward_bounds`] gives
 //!   the gradients of the bounds too.
-//! - [`Element`] is one of twelve types, [`ElementType`] the same as a value.
+//! - [`Element`] is one of fourteen types, [`ElementType`] the same as a value.
 //! - [`mod@reference`] is the contract as plain functions of one element, and [`Op`] the list of operations.
 //! - [`cpu`] clips slices where you have them; [`wgsl`] has the element functions for a shader of your own.
 #![cfg_attr(feature = "gpu", doc = "- [`gpu`] prepares the kernels for a wgpu program of your own.")]
@@ -75,7 +75,7 @@ pub use backend::cpu;
 pub use backend::gpu;
 pub use bounds::{Bound, Bounds, IntoBounds, ResolvedBounds};
 pub use device::Device;
-pub use element::{Element, ElementType};
+pub use element::{Element, ElementType, f8_e4m3fn, f8_e5m2};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
 pub use info::{DeviceInfo, DeviceKind, DeviceLimits};

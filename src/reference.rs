@@ -141,7 +141,8 @@ fn bound_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, ties: TieRu
 /// is zero.
 ///
 /// Floats of up to 32 bits are summed in f32, and the sum is then rounded to the type; f64 in f64. A NaN comes out
-/// as the positive quiet one without payload. Integers wrap.
+/// as the positive quiet one without payload. The sum of integers is exact; one that the type cannot hold is clipped to its
+/// range.
 pub fn sum<T: Element>(gradients: &[T]) -> T {
     match gradients {
         [] => T::ZERO,
@@ -347,7 +348,9 @@ mod tests {
         let e = f32::EPSILON / 2.0;
         assert_eq!(sum(&[1.0, e, e, e]), 1.0 + 2.0 * e);
         assert_eq!(sum(&[half::f16::from_f32(1.0); 4096]).to_f32(), 4096.0, "more than f16 counts in ones");
-        assert_eq!(sum(&[200u8, 100]), 44);
+        assert_eq!(sum(&[200u8, 100]), 255);
+        assert_eq!(sum(&[i64::MAX, i64::MAX, -1, i64::MIN]), i64::MAX - 2, "clipped once, at the end");
+        assert_eq!(sum(&[i32::MIN; 3]), i32::MIN);
         assert_eq!(sum::<f32>(&[]).to_bits(), 0);
         assert_eq!(sum(&[f32::from_bits(SNAN)]).to_bits(), SNAN, "nothing to add");
         assert_eq!(sum(&[f32::from_bits(SNAN), 1.0]).to_bits(), 0x7fc0_0000);

@@ -16,16 +16,17 @@ pub fn specials<T: Element>() -> Vec<T> {
     let (sign, mask) = (layout.sign(), layout.mask());
     let mut bits = match layout.class {
         NumberClass::Float { .. } => {
-            let (normal, infinity) = (layout.min_normal(), layout.infinity());
+            let (normal, last) = (layout.min_normal(), layout.max_number());
             let (one, quiet) = (float_bits::<T>(1.0), normal / 2);
             let mut bits = vec![0, 1, 2, 3];
             bits.extend([normal / 2, normal - 2, normal - 1, normal, normal + 1, normal + 3]);
             bits.extend([2 * normal - 1, 2 * normal, 2 * normal + 1]);
             bits.extend([float_bits::<T>(0.5), one - 1, one, one + 1, float_bits::<T>(6.0)]);
-            bits.extend([infinity - 2, infinity - 1, infinity]);
-            // Signalling and quiet NaN.
-            bits.extend([infinity + 1, infinity + quiet - 1]);
-            bits.extend([infinity + quiet, infinity + quiet + 0x12345 % quiet, sign - 1]);
+            bits.extend([last - 2, last - 1, last]);
+            // Signalling and quiet NaN, as far as the type has them.
+            bits.extend([last + 1, last + quiet - 1]);
+            bits.extend([last + quiet, last + quiet + 0x12345 % quiet, sign - 1]);
+            bits.retain(|&bits| bits < sign);
             bits
         }
         NumberClass::Signed | NumberClass::Unsigned => {
@@ -52,8 +53,8 @@ pub(crate) fn bound_values<T: Element>() -> Vec<T> {
     let (sign, mask) = (layout.sign(), layout.mask());
     let bits = match layout.class {
         NumberClass::Float { .. } => {
-            let (normal, infinity, one) = (layout.min_normal(), layout.infinity(), float_bits::<T>(1.0));
-            let magnitudes = [0, 1, normal - 1, normal, one, float_bits::<T>(6.0), infinity - 1, infinity];
+            let (normal, last, one) = (layout.min_normal(), layout.max_number(), float_bits::<T>(1.0));
+            let magnitudes = [0, 1, normal - 1, normal, one, float_bits::<T>(6.0), last - 1, last];
             magnitudes.iter().flat_map(|&m| [m, m | sign]).collect()
         }
         NumberClass::Signed | NumberClass::Unsigned => {

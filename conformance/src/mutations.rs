@@ -1,7 +1,7 @@
 //! Mutation testing of the kernels: each fault that is planted here must be caught by the table of its operation. A test
 //! fails if an operation of the list has none.
 
-use wgclip::ElementType::{self, Bf16, F16, F32, F64, I16, I64, U8, U32, U64};
+use wgclip::ElementType::{self, Bf16, F8E4M3Fn, F8E5M2, F16, F32, F64, I8, I16, I64, U8, U32, U64};
 use wgclip::Op::{self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipWithMask, MaskBackward};
 
 /// A fault: what is replaced in the composed shaders, and by what.
@@ -37,7 +37,7 @@ pub const MUTATIONS: &[Mutation] = &[
     mutation(Clip, F32, "last block lost", "if i < blocks", "if i + 1u < blocks"),
     mutation(ClipWithMask, F32, "the last words of a mask lost", "block_of(invocation, 0u, BLOCKS_PER_MASK_WORD) >= blocks", "block_of(invocation, 1u, BLOCKS_PER_MASK_WORD) >= blocks"),
     mutation(Clip, F32, "rows of workgroups ignored", "id.y * params.stride + id.x", "id.x"),
-    mutation(Clip, F32, "absent bound taken for one", "return in_range(v, bounds.ranges.zw);", "return in_range(v, bounds.ranges.zw) | ((v == vec4(INFINITY)) & !bounds.has_hi);"),
+    mutation(Clip, F32, "absent bound taken for one", "return in_range(v, bounds.ranges.zw);", "return in_range(v, bounds.ranges.zw) | ((v == vec4(MAX_NUMBER)) & !bounds.has_hi);"),
     mutation(Clip, F32, "a range too long", "< vec4(i32(range.y))", "<= vec4(i32(range.y))"),
     mutation(Clip, I16, "ranges that begin at the first key", "order_key(v) - vec4(range.x)", "order_key(v) ^ vec4(SIGN)"),
     mutation(Clip, F16, "negatives in the wrong order", "return v ^ (vec4<u32>(vec4<i32>(v) >> vec4(31u)) & vec4(MAGNITUDE));", "return v;"),
@@ -83,6 +83,12 @@ pub const MUTATIONS: &[Mutation] = &[
     mutation(ClipBackwardBounds, F16, "sums of subnormals flushed", "if size < MIN_NORMAL {", "if size < MIN_NORMAL { return vec2(sign, 0u);"),
     mutation(ClipBackwardBounds, F64, "the sticky bit lost", "select(0u, 1u, lost != 0u), shifted.y", "0u, shifted.y"),
     mutation(ClipBackwardBounds, I64, "carry of a wide sum lost", "select(0u, 1u, low < a.x)", "0u"),
+    mutation(ClipBackwardBounds, I64, "high words of a wide sum lost", "let top = add64(high, vec2(low.y, 0u));", "let top = vec2(low.y, 0u);"),
+    mutation(ClipBackwardBounds, U64, "a wide sum wraps", "return select(value, vec2(MAX), top.y != 0u);", "return value;"),
+    mutation(ClipBackwardBounds, I8, "a sum wraps", "return select(least, accum.x, fits)", "return accum.x"),
+    mutation(ClipBackwardBounds, F8E4M3Fn, "a sum beyond the range saturates", "let beyond = (MAX_FINITE >> LANE_SHIFT) + 1u;", "let beyond = MAX_FINITE >> LANE_SHIFT;"),
+    mutation(ClipBackward, F8E4M3Fn, "the greatest number not halved", "top > vec4(MAX_FINITE)", "top >= vec4(MAX_FINITE)"),
+    mutation(Clip, F8E5M2, "infinity taken for NaN", "vec4(i32(MAX_NUMBER))", "vec4(i32(MAX_FINITE))"),
     mutation(ClipBackwardBounds, F32, "sums of NaN keep a payload", "return select(a, F32_NAN, none);", "return a;"),
     mutation(MaskBackward, F32, "a mask not applied in place", "let result = mask_backward(bits >> (n * SUBWORDS * LANES_PER_SUBWORD), gx_blocks[i]);", "let result = gx_blocks[i];"),
     mutation(ClipBackward, F32, "the gradient not taken in place", "let result = clip_backward(x_blocks[i], gx_blocks[i], bounds, rule);", "let result = gx_blocks[i];"),

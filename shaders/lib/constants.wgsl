@@ -5,9 +5,11 @@
 const BITS: u32 = 32u;
 const FLOAT: bool = true;
 const SIGNED: bool = false;
-// A float left-aligned in a word: the magnitudes of infinity (a NaN is beyond it) and of the least normal number (below
-// that one, the bit pattern is the value, in units of the least subnormal), and the bits of its exponent.
-const INFINITY: u32 = 0x7f800000u;
+// A float left-aligned in a word: the greatest magnitude that is a number (infinity where there is one; a NaN is beyond it),
+// the greatest finite one, the least normal one (below that one, the bit pattern is the value, in units of the least
+// subnormal), and the bits of its exponent.
+const MAX_NUMBER: u32 = 0x7f800000u;
+const MAX_FINITE: u32 = 0x7f7fffffu;
 const MIN_NORMAL: u32 = 0x800000u;
 const EXPONENT_BITS: u32 = 8u;
 // Subwords of a block, elements of a subword, the lowest bit of an element that is left-aligned in its word, and its

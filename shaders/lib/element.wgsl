@@ -7,7 +7,7 @@
 // Floats are never compared as floats. WGSL lets a driver assume that NaN does not occur, flush subnormals
 // and fold `x != x` away; so an element stays a bit pattern and is compared by its order key, an integer.
 import package::lib::constants::{
-    BITS, FLOAT, INFINITY, LANE_LSB, LANE_SHIFT, MIN_NORMAL, SIGNED, SUBWORDS,
+    BITS, FLOAT, LANE_LSB, LANE_SHIFT, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, SIGNED, SUBWORDS,
 };
 
 const SIGN: u32 = 0x80000000u;
@@ -41,10 +41,10 @@ fn is_nan(v: vec4<u32>) -> vec4<bool> {
     }
     let magnitude = v & vec4(MAGNITUDE);
     if BITS == 64u {
-        let infinity = magnitude.yw == vec2(INFINITY);
-        return broadcast_pair((magnitude.yw > vec2(INFINITY)) | (infinity & (v.xz != vec2(0u))));
+        let infinity = magnitude.yw == vec2(MAX_NUMBER);
+        return broadcast_pair((magnitude.yw > vec2(MAX_NUMBER)) | (infinity & (v.xz != vec2(0u))));
     }
-    return vec4<i32>(magnitude) > vec4(i32(INFINITY));
+    return vec4<i32>(magnitude) > vec4(i32(MAX_NUMBER));
 }
 
 // The key by which elements of up to 32 bits are compared. For floats sign and magnitude to two's complement: integers in the
@@ -118,7 +118,7 @@ fn halve(v: vec4<u32>) -> vec4<u32> {
         let smaller = select(magnitude - vec4(MIN_NORMAL), magnitude - vec4(0u, MIN_NORMAL, 0u, MIN_NORMAL), BITS == 64u);
         let small = select(smaller, shift_half(magnitude), top < vec4(2u * MIN_NORMAL));
         let sign = select(v & vec4(SIGN), v & vec4(0u, SIGN, 0u, SIGN), BITS == 64u);
-        return sign | select(small, magnitude, top >= vec4(INFINITY));
+        return sign | select(small, magnitude, top > vec4(MAX_FINITE));
     }
     return shift_half(v);
 }

@@ -2,10 +2,12 @@
 // infinity never occur, and not every device has f64; integers are the same everywhere. Its twin is
 // src/element/accum.rs.
 //
-// An accumulator is an f32 for floats of up to 32 bits, an f64 for f64, and for integers their lowest bits. It takes two
-// words, the low one first; of up to 32 bits only the first counts.
+// An accumulator is two words, the low one first: an f32 for floats of up to 32 bits (in the first), an f64 for f64, an
+// integer of 64 bits for integers. Those of 64 bits are summed in two halves, low words and high words.
 
-import package::lib::constants::{BITS, EXPONENT_BITS, FLOAT, INFINITY, LANE_SHIFT, MIN_NORMAL};
+import package::lib::constants::{
+    BITS, EXPONENT_BITS, FLOAT, LANE_SHIFT, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, SIGNED,
+};
 import package::lib::element::{MAGNITUDE, MAX, SIGN};
 
 const F32_INFINITY: u32 = 0x7f800000u;
@@ -223,9 +225,17 @@ fn rebias() -> u32 {
     return 128u - (1u << (exponent_bits() - 1u));
 }
 
-// An element, in the low bits, as an accumulator.
-fn to_accum(element: vec2<u32>) -> vec2<u32> {
-    if !FLOAT || BITS >= 32u {
+// An element, in the low bits, as an accumulator. Of an integer of 64 bits it is the low word, or, if `high`, the high one.
+fn to_accum(element: vec2<u32>, high: bool) -> vec2<u32> {
+    if !FLOAT {
+        if BITS == 64u && !high {
+            return vec2(element.x, 0u);
+        }
+        let word = select(element.x, element.y, BITS == 64u);
+        let extended = vec2<i32>(i32(word << LANE_SHIFT) >> LANE_SHIFT, i32(word << LANE_SHIFT) >> 31u);
+        return select(vec2(word, 0u), vec2<u32>(extended), SIGNED);
+    }
+    if BITS >= 32u {
         return element;
     }
     let top = element.x << LANE_SHIFT;
@@ -235,8 +245,8 @@ fn to_accum(element: vec2<u32>) -> vec2<u32> {
     }
     let sign = top & SIGN;
     var size = top & MAGNITUDE;
-    if size >= INFINITY {
-        return vec2(sign | select(F32_INFINITY, F32_NAN, size > INFINITY), 0u);
+    if size > MAX_FINITE {
+        return vec2(sign | select(F32_INFINITY, F32_NAN, size > MAX_NUMBER), 0u);
     }
     if size == 0u {
         return vec2(sign, 0u);
@@ -249,20 +259,22 @@ fn to_accum(element: vec2<u32>) -> vec2<u32> {
     return vec2(sign | (((size << up) >> narrower) + ((rebias() - up) << 23u)), 0u);
 }
 
-// The element nearest to an accumulator, ties to even, in the low bits.
+// The element nearest to an accumulator, ties to even, in the low bits. An integer that the type cannot hold is clipped to
+// its range. Those of 64 bits have a function of their own.
 fn from_accum(accum: vec2<u32>) -> vec2<u32> {
+    if !FLOAT {
+        return vec2(clip_integer(accum), 0u);
+    }
     if BITS >= 32u {
         return accum;
     }
-    if !FLOAT {
-        return vec2(accum.x & (MAX >> LANE_SHIFT), 0u);
-    }
     let sign = (accum.x & SIGN) >> LANE_SHIFT;
     let size = accum.x & MAGNITUDE;
-    let infinity = INFINITY >> LANE_SHIFT;
+    // Beyond the greatest finite number comes infinity, or NaN where there is none.
+    let beyond = (MAX_FINITE >> LANE_SHIFT) + 1u;
     if size >= F32_INFINITY {
-        let quiet = (MIN_NORMAL >> LANE_SHIFT) >> 1u;
-        return vec2(sign | select(infinity, infinity | quiet, size > F32_INFINITY), 0u);
+        let quiet = select(0u, (MIN_NORMAL >> LANE_SHIFT) >> 1u, MAX_NUMBER > MAX_FINITE);
+        return vec2(sign | select(beyond, beyond | quiet, size > F32_INFINITY), 0u);
     }
     // Bits of the f32's fraction that the element has no room for.
     var excess = 24u + exponent_bits() - BITS;
@@ -280,5 +292,31 @@ fn from_accum(accum: vec2<u32>) -> vec2<u32> {
     let rest = value - (kept << excess);
     let middle = 1u << (excess - 1u);
     let rounded = kept + select(0u, 1u, rest > middle || (rest == middle && (kept & 1u) == 1u));
-    return vec2(sign | min(rounded, infinity), 0u);
+    return vec2(sign | min(rounded, beyond), 0u);
+}
+
+// An integer of up to 32 bits from one of 64.
+fn clip_integer(accum: vec2<u32>) -> u32 {
+    let most = (MAX >> LANE_SHIFT) >> select(0u, 1u, SIGNED);
+    if accum.y == 0u && accum.x <= most {
+        return accum.x;
+    }
+    if accum.y < SIGN {
+        return most;
+    }
+    // Negative: the least is ~most, sign-extended.
+    let least = select(0u, ~most, SIGNED);
+    let fits = SIGNED && accum.y == MAX && accum.x >= least;
+    return select(least, accum.x, fits) & (MAX >> LANE_SHIFT);
+}
+
+// An integer of 64 bits from the sums of its low and of its high words.
+fn clip_wide_integer(low: vec2<u32>, high: vec2<u32>) -> vec2<u32> {
+    let top = add64(high, vec2(low.y, 0u));
+    let value = vec2(low.x, top.x);
+    if !SIGNED {
+        return select(value, vec2(MAX), top.y != 0u);
+    }
+    let limit = select(vec2(MAX, MAGNITUDE), vec2(0u, SIGN), top.y >= SIGN);
+    return select(limit, value, top.y == select(0u, MAX, top.x >= SIGN));
 }

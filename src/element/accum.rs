@@ -5,7 +5,7 @@ pub trait Accumulator: bytemuck::Pod + Send + Sync {
     /// The identity of addition: negative zero for floats (positive zero would change -0.0).
     const IDENTITY: Self;
 
-    /// One addition; integers wrap. A NaN comes out as the one canonical NaN (positive, quiet, no payload), since
+    /// One addition. A NaN comes out as the one canonical NaN (positive, quiet, no payload), since
     /// machines differ there.
     fn add(self, other: Self) -> Self;
 
@@ -52,12 +52,12 @@ macro_rules! integer {
 
             #[inline(always)]
             fn add(self, other: Self) -> Self {
-                self.wrapping_add(other)
+                self + other
             }
 
             #[inline(always)]
             fn mul(self, other: Self) -> Self {
-                self.wrapping_mul(other)
+                self * other
             }
 
             fn factor(_: f64) -> Option<Self> {
@@ -68,7 +68,7 @@ macro_rules! integer {
 }
 
 float!(f32, f64);
-integer!(i8, u8, i16, u16, i32, u32, i64, u64);
+integer!(i64, i128);
 
 #[cfg(test)]
 mod tests {
@@ -85,6 +85,8 @@ mod tests {
         assert_eq!((-0.0f32).add(f32::IDENTITY).to_bits(), 0x8000_0000);
         assert_eq!(f16::from_accum(f32::NAN).to_bits(), 0x7e00);
         assert_eq!(bf16::from_accum(f32::NAN).to_bits(), 0x7fc0);
-        assert_eq!(i8::add(127, 1), -128);
+        assert_eq!(i8::from_accum(127i8.to_accum().add(1)), 127, "clipped to the type");
+        assert_eq!(u64::from_accum(u64::MAX.to_accum().add(u64::MAX.to_accum())), u64::MAX);
+        assert_eq!(i64::from_accum(i64::MIN.to_accum().add(-1)), i64::MIN);
     }
 }

@@ -7,10 +7,13 @@ pub enum NumberClass {
     Unsigned,
     /// An integer in two's complement.
     Signed,
-    /// IEEE 754 sign and magnitude.
+    /// Sign and magnitude, as in IEEE 754.
     Float {
         /// Bits of the exponent.
         exponent: u32,
+        /// Whether its top value is that of infinity and the NaNs. Else it is an ordinary one, and the magnitude of all
+        /// ones is the only NaN.
+        infinity: bool,
     },
 }
 
@@ -37,21 +40,34 @@ impl BitLayout {
     /// The least normal number of a float; 0 for integers.
     pub const fn min_normal(self) -> u64 {
         match self.class {
-            NumberClass::Float { exponent } => 1 << (self.bits - 1 - exponent),
+            NumberClass::Float { exponent, .. } => 1 << (self.bits - 1 - exponent),
             _ => 0,
         }
     }
 
-    /// Positive infinity of a float: a magnitude beyond it is a NaN. The topmost bit for integers, which no
-    /// magnitude reaches.
-    pub const fn infinity(self) -> u64 {
-        self.sign() - self.min_normal()
+    /// The greatest finite magnitude of a float. The topmost bit for integers, which no magnitude reaches.
+    pub const fn max_finite(self) -> u64 {
+        match self.class {
+            NumberClass::Float { infinity: true, .. } => self.sign() - self.min_normal() - 1,
+            NumberClass::Float { .. } => self.sign() - 2,
+            _ => self.sign(),
+        }
+    }
+
+    /// The greatest magnitude of a float that is a number: infinity, or the greatest finite one where there is no infinity.
+    /// Beyond it are the NaNs. For integers as [`max_finite`](Self::max_finite).
+    pub const fn max_number(self) -> u64 {
+        match self.class {
+            NumberClass::Float { infinity: true, .. } => self.max_finite() + 1,
+            _ => self.max_finite(),
+        }
     }
 
     /// The positive quiet NaN of a float, without payload; 0 for integers.
     pub const fn quiet_nan(self) -> u64 {
         match self.class {
-            NumberClass::Float { .. } => self.infinity() | self.min_normal() >> 1,
+            NumberClass::Float { infinity: true, .. } => self.max_number() | self.min_normal() >> 1,
+            NumberClass::Float { .. } => self.max_number() + 1,
             _ => 0,
         }
     }
@@ -78,7 +94,7 @@ impl BitLayout {
         let (least, most) = match self.class {
             NumberClass::Unsigned => (0, self.mask()),
             NumberClass::Signed => (self.sign(), self.sign() - 1),
-            NumberClass::Float { .. } => (self.sign() | self.infinity(), self.infinity()),
+            NumberClass::Float { .. } => (self.sign() | self.max_number(), self.max_number()),
         };
         // Zeros are equal, so the lower bound is the first of them and the upper one the last.
         let is_zero = |bits: u64| matches!(self.class, NumberClass::Float { .. }) && bits & !self.sign() == 0;

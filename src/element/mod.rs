@@ -4,14 +4,17 @@
 // `elements!`, a row of `float!` or `integer!`, and a row of `with_element!`.
 
 pub(crate) mod accum;
+pub(crate) mod convert;
+mod f8;
 mod layout;
 
-use std::cmp::Ordering;
 use std::fmt;
 
 use half::{bf16, f16};
 
 use accum::Accumulator;
+use convert::round_to_odd;
+pub use f8::{f8_e4m3fn, f8_e5m2};
 pub use layout::{BitLayout, NumberClass};
 
 /// Lists the types: the variant, the Rust type, its name, and how its bits are to be read.
@@ -50,13 +53,17 @@ macro_rules! elements {
 
 elements! {
     /// IEEE 754 binary32.
-    F32: f32, "f32", NumberClass::Float { exponent: 8 };
+    F32: f32, "f32", NumberClass::Float { exponent: 8, infinity: true };
     /// IEEE 754 binary16.
-    F16: half::f16, "f16", NumberClass::Float { exponent: 5 };
+    F16: half::f16, "f16", NumberClass::Float { exponent: 5, infinity: true };
     /// The upper half of an f32.
-    Bf16: half::bf16, "bf16", NumberClass::Float { exponent: 8 };
+    Bf16: half::bf16, "bf16", NumberClass::Float { exponent: 8, infinity: true };
     /// IEEE 754 binary64.
-    F64: f64, "f64", NumberClass::Float { exponent: 11 };
+    F64: f64, "f64", NumberClass::Float { exponent: 11, infinity: true };
+    /// 4 bits of exponent and 3 of fraction, without infinity and with one NaN (OCP 8-bit floating point, "OFP8").
+    F8E4M3Fn: f8_e4m3fn, "f8_e4m3fn", NumberClass::Float { exponent: 4, infinity: false };
+    /// The upper half of an f16: 5 bits of exponent and 2 of fraction (OCP 8-bit floating point, "OFP8").
+    F8E5M2: f8_e5m2, "f8_e5m2", NumberClass::Float { exponent: 5, infinity: true };
     /// 8-bit signed integer.
     I8: i8, "i8", NumberClass::Signed;
     /// 8-bit unsigned integer.
@@ -103,8 +110,8 @@ pub trait Element:
     /// Positive zero: the gradient where none flows.
     const ZERO: Self;
 
-    /// The value nearest to a number: floats round to nearest, ties to even; integers truncate and saturate, and NaN
-    /// becomes 0.
+    /// The value nearest to a number: floats round to nearest, ties to even, and beyond their range to infinity (to NaN
+    /// where there is none); integers truncate and saturate, and NaN becomes 0.
     fn from_f64(value: f64) -> Self;
 
     /// The number as an f64: exact but for integers beyond 2^53, which are rounded to nearest.
@@ -126,8 +133,8 @@ pub(crate) mod compute {
 
     /// The private half of [`Element`](super::Element), which seals it.
     pub trait Compute: Copy {
-        /// What elements are summed and multiplied in: f32 for floats of up to 32 bits, f64 for f64, and the type
-        /// itself, wrapping, for integers.
+        /// What elements are summed and multiplied in: f32 for floats of up to 32 bits, f64 for f64, and for integers
+        /// one of so many bits that no sum of a slice overflows.
         type Accum: Accumulator;
 
         /// Whether this is less than `other`; never where either is NaN. As `<`, in a form that vectorises for every
@@ -148,7 +155,7 @@ pub(crate) mod compute {
         /// This value as an accumulator.
         fn to_accum(self) -> Self::Accum;
 
-        /// The value nearest to an accumulator.
+        /// The value nearest to an accumulator: an integer beyond the range of the type is clipped to it.
         fn from_accum(accum: Self::Accum) -> Self;
     }
 }
@@ -204,7 +211,7 @@ macro_rules! float {
             fn halve(self) -> Self {
                 // By the bits: arithmetic may quiet a NaN, and that of the short floats does not vectorise.
                 let layout = Self::TYPE.layout();
-                let (min_normal, infinity) = (layout.min_normal() as $bits, layout.infinity() as $bits);
+                let (min_normal, max_finite) = (layout.min_normal() as $bits, layout.max_finite() as $bits);
                 let bits = <$type>::to_bits(self);
                 let magnitude = bits & !(layout.sign() as $bits);
                 let floor = magnitude >> 1;
@@ -213,7 +220,7 @@ macro_rules! float {
                     true => floor + (floor & magnitude & 1),
                     false => magnitude.wrapping_sub(min_normal),
                 };
-                <$type>::from_bits(if magnitude >= infinity { bits } else { bits - magnitude + half })
+                <$type>::from_bits(if magnitude > max_finite { bits } else { bits - magnitude + half })
             }
 
             #[inline(always)]
@@ -245,17 +252,28 @@ float!(bf16, Bf16, u16, f32, bf16::to_f32, bf16::from_f32, short_less, short_equ
     round_to_odd(v)
 ));
 
-/// The f32 next to an f64 whose last bit tells whether it is exact, so that to round it again is to round once. The
-/// conversions of `half` 2.7 from f64 round twice, or overlook the lower word.
-fn round_to_odd(value: f64) -> f32 {
-    let near = value as f32;
-    let even = near.to_bits() & 1 == 0;
-    match f64::from(near).partial_cmp(&value) {
-        Some(Ordering::Less) if even => near.next_up(),
-        Some(Ordering::Greater) if even => near.next_down(),
-        _ => near,
-    }
-}
+float!(
+    f8_e4m3fn,
+    F8E4M3Fn,
+    u8,
+    f32,
+    f8_e4m3fn::to_f32,
+    f8_e4m3fn::from_f32,
+    byte_less,
+    byte_equals,
+    f8_e4m3fn::from_f64
+);
+float!(
+    f8_e5m2,
+    F8E5M2,
+    u8,
+    f32,
+    f8_e5m2::to_f32,
+    f8_e5m2::from_f32,
+    byte_less,
+    byte_equals,
+    f8_e5m2::from_f64
+);
 
 /// Whether `a` is less than `b`, in 16-bit integers.
 #[inline(always)]
@@ -275,8 +293,25 @@ fn short_key<T: Element>(v: T) -> i16 {
     if bits < 0 { i16::MIN.wrapping_sub(bits) } else { bits }
 }
 
+/// The same in 8-bit integers.
+#[inline(always)]
+fn byte_less<T: Element>(a: T, b: T) -> bool {
+    (byte_key(a) < byte_key(b)) & !(a.is_nan() | b.is_nan())
+}
+
+#[inline(always)]
+fn byte_equals<T: Element>(a: T, b: T) -> bool {
+    (byte_key(a) == byte_key(b)) & !(a.is_nan() | b.is_nan())
+}
+
+#[inline(always)]
+fn byte_key<T: Element>(v: T) -> i8 {
+    let bits = v.to_bits() as i8;
+    if bits < 0 { i8::MIN.wrapping_sub(bits) } else { bits }
+}
+
 macro_rules! integer {
-    ($($type:ident, $variant:ident, $unsigned:ty;)+) => {$(
+    ($($type:ident, $variant:ident, $unsigned:ty, $accum:ty;)+) => {$(
         impl Element for $type {
             const TYPE: ElementType = ElementType::$variant;
             const ZERO: Self = 0;
@@ -306,7 +341,7 @@ macro_rules! integer {
         }
 
         impl Compute for $type {
-            type Accum = $type;
+            type Accum = $accum;
 
             #[inline(always)]
             fn less(self, other: Self) -> bool {
@@ -330,27 +365,27 @@ macro_rules! integer {
             }
 
             #[inline(always)]
-            fn to_accum(self) -> $type {
-                self
+            fn to_accum(self) -> $accum {
+                self.into()
             }
 
             #[inline(always)]
-            fn from_accum(accum: $type) -> Self {
-                accum
+            fn from_accum(accum: $accum) -> Self {
+                accum.clamp(<$type>::MIN.into(), <$type>::MAX.into()) as $type
             }
         }
     )+};
 }
 
 integer! {
-    i8, I8, u8;
-    u8, U8, u8;
-    i16, I16, u16;
-    u16, U16, u16;
-    i32, I32, u32;
-    u32, U32, u32;
-    i64, I64, u64;
-    u64, U64, u64;
+    i8, I8, u8, i64;
+    u8, U8, u8, i64;
+    i16, I16, u16, i64;
+    u16, U16, u16, i64;
+    i32, I32, u32, i128;
+    u32, U32, u32, i128;
+    i64, I64, u64, i128;
+    u64, U64, u64, i128;
 }
 
 /// Runs a block with a type parameter set to the type behind an [`ElementType`].
@@ -364,6 +399,7 @@ macro_rules! with_element {
     ($element:expr, $T:ident => $body:expr) => {
         $crate::with_element!(@ $element, $T => $body;
             F32: f32, F16: $crate::f16, Bf16: $crate::bf16, F64: f64,
+            F8E4M3Fn: $crate::f8_e4m3fn, F8E5M2: $crate::f8_e5m2,
             I8: i8, U8: u8, I16: i16, U16: u16, I32: i32, U32: u32, I64: i64, U64: u64)
     };
     (@ $element:expr, $T:ident => $body:expr; $($variant:ident: $type:ty),+) => {
@@ -388,8 +424,9 @@ mod tests {
         assert_eq!(size_of::<T>(), element.size());
         assert_eq!(T::ZERO.to_bits(), 0);
         assert_eq!(T::from_bits(u64::MAX).to_bits(), layout.mask());
-        assert!(!T::from_bits(layout.infinity()).is_nan(), "{element}");
-        assert_eq!(T::from_bits(layout.infinity() | 1).is_nan(), element.is_float(), "{element}");
+        assert!(!T::from_bits(layout.max_number()).is_nan(), "{element}");
+        assert_eq!(T::from_bits(layout.max_number() + 1).is_nan(), element.is_float(), "{element}");
+        assert_eq!(T::from_bits(layout.quiet_nan()).is_nan(), element.is_float(), "{element}");
     }
 
     #[test]
@@ -398,7 +435,9 @@ mod tests {
             with_element!(element, T => says_the_same::<T>(element));
             assert_eq!(ElementType::from_name(element.name()), Some(element));
         }
-        assert_eq!(ElementType::F16.layout().infinity(), 0x7c00);
+        assert_eq!(ElementType::F16.layout().max_number(), 0x7c00);
+        assert_eq!(ElementType::F8E5M2.layout().max_number(), 0x7c);
+        assert_eq!(ElementType::F8E4M3Fn.layout().max_number(), 0x7e);
         assert_eq!(ElementType::F32.layout().min_normal(), 0x0080_0000);
     }
 
@@ -415,6 +454,9 @@ mod tests {
         assert_eq!(bits(0xff80_0001), 0xff80_0001, "signalling NaN stays");
         assert_eq!(f16::from_bits(0x0403).halve().to_bits(), 0x0202, "f16, tie to even, up");
         assert_eq!(bf16::from_bits(0x0081).halve().to_bits(), 0x0040, "bf16, tie to even, down");
+        assert_eq!(f8_e4m3fn::MAX.halve().to_f32(), 224.0);
+        assert_eq!(f8_e4m3fn::NAN.halve().to_bits(), 0x7f);
+        assert_eq!(f8_e5m2::INFINITY.halve().to_bits(), 0x7c);
     }
 
     #[test]

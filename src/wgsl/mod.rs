@@ -103,7 +103,7 @@ impl Specialization {
         let word = |bits: u64| if layout.bits == 64 { bits >> 32 } else { bits << shift };
         let lanes = if layout.bits == 64 { 2 } else { 4 };
         let exponent = match layout.class {
-            NumberClass::Float { exponent } => exponent,
+            NumberClass::Float { exponent, .. } => exponent,
             _ => 0,
         };
         let ties = |ties| match ties {
@@ -121,7 +121,8 @@ impl Specialization {
         }
         for (name, value) in [
             ("BITS", layout.bits),
-            ("INFINITY", word(layout.infinity()) as u32),
+            ("MAX_NUMBER", word(layout.max_number()) as u32),
+            ("MAX_FINITE", word(layout.max_finite()) as u32),
             ("MIN_NORMAL", word(layout.min_normal()) as u32),
             ("EXPONENT_BITS", exponent),
             ("SUBWORDS", 128 / layout.bits / lanes),

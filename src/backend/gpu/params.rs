@@ -61,9 +61,10 @@ impl Params {
         params
     }
 
-    /// Of `sums` sums over axes of x: the length, the stride, and whether it is summed over.
-    pub(super) fn of_sums(sums: usize, axes: &[(usize, usize, bool)]) -> Self {
-        let mut params = Self { sums: sums as u32, ..Self::default() };
+    /// Of `sums` sums over axes of x: the length, the stride, and whether it is summed over. `high`: of the high words of
+    /// integers of 64 bits.
+    pub(super) fn of_sums(sums: usize, axes: &[(usize, usize, bool)], high: bool) -> Self {
+        let mut params = Self { sums: sums as u32, scalars: [high.into(), 0, 0, 0], ..Self::default() };
         params.set_axes(axes.iter().map(|&(len, stride, summed)| [len, stride, summed.into(), 0]));
         params
     }

@@ -18,9 +18,10 @@ const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedK
 static SUM_ELEMENTS: FixedKernel = kernel("sum_elements", &[(1, true), (3, false)]);
 static SUM_PARTIALS: FixedKernel = kernel("sum_partials", &[(2, true), (3, false)]);
 static SUM_FINISH: FixedKernel = kernel("sum_finish", &[(2, true), (4, false)]);
+static SUM_FINISH_WIDE: FixedKernel = kernel("sum_finish_wide", &[(2, true), (5, true), (4, false)]);
 
 /// The kernels of this file.
-pub(super) static KERNELS: [&FixedKernel; 3] = [&SUM_ELEMENTS, &SUM_PARTIALS, &SUM_FINISH];
+pub(super) static KERNELS: [&FixedKernel; 4] = [&SUM_ELEMENTS, &SUM_PARTIALS, &SUM_FINISH, &SUM_FINISH_WIDE];
 
 impl Context {
     /// Records the sums of elements into a new buffer, in the order of [`reference::sum`](crate::reference::sum).
@@ -34,9 +35,9 @@ impl Context {
         elements: &Buffer,
         reduction: &Reduction,
     ) -> Result<Buffer> {
-        let (sums, mut leaves) = (reduction.sums, reduction.leaves);
+        let sums = reduction.sums;
         let bytes = (sums * element.size()) as u64;
-        if leaves == 0 {
+        if reduction.leaves == 0 {
             return self.upload_elements(&crate::backend::cpu::memory::zeroed::<u8>(bytes as usize)?);
         }
         // The kernel counts elements in 32 bits.
@@ -46,29 +47,51 @@ impl Context {
                 "split the tensor and add the gradients",
             ));
         }
-        let mut params = Params::of_sums(sums, &reduction.axes);
-        let record = |kernel, params, invocations, from: &Buffer, to: &Buffer| {
-            let operands = [from.part(), to.part()];
-            self.record(&self.planner().whole(kernel, element, params, invocations, &operands)?)
+        let low = self.record_partials(element, elements, reduction, false)?;
+        let result = self.buffer(bytes, FirstWrite::Recorded)?;
+        let wide = !element.is_float() && element.size() == 8;
+        let high = wide.then(|| self.record_partials(element, elements, reduction, true)).transpose()?;
+        let (kernel, operands) = match &high {
+            Some(high) => (&SUM_FINISH_WIDE, vec![low.part(), high.part(), result.part()]),
+            None => (&SUM_FINISH, vec![low.part(), result.part()]),
         };
-        let partials = |leaves: usize| self.buffer((sums * leaves * 8) as u64, FirstWrite::Recorded);
+        let params = Params::of_sums(sums, &reduction.axes, false);
+        self.record(&self.planner().whole(
+            kernel,
+            element,
+            params,
+            bytes.div_ceil(BLOCK_BYTES),
+            &operands,
+        )?)?;
+        Ok(result)
+    }
+
+    /// Records the sums as accumulators: of the elements, or of the high words of integers of 64 bits.
+    fn record_partials(
+        &self,
+        element: ElementType,
+        elements: &Buffer,
+        reduction: &Reduction,
+        high: bool,
+    ) -> Result<Buffer> {
+        let (sums, mut leaves) = (reduction.sums, reduction.leaves);
+        let mut params = Params::of_sums(sums, &reduction.axes, high);
         let mut source: Option<Buffer> = None;
-        while source.is_none() || leaves > 1 {
+        loop {
             (params.leaves, params.fan_in) = (leaves as u32, FAN_IN as u32);
             leaves = leaves.div_ceil(FAN_IN);
-            let made = partials(leaves)?;
+            let made = self.buffer((sums * leaves * 8) as u64, FirstWrite::Recorded)?;
+            let (kernel, from) = match &source {
+                None => (&SUM_ELEMENTS, elements),
+                Some(source) => (&SUM_PARTIALS, source),
+            };
+            let operands = [from.part(), made.part()];
             let invocations = (sums * leaves) as u64;
-            match &source {
-                None => record(&SUM_ELEMENTS, params, invocations, elements, &made)?,
-                Some(source) => record(&SUM_PARTIALS, params, invocations, source, &made)?,
+            self.record(&self.planner().whole(kernel, element, params, invocations, &operands)?)?;
+            if leaves == 1 {
+                return Ok(made);
             }
             source = Some(made);
         }
-        let result = self.buffer(bytes, FirstWrite::Recorded)?;
-        params.leaves = 1;
-        if let Some(source) = source {
-            record(&SUM_FINISH, params, bytes.div_ceil(BLOCK_BYTES), &source, &result)?;
-        }
-        Ok(result)
     }
 }
