@@ -70,6 +70,8 @@ pub struct OpInfo {
     pub rule: RuleUse,
     /// Whether it takes two numbers, a scale and an offset. Such operations are for floats alone.
     pub scalars: bool,
+    /// Whether its output may be of another type than x. Such operations are for floats alone.
+    pub converts: bool,
     /// The WGSL function of its name, of one block: of the inputs in order, then the bounds, the rule and the scalars as
     /// far as it takes them. With one output it returns a block, with several a struct whose fields have their names.
     pub(crate) shader: &'static str,
@@ -123,6 +125,7 @@ const FORWARD: OpInfo = OpInfo {
     bounds: true,
     rule: RuleUse::Ignored,
     scalars: false,
+    converts: false,
     shader: "",
     module: "",
 };
@@ -134,6 +137,8 @@ const BACKWARD: OpInfo =
 ops! {
     /// `min(max(x, lo), hi)`: [`reference::clip`](crate::reference::clip).
     Clip: "clip" { ..FORWARD };
+    /// The same in another type of float: [`reference::clip_to`](crate::reference::clip_to).
+    ClipTo: "clip_to" in "clip" { in_place: None, converts: true, ..FORWARD };
     /// The gradient that reaches x: [`reference::clip_backward`](crate::reference::clip_backward).
     ClipBackward: "clip_backward" { ..BACKWARD };
     /// The gradients that reach x and the bounds:

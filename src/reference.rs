@@ -22,6 +22,35 @@ pub fn clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
     clamp_hi(clamp_lo(x, lo), hi)
 }
 
+/// Clips `x` to the bounds as [`clip`] does, and converts the result to another type of float: rounded to nearest once,
+/// ties to even.
+///
+/// | case | result |
+/// |---|---|
+/// | the same type | the bits of [`clip`] |
+/// | finite and beyond the range of the type | its greatest finite number, with the sign: nothing overflows |
+/// | infinite | infinity; the greatest finite number where the type has no infinity |
+/// | NaN | the quiet NaN of that sign, without payload |
+///
+/// So a result lies between the bounds as they are rounded themselves. Integers are not converted.
+pub fn clip_to<T: Element, U: Element>(x: T, lo: Option<T>, hi: Option<T>) -> U {
+    let clipped = clip(x, lo, hi);
+    let (layout, bits) = (U::TYPE.layout(), clipped.to_bits());
+    if T::TYPE == U::TYPE {
+        return U::from_bits(bits);
+    }
+    let sign = if bits & T::TYPE.layout().sign() != 0 { layout.sign() } else { 0 };
+    if clipped.is_nan() {
+        return U::from_bits(layout.quiet_nan() | sign);
+    }
+    let nearest = U::from_f64(clipped.to_f64());
+    match clipped.to_f64().is_infinite() {
+        true => U::from_bits(layout.max_number() | sign),
+        false if nearest.to_f64().is_finite() => nearest,
+        false => U::from_bits(layout.max_finite() | sign),
+    }
+}
+
 /// Which position of the bounds an element is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
@@ -200,7 +229,8 @@ pub struct Operands<T> {
 pub fn evaluate<T: Element>(op: Op, operands: Operands<T>) -> [T; 3] {
     let Operands { x, g, lo, hi, rule, scalars: [scale, offset] } = operands;
     match op {
-        Op::Clip => [clip(x, lo, hi), T::ZERO, T::ZERO],
+        // To its own type.
+        Op::Clip | Op::ClipTo => [clip(x, lo, hi), T::ZERO, T::ZERO],
         Op::ClipBackward | Op::MaskBackward => [clip_backward(x, g, lo, hi, rule), T::ZERO, T::ZERO],
         Op::ClipBackwardBounds => {
             let Gradients { x, lo, hi } = clip_backward_bounds(x, g, lo, hi, rule);

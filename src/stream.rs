@@ -224,6 +224,7 @@ impl<T: Element> ScalarBounds<T> {
             bounds: &self.resolve()?,
             rule: BackwardRule::default(),
             scalars: [0.0; 2],
+            to: None,
             wanted: [true; 3],
         };
         context.run_in_place(&call, &mut buffer)?;

@@ -25,7 +25,7 @@ pub struct Operands<'a, T: Element> {
 impl<T: Element> Operands<'_, T> {
     fn arguments(&self, op: Op) -> Arguments<'_, T> {
         let bounds = op.info().bounds.then_some(self.bounds);
-        Arguments { bounds, rule: self.rule, scalars: self.scalars, wanted: self.wanted }
+        Arguments { bounds, rule: self.rule, scalars: self.scalars, to: None, wanted: self.wanted }
     }
 
     fn input(&self, op: Op, operand: Operand) -> Result<&Storage> {
@@ -93,7 +93,7 @@ impl Slices<'_> {
     pub fn run(&self, outputs: [Option<&mut [u8]>; 3]) -> Result<()> {
         let &Self { op, len, inputs, bounds, rule, scalars } = self;
         let wanted = outputs.each_ref().map(Option::is_some);
-        cpu::run(&Call { op, len, inputs, bounds, rule, scalars, wanted }, outputs)
+        cpu::run(&Call { op, len, inputs, bounds, rule, scalars, to: None, wanted }, outputs)
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use wgclip::op::{Operand, RuleUse};
 use wgclip::reference::{self, Operands};
 use wgclip::testing;
-use wgclip::{BackwardRule, Bound, Bounds, Device, Element, ElementType, Op, Result, Tensor};
+use wgclip::{BackwardRule, Bound, Bounds, Device, Element, ElementType, Op, Result, Tensor, with_element};
 
 /// An operation of the list, in one of its forms, with a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,8 @@ impl Variant {
 
     /// Whether it has anything to do for a type.
     pub fn is_for(&self, element: ElementType) -> bool {
-        !self.op.info().scalars || element.is_float()
+        let info = self.op.info();
+        !(info.scalars || info.converts) || element.is_float()
     }
 }
 
@@ -79,6 +80,8 @@ pub(crate) struct Case<T> {
     pub lo: Bound<T, Host<T>>,
     pub hi: Bound<T, Host<T>>,
     pub scalars: [f64; 2],
+    /// Whether an operation that converts is tried with every type, or with any one.
+    pub all_types: bool,
 }
 
 /// What a device is compared with: the reference, or a wrong one to see that the comparison can fail.
@@ -147,6 +150,14 @@ impl Tally {
     }
 }
 
+fn on_device<T: Element>(bound: &Bound<T, Host<T>>, device: &Device) -> Result<Bound<T>> {
+    match bound {
+        Bound::Absent => Ok(Bound::Absent),
+        Bound::Value(value) => Ok(Bound::Value(*value)),
+        Bound::Tensor(host) => device.tensor(&host.data, &host.dims[..]).map(Bound::Tensor),
+    }
+}
+
 /// The results of an operation.
 type Results<T> = Vec<(Operand, Vec<T>)>;
 
@@ -156,6 +167,9 @@ impl<T: Element> Case<T> {
     /// # Errors
     /// What the device returns.
     pub(crate) fn compare(&self, device: &Device, oracle: &Oracle<T>, variant: Variant) -> Result<Tally> {
+        if variant.op.info().converts {
+            return self.compare_converted(device);
+        }
         let mut tally = Tally::default();
         let expected = self.run_reference(oracle, variant);
         let actual = self.run_on_device(device, variant)?;
@@ -185,6 +199,51 @@ impl<T: Element> Case<T> {
         Ok(tally)
     }
 
+    /// The same of an operation into other types of float.
+    fn compare_converted(&self, device: &Device) -> Result<Tally> {
+        let mut tally = Tally::default();
+        let floats: Vec<_> = ElementType::ALL.iter().filter(|to| to.is_float()).collect();
+        // Any one: upstream gradients are random.
+        let any = self.g.iter().map(|g| g.to_bits()).fold(0, u64::wrapping_add) as usize % floats.len();
+        for (_, &&to) in floats.iter().enumerate().filter(|&(n, _)| self.all_types || n == any) {
+            with_element!(to, U => {
+                let bounds = Bounds::new(on_device(&self.lo, device)?, on_device(&self.hi, device)?)?;
+                let x = device.tensor(&self.x, &self.dims[..])?;
+                // The pool hands these buffers to the results, so an element that is not written shows.
+                let poison = vec![<U as Element>::from_bits(0xdead_beef_dead_beef); self.x.len()];
+                drop([device.tensor(&poison, &self.dims[..])?, device.tensor(&poison, &self.dims[..])?]);
+                let actual = x.clip_to::<U>(&bounds)?.into_vec()?;
+                let expected = |i: usize| {
+                    reference::clip_to::<T, U>(self.x[i], self.at(&self.lo, i), self.at(&self.hi, i))
+                };
+                let differs = |&i: &usize| Element::to_bits(expected(i)) != Element::to_bits(actual[i]);
+                let all = 0..self.x.len();
+                let first = all.clone().find(differs).map(|index| Mismatch {
+                    device: device.info().to_string(),
+                    element: T::TYPE,
+                    op: format!("clip_to {to}"),
+                    operands: self.describe(),
+                    index,
+                    inputs: Some([self.x[index].to_bits(), 0]),
+                    expected: Element::to_bits(expected(index)),
+                    actual: Element::to_bits(actual[index]),
+                });
+                let mismatches = if first.is_some() { all.clone().filter(differs).count() } else { 0 };
+                tally.add(Tally { cases: all.len() as u64, mismatches: mismatches as u64, first });
+            });
+        }
+        Ok(tally)
+    }
+
+    /// The bound of an element.
+    fn at(&self, bound: &Bound<T, Host<T>>, i: usize) -> Option<T> {
+        match bound {
+            Bound::Absent => None,
+            Bound::Value(value) => Some(*value),
+            Bound::Tensor(host) => Some(host.data[self.broadcast(host, i)]),
+        }
+    }
+
     fn describe(&self) -> String {
         let bound = |bound: &Bound<T, Host<T>>| match bound {
             Bound::Absent => "none".into(),
@@ -206,12 +265,7 @@ impl<T: Element> Case<T> {
     fn run_on_device(&self, device: &Device, Variant { op, in_place, rule }: Variant) -> Result<Results<T>> {
         let tensor = |data: &[T]| device.tensor(data, &self.dims[..]);
         let (mut x, mut g) = (tensor(&self.x)?, tensor(&self.g)?);
-        let bound = |bound: &Bound<T, Host<T>>| match bound {
-            Bound::Absent => Ok(Bound::Absent),
-            Bound::Value(value) => Ok(Bound::Value(*value)),
-            Bound::Tensor(host) => device.tensor(&host.data, &host.dims[..]).map(Bound::Tensor),
-        };
-        let bounds = Bounds::new(bound(&self.lo)?, bound(&self.hi)?)?;
+        let bounds = Bounds::new(on_device(&self.lo, device)?, on_device(&self.hi, device)?)?;
         // The pool hands these buffers to the results, so an element that is not written shows.
         let poison = vec![T::from_bits(0xdead_beef_dead_beef); self.x.len()];
         drop([tensor(&poison)?, tensor(&poison)?, tensor(&poison)?]);
@@ -243,15 +297,10 @@ impl<T: Element> Case<T> {
     }
 
     fn run_reference(&self, oracle: &Oracle<T>, Variant { op, in_place: _, rule }: Variant) -> Results<T> {
-        let at = |bound: &Bound<T, Host<T>>, i: usize| match bound {
-            Bound::Absent => None,
-            Bound::Value(value) => Some(*value),
-            Bound::Tensor(host) => Some(host.data[self.broadcast(host, i)]),
-        };
         let outputs = op.info().outputs;
         let mut results = vec![Vec::with_capacity(self.x.len()); outputs.len()];
         for i in 0..self.x.len() {
-            let (lo, hi) = (at(&self.lo, i), at(&self.hi, i));
+            let (lo, hi) = (self.at(&self.lo, i), self.at(&self.hi, i));
             let operands = Operands { x: self.x[i], g: self.g[i], lo, hi, rule, scalars: self.scalars };
             let made = (oracle.evaluate)(op, operands);
             results.iter_mut().zip(made).for_each(|(result, made)| result.push(made));

@@ -6,7 +6,7 @@ use wgclip::{
     BackwardRule, Bound, Bounds, Device, Element, ElementType, Op, Result, reference, testing, with_element,
 };
 
-use crate::case::{Case, Mismatch, Oracle, Tally, Variant};
+use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
 use crate::{Progress, Row, inputs, supported};
 
 /// Elements of 4 bytes that are checked at once.
@@ -34,11 +34,15 @@ const I32_PAIRS: &[Pair] =
 const U32_PAIRS: &[Pair] =
     &[(Some(1), Some(0x8000_0000)), (Some(0xffff_ffff), Some(0)), (Some(0x7fff_ffff), None)];
 
+/// The types that every f32 is converted to.
+const F32_TARGETS: [ElementType; 4] =
+    [ElementType::F16, ElementType::Bf16, ElementType::F8E4M3Fn, ElementType::F8E5M2];
+
 /// How many pairs the backward pass of f32 is checked with.
 const F32_GRAD_PAIRS: usize = 4;
 
-/// Checks every pattern of these types: for types of 8 and 16 bits with every operation and rule, for f32 the clip
-/// and the default backward pass, for i32 and u32 the clip. Types of 64 bits have too many.
+/// Checks every pattern of these types: for types of 8 and 16 bits with every operation and rule (for floats of 8 bits
+/// between every two of them), for f32 the clip, its conversions and the default backward pass, for i32 and u32 the clip. Types of 64 bits have too many.
 ///
 /// The 2^32 patterns are made on the device; all that it returns is compared on the host, with the reference itself.
 /// `seed` makes the upstream gradients; `progress` is told of each step.
@@ -53,7 +57,7 @@ pub fn exhaustive(
 ) -> Result<Vec<Row>> {
     let small = elements.iter().copied().filter(|element| element.size() <= 2);
     let wide = [
-        (ElementType::F32, F32_PAIRS.len() + F32_GRAD_PAIRS),
+        (ElementType::F32, F32_PAIRS.len() + F32_TARGETS.len() + F32_GRAD_PAIRS),
         (ElementType::I32, I32_PAIRS.len()),
         (ElementType::U32, U32_PAIRS.len()),
     ];
@@ -89,6 +93,12 @@ pub fn exhaustive(
     wide(F32, Op::ClipBackward, &F32_PAIRS[..F32_GRAD_PAIRS], &|pair, step| {
         every_gradient(device, pair, step)
     })?;
+    let targets = [(None, None); F32_TARGETS.len()];
+    let target = std::cell::Cell::new(0);
+    wide(F32, Op::ClipTo, &targets, &|_, step| {
+        let to = F32_TARGETS[target.replace(target.get() + 1)];
+        with_element!(to, U => every_conversion::<U>(device, step))
+    })?;
     wide(I32, Op::Clip, I32_PAIRS, &|pair, step| every_clip::<i32>(device, pair, step))?;
     wide(U32, Op::Clip, U32_PAIRS, &|pair, step| every_clip::<u32>(device, pair, step))?;
     Ok(rows)
@@ -113,19 +123,58 @@ fn every_rule<T: Element>(device: &Device, seed: u64, step: &mut dyn FnMut()) ->
     let row = |(op, in_place)| Row { element: T::TYPE, op, in_place, tally: Tally::default() };
     let mut rows: Vec<_> = forms.map(row).collect();
     let x: Vec<T> = (0..=T::TYPE.layout().mask()).map(T::from_bits).collect();
+    if T::TYPE.size() == 1 && T::TYPE.is_float() {
+        between_all(device, &x, rng, &mut rows)?;
+    }
     for (lo, hi) in pairs::<T>() {
         let bound = |value: Option<T>| value.map_or(Bound::Absent, Bound::Value);
         let g = inputs::upstream(rng, x.len());
         let scalars = [1.0 / 6.0, 0.5];
-        let case = Case { dims: vec![x.len()], x: x.clone(), g, lo: bound(lo), hi: bound(hi), scalars };
-        for variant in Variant::all().filter(|variant| variant.is_for(T::TYPE)) {
-            let Some(tally) = supported(case.compare(device, &Oracle::REFERENCE, variant))? else { continue };
-            let row = rows.iter_mut().find(|row| (row.op, row.in_place) == (variant.op, variant.in_place));
-            row.into_iter().for_each(|row| row.tally.add(tally.clone()));
-        }
+        let case = Case {
+            dims: vec![x.len()],
+            x: x.clone(),
+            g,
+            lo: bound(lo),
+            hi: bound(hi),
+            scalars,
+            all_types: true,
+        };
+        every_variant(device, &case, &mut rows)?;
         step();
     }
     Ok(rows)
+}
+
+fn every_variant<T: Element>(device: &Device, case: &Case<T>, rows: &mut [Row]) -> Result<()> {
+    for variant in Variant::all().filter(|variant| variant.is_for(T::TYPE)) {
+        let Some(tally) = supported(case.compare(device, &Oracle::REFERENCE, variant))? else { continue };
+        let row = rows.iter_mut().find(|row| (row.op, row.in_place) == (variant.op, variant.in_place));
+        row.into_iter().for_each(|row| row.tally.add(tally.clone()));
+    }
+    Ok(())
+}
+
+/// Every value between every two of its type, NaN among them, and between one and none.
+fn between_all<T: Element>(
+    device: &Device,
+    all: &[T],
+    rng: &mut fastrand::Rng,
+    rows: &mut [Row],
+) -> Result<()> {
+    let n = all.len();
+    let bound = |dims: Vec<usize>| Bound::Tensor(Host { data: all.to_vec(), dims });
+    let sides = [
+        (bound(vec![n, 1, 1]), bound(vec![n, 1])),
+        (bound(vec![n, 1, 1]), Bound::Absent),
+        (Bound::Absent, bound(vec![n, 1])),
+    ];
+    for (lo, hi) in sides {
+        let x = all.repeat(n * n);
+        let g = inputs::upstream(rng, x.len());
+        let case = Case { dims: vec![n, n, n], x, g, lo, hi, scalars: [1.0 / 6.0, 0.5], all_types: true };
+        every_variant(device, &case, rows)?;
+    }
+    Ok(())
 }
 
 fn bounds<T: Element>((lo, hi): Pair) -> Result<(Option<T>, Option<T>, Bounds<T>)> {
@@ -147,6 +196,19 @@ fn every_clip<T: Element>(device: &Device, pair: Pair, step: &mut dyn FnMut()) -
         x.clip_in_place(&bounds)?;
         let expected = |i: usize| reference::clip(T::from_bits(u64::from(start) + i as u64), lo, hi);
         tally.add(compare(device, "clip_in_place", pair, start, &x.into_vec()?, expected));
+        step();
+    }
+    Ok(tally)
+}
+
+fn every_conversion<U: Element>(device: &Device, step: &mut dyn FnMut()) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for start in starts() {
+        let x = testing::patterns::<f32>(device, start, 1, CHUNK)?;
+        let y = x.clip_to::<U>(Bounds::new(Bound::Absent, Bound::Absent)?)?.into_vec()?;
+        let expected = |i: usize| reference::clip_to::<f32, U>(f32::from_bits(start + i as u32), None, None);
+        let op = format!("clip_to {}", U::TYPE);
+        tally.add(compare(device, &op, (None, None), start, &y, expected));
         step();
     }
     Ok(tally)

@@ -1,7 +1,7 @@
 //! What goes in: special values, their neighbours, and random bits. All of it follows from the layout of a type.
 
 use wgclip::element::NumberClass;
-use wgclip::{Bound, Element};
+use wgclip::{Bound, Element, ElementType, with_element};
 
 use crate::case::{Case, Host};
 
@@ -92,7 +92,7 @@ pub(crate) fn pairs<T: Element>(rng: &mut fastrand::Rng, lo: Option<T>, hi: Opti
     x.extend(random::<T>(rng, 515));
     g.extend(random::<T>(rng, 515));
     let bound = |value: Option<T>| value.map_or(Bound::Absent, Bound::Value);
-    Case { dims: vec![x.len()], x, g, lo: bound(lo), hi: bound(hi), scalars: scalars(rng) }
+    Case { dims: vec![x.len()], x, g, lo: bound(lo), hi: bound(hi), scalars: scalars(rng), all_types: false }
 }
 
 /// Every special value between every pair of bounds, NaN among them, all as tensors.
@@ -113,7 +113,44 @@ pub(crate) fn combinations<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
     let dims = vec![x.len()];
     let g = upstream(rng, x.len());
     let tensor = |data| Bound::Tensor(Host { data, dims: dims.clone() });
-    Case { lo: tensor(lo), hi: tensor(hi), dims: dims.clone(), x, g, scalars: [1.0 / 6.0, 0.5] }
+    let (lo, hi) = (tensor(lo), tensor(hi));
+    Case { lo, hi, dims: dims.clone(), x, g, scalars: [1.0 / 6.0, 0.5], all_types: true }
+}
+
+/// The numbers of every type of float, those halfway between two, and what is next to each, as far as the type has them:
+/// where rounding goes wrong.
+pub(crate) fn near_halves<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
+    let mut x = Vec::new();
+    for &element in ElementType::ALL.iter().filter(|element| element.is_float()) {
+        let (layout, numbers) = (element.layout(), if element.size() == 1 { 128 } else { 400 });
+        for n in 0..numbers {
+            // All of 8 bits; of others the ends of each range, and any.
+            let ends = [layout.min_normal(), layout.max_finite(), 0];
+            let bits = match n {
+                _ if element.size() == 1 => n,
+                ..9 => (ends[n as usize / 3] + n % 3).wrapping_sub(1) & layout.mask() >> 1,
+                _ => rng.u64(..=layout.max_finite()),
+            };
+            let number =
+                |bits: u64| with_element!(element, U => Element::to_f64(<U as Element>::from_bits(bits)));
+            let (low, high) = (number(bits), number(bits + 1));
+            for value in [low, high, low / 2.0 + high / 2.0] {
+                let near = Element::to_bits(T::from_f64(value));
+                let sign = if rng.bool() { T::TYPE.layout().sign() } else { 0 };
+                x.extend([near, near.wrapping_sub(1), near + 1].map(|bits| T::from_bits(bits ^ sign)));
+            }
+        }
+    }
+    let g = x.clone();
+    Case {
+        dims: vec![x.len()],
+        x,
+        g,
+        lo: Bound::Absent,
+        hi: Bound::Absent,
+        scalars: [1.0, 0.0],
+        all_types: true,
+    }
 }
 
 /// Random bits of a length, between values drawn from them.
@@ -124,7 +161,8 @@ pub(crate) fn of_length<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Case
         _ => Bound::Absent,
     };
     let (lo, hi) = (bound(), bound());
-    Case { dims: vec![len], g: upstream(rng, len), lo, hi, x, scalars: scalars(rng) }
+    let g = upstream(rng, len);
+    Case { dims: vec![len], g, lo, hi, x, scalars: scalars(rng), all_types: false }
 }
 
 /// Random bits between bounds that broadcast. `None` stands for a value.
@@ -159,7 +197,7 @@ pub(crate) fn of_shapes<T: Element>(
         true => upstream(rng, len),
         false => (0..len).map(|_| ordinary::<T>(rng)).collect(),
     };
-    Case { dims: dims.to_vec(), g, lo, hi, x, scalars: scalars(rng) }
+    Case { dims: dims.to_vec(), g, lo, hi, x, scalars: scalars(rng), all_types: false }
 }
 
 /// A scale and an offset: ordinary, exact, zeros, beyond f32, and of random bits.

@@ -176,6 +176,8 @@ enum Plan {
     Pairs(usize, usize),
     /// Special values between tensors of all bounds.
     Combinations,
+    /// Numbers about those where rounding to another type goes the other way.
+    NearHalves,
     /// Random bits of a length.
     Length(usize),
     /// Random bits between bounds that broadcast.
@@ -221,7 +223,7 @@ impl Plan {
             pairs.extend(others.map(|j| (i, j)));
             pairs.push((bounds, i));
         }
-        let mut plans = vec![Self::Combinations];
+        let mut plans = vec![Self::Combinations, Self::NearHalves];
         plans.extend(pairs.into_iter().step_by(2).map(|(lo, hi)| Self::Pairs(lo, hi)));
         plans.extend(Self::lengths::<T>().into_iter().map(Self::Length));
         plans.extend(SHAPES.iter().map(|&(x, lo, hi)| Self::Shapes(x, lo, hi)));
@@ -266,6 +268,7 @@ impl Plan {
                 uses => uses,
             };
             match self {
+                Self::NearHalves => variant.op.info().converts,
                 Self::Combinations => true,
                 Self::Pairs(..) => match variant.op {
                     Op::ClipBackwardBounds => rule.outside == OutsideRule::Masked,
@@ -290,6 +293,7 @@ impl Plan {
                 inputs::pairs(rng, bounds.get(lo).copied(), bounds.get(hi).copied())
             }
             Self::Combinations => inputs::combinations(rng),
+            Self::NearHalves => inputs::near_halves(rng),
             Self::Length(len) => inputs::of_length(rng, len),
             Self::Shapes(x, lo, hi) => inputs::of_shapes(rng, x, lo, hi),
         }

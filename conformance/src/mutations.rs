@@ -2,7 +2,7 @@
 //! fails if an operation of the list has none.
 
 use wgclip::ElementType::{self, Bf16, F8E4M3Fn, F8E5M2, F16, F32, F64, I8, I16, I64, U8, U32, U64};
-use wgclip::Op::{self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipWithMask, MaskBackward};
+use wgclip::Op::{self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipTo, ClipWithMask, MaskBackward};
 
 /// A fault: what is replaced in the composed shaders, and by what.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +86,7 @@ pub const MUTATIONS: &[Mutation] = &[
     mutation(ClipBackwardBounds, I64, "high words of a wide sum lost", "let top = add64(high, vec2(low.y, 0u));", "let top = vec2(low.y, 0u);"),
     mutation(ClipBackwardBounds, U64, "a wide sum wraps", "return select(value, vec2(MAX), top.y != 0u);", "return value;"),
     mutation(ClipBackwardBounds, I8, "a sum wraps", "return select(least, accum.x, fits)", "return accum.x"),
-    mutation(ClipBackwardBounds, F8E4M3Fn, "a sum beyond the range saturates", "let beyond = (MAX_FINITE >> LANE_SHIFT) + 1u;", "let beyond = MAX_FINITE >> LANE_SHIFT;"),
+    mutation(ClipBackwardBounds, F8E4M3Fn, "a sum beyond the range saturates", "narrow(accum.x, TO_MAX_FINITE + 1u", "narrow(accum.x, TO_MAX_FINITE"),
     mutation(ClipBackward, F8E4M3Fn, "the greatest number not halved", "top > vec4(MAX_FINITE)", "top >= vec4(MAX_FINITE)"),
     mutation(Clip, F8E5M2, "infinity taken for NaN", "vec4(i32(MAX_NUMBER))", "vec4(i32(MAX_FINITE))"),
     mutation(ClipBackwardBounds, F32, "sums of NaN keep a payload", "return select(a, F32_NAN, none);", "return a;"),
@@ -96,6 +96,16 @@ pub const MUTATIONS: &[Mutation] = &[
     mutation(ClipBackwardBounds, F32, "toward for the bounds too", "bound_share(rest), ties_lo), rest, below)", "bound_share(to_t), ties_lo), to_t, below)"),
     mutation(ClipBackwardBounds, F32, "the last NaN supplies the output", "let nan_hi = hi_is_nan(bounds) & !nan_lo;", "let nan_hi = hi_is_nan(bounds);"),
     mutation(ClipBackwardBounds, F32, "the upper bound's gradient in the lower's place", "glo_blocks[i] = result.glo;", "glo_blocks[i] = result.ghi;"),
+    mutation(ClipTo, F32, "beyond the range to infinity", "narrow(value, TO_MAX_FINITE, TO_MAX_NUMBER)", "narrow(value, TO_MAX_FINITE + 1u, TO_MAX_NUMBER)"),
+    mutation(ClipTo, F32, "infinity saturates too", "narrow(value, TO_MAX_FINITE, TO_MAX_NUMBER)", "narrow(value, TO_MAX_FINITE, TO_MAX_FINITE)"),
+    mutation(ClipTo, F64, "rounded twice", "value = f64_to_f32(element, TO_BITS != 32u);", "value = f64_to_f32(element, false);"),
+    mutation(ClipTo, F64, "an f32 that is odd", "value = f64_to_f32(element, TO_BITS != 32u);", "value = f64_to_f32(element, true);"),
+    mutation(ClipTo, F64, "subnormals of f32 flushed", "let normal = max(exponent, 897u);", "if exponent < 897u { return sign; } let normal = max(exponent, 897u);"),
+    mutation(ClipTo, F32, "subnormals not normal as f64", "exponent = 1u - up;", "exponent = 1u;"),
+    mutation(ClipTo, F32, "NaN without its sign", "return sign | select(infinite, TO_QUIET_NAN, size > F32_INFINITY);", "return select(sign | infinite, TO_QUIET_NAN, size > F32_INFINITY);"),
+    mutation(ClipTo, F32, "not clipped", "let result = clip(x_blocks[i], bounds);", "let result = x_blocks[i];"),
+    mutation(ClipTo, F64, "the second block lost", "for (var b = 0u; b < GROUP; b++)", "for (var b = 0u; b < 1u; b++)"),
+    mutation(ClipTo, F64, "half a word lost", "if shift > 0u && at <", "if false && at <"),
     mutation(Affine, F32, "offset forgotten", "add_f32(mul_f32(value, scalars.x), scalars.z)", "mul_f32(value, scalars.x)"),
     mutation(Affine, F32, "products truncated", "let up = select(0u, 1u, dropped > 4u || (dropped == 4u && (kept & 1u) == 1u));", "let up = 0u;"),
     mutation(Affine, F16, "NaN made canonical", "select(mapped, element, vec2((value & MAGNITUDE) > F32_INFINITY))", "mapped"),

@@ -19,6 +19,13 @@ const LANES_PER_SUBWORD: u32 = 4u;
 const LANE_LSB: u32 = 0x1u;
 const LANE_SHIFT: u32 = 0u;
 
+// The type of what comes out, in the low bits: that of the elements, but for a clip into another type.
+const TO_BITS: u32 = 32u;
+const TO_EXPONENT_BITS: u32 = 8u;
+const TO_MAX_FINITE: u32 = 0x7f7fffffu;
+const TO_MAX_NUMBER: u32 = 0x7f800000u;
+const TO_QUIET_NAN: u32 = 0x7fc00000u;
+
 // Who receives the gradient of a tie.
 const TIES: u32 = 0u;
 const TIES_INCLUSIVE: u32 = 0u;

@@ -6,7 +6,8 @@
 // integer of 64 bits for integers. Those of 64 bits are summed in two halves, low words and high words.
 
 import package::lib::constants::{
-    BITS, EXPONENT_BITS, FLOAT, LANE_SHIFT, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, SIGNED,
+    BITS, EXPONENT_BITS, FLOAT, LANE_SHIFT, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, SIGNED, TO_BITS, TO_EXPONENT_BITS,
+    TO_MAX_FINITE, TO_QUIET_NAN,
 };
 import package::lib::element::{MAGNITUDE, MAX, SIGN};
 
@@ -221,6 +222,14 @@ fn exponent_bits() -> u32 {
     return EXPONENT_BITS;
 }
 
+fn to_bits() -> u32 {
+    return TO_BITS;
+}
+
+fn to_exponent_bits() -> u32 {
+    return TO_EXPONENT_BITS;
+}
+
 fn rebias() -> u32 {
     return 128u - (1u << (exponent_bits() - 1u));
 }
@@ -268,31 +277,37 @@ fn from_accum(accum: vec2<u32>) -> vec2<u32> {
     if BITS >= 32u {
         return accum;
     }
-    let sign = (accum.x & SIGN) >> LANE_SHIFT;
-    let size = accum.x & MAGNITUDE;
     // Beyond the greatest finite number comes infinity, or NaN where there is none.
-    let beyond = (MAX_FINITE >> LANE_SHIFT) + 1u;
+    return vec2(narrow(accum.x, TO_MAX_FINITE + 1u, TO_MAX_FINITE + 1u), 0u);
+}
+
+// The float of up to 16 bits nearest to an f32, ties to even, in the low bits. `beyond` is the magnitude that a number
+// beyond the greatest finite one becomes, `infinite` that of infinity.
+fn narrow(accum: u32, beyond: u32, infinite: u32) -> u32 {
+    let sign = (accum >> 31u) << (to_bits() - 1u);
+    let size = accum & MAGNITUDE;
     if size >= F32_INFINITY {
-        let quiet = select(0u, (MIN_NORMAL >> LANE_SHIFT) >> 1u, MAX_NUMBER > MAX_FINITE);
-        return vec2(sign | select(beyond, beyond | quiet, size > F32_INFINITY), 0u);
+        return sign | select(infinite, TO_QUIET_NAN, size > F32_INFINITY);
     }
-    // Bits of the f32's fraction that the element has no room for.
-    var excess = 24u + exponent_bits() - BITS;
+    // Bits of the f32's fraction that the element has no room for, and how much less its bias is.
+    let exponent_bits = to_exponent_bits();
+    let rebias = 128u - (1u << (exponent_bits - 1u));
+    var excess = 24u + exponent_bits - to_bits();
     var value = size;
-    if rebias() != 0u {
+    if rebias != 0u {
         let exponent = size >> 23u;
-        if exponent > rebias() {
-            value = size - (rebias() << 23u);
+        if exponent > rebias {
+            value = size - (rebias << 23u);
         } else {
             value = (size & 0x7fffffu) | 0x800000u;
-            excess = min(excess + rebias() + 1u - exponent, 31u);
+            excess = min(excess + rebias + 1u - exponent, 31u);
         }
     }
     let kept = value >> excess;
     let rest = value - (kept << excess);
     let middle = 1u << (excess - 1u);
     let rounded = kept + select(0u, 1u, rest > middle || (rest == middle && (kept & 1u) == 1u));
-    return vec2(sign | min(rounded, beyond), 0u);
+    return sign | min(rounded, beyond);
 }
 
 // An integer of up to 32 bits from one of 64.

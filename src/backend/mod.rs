@@ -10,6 +10,7 @@ use std::fmt;
 
 use crate::bounds::ResolvedBounds;
 use crate::broadcast::Reduction;
+use crate::element::convert;
 use crate::op::Operand;
 use crate::{BackwardRule, DeviceInfo, Element, ElementType, Error, Op, Result, Stats};
 
@@ -24,10 +25,12 @@ pub(crate) struct Call<'a, B: ?Sized> {
     pub len: usize,
     /// In the order of the list; without the one that is overwritten where it works in place.
     pub inputs: &'a [&'a B],
-    /// Their type is that of all elements.
+    /// Their type is that of all elements, but for outputs that are converted.
     pub bounds: &'a ResolvedBounds<&'a B>,
     pub rule: BackwardRule,
     pub scalars: [f64; 2],
+    /// The type of the output of an operation that converts, if that is another.
+    pub to: Option<ElementType>,
     /// Which outputs are to be made.
     pub wanted: [bool; MAX_OUTPUTS],
 }
@@ -37,16 +40,28 @@ impl<B: ?Sized> Call<'_, B> {
         self.bounds.element
     }
 
+    /// The type of the outputs.
+    pub(crate) fn to(&self) -> ElementType {
+        self.to.filter(|_| self.op.info().converts).unwrap_or(self.element())
+    }
+
     /// The outputs that are to be made, each with its place in the list.
     pub(crate) fn outputs(&self) -> impl Iterator<Item = (usize, Operand)> {
         let outputs = self.op.info().outputs.iter().copied().enumerate();
         outputs.filter(|&(place, _)| self.wanted[place])
     }
 
-    /// Refuses what no kernel does: a rule, or factors of integers.
+    /// Refuses what no kernel does: a rule, factors of integers, or another type of them.
     pub(crate) fn check(&self) -> Result<()> {
         if self.wanted[0] {
             self.op.check_rule(self.rule)?;
+        }
+        if !convert::converts(self.element(), self.to()) {
+            return Err(Error::Unsupported {
+                what: format!("{} from {} to {}", self.op, self.element(), self.to()),
+                device: "any device".into(),
+                instead: "it converts floats to floats".into(),
+            });
         }
         if self.op.info().scalars && !self.element().is_float() {
             return Err(Error::Unsupported {

@@ -2,6 +2,7 @@
 //! twin of `to_accum` and `from_accum` in `shaders/lib/softfloat.wgsl`.
 
 use super::layout::{BitLayout, NumberClass};
+use super::{Element, ElementType};
 
 /// What becomes of a number beyond the range of the type that it is rounded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,45 @@ pub(crate) fn round_to_odd(value: f64) -> f32 {
     let back = (wide.abs() > value.abs()) as u32;
     let inexact = (away | back) & !bits & 1;
     f32::from_bits(bits.wrapping_add(inexact & away).wrapping_sub(inexact & back))
+}
+
+/// A float as an f32, which is next to it and odd where an f64 has no f32: to round it again is to round once.
+#[inline(always)]
+pub(crate) fn to_f32<T: Element>(value: T) -> f32 {
+    let (layout, bits) = (T::TYPE.layout(), Element::to_bits(value));
+    match layout.bits {
+        64 => round_to_odd(f64::from_bits(bits)),
+        32 => f32::from_bits(bits as u32),
+        _ => layout.widen(bits as u32),
+    }
+}
+
+/// The float nearest to an f32, ties to even, and the greatest finite one of its sign for those beyond. NaN is quiet and
+/// keeps its sign alone.
+#[inline(always)]
+pub(crate) fn from_f32<T: Element>(value: f32) -> T {
+    let layout = T::TYPE.layout();
+    let nan = layout.quiet_nan() | u64::from(value.to_bits() >> 31) << (layout.bits - 1);
+    let bits = match layout.bits {
+        64 => f64::from(value).to_bits(),
+        32 => value.to_bits().into(),
+        _ => layout.narrow(value, Overflow::Saturate).into(),
+    };
+    T::from_bits(if value.is_nan() { nan } else { bits })
+}
+
+/// The f32 nearest to an f64, as [`from_f32`] does it.
+#[inline(always)]
+pub(crate) fn f64_to_f32(value: f64) -> f32 {
+    let near = value as f32;
+    // An infinity that came by rounding.
+    let near = if near.is_infinite() && value.is_finite() { f32::MAX.copysign(near) } else { near };
+    if value.is_nan() { f32::NAN.copysign(near) } else { near }
+}
+
+/// Whether elements can be converted from one type to another: floats, or what is the same type.
+pub(crate) fn converts(from: ElementType, to: ElementType) -> bool {
+    from == to || from.is_float() && to.is_float()
 }
 
 impl BitLayout {
@@ -79,7 +119,7 @@ impl BitLayout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Element, ElementType, bf16, f16};
+    use crate::{bf16, f16};
 
     /// All of a type's numbers in order, without NaN.
     fn numbers(layout: BitLayout) -> Vec<f64> {

@@ -1,6 +1,6 @@
 //! The forward pass.
 
-use super::{Arguments, Tensor, apply_in_place};
+use super::{Arguments, Inputs, Tensor, apply, apply_in_place};
 use crate::{BackwardRule, Element, IntoBounds, Op, Result};
 
 impl<T: Element> Tensor<T> {
@@ -19,6 +19,32 @@ impl<T: Element> Tensor<T> {
     #[must_use = "the tensor itself is not changed: see clip_in_place"]
     pub fn clip(&self, bounds: impl IntoBounds<T>) -> Result<Self> {
         self.map(Op::Clip, Arguments::between(&bounds.into_bounds()?, BackwardRule::default()))
+    }
+
+    /// Clips every element and converts it to another type of float, in one pass: rounded to nearest once, ties to even, and
+    /// never to an infinity or a NaN that was not there. To the bit as [`reference::clip_to`](crate::reference::clip_to)
+    /// says: what lies beyond the range of the new type becomes its greatest finite number.
+    ///
+    /// ```
+    /// use wgclip::{Device, f8_e4m3fn};
+    ///
+    /// let x = Device::auto()?.tensor(&[-2.0f32, 0.3, 300.0, f32::INFINITY], [4])?;
+    /// let y = x.clip_to::<f8_e4m3fn>(0.0..)?;
+    /// let numbers: Vec<f32> = y.to_vec()?.iter().map(|y| y.to_f32()).collect();
+    /// assert_eq!(numbers, [0.0, 0.3125, 288.0, 448.0]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`clip`](Self::clip); [`Error::Unsupported`](crate::Error::Unsupported) for integers, unless both types are one.
+    #[must_use = "the tensor itself is not changed"]
+    pub fn clip_to<U: Element>(&self, bounds: impl IntoBounds<T>) -> Result<Tensor<U>> {
+        let bounds = bounds.into_bounds()?;
+        let arguments =
+            Arguments { to: Some(U::TYPE), ..Arguments::between(&bounds, BackwardRule::default()) };
+        let inputs = Inputs { shape: &self.shape, storages: &[&self.storage] };
+        let [y, ..] = apply(Op::ClipTo, &inputs, arguments)?;
+        Ok(Tensor::new(self.made(Op::ClipTo, y)?, self.shape.clone()))
     }
 
     /// Clips every element where it is. If clones share the elements they keep theirs, and this tensor gets

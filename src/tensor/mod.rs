@@ -15,7 +15,7 @@ use crate::bounds::{Bound, ResolvedBounds};
 use crate::broadcast::{Reduction, Side};
 use crate::device::{AnyBackend, with_backend};
 use crate::op::{Operand, RuleUse};
-use crate::{BackwardRule, Bounds, Device, Element, Error, Op, Result, Shape};
+use crate::{BackwardRule, Bounds, Device, Element, ElementType, Error, Op, Result, Shape};
 
 pub use backward::{Gradients, NeedsGrad};
 pub use mask::Mask;
@@ -114,6 +114,8 @@ pub(crate) struct Arguments<'a, T: Element> {
     pub bounds: Option<&'a Bounds<T>>,
     pub rule: BackwardRule,
     pub scalars: [f64; 2],
+    /// The type of the output of an operation that converts, if that is another.
+    pub to: Option<ElementType>,
     /// Which outputs are wanted.
     pub wanted: [bool; MAX_OUTPUTS],
 }
@@ -121,7 +123,7 @@ pub(crate) struct Arguments<'a, T: Element> {
 impl<'a, T: Element> Arguments<'a, T> {
     pub(crate) fn new() -> Self {
         let wanted = [true; MAX_OUTPUTS];
-        Self { bounds: None, rule: BackwardRule::default(), scalars: [0.0; 2], wanted }
+        Self { bounds: None, rule: BackwardRule::default(), scalars: [0.0; 2], to: None, wanted }
     }
 
     pub(crate) fn between(bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
@@ -173,6 +175,7 @@ fn apply_on<T: Element, B: Stored>(
         bounds: &bounds,
         rule: arguments.rule,
         scalars: arguments.scalars,
+        to: arguments.to,
         wanted: arguments.wanted,
     };
     let mut made = [None, None, None];
@@ -232,8 +235,8 @@ fn overwrite<T: Element, B: Stored>(
     if identity(op, arguments.rule).is_some() {
         return backend.check();
     }
-    let Arguments { rule, scalars, wanted, .. } = arguments;
-    let call = Call { op, len: shape.len(), inputs: &inputs, bounds: &bounds, rule, scalars, wanted };
+    let Arguments { rule, scalars, to, wanted, .. } = arguments;
+    let call = Call { op, len: shape.len(), inputs: &inputs, bounds: &bounds, rule, scalars, to, wanted };
     backend.run_in_place(&call, target)
 }
 
@@ -371,8 +374,12 @@ impl<T: Element> Tensor<T> {
 
     /// A tensor of the same shape.
     fn like(&self, op: Op, storage: Option<Storage>) -> Result<Self> {
-        let storage = storage.ok_or(Error::Internal { op: op.name(), what: "without its output".into() })?;
-        Ok(Self::new(storage, self.shape.clone()))
+        Ok(Self::new(self.made(op, storage)?, self.shape.clone()))
+    }
+
+    /// What an operation was to make.
+    fn made(&self, op: Op, storage: Option<Storage>) -> Result<Storage> {
+        storage.ok_or(Error::Internal { op: op.name(), what: "without its output".into() })
     }
 }
 

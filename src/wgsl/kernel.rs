@@ -53,6 +53,7 @@ pub(crate) struct Kernel {
 pub(crate) struct Binding {
     pub name: &'static str,
     pub is_mask: bool,
+    pub is_input: bool,
     pub read_only: bool,
 }
 
@@ -67,6 +68,9 @@ impl Kernel {
     ) -> Self {
         let info = op.info();
         let ties = if info.rule == RuleUse::Ignored { TieRule::Inclusive } else { specialization.ties };
+        // To its own type it is a clip.
+        let converts = specialization.to != specialization.element;
+        let op = if op == Op::ClipTo && !converts { Op::Clip } else { op };
         let outputs = info.outputs.len();
         let wanted = [0, 1, 2].map(|place| place < outputs && wanted[place]);
         Self { op, in_place, wanted, shared, specialization: Specialization { ties, ..specialization } }
@@ -87,8 +91,12 @@ impl Kernel {
             for &layouts in layouts.iter().take(if op.info().bounds { usize::MAX } else { 1 }) {
                 for (&ties, shared) in TieRule::ALL.iter().flat_map(|ties| [(ties, false), (ties, true)]) {
                     for &wanted in wanted {
-                        let specialization = Specialization { element, ties, layouts };
-                        kernels.push(Self::new(op, in_place, wanted, shared, specialization));
+                        let others = ElementType::ALL.iter().filter(|to| to.is_float() && element.is_float());
+                        let to: Vec<_> = others.copied().filter(|_| op.info().converts).collect();
+                        for to in if to.is_empty() { vec![element] } else { to } {
+                            let specialization = Specialization { element, to, ties, layouts };
+                            kernels.push(Self::new(op, in_place, wanted, shared, specialization));
+                        }
                     }
                 }
             }
@@ -96,6 +104,11 @@ impl Kernel {
         let mut seen = std::collections::HashSet::new();
         kernels.retain(|kernel| seen.insert(*kernel));
         kernels
+    }
+
+    /// Whether what comes out is of another type.
+    pub(crate) fn converts(&self) -> bool {
+        self.specialization.to != self.specialization.element
     }
 
     /// Whether an invocation works on the blocks of a word of a mask.
@@ -106,8 +119,12 @@ impl Kernel {
     /// The storage buffers, in the order of their bindings.
     pub(crate) fn bindings(&self) -> Vec<Binding> {
         let info = self.op.info();
-        let binding =
-            |name, is_mask, read_only: bool| Binding { name, is_mask, read_only: read_only && !self.shared };
+        let binding = |name, is_mask, is_input: bool| Binding {
+            name,
+            is_mask,
+            is_input,
+            read_only: is_input && !self.shared,
+        };
         let bounds = if self.specialization.has_tensors() { &["lo_blocks", "hi_blocks"][..] } else { &[] };
         let bounds = bounds.iter().map(|name| binding(name, false, true));
         let overwritten = |input| self.in_place && Some(input) == info.in_place;
@@ -121,7 +138,11 @@ impl Kernel {
     /// The whole source. The entry point is `main`.
     pub(crate) fn source(&self) -> String {
         let info = self.op.info();
-        let mut root = format!("import package::{}::{};\n", info.module, info.name);
+        let function = if self.converts() { Op::Clip.name() } else { info.name };
+        let mut root = format!("import package::{}::{function};\n", info.module);
+        if self.converts() {
+            root.push_str("import package::lib::convert::convert;\n");
+        }
         root.push_str("import package::lib::params::params;\n");
         if self.specialization.has_tensors() {
             root.push_str("import package::lib::bounds_tensor::bounds_at;\n");
@@ -131,19 +152,73 @@ impl Kernel {
             self.bindings().iter().enumerate().filter(|(_, b)| !b.name.ends_with("_blocks"))
         {
             let access = if binding.read_only { "read" } else { "read_write" };
-            let item = if binding.is_mask { "u32" } else { "vec4<u32>" };
+            let words = binding.is_mask || (self.converts() && !binding.is_input);
+            let item = if words { "u32" } else { "vec4<u32>" };
             let (place, name) = (place + 1, binding.name);
             let _ = writeln!(
                 root,
                 "@group(0) @binding({place}) var<storage, {access}> {name}_blocks: array<{item}>;"
             );
         }
-        root.push_str(&self.entry());
+        root.push_str(&if self.converts() { self.converting_entry() } else { self.entry() });
         let source = compose(&root, self.specialization);
         match self.shared {
             true => source.replace("var<storage, read>", "var<storage, read_write>"),
             false => source,
         }
+    }
+
+    /// The loop of a clip into another type. What becomes of one block, or of two, is whole words.
+    fn converting_entry(&self) -> String {
+        let bounds = if self.specialization.has_tensors() { "bounds_at(i, bounds)" } else { "bounds" };
+        format!(
+            "
+// Blocks that become whole words, and these words.
+const GROUP: u32 = max(1u, BITS / (4u * TO_BITS));
+const WORDS: u32 = GROUP * 4u * TO_BITS / BITS;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+    let invocation = invocation_index(id);
+    let blocks = params.blocks;
+    let bounds = load_bounds();
+    for (var n = 0u; n < BLOCKS_PER_INVOCATION; n++) {{
+        let group = block_of(invocation, n, BLOCKS_PER_INVOCATION);
+        var at = group * WORDS;
+        var word = 0u;
+        var shift = 0u;
+        for (var b = 0u; b < GROUP; b++) {{
+            let i = group * GROUP + b;
+            if i < blocks {{
+                let result = clip(x_blocks[i], {bounds});
+                for (var e = 0u; e < params.elements; e++) {{
+                    let element = convert(element_of(result, e));
+                    word |= element.x << shift;
+                    shift += TO_BITS;
+                    if shift >= 32u {{
+                        // What is beyond the last block of elements is not there.
+                        if at < arrayLength(&y_blocks) {{
+                            y_blocks[at] = word;
+                        }}
+                        at++;
+                        if TO_BITS == 64u && at < arrayLength(&y_blocks) {{
+                            y_blocks[at] = element.y;
+                        }}
+                        at += TO_BITS / 64u;
+                        word = 0u;
+                        shift = 0u;
+                    }}
+                }}
+            }}
+        }}
+        // Of the last of two blocks, where the other is not there.
+        if shift > 0u && at < arrayLength(&y_blocks) {{
+            y_blocks[at] = word;
+        }}
+    }}
+}}
+"
+        )
     }
 
     /// The one loop of all operations: loads, the function of a block, stores.

@@ -16,7 +16,7 @@ use std::fmt::Write;
 #[cfg(feature = "gpu")]
 pub(crate) use kernel::{BLOCK_BYTES, Kernel, affine_kernel};
 
-use crate::element::NumberClass;
+use crate::element::{BitLayout, NumberClass};
 use crate::{BackwardRule, ElementType, NanRule, Op, OutsideRule, Result, TieRule};
 
 /// Invocations of a workgroup: the most that every WebGPU device allows, and the fastest where measured.
@@ -40,6 +40,7 @@ macro_rules! modules {
 const MODULES: &[(&str, &str)] = modules![
     "lib/bounds",
     "lib/bounds_tensor",
+    "lib/convert",
     "lib/element",
     "lib/mask",
     "lib/params",
@@ -80,15 +81,16 @@ pub(crate) enum Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Specialization {
     pub element: ElementType,
+    /// The type of what comes out.
+    pub to: ElementType,
     pub ties: TieRule,
     /// How the lower and the upper bound lie along x.
     pub layouts: [Layout; 2],
 }
 
 impl Specialization {
-    #[cfg(any(feature = "gpu", test))]
     pub(crate) const fn of(element: ElementType) -> Self {
-        Self { element, ties: TieRule::Inclusive, layouts: [Layout::Value; 2] }
+        Self { element, to: element, ties: TieRule::Inclusive, layouts: [Layout::Value; 2] }
     }
 
     pub(crate) fn has_tensors(self) -> bool {
@@ -102,10 +104,11 @@ impl Specialization {
         let shift = 32u32.saturating_sub(layout.bits);
         let word = |bits: u64| if layout.bits == 64 { bits >> 32 } else { bits << shift };
         let lanes = if layout.bits == 64 { 2 } else { 4 };
-        let exponent = match layout.class {
+        let exponent = |layout: BitLayout| match layout.class {
             NumberClass::Float { exponent, .. } => exponent,
             _ => 0,
         };
+        let to = self.to.layout();
         let ties = |ties| match ties {
             TieRule::Inclusive => 0,
             TieRule::Exclusive => 1,
@@ -124,11 +127,16 @@ impl Specialization {
             ("MAX_NUMBER", word(layout.max_number()) as u32),
             ("MAX_FINITE", word(layout.max_finite()) as u32),
             ("MIN_NORMAL", word(layout.min_normal()) as u32),
-            ("EXPONENT_BITS", exponent),
+            ("EXPONENT_BITS", exponent(layout)),
             ("SUBWORDS", 128 / layout.bits / lanes),
             ("LANES_PER_SUBWORD", lanes),
             ("LANE_LSB", 1 << shift),
             ("LANE_SHIFT", shift),
+            ("TO_BITS", to.bits),
+            ("TO_EXPONENT_BITS", exponent(to)),
+            ("TO_MAX_FINITE", to.max_finite() as u32),
+            ("TO_MAX_NUMBER", to.max_number() as u32),
+            ("TO_QUIET_NAN", to.quiet_nan() as u32),
             ("TIES", ties(self.ties)),
             ("TIES_INCLUSIVE", ties(TieRule::Inclusive)),
             ("TIES_EXCLUSIVE", ties(TieRule::Exclusive)),
@@ -224,8 +232,10 @@ pub fn functions(element: ElementType, rule: BackwardRule) -> Result<String> {
     Op::ClipBackward.check_rule(rule)?;
     // Bounds that the kernel brings may be NaN: they are compared as elements of tensors are.
     let layouts = [Layout::Same; 2];
-    let mut text =
-        compose(module("user").unwrap_or_default(), Specialization { element, ties: rule.ties, layouts });
+    let mut text = compose(
+        module("user").unwrap_or_default(),
+        Specialization { ties: rule.ties, layouts, ..Specialization::of(element) },
+    );
     let toward = rule.outside == OutsideRule::Toward;
     let nan_zero = rule.nan == NanRule::Zero;
     let _ =

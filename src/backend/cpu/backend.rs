@@ -30,7 +30,7 @@ impl Cpu {
     fn output(self, call: &Call<'_, Buffer>, operand: Operand) -> Result<PooledBytes> {
         match operand {
             Operand::Mask => PooledBytes::new(size_of::<u64>(), mask_len(call.len)),
-            _ => PooledBytes::new(call.element().size(), call.len),
+            _ => PooledBytes::new(call.to().size(), call.len),
         }
     }
 
@@ -43,8 +43,8 @@ impl Cpu {
     ) -> Result<()> {
         let inputs: Vec<&[u8]> = inputs.iter().map(|input| &input.bytes[..]).collect();
         let bounds = call.bounds.try_map(|bound| Ok(&bound.bytes[..]))?;
-        let Call { op, len, rule, scalars, wanted, .. } = *call;
-        super::run(&Call { op, len, inputs: &inputs, bounds: &bounds, rule, scalars, wanted }, outputs)
+        let Call { op, len, rule, scalars, to, wanted, .. } = *call;
+        super::run(&Call { op, len, inputs: &inputs, bounds: &bounds, rule, scalars, to, wanted }, outputs)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::element::accum::Accumulator;
 use crate::{BackwardRule, Element, NanRule, Op, OutsideRule, Result, TieRule};
 
 /// An element of one operand, and its bounds.
-trait Map1<T>: Copy + Sync {
+pub(super) trait Map1<T>: Copy + Sync {
     fn map(self, x: T, lo: impl BoundSource<T>, hi: impl BoundSource<T>, i: usize) -> T;
 }
 
@@ -24,7 +24,8 @@ trait Map2<T>: Copy + Sync {
 pub(super) fn run<T: Element>(op: Op, operands: &mut Typed<'_, T>) -> Result<()> {
     let (rule, half) = (operands.rule, operands.rule.ties == TieRule::Half);
     match op {
-        Op::Clip => operands.map1(Clip),
+        // What is converted goes another way.
+        Op::Clip | Op::ClipTo => operands.map1(Clip),
         Op::Affine => operands.affine(),
         Op::ClipBackward if half => operands.map2(ClipBackward::<true>::new(rule)),
         Op::ClipBackward => operands.map2(ClipBackward::<false>::new(rule)),
@@ -50,7 +51,7 @@ pub(super) fn clamp_hi<T: Element, S: BoundSource<T>>(x: T, hi: S, i: usize) -> 
 }
 
 #[derive(Clone, Copy)]
-struct Clip;
+pub(super) struct Clip;
 
 impl<T: Element> Map1<T> for Clip {
     #[inline(always)]
@@ -206,12 +207,12 @@ vectorised! {
     }
 }
 
-struct Map1Run<'a, T, F> {
-    f: F,
+pub(super) struct Map1Run<'a, T, F> {
+    pub f: F,
     /// Absent where y is overwritten.
-    x: Option<&'a [T]>,
-    y: &'a mut [T],
-    exceeds_cache: bool,
+    pub x: Option<&'a [T]>,
+    pub y: &'a mut [T],
+    pub exceeds_cache: bool,
 }
 
 impl<T: Element, F: Map1<T>> RunKernel<T> for Map1Run<'_, T, F> {

@@ -16,6 +16,7 @@
 
 mod backend;
 mod bound_source;
+mod clip_to;
 mod elementwise;
 mod mask;
 pub(crate) mod memory;
@@ -45,6 +46,22 @@ pub fn threads() -> usize {
 /// [`Error::TypeMismatch`] for bounds of another type.
 pub fn clip<T: Element>(x: &[T], bounds: &ResolvedBounds<&[T]>, y: &mut [T]) -> Result<()> {
     typed(Op::Clip, &[x], bounds, BackwardRule::default(), [Some(cast_slice_mut(y)), None, None])
+}
+
+/// Clips `x` into `y`, which is of another type of float: as [`reference::clip_to`](crate::reference::clip_to) says.
+///
+/// # Errors
+/// As [`clip`]; [`Error::Unsupported`] for integers, unless both are of one type.
+pub fn clip_to<T: Element, U: Element>(x: &[T], bounds: &ResolvedBounds<&[T]>, y: &mut [U]) -> Result<()> {
+    check_len(x.len(), y.len())?;
+    let bounds = bounds.try_map(|bound| Ok(cast_slice(bound)))?;
+    if bounds.element != T::TYPE {
+        return Err(Error::TypeMismatch { left: T::TYPE, right: bounds.element });
+    }
+    let inputs = [cast_slice(x)];
+    let call =
+        Call { to: Some(U::TYPE), ..call(Op::ClipTo, x.len(), &inputs, &bounds, BackwardRule::default()) };
+    run(&call, [Some(cast_slice_mut(y)), None, None])
 }
 
 /// Clips `x` where it is.
@@ -141,13 +158,16 @@ fn call<'a>(
     bounds: &'a ResolvedBounds<&'a [u8]>,
     rule: BackwardRule,
 ) -> Call<'a, [u8]> {
-    Call { op, len, inputs, bounds, rule, scalars: [0.0; 2], wanted: [true; MAX_OUTPUTS] }
+    Call { op, len, inputs, bounds, rule, scalars: [0.0; 2], to: None, wanted: [true; MAX_OUTPUTS] }
 }
 
 /// Runs an operation over bytes that are aligned to their elements. Where an input is missing, the first output is
 /// overwritten in place.
 pub(crate) fn run(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
     call.check()?;
+    if call.to() != call.element() {
+        return clip_to::run(call, outputs);
+    }
     with_element!(call.element(), T => {
         let mut operands = Typed::<T>::new(call, outputs)?;
         elementwise::run(call.op, &mut operands)

@@ -32,6 +32,8 @@ pub(super) enum BindingRange {
     Blocks,
     /// The words of a mask, each of this many blocks.
     MaskWords(u32),
+    /// What becomes of its blocks in another type: bytes of an element, and of what it was.
+    Converted(u32, u32),
     /// All of it.
     Whole,
 }
@@ -101,9 +103,23 @@ impl<'a> BufferPart<'a> {
                 let words = 4 * u64::from(WORKGROUP);
                 (range.offset / BLOCK_BYTES / unit * words, u64::from(range.blocks).div_ceil(unit) * words)
             }
+            BindingRange::Converted(to, from) => {
+                let converted = |bytes: u64| bytes * u64::from(to) / u64::from(from);
+                let offset = converted(range.offset);
+                // The blocks may reach beyond the elements, and what becomes of them beyond its last block.
+                (offset, converted(range.bytes()).next_multiple_of(BLOCK_BYTES).min(self.bytes - offset))
+            }
             BindingRange::Whole => (0, self.bytes),
         };
         (self.start + offset, bytes)
+    }
+}
+
+/// Bytes of what becomes of `bytes` bytes of elements in another type: whole blocks.
+pub(super) fn converted_bytes(from: ElementType, to: ElementType, bytes: u64) -> u64 {
+    match from == to {
+        true => bytes,
+        false => (bytes / from.size() as u64 * to.size() as u64).next_multiple_of(BLOCK_BYTES),
     }
 }
 
@@ -157,7 +173,8 @@ impl Planner<'_> {
             (Some(broadcast), BoundBits::Tensor(_)) => Layout::new(broadcast, side, element),
             _ => Layout::Value,
         });
-        let specialization = Specialization { element, ties: call.rule.ties, layouts };
+        let to = call.to();
+        let specialization = Specialization { element, to, ties: call.rule.ties, layouts };
         let mut kernel = Kernel::new(op, in_place, call.wanted, false, specialization);
 
         let mut operands = Vec::new();
@@ -201,6 +218,9 @@ impl Planner<'_> {
         for (_, operand) in bindings.iter().zip(&mut operands).filter(|(binding, _)| binding.is_mask) {
             *operand = operand.bound(word);
         }
+        if let Some(output) = operands.last_mut().filter(|_| kernel.converts()) {
+            *output = output.bound(BindingRange::Converted(to.size() as u32, element.size() as u32));
+        }
         // wgpu refuses a buffer that is bound for reading and for writing, even in parts.
         for (i, (binding, operand)) in bindings.iter().zip(&operands).enumerate() {
             let others = || operands.iter().enumerate().filter(|&(j, _)| j != i).map(|(_, other)| other);
@@ -218,6 +238,9 @@ impl Planner<'_> {
         }
         let granularity = match kernel.has_mask() {
             true => Granularity::MaskWord(blocks_per_mask_word(element)),
+            false if kernel.converts() => {
+                Granularity::Converted { to: to.size() as u32, from: element.size() as u32 }
+            }
             false => Granularity::Blocks,
         };
         Ok(Dispatch {

@@ -79,8 +79,9 @@ impl Limits {
     /// Blocks that one dispatch can take.
     fn max_blocks(&self, granularity: Granularity) -> u64 {
         // A range begins at an aligned offset, so it is a whole number of aligned steps.
-        let step = self.offset_alignment.max(u64::from(granularity.alignment_blocks()) * BLOCK_BYTES);
-        let by_binding = (self.max_binding / step * step) / BLOCK_BYTES;
+        let (times, part) = granularity.scale();
+        let step = self.offset_alignment.max(u64::from(granularity.alignment_blocks()) * BLOCK_BYTES) * times;
+        let by_binding = (self.max_binding / part / step * step) / BLOCK_BYTES;
         let invocations = u64::from(self.max_workgroups).pow(2) * u64::from(WORKGROUP);
         let by_workgroups = invocations.saturating_mul(granularity.blocks_per_invocation().into());
         let aligned = step / BLOCK_BYTES;
@@ -114,6 +115,9 @@ pub(super) enum Granularity {
     Blocks,
     /// The blocks of a word of a mask.
     MaskWord(u32),
+    /// As many blocks as become whole words in another type, and [`BLOCKS_PER_INVOCATION`] times that: bytes of an element,
+    /// and of what it was.
+    Converted { to: u32, from: u32 },
 }
 
 impl Granularity {
@@ -122,6 +126,7 @@ impl Granularity {
         match self {
             Self::Block | Self::Blocks => 1,
             Self::MaskWord(blocks) => blocks * WORKGROUP,
+            Self::Converted { to, from } => blocks_per_word(to, from),
         }
     }
 
@@ -130,6 +135,16 @@ impl Granularity {
             Self::Block => 1,
             Self::Blocks => BLOCKS_PER_INVOCATION,
             Self::MaskWord(blocks) => blocks,
+            Self::Converted { to, from } => blocks_per_word(to, from) * BLOCKS_PER_INVOCATION,
+        }
+    }
+
+    /// How many times an offset must be a multiple of the alignment, so that it is one of what is converted too; and which
+    /// part of a binding may be bound, so that what is converted fits.
+    fn scale(self) -> (u64, u64) {
+        match self {
+            Self::Converted { to, from } => (u64::from(from / to).max(1), u64::from(to / from).max(1)),
+            _ => (1, 1),
         }
     }
 
@@ -139,6 +154,11 @@ impl Granularity {
             _ => blocks.div_ceil(self.blocks_per_invocation() * WORKGROUP) * WORKGROUP,
         }
     }
+}
+
+/// Blocks whose elements become at least a word, of elements of `to` bytes that had `from`.
+const fn blocks_per_word(to: u32, from: u32) -> u32 {
+    if from == 8 * to { 2 } else { 1 }
 }
 
 /// Cuts `bytes` (rounded up to whole blocks) into dispatches that keep within the limits.

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use super::adapter;
-use super::dispatch::{BufferPart, Dispatch, Planner, mask_bytes};
+use super::dispatch::{BufferPart, Dispatch, Planner, converted_bytes, mask_bytes};
 use super::geometry::Limits;
 use super::params::Params;
 use super::pipeline::Pipelines;
@@ -63,12 +63,14 @@ pub struct Arguments<'a> {
     pub rule: BackwardRule,
     /// Scale and offset of an affine map.
     pub scalars: [f64; 2],
+    /// The type of the output of [`Op::ClipTo`]: that of the bounds if it is `None`.
+    pub to: Option<ElementType>,
 }
 
 impl<'a> Arguments<'a> {
     /// Bounds, and the default rule.
     pub fn new(bounds: &'a ResolvedBounds<Slice<'a>>) -> Self {
-        Self { bounds, rule: BackwardRule::default(), scalars: [1.0, 0.0] }
+        Self { bounds, rule: BackwardRule::default(), scalars: [1.0, 0.0], to: None }
     }
 }
 
@@ -93,7 +95,7 @@ impl Kernels {
 
     /// Prepares an operation: its inputs and outputs are those of [`Op::info`], in that order. Where the first output is
     /// the very slice of the input that may be overwritten, the operation works in place; trailing outputs that are left
-    /// out are not made. The gradients of bounds come unsummed, one element for each of x.
+    /// out are not made. What is converted takes its own number of bytes, filled up to whole blocks. The gradients of bounds come unsummed, one element for each of x.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] or [`Error::LengthMismatch`] if slices differ in length from x or from what the shapes of
@@ -118,14 +120,15 @@ impl Kernels {
         }
         let element = arguments.bounds.element;
         let x = inputs[op.shaped_input()];
-        let parts = |operands: &[Operand], slices: &[Slice<'_>]| -> Result<()> {
+        let to = arguments.to.filter(|_| info.converts).unwrap_or(element);
+        let parts = |operands: &[Operand], slices: &[Slice<'_>], to: ElementType| -> Result<()> {
             operands
                 .iter()
                 .zip(slices)
-                .try_for_each(|(operand, slice)| self.check_operand(*operand, *slice, x, element))
+                .try_for_each(|(operand, slice)| self.check_operand(*operand, *slice, x, (element, to)))
         };
-        parts(info.inputs, inputs)?;
-        parts(info.outputs, outputs)?;
+        parts(info.inputs, inputs, element)?;
+        parts(info.outputs, outputs, to)?;
         self.check_bounds(arguments.bounds, x)?;
 
         fn part<'a>(slice: &Slice<'a>) -> BufferPart<'a> {
@@ -144,6 +147,7 @@ impl Kernels {
             bounds: &ResolvedBounds::none(element),
             rule: arguments.rule,
             scalars: arguments.scalars,
+            to: arguments.to,
             wanted: [0, 1, 2].map(|place: usize| place < outputs.len()) as [bool; MAX_OUTPUTS],
         };
         self.compile(&self.planner().op(&call, &bounds, &inputs, &outputs)?)
@@ -164,7 +168,7 @@ impl Kernels {
         operand: Operand,
         slice: Slice<'_>,
         x: Slice<'_>,
-        element: ElementType,
+        (element, to): (ElementType, ElementType),
     ) -> Result<()> {
         self.check_slice(slice)?;
         if operand == Operand::Mask {
@@ -173,9 +177,9 @@ impl Kernels {
                 let what = format!("a mask of {bytes} bytes for {} bytes of elements", x.size());
                 return Err(self.planner().unsupported(what, format!("give one of {expected} bytes")));
             }
-        } else if slice.size() != x.size() {
-            let len = |slice: Slice<'_>| vec![slice.size() as usize / element.size()];
-            return Err(Error::ShapeMismatch { left: len(x), right: len(slice) });
+        } else if slice.size() != converted_bytes(element, to, x.size()) {
+            let len = |slice: Slice<'_>, element: ElementType| vec![slice.size() as usize / element.size()];
+            return Err(Error::ShapeMismatch { left: len(x, element), right: len(slice, to) });
         }
         Ok(())
     }

@@ -61,8 +61,11 @@ use crate::{DeviceInfo, Element, ElementType, Result, Stats};
 
 impl Context {
     fn output(&self, call: &Call<'_, Buffer>, operand: Operand) -> Result<Buffer> {
-        let bytes = (call.len * call.element().size()) as u64;
-        let bytes = if operand == Operand::Mask { mask_bytes(call.element(), bytes) } else { bytes };
+        let bytes = |element: ElementType| (call.len * element.size()) as u64;
+        let bytes = match operand {
+            Operand::Mask => mask_bytes(call.element(), bytes(call.element())),
+            _ => bytes(call.to()),
+        };
         self.buffer(bytes, FirstWrite::Recorded)
     }
 
