@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use wgclip::{BackwardRule, ElementType, NanRule, Op, OutsideRule, TieRule};
 
@@ -19,7 +19,9 @@ Examples:
   wgclip clip x.npy y.npy --min 0 --max 1
   wgclip clip x.npy x.npy --min -1            # in place; no upper bound
   wgclip clip x.npy y.npy --min lo.npy --max 6     # a tensor of bounds
-  wgclip clip model.safetensors out.safetensors --min -1 --max 1 --tensor fc.weight";
+  wgclip clip model.safetensors out.safetensors --min -1 --max 1 --tensor 'layers.*.weight' --except '*.norm.*'
+  wgclip clip checkpoint/ fp8/ --min -448 --max 448 --to f8_e4m3fn    # a folder of shards
+  wgclip clip - - --min 0 < x.npy > y.npy";
 
 const BACKWARD_EXAMPLES: &str = "\
 Examples:
@@ -141,18 +143,17 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct Clip {
-    /// The tensors: a .npy, .npz or .safetensors file
+    /// The tensors: a .npy, .npz or .safetensors file, - for stdin, the folder of a checkpoint, or its .index.json
     #[arg(value_name = "IN")]
     pub input: PathBuf,
-    /// The file to write, whole or not at all; may be IN
+    /// The file to write, or the folder, whole or not at all; may be IN. - is stdout
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
     #[command(flatten)]
     pub common: Common,
-    /// Memory to take, 256MiB for example: a file with more elements goes through it in chunks, between bounds that are
-    /// numbers [default: a quarter of the machine's]
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<ByteSize>,
+    /// Convert what is clipped to another type of float: rounded to nearest even once, saturated, never to infinity or NaN
+    #[arg(long, value_name = "T", value_parser = element(ElementType::is_float))]
+    pub to: Option<ElementType>,
 }
 
 #[derive(Debug, Args)]
@@ -182,10 +183,11 @@ pub(crate) struct Backward {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub(crate) struct Interval {
-    /// The lower bound: a number, inf or -inf, or a file of bounds that broadcast to the tensor [default: none]
+    /// The lower bound: a number, inf or -inf, or a file of bounds that broadcast to the tensor, one for all tensors or one
+    /// for each by its name. Without it nothing is below
     #[arg(long, value_name = "V|FILE", allow_hyphen_values = true, value_parser = limit)]
     pub min: Option<Limit>,
-    /// The upper bound, likewise [default: none]
+    /// The upper bound, likewise
     #[arg(long, value_name = "V|FILE", allow_hyphen_values = true, value_parser = limit)]
     pub max: Option<Limit>,
 }
@@ -195,24 +197,26 @@ pub(crate) struct Interval {
 pub(crate) struct Common {
     #[command(flatten)]
     pub interval: Interval,
-    /// The tensors to clip, of a file that holds several [default: all]. Others are kept as they are (in IN, or for a
-    /// gradient in UPSTREAM, since nothing clipped them)
+    /// The tensors to clip, of a file that holds several: names, or patterns with * ? [] {}, which choose floating-point
+    /// tensors [default: all of floating point; all if there is none]. Others are kept as they are (in IN, or for a gradient
+    /// in UPSTREAM, since nothing clipped them)
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub tensor: Vec<String>,
+    /// The tensors to leave as they are: names, or patterns
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    pub except: Vec<String>,
+    /// What numpy's bytes without a type are: bf16 for <V2, f8_e4m3fn or f8_e5m2 for <V1
+    #[arg(long = "type", value_name = "T", value_parser = element(|t| t.is_float() && t.size() <= 2))]
+    pub assumed: Option<ElementType>,
+    /// Memory to take, 256MiB for example [default: a quarter of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
     /// auto, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
     #[arg(long, value_name = "D", default_value = "auto")]
     pub device: String,
     /// Do not print what was done
     #[arg(long, short)]
     pub quiet: bool,
-}
-
-impl Common {
-    /// Whether a bound is a file.
-    pub(crate) fn has_files(&self) -> bool {
-        let Interval { min, max } = &self.interval;
-        [min, max].into_iter().any(|limit| matches!(limit, Some(Limit::File(_))))
-    }
 }
 
 #[derive(Debug, Args)]
@@ -246,6 +250,12 @@ impl Rule {
             nan: parsed(&self.nan).unwrap_or(preset.nan),
         }
     }
+}
+
+/// The name of a type that is `offered`.
+fn element(offered: fn(ElementType) -> bool) -> impl TypedValueParser<Value = ElementType> {
+    names(ElementType::ALL.iter().filter(move |&&t| offered(t)).map(|t| t.name()))
+        .map(|name| ElementType::from_name(&name).unwrap_or(ElementType::F32))
 }
 
 fn names(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {

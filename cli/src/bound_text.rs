@@ -43,6 +43,25 @@ pub(crate) fn bounds<T: Element>(lo: Option<&str>, hi: Option<&str>) -> anyhow::
     Ok(Bounds::new(read("lower", lo)?, read("upper", hi)?)?)
 }
 
+/// What a bound becomes in the type, where that is not what its writer can have meant: infinity, or zero.
+pub(crate) fn surprise<T: Element>(text: &str) -> Option<String> {
+    let (asked, digits) = (text.parse::<f64>().ok()?, text.contains(|c: char| c.is_ascii_digit()));
+    let value = match number::<T>(text) {
+        Number::Value(value) | Number::Below(value) | Number::Above(value) => value.to_f64(),
+        _ => return None,
+    };
+    let is_float = matches!(T::TYPE.layout().class, NumberClass::Float { .. });
+    // The digits of a text that is zero are all zeros.
+    let is_zero =
+        !text.split(['e', 'E']).next().unwrap_or_default().contains(|c: char| ('1'..='9').contains(&c));
+    match () {
+        () if !is_float || !digits || asked.is_nan() => None,
+        () if value.is_infinite() => Some("infinity, which bounds nothing".into()),
+        () if value == 0.0 && !is_zero => Some("0".into()),
+        () => None,
+    }
+}
+
 fn one<T: Element>(side: &'static str, text: &str) -> Result<Bound<T>, BoundError> {
     let (element, given) = (T::TYPE.name(), text.to_owned());
     match (number(text), side) {
@@ -62,7 +81,7 @@ fn one<T: Element>(side: &'static str, text: &str) -> Result<Bound<T>, BoundErro
 fn number<T: Element>(text: &str) -> Number<T> {
     let layout = T::TYPE.layout();
     match layout.class {
-        NumberClass::Float { exponent } => {
+        NumberClass::Float { exponent, .. } => {
             let fraction = (layout.bits - 1 - exponent) as i32;
             let least = 2 - (1 << (exponent - 1));
             // An f64 is read by the standard library; to round it once more would round twice.
@@ -72,14 +91,16 @@ fn number<T: Element>(text: &str) -> Number<T> {
                 _ => decimal::rounded(text, fraction, least),
             };
             let Some(value) = value else { return Number::Invalid };
-            let value = T::from_f64(value);
-            // Infinite although written in digits: it was rounded there.
-            let rounded = text.contains(|c: char| c.is_ascii_digit());
-            match value.to_f64() {
+            let nearest = T::from_f64(value);
+            // Not finite although written in digits: it was rounded there. A type without infinity gives its last number.
+            let digits = text.contains(|c: char| c.is_ascii_digit());
+            let last = |sign| T::from_bits(layout.max_number() | sign);
+            let finite = nearest.to_f64().is_finite();
+            match value {
                 v if v.is_nan() => Number::Nan,
-                f64::INFINITY if rounded => Number::Above(value),
-                f64::NEG_INFINITY if rounded => Number::Below(value),
-                _ => Number::Value(value),
+                v if v > 0.0 && !finite && (digits || nearest.is_nan()) => Number::Above(last(0)),
+                v if v < 0.0 && !finite && (digits || nearest.is_nan()) => Number::Below(last(layout.sign())),
+                _ => Number::Value(nearest),
             }
         }
         class => {
@@ -113,7 +134,7 @@ fn number<T: Element>(text: &str) -> Number<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wgclip::{bf16, f16};
+    use wgclip::{bf16, f8_e4m3fn, f8_e5m2, f16};
 
     #[test]
     fn numbers_are_read() {
@@ -129,6 +150,10 @@ mod tests {
         assert_eq!(number::<f16>("70000"), Number::Above(f16::INFINITY));
         assert_eq!(number::<f16>("65519"), Number::Value(f16::MAX));
         assert_eq!(number::<bf16>("0.1"), Number::Value(bf16::from_f32(0.1)));
+        assert_eq!(number::<f8_e4m3fn>("1000"), Number::Above(f8_e4m3fn::MAX));
+        assert_eq!(number::<f8_e4m3fn>("-inf"), Number::Below(f8_e4m3fn::MIN));
+        assert_eq!(number::<f8_e4m3fn>("464"), Number::Value(f8_e4m3fn::MAX));
+        assert_eq!(number::<f8_e5m2>("1e9"), Number::Above(f8_e5m2::INFINITY));
         assert_eq!(number::<u8>("300"), Number::Above(255));
         assert_eq!(number::<u8>("-inf"), Number::Below(0));
         assert_eq!(number::<i64>("-9223372036854775808"), Number::Value(i64::MIN));
@@ -136,6 +161,17 @@ mod tests {
         assert_eq!(number::<i8>("-129"), Number::Below(-128));
         assert_eq!(number::<i16>("1.5"), Number::Fraction);
         assert_eq!(number::<i16>("15e2"), Number::Value(1500));
+    }
+
+    #[test]
+    fn what_the_type_cannot_hold_is_told() {
+        assert_eq!(surprise::<f16>("100000").as_deref(), Some("infinity, which bounds nothing"));
+        assert_eq!(surprise::<f16>("-1e-8").as_deref(), Some("0"));
+        assert_eq!(surprise::<f64>("1e-400").as_deref(), Some("0"));
+        assert_eq!(surprise::<f16>("0.0e5"), None);
+        assert_eq!(surprise::<f16>("inf"), None);
+        assert_eq!(surprise::<f16>("65504"), None);
+        assert_eq!(surprise::<u8>("1000"), None);
     }
 
     #[test]

@@ -4,17 +4,23 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. Errors are one or two lines on stderr.
 
 mod args;
+mod batch;
 mod bench;
 mod bound_text;
 mod check;
 mod decimal;
 mod devices;
 pub mod files;
+mod operand;
 mod output;
+mod pipeline;
 mod progress;
 mod report;
 mod run;
-mod stream;
+mod select;
+mod session;
+mod source;
+mod target;
 mod temp_file_guard;
 
 use std::io::{self, Write};

@@ -1,7 +1,7 @@
 //! Files that appear whole or not at all.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use crate::temp_file_guard::TempFileGuard;
 
-/// A file being written. Until [`finish`](Self::finish) its target is untouched.
+/// A file being written. Until [`commit`](Self::commit) its target is untouched.
 pub(crate) struct Output {
     target: PathBuf,
     sink: Sink,
@@ -23,8 +23,9 @@ enum Sink {
 }
 
 impl Output {
-    /// Prepares to write `path`, and fails early where that cannot work.
+    /// Prepares to write `path`, and fails early where that cannot work. `-` is stdout.
     pub(crate) fn create(path: &Path) -> Result<Self> {
+        let path = if path == Path::new("-") { Path::new("/dev/stdout") } else { path };
         let name = path.display();
         let there = match fs::metadata(path) {
             Ok(metadata) => Some(metadata),
@@ -77,19 +78,34 @@ impl Output {
         matches!(self.sink, Sink::Direct(_))
     }
 
-    /// Writes the whole content and puts it in place.
-    pub(crate) fn finish(self, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-        let name = self.target.display();
-        match self.sink {
-            Sink::Replace(mut file) => content(file.as_file_mut()).and_then(|()| {
-                let unfinished = TempFileGuard::end(file.path());
-                file.persist(&self.target).map_err(|error| error.error)?;
-                drop(unfinished);
-                Ok(())
-            }),
-            Sink::Direct(mut file) => content(&mut file),
-        }
-        .with_context(|| format!("cannot write {name}"))
+    /// Writes the whole content.
+    pub(crate) fn write(&mut self, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+        let file = match &mut self.sink {
+            Sink::Replace(file) => file.as_file_mut(),
+            Sink::Direct(file) => file,
+        };
+        let mut out = BufWriter::with_capacity(1 << 20, file);
+        let written = content(&mut out).and_then(|()| Ok(out.flush()?));
+        // What is left in it is of no use, and `drop` would write it.
+        let _ = out.into_parts();
+        written.with_context(|| format!("cannot write {}", self.target.display()))
+    }
+
+    /// Puts what was written in place.
+    pub(crate) fn commit(self) -> Result<()> {
+        let Sink::Replace(file) = self.sink else { return Ok(()) };
+        let unfinished = TempFileGuard::end(file.path());
+        let put = file.persist(&self.target);
+        drop(unfinished);
+        put.map_err(|error| error.error)
+            .with_context(|| format!("cannot write {}", self.target.display()))?;
+        Ok(())
+    }
+
+    /// Both.
+    pub(crate) fn finish(mut self, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+        self.write(content)?;
+        self.commit()
     }
 }
 

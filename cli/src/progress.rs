@@ -1,25 +1,51 @@
 //! Progress bars: on a terminal, nothing elsewhere.
 
 use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Of a check of a device.
 pub(crate) fn steps(device: &str) -> ProgressBar {
     bar("{prefix} [{bar:30}] {percent}% {msg}, {eta} left").with_prefix(device.to_owned())
 }
 
-/// Of so many bytes.
-pub(crate) fn bytes(total: u64) -> ProgressBar {
-    let bar = bar("[{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
-    bar.set_length(total);
-    bar
+/// How long a run goes on before it tells how far it is.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How far a run is, in bytes: seen only once it takes long.
+pub(crate) struct Bytes {
+    bar: ProgressBar,
+    hidden: bool,
+    start: Instant,
+}
+
+impl Bytes {
+    pub(crate) fn new(total: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        Self { bar, hidden: !io::stderr().is_terminal(), start: Instant::now() }
+    }
+
+    pub(crate) fn add(&mut self, bytes: usize) {
+        if !self.hidden && self.bar.is_hidden() && self.start.elapsed() > PATIENCE {
+            self.bar.set_style(style("[{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"));
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.inc(bytes as u64);
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn bar(template: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template(template);
-    ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    ProgressBar::new(1).with_style(style(template))
 }

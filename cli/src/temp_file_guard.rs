@@ -56,7 +56,10 @@ fn watch() {
             let mut files = lock();
             // What is in place already may as well be reported: the run is about to end.
             if !files.is_empty() {
-                files.drain(..).for_each(|file| drop(std::fs::remove_file(file)));
+                files.drain(..).for_each(|file| {
+                    // The second for a folder.
+                    let _ = std::fs::remove_file(&file).or_else(|_| std::fs::remove_dir_all(&file));
+                });
                 let _ = emulate_default_handler(signal);
             }
         }
@@ -66,7 +69,7 @@ fn watch() {
 #[cfg(not(unix))]
 fn watch() {}
 
-/// The signals that this process was started to ignoreone bit each, where the system tells.
+/// The signals that this process was started to ignore, one bit each, where the system tells.
 #[cfg(unix)]
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

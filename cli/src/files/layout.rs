@@ -35,10 +35,19 @@ impl Layout {
 
     /// Between the file's byte order and this machine's.
     pub fn swap<T: Element>(self, data: &mut [T]) {
-        if self.swapped && size_of::<T>() > 1 {
-            for v in data {
-                *v = T::from_bits(v.to_bits().swap_bytes() >> (64 - 8 * size_of::<T>()));
-            }
+        self.swap_bytes(size_of::<T>(), bytemuck::cast_slice_mut(data));
+    }
+
+    /// The same of elements of so many bytes.
+    pub fn swap_bytes(self, size: usize, data: &mut [u8]) {
+        fn swap<const N: usize>(data: &mut [u8]) {
+            data.as_chunks_mut::<N>().0.iter_mut().for_each(|element| element.reverse());
+        }
+        match size {
+            2 if self.swapped => swap::<2>(data),
+            4 if self.swapped => swap::<4>(data),
+            8 if self.swapped => swap::<8>(data),
+            _ => {}
         }
     }
 }

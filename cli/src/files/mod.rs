@@ -1,10 +1,14 @@
 //! Tensor files: `.npy`, `.npz`, `.safetensors`. What is written back has the layout of what was read.
 
+mod cursor;
+mod identify;
 mod layout;
 mod npy;
 mod npz;
 mod safetensors;
 
+use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -14,108 +18,189 @@ use wgclip::{Element, ElementType, Shape};
 
 pub use layout::Layout;
 
+use cursor::Cursor;
+
+/// What the elements of a tensor are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A type that can be clipped.
+    Known(ElementType),
+    /// So many bytes of numpy's, of which only their writer knows what they are.
+    Void(usize),
+    /// Another type, by the name that the file gives it.
+    Other(String),
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(element) => element.fmt(f),
+            Self::Void(bytes) => write!(f, "V{bytes}"),
+            Self::Other(name) => f.write_str(name),
+        }
+    }
+}
+
 /// A tensor of a file.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// Empty for the one of a `.npy` file.
     pub name: String,
-    /// The type, or what stands there for one that cannot be clipped.
-    pub element: Result<ElementType, String>,
+    /// What it holds.
+    pub kind: Kind,
     /// Its shape.
     pub shape: Shape,
+    /// How the elements lie in the file.
+    pub layout: Layout,
 }
 
 impl Entry {
-    /// Bytes of its elements, of a type that can be clipped.
+    /// Its type, if that can be clipped.
+    pub fn element(&self) -> Option<ElementType> {
+        match self.kind {
+            Kind::Known(element) => Some(element),
+            _ => None,
+        }
+    }
+
+    /// Bytes of an element, or 0 of a type that is not known.
+    pub fn size(&self) -> usize {
+        match self.kind {
+            Kind::Known(element) => element.size(),
+            Kind::Void(bytes) => bytes,
+            Kind::Other(_) => 0,
+        }
+    }
+
+    /// Bytes of its elements, of a type that is known.
     pub fn bytes(&self) -> u64 {
-        let size = self.element.as_ref().map_or(0, |element| element.size());
-        self.shape.len() as u64 * size as u64
+        self.shape.len() as u64 * self.size() as u64
     }
 }
 
-/// The bytes of a tensor that takes the place of one that was read.
-pub trait Bytes {
-    /// The bytes.
-    fn bytes(&self) -> &[u8];
+/// Reads elements as they lie in a file, in order.
+pub type Elements<'a> = dyn FnMut(&mut dyn Read) -> Result<()> + 'a;
+
+/// The tensors that get another type, by their index.
+pub type Conversions = HashMap<usize, ElementType>;
+
+/// Writes a file like another: its tensors one after the other, as [`TensorFile::order`] says, each copied or begun and
+/// then written.
+pub trait TensorWriter {
+    /// Begins a tensor, whose elements are written next.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    fn begin(&mut self, index: usize) -> Result<()>;
+
+    /// Writes elements as they are to lie there.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Copies a tensor as it is in the other file.
+    ///
+    /// # Errors
+    /// Those of the reader and the writer.
+    fn copy(&mut self, index: usize) -> Result<()>;
+
+    /// Writes the end.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    fn finish(self: Box<Self>) -> Result<()>;
 }
 
-impl<T: Element> Bytes for Vec<T> {
-    fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(self)
-    }
-}
-
-/// What the elements of a tensor, by its index, go through from the file as it was to the new one: as they lie there.
-pub type Pass<'a> = dyn FnMut(usize, &mut dyn Read, &mut dyn Write) -> Result<()> + 'a;
-
-/// A file whose tensors were found, and what is to be written in their place.
+/// A file whose tensors were found.
 pub struct TensorFile {
     path: PathBuf,
     entries: Vec<Entry>,
-    layouts: Vec<Layout>,
-    replaced: Vec<Option<Box<dyn Bytes>>>,
-    kind: Kind,
+    format: Format,
 }
 
-enum Kind {
+enum Format {
     Npy(npy::Npy),
     Npz(npz::Npz),
     Safetensors(safetensors::Safetensors),
 }
 
 impl TensorFile {
-    /// Opens a file, and finds its tensors.
+    /// Opens a file, and finds its tensors. `-` is stdin.
+    ///
+    /// # Errors
+    /// If it is none of ours, or is damaged.
     pub fn open(path: &Path) -> Result<Self> {
-        let name = path.display();
-        let mut file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let name = path.display().to_string();
+        let path = path.to_owned();
+        let mut file = File::open(if name == "-" { Path::new("/dev/stdin") } else { &path })
+            .with_context(|| format!("cannot open {name}"))?;
         let metadata = file.metadata().with_context(|| format!("cannot read {name}"))?;
         if metadata.is_dir() {
             bail!("{name} is a folder: name a .npy, .npz or .safetensors file");
         }
-        // A pipe cannot be read twice, and is taken for a .npy file.
-        let mut magic = [0; 2];
-        if metadata.is_file() {
-            let _ = file.read(&mut magic).with_context(|| format!("cannot read {name}"))?;
-            file.rewind().with_context(|| format!("cannot read {name}"))?;
+        if !metadata.is_file() {
+            // A pipe is gone through once. A .npy file can be read so; for the others it is copied.
+            let mut head = Vec::new();
+            (&mut file)
+                .take(npy::MAGIC.len() as u64)
+                .read_to_end(&mut head)
+                .with_context(|| format!("cannot read {name}"))?;
+            let is_npy = head == npy::MAGIC;
+            let mut whole = io::Cursor::new(head).chain(file);
+            if is_npy {
+                let (npy, entry) = npy::Npy::open(&name, npy::Input::Pipe(Box::new(whole)))?;
+                return Ok(Self { path, entries: vec![entry], format: Format::Npy(npy) });
+            }
+            let mut copy = tempfile::tempfile().context("cannot make a temporary file")?;
+            io::copy(&mut whole, &mut copy).with_context(|| format!("cannot read {name}"))?;
+            copy.rewind().context("cannot read a temporary file")?;
+            file = copy;
         }
-        let (kind, found) = match extension(path) {
-            extension if magic == *b"PK" || extension == Some("npz") => {
-                let (npz, found) = npz::Npz::open(path, file)?;
-                (Kind::Npz(npz), found)
-            }
-            Some("safetensors") => {
-                let (safetensors, found) = safetensors::Safetensors::open(path, file)?;
-                (Kind::Safetensors(safetensors), found)
-            }
-            _ => {
-                let (npy, found) = npy::Npy::open(path, file)?;
-                (Kind::Npy(npy), vec![found])
-            }
-        };
-        let replaced = found.iter().map(|_| None).collect();
-        let (entries, layouts) = found.into_iter().unzip();
-        Ok(Self { path: path.to_owned(), entries, layouts, replaced, kind })
+        let file = Cursor::new(file).with_context(|| format!("cannot read {name}"))?;
+        let (format, entries) = open_format(&path, &name, file)?;
+        Ok(Self { path, entries, format })
     }
 
-    /// A tensor of the file.
-    pub fn entry(&self, index: usize) -> &Entry {
-        &self.entries[index]
+    /// The tensors.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Says what the bytes of unknown content are, where they have the size of `element`.
+    pub fn assume(&mut self, element: ElementType) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.kind == Kind::Void(element.size())) {
+            entry.kind = Kind::Known(element);
+        }
     }
 
     /// The type of a tensor, which must be one that can be clipped.
+    ///
+    /// # Errors
+    /// What it holds instead, and what to do.
     pub fn element(&self, index: usize) -> Result<ElementType> {
-        self.entries[index].element.clone().map_err(|found| {
-            let types: Vec<_> = ElementType::ALL.iter().map(|element| element.name()).collect();
-            let hint = match self.kind {
-                Kind::Npy(_) => "convert it with .astype()",
-                _ => "choose others with --tensor",
-            };
-            anyhow!(
-                "{} holds elements of type {found}, not {}: {hint}",
-                self.describe(index),
-                types.join(", ")
-            )
-        })
+        let Entry { kind, .. } = &self.entries[index];
+        let what = self.describe(index);
+        match kind {
+            Kind::Known(element) => Ok(*element),
+            Kind::Void(bytes) => {
+                let of_size = ElementType::ALL.iter().filter(|t| t.size() == *bytes && t.is_float());
+                let options: Vec<_> = of_size.map(|t| format!("--type {t}")).collect();
+                Err(anyhow!(
+                    "{what} holds elements of {bytes} bytes without a type, as numpy saves those of ml_dtypes: say what they \
+                     are with {}",
+                    options.join(" or ")
+                ))
+            }
+            Kind::Other(found) => {
+                let types: Vec<_> = ElementType::ALL.iter().map(|element| element.name()).collect();
+                let hint = match self.format {
+                    Format::Npy(_) => "save it as one of those",
+                    _ => "choose others with --tensor",
+                };
+                Err(anyhow!("{what} holds elements of type {found}, not {}: {hint}", types.join(", ")))
+            }
+        }
     }
 
     /// The file, and the name that the tensor has there.
@@ -123,80 +208,68 @@ impl TensorFile {
         describe(&self.path.display().to_string(), &self.entries[index].name)
     }
 
-    /// The tensors of these names, or all where none is given.
-    pub fn select(&self, names: &[String]) -> Result<Vec<usize>> {
-        if names.is_empty() {
-            if self.entries.is_empty() {
-                bail!("{} holds no tensors", self.path.display());
-            }
-            return Ok((0..self.entries.len()).collect());
+    /// Bytes that a tensor takes in the file, where that is known.
+    pub fn bytes(&self, index: usize) -> u64 {
+        match &self.format {
+            Format::Safetensors(safetensors) => safetensors.bytes(index),
+            _ => self.entries[index].bytes(),
         }
-        let mut chosen: Vec<usize> = names.iter().map(|name| self.find(name)).collect::<Result<_>>()?;
-        chosen.sort_unstable();
-        chosen.dedup();
-        Ok(chosen)
     }
 
-    /// The index of the tensor of a name.
-    pub fn find(&self, name: &str) -> Result<usize> {
-        self.entries.iter().position(|entry| entry.name == name).ok_or_else(|| {
-            let names: Vec<_> = self.entries.iter().map(|entry| &entry.name[..]).take(20).collect();
-            let there = match (&self.kind, &names[..]) {
-                (Kind::Npy(_), _) => "it holds one, without a name".to_owned(),
-                (_, []) => "it holds none".to_owned(),
-                (_, names) => format!("there are {}", names.join(", ")),
-            };
-            match name {
-                "" => anyhow!(
-                    "{} holds tensors with names, the other file one without: {there}",
-                    self.path.display()
-                ),
-                name => anyhow!("{} holds no tensor '{name}': {there}", self.path.display()),
-            }
-        })
+    /// Whether the one tensor of the file has no name.
+    pub fn is_npy(&self) -> bool {
+        matches!(self.format, Format::Npy(_))
     }
 
-    /// The only tensor, of a file that is to hold one.
-    pub fn only(&self) -> Result<usize> {
-        if self.entries.len() != 1 {
-            bail!("{} holds {} tensors: give a file of one", self.path.display(), self.entries.len());
+    /// Has the elements of a tensor read, from the first to the last.
+    ///
+    /// # Errors
+    /// What `read` returns, or what shows that the file is damaged.
+    pub fn elements(&mut self, index: usize, read: &mut Elements<'_>) -> Result<()> {
+        let entry = &self.entries[index];
+        match &mut self.format {
+            Format::Npy(npy) => npy.elements(entry, read),
+            Format::Npz(npz) => npz.elements(index, entry, read),
+            Format::Safetensors(safetensors) => safetensors.elements(index, read),
         }
-        Ok(0)
     }
 
-    /// Reads a tensor, whose type is `T`: in C order, in this machine's byte order.
+    /// A reader of the elements of a tensor.
+    ///
+    /// # Errors
+    /// If the file is damaged, or cannot be read.
+    pub fn reader(&mut self, index: usize) -> Result<Box<dyn Read + Send>> {
+        let entry = &self.entries[index];
+        match &mut self.format {
+            Format::Npy(npy) => npy.reader(entry),
+            Format::Npz(npz) => npz.reader(index, entry),
+            Format::Safetensors(safetensors) => Ok(safetensors.reader(index)),
+        }
+    }
+
+    /// The elements of a tensor, whose type is `T`: in C order, in this machine's byte order.
+    ///
+    /// # Errors
+    /// If the file is damaged, or there is no memory.
     pub fn read<T: Element>(&mut self, index: usize) -> Result<Vec<T>> {
-        let shape = self.entries[index].shape.clone();
-        let data = match &mut self.kind {
-            Kind::Npy(npy) => npy.read(&shape),
-            Kind::Npz(npz) => npz.read(index, &shape),
-            Kind::Safetensors(safetensors) => safetensors.read(index, &shape),
-        };
-        Ok(self.layouts[index].decode(data?, &shape))
+        let (name, Entry { shape, layout, .. }) = (self.describe(index), self.entries[index].clone());
+        let mut data = Vec::new();
+        self.elements(index, &mut |from| {
+            data = room::<T>(&name, shape.len() as u64)?;
+            from.read_exact(bytemuck::cast_slice_mut(&mut data)).map_err(|error| unreadable(&name, error))
+        })?;
+        Ok(layout.decode(data, &shape))
     }
 
-    /// What is to be written in the place of a tensor: of the same type and shape, as [`read`](Self::read) gives it.
-    pub fn replace<T: Element>(&mut self, index: usize, data: Vec<T>) {
-        let data = self.layouts[index].encode(data, &self.entries[index].shape);
-        self.replaced[index] = Some(Box::new(data));
-    }
-
-    /// Bytes of the elements of all tensors.
-    pub fn bytes(&self) -> u64 {
-        self.entries.iter().map(Entry::bytes).sum()
-    }
-
-    /// How the elements of a tensor lie in the file.
-    pub fn layout(&self, index: usize) -> Layout {
-        self.layouts[index]
-    }
-
-    /// Whether a path names a file of another kind.
+    /// Whether a path names a file of another format.
+    ///
+    /// # Errors
+    /// If it does.
     pub fn check_output(&self, path: &Path) -> Result<()> {
-        let own = match self.kind {
-            Kind::Npy(_) => "npy",
-            Kind::Npz(_) => "npz",
-            Kind::Safetensors(_) => "safetensors",
+        let own = match self.format {
+            Format::Npy(_) => "npy",
+            Format::Npz(_) => "npz",
+            Format::Safetensors(_) => "safetensors",
         };
         match extension(path) {
             Some(other @ ("npy" | "npz" | "safetensors")) if other != own => {
@@ -206,25 +279,53 @@ impl TensorFile {
         }
     }
 
-    /// Writes the file with what was replaced; all else as it was.
-    pub fn write(&mut self, out: &mut dyn Write) -> Result<()> {
-        match &mut self.kind {
-            Kind::Npy(npy) => npy.write(out, self.replaced[0].as_deref()),
-            Kind::Npz(npz) => npz.write(out, &self.replaced),
-            Kind::Safetensors(safetensors) => safetensors.write(out, &self.replaced),
+    /// The order in which a file like this has its tensors written.
+    pub fn order(&self, to: &Conversions) -> Vec<usize> {
+        match &self.format {
+            Format::Safetensors(safetensors) => safetensors.order(&self.entries, to),
+            _ => (0..self.entries.len()).collect(),
         }
     }
 
-    /// Writes the file with the elements of the chosen tensors passed through `pass`; all else as it was.
-    pub fn stream(&mut self, out: &mut dyn Write, chosen: &[usize], pass: &mut Pass<'_>) -> Result<()> {
-        match &mut self.kind {
-            Kind::Npy(npy) => npy.stream(out, &self.entries[0], pass),
-            Kind::Npz(npz) => {
-                let bytes = |&index: &usize| (index, self.entries[index].bytes());
-                npz.stream(out, &chosen.iter().map(bytes).collect::<Vec<_>>(), pass)
-            }
-            Kind::Safetensors(safetensors) => safetensors.stream(out, chosen, pass),
+    /// Writes a file like this, with tensors of other types where `to` says so.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn writer<'a>(&self, out: &'a mut dyn Write, to: &Conversions) -> Result<Box<dyn TensorWriter + 'a>> {
+        match &self.format {
+            Format::Npy(npy) => npy.writer(out, &self.entries[0], to.get(&0).copied()),
+            Format::Npz(npz) => npz.writer(out, &self.entries, to),
+            Format::Safetensors(safetensors) => safetensors.writer(out, &self.entries, to),
         }
+    }
+}
+
+/// What a file is: by its first bytes, and where they say nothing by its name.
+fn open_format(path: &Path, name: &str, file: Cursor) -> Result<(Format, Vec<Entry>)> {
+    let mut head = Vec::new();
+    file.clone()
+        .take(identify::HEAD as u64)
+        .read_to_end(&mut head)
+        .with_context(|| format!("cannot read {name}"))?;
+    let npy = |file| {
+        let (npy, entry) = npy::Npy::open(name, npy::Input::File(file))?;
+        Ok((Format::Npy(npy), vec![entry]))
+    };
+    let npz = |file| npz::Npz::open(name, file).map(|(npz, entries)| (Format::Npz(npz), entries));
+    let safetensors = |file| {
+        let (safetensors, entries) = safetensors::Safetensors::open(name, file)?;
+        Ok((Format::Safetensors(safetensors), entries))
+    };
+    match &head[..] {
+        head if head.starts_with(npy::MAGIC) => npy(file),
+        head if head.starts_with(b"PK") => npz(file),
+        head if safetensors::Safetensors::is_one(head, file.len()) => safetensors(file),
+        head => match (identify::identify(head), extension(path)) {
+            (Some(what), _) => Err(anyhow!("{name} {what}")),
+            (None, Some("npz")) => npz(file),
+            (None, Some("safetensors")) => safetensors(file),
+            _ => npy(file),
+        },
     }
 }
 
@@ -234,6 +335,9 @@ fn describe(file: &str, tensor: &str) -> String {
 }
 
 /// Whether a path names a file that [`write_one`] writes.
+///
+/// # Errors
+/// If it does not.
 pub fn check_one_output(path: &Path) -> Result<()> {
     match extension(path) {
         Some("npz") => bail!("{} is to hold one tensor: name a .npy or .safetensors file", path.display()),
@@ -242,6 +346,9 @@ pub fn check_one_output(path: &Path) -> Result<()> {
 }
 
 /// Writes a file of one tensor in C order.
+///
+/// # Errors
+/// Those of `out`.
 pub fn write_one<T: Element>(
     out: &mut dyn Write,
     path: &Path,
@@ -259,14 +366,41 @@ fn extension(path: &Path) -> Option<&str> {
     path.extension().and_then(|extension| extension.to_str())
 }
 
-/// Memory for the bytes that a header promises, or why not.
-fn room<T: Element>(name: &str, len: usize) -> Result<Vec<T>> {
-    bytemuck::allocation::try_zeroed_vec::<T>(len).map_err(|()| {
-        anyhow!("out of memory for the {} bytes of {name}: clip it in smaller parts", len * size_of::<T>())
+/// Memory for the elements that a header promises, or why not.
+fn room<T: bytemuck::Pod>(name: &str, len: u64) -> Result<Vec<T>> {
+    let room = usize::try_from(len).ok().map(bytemuck::allocation::try_zeroed_vec::<T>);
+    room.and_then(Result::ok).with_context(|| {
+        format!(
+            "out of memory for the {} bytes of {name}: clip it in smaller parts",
+            len * size_of::<T>() as u64
+        )
     })
 }
 
+/// Why elements could not be read.
+pub(crate) fn unreadable(name: &str, error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => anyhow!("{name} is damaged: its data ends too early"),
+        // What zip and its decoders say of data.
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+            anyhow!("{name} is damaged: {error}")
+        }
+        _ => anyhow!("cannot read {name}: {error}"),
+    }
+}
+
 /// In pieces, between which a signal can end the run.
-fn write_all(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+fn write_all(out: &mut (impl Write + ?Sized), bytes: &[u8]) -> io::Result<()> {
     bytes.chunks(4 << 20).try_for_each(|piece| out.write_all(piece))
+}
+
+/// The same from a reader.
+fn copy(from: &mut impl Read, out: &mut dyn Write) -> Result<()> {
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match from.read(&mut piece)? {
+            0 => return Ok(()),
+            n => out.write_all(&piece[..n])?,
+        }
+    }
 }

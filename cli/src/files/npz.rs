@@ -1,131 +1,210 @@
 //! numpy's `.npz` files: zip archives of `.npy` files.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
-use std::path::Path;
+use std::io::{self, BufReader, Read, Seek, Write};
 
-use anyhow::{Context, Result};
-use wgclip::{Element, Shape};
-use zip::write::SimpleFileOptions;
-use zip::{ZipArchive, ZipWriter};
+use anyhow::{Context, Result, bail};
+use wgclip::Shape;
+use zip::write::{SimpleFileOptions, StreamWriter};
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::npy;
-use super::{Bytes, Entry, Layout, Pass, write_all};
+use super::cursor::Cursor;
+use super::npy::{self, Header};
+use super::{Conversions, Elements, Entry, Kind, Layout, TensorWriter, identify, write_all};
+
+type Archive = ZipArchive<Cursor>;
+
+/// A member of up to so many bytes is held in memory where it is read beside another file; a larger one goes through a
+/// temporary file.
+const SMALL: u64 = 64 << 20;
+
+/// The compressions that are read: all of Python's but zstd, which it has since 3.14.
+const METHODS: [CompressionMethod; 4] = [
+    CompressionMethod::Stored,
+    CompressionMethod::Deflated,
+    CompressionMethod::Bzip2,
+    CompressionMethod::Lzma,
+];
 
 /// A `.npz` file.
 pub(super) struct Npz {
-    archive: ZipArchive<BufReader<File>>,
+    archive: Archive,
     members: Vec<Member>,
 }
 
 /// A `.npy` file in the archive, by its index there.
+#[derive(Clone)]
 struct Member {
     name: String,
     index: usize,
-    header: Vec<u8>,
+    header: std::rc::Rc<Header>,
 }
 
 impl Npz {
     /// Reads the headers of all members.
-    pub(super) fn open(path: &Path, file: File) -> Result<(Self, Vec<(Entry, Layout)>)> {
-        let name = path.display().to_string();
-        let archive = ZipArchive::new(BufReader::new(file));
-        let mut archive = archive.with_context(|| format!("{name} is not a .npz file"))?;
-        let (mut members, mut found) = (Vec::new(), Vec::new());
-        for index in 0..archive.len() {
-            let mut file = archive.by_index(index).with_context(|| format!("cannot read {name}"))?;
-            let member = file.name().with_context(|| format!("cannot read {name}"))?.into_owned();
-            let Some(array) = member.strip_suffix(".npy").map(str::to_owned) else { continue };
-            let (header, (mut entry, layout)) = npy::read_header(&super::describe(&name, &array), &mut file)?;
-            members.push(Member { name: super::describe(&name, &array), index, header });
-            entry.name = array;
-            found.push((entry, layout));
-        }
-        Ok((Self { archive, members }, found))
-    }
-
-    /// Reads the elements of a member as they lie there.
-    pub(super) fn read<T: Element>(&mut self, index: usize, shape: &Shape) -> Result<Vec<T>> {
-        let Self { archive, members } = self;
-        let Member { name, index, header } = &members[index];
-        let mut file = open(archive, *index, name, header)?;
-        let data = npy::read_elements(name, &mut file, shape)?;
-        close(file, name, npy::bytes_of::<T>(shape))?;
-        Ok(data)
-    }
-
-    /// Writes the archive with other elements in some members; the others are copied as they are.
-    pub(super) fn write(&mut self, out: &mut dyn Write, replaced: &[Option<Box<dyn Bytes>>]) -> Result<()> {
-        let len = |member: usize| replaced[member].as_ref().map(|data| data.bytes().len() as u64);
-        self.rewrite(out, &len, &mut |member, _, out| match &replaced[member] {
-            Some(data) => Ok(write_all(out, data.bytes())?),
-            None => Ok(()),
-        })
-    }
-
-    /// Writes the archive with the elements of the chosen members passed through `pass`.
-    pub(super) fn stream(
-        &mut self,
-        out: &mut dyn Write,
-        chosen: &[(usize, u64)],
-        pass: &mut Pass<'_>,
-    ) -> Result<()> {
-        let len = |member: usize| chosen.iter().find(|(index, _)| *index == member).map(|(_, bytes)| *bytes);
-        self.rewrite(out, &len, &mut |member, archive, out| {
-            let (Some(bytes), Member { name, index, header }) = (len(member), archive.1) else {
-                return Ok(());
+    pub(super) fn open(name: &str, file: Cursor) -> Result<(Self, Vec<Entry>)> {
+        let archive = ZipArchive::new(file);
+        let mut archive =
+            archive.with_context(|| format!("{name} is damaged, or is not a .npz file: save it again"))?;
+        let (mut members, mut entries, all) = (Vec::new(), Vec::new(), archive.len());
+        for index in 0..all {
+            let raw = archive.by_index_raw(index).with_context(|| format!("cannot read {name}"))?;
+            let known = METHODS.contains(&raw.compression());
+            drop(raw);
+            let file = if known { archive.by_index(index) } else { archive.by_index_raw(index) };
+            let mut file = file.with_context(|| format!("cannot read {name}"))?;
+            let path = file.name().with_context(|| format!("cannot read {name}"))?.into_owned();
+            if path.ends_with("data.pkl") && all > 1 {
+                bail!("{name} {}", identify::PYTORCH);
+            }
+            let Some(array) = path.strip_suffix(".npy") else { continue };
+            let described = super::describe(name, array);
+            let found = npy::read_header(&described, &mut file);
+            let (header, mut entry) = match found {
+                Ok(found) => found,
+                // A member that is no array, or whose compression is unknown, is kept as it is.
+                Err(error) => {
+                    if known && !error.to_string().contains("does not begin as one") {
+                        return Err(error);
+                    }
+                    let kind =
+                        Kind::Other(if known { "no array".into() } else { "an unknown compression".into() });
+                    let shape = Shape::new([0])?;
+                    let entry = Entry { name: String::new(), kind, shape, layout: Layout::default() };
+                    (Header { bytes: Vec::new() }, entry)
+                }
             };
-            let mut file = open(archive.0, *index, name, header)?;
-            pass(member, &mut file, out)?;
-            close(file, name, bytes)
-        })
+            members.push(Member { name: described, index, header: header.into() });
+            array.clone_into(&mut entry.name);
+            entries.push(entry);
+        }
+        if members.is_empty() {
+            bail!("{name} is a zip archive without .npy members: save one with numpy.savez");
+        }
+        Ok((Self { archive, members }, entries))
     }
 
-    /// Writes the archive. `len` tells which members get other elements, and their bytes; `elements` writes these.
-    fn rewrite(
-        &mut self,
-        out: &mut dyn Write,
-        len: &dyn Fn(usize) -> Option<u64>,
-        elements: &mut Elements<'_>,
-    ) -> Result<()> {
-        let Self { archive, members } = self;
-        let mut writer = ZipWriter::new_stream(out);
-        for index in 0..archive.len() {
-            let member = members.iter().position(|member| member.index == index);
-            let old = archive.by_index_raw(index)?;
-            let Some((member, bytes)) = member.and_then(|member| Some((member, len(member)?))) else {
-                writer.raw_copy_file(old)?;
-                continue;
-            };
-            let header = &members[member].header;
-            let options = SimpleFileOptions::default()
-                .compression_method(old.compression())
-                .last_modified_time(old.last_modified().unwrap_or_default())
-                .large_file(header.len() as u64 + bytes >= u32::MAX.into());
-            let name = old.name()?.into_owned();
-            drop(old);
-            writer.start_file(name, options)?;
-            writer.write_all(header)?;
-            elements(member, (archive, &members[member]), &mut writer)?;
+    /// Has the elements of a member read.
+    pub(super) fn elements(&self, index: usize, entry: &Entry, read: &mut Elements<'_>) -> Result<()> {
+        let mut archive = self.archive.clone();
+        let Member { name, index, header } = &self.members[index];
+        let mut file = open(&mut archive, *index, name, header)?;
+        read(&mut file)?;
+        close(file, name, entry.bytes())
+    }
+
+    /// A reader of the elements.
+    pub(super) fn reader(&self, index: usize, entry: &Entry) -> Result<Box<dyn Read + Send>> {
+        if entry.bytes() <= SMALL {
+            let mut bytes = Vec::new();
+            self.elements(index, entry, &mut |from| {
+                bytes = super::room(&self.members[index].name, entry.bytes())?;
+                from.read_exact(&mut bytes)
+                    .map_err(|error| super::unreadable(&self.members[index].name, error))
+            })?;
+            return Ok(Box::new(io::Cursor::new(bytes)));
         }
-        writer.finish()?;
+        let mut spilled = tempfile::tempfile().context("cannot make a temporary file")?;
+        self.elements(index, entry, &mut |from| {
+            let copied = io::copy(&mut from.take(entry.bytes()), &mut spilled);
+            match copied.with_context(|| format!("cannot read {}", self.members[index].name))? {
+                copied if copied == entry.bytes() => Ok(()),
+                copied => Err(npy::damaged(&self.members[index].name, entry.bytes(), &copied.to_string())),
+            }
+        })?;
+        spilled.rewind().context("cannot read a temporary file")?;
+        Ok(Box::new(BufReader::new(spilled)))
+    }
+
+    /// An archive like this, with members of other types where `to` says so.
+    pub(super) fn writer<'a>(
+        &self,
+        out: &'a mut dyn Write,
+        entries: &[Entry],
+        to: &Conversions,
+    ) -> Result<Box<dyn TensorWriter + 'a>> {
+        let header = |(index, member): (usize, &Member)| {
+            member.header.with_type(&entries[index], to.get(&index).copied())
+        };
+        let headers = self.members.iter().enumerate().map(header).collect::<Result<_>>()?;
+        let bytes = |(index, entry): (usize, &Entry)| {
+            let size = to.get(&index).map_or(entry.size(), |to| to.size());
+            entry.shape.len() as u64 * size as u64
+        };
+        Ok(Box::new(Writer {
+            archive: self.archive.clone(),
+            members: self.members.clone(),
+            headers,
+            bytes: entries.iter().enumerate().map(bytes).collect(),
+            zip: ZipWriter::new_stream(out),
+            next: 0,
+        }))
+    }
+}
+
+struct Writer<'a> {
+    archive: Archive,
+    members: Vec<Member>,
+    headers: Vec<Vec<u8>>,
+    /// Of the elements of each.
+    bytes: Vec<u64>,
+    zip: ZipWriter<StreamWriter<&'a mut dyn Write>>,
+    /// The first member of the archive that is not yet written.
+    next: usize,
+}
+
+impl Writer<'_> {
+    /// Copies members up to one, those that are no arrays among them.
+    fn copy_to(&mut self, end: usize) -> Result<()> {
+        for index in self.next..end {
+            self.zip.raw_copy_file(self.archive.by_index_raw(index)?)?;
+        }
+        self.next = end;
         Ok(())
     }
 }
 
-/// Writes the elements of a member, which may be read from the archive as it was.
-type Elements<'a> =
-    dyn FnMut(usize, (&mut ZipArchive<BufReader<File>>, &Member), &mut dyn Write) -> Result<()> + 'a;
+impl TensorWriter for Writer<'_> {
+    fn begin(&mut self, index: usize) -> Result<()> {
+        let (at, header) = (self.members[index].index, &self.headers[index]);
+        let len = header.len() as u64 + self.bytes[index];
+        self.copy_to(at)?;
+        self.next = at + 1;
+        let old = self.archive.by_index_raw(at)?;
+        let method = match old.compression() {
+            method @ (CompressionMethod::Stored | CompressionMethod::Bzip2) => method,
+            // Python reads LZMA too, but there is no writer of it.
+            _ => CompressionMethod::Deflated,
+        };
+        let options = SimpleFileOptions::default()
+            .compression_method(method)
+            .last_modified_time(old.last_modified().unwrap_or_default())
+            .large_file(len >= u32::MAX.into());
+        let name = old.name()?.into_owned();
+        drop(old);
+        self.zip.start_file(name, options)?;
+        Ok(self.zip.write_all(&self.headers[index])?)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(write_all(&mut self.zip, bytes)?)
+    }
+
+    fn copy(&mut self, index: usize) -> Result<()> {
+        self.copy_to(self.members[index].index + 1)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        self.copy_to(self.archive.len())?;
+        self.zip.finish()?;
+        Ok(())
+    }
+}
 
 /// A member, from its elements on.
-fn open<'a>(
-    archive: &'a mut ZipArchive<BufReader<File>>,
-    index: usize,
-    name: &str,
-    header: &[u8],
-) -> Result<impl Read + 'a> {
+fn open<'a>(archive: &'a mut Archive, index: usize, name: &str, header: &Header) -> Result<impl Read + 'a> {
     let mut file = archive.by_index(index).with_context(|| format!("cannot read {name}"))?;
-    io::copy(&mut (&mut file).take(header.len() as u64), &mut io::sink())?;
+    io::copy(&mut (&mut file).take(header.bytes.len() as u64), &mut io::sink())
+        .with_context(|| format!("{name} is damaged"))?;
     Ok(file)
 }
 

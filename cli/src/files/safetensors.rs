@@ -1,159 +1,205 @@
 //! `.safetensors` files: a header in JSON, then the elements, little-endian, in C order.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::collections::HashMap;
+use std::io::{Read, Write};
 
 use anyhow::{Context, Result, anyhow, bail};
-use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorView};
+use serde::{Deserialize, Serialize};
 use wgclip::{Element, ElementType, Shape};
 
-use super::{Bytes, Entry, Layout, Pass, npy, write_all};
+use super::cursor::Cursor;
+use super::{Conversions, Elements, Entry, Kind, Layout, TensorWriter, copy, write_all};
 
 /// Bytes of the longest header that is read, as the format has it.
 const LONGEST_HEADER: u64 = 100_000_000;
 
+/// The key of the header that is no tensor.
+const METADATA: &str = "__metadata__";
+
 /// A `.safetensors` file whose header was read.
 pub(super) struct Safetensors {
-    name: String,
-    file: File,
+    file: Cursor,
+    /// The length before it included.
     header: Vec<u8>,
-    /// Where each tensor is, from the end of the header.
+    metadata: Option<serde_json::Value>,
+    /// Where each tensor is, from the end of the header, in the order of the data.
     places: Vec<Place>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Place {
+    dtype: String,
     start: u64,
     bytes: u64,
 }
 
+/// What the header says of a tensor. Types are text here: those that are new to the format do no harm.
+#[derive(Serialize, Deserialize)]
+struct Info {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: (u64, u64),
+}
+
 impl Safetensors {
+    /// Whether a file begins as one: with the length of a header in JSON.
+    pub(super) fn is_one(head: &[u8], len: u64) -> bool {
+        let Some((length, rest)) = head.split_first_chunk::<8>() else { return false };
+        u64::from_le_bytes(*length) <= len && rest.first() == Some(&b'{')
+    }
+
     /// Reads the header, and checks it against the length of the file.
-    pub(super) fn open(path: &Path, mut file: File) -> Result<(Self, Vec<(Entry, Layout)>)> {
-        let name = path.display().to_string();
-        if !file.metadata().with_context(|| format!("cannot read {name}"))?.is_file() {
-            // A pipe is gone through once; this goes back and forth.
-            let mut copy = tempfile::tempfile().context("cannot make a temporary file")?;
-            io::copy(&mut file, &mut copy).with_context(|| format!("cannot read {name}"))?;
-            copy.rewind().context("cannot read a temporary file")?;
-            file = copy;
-        }
-        let (header, metadata) = read_header(&mut file)
-            .map_err(|error| anyhow!("{name} is not a .safetensors file, or is damaged: {error}"))?;
+    pub(super) fn open(name: &str, file: Cursor) -> Result<(Self, Vec<Entry>)> {
+        Self::read(name, file)
+            .map_err(|error| anyhow!("{name} is not a .safetensors file, or is damaged: {error:#}"))
+    }
 
-        let (mut places, mut found) = (Vec::new(), Vec::new());
-        for key in metadata.offset_keys() {
-            let Some(info) = metadata.info(&key) else { continue };
-            let shape = Shape::new(&info.shape[..]).with_context(|| format!("{name}, tensor '{key}'"))?;
-            let element = element(info.dtype).ok_or_else(|| format!("{:?}", info.dtype));
-            let (start, end) = info.data_offsets;
-            places.push(Place { start: start as u64, bytes: (end - start) as u64 });
+    fn read(name: &str, mut file: Cursor) -> Result<(Self, Vec<Entry>)> {
+        let mut header = vec![0; 8];
+        file.read_exact(&mut header).map_err(|_| anyhow!("it has no header"))?;
+        let len = header.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
+        if len > LONGEST_HEADER || len > file.len() - 8 {
+            bail!("its header is too long");
+        }
+        (&mut file).take(len).read_to_end(&mut header)?;
+        let mut said: HashMap<String, serde_json::Value> = serde_json::from_slice(&header[8..])?;
+        let metadata = said.remove(METADATA);
+        let info = |(key, value)| {
+            let info: Info = serde_json::from_value(value).with_context(|| format!("tensor '{key}'"))?;
+            Ok((key, info))
+        };
+        let mut tensors = said.into_iter().map(info).collect::<Result<Vec<_>>>()?;
+        tensors.sort_by(|(a, left), (b, right)| (left.data_offsets, a).cmp(&(right.data_offsets, b)));
+
+        let (mut places, mut entries, mut end) = (Vec::new(), Vec::new(), 0);
+        for (key, Info { dtype, shape, data_offsets: (start, next) }) in tensors {
+            let kind = kind(&dtype);
+            let shape = Shape::new(shape).with_context(|| format!("{name}, tensor '{key}'"))?;
             let layout = Layout { swapped: cfg!(target_endian = "big"), fortran: false };
-            found.push((Entry { name: key, element, shape }, layout));
+            let entry = Entry { name: key, kind, shape, layout };
+            let bytes = next.checked_sub(start);
+            let fits = !matches!(entry.kind, Kind::Known(_)) || bytes == Some(entry.bytes());
+            let Some(bytes) = bytes.filter(|_| start == end && fits) else {
+                bail!("the data of tensor '{}' is not where it should be, or of another length", entry.name);
+            };
+            end = next;
+            places.push(Place { dtype, start, bytes });
+            entries.push(entry);
         }
-        Ok((Self { name, file, header, places }, found))
-    }
-
-    /// Reads the elements of a tensor as they lie there.
-    pub(super) fn read<T: Element>(&mut self, index: usize, shape: &Shape) -> Result<Vec<T>> {
-        self.seek(index).with_context(|| format!("cannot read {}", self.name))?;
-        npy::read_elements(&self.name, &mut self.file, shape)
-    }
-
-    /// Writes the file with other elements in some tensors. Types and shapes are the same, and so is the header.
-    pub(super) fn write(&mut self, out: &mut dyn Write, replaced: &[Option<Box<dyn Bytes>>]) -> Result<()> {
-        self.rewrite(out, &mut |index, _, out| {
-            let Some(data) = &replaced[index] else { return Ok(false) };
-            write_all(out, data.bytes())?;
-            Ok(true)
-        })
-    }
-
-    /// Writes the file with the elements of the chosen tensors passed through `pass`.
-    pub(super) fn stream(
-        &mut self,
-        out: &mut dyn Write,
-        chosen: &[usize],
-        pass: &mut Pass<'_>,
-    ) -> Result<()> {
-        self.rewrite(out, &mut |index, file, out| {
-            if !chosen.contains(&index) {
-                return Ok(false);
-            }
-            pass(index, file, out).map(|()| true)
-        })
-    }
-
-    /// Writes the file. `other` writes what is to stand in the place of a tensor, and says whether it did.
-    fn rewrite(
-        &mut self,
-        out: &mut dyn Write,
-        other: &mut dyn FnMut(usize, &mut File, &mut dyn Write) -> Result<bool>,
-    ) -> Result<()> {
-        out.write_all(&self.header)?;
-        // In the order of the data, which the keys are in too: the format has no gaps.
-        for index in 0..self.places.len() {
-            self.seek(index)?;
-            if !other(index, &mut self.file, out)? {
-                let Place { bytes, .. } = self.places[index];
-                copy(&mut (&mut self.file).take(bytes), out)?;
-            }
+        let there = file.len() - header.len() as u64;
+        if there != end {
+            bail!("its header promises {end} bytes of data, but it holds {there}");
         }
+        Ok((Self { file, header, metadata, places }, entries))
+    }
+
+    /// Has the elements of a tensor read.
+    pub(super) fn elements(&self, index: usize, read: &mut Elements<'_>) -> Result<()> {
+        read(&mut self.place(index))
+    }
+
+    /// A reader of the elements.
+    pub(super) fn reader(&self, index: usize) -> Box<dyn Read + Send> {
+        Box::new(self.place(index))
+    }
+
+    /// Bytes of a tensor, of whatever type.
+    pub(super) fn bytes(&self, index: usize) -> u64 {
+        self.places[index].bytes
+    }
+
+    fn place(&self, index: usize) -> Cursor {
+        self.file.at(self.header.len() as u64 + self.places[index].start)
+    }
+
+    /// The order in which the tensors are to be written: that of the data, but that larger elements go first where some
+    /// change their type, so that all are aligned.
+    pub(super) fn order(&self, entries: &[Entry], to: &Conversions) -> Vec<usize> {
+        let mut order: Vec<_> = (0..self.places.len()).collect();
+        let size = |index: usize| match to.get(&index) {
+            Some(to) => to.size() as u64,
+            None => self.places[index].bytes / (entries[index].shape.len() as u64).max(1),
+        };
+        if !to.is_empty() {
+            order.sort_by_key(|&index| std::cmp::Reverse(size(index)));
+        }
+        order
+    }
+
+    /// A file like this, with tensors of other types where `to` says so.
+    pub(super) fn writer<'a>(
+        &self,
+        out: &'a mut dyn Write,
+        entries: &[Entry],
+        to: &Conversions,
+    ) -> Result<Box<dyn TensorWriter + 'a>> {
+        match to.is_empty() {
+            true => out.write_all(&self.header)?,
+            false => out.write_all(&self.converted_header(entries, to)?)?,
+        }
+        Ok(Box::new(Writer {
+            out,
+            file: self.file.clone(),
+            data: self.header.len() as u64,
+            places: self.places.clone(),
+        }))
+    }
+
+    fn converted_header(&self, entries: &[Entry], to: &Conversions) -> Result<Vec<u8>> {
+        let mut header = serde_json::Map::new();
+        if let Some(metadata) = &self.metadata {
+            header.insert(METADATA.into(), metadata.clone());
+        }
+        let mut end = 0;
+        for index in self.order(entries, to) {
+            let (Entry { name, shape, .. }, Place { dtype, bytes, .. }) =
+                (&entries[index], &self.places[index]);
+            let (dtype, bytes) = match to.get(&index) {
+                Some(&to) => (self::dtype(to), shape.len() as u64 * to.size() as u64),
+                None => (dtype.clone(), *bytes),
+            };
+            let info = Info { dtype, shape: shape.dims().to_vec(), data_offsets: (end, end + bytes) };
+            header.insert(name.clone(), serde_json::to_value(info)?);
+            end += bytes;
+        }
+        Ok(header_bytes(&header)?)
+    }
+}
+
+/// A header with its length, filled up so that the data is aligned.
+fn header_bytes(header: &serde_json::Map<String, serde_json::Value>) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(header)?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut text);
+    Ok(bytes)
+}
+
+struct Writer<'a> {
+    out: &'a mut dyn Write,
+    file: Cursor,
+    /// Where the data begins.
+    data: u64,
+    places: Vec<Place>,
+}
+
+impl TensorWriter for Writer<'_> {
+    fn begin(&mut self, _: usize) -> Result<()> {
         Ok(())
     }
 
-    fn seek(&mut self, index: usize) -> io::Result<u64> {
-        self.file.seek(SeekFrom::Start(self.header.len() as u64 + self.places[index].start))
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(write_all(self.out, bytes)?)
     }
-}
 
-/// In pieces, between which a signal can end the run.
-fn copy(from: &mut impl Read, out: &mut dyn Write) -> Result<()> {
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        match from.read(&mut piece)? {
-            0 => return Ok(()),
-            n => out.write_all(&piece[..n])?,
-        }
+    fn copy(&mut self, index: usize) -> Result<()> {
+        let Place { start, bytes, .. } = self.places[index];
+        copy(&mut self.file.at(self.data + start).take(bytes), self.out)
     }
-}
 
-/// The header's bytes, its length before it, and what it says.
-fn read_header(file: &mut File) -> Result<(Vec<u8>, Metadata)> {
-    let size = file.metadata()?.len();
-    let mut header = vec![0; 8];
-    file.read_exact(&mut header).map_err(|_| anyhow!("it has no header"))?;
-    let mut len = [0; 8];
-    len.copy_from_slice(&header);
-    let len = u64::from_le_bytes(len);
-    if len > LONGEST_HEADER || len > size - 8 {
-        bail!("its header is too long");
+    fn finish(self: Box<Self>) -> Result<()> {
+        Ok(())
     }
-    file.take(len).read_to_end(&mut header)?;
-    let metadata: Metadata = serde_json::from_slice(&header[8..])?;
-    let data = check_data(&metadata)?;
-    if header.len() as u64 + data != size {
-        bail!("its header promises {data} bytes of data, but it holds {}", size - header.len() as u64);
-    }
-    Ok((header, metadata))
-}
-
-/// Bytes of the data, which the tensors are to fill one after the other, each with its own.
-fn check_data(metadata: &Metadata) -> Result<u64> {
-    let mut end = 0;
-    for key in metadata.offset_keys() {
-        let Some(info) = metadata.info(&key) else { continue };
-        let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |bits, &len| bits.checked_mul(len));
-        let (start, next) = info.data_offsets;
-        let bytes = next.checked_sub(start);
-        if start != end || bits.is_none() || bytes.and_then(|bytes| bytes.checked_mul(8)) != bits {
-            bail!("the data of tensor '{key}' is not where it should be, or of another length");
-        }
-        end = next;
-    }
-    Ok(end as u64)
 }
 
 /// Writes a file of one tensor.
@@ -163,18 +209,46 @@ pub(super) fn write_one<T: Element>(
     shape: &Shape,
     data: &[T],
 ) -> Result<()> {
-    let data = Layout { swapped: cfg!(target_endian = "big"), fortran: false }.encode(data.to_vec(), shape);
-    let dtype = dtype(T::TYPE).with_context(|| format!("a .safetensors file cannot hold {}", T::TYPE))?;
-    let view = TensorView::new(dtype, shape.dims().to_vec(), data.bytes())?;
-    out.write_all(&safetensors::serialize([(name, view)], None)?)?;
+    let layout = Layout { swapped: cfg!(target_endian = "big"), fortran: false };
+    let data = layout.encode(data.to_vec(), shape);
+    let info = Info {
+        dtype: dtype(T::TYPE),
+        shape: shape.dims().to_vec(),
+        data_offsets: (0, size_of_val(&data[..]) as u64),
+    };
+    let mut header = serde_json::Map::new();
+    header.insert(name.into(), serde_json::to_value(info)?);
+    out.write_all(&header_bytes(&header)?)?;
+    write_all(out, bytemuck::cast_slice(&data))?;
     Ok(())
 }
 
-/// The format's names are those of the types, in capitals.
-fn element(dtype: Dtype) -> Option<ElementType> {
-    ElementType::from_name(&dtype.to_string().to_lowercase())
+/// The format's names are those of the types in capitals, but for these.
+const NAMES: [(ElementType, &str); 2] =
+    [(ElementType::F8E4M3Fn, "F8_E4M3"), (ElementType::F8E5M2, "F8_E5M2")];
+
+fn kind(dtype: &str) -> Kind {
+    let named = NAMES.iter().find(|(_, name)| *name == dtype).map(|(element, _)| *element);
+    let known =
+        || ElementType::from_name(&dtype.to_lowercase()).filter(|&element| self::dtype(element) == dtype);
+    named.or_else(known).map_or_else(|| Kind::Other(dtype.to_owned()), Kind::Known)
 }
 
-fn dtype(element: ElementType) -> Option<Dtype> {
-    serde_json::from_value(element.name().to_uppercase().into()).ok()
+fn dtype(element: ElementType) -> String {
+    let named = NAMES.iter().find(|(known, _)| *known == element).map(|(_, name)| (*name).to_owned());
+    named.unwrap_or_else(|| element.name().to_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_has_a_name() {
+        for &element in ElementType::ALL {
+            assert_eq!(kind(&dtype(element)).to_string(), element.name());
+        }
+        assert!(matches!(kind("F8_E4M3FN"), Kind::Other(_)));
+        assert!(matches!(kind("BOOL"), Kind::Other(_)));
+    }
 }

@@ -4,6 +4,7 @@ mod bad_input;
 mod bench;
 mod devices;
 mod files;
+mod fixtures;
 mod formats;
 mod results;
 mod streams;

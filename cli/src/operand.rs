@@ -1,0 +1,276 @@
+//! Tensors that are read beside another: bounds, and x in a backward pass.
+
+use std::io::Read;
+
+use anyhow::{Context, Result, bail};
+use wgclip::{Element, ElementType, Shape, with_element};
+
+use crate::files::{Entry, Layout, TensorFile};
+
+/// A tensor whose elements are wanted in the order in which those of another lie in its file, from the first to the last.
+pub(crate) struct Operand {
+    name: String,
+    from: ElementType,
+    to: ElementType,
+    elements: Elements,
+}
+
+enum Elements {
+    /// They lie in that order.
+    Stream { reader: Box<dyn Read + Send>, swapped: bool },
+    /// In memory, as they lie in their file but of the type `to` and this machine's byte order. An axis of the other tensor,
+    /// the outermost first, has a length and a stride here.
+    Held { bytes: Vec<u8>, axes: Vec<(usize, usize)> },
+}
+
+impl Operand {
+    /// Tensor `index` of a file, broadcast to another, as elements of type `to`. It is held in memory if its elements lie in
+    /// another order, up to `memory` bytes.
+    ///
+    /// # Errors
+    /// If shapes or types do not fit, or it cannot be read.
+    pub(crate) fn open(
+        file: &mut TensorFile,
+        index: usize,
+        (other, to, what): (&Entry, ElementType, &str),
+        memory: u64,
+    ) -> Result<Self> {
+        let (name, from) = (file.describe(index), file.element(index)?);
+        let entry = file.entries()[index].clone();
+        if from != to && !(from.is_float() && to.is_float()) {
+            bail!("{name} holds {from}, but {what} holds {to}: both need the same type");
+        }
+        let axes = axes(&entry, other).with_context(|| {
+            format!(
+                "{name} has shape {:?}, but {what} has {:?}: each of its dimensions, counted from the last, must be the same \
+                 or 1",
+                entry.shape.dims(),
+                other.shape.dims()
+            )
+        })?;
+        let one = axes.len() == 1 && entry.shape.len() == other.shape.len() && axes[0].1 <= 1;
+        let elements = if one && entry.shape.len() > 1 {
+            Elements::Stream { reader: file.reader(index)?, swapped: entry.layout.swapped }
+        } else {
+            if entry.bytes() > memory {
+                bail!(
+                    "{name} is not read in the order of its file, so its {} bytes are held in memory, more than a quarter of \
+                     --memory: give more, or save it in the shape and the order of {what}",
+                    entry.bytes()
+                );
+            }
+            let mut bytes = Vec::new();
+            let len = entry.shape.len();
+            let swapped = entry.layout.swapped;
+            file.elements(index, &mut |reader| {
+                bytes = vec![0; len * to.size()];
+                read_as(&name, reader, (from, swapped), to, &mut bytes)
+            })?;
+            Elements::Held { bytes, axes }
+        };
+        Ok(Self { name, from, to, elements })
+    }
+
+    /// The bits of its only element, if it has one.
+    pub(crate) fn only(&self) -> Option<u64> {
+        match &self.elements {
+            Elements::Held { bytes, .. } if bytes.len() == self.to.size() => {
+                Some(with_element!(self.to, T => Element::to_bits(bytemuck::pod_read_unaligned::<T>(bytes))))
+            }
+            _ => None,
+        }
+    }
+
+    /// The elements that belong to those of the other tensor from `start` on, in this machine's byte order.
+    pub(crate) fn fill(&mut self, start: usize, out: &mut [u8]) -> Result<()> {
+        let size = self.to.size();
+        match &mut self.elements {
+            Elements::Stream { reader, swapped } => {
+                read_as(&self.name, reader, (self.from, *swapped), self.to, out)
+            }
+            Elements::Held { bytes, axes } => {
+                match size {
+                    1 => gather::<1>(bytes, axes, start, out),
+                    2 => gather::<2>(bytes, axes, start, out),
+                    4 => gather::<4>(bytes, axes, start, out),
+                    _ => gather::<8>(bytes, axes, start, out),
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The elements of an operand, of `N` bytes, that belong to those of the other tensor from `start` on.
+fn gather<const N: usize>(from: &[u8], axes: &[(usize, usize)], start: usize, out: &mut [u8]) {
+    let (from, mut out) = (from.as_chunks::<N>().0, out.as_chunks_mut::<N>().0);
+    let (inner, stride) = axes.last().copied().unwrap_or((1, 0));
+    let mut at = start;
+    while !out.is_empty() {
+        let (mut rest, mut place) = (at, 0);
+        for &(len, stride) in axes.iter().rev() {
+            place += rest % len * stride;
+            rest /= len;
+        }
+        let run = out.len().min(inner - at % inner);
+        let (now, later) = out.split_at_mut(run);
+        match stride {
+            0 => now.fill(from[place]),
+            1 => now.copy_from_slice(&from[place..place + run]),
+            _ => now.iter_mut().enumerate().for_each(|(n, out)| *out = from[place + n * stride]),
+        }
+        (out, at) = (later, at + run);
+    }
+}
+
+/// The axes of `other` in the order of its file, joined where they run alike, each with the stride of an operand in its
+/// own file. `None` if it does not broadcast, by numpy's rules.
+fn axes(operand: &Entry, other: &Entry) -> Option<Vec<(usize, usize)>> {
+    let (dims, own) = (other.shape.dims(), operand.shape.dims());
+    let missing = dims.len().checked_sub(own.len())?;
+    let mut strides = vec![0; dims.len()];
+    let mut stride = 1;
+    let order: Vec<_> = match operand.layout.fortran {
+        true => (0..own.len()).collect(),
+        false => (0..own.len()).rev().collect(),
+    };
+    for d in order {
+        if own[d] != 1 && own[d] != dims[missing + d] {
+            return None;
+        }
+        strides[missing + d] = if own[d] == 1 { 0 } else { stride };
+        stride *= own[d];
+    }
+    let mut axes: Vec<_> = dims.iter().copied().zip(strides).filter(|&(len, _)| len != 1).collect();
+    if other.layout.fortran {
+        axes.reverse();
+    }
+    let mut joined: Vec<(usize, usize)> = Vec::new();
+    for (len, stride) in axes {
+        match joined.last_mut() {
+            Some(outer) if outer.1 == stride * len => *outer = (outer.0 * len, stride),
+            _ => joined.push((len, stride)),
+        }
+    }
+    if joined.is_empty() {
+        joined.push((1, 0));
+    }
+    Some(joined)
+}
+
+/// Reads elements of one type as those of another, rounded to nearest even.
+fn read_as(
+    name: &str,
+    reader: &mut dyn Read,
+    (from, swapped): (ElementType, bool),
+    to: ElementType,
+    out: &mut [u8],
+) -> Result<()> {
+    let read = |reader: &mut dyn Read, out: &mut [u8]| {
+        reader.read_exact(out).map_err(|error| crate::files::unreadable(name, error))
+    };
+    let layout = Layout { swapped, fortran: false };
+    if from == to {
+        read(reader, out)?;
+        layout.swap_bytes(from.size(), out);
+        return Ok(());
+    }
+    let mut bytes = vec![0; out.len() / to.size() * from.size()];
+    read(reader, &mut bytes)?;
+    layout.swap_bytes(from.size(), &mut bytes);
+    let values: Vec<f64> = with_element!(from, T => {
+        bytes.chunks_exact(size_of::<T>()).map(|v| Element::to_f64(bytemuck::pod_read_unaligned::<T>(v))).collect()
+    });
+    with_element!(to, T => {
+        for (out, value) in out.chunks_exact_mut(size_of::<T>()).zip(values) {
+            out.copy_from_slice(bytemuck::bytes_of(&<T as Element>::from_f64(value)));
+        }
+    });
+    Ok(())
+}
+
+/// The shape of a whole tensor of bounds, as elements of type `T` in C order.
+pub(crate) fn read_whole<T: Element>(file: &mut TensorFile, index: usize) -> Result<(Vec<T>, Shape)> {
+    let (from, shape) = (file.element(index)?, file.entries()[index].shape.clone());
+    let data = with_element!(from, S => {
+        let data = file.read::<S>(index)?;
+        match bytemuck::allocation::try_cast_vec(data) {
+            Ok(same) if S::TYPE == T::TYPE => same,
+            Ok(other) => bytemuck::cast_slice::<T, S>(&other).iter().map(|v| T::from_f64(Element::to_f64(*v))).collect(),
+            Err((_, data)) => data.iter().map(|v| T::from_f64(Element::to_f64(*v))).collect(),
+        }
+    });
+    Ok((data, shape))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Kind;
+
+    fn entry(dims: &[usize], fortran: bool) -> Entry {
+        Entry {
+            name: String::new(),
+            kind: Kind::Known(ElementType::U8),
+            shape: Shape::new(dims).unwrap(),
+            layout: Layout { swapped: false, fortran },
+        }
+    }
+
+    /// The operand's elements in the order of the other tensor's file, found one by one.
+    fn slow(own: &Entry, other: &Entry) -> Vec<u8> {
+        let (dims, missing) = (other.shape.dims(), other.shape.dims().len() - own.shape.dims().len());
+        let order: Vec<usize> = match other.layout.fortran {
+            true => (0..dims.len()).collect(),
+            false => (0..dims.len()).rev().collect(),
+        };
+        let place = |mut n: usize| {
+            let mut at = vec![0; dims.len()];
+            for &d in &order {
+                at[d] = n % dims[d];
+                n /= dims[d];
+            }
+            let own_dims = own.shape.dims();
+            let (mut place, mut stride) = (0, 1);
+            let axes: Vec<usize> = match own.layout.fortran {
+                true => (0..own_dims.len()).collect(),
+                false => (0..own_dims.len()).rev().collect(),
+            };
+            for d in axes {
+                place += if own_dims[d] == 1 { 0 } else { at[missing + d] * stride };
+                stride *= own_dims[d];
+            }
+            place as u8
+        };
+        (0..other.shape.len()).map(place).collect()
+    }
+
+    #[test]
+    fn elements_are_found_in_every_order() {
+        let shapes: [(&[usize], &[usize]); 7] = [
+            (&[3, 4, 5], &[3, 4, 5]),
+            (&[3, 4, 5], &[5]),
+            (&[3, 4, 5], &[4, 1]),
+            (&[3, 4, 5], &[3, 1, 5]),
+            (&[3, 1, 5], &[1, 5]),
+            (&[7], &[]),
+            (&[], &[]),
+        ];
+        for (dims, own) in shapes {
+            for (fortran, own_fortran) in [(false, false), (false, true), (true, false), (true, true)] {
+                let (other, own) = (entry(dims, fortran), entry(own, own_fortran));
+                let axes = axes(&own, &other).unwrap();
+                let from: Vec<u8> = (0..own.shape.len() as u8).collect();
+                let mut out = vec![255; other.shape.len()];
+                // In parts that end anywhere.
+                for (n, part) in out.chunks_mut(7).enumerate() {
+                    gather::<1>(&from, &axes, 7 * n, part);
+                }
+                assert_eq!(out, slow(&own, &other), "{own:?} in {other:?}");
+            }
+        }
+        assert!(axes(&entry(&[1, 1], false), &entry(&[2], false)).is_none());
+        assert!(axes(&entry(&[3], false), &entry(&[2], false)).is_none());
+        assert_eq!(axes(&entry(&[2, 3], true), &entry(&[2, 3], true)), Some(vec![(6, 1)]));
+    }
+}

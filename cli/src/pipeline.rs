@@ -1,0 +1,159 @@
+//! The road of all tensors, whatever their sizes: in batches from file to file. A large tensor goes through in several,
+//! many small ones share one, and memory is bounded by the batches that are alive.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::Read;
+
+use anyhow::{Context, Result};
+
+use crate::batch::{self, Batch, Kind, Operands};
+use crate::files::{Layout, TensorWriter};
+use crate::session::Session;
+
+/// Batches that are alive at most: of each kind one is filled, and some wait for the device or to be written.
+const ALIVE: usize = 8;
+
+/// What waits to be written at most, counted in steps: of many tensors that wait for the batch of an earlier one.
+const STEPS: usize = 1 << 16;
+
+/// Writes a file like another, with some of its tensors changed on the way.
+pub(crate) struct Pipeline<'a, 'b> {
+    session: &'a mut Session<'b>,
+    writer: Box<dyn TensorWriter + 'a>,
+    /// What is to be written, in order.
+    steps: VecDeque<Step>,
+    /// The batch of each kind that is being filled.
+    open: HashMap<Kind, u64>,
+    alive: HashMap<u64, State>,
+    /// Batches that the device has.
+    begun: usize,
+    next: u64,
+}
+
+enum Step {
+    Begin(usize),
+    Copy(usize),
+    /// Elements of a batch, and the bytes of each.
+    Write(u64, usize),
+}
+
+struct State {
+    batch: Box<dyn Batch>,
+    kind: Kind,
+    stage: Stage,
+}
+
+#[derive(PartialEq)]
+enum Stage {
+    Filled,
+    Begun,
+    Done,
+}
+
+impl<'a, 'b> Pipeline<'a, 'b> {
+    pub(crate) fn new(session: &'a mut Session<'b>, writer: Box<dyn TensorWriter + 'a>) -> Self {
+        let (open, alive) = (HashMap::new(), HashMap::new());
+        Self { session, writer, steps: VecDeque::new(), open, alive, begun: 0, next: 0 }
+    }
+
+    pub(crate) fn session(&mut self) -> &mut Session<'b> {
+        self.session
+    }
+
+    /// Copies a tensor as it is.
+    pub(crate) fn copy(&mut self, index: usize) -> Result<()> {
+        self.steps.push_back(Step::Copy(index));
+        self.write(false)
+    }
+
+    /// Takes a tensor of `len` elements in.
+    pub(crate) fn push(
+        &mut self,
+        index: usize,
+        (name, kind, len): (&str, Kind, usize),
+        from: (&mut dyn Read, Layout),
+        operands: &mut Operands,
+    ) -> Result<()> {
+        self.steps.push_back(Step::Begin(index));
+        let mut start = 0;
+        while start < len {
+            let id = self.batch_of(kind);
+            let state = self.alive.get_mut(&id).context("a batch is gone")?;
+            let end = len.min(start + state.batch.room());
+            state.batch.read(name, start..end, (&mut *from.0, from.1), operands)?;
+            let full = state.batch.room() == 0;
+            self.steps.push_back(Step::Write(id, end - start));
+            start = end;
+            if full {
+                self.begin(id)?;
+                self.write(false)?;
+            }
+        }
+        // Of tensors without elements too.
+        self.write(false)
+    }
+
+    /// Writes all that waits, and the end of the file.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.write(true)?;
+        self.writer.finish()
+    }
+
+    /// The batch of a kind that is being filled.
+    fn batch_of(&mut self, kind: Kind) -> u64 {
+        if let Some(&id) = self.open.get(&kind) {
+            return id;
+        }
+        self.next += 1;
+        let batch = batch::batch(kind, self.session.batch_bytes() / kind.element.size());
+        self.alive.insert(self.next, State { batch, kind, stage: Stage::Filled });
+        self.open.insert(kind, self.next);
+        self.next
+    }
+
+    fn begin(&mut self, id: u64) -> Result<()> {
+        let State { batch, kind, stage } = self.alive.get_mut(&id).context("a batch is gone")?;
+        self.open.remove(kind);
+        self.session.begin(&mut **batch)?;
+        *stage = Stage::Begun;
+        self.begun += 1;
+        Ok(())
+    }
+
+    /// Writes what can be written without waiting, or all.
+    fn write(&mut self, all: bool) -> Result<()> {
+        while let Some(step) = self.steps.front() {
+            match *step {
+                Step::Begin(index) => self.writer.begin(index)?,
+                Step::Copy(index) => self.writer.copy(index)?,
+                Step::Write(id, len) => {
+                    let crowded = self.alive.len() > ALIVE || self.steps.len() > STEPS;
+                    let state = self.alive.get_mut(&id).context("a batch is gone")?;
+                    if state.stage == Stage::Filled {
+                        if !all && !crowded {
+                            return Ok(());
+                        }
+                        self.begin(id)?;
+                        continue;
+                    }
+                    if state.stage == Stage::Begun {
+                        if !all && !crowded && self.begun < self.session.in_flight() {
+                            return Ok(());
+                        }
+                        self.session.finish(&mut *state.batch)?;
+                        state.stage = Stage::Done;
+                        self.begun -= 1;
+                    }
+                    let bytes = state.batch.write(len);
+                    self.writer.write(bytes)?;
+                    self.session.progress(bytes.len());
+                    if state.batch.is_written() {
+                        self.alive.remove(&id);
+                    }
+                }
+            }
+            self.steps.pop_front();
+        }
+        Ok(())
+    }
+}

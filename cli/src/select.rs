@@ -1,0 +1,109 @@
+//! Which tensors of a file are clipped.
+
+use std::collections::HashSet;
+
+use anyhow::{Result, anyhow, bail};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use crate::source::{Place, Source};
+
+/// The tensors to clip, and what is to be said of others.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// In the order of their files.
+    pub chosen: Vec<Place>,
+    /// Those that would have been clipped, were they floats: name and type.
+    pub kept: Vec<(String, String)>,
+    /// How many others were left out, since they were not asked for.
+    pub left: usize,
+}
+
+/// The tensors that are named, or match a pattern, or all where nothing is said, less those of `except`. Only a name chooses
+/// a tensor that is not of floats, if the file has floats at all: its integers are counters and indices.
+///
+/// # Errors
+/// If a name or a pattern matches nothing, or nothing is left.
+pub(crate) fn select(source: &Source, tensors: &[String], except: &[String]) -> Result<Selection> {
+    let (named, patterns) = Names::new(source, tensors)?.parts();
+    let excepted = Names::new(source, except)?;
+    let mut selection = Selection::default();
+    let (mut floats, mut others) = (Vec::new(), Vec::new());
+    for place in source.places() {
+        let name = &source.entry(place).name;
+        if excepted.matches(name) {
+            selection.left += 1;
+        } else if named.contains(name) {
+            // An error if it is of a type that cannot be clipped.
+            source.element(place)?;
+            selection.chosen.push(place);
+        } else if tensors.is_empty() || patterns.is_match(name) {
+            match source.entry(place).element() {
+                Some(element) if element.is_float() => floats.push(place),
+                _ => others.push(place),
+            }
+        } else {
+            selection.left += 1;
+        }
+    }
+    // A file of integers alone is one of images, say, and nobody would clip it for another reason.
+    let has_floats = !floats.is_empty() || !selection.chosen.is_empty();
+    let (integers, kept) = match has_floats {
+        true => (Vec::new(), others),
+        false => others.into_iter().partition(|&place| source.entry(place).element().is_some()),
+    };
+    if floats.is_empty() && integers.is_empty() && selection.chosen.is_empty() {
+        return Err(match kept.first() {
+            Some(&place) => match source.element(place) {
+                Err(error) => error,
+                Ok(_) => anyhow!("nothing is left to clip"),
+            },
+            None => anyhow!("nothing is left to clip: --except leaves no tensor out of {}", selection.left),
+        });
+    }
+    selection.chosen.extend(floats.into_iter().chain(integers));
+    selection.chosen.sort_unstable_by_key(|place| (place.file, place.index));
+    let describe = |place: Place| {
+        let entry = source.entry(place);
+        (entry.name.clone(), entry.kind.to_string())
+    };
+    selection.kept = kept.into_iter().map(describe).collect();
+    Ok(selection)
+}
+
+/// Names and patterns.
+struct Names {
+    named: HashSet<String>,
+    patterns: GlobSet,
+}
+
+impl Names {
+    /// What is the name of a tensor is that name, even with the characters of a pattern in it.
+    fn new(source: &Source, texts: &[String]) -> Result<Self> {
+        let (mut named, mut patterns) = (HashSet::new(), GlobSetBuilder::new());
+        for text in texts {
+            if source.find(text).is_some() {
+                named.insert(text.clone());
+                continue;
+            }
+            if !text.contains(['*', '?', '[', '{']) {
+                return Err(source.no_such(text));
+            }
+            let glob = GlobBuilder::new(text).build();
+            let glob = glob.map_err(|error| anyhow!("'{text}' is no pattern: {}", error.kind()))?;
+            let matcher = glob.compile_matcher();
+            if !source.places().any(|place| matcher.is_match(&source.entry(place).name)) {
+                bail!("{}", source.no_such(text));
+            }
+            patterns.add(glob);
+        }
+        Ok(Self { named, patterns: patterns.build()? })
+    }
+
+    fn parts(self) -> (HashSet<String>, GlobSet) {
+        (self.named, self.patterns)
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        self.named.contains(name) || self.patterns.is_match(name)
+    }
+}

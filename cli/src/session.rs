@@ -1,0 +1,268 @@
+//! What a run of `clip` or `backward` has: its device, its bounds, and what it gathers over its tensors.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+use wgclip::{Bound, Bounds, Device, DeviceKind, Element, ElementType, with_element};
+
+use crate::args::{Common, Limit};
+use crate::batch::{Batch, Cost, Side};
+use crate::bound_text;
+use crate::files::Entry;
+use crate::operand::Operand;
+use crate::progress;
+use crate::report::Report;
+use crate::say;
+use crate::select::Selection;
+use crate::source::{Place, Source};
+
+/// The share of the memory that an operand of a batch may take: each batch has up to four, and several batches are alive.
+const SHARE: u64 = 64;
+
+/// The least memory that a run takes.
+const LEAST: u64 = 1 << 20;
+
+/// Bytes of a batch. On the CPU what was read is still in the cache when it is clipped and written.
+const LARGEST_ON_CPU: u64 = 2 << 20;
+const LARGEST_ON_GPU: u64 = 16 << 20;
+
+/// Elements of a tensor that is large enough to be a batch of its own kind, where a file gives it a bound of one element.
+const LARGE: usize = 1 << 18;
+
+pub(crate) struct Session<'a> {
+    args: &'a Common,
+    device: Device,
+    memory: u64,
+    start: Instant,
+    /// The bounds that are numbers, for each type.
+    values: HashMap<ElementType, [Side; 2]>,
+    /// The files of bounds.
+    files: [Option<Source>; 2],
+    warned: HashSet<String>,
+    cost: Cost,
+    bar: progress::Bytes,
+    left: usize,
+    kept: Vec<(String, String)>,
+}
+
+impl<'a> Session<'a> {
+    /// Checks the bounds against the types, and opens the device.
+    pub(crate) fn new(
+        args: &'a Common,
+        start: Instant,
+        source: &Source,
+        selection: &Selection,
+    ) -> Result<Self> {
+        let mut values = HashMap::new();
+        let (mut inverted, mut bytes) = (false, 0);
+        for &place in &selection.chosen {
+            bytes += source.entry(place).bytes();
+            let element = source.element(place)?;
+            if values.contains_key(&element) {
+                continue;
+            }
+            let (sides, crossed) = with_element!(element, T => numbers::<T>(args)?);
+            inverted |= crossed;
+            values.insert(element, sides);
+        }
+        if inverted {
+            say("warning: --min is above --max, so every number becomes --max");
+        }
+        let file = |limit: &Option<Limit>| match limit {
+            Some(Limit::File(path)) => Source::open(path, args.assumed).map(Some),
+            _ => Ok(None),
+        };
+        Ok(Self {
+            args,
+            device: Device::select(&args.device)?,
+            memory: args.memory.map_or_else(quarter_of_memory, |memory| memory.as_u64()).max(LEAST),
+            start,
+            values,
+            files: [file(&args.interval.min)?, file(&args.interval.max)?],
+            warned: HashSet::new(),
+            cost: Cost::default(),
+            bar: progress::Bytes::new(bytes),
+            left: selection.left,
+            kept: selection.kept.clone(),
+        })
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Memory that the run may take.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// Bytes of the elements of a batch.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        let info = self.device.info();
+        let largest = match info.kind {
+            DeviceKind::Cpu => LARGEST_ON_CPU,
+            _ => info.limits.map_or(LARGEST_ON_GPU, |limits| limits.max_buffer_bytes.min(LARGEST_ON_GPU)),
+        };
+        (self.memory / SHARE).clamp(64 << 10, largest) as usize
+    }
+
+    /// Batches that the device has at once: one is uploaded while another is clipped and a third read.
+    pub(crate) fn in_flight(&self) -> usize {
+        if self.device.info().kind == DeviceKind::Cpu { 1 } else { 3 }
+    }
+
+    /// The bounds of a tensor, and what is to be read for those that are not numbers.
+    pub(crate) fn bounds(
+        &mut self,
+        entry: &Entry,
+        element: ElementType,
+        what: &str,
+    ) -> Result<[(Side, Option<Operand>); 2]> {
+        let numbers = self.values.get(&element).copied().unwrap_or([Side::Absent; 2]);
+        let mut sides = [(numbers[0], None), (numbers[1], None)];
+        for (n, side) in sides.iter_mut().enumerate() {
+            let Some(bounds) = &mut self.files[n] else { continue };
+            let place = bound_of(bounds, &entry.name)?;
+            let from = bounds.element(place)?;
+            let memory = self.memory / 4;
+            let operand =
+                Operand::open(&mut bounds.files[place.file], place.index, (entry, element, what), memory)?;
+            if from != element {
+                let path = bounds.path().display().to_string();
+                self.warn(format!(
+                    "{path} holds {from}: its bounds are rounded to {element}, the type of {what}"
+                ));
+            }
+            let value = operand.only().filter(|&bits| {
+                entry.shape.len() >= LARGE
+                    && !with_element!(element, T => <T as Element>::from_bits(bits).is_nan())
+            });
+            *side = value.map_or((Side::PerElement, Some(operand)), |bits| (Side::Value(bits), None));
+        }
+        Ok(sides)
+    }
+
+    /// The bounds of a whole tensor of type `T`, on the device.
+    pub(crate) fn whole_bounds<T: Element>(&mut self, entry: &Entry, what: &str) -> Result<Bounds<T>> {
+        // With its checks and its warnings.
+        let sides = self.bounds(entry, T::TYPE, what)?;
+        let mut whole = [Bound::Absent, Bound::Absent];
+        for (n, (side, _)) in sides.into_iter().enumerate() {
+            whole[n] = match (&mut self.files[n], side) {
+                (Some(bounds), _) => {
+                    let place = bound_of(bounds, &entry.name)?;
+                    let file = &mut bounds.files[place.file];
+                    let (data, shape) = crate::operand::read_whole::<T>(file, place.index)?;
+                    Bound::Tensor(self.device.tensor_from_vec(data, shape.dims())?)
+                }
+                (None, Side::Value(bits)) => Bound::Value(T::from_bits(bits)),
+                (None, _) => Bound::Absent,
+            };
+        }
+        let [lo, hi] = whole;
+        Ok(Bounds::new(lo, hi)?)
+    }
+
+    /// Says something once.
+    fn warn(&mut self, text: String) {
+        if self.warned.insert(text.clone()) {
+            say(&format!("warning: {text}"));
+        }
+    }
+
+    pub(crate) fn begin(&mut self, batch: &mut dyn Batch) -> Result<()> {
+        let cost = batch.begin(&self.device, !self.args.quiet)?;
+        self.add(cost);
+        let sides = [("--min", cost.nan_bounds[0]), ("--max", cost.nan_bounds[1])];
+        for (option, _) in sides.iter().filter(|(_, is_nan)| *is_nan) {
+            self.warn(format!("the bounds of {option} hold NaN, which becomes the result there"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(&mut self, batch: &mut dyn Batch) -> Result<()> {
+        let cost = batch.finish()?;
+        self.add(cost);
+        Ok(())
+    }
+
+    /// Adds what work outside of a batch cost.
+    pub(crate) fn add(&mut self, cost: Cost) {
+        self.cost.counts = self.cost.counts + cost.counts;
+        self.cost.time += cost.time;
+        self.cost.bytes += cost.bytes;
+    }
+
+    /// Bytes that were written.
+    pub(crate) fn progress(&mut self, bytes: usize) {
+        if !self.args.quiet {
+            self.bar.add(bytes);
+        }
+    }
+
+    /// Prints what was done: to stdout, or to stderr where the tensor may have gone to stdout.
+    pub(crate) fn report(self, direct: bool) {
+        self.bar.finish();
+        if self.args.quiet {
+            return;
+        }
+        let report = Report {
+            counts: self.cost.counts,
+            left: self.left,
+            kept: self.kept,
+            device: self.device.info(),
+            whole: self.start.elapsed(),
+            clip: self.cost.time,
+            bytes: self.cost.bytes,
+        };
+        match direct {
+            true => say(&report.to_string()),
+            // The work is done and in place: a closed stdout makes no failure of it.
+            false => drop(writeln!(std::io::stdout(), "{report}")),
+        }
+    }
+}
+
+/// The bounds of a tensor in a file of bounds: the only one there, or that of its name.
+fn bound_of(bounds: &Source, name: &str) -> Result<Place> {
+    bounds.only().or_else(|| bounds.find(name)).with_context(|| {
+        let path = bounds.path().display();
+        match name {
+            "" => format!("{path} holds several tensors: give a file of one"),
+            name => format!(
+                "{path} holds no bound for tensor '{name}': add one, or leave the tensor out with --except"
+            ),
+        }
+    })
+}
+
+/// The bounds that are numbers, and whether they are crossed. Warns of those that the type cannot hold.
+fn numbers<T: Element>(args: &Common) -> Result<([Side; 2], bool)> {
+    fn number(limit: &Option<Limit>) -> Option<&str> {
+        match limit {
+            Some(Limit::Number(text)) => Some(text),
+            _ => None,
+        }
+    }
+    let (min, max) = (number(&args.interval.min), number(&args.interval.max));
+    let bounds = bound_text::bounds::<T>(min, max)?;
+    for (option, text) in [("--min", min), ("--max", max)] {
+        if let Some((text, becomes)) = text.and_then(|text| Some((text, bound_text::surprise::<T>(text)?))) {
+            say(&format!("warning: {option} {text} becomes {becomes}, in {}", T::TYPE));
+        }
+    }
+    let side = |bound: &Bound<T>| bound.value().map_or(Side::Absent, |value| Side::Value(value.to_bits()));
+    Ok(([side(bounds.lo()), side(bounds.hi())], bounds.is_inverted()))
+}
+
+/// What is taken where nothing is said: less than what is free on most machines.
+fn quarter_of_memory() -> u64 {
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(refresh);
+    // A container may have less than its machine.
+    let total = system.cgroup_limits().map_or(system.total_memory(), |limits| limits.total_memory);
+    total / 4
+}

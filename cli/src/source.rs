@@ -1,0 +1,192 @@
+//! Where tensors come from and go to: a file, or a folder of files that make up one checkpoint.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use wgclip::ElementType;
+
+use crate::files::{Entry, TensorFile};
+
+/// What the name of a file that lists the shards of a checkpoint ends in.
+pub(crate) const INDEX: &str = ".index.json";
+
+/// Files whose tensors belong together.
+pub(crate) struct Source {
+    path: PathBuf,
+    pub files: Vec<TensorFile>,
+    /// Where each tensor is.
+    places: HashMap<String, Place>,
+    pub folder: Option<Folder>,
+}
+
+/// A tensor, by its file and its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub file: usize,
+    pub index: usize,
+}
+
+/// A checkpoint in a folder.
+pub(crate) struct Folder {
+    pub path: PathBuf,
+    /// The names of the files of tensors.
+    pub shards: Vec<String>,
+    /// The names of others that belong to it.
+    pub others: Vec<String>,
+}
+
+impl Source {
+    /// Opens a file, a folder of shards, or the index of shards. `assumed` is what bytes without a type are.
+    ///
+    /// # Errors
+    /// If there are no tensors, or a file cannot be read.
+    pub(crate) fn open(path: &Path, assumed: Option<ElementType>) -> Result<Self> {
+        let folder = match () {
+            () if path.is_dir() => Some(Folder::whole(path)?),
+            () if path.to_string_lossy().ends_with(INDEX) => Some(Folder::of_index(path)?),
+            () => None,
+        };
+        let paths = match &folder {
+            Some(folder) => folder.shards.iter().map(|shard| folder.path.join(shard)).collect(),
+            None => vec![path.to_owned()],
+        };
+        let mut files = paths.iter().map(|path| TensorFile::open(path)).collect::<Result<Vec<_>>>()?;
+        let mut places = HashMap::new();
+        for (file, opened) in files.iter_mut().enumerate() {
+            assumed.into_iter().for_each(|element| opened.assume(element));
+            for (index, entry) in opened.entries().iter().enumerate() {
+                if places.insert(entry.name.clone(), Place { file, index }).is_some() {
+                    bail!("{} holds two tensors of the name '{}'", path.display(), entry.name);
+                }
+            }
+        }
+        if places.is_empty() {
+            bail!("{} holds no tensors", path.display());
+        }
+        Ok(Self { path: path.to_owned(), files, places, folder })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every tensor, file by file.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        self.files
+            .iter()
+            .enumerate()
+            .flat_map(|(file, opened)| (0..opened.entries().len()).map(move |index| Place { file, index }))
+    }
+
+    /// The tensor of a name, if there is one.
+    pub(crate) fn find(&self, name: &str) -> Option<Place> {
+        self.places.get(name).copied()
+    }
+
+    /// The only tensor, if there is but one.
+    pub(crate) fn only(&self) -> Option<Place> {
+        self.places().next().filter(|_| self.places.len() == 1)
+    }
+
+    pub(crate) fn entry(&self, place: Place) -> &Entry {
+        &self.files[place.file].entries()[place.index]
+    }
+
+    /// The type of a tensor, which must be one that can be clipped.
+    ///
+    /// # Errors
+    /// What it holds instead, and what to do.
+    pub(crate) fn element(&self, place: Place) -> Result<ElementType> {
+        self.files[place.file].element(place.index)
+    }
+
+    pub(crate) fn describe(&self, place: Place) -> String {
+        self.files[place.file].describe(place.index)
+    }
+
+    /// Whether its one tensor has no name.
+    pub(crate) fn is_npy(&self) -> bool {
+        self.files.iter().all(TensorFile::is_npy)
+    }
+
+    /// Says that there is no tensor of a name, and which there are.
+    pub(crate) fn no_such(&self, name: &str) -> anyhow::Error {
+        let mut names: Vec<_> = self.places().map(|place| &self.entry(place).name[..]).take(9).collect();
+        let path = self.path.display();
+        if self.is_npy() {
+            return anyhow!("{path} holds no tensor '{name}': it holds one, without a name");
+        }
+        if names.len() > 8 {
+            names.truncate(8);
+            names.push("…");
+        }
+        let names = names.join(", ");
+        match name {
+            "" => anyhow!("{path} holds tensors with names, the other file one without: there are {names}"),
+            name => anyhow!("{path} holds no tensor '{name}': there are {names}"),
+        }
+    }
+}
+
+impl Folder {
+    /// All of a folder: the shards that its index lists, or its files of tensors where there is none.
+    fn whole(path: &Path) -> Result<Self> {
+        let name = path.display();
+        let read = || format!("cannot read {name}");
+        let mut files = Vec::new();
+        for entry in fs::read_dir(path).with_context(read)? {
+            let entry = entry.with_context(read)?;
+            // Behind a link too, as download caches have them.
+            if fs::metadata(entry.path()).with_context(read)?.is_file() {
+                let file = entry.file_name().into_string();
+                files.push(file.map_err(|file| anyhow!("{name} holds {file:?}, a name that is not UTF-8"))?);
+            }
+        }
+        files.sort();
+        let indices: Vec<_> =
+            files.iter().filter(|file| file.ends_with(&format!(".safetensors{INDEX}"))).collect();
+        let shards = match indices[..] {
+            [] => files.iter().filter(|file| file.ends_with(".safetensors")).cloned().collect(),
+            [index] => shards_of(&path.join(index))?,
+            _ => bail!("{name} holds several indices of shards: name one of {indices:?}"),
+        };
+        if shards.is_empty() {
+            bail!(
+                "{name} is a folder without .safetensors files: name a file, or the folder of a checkpoint"
+            );
+        }
+        let others = files.into_iter().filter(|file| !shards.contains(file)).collect();
+        Ok(Self { path: path.to_owned(), shards, others })
+    }
+
+    /// An index and its shards.
+    fn of_index(path: &Path) -> Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let index = path.file_name().and_then(|name| name.to_str()).context("the index has no name")?;
+        Ok(Self { path: folder, shards: shards_of(path)?, others: vec![index.to_owned()] })
+    }
+}
+
+/// The names of the files that an index lists.
+fn shards_of(path: &Path) -> Result<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: HashMap<String, String>,
+    }
+    let name = path.display();
+    let text = fs::read(path).with_context(|| format!("cannot read {name}"))?;
+    let index: Index = serde_json::from_slice(&text).with_context(|| {
+        format!("{name} is not an index of shards: it has no weight_map of names and files")
+    })?;
+    let mut shards: Vec<_> = index.weight_map.into_values().collect();
+    shards.sort();
+    shards.dedup();
+    if let Some(shard) =
+        shards.iter().find(|shard| Path::new(shard).components().count() != 1 || shard.contains(".."))
+    {
+        bail!("{name} lists '{shard}', which is not the name of a file beside it");
+    }
+    Ok(shards)
+}
