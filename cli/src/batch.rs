@@ -5,7 +5,10 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use wgclip::{BackwardRule, Bound, Bounds, Device, Element, ElementType, Tensor, with_element};
+use wgclip::{
+    BackwardRule, Bound, Bounds, Device, DeviceKind, Element, ElementType, ResolvedBounds, Shape, Tensor,
+    cpu, with_element,
+};
 
 use crate::files::{Layout, unreadable};
 use crate::operand::Operand;
@@ -30,6 +33,16 @@ pub(crate) enum Side {
     Value(u64),
     /// Each element has its own.
     PerElement,
+}
+
+impl Side {
+    /// The one value.
+    fn value<T: Element>(self) -> Option<T> {
+        match self {
+            Self::Value(bits) => Some(T::from_bits(bits)),
+            _ => None,
+        }
+    }
 }
 
 /// What elements must have in common to be in one batch.
@@ -87,6 +100,17 @@ pub(crate) trait Batch {
 
     /// Whether all were written.
     fn is_written(&self) -> bool;
+
+    /// Makes it empty again. It keeps its memory.
+    fn reset(&mut self);
+}
+
+/// The new elements of a vector, which may have had others there.
+fn make_room<T: Element>(elements: &mut Vec<T>, new: Range<usize>) -> &mut [T] {
+    if elements.len() < new.end {
+        elements.resize(new.end, T::ZERO);
+    }
+    &mut elements[new]
 }
 
 /// An empty batch for so many elements.
@@ -162,20 +186,91 @@ impl<T: Element> Typed<T> {
         }
     }
 
+    /// The lower bounds of the elements, where each has its own.
+    fn lo(&self) -> &[T] {
+        if self.kind.lo == Side::PerElement { &self.lo[..self.taken] } else { &[] }
+    }
+
+    /// The upper ones.
+    fn hi(&self) -> &[T] {
+        if self.kind.hi == Side::PerElement { &self.hi[..self.taken] } else { &[] }
+    }
+
     /// Counts the elements that are clipped, before they are.
     fn count(&self) -> Counts {
-        let x = if self.x.is_empty() { &self.elements } else { &self.x };
-        let value = |side| match side {
-            Side::Value(bits) => Some(T::from_bits(bits)),
-            _ => None,
+        let x = match self.kind.work {
+            Work::Backward(_) => &self.x[..self.taken],
+            _ => &self.elements[..self.taken],
         };
-        Counts::between(x, (value(self.kind.lo), &self.lo), (value(self.kind.hi), &self.hi))
+        Counts::between(x, (self.kind.lo.value(), self.lo()), (self.kind.hi.value(), self.hi()))
+    }
+
+    /// Bytes of all operands, those read and the one made.
+    fn bytes(&self) -> usize {
+        let made = match self.kind.work {
+            Work::ClipTo(to) => self.taken * to.size(),
+            _ => self.taken * size_of::<T>(),
+        };
+        let x = if matches!(self.kind.work, Work::Backward(_)) { self.taken } else { 0 };
+        (self.taken + x + self.lo().len() + self.hi().len()) * size_of::<T>() + made
+    }
+
+    /// The CPU works on the slices where they are.
+    fn run_on_cpu(&mut self) -> Result<()> {
+        let len = self.taken;
+        let shape = Shape::new([len])?;
+        let bound = |side: Side, each| match side {
+            Side::Absent => Bound::Absent,
+            Side::Value(bits) => Bound::Value(T::from_bits(bits)),
+            Side::PerElement => Bound::Tensor((each, &shape)),
+        };
+        let (lo, hi) = (self.lo.get(..len).unwrap_or(&[]), self.hi.get(..len).unwrap_or(&[]));
+        let (lo, hi) = (bound(self.kind.lo, lo), bound(self.kind.hi, hi));
+        let bounds = ResolvedBounds::broadcast::<T>(&shape, lo, hi)?;
+        let elements = &mut self.elements[..len];
+        match self.kind.work {
+            Work::Clip => cpu::clip_in_place(elements, &bounds)?,
+            Work::Backward(rule) if rule.is_identity() => {}
+            Work::Backward(rule) => cpu::clip_backward_in_place(&self.x[..len], elements, &bounds, rule)?,
+            Work::ClipTo(to) => with_element!(to, U => {
+                let mut converted = vec![<U as Element>::ZERO; len];
+                cpu::clip_to(elements, &bounds, &mut converted)?;
+                self.converted = Some(Box::new(converted));
+            }),
+        }
+        Ok(())
+    }
+
+    /// Has a device begin.
+    fn begin_on(&mut self, device: &Device) -> Result<()> {
+        let len = self.taken;
+        let tensor = |data: &[T]| device.tensor(&data[..len], [len]);
+        let bound = |side, each| match side {
+            Side::Absent => Ok(Bound::Absent),
+            Side::Value(bits) => Ok(Bound::Value(T::from_bits(bits))),
+            Side::PerElement => tensor(each).map(Bound::Tensor),
+        };
+        let bounds = Bounds::new(bound(self.kind.lo, &self.lo)?, bound(self.kind.hi, &self.hi)?)?;
+        let mut elements = tensor(&self.elements)?;
+        match self.kind.work {
+            Work::Clip => elements.clip_in_place(&bounds)?,
+            Work::Backward(rule) => tensor(&self.x)?.clip_backward_in_place(&mut elements, &bounds, rule)?,
+            Work::ClipTo(to) => {
+                self.converted_on_device =
+                    Some(with_element!(to, U => Box::new(elements.clip_to::<U>(&bounds)?)));
+            }
+        }
+        device.flush()?;
+        if self.converted_on_device.is_none() {
+            self.on_device = Some(elements);
+        }
+        Ok(())
     }
 }
 
 impl<T: Element> Batch for Typed<T> {
     fn room(&self) -> usize {
-        self.room - self.elements.len()
+        self.room - self.taken
     }
 
     fn read(
@@ -185,11 +280,10 @@ impl<T: Element> Batch for Typed<T> {
         (from, layout): (&mut dyn Read, Layout),
         operands: &mut Operands,
     ) -> Result<()> {
-        let (before, start) = (self.elements.len(), part.start);
+        let (before, start) = (self.taken, part.start);
         let end = before + part.len();
-        self.elements.resize(end, T::ZERO);
         self.taken = end;
-        let new = &mut self.elements[before..];
+        let new = make_room(&mut self.elements, before..end);
         from.read_exact(bytemuck::cast_slice_mut(new)).map_err(|error| unreadable(name, error))?;
         layout.swap(new);
         if layout.swapped {
@@ -201,8 +295,8 @@ impl<T: Element> Batch for Typed<T> {
             (&mut operands.hi, &mut self.hi),
         ] {
             if let Some(operand) = operand {
-                into.resize(end, T::ZERO);
-                operand.fill(start, bytemuck::cast_slice_mut(&mut into[before..]))?;
+                let new = make_room(into, before..end);
+                operand.fill(start, bytemuck::cast_slice_mut(new))?;
             }
         }
         Ok(())
@@ -210,39 +304,13 @@ impl<T: Element> Batch for Typed<T> {
 
     fn begin(&mut self, device: &Device, count: bool) -> Result<Cost> {
         let counts = if count { self.count() } else { Counts::default() };
-        let nan_bounds = [&self.lo, &self.hi].map(|bound| bound.iter().any(|bound| bound.is_nan()));
+        let nan_bounds = [self.lo(), self.hi()].map(|bound| bound.iter().any(|bound| bound.is_nan()));
         let start = Instant::now();
-        let take = std::mem::take::<Vec<T>>;
-        let operands = [&self.elements, &self.x, &self.lo, &self.hi].map(|operand| size_of_val(&operand[..]));
-        let len = self.elements.len();
-        let made = match self.kind.work {
-            Work::ClipTo(to) => len * to.size(),
-            _ => operands[0],
-        };
-        let bytes = operands.iter().sum::<usize>() + made;
-        let tensor = |data| device.tensor_from_vec(data, [len]);
-        let bound = |side, data: &mut Vec<T>| match side {
-            Side::Absent => Ok(Bound::Absent),
-            Side::Value(bits) => Ok(Bound::Value(T::from_bits(bits))),
-            Side::PerElement => tensor(take(data)).map(Bound::Tensor),
-        };
-        let bounds = Bounds::new(bound(self.kind.lo, &mut self.lo)?, bound(self.kind.hi, &mut self.hi)?)?;
-        let mut elements = tensor(take(&mut self.elements))?;
-        match self.kind.work {
-            Work::Clip => elements.clip_in_place(&bounds)?,
-            Work::ClipTo(to) => {
-                self.converted_on_device =
-                    Some(with_element!(to, U => Box::new(elements.clip_to::<U>(&bounds)?)));
-            }
-            Work::Backward(rule) => {
-                tensor(take(&mut self.x))?.clip_backward_in_place(&mut elements, &bounds, rule)?;
-            }
+        match device.info().kind {
+            DeviceKind::Cpu => self.run_on_cpu()?,
+            _ => self.begin_on(device)?,
         }
-        device.flush()?;
-        if self.converted_on_device.is_none() {
-            self.on_device = Some(elements);
-        }
-        Ok(Cost { counts, bytes, nan_bounds, time: start.elapsed() })
+        Ok(Cost { counts, bytes: self.bytes(), nan_bounds, time: start.elapsed() })
     }
 
     fn finish(&mut self) -> Result<Cost> {
@@ -275,5 +343,9 @@ impl<T: Element> Batch for Typed<T> {
 
     fn is_written(&self) -> bool {
         self.written == self.taken
+    }
+
+    fn reset(&mut self) {
+        (self.taken, self.written, self.converted) = (0, 0, None);
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
 use wgclip::{Element, ElementType, Shape, with_element};
 
 use crate::files::{Entry, Layout, TensorFile};
@@ -103,7 +104,24 @@ impl Operand {
 
 /// The elements of an operand, of `N` bytes, that belong to those of the other tensor from `start` on.
 fn gather<const N: usize>(from: &[u8], axes: &[(usize, usize)], start: usize, out: &mut [u8]) {
-    let (from, mut out) = (from.as_chunks::<N>().0, out.as_chunks_mut::<N>().0);
+    let (from, out) = (from.as_chunks::<N>().0, out.as_chunks_mut::<N>().0);
+    let (inner, stride) = axes.last().copied().unwrap_or((1, 0));
+    // What comes from all over memory is waited for by all cores.
+    match RUNS.saturating_mul(inner) {
+        size if stride > 1 && size < out.len() => out
+            .par_chunks_mut(size)
+            .enumerate()
+            .for_each(|(n, out)| gather_part(from, axes, start + n * size, out)),
+        _ => gather_part(from, axes, start, out),
+    }
+}
+
+fn gather_part<const N: usize>(
+    from: &[[u8; N]],
+    axes: &[(usize, usize)],
+    start: usize,
+    mut out: &mut [[u8; N]],
+) {
     let (inner, stride) = axes.last().copied().unwrap_or((1, 0));
     let mut at = start;
     while !out.is_empty() {
@@ -111,6 +129,21 @@ fn gather<const N: usize>(from: &[u8], axes: &[(usize, usize)], start: usize, ou
         for &(len, stride) in axes.iter().rev() {
             place += rest % len * stride;
             rest /= len;
+        }
+        // Where the next axis is contiguous here, the other way round than there: several runs at once, so that what comes
+        // from memory with an element is used.
+        let runs = match axes {
+            [.., (outer, 1), _] if stride > 1 && at % inner == 0 => (outer - at / inner % outer).min(RUNS),
+            _ => 1,
+        };
+        if runs > 1 && out.len() >= runs * inner {
+            let (now, later) = out.split_at_mut(runs * inner);
+            for n in 0..inner {
+                let from = &from[place + n * stride..][..runs];
+                from.iter().enumerate().for_each(|(run, &from)| now[run * inner + n] = from);
+            }
+            (out, at) = (later, at + runs * inner);
+            continue;
         }
         let run = out.len().min(inner - at % inner);
         let (now, later) = out.split_at_mut(run);
@@ -122,6 +155,9 @@ fn gather<const N: usize>(from: &[u8], axes: &[(usize, usize)], start: usize, ou
         (out, at) = (later, at + run);
     }
 }
+
+/// Runs that are gathered at once: a line of the cache, of elements of 4 bytes.
+const RUNS: usize = 16;
 
 /// The axes of `other` in the order of its file, joined where they run alike, each with the stride of an operand in its
 /// own file. `None` if it does not broadcast, by numpy's rules.
@@ -262,11 +298,14 @@ mod tests {
                 let axes = axes(&own, &other).unwrap();
                 let from: Vec<u8> = (0..own.shape.len() as u8).collect();
                 let mut out = vec![255; other.shape.len()];
-                // In parts that end anywhere.
-                for (n, part) in out.chunks_mut(7).enumerate() {
-                    gather::<1>(&from, &axes, 7 * n, part);
+                // In parts that end anywhere, and all at once.
+                for size in [7, 17, 60] {
+                    out.fill(255);
+                    for (n, part) in out.chunks_mut(size).enumerate() {
+                        gather::<1>(&from, &axes, size * n, part);
+                    }
+                    assert_eq!(out, slow(&own, &other), "{own:?} in {other:?}");
                 }
-                assert_eq!(out, slow(&own, &other), "{own:?} in {other:?}");
             }
         }
         assert!(axes(&entry(&[1, 1], false), &entry(&[2], false)).is_none());

@@ -25,6 +25,8 @@ pub(crate) struct Pipeline<'a, 'b> {
     /// The batch of each kind that is being filled.
     open: HashMap<Kind, u64>,
     alive: HashMap<u64, State>,
+    /// Batches that were written, and whose memory serves others.
+    spare: HashMap<Kind, Box<dyn Batch>>,
     /// Batches that the device has.
     begun: usize,
     next: u64,
@@ -52,8 +54,8 @@ enum Stage {
 
 impl<'a, 'b> Pipeline<'a, 'b> {
     pub(crate) fn new(session: &'a mut Session<'b>, writer: Box<dyn TensorWriter + 'a>) -> Self {
-        let (open, alive) = (HashMap::new(), HashMap::new());
-        Self { session, writer, steps: VecDeque::new(), open, alive, begun: 0, next: 0 }
+        let (open, alive, spare) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { session, writer, steps: VecDeque::new(), open, alive, spare, begun: 0, next: 0 }
     }
 
     pub(crate) fn session(&mut self) -> &mut Session<'b> {
@@ -105,7 +107,8 @@ impl<'a, 'b> Pipeline<'a, 'b> {
             return id;
         }
         self.next += 1;
-        let batch = batch::batch(kind, self.session.batch_bytes() / kind.element.size());
+        let room = self.session.batch_bytes() / kind.element.size();
+        let batch = self.spare.remove(&kind).unwrap_or_else(|| batch::batch(kind, room));
         self.alive.insert(self.next, State { batch, kind, stage: Stage::Filled });
         self.open.insert(kind, self.next);
         self.next
@@ -147,8 +150,11 @@ impl<'a, 'b> Pipeline<'a, 'b> {
                     let bytes = state.batch.write(len);
                     self.writer.write(bytes)?;
                     self.session.progress(bytes.len());
-                    if state.batch.is_written() {
-                        self.alive.remove(&id);
+                    if state.batch.is_written()
+                        && let Some(mut state) = self.alive.remove(&id)
+                    {
+                        state.batch.reset();
+                        self.spare.insert(state.kind, state.batch);
                     }
                 }
             }

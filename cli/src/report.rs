@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Add;
+use std::ops::{Add, Range};
 use std::time::Duration;
 
 use rayon::prelude::*;
-use wgclip::reference::{Position, position};
 use wgclip::{Bound, Bounds, Device, DeviceInfo, Element, Result, Shape};
 
 /// How many elements lie where.
@@ -20,22 +19,24 @@ pub(crate) struct Counts {
 
 impl Counts {
     /// Counts elements before they are clipped. A bound is one value, or one for each element where the slice is not
-    /// empty.
+    /// empty. Where one is NaN that is the result, neither below nor above.
     pub(crate) fn between<T: Element>(x: &[T], lo: (Option<T>, &[T]), hi: (Option<T>, &[T])) -> Self {
-        let at = |(value, each): (Option<T>, &[T]), i: usize| each.get(i).copied().or(value);
-        // Where a bound is NaN that is the result, neither below nor above.
-        let place = move |x: T, lo: Option<T>, hi: Option<T>| match lo.is_some_and(T::is_nan)
-            || hi.is_some_and(T::is_nan)
-        {
-            true => position(x, None, None),
-            false => position(x, lo, hi),
+        let chunk = |(n, x): (usize, &[T])| {
+            let part = |each: &'_ [T]| -> Range<usize> {
+                if each.is_empty() { 0..0 } else { n * CHUNK..n * CHUNK + x.len() }
+            };
+            let (lows, highs) = (&lo.1[part(lo.1)], &hi.1[part(hi.1)]);
+            let has = [lo, hi].map(|(value, each)| value.is_some() || !each.is_empty());
+            let (low, high) = (lo.0.unwrap_or(T::ZERO), hi.0.unwrap_or(T::ZERO));
+            // Each a loop of its own, so that it is known there which bounds vary.
+            match (lows.is_empty(), highs.is_empty()) {
+                (true, true) => count(x, |_| low, |_| high, has),
+                (false, true) => count(x, |i| lows[i], |_| high, has),
+                (true, false) => count(x, |_| low, |i| highs[i], has),
+                (false, false) => count(x, |i| lows[i], |i| highs[i], has),
+            }
         };
-        if lo.1.is_empty() && hi.1.is_empty() {
-            return Self::count(x.par_chunks(CHUNK).map(|x| x.iter().map(|&x| position(x, lo.0, hi.0))));
-        }
-        Self::count(x.par_chunks(CHUNK).enumerate().map(|(n, x)| {
-            x.iter().enumerate().map(move |(i, &x)| place(x, at(lo, n * CHUNK + i), at(hi, n * CHUNK + i)))
-        }))
+        x.par_chunks(CHUNK).enumerate().map(chunk).reduce(Self::default, Add::add)
     }
 
     /// Counts the elements of a whole tensor.
@@ -53,16 +54,20 @@ impl Counts {
         let (lo, hi) = (side(bounds.lo())?, side(bounds.hi())?);
         Ok(Self::between(x, (lo.0, &lo.1), (hi.0, &hi.1)))
     }
+}
 
-    fn count(chunks: impl ParallelIterator<Item = impl Iterator<Item = Position>>) -> Self {
-        let count = |counts: Self, position: Position| Self {
-            elements: counts.elements + 1,
-            below: counts.below + usize::from(position == Position::Below),
-            above: counts.above + usize::from(position == Position::Above),
-            nan: counts.nan + usize::from(position == Position::Nan),
-        };
-        chunks.map(|positions| positions.fold(Self::default(), count)).reduce(Self::default, Add::add)
+/// Counts where elements lie; `has` tells which bounds there are. Without branches, so that it vectorises.
+fn count<T: Element>(x: &[T], lo: impl Fn(usize) -> T, hi: impl Fn(usize) -> T, has: [bool; 2]) -> Counts {
+    let (mut below, mut above, mut nan) = (0u32, 0u32, 0u32);
+    for (i, &x) in x.iter().enumerate() {
+        let (lo, hi) = (lo(i), hi(i));
+        let number = !(lo.is_nan() | hi.is_nan());
+        let (is_below, is_above) = (has[0] & (x < lo), has[1] & (x > hi));
+        below += u32::from(is_below & number);
+        above += u32::from(is_above & !is_below & number);
+        nan += u32::from(x.is_nan());
     }
+    Counts { elements: x.len(), below: below as usize, above: above as usize, nan: nan as usize }
 }
 
 /// Elements that a thread counts at once.

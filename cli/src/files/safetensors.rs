@@ -1,9 +1,10 @@
 //! `.safetensors` files: a header in JSON, then the elements, little-endian, in C order.
 
-use std::collections::HashMap;
+use std::fmt;
 use std::io::{Read, Write};
 
 use anyhow::{Context, Result, anyhow, bail};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use wgclip::{Element, ElementType, Shape};
 
@@ -41,6 +42,38 @@ struct Info {
     data_offsets: (u64, u64),
 }
 
+/// What a header says, tensor by tensor: read in one go, since there may be a hundred thousand.
+struct Said {
+    metadata: Option<serde_json::Value>,
+    tensors: Vec<(String, Info)>,
+}
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items;
+
+        impl<'de> Visitor<'de> for Items {
+            type Value = Said;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("tensors by their names")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Said, M::Error> {
+                let mut said = Said { metadata: None, tensors: Vec::new() };
+                while let Some(key) = map.next_key::<String>()? {
+                    match &key[..] {
+                        METADATA => said.metadata = Some(map.next_value()?),
+                        _ => said.tensors.push((key, map.next_value()?)),
+                    }
+                }
+                Ok(said)
+            }
+        }
+        deserializer.deserialize_map(Items)
+    }
+}
+
 impl Safetensors {
     /// Whether a file begins as one: with the length of a header in JSON.
     pub(super) fn is_one(head: &[u8], len: u64) -> bool {
@@ -62,13 +95,7 @@ impl Safetensors {
             bail!("its header is too long");
         }
         (&mut file).take(len).read_to_end(&mut header)?;
-        let mut said: HashMap<String, serde_json::Value> = serde_json::from_slice(&header[8..])?;
-        let metadata = said.remove(METADATA);
-        let info = |(key, value)| {
-            let info: Info = serde_json::from_value(value).with_context(|| format!("tensor '{key}'"))?;
-            Ok((key, info))
-        };
-        let mut tensors = said.into_iter().map(info).collect::<Result<Vec<_>>>()?;
+        let Said { metadata, mut tensors } = serde_json::from_slice(&header[8..])?;
         tensors.sort_by(|(a, left), (b, right)| (left.data_offsets, a).cmp(&(right.data_offsets, b)));
 
         let (mut places, mut entries, mut end) = (Vec::new(), Vec::new(), 0);
