@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use wgclip::{BackwardRule, ElementType, NanRule, Op, OutsideRule, TieRule};
 
 const EXAMPLES: &str = "\
 Examples:
   wgclip clip activations.npy clipped.npy --min 0 --max 6
   wgclip clip x.npy x.npy --max 1e4 --device gpu
+  wgclip inspect model.safetensors --max 1
   wgclip backward activations.npy upstream.npy grad.npy --min 0 --max 6 --like torch
   wgclip devices";
 
@@ -29,6 +30,12 @@ Examples:
   wgclip backward x.npy upstream.npy grad.npy --min 0 --max 6 --like jax
   wgclip backward x.npy upstream.npy grad.npy --max 1 --rule toward --ties exclusive
   wgclip backward x.npy upstream.npy grad.npy --max hi.npy --max-grad hi-grad.npy";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  wgclip inspect model.safetensors
+  wgclip inspect checkpoint/ --tensor '*.weight' --min -1 --max 1    # and how much lies beyond
+  wgclip inspect x.npy --json --plot x.svg";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -62,6 +69,9 @@ pub(crate) enum Command {
     /// The backward pass: the gradient that reaches IN, of the gradient of the clipped tensor
     #[command(after_help = BACKWARD_EXAMPLES, alias = "grad")]
     Backward(Backward),
+    /// Look at the values of a file before they are clipped
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(Inspect),
     /// Check that a device keeps the contract, to the bit: whether its driver can be trusted
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
@@ -142,6 +152,7 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, Args)]
+#[command(group = interval())]
 pub(crate) struct Clip {
     /// The tensors: a .npy, .npz or .safetensors file, - for stdin, the folder of a checkpoint, or its .index.json
     #[arg(value_name = "IN")]
@@ -157,6 +168,7 @@ pub(crate) struct Clip {
 }
 
 #[derive(Debug, Args)]
+#[command(group = interval())]
 pub(crate) struct Backward {
     /// The tensors that were clipped: a .npy, .npz or .safetensors file
     #[arg(value_name = "IN")]
@@ -179,9 +191,8 @@ pub(crate) struct Backward {
     pub max_grad: Option<PathBuf>,
 }
 
-/// The interval: at least one end of it.
+/// The interval.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
 pub(crate) struct Interval {
     /// The lower bound: a number, inf or -inf, or a file of bounds that broadcast to the tensor, one for all tensors or one
     /// for each by its name. Without it nothing is below
@@ -192,11 +203,29 @@ pub(crate) struct Interval {
     pub max: Option<Limit>,
 }
 
+/// At least one end of the interval.
+fn interval() -> ArgGroup {
+    ArgGroup::new("interval").args(["min", "max"]).required(true).multiple(true)
+}
+
 /// What both operations take.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     #[command(flatten)]
     pub interval: Interval,
+    #[command(flatten)]
+    pub choice: Choice,
+    /// auto, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
+    #[arg(long, value_name = "D", default_value = "auto")]
+    pub device: String,
+    /// Do not print what was done
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Which tensors of a file, and how they are read.
+#[derive(Debug, Args)]
+pub(crate) struct Choice {
     /// The tensors to clip, of a file that holds several: names, or patterns with * ? [] {}, which choose floating-point
     /// tensors [default: all of floating point; all if there is none]. Others are kept as they are (in IN, or for a gradient
     /// in UPSTREAM, since nothing clipped them)
@@ -211,12 +240,23 @@ pub(crate) struct Common {
     /// Memory to take, 256MiB for example [default: a quarter of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
-    /// auto, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
-    #[arg(long, value_name = "D", default_value = "auto")]
-    pub device: String,
-    /// Do not print what was done
-    #[arg(long, short)]
-    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The tensors: as for `wgclip clip`
+    #[arg(value_name = "FILE")]
+    pub input: PathBuf,
+    #[command(flatten)]
+    pub interval: Interval,
+    #[command(flatten)]
+    pub choice: Choice,
+    /// Print a JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Draw the histogram, with the bounds that are numbers: an SVG
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

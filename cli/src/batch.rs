@@ -37,7 +37,7 @@ pub(crate) enum Side {
 
 impl Side {
     /// The one value.
-    fn value<T: Element>(self) -> Option<T> {
+    pub(crate) fn value<T: Element>(self) -> Option<T> {
         match self {
             Self::Value(bits) => Some(T::from_bits(bits)),
             _ => None,

@@ -11,6 +11,7 @@ mod check;
 mod decimal;
 mod devices;
 pub mod files;
+mod inspect;
 mod operand;
 mod output;
 mod pipeline;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Clip(args) => run::clip(args),
         Command::Backward(args) => run::backward(args),
+        Command::Inspect(args) => inspect::inspect(args),
         Command::Check(args) => check::check(args),
         Command::Bench(args) => bench::bench(args),
         Command::Devices { json } => devices::list(*json),

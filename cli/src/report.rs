@@ -18,6 +18,14 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    pub(crate) fn below(self) -> usize {
+        self.below
+    }
+
+    pub(crate) fn above(self) -> usize {
+        self.above
+    }
+
     /// Counts elements before they are clipped. A bound is one value, or one for each element where the slice is not
     /// empty. Where one is NaN that is the result, neither below nor above.
     pub(crate) fn between<T: Element>(x: &[T], lo: (Option<T>, &[T]), hi: (Option<T>, &[T])) -> Self {

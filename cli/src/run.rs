@@ -16,7 +16,7 @@ use crate::output::Output;
 use crate::pipeline::Pipeline;
 use crate::report::Counts;
 use crate::select::{Selection, select};
-use crate::session::Session;
+use crate::session::{Session, Settings};
 use crate::source::{Place, Source};
 use crate::target::Target;
 
@@ -26,8 +26,8 @@ type Chosen = HashMap<(usize, usize), Option<Place>>;
 /// Clips the values of a file, or of the files of a folder.
 pub(crate) fn clip(args: &Clip) -> Result<()> {
     let start = Instant::now();
-    let mut source = Source::open(&args.input, args.common.assumed)?;
-    let selection = select(&source, &args.common.tensor, &args.common.except)?;
+    let mut source = Source::open(&args.input, args.common.choice.assumed)?;
+    let selection = select(&source, &args.common.choice.tensor, &args.common.choice.except)?;
     for &place in selection.chosen.iter().filter(|_| args.to.is_some()) {
         let element = source.element(place)?;
         if !element.is_float() {
@@ -37,7 +37,7 @@ pub(crate) fn clip(args: &Clip) -> Result<()> {
             );
         }
     }
-    let mut session = Session::new(&args.common, start, &source, &selection)?;
+    let mut session = Session::new(Settings::of(&args.common), start, &source, &selection)?;
     let mut target = Target::create(&source, &args.output)?;
     let chosen: Chosen = selection.chosen.iter().map(|place| ((place.file, place.index), None)).collect();
     let work = args.to.map_or(Work::Clip, Work::ClipTo);
@@ -64,12 +64,12 @@ pub(crate) fn backward(args: &Backward) -> Result<()> {
     if args.input == args.upstream && args.input == Path::new("-") {
         bail!("both files cannot come from stdin: name one of them");
     }
-    let mut source = Source::open(&args.input, args.common.assumed)?;
-    let mut upstream = Source::open(&args.upstream, args.common.assumed)?;
-    let selection = select(&source, &args.common.tensor, &args.common.except)?;
+    let mut source = Source::open(&args.input, args.common.choice.assumed)?;
+    let mut upstream = Source::open(&args.upstream, args.common.choice.assumed)?;
+    let selection = select(&source, &args.common.choice.tensor, &args.common.choice.except)?;
     let chosen = pairs(&source, &upstream, &selection)?;
     check_bound_outputs(args, chosen.len())?;
-    let mut session = Session::new(&args.common, start, &source, &selection)?;
+    let mut session = Session::new(Settings::of(&args.common), start, &source, &selection)?;
     let mut target = Target::create(&upstream, &args.output)?;
     let work = Work::Backward(args.rule.backward_rule());
     let wants_bounds = args.min_grad.is_some() || args.max_grad.is_some();

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use wgclip::{Bound, Bounds, Device, DeviceKind, Element, ElementType, with_element};
 
-use crate::args::{Common, Limit};
+use crate::args::{Choice, Common, Interval, Limit};
 use crate::batch::{Batch, Cost, Side};
 use crate::bound_text;
 use crate::files::Entry;
@@ -32,8 +32,24 @@ const LARGEST_ON_GPU: u64 = 16 << 20;
 /// Elements of a tensor that is large enough to be a batch of its own kind, where a file gives it a bound of one element.
 const LARGE: usize = 1 << 18;
 
+/// What a run is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings<'a> {
+    pub interval: &'a Interval,
+    pub choice: &'a Choice,
+    pub device: &'a str,
+    pub quiet: bool,
+}
+
+impl<'a> Settings<'a> {
+    pub(crate) fn of(args: &'a Common) -> Self {
+        let Common { interval, choice, device, quiet } = args;
+        Self { interval, choice, device, quiet: *quiet }
+    }
+}
+
 pub(crate) struct Session<'a> {
-    args: &'a Common,
+    args: Settings<'a>,
     device: Device,
     memory: u64,
     start: Instant,
@@ -51,7 +67,7 @@ pub(crate) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Checks the bounds against the types, and opens the device.
     pub(crate) fn new(
-        args: &'a Common,
+        args: Settings<'a>,
         start: Instant,
         source: &Source,
         selection: &Selection,
@@ -64,7 +80,7 @@ impl<'a> Session<'a> {
             if values.contains_key(&element) {
                 continue;
             }
-            let (sides, crossed) = with_element!(element, T => numbers::<T>(args)?);
+            let (sides, crossed) = with_element!(element, T => numbers::<T>(args.interval)?);
             inverted |= crossed;
             values.insert(element, sides);
         }
@@ -72,13 +88,13 @@ impl<'a> Session<'a> {
             say("warning: --min is above --max, so every number becomes --max");
         }
         let file = |limit: &Option<Limit>| match limit {
-            Some(Limit::File(path)) => Source::open(path, args.assumed).map(Some),
+            Some(Limit::File(path)) => Source::open(path, args.choice.assumed).map(Some),
             _ => Ok(None),
         };
         Ok(Self {
             args,
-            device: Device::select(&args.device)?,
-            memory: args.memory.map_or_else(quarter_of_memory, |memory| memory.as_u64()).max(LEAST),
+            device: Device::select(args.device)?,
+            memory: args.choice.memory.map_or_else(quarter_of_memory, |memory| memory.as_u64()).max(LEAST),
             start,
             values,
             files: [file(&args.interval.min)?, file(&args.interval.max)?],
@@ -240,14 +256,14 @@ fn bound_of(bounds: &Source, name: &str) -> Result<Place> {
 }
 
 /// The bounds that are numbers, and whether they are crossed. Warns of those that the type cannot hold.
-fn numbers<T: Element>(args: &Common) -> Result<([Side; 2], bool)> {
+fn numbers<T: Element>(interval: &Interval) -> Result<([Side; 2], bool)> {
     fn number(limit: &Option<Limit>) -> Option<&str> {
         match limit {
             Some(Limit::Number(text)) => Some(text),
             _ => None,
         }
     }
-    let (min, max) = (number(&args.interval.min), number(&args.interval.max));
+    let (min, max) = (number(&interval.min), number(&interval.max));
     let bounds = bound_text::bounds::<T>(min, max)?;
     for (option, text) in [("--min", min), ("--max", max)] {
         if let Some((text, becomes)) = text.and_then(|text| Some((text, bound_text::surprise::<T>(text)?))) {

@@ -22,7 +22,7 @@ pub(crate) struct Source {
 }
 
 /// A tensor, by its file and its place there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub file: usize,
     pub index: usize,
@@ -43,6 +43,22 @@ impl Source {
     /// # Errors
     /// If there are no tensors, or a file cannot be read.
     pub(crate) fn open(path: &Path, assumed: Option<ElementType>) -> Result<Self> {
+        Self::open_with(path, assumed, TensorFile::open)
+    }
+
+    /// The same, to be read more than once, though it be a pipe.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_again(path: &Path, assumed: Option<ElementType>) -> Result<Self> {
+        Self::open_with(path, assumed, TensorFile::open_again)
+    }
+
+    fn open_with(
+        path: &Path,
+        assumed: Option<ElementType>,
+        open: fn(&Path) -> Result<TensorFile>,
+    ) -> Result<Self> {
         let folder = match () {
             () if path.is_dir() => Some(Folder::whole(path)?),
             () if path.to_string_lossy().ends_with(INDEX) => Some(Folder::of_index(path)?),
@@ -52,7 +68,7 @@ impl Source {
             Some(folder) => folder.shards.iter().map(|shard| folder.path.join(shard)).collect(),
             None => vec![path.to_owned()],
         };
-        let mut files = paths.iter().map(|path| TensorFile::open(path)).collect::<Result<Vec<_>>>()?;
+        let mut files = paths.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
         let mut places = HashMap::new();
         for (file, opened) in files.iter_mut().enumerate() {
             assumed.into_iter().for_each(|element| opened.assume(element));

@@ -131,6 +131,18 @@ impl TensorFile {
     /// # Errors
     /// If it is none of ours, or is damaged.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, false)
+    }
+
+    /// The same, to be read more than once, though it be a pipe.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_again(path: &Path) -> Result<Self> {
+        Self::open_with(path, true)
+    }
+
+    fn open_with(path: &Path, again: bool) -> Result<Self> {
         let name = path.display().to_string();
         let path = path.to_owned();
         let mut file = File::open(if name == "-" { Path::new("/dev/stdin") } else { &path })
@@ -146,7 +158,7 @@ impl TensorFile {
                 .take(npy::MAGIC.len() as u64)
                 .read_to_end(&mut head)
                 .with_context(|| format!("cannot read {name}"))?;
-            let is_npy = head == npy::MAGIC;
+            let is_npy = head == npy::MAGIC && !again;
             let mut whole = io::Cursor::new(head).chain(file);
             if is_npy {
                 let (npy, entry) = npy::Npy::open(&name, npy::Input::Pipe(Box::new(whole)))?;

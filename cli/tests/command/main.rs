@@ -2,9 +2,11 @@
 
 mod bad_input;
 mod bench;
+mod checkpoints;
 mod devices;
 mod files;
 mod fixtures;
 mod formats;
+mod inspect;
 mod results;
 mod streams;

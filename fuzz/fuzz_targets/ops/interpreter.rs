@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use wgclip::testing::{self, Operands};
 use wgclip::op::Operand;
+use wgclip::testing::{self, Operands};
 use wgclip::{BackwardRule, Bounds, Device, Error, Mask, NeedsGrad, Result, Tensor};
 
 use crate::model::{self, Array, Limit, Limits};

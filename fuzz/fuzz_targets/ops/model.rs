@@ -1,7 +1,7 @@
 //! The operations once more, in the plainest way: element by element, by the reference.
 
-use wgclip::reference::{self, Operands};
 use wgclip::op::Operand;
+use wgclip::reference::{self, Operands};
 use wgclip::{BackwardRule, Error, NeedsGrad, Op, Result};
 
 /// Elements in C order.

@@ -1,0 +1,224 @@
+//! `wgclip inspect`: what the values of a file are, before they are clipped.
+
+mod histogram;
+mod plot;
+mod summary;
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+use wgclip::{Element, with_element};
+
+use crate::args::{Inspect, Interval, Limit};
+use crate::batch::Side;
+use crate::files::unreadable;
+use crate::ignore_broken_pipe;
+use crate::output::Output;
+use crate::report::Counts;
+use crate::select::{Selection, select};
+use crate::session::{Session, Settings};
+use crate::source::{Place, Source};
+
+use histogram::Histogram;
+use summary::Summary;
+
+/// Elements that are read at once.
+const CHUNK: usize = 1 << 18;
+
+#[derive(Serialize)]
+struct Report {
+    file: String,
+    tensors: Vec<Row>,
+    histogram: Option<Histogram>,
+}
+
+/// A tensor. What follows the shape is there for the tensors that were looked at.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    r#type: String,
+    shape: Vec<usize>,
+    elements: usize,
+    #[serde(flatten)]
+    summary: Option<Summary>,
+    /// Elements below and above the bounds, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    below: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    above: Option<usize>,
+}
+
+/// Looks at the values of a file, or of the files of a folder.
+pub(crate) fn inspect(args: &Inspect) -> Result<()> {
+    let mut source = Source::open_again(&args.input, args.choice.assumed)?;
+    let everything = args.choice.tensor.is_empty() && args.choice.except.is_empty();
+    let selection = match select(&source, &args.choice.tensor, &args.choice.except) {
+        Ok(mut selection) => {
+            // Integers too: nothing is changed.
+            if everything {
+                selection.chosen = known(&source);
+            }
+            selection
+        }
+        // Other types have their names and shapes.
+        Err(_) if everything => Selection::default(),
+        Err(error) => return Err(error),
+    };
+    let (interval, choice) = (&args.interval, &args.choice);
+    let settings = Settings { interval, choice, device: "cpu", quiet: false };
+    let mut session = Session::new(settings, Instant::now(), &source, &selection)?;
+    let plot = args.plot.as_ref().map(|path| Output::create(path)).transpose()?;
+
+    let has_bounds = interval.min.is_some() || interval.max.is_some();
+    let looked_at: HashSet<_> = selection.chosen.iter().copied().collect();
+    let mut rows = Vec::new();
+    for place in source.places().collect::<Vec<_>>() {
+        let chosen = looked_at.contains(&place);
+        if !chosen && !everything {
+            continue;
+        }
+        let entry = source.entry(place).clone();
+        let found = chosen.then(|| summarize(&mut session, &mut source, place)).transpose()?;
+        let counts = found.as_ref().filter(|_| has_bounds).map(|(_, counts)| *counts);
+        rows.push(Row {
+            name: entry.name,
+            r#type: entry.kind.to_string(),
+            shape: entry.shape.dims().to_vec(),
+            elements: entry.shape.len(),
+            summary: found.map(|(summary, _)| summary),
+            below: counts.map(|counts| counts.below()),
+            above: counts.map(|counts| counts.above()),
+        });
+    }
+    let histogram =
+        range(&rows).map(|(from, to)| histogram_of(&mut source, &selection, from, to)).transpose()?;
+    if let Some((plot, histogram)) = plot.zip(histogram.as_ref()) {
+        let text = plot::svg(histogram, &args.input.display().to_string(), numbers(interval))?;
+        plot.finish(|out| Ok(out.write_all(text.as_bytes())?))?;
+    }
+    let report = Report { file: args.input.display().to_string(), tensors: rows, histogram };
+    let mut out = io::stdout().lock();
+    let printed = match args.json {
+        true => {
+            serde_json::to_writer_pretty(&mut out, &report).map_err(Into::into).and_then(|()| writeln!(out))
+        }
+        false => print(&mut out, &report, has_bounds),
+    };
+    ignore_broken_pipe(printed)
+}
+
+/// The tensors of a type that can be clipped.
+fn known(source: &Source) -> Vec<Place> {
+    source.places().filter(|&place| source.entry(place).element().is_some()).collect()
+}
+
+/// The bounds that are numbers.
+fn numbers(interval: &Interval) -> [Option<f64>; 2] {
+    [&interval.min, &interval.max].map(|limit| match limit {
+        Some(Limit::Number(text)) => text.parse().ok().filter(|bound: &f64| bound.is_finite()),
+        _ => None,
+    })
+}
+
+/// What a tensor holds, and how much of it lies where.
+fn summarize(session: &mut Session<'_>, source: &mut Source, place: Place) -> Result<(Summary, Counts)> {
+    let (entry, what) = (source.entry(place).clone(), source.describe(place));
+    let element = source.element(place)?;
+    let [(lo, mut los), (hi, mut his)] = session.bounds(&entry, element, &what)?;
+    with_element!(element, T => {
+        let value = |side: Side| side.value::<T>();
+        let (mut summary, mut counts) = (summary::Values::<T>::default(), Counts::default());
+        let (mut x, mut lows, mut highs) = (Vec::<T>::new(), Vec::<T>::new(), Vec::<T>::new());
+        source.files[place.file].elements(place.index, &mut |reader| {
+            for start in (0..entry.shape.len()).step_by(CHUNK) {
+                let len = CHUNK.min(entry.shape.len() - start);
+                x.resize(len, T::ZERO);
+                reader.read_exact(bytemuck::cast_slice_mut(&mut x)).map_err(|error| unreadable(&what, error))?;
+                entry.layout.swap(&mut x);
+                for (operand, bounds) in [(&mut los, &mut lows), (&mut his, &mut highs)] {
+                    if let Some(operand) = operand {
+                        bounds.resize(len, T::ZERO);
+                        operand.fill(start, bytemuck::cast_slice_mut(bounds))?;
+                    }
+                }
+                summary.add(&x);
+                counts = counts + Counts::between(&x, (value(lo), &lows), (value(hi), &highs));
+            }
+            Ok(())
+        })?;
+        Ok((summary.finish(), counts))
+    })
+}
+
+/// The least and the greatest finite number of all, if there are two.
+fn range(rows: &[Row]) -> Option<(f64, f64)> {
+    let ends = rows.iter().filter_map(|row| row.summary.as_ref()?.range());
+    let (from, to) = ends.reduce(|all, ends| (all.0.min(ends.0), all.1.max(ends.1)))?;
+    (from < to).then_some((from, to))
+}
+
+/// How the finite numbers of the chosen tensors are spread: a second look, now that the range is known.
+fn histogram_of(source: &mut Source, selection: &Selection, from: f64, to: f64) -> Result<Histogram> {
+    let mut histogram = Histogram::new(from, to);
+    for &place in &selection.chosen {
+        let (entry, what) = (source.entry(place).clone(), source.describe(place));
+        with_element!(source.element(place)?, T => {
+            let mut x = Vec::<T>::new();
+            source.files[place.file].elements(place.index, &mut |reader| {
+                for start in (0..entry.shape.len()).step_by(CHUNK) {
+                    x.resize(CHUNK.min(entry.shape.len() - start), T::ZERO);
+                    reader.read_exact(bytemuck::cast_slice_mut(&mut x)).map_err(|error| unreadable(&what, error))?;
+                    entry.layout.swap(&mut x);
+                    histogram.add(&x);
+                }
+                Ok(())
+            })?;
+        });
+    }
+    Ok(histogram)
+}
+
+fn print(out: &mut dyn Write, report: &Report, has_bounds: bool) -> io::Result<()> {
+    let mut header = vec!["name", "type", "shape", "min", "max", "NaN", "inf", "zeros"];
+    if has_bounds {
+        header.extend(["below", "above"]);
+    }
+    let mut table: Vec<Vec<String>> = vec![header.into_iter().map(str::to_owned).collect()];
+    for row in &report.tensors {
+        let dims: Vec<_> = row.shape.iter().map(ToString::to_string).collect();
+        let mut cells = vec![row.name.clone(), row.r#type.clone(), format!("[{}]", dims.join(", "))];
+        match &row.summary {
+            Some(summary) => cells.extend(summary.cells()),
+            None => cells.resize(8, String::new()),
+        }
+        let share = |count: usize| match count {
+            0 => "0".to_owned(),
+            count => format!("{:.3} %", 100.0 * count as f64 / row.elements.max(1) as f64),
+        };
+        cells.extend([row.below, row.above].into_iter().flatten().map(share));
+        table.push(cells);
+    }
+    let columns = table[0].len();
+    let width = |column: usize| {
+        table.iter().filter_map(|cells| cells.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    for cells in &table {
+        let mut line = String::new();
+        for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+            // Names to the left, numbers to the right.
+            match column {
+                ..3 => line.push_str(&format!("{cell:<width$}  ")),
+                _ => line.push_str(&format!("{cell:>width$}  ")),
+            }
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    match &report.histogram {
+        Some(histogram) => write!(out, "\n{histogram}"),
+        None => Ok(()),
+    }
+}
