@@ -5,7 +5,7 @@ use crate::bounds::ResolvedBounds;
 use crate::device::with_backend;
 use crate::op::Operand;
 use crate::tensor::{Arguments, Inputs, Storage, Stored, apply, apply_in_place};
-use crate::{BackwardRule, Bounds, Device, Element, Error, Mask, Op, Result, Shape, Tensor};
+use crate::{BackwardRule, Bounds, Device, Element, ElementType, Error, Mask, Op, Result, Shape, Tensor};
 
 pub use crate::element::accum::Accumulator;
 
@@ -19,13 +19,15 @@ pub struct Operands<'a, T: Element> {
     pub bounds: &'a Bounds<T>,
     pub rule: BackwardRule,
     pub scalars: [f64; 2],
+    /// The type of the output of an operation that converts, if that is another. It is made, and left out of what is returned.
+    pub to: Option<ElementType>,
     pub wanted: [bool; 3],
 }
 
 impl<T: Element> Operands<'_, T> {
     fn arguments(&self, op: Op) -> Arguments<'_, T> {
         let bounds = op.info().bounds.then_some(self.bounds);
-        Arguments { bounds, rule: self.rule, scalars: self.scalars, to: None, wanted: self.wanted }
+        Arguments { bounds, rule: self.rule, scalars: self.scalars, to: self.to, wanted: self.wanted }
     }
 
     fn input(&self, op: Op, operand: Operand) -> Result<&Storage> {
@@ -51,7 +53,8 @@ pub fn run<T: Element>(op: Op, operands: &Operands<'_, T>) -> Result<Vec<(Operan
     let outputs = apply(op, &inputs, operands.arguments(op))?;
     let mut made = Vec::new();
     for (&operand, output) in info.outputs.iter().zip(outputs) {
-        let Some(output) = output.filter(|_| operand != Operand::Mask) else { continue };
+        let is_other = operand == Operand::Mask || operands.to.is_some();
+        let Some(output) = output.filter(|_| !is_other) else { continue };
         let shape = match operand {
             Operand::Glo | Operand::Ghi => Shape::new([(output.bytes() as usize).div_ceil(size_of::<T>())])?,
             _ => operands.x.shape().clone(),
@@ -83,6 +86,7 @@ pub struct Slices<'a> {
     pub bounds: &'a ResolvedBounds<&'a [u8]>,
     pub rule: BackwardRule,
     pub scalars: [f64; 2],
+    pub to: Option<ElementType>,
 }
 
 impl Slices<'_> {
@@ -91,9 +95,9 @@ impl Slices<'_> {
     /// # Errors
     /// As the functions of [`cpu`](crate::cpu).
     pub fn run(&self, outputs: [Option<&mut [u8]>; 3]) -> Result<()> {
-        let &Self { op, len, inputs, bounds, rule, scalars } = self;
+        let &Self { op, len, inputs, bounds, rule, scalars, to } = self;
         let wanted = outputs.each_ref().map(Option::is_some);
-        cpu::run(&Call { op, len, inputs, bounds, rule, scalars, to: None, wanted }, outputs)
+        cpu::run(&Call { op, len, inputs, bounds, rule, scalars, to, wanted }, outputs)
     }
 }
 

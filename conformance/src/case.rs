@@ -283,7 +283,8 @@ impl<T: Element> Case<T> {
             [0, 1, 2].map(|place: usize| outputs.get(place).is_some_and(|&output| self.wants(output)));
         let scalars = self.scalars;
         if !in_place {
-            let operands = testing::Operands { x: &x, g: &g, mask, bounds: &bounds, rule, scalars, wanted };
+            let operands =
+                testing::Operands { x: &x, g: &g, mask, bounds: &bounds, rule, scalars, to: None, wanted };
             let made = testing::run(op, &operands)?;
             return made.into_iter().map(|(operand, tensor)| Ok((operand, read(tensor)?))).collect();
         }
@@ -291,7 +292,8 @@ impl<T: Element> Case<T> {
         let empty = device.tensor(&[], [0])?;
         let target = if op.info().in_place == Some(Operand::G) { &mut g } else { &mut x };
         let mut target = std::mem::replace(target, empty);
-        let operands = testing::Operands { x: &x, g: &g, mask, bounds: &bounds, rule, scalars, wanted };
+        let operands =
+            testing::Operands { x: &x, g: &g, mask, bounds: &bounds, rule, scalars, to: None, wanted };
         testing::run_in_place(op, &operands, &mut target)?;
         Ok(vec![(outputs[0], read(target)?)])
     }

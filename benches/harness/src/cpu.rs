@@ -12,7 +12,7 @@ use wgclip::testing::{self, Operands, Slices};
 use wgclip::{BackwardRule, Bounds, Device, Element, ResolvedBounds, cpu};
 
 use crate::values::between;
-use crate::{BenchId, COLUMNS, Case, SCALARS, bounds, chosen, sums, values};
+use crate::{BenchId, COLUMNS, Case, SCALARS, bounds, chosen, converted, sums, values};
 
 /// Bytes that a thread copies at once.
 const COPIED: usize = 128 * 1024;
@@ -53,9 +53,17 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             let x = device.tensor(&x[..shape[0] * columns], shape)?;
             let bounds = Bounds::new(lo, device.tensor(&vec![hi; columns], [columns])?)?;
             cases.push(Case::timed(id, move || {
-                let (wanted, scalars) = ([true, false, true], SCALARS);
-                let operands =
-                    Operands { x: black_box(&x), g: &x, mask: None, bounds: &bounds, rule, scalars, wanted };
+                let (wanted, scalars, to) = ([true, false, true], SCALARS, None);
+                let operands = Operands {
+                    x: black_box(&x),
+                    g: &x,
+                    mask: None,
+                    bounds: &bounds,
+                    rule,
+                    scalars,
+                    to,
+                    wanted,
+                };
                 drop(testing::run(op, &operands)?);
                 Ok(())
             }));
@@ -81,9 +89,12 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             let (mut y, mut written) = (y.borrow_mut(), written.borrow_mut());
             let with_mask = info.outputs.contains(&Operand::Mask);
             let second = with_mask.then(|| cast_slice_mut(&mut written[..]));
+            let to = converted(op);
             let slices =
-                Slices { op, len: elements, inputs: &inputs, bounds: &resolved, rule, scalars: SCALARS };
-            Ok(slices.run([Some(cast_slice_mut(&mut y[..])), second, None])?)
+                Slices { op, len: elements, inputs: &inputs, bounds: &resolved, rule, scalars: SCALARS, to };
+            let bytes = elements * to.unwrap_or(T::TYPE).size();
+            let y = &mut cast_slice_mut::<T, u8>(&mut y[..])[..bytes];
+            Ok(slices.run([Some(y), second, None])?)
         }));
     }
     Ok(cases)

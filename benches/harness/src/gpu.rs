@@ -9,7 +9,7 @@ use wgclip::testing::{self, Operands};
 use wgclip::{BackwardRule, Bounds, Device, Element, ResolvedBounds};
 
 use crate::values::between;
-use crate::{BenchId, COLUMNS, Case, Clock, SCALARS, bounds, chosen, sums, values};
+use crate::{BenchId, COLUMNS, Case, Clock, SCALARS, bounds, chosen, converted, sums, values};
 
 /// A copy of the same blocks as a clip's, workgroups and bytes; the body is the operation.
 const KERNEL: &str = "
@@ -253,11 +253,14 @@ pub fn cases<T: Element>(
                 Operand::X => from,
                 Operand::G => g,
                 _ if in_place => z,
+                // Of the smaller elements of another type.
+                _ if info.converts => to.slice(..(elements as u64).next_multiple_of(16)),
                 _ => to,
             };
             let inputs: Vec<_> = info.inputs.iter().map(slice).collect();
             let outputs: Vec<_> = info.outputs.iter().map(slice).collect();
-            let arguments = Arguments { rule, scalars: SCALARS, ..Arguments::new(&resolved) };
+            let arguments =
+                Arguments { rule, scalars: SCALARS, to: converted(op), ..Arguments::new(&resolved) };
             let prepared = kernels.prepare(op, &inputs, &outputs, &arguments)?;
             cases.push(queue.by_device(by_device(&name), prepared));
         }
@@ -278,10 +281,18 @@ pub fn cases<T: Element>(
         let mask = mask.map(|(_, mask)| mask);
         let mut z = device.tensor(&data, [elements])?;
         cases.push(Case::timed(id, move || {
-            let scalars = SCALARS;
+            let (scalars, to) = (SCALARS, converted(op));
             for _ in 0..batch {
-                let operands =
-                    Operands { x: &x, g: &g, mask: mask.as_ref(), bounds: &bounds, rule, scalars, wanted };
+                let operands = Operands {
+                    x: &x,
+                    g: &g,
+                    mask: mask.as_ref(),
+                    bounds: &bounds,
+                    rule,
+                    scalars,
+                    to,
+                    wanted,
+                };
                 match in_place {
                     true => testing::run_in_place(op, &operands, &mut z)?,
                     false => drop(testing::run(op, &operands)?),

@@ -12,7 +12,7 @@ mod row;
 mod values;
 
 use wgclip::op::Operand;
-use wgclip::{Element, Op};
+use wgclip::{Element, ElementType, Op};
 
 pub use measure::{Case, Sampling, measure};
 pub use row::{BenchId, Clock, Measurement};
@@ -29,13 +29,23 @@ pub const BASELINES: [&str; 3] = ["memcpy", "copy_buffer", "copy_kernel"];
 /// Scale and offset of an affine map.
 const SCALARS: [f64; 2] = [1.0 / 6.0, 0.5];
 
+/// The type that what converts makes.
+const CONVERTED: ElementType = ElementType::F8E4M3Fn;
+
+/// The type of what an operation makes, if that is another.
+fn converted(op: Op) -> Option<ElementType> {
+    op.info().converts.then_some(CONVERTED)
+}
+
 /// Columns of the tensor whose bounds' gradients are summed: one bound for each.
 const COLUMNS: usize = 1024;
 
 /// The operations and forms of these names that there are for a type.
 fn chosen<T: Element>(ops: &[String]) -> impl Iterator<Item = (Op, bool)> {
     Op::variants().filter(|&(op, in_place)| {
-        let exists = !op.info().scalars || T::TYPE.is_float();
+        let info = op.info();
+        let exists = !info.scalars || T::TYPE.is_float();
+        let exists = exists && (!info.converts || T::TYPE.is_float() && T::TYPE != CONVERTED);
         exists && ops.iter().any(|name| *name == op.variant_name(in_place))
     })
 }
@@ -56,6 +66,7 @@ pub fn bytes_of(op: &str, elements: usize, size: usize) -> u64 {
         // Of one bound alone: it is written, and read again to be summed.
         Operand::Glo => 0,
         Operand::Ghi => 2 * elements * size,
+        Operand::Y => elements * converted(op).map_or(size, ElementType::size),
         _ => elements * size,
     };
     operands.map(bytes).sum::<usize>() as u64

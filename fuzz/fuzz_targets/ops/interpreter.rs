@@ -293,7 +293,7 @@ fn operands<'a>(
     rule: BackwardRule,
     wanted: [bool; 3],
 ) -> Operands<'a, f32> {
-    Operands { x, g, mask: None, bounds, rule, scalars: SCALARS, wanted }
+    Operands { x, g, mask: None, bounds, rule, scalars: SCALARS, to: None, wanted }
 }
 
 fn held((tensor, model): (Tensor<f32>, Array)) -> Option<Held> {
