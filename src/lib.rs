@@ -25,6 +25,7 @@
 //!   has a preset: `"torch".parse::<BackwardRule>()`.
 //! - [`Tensor::clip_with_mask`] keeps one bit per element for the backward pass; [`Tensor::clip_backward_bounds`] gives
 //!   the gradients of the bounds too.
+//! - [`Tensor::clip_to`] clips and converts to another type of float in one pass, [`f8_e4m3fn`] for example.
 //! - [`Element`] is one of fourteen types, [`ElementType`] the same as a value.
 //! - [`mod@reference`] is the contract as plain functions of one element, and [`Op`] the list of operations.
 //! - [`cpu`] clips slices where you have them; [`wgsl`] has the element functions for a shader of your own.

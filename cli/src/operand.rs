@@ -133,7 +133,9 @@ fn gather_part<const N: usize>(
         // Where the next axis is contiguous here, the other way round than there: several runs at once, so that what comes
         // from memory with an element is used.
         let runs = match axes {
-            [.., (outer, 1), _] if stride > 1 && at % inner == 0 => (outer - at / inner % outer).min(RUNS),
+            [.., (outer, 1), _] if stride > 1 && at.is_multiple_of(inner) => {
+                (outer - at / inner % outer).min(RUNS)
+            }
             _ => 1,
         };
         if runs > 1 && out.len() >= runs * inner {

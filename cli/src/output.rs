@@ -88,7 +88,11 @@ impl Output {
         let written = content(&mut out).and_then(|()| Ok(out.flush()?));
         // What is left in it is of no use, and `drop` would write it.
         let _ = out.into_parts();
-        written.with_context(|| format!("cannot write {}", self.target.display()))
+        // What could not be read, or not be clipped, says so itself.
+        written.map_err(|error| match error.downcast::<io::Error>() {
+            Ok(error) => anyhow::Error::new(error).context(format!("cannot write {}", self.target.display())),
+            Err(error) => error,
+        })
     }
 
     /// Puts what was written in place.

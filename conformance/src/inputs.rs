@@ -137,7 +137,9 @@ pub(crate) fn near_halves<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
             for value in [low, high, low / 2.0 + high / 2.0] {
                 let near = Element::to_bits(T::from_f64(value));
                 let sign = if rng.bool() { T::TYPE.layout().sign() } else { 0 };
-                x.extend([near, near.wrapping_sub(1), near + 1].map(|bits| T::from_bits(bits ^ sign)));
+                x.extend(
+                    [near, near.wrapping_sub(1), near.wrapping_add(1)].map(|bits| T::from_bits(bits ^ sign)),
+                );
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The element types, and the layout of their bits.
 
 // The one Rust file that knows the types; `shaders/lib/element.wgsl` is its twin on the GPU. A new type is a row of the table
-// `elements!`, a row of `float!` or `integer!`, and a row of `with_element!`.
+// `elements!`, a row of `float!` or `integer!`, and a row of `with_element!`; one that neither the language nor `half` brings is
+// made in f8.rs.
 
 pub(crate) mod accum;
 pub(crate) mod convert;

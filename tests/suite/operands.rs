@@ -160,6 +160,23 @@ fn activations_are_those_of_pytorch(device: Device) {
     hard_sigmoid_is_exact::<bf16>(&device);
 }
 
+fn what_is_converted_is_a_float(device: Device) {
+    let x = device.tensor(&[-300i32, 5, 300], [3, 1]).unwrap();
+    let error = x.clip_to::<f32>(-1..=9).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("clip_to from i32 to f32"), "{error}");
+    assert_eq!(x.clip_to::<i32>(-1..=9).unwrap().to_vec().unwrap(), [-1, 5, 9], "its own type is no other");
+    let floats = device.tensor(&[0.5f32], [1]).unwrap();
+    assert!(matches!(floats.clip_to::<u8>(0.0..), Err(Error::Unsupported { .. })));
+    let y = floats.clip_to::<f64>(0.0..).unwrap();
+    assert_eq!((y.shape().dims(), y.to_vec().unwrap()), (&[1][..], vec![0.5f64]));
+    let none = device.tensor::<f32>(&[], [0, 4]).unwrap().clip_to::<f16>(..=1.0).unwrap();
+    assert_eq!((none.shape().dims(), none.to_vec().unwrap().len()), (&[0, 4][..], 0));
+    // What was made is a tensor like others.
+    let again = y.clip_to::<f16>((0.0, &y)).unwrap().clip(..=f16::ZERO).unwrap();
+    assert_eq!(again.to_vec().unwrap(), [f16::ZERO]);
+}
+
 pub(crate) fn register(suite: &mut Suite) {
     suite.per_adapter(&[(
         "operands::what_a_gpu_cannot_bind_is_refused_and_nothing_is_changed",
@@ -180,6 +197,7 @@ pub(crate) fn register(suite: &mut Suite) {
             the_identity_rule_shares_the_upstream_gradient,
         ),
         ("operands::an_upstream_gradient_that_is_shared_stays", an_upstream_gradient_that_is_shared_stays),
+        ("operands::what_is_converted_is_a_float", what_is_converted_is_a_float),
         ("operands::activations_are_those_of_pytorch", activations_are_those_of_pytorch),
     ]);
 }

@@ -4,7 +4,7 @@ use crate::devices::{Suite, UserDevice};
 use wgclip::gpu::{Adapter, Arguments, Kernels};
 use wgclip::{
     BackwardRule, Bound, Bounds, Device, Element, ElementType, Error, Op, OutsideRule, ResolvedBounds, Shape,
-    Tensor, TieRule, reference,
+    Tensor, TieRule, f8_e4m3fn, f8_e5m2, f16, reference,
 };
 use wgpu::BufferUsages as Usages;
 
@@ -180,6 +180,47 @@ fn kernels_join_the_callers_pass(adapter: Adapter) {
     assert_eq!(user.errors(), 0, "the caller's handler was called");
 }
 
+/// Between two parts of one buffer, of which nothing but the result is written.
+fn kernels_convert_in_the_callers_buffer(adapter: Adapter) {
+    fn converts<T: Element, U: Element>(user: &UserDevice, kernels: &Kernels, len: usize) {
+        let UserDevice { device, queue, .. } = user;
+        let x: Vec<T> = (0..len).map(|i| T::from_f64(i as f64 / 3.0 - 100.0)).collect();
+        let blocks = |size: usize| (len * size).next_multiple_of(16);
+        let (before, after) = (blocks(size_of::<T>()), blocks(size_of::<U>()));
+        let start = before.next_multiple_of(256);
+        let mut data = vec![0xa5u8; start + after + 64];
+        data[..len * size_of::<T>()].copy_from_slice(bytemuck::cast_slice(&x));
+        let both = buffer(device, data.len() as u64, &data, STORAGE);
+        let (lo, hi) = (Some(T::from_f64(-50.0)), Some(T::from_f64(60.0)));
+        let bounds = ResolvedBounds::values(lo, hi).unwrap();
+        let arguments = Arguments { to: Some(U::TYPE), ..Arguments::new(&bounds) };
+        let (from, to) = (both.slice(..before as u64), both.slice(start as u64..(start + after) as u64));
+        let clip = kernels.prepare(Op::ClipTo, &[from], &[to], &arguments).unwrap();
+        let mut encoder = device.create_command_encoder(&Default::default());
+        clip.record(&mut encoder.begin_compute_pass(&Default::default()));
+        queue.submit([encoder.finish()]);
+
+        let made = read::<u8>(device, queue, &both);
+        let expected: Vec<U> = x.iter().map(|&x| reference::clip_to(x, lo, hi)).collect();
+        let expected: &[u8] = bytemuck::cast_slice(&expected);
+        assert!(made[start..][..expected.len()] == *expected, "{len} {} to {}", T::TYPE, U::TYPE);
+        assert!(made[..start] == data[..start] && made[start + after..] == data[start + after..], "around");
+        let short = both.slice(start as u64..(start + after - 16) as u64);
+        let error =
+            kernels.prepare(Op::ClipTo, &[both.slice(..before as u64)], &[short], &arguments).unwrap_err();
+        assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
+    }
+    let Some(user) = UserDevice::open(&adapter, true) else { return };
+    let kernels = Kernels::new(&user.device).unwrap();
+    for len in [33, 1000, 70_001] {
+        converts::<f32, f8_e4m3fn>(&user, &kernels, len);
+        converts::<f64, f8_e5m2>(&user, &kernels, len);
+        converts::<f8_e5m2, f64>(&user, &kernels, len);
+        converts::<f16, f32>(&user, &kernels, len);
+    }
+    assert_eq!(user.errors(), 0, "the caller's handler was called");
+}
+
 fn kernels_refuse_what_they_cannot_work_on(adapter: Adapter) {
     let Some(user) = UserDevice::open(&adapter, true) else { return };
     let UserDevice { device, .. } = &user;
@@ -288,6 +329,7 @@ pub(crate) fn register(suite: &mut Suite) {
             a_device_lost_under_us_is_learned_from_a_read,
         ),
         ("wgpu_interop::kernels_join_the_callers_pass", kernels_join_the_callers_pass),
+        ("wgpu_interop::kernels_convert_in_the_callers_buffer", kernels_convert_in_the_callers_buffer),
         ("wgpu_interop::kernels_refuse_what_they_cannot_work_on", kernels_refuse_what_they_cannot_work_on),
         (
             "wgpu_interop::reads_make_progress_under_tokio_many_at_once",

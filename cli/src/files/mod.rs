@@ -196,7 +196,9 @@ impl TensorFile {
         match kind {
             Kind::Known(element) => Ok(*element),
             Kind::Void(bytes) => {
-                let of_size = ElementType::ALL.iter().filter(|t| t.size() == *bytes && t.is_float());
+                // numpy has a name for f16.
+                let unnamed = |t: &&ElementType| t.is_float() && **t != ElementType::F16;
+                let of_size = ElementType::ALL.iter().filter(|t| t.size() == *bytes).filter(unnamed);
                 let options: Vec<_> = of_size.map(|t| format!("--type {t}")).collect();
                 Err(anyhow!(
                     "{what} holds elements of {bytes} bytes without a type, as numpy saves those of ml_dtypes: say what they \

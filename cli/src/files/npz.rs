@@ -156,7 +156,7 @@ impl Writer<'_> {
     /// Copies members up to one, those that are no arrays among them.
     fn copy_to(&mut self, end: usize) -> Result<()> {
         for index in self.next..end {
-            self.zip.raw_copy_file(self.archive.by_index_raw(index)?)?;
+            self.zip.raw_copy_file(self.archive.by_index_raw(index)?).map_err(io::Error::from)?;
         }
         self.next = end;
         Ok(())
@@ -181,7 +181,7 @@ impl TensorWriter for Writer<'_> {
             .large_file(len >= u32::MAX.into());
         let name = old.name()?.into_owned();
         drop(old);
-        self.zip.start_file(name, options)?;
+        self.zip.start_file(name, options).map_err(io::Error::from)?;
         Ok(self.zip.write_all(&self.headers[index])?)
     }
 
@@ -195,7 +195,7 @@ impl TensorWriter for Writer<'_> {
 
     fn finish(mut self: Box<Self>) -> Result<()> {
         self.copy_to(self.archive.len())?;
-        self.zip.finish()?;
+        self.zip.finish().map_err(io::Error::from)?;
         Ok(())
     }
 }
