@@ -80,12 +80,12 @@ pub(crate) trait Batch {
     /// Elements that it has room for.
     fn room(&self) -> usize;
 
-    /// Reads `len` elements, from element `start` of their tensor on.
+    /// Reads a part of the elements of a tensor. They lie in one layout, and are to lie in another.
     fn read(
         &mut self,
         name: &str,
         part: Range<usize>,
-        from: (&mut dyn Read, Layout),
+        from: (&mut dyn Read, Layout, Layout),
         operands: &mut Operands,
     ) -> Result<()>;
 
@@ -125,7 +125,7 @@ struct Typed<T: Element> {
     x: Vec<T>,
     lo: Vec<T>,
     hi: Vec<T>,
-    /// Ranges of elements whose byte order is not this machine's.
+    /// Ranges of elements whose byte order is not to be this machine's.
     swapped: Vec<Range<usize>>,
     on_device: Option<Tensor<T>>,
     /// The same of another type.
@@ -277,7 +277,7 @@ impl<T: Element> Batch for Typed<T> {
         &mut self,
         name: &str,
         part: Range<usize>,
-        (from, layout): (&mut dyn Read, Layout),
+        (from, layout, written): (&mut dyn Read, Layout, Layout),
         operands: &mut Operands,
     ) -> Result<()> {
         let (before, start) = (self.taken, part.start);
@@ -286,7 +286,7 @@ impl<T: Element> Batch for Typed<T> {
         let new = make_room(&mut self.elements, before..end);
         from.read_exact(bytemuck::cast_slice_mut(new)).map_err(|error| unreadable(name, error))?;
         layout.swap(new);
-        if layout.swapped {
+        if written.swapped {
             self.swapped.push(before..end);
         }
         for (operand, into) in [

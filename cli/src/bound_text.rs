@@ -56,7 +56,8 @@ pub(crate) fn surprise<T: Element>(text: &str) -> Option<String> {
         !text.split(['e', 'E']).next().unwrap_or_default().contains(|c: char| ('1'..='9').contains(&c));
     match () {
         () if !is_float || !digits || asked.is_nan() => None,
-        () if value.is_infinite() => Some("infinity, which bounds nothing".into()),
+        () if value == f64::INFINITY => Some("infinity, which bounds nothing".into()),
+        () if value == f64::NEG_INFINITY => Some("minus infinity, which bounds nothing".into()),
         () if value == 0.0 && !is_zero => Some("0".into()),
         () => None,
     }

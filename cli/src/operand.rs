@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rayon::prelude::*;
 use wgclip::{Element, ElementType, Shape, with_element};
 
@@ -13,7 +13,32 @@ pub(crate) struct Operand {
     name: String,
     from: ElementType,
     to: ElementType,
+    role: Role,
     elements: Elements,
+}
+
+/// What a tensor is to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    X,
+    Lower,
+    Upper,
+}
+
+impl Role {
+    /// A bound in the type of what it bounds: the nearest value, and beyond the range the last one where that is harmless.
+    fn bound<T: Element>(self, value: f64) -> Result<T, f64> {
+        let (layout, nearest) = (T::TYPE.layout(), T::from_f64(value));
+        let holds =
+            value.is_nan() || !nearest.is_nan() && (value.is_infinite() || !nearest.to_f64().is_infinite());
+        let last = |sign| T::from_bits(layout.max_number() | sign);
+        match self {
+            _ if holds => Ok(nearest),
+            Self::Upper if value > 0.0 => Ok(last(0)),
+            Self::Lower if value < 0.0 => Ok(last(layout.sign())),
+            _ => Err(value),
+        }
+    }
 }
 
 enum Elements {
@@ -34,6 +59,7 @@ impl Operand {
         file: &mut TensorFile,
         index: usize,
         (other, to, what): (&Entry, ElementType, &str),
+        role: Role,
         memory: u64,
     ) -> Result<Self> {
         let (name, from) = (file.describe(index), file.element(index)?);
@@ -65,11 +91,11 @@ impl Operand {
             let swapped = entry.layout.swapped;
             file.elements(index, &mut |reader| {
                 bytes = vec![0; len * to.size()];
-                read_as(&name, reader, (from, swapped), to, &mut bytes)
+                read_as(&name, reader, (from, swapped), (to, role), &mut bytes)
             })?;
             Elements::Held { bytes, axes }
         };
-        Ok(Self { name, from, to, elements })
+        Ok(Self { name, from, to, role, elements })
     }
 
     /// The bits of its only element, if it has one.
@@ -87,7 +113,7 @@ impl Operand {
         let size = self.to.size();
         match &mut self.elements {
             Elements::Stream { reader, swapped } => {
-                read_as(&self.name, reader, (self.from, *swapped), self.to, out)
+                read_as(&self.name, reader, (self.from, *swapped), (self.to, self.role), out)
             }
             Elements::Held { bytes, axes } => {
                 match size {
@@ -196,12 +222,12 @@ fn axes(operand: &Entry, other: &Entry) -> Option<Vec<(usize, usize)>> {
     Some(joined)
 }
 
-/// Reads elements of one type as those of another, rounded to nearest even.
+/// Reads elements of one type as those of another.
 fn read_as(
     name: &str,
     reader: &mut dyn Read,
     (from, swapped): (ElementType, bool),
-    to: ElementType,
+    (to, role): (ElementType, Role),
     out: &mut [u8],
 ) -> Result<()> {
     let read = |reader: &mut dyn Read, out: &mut [u8]| {
@@ -217,28 +243,40 @@ fn read_as(
     read(reader, &mut bytes)?;
     layout.swap_bytes(from.size(), &mut bytes);
     let values: Vec<f64> = with_element!(from, T => {
-        bytes.chunks_exact(size_of::<T>()).map(|v| Element::to_f64(bytemuck::pod_read_unaligned::<T>(v))).collect()
+        bytes
+            .chunks_exact(size_of::<T>())
+            .map(|v| Element::to_f64(bytemuck::pod_read_unaligned::<T>(v)))
+            .collect()
     });
     with_element!(to, T => {
         for (out, value) in out.chunks_exact_mut(size_of::<T>()).zip(values) {
-            out.copy_from_slice(bytemuck::bytes_of(&<T as Element>::from_f64(value)));
+            let bound = role.bound::<T>(value).map_err(|value| impossible(name, value, to))?;
+            out.copy_from_slice(bytemuck::bytes_of(&bound));
         }
     });
     Ok(())
 }
 
-/// The shape of a whole tensor of bounds, as elements of type `T` in C order.
-pub(crate) fn read_whole<T: Element>(file: &mut TensorFile, index: usize) -> Result<(Vec<T>, Shape)> {
-    let (from, shape) = (file.element(index)?, file.entries()[index].shape.clone());
-    let data = with_element!(from, S => {
-        let data = file.read::<S>(index)?;
-        match bytemuck::allocation::try_cast_vec(data) {
-            Ok(same) if S::TYPE == T::TYPE => same,
-            Ok(other) => bytemuck::cast_slice::<T, S>(&other).iter().map(|v| T::from_f64(Element::to_f64(*v))).collect(),
-            Err((_, data)) => data.iter().map(|v| T::from_f64(Element::to_f64(*v))).collect(),
-        }
-    });
-    Ok((data, shape))
+fn impossible(name: &str, value: f64, to: ElementType) -> anyhow::Error {
+    anyhow!(
+        "{name} holds the bound {value:e}, outside the range of {to}, so no value could satisfy it: give one that fits"
+    )
+}
+
+/// A whole tensor of bounds, as elements of type `T` in C order.
+pub(crate) fn read_whole<T: Element>(
+    file: &mut TensorFile,
+    index: usize,
+    role: Role,
+) -> Result<(Vec<T>, Shape)> {
+    let (name, shape) = (file.describe(index), file.entries()[index].shape.clone());
+    if file.element(index)? == T::TYPE {
+        return Ok((file.read::<T>(index)?, shape));
+    }
+    let data = with_element!(file.element(index)?, S => file.read::<S>(index)?.into_iter().map(Element::to_f64).collect::<Vec<_>>());
+    let bounds =
+        data.into_iter().map(|value| role.bound(value).map_err(|value| impossible(&name, value, T::TYPE)));
+    Ok((bounds.collect::<Result<_>>()?, shape))
 }
 
 #[cfg(test)]
@@ -281,6 +319,22 @@ mod tests {
             place as u8
         };
         (0..other.shape.len()).map(place).collect()
+    }
+
+    #[test]
+    fn a_bound_beyond_the_range_is_the_last_or_impossible() {
+        use wgclip::{f8_e4m3fn, f16};
+        for beyond in [500.0, 1e30, f64::INFINITY] {
+            assert_eq!(Role::Upper.bound::<f8_e4m3fn>(beyond), Ok(f8_e4m3fn::MAX));
+            assert_eq!(Role::Lower.bound::<f8_e4m3fn>(-beyond), Ok(f8_e4m3fn::MIN));
+            assert_eq!(Role::Lower.bound::<f8_e4m3fn>(beyond), Err(beyond));
+            assert_eq!(Role::Upper.bound::<f8_e4m3fn>(-beyond), Err(-beyond));
+        }
+        assert_eq!(Role::Upper.bound::<f8_e4m3fn>(464.0), Ok(f8_e4m3fn::MAX));
+        assert!(Role::Upper.bound::<f8_e4m3fn>(f64::NAN).unwrap().is_nan());
+        assert_eq!(Role::Upper.bound::<f16>(1e6), Ok(f16::INFINITY));
+        assert_eq!(Role::Lower.bound::<f16>(1e6), Err(1e6));
+        assert_eq!(Role::Lower.bound::<f16>(f64::INFINITY), Ok(f16::INFINITY), "which f16 holds");
     }
 
     #[test]

@@ -25,6 +25,15 @@ enum Sink {
 impl Output {
     /// Prepares to write `path`, and fails early where that cannot work. `-` is stdout.
     pub(crate) fn create(path: &Path) -> Result<Self> {
+        Self::to(path, behind_links)
+    }
+
+    /// The same, but a link at `path` is replaced, and what it names stays.
+    pub(crate) fn replace(path: &Path) -> Result<Self> {
+        Self::to(path, Path::to_owned)
+    }
+
+    fn to(path: &Path, target: fn(&Path) -> PathBuf) -> Result<Self> {
         let path = if path == Path::new("-") { Path::new("/dev/stdout") } else { path };
         let name = path.display();
         let there = match fs::metadata(path) {
@@ -43,15 +52,12 @@ impl Output {
             Some(there) if there.permissions().readonly() => bail!("cannot write {name}: it is read-only"),
             _ => {}
         }
-        let target = behind_links(path);
+        let target = target(path);
         if target.file_name().is_none() || name.to_string().ends_with(std::path::MAIN_SEPARATOR) {
             bail!("cannot write '{name}': it names no file");
         }
 
-        let folder = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(&target);
         let mut builder = tempfile::Builder::new();
         builder.prefix(".wgclip-").suffix(".part");
         // As any new file, not readable by its owner alone as temporary files are.
@@ -111,6 +117,19 @@ impl Output {
         self.write(content)?;
         self.commit()
     }
+}
+
+/// The folder that a file is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether both paths name one file that is there.
+pub(crate) fn is_same_file(path: &Path, other: &Path) -> bool {
+    fs::canonicalize(path).is_ok_and(|path| fs::canonicalize(other).is_ok_and(|other| path == other))
 }
 
 /// Whether a path stands for an open file of this process, not for a file by its name.

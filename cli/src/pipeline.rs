@@ -68,12 +68,12 @@ impl<'a, 'b> Pipeline<'a, 'b> {
         self.write(false)
     }
 
-    /// Takes a tensor of `len` elements in.
+    /// Takes a tensor of `len` elements in. They lie in one layout, and are to lie in another.
     pub(crate) fn push(
         &mut self,
         index: usize,
         (name, kind, len): (&str, Kind, usize),
-        from: (&mut dyn Read, Layout),
+        from: (&mut dyn Read, Layout, Layout),
         operands: &mut Operands,
     ) -> Result<()> {
         self.steps.push_back(Step::Begin(index));
@@ -82,7 +82,7 @@ impl<'a, 'b> Pipeline<'a, 'b> {
             let id = self.batch_of(kind);
             let state = self.alive.get_mut(&id).context("a batch is gone")?;
             let end = len.min(start + state.batch.room());
-            state.batch.read(name, start..end, (&mut *from.0, from.1), operands)?;
+            state.batch.read(name, start..end, (&mut *from.0, from.1, from.2), operands)?;
             let full = state.batch.room() == 0;
             self.steps.push_back(Step::Write(id, end - start));
             start = end;

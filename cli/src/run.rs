@@ -11,10 +11,11 @@ use wgclip::{Element, NeedsGrad, with_element};
 use crate::args::{Backward, Clip};
 use crate::batch::{Cost, Kind, Operands, Work};
 use crate::files::{Conversions, TensorFile, TensorWriter, check_one_output, write_one};
-use crate::operand::Operand;
-use crate::output::Output;
+use crate::operand::{Operand, Role};
+use crate::output::{Output, is_same_file};
 use crate::pipeline::Pipeline;
 use crate::report::Counts;
+use crate::say;
 use crate::select::{Selection, select};
 use crate::session::{Session, Settings};
 use crate::source::{Place, Source};
@@ -39,6 +40,7 @@ pub(crate) fn clip(args: &Clip) -> Result<()> {
     }
     let mut session = Session::new(Settings::of(&args.common), start, &source, &selection)?;
     let mut target = Target::create(&source, &args.output)?;
+    warn_of_folders(&source, &args.output);
     let chosen: Chosen = selection.chosen.iter().map(|place| ((place.file, place.index), None)).collect();
     let work = args.to.map_or(Work::Clip, Work::ClipTo);
     for file in 0..source.files.len() {
@@ -87,6 +89,13 @@ pub(crate) fn backward(args: &Backward) -> Result<()> {
     Ok(())
 }
 
+/// What is left behind where a folder goes elsewhere.
+fn warn_of_folders(source: &Source, output: &Path) {
+    if source.folder.as_ref().is_some_and(|folder| folder.folders && !is_same_file(&folder.path, output)) {
+        say("warning: the folders within the checkpoint's are not copied");
+    }
+}
+
 /// Writes a file with the chosen tensors changed. In a backward pass they are upstream gradients, and x is read beside
 /// them.
 fn rewrite(
@@ -120,12 +129,13 @@ fn rewrite(
         if let Some((place, source)) = x.zip(source.as_deref_mut()) {
             let beside = (&entry, element, &what[..]);
             let file = &mut source.files[place.file];
-            operands.x = Some(Operand::open(file, place.index, beside, memory)?);
+            operands.x = Some(Operand::open(file, place.index, beside, Role::X, memory)?);
         }
         let kind = Kind { element, work, lo, hi };
+        let written = file.written_layout(index, to.get(&index).copied());
         file.elements(index, &mut |from| {
             let tensor = (&what[..], kind, entry.shape.len());
-            pipeline.push(index, tensor, (from, entry.layout), &mut operands)
+            pipeline.push(index, tensor, (from, entry.layout, written), &mut operands)
         })?;
     }
     pipeline.finish()
@@ -159,6 +169,12 @@ fn check_bound_outputs(args: &Backward, tensors: usize) -> Result<()> {
     bound_gradients.clone().try_for_each(|output| check_one_output(output))?;
     let all = std::iter::once(&args.output).chain(bound_gradients).map(std::path::absolute);
     let all: Vec<_> = all.collect::<Result<_, _>>()?;
+    let inputs = [&args.input, &args.upstream];
+    for output in args.min_grad.iter().chain(&args.max_grad) {
+        if inputs.iter().any(|input| is_same_file(input, output)) {
+            bail!("{} is read: give the gradient of the bound a file of its own", output.display());
+        }
+    }
     if (1..all.len()).any(|i| all[..i].contains(&all[i])) {
         bail!("the gradients would be written to one file: give each its own");
     }

@@ -12,7 +12,7 @@ use crate::args::{Choice, Common, Interval, Limit};
 use crate::batch::{Batch, Cost, Side};
 use crate::bound_text;
 use crate::files::Entry;
-use crate::operand::Operand;
+use crate::operand::{Operand, Role};
 use crate::progress;
 use crate::report::Report;
 use crate::say;
@@ -31,6 +31,9 @@ const LARGEST_ON_GPU: u64 = 16 << 20;
 
 /// Elements of a tensor that is large enough to be a batch of its own kind, where a file gives it a bound of one element.
 const LARGE: usize = 1 << 18;
+
+/// What the two files of bounds are.
+const ROLES: [Role; 2] = [Role::Lower, Role::Upper];
 
 /// What a run is asked for.
 #[derive(Clone, Copy)]
@@ -144,12 +147,17 @@ impl<'a> Session<'a> {
             let place = bound_of(bounds, &entry.name)?;
             let from = bounds.element(place)?;
             let memory = self.memory / 4;
-            let operand =
-                Operand::open(&mut bounds.files[place.file], place.index, (entry, element, what), memory)?;
+            let operand = Operand::open(
+                &mut bounds.files[place.file],
+                place.index,
+                (entry, element, what),
+                ROLES[n],
+                memory,
+            )?;
             if from != element {
                 let path = bounds.path().display().to_string();
                 self.warn(format!(
-                    "{path} holds {from}: its bounds are rounded to {element}, the type of {what}"
+                    "{path} holds {from}: its bounds are rounded to {element}, the type of what they bound"
                 ));
             }
             let value = operand.only().filter(|&bits| {
@@ -171,7 +179,7 @@ impl<'a> Session<'a> {
                 (Some(bounds), _) => {
                     let place = bound_of(bounds, &entry.name)?;
                     let file = &mut bounds.files[place.file];
-                    let (data, shape) = crate::operand::read_whole::<T>(file, place.index)?;
+                    let (data, shape) = crate::operand::read_whole::<T>(file, place.index, ROLES[n])?;
                     Bound::Tensor(self.device.tensor_from_vec(data, shape.dims())?)
                 }
                 (None, Side::Value(bits)) => Bound::Value(T::from_bits(bits)),

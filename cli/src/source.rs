@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use wgclip::ElementType;
 
 use crate::files::{Entry, TensorFile};
+use crate::say;
 
 /// What the name of a file that lists the shards of a checkpoint ends in.
 pub(crate) const INDEX: &str = ".index.json";
@@ -35,6 +36,8 @@ pub(crate) struct Folder {
     pub shards: Vec<String>,
     /// The names of others that belong to it.
     pub others: Vec<String>,
+    /// Whether there are folders in it.
+    pub folders: bool,
 }
 
 impl Source {
@@ -151,11 +154,14 @@ impl Folder {
     fn whole(path: &Path) -> Result<Self> {
         let name = path.display();
         let read = || format!("cannot read {name}");
-        let mut files = Vec::new();
+        let (mut files, mut folders) = (Vec::new(), false);
         for entry in fs::read_dir(path).with_context(read)? {
             let entry = entry.with_context(read)?;
             // Behind a link too, as download caches have them.
-            if fs::metadata(entry.path()).with_context(read)?.is_file() {
+            let file = entry.path();
+            let metadata = fs::metadata(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            folders |= metadata.is_dir();
+            if metadata.is_file() {
                 let file = entry.file_name().into_string();
                 files.push(file.map_err(|file| anyhow!("{name} holds {file:?}, a name that is not UTF-8"))?);
             }
@@ -173,15 +179,22 @@ impl Folder {
                 "{name} is a folder without .safetensors files: name a file, or the folder of a checkpoint"
             );
         }
-        let others = files.into_iter().filter(|file| !shards.contains(file)).collect();
-        Ok(Self { path: path.to_owned(), shards, others })
+        let others: Vec<_> = files.into_iter().filter(|file| !shards.contains(file)).collect();
+        let unlisted: Vec<_> = others.iter().filter(|file| file.ends_with(".safetensors")).cloned().collect();
+        if !unlisted.is_empty() {
+            say(&format!(
+                "warning: {} stays as it is: the index of {name} does not list it",
+                unlisted.join(", ")
+            ));
+        }
+        Ok(Self { path: path.to_owned(), shards, others, folders })
     }
 
     /// An index and its shards.
     fn of_index(path: &Path) -> Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let index = path.file_name().and_then(|name| name.to_str()).context("the index has no name")?;
-        Ok(Self { path: folder, shards: shards_of(path)?, others: vec![index.to_owned()] })
+        Ok(Self { path: folder, shards: shards_of(path)?, others: vec![index.to_owned()], folders: false })
     }
 }
 
@@ -196,6 +209,9 @@ fn shards_of(path: &Path) -> Result<Vec<String>> {
     let index: Index = serde_json::from_slice(&text).with_context(|| {
         format!("{name} is not an index of shards: it has no weight_map of names and files")
     })?;
+    if index.weight_map.is_empty() {
+        bail!("{name} lists no tensors");
+    }
     let mut shards: Vec<_> = index.weight_map.into_values().collect();
     shards.sort();
     shards.dedup();

@@ -1,81 +1,49 @@
 //! What is written in the place of a [`Source`]: a file, or the files of a folder, whole or not at all.
 
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use crate::output::Output;
+use crate::output::{Output, folder_of};
 use crate::source::{Folder, INDEX, Source};
 use crate::temp_file_guard::TempFileGuard;
 
 /// What is being written.
 pub(crate) enum Target {
-    File(Option<Output>),
-    /// The folder itself, file by file: others in it stay.
-    InPlace {
-        path: PathBuf,
-        shards: Vec<String>,
-        index: Option<String>,
-        written: Vec<Output>,
-    },
-    /// A folder next to its place.
-    New {
-        path: PathBuf,
-        folder: TempDir,
-        source: PathBuf,
-        shards: Vec<String>,
-        others: Vec<String>,
-    },
+    File(Output),
+    Folder(FolderTarget),
+}
+
+/// A checkpoint in a folder. All of its files are written before the first is put in place.
+pub(crate) struct FolderTarget {
+    path: PathBuf,
+    /// A folder next to its place, where there is none yet.
+    new: Option<TempDir>,
+    source: PathBuf,
+    in_place: bool,
+    shards: Vec<String>,
+    others: Vec<String>,
+    written: Vec<Output>,
 }
 
 impl Target {
     /// Prepares to write `path`, and fails early where that cannot work.
     pub(crate) fn create(source: &Source, path: &Path) -> Result<Self> {
-        let Some(Folder { path: from, shards, others }) = &source.folder else {
-            source.files[0].check_output(path)?;
-            return Ok(Self::File(Some(Output::create(path)?)));
-        };
-        let name = path.display();
-        let (from, shards) =
-            (if from.as_os_str().is_empty() { Path::new(".") } else { from }, shards.clone());
-        match fs::metadata(path) {
-            Ok(there) if !there.is_dir() => {
-                bail!(
-                    "cannot write {name}: it is a file, and a checkpoint of several goes to a folder: name one"
-                )
+        match &source.folder {
+            Some(folder) => FolderTarget::create(folder, path).map(Self::Folder),
+            None => {
+                source.files[0].check_output(path)?;
+                Output::create(path).map(Self::File)
             }
-            Ok(_) if fs::canonicalize(path)? == fs::canonicalize(from)? => {
-                let index = others.iter().find(|other| other.ends_with(INDEX)).cloned();
-                return Ok(Self::InPlace { path: path.to_owned(), shards, index, written: Vec::new() });
-            }
-            Ok(_) if fs::read_dir(path)?.next().is_some() => {
-                bail!(
-                    "cannot write {name}: the folder is not empty; name a new one, or that of the checkpoint itself"
-                )
-            }
-            _ => {}
         }
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".wgclip-").suffix(".part");
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let mut unfinished = TempFileGuard::begin();
-        let folder = builder.tempdir_in(parent).with_context(|| format!("cannot write {name}"))?;
-        unfinished.track(folder.path());
-        let (source, others) = (from.to_owned(), others.clone());
-        Ok(Self::New { path: path.to_owned(), folder, source, shards, others })
     }
 
     /// Whether the content goes straight to a pipe or a device, which may well be stdout.
     pub(crate) fn is_direct(&self) -> bool {
-        matches!(self, Self::File(Some(output)) if output.is_direct())
+        matches!(self, Self::File(output) if output.is_direct())
     }
 
     /// Writes file `index` of the source.
@@ -85,52 +53,105 @@ impl Target {
         content: impl FnOnce(&mut dyn Write) -> Result<()>,
     ) -> Result<()> {
         match self {
-            Self::File(output) => output.as_mut().map_or(Ok(()), |output| output.write(content)),
-            Self::InPlace { path, shards, written, .. } => {
-                let mut output = Output::create(&path.join(&shards[index]))?;
-                output.write(content)?;
-                written.push(output);
-                Ok(())
-            }
-            Self::New { folder, shards, .. } => {
-                Output::create(&folder.path().join(&shards[index]))?.finish(content)
-            }
+            Self::File(output) => output.write(content),
+            Self::Folder(folder) => folder.write(&folder.shards[index].clone(), content),
         }
     }
 
     /// Puts all in place. `bytes` are those of all tensors, where they changed: the index of a checkpoint has them.
     pub(crate) fn commit(self, bytes: Option<u64>) -> Result<()> {
         match self {
-            Self::File(output) => output.map_or(Ok(()), Output::commit),
-            Self::InPlace { path, index, mut written, .. } => {
-                if let Some((index, bytes)) = index.zip(bytes) {
-                    let text = index_of(&path.join(&index), bytes)?;
-                    let mut output = Output::create(&path.join(index))?;
-                    output.write(|out| Ok(out.write_all(&text)?))?;
-                    written.push(output);
-                }
-                written.into_iter().try_for_each(Output::commit)
-            }
-            Self::New { path, folder, source, others, .. } => {
-                for other in &others {
-                    let (from, to) = (source.join(other), folder.path().join(other));
-                    let copied = match bytes.filter(|_| other.ends_with(INDEX)) {
-                        Some(bytes) => fs::write(to, index_of(&from, bytes)?),
-                        None => fs::copy(&from, to).map(drop),
-                    };
-                    copied.with_context(|| format!("cannot copy {}", from.display()))?;
-                }
-                let unfinished = TempFileGuard::end(folder.path());
-                // An empty folder that is there makes room.
-                let put = fs::rename(folder.path(), &path);
-                if put.is_ok() {
-                    let _ = folder.keep();
-                }
-                drop(unfinished);
-                put.with_context(|| format!("cannot write {}", path.display()))
-            }
+            Self::File(output) => output.commit(),
+            Self::Folder(folder) => folder.commit(bytes),
         }
     }
+}
+
+impl FolderTarget {
+    fn create(folder: &Folder, path: &Path) -> Result<Self> {
+        let name = path.display();
+        let source = if folder.path.as_os_str().is_empty() { Path::new(".") } else { &folder.path };
+        let is_file = ["npy", "npz", "safetensors"].iter().any(|e| path.extension() == Some(e.as_ref()));
+        let there = fs::metadata(path).ok();
+        if path == Path::new("-") || is_file || there.as_ref().is_some_and(|there| !there.is_dir()) {
+            bail!("cannot write {name}: a checkpoint of a folder goes to a folder, name one");
+        }
+        let in_place = there.is_some() && fs::canonicalize(path)? == fs::canonicalize(source)?;
+        if there.is_some() && !in_place && fs::read_dir(path)?.next().is_some() {
+            bail!(
+                "cannot write {name}: the folder is not empty; name a new one, or that of the checkpoint itself"
+            );
+        }
+        let new = match there {
+            Some(_) => None,
+            None => Some(folder_beside(path).with_context(|| format!("cannot write {name}"))?),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            new,
+            source: source.to_owned(),
+            in_place,
+            shards: folder.shards.clone(),
+            others: folder.others.clone(),
+            written: Vec::new(),
+        })
+    }
+
+    fn write(&mut self, name: &str, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+        let folder = self.new.as_ref().map_or(&*self.path, TempDir::path);
+        // A link, as download caches have them, is replaced and not what it names.
+        let mut output = Output::replace(&folder.join(name))?;
+        output.write(content)?;
+        self.written.push(output);
+        Ok(())
+    }
+
+    fn commit(mut self, bytes: Option<u64>) -> Result<()> {
+        for other in self.others.clone() {
+            let from = self.source.join(&other);
+            match bytes.filter(|_| other.ends_with(INDEX)) {
+                Some(bytes) => {
+                    let text = index_of(&from, bytes)?;
+                    self.write(&other, |out| Ok(out.write_all(&text)?))?;
+                }
+                None if self.in_place => {}
+                None => {
+                    let file = File::open(&from).with_context(|| format!("cannot open {}", from.display()));
+                    let mut file = file?;
+                    self.write(&other, |out| Ok(io::copy(&mut file, out).map(drop)?))?;
+                }
+            }
+        }
+        self.written.into_iter().try_for_each(Output::commit)?;
+        let Some(folder) = self.new else { return Ok(()) };
+        let unfinished = TempFileGuard::end(folder.path());
+        let put = fs::rename(folder.path(), &self.path);
+        if put.is_ok() {
+            let _ = folder.keep();
+        }
+        drop(unfinished);
+        put.with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+/// A folder that is to take a place.
+fn folder_beside(path: &Path) -> Result<TempDir> {
+    let parent = folder_of(path);
+    if !parent.is_dir() {
+        bail!("there is no folder {}: create it first", parent.display());
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".wgclip-").suffix(".part");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    let mut unfinished = TempFileGuard::begin();
+    let folder = builder.tempdir_in(parent);
+    // Without the name of the temporary folder.
+    let folder = folder.map_err(|error| {
+        anyhow::anyhow!("the folder {} refuses folders: {}", parent.display(), error.kind())
+    })?;
+    unfinished.track(folder.path());
+    Ok(folder)
 }
 
 /// The text of an index with the bytes of all tensors.

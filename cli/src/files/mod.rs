@@ -293,6 +293,15 @@ impl TensorFile {
         }
     }
 
+    /// How the elements of a tensor lie in a file like this, of another type if one is given.
+    pub fn written_layout(&self, index: usize, to: Option<ElementType>) -> Layout {
+        let layout = self.entries[index].layout;
+        match (&self.format, to) {
+            (Format::Npy(_) | Format::Npz(_), Some(to)) => npy::layout_of(layout, to),
+            _ => layout,
+        }
+    }
+
     /// The order in which a file like this has its tensors written.
     pub fn order(&self, to: &Conversions) -> Vec<usize> {
         match &self.format {
@@ -338,14 +347,30 @@ fn open_format(path: &Path, name: &str, file: Cursor) -> Result<(Format, Vec<Ent
             (Some(what), _) => Err(anyhow!("{name} {what}")),
             (None, Some("npz")) => npz(file),
             (None, Some("safetensors")) => safetensors(file),
-            _ => npy(file),
+            (None, Some("npy")) => npy(file),
+            _ => Err(anyhow!(
+                "{name} is not a .npy, .npz or .safetensors file: save its tensors as one of those"
+            )),
         },
     }
 }
 
 /// `x.npz, tensor 'a',`
 fn describe(file: &str, tensor: &str) -> String {
-    if tensor.is_empty() { file.to_owned() } else { format!("{file}, tensor '{tensor}',") }
+    if tensor.is_empty() { file.to_owned() } else { format!("{file}, tensor '{}',", printable(tensor)) }
+}
+
+/// The name of a tensor without what a terminal would act on.
+pub(crate) fn printable(name: &str) -> String {
+    name.chars()
+        .flat_map(|c| {
+            c.is_control()
+                .then(|| c.escape_default())
+                .into_iter()
+                .flatten()
+                .chain((!c.is_control()).then_some(c))
+        })
+        .collect()
 }
 
 /// Whether a path names a file that [`write_one`] writes.

@@ -131,6 +131,12 @@ pub(super) fn write_one<T: Element>(out: &mut dyn Write, shape: &Shape, data: &[
     Ok(())
 }
 
+/// How elements of a type lie there, where those of another lay so. What has no type to numpy has no byte order.
+pub(super) fn layout_of(layout: Layout, element: ElementType) -> Layout {
+    let swapped = layout.swapped && !numpy_code(element).starts_with('V');
+    Layout { swapped, ..layout }
+}
+
 /// A header as numpy writes it.
 fn header_bytes(element: ElementType, swapped: bool, fortran: bool, shape: &Shape) -> Result<Vec<u8>> {
     let order = match (cfg!(target_endian = "little") != swapped, element.size()) {
@@ -161,7 +167,10 @@ impl Header {
     pub(super) fn with_type(&self, entry: &Entry, to: Option<ElementType>) -> Result<Vec<u8>> {
         match to {
             None => Ok(self.bytes.clone()),
-            Some(to) => header_bytes(to, entry.layout.swapped, entry.layout.fortran, &entry.shape),
+            Some(to) => {
+                let Layout { swapped, fortran } = layout_of(entry.layout, to);
+                header_bytes(to, swapped, fortran, &entry.shape)
+            }
         }
     }
 }
@@ -199,6 +208,9 @@ fn header_of(from: &mut impl Read) -> Result<Vec<u8>, NoHeader> {
     from.take(10).read_to_end(&mut bytes)?;
     if !bytes.starts_with(MAGIC) || bytes.len() < 10 {
         return Err(NoHeader::Other("it does not begin as one"));
+    }
+    if !(1..=3).contains(&bytes[6]) {
+        return Err(NoHeader::Other("its version is not 1, 2 or 3"));
     }
     let text = if bytes[6] < 2 {
         u64::from(u16::from_le_bytes([bytes[8], bytes[9]]))
@@ -290,7 +302,8 @@ fn kind(descr: &str) -> (Kind, bool) {
         "V2" => Kind::Void(2),
         _ => numpy_element(code).map_or_else(|| Kind::Other(descr.to_owned()), Kind::Known),
     };
-    (kind, !['|', '=', native].contains(&order))
+    let swapped = !['|', '=', native].contains(&order) && !matches!(kind, Kind::Void(_));
+    (kind, swapped)
 }
 
 /// numpy's type strings, less their byte order, and its other names for them. Those of ml_dtypes have no string, but bytes

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{Read, Write};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use wgclip::{Element, ElementType, Shape};
@@ -83,11 +83,11 @@ impl Safetensors {
 
     /// Reads the header, and checks it against the length of the file.
     pub(super) fn open(name: &str, file: Cursor) -> Result<(Self, Vec<Entry>)> {
-        Self::read(name, file)
+        Self::read(file)
             .map_err(|error| anyhow!("{name} is not a .safetensors file, or is damaged: {error:#}"))
     }
 
-    fn read(name: &str, mut file: Cursor) -> Result<(Self, Vec<Entry>)> {
+    fn read(mut file: Cursor) -> Result<(Self, Vec<Entry>)> {
         let mut header = vec![0; 8];
         file.read_exact(&mut header).map_err(|_| anyhow!("it has no header"))?;
         let len = header.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
@@ -101,7 +101,8 @@ impl Safetensors {
         let (mut places, mut entries, mut end) = (Vec::new(), Vec::new(), 0);
         for (key, Info { dtype, shape, data_offsets: (start, next) }) in tensors {
             let kind = kind(&dtype);
-            let shape = Shape::new(shape).with_context(|| format!("{name}, tensor '{key}'"))?;
+            let shape = Shape::new(&shape[..])
+                .map_err(|_| anyhow!("tensor '{key}' has the impossible shape {shape:?}"))?;
             let layout = Layout { swapped: cfg!(target_endian = "big"), fortran: false };
             let entry = Entry { name: key, kind, shape, layout };
             let bytes = next.checked_sub(start);
@@ -145,6 +146,7 @@ impl Safetensors {
         let mut order: Vec<_> = (0..self.places.len()).collect();
         let size = |index: usize| match to.get(&index) {
             Some(to) => to.size() as u64,
+            None if entries[index].size() > 0 => entries[index].size() as u64,
             None => self.places[index].bytes / (entries[index].shape.len() as u64).max(1),
         };
         if !to.is_empty() {

@@ -8,15 +8,15 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use wgclip::{Element, with_element};
 
 use crate::args::{Inspect, Interval, Limit};
 use crate::batch::Side;
-use crate::files::unreadable;
+use crate::files::{printable, unreadable};
 use crate::ignore_broken_pipe;
-use crate::output::Output;
+use crate::output::{Output, is_same_file};
 use crate::report::Counts;
 use crate::select::{Selection, select};
 use crate::session::{Session, Settings};
@@ -54,15 +54,12 @@ struct Row {
 /// Looks at the values of a file, or of the files of a folder.
 pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     let mut source = Source::open_again(&args.input, args.choice.assumed)?;
+    if args.plot.as_ref().is_some_and(|plot| is_same_file(plot, &args.input)) {
+        bail!("the plot would take the place of {}: name another file", args.input.display());
+    }
     let everything = args.choice.tensor.is_empty() && args.choice.except.is_empty();
     let selection = match select(&source, &args.choice.tensor, &args.choice.except) {
-        Ok(mut selection) => {
-            // Integers too: nothing is changed.
-            if everything {
-                selection.chosen = known(&source);
-            }
-            selection
-        }
+        Ok(selection) => selection,
         // Other types have their names and shapes.
         Err(_) if everything => Selection::default(),
         Err(error) => return Err(error),
@@ -73,16 +70,20 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     let plot = args.plot.as_ref().map(|path| Output::create(path)).transpose()?;
 
     let has_bounds = interval.min.is_some() || interval.max.is_some();
-    let looked_at: HashSet<_> = selection.chosen.iter().copied().collect();
+    // Those that a clip would choose have bounds. The others are looked at too: nothing is changed.
+    let clipped: HashSet<_> = selection.chosen.iter().copied().collect();
+    let chosen = if everything { known(&source) } else { selection.chosen.clone() };
+    let looked_at: HashSet<_> = chosen.iter().copied().collect();
     let mut rows = Vec::new();
     for place in source.places().collect::<Vec<_>>() {
-        let chosen = looked_at.contains(&place);
-        if !chosen && !everything {
+        let is_chosen = looked_at.contains(&place);
+        if !is_chosen && !everything {
             continue;
         }
         let entry = source.entry(place).clone();
-        let found = chosen.then(|| summarize(&mut session, &mut source, place)).transpose()?;
-        let counts = found.as_ref().filter(|_| has_bounds).map(|(_, counts)| *counts);
+        let bounded = clipped.contains(&place);
+        let found = is_chosen.then(|| summarize(&mut session, &mut source, place, bounded)).transpose()?;
+        let counts = found.as_ref().filter(|_| has_bounds && bounded).map(|(_, counts)| *counts);
         rows.push(Row {
             name: entry.name,
             r#type: entry.kind.to_string(),
@@ -94,7 +95,7 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
         });
     }
     let histogram =
-        range(&rows).map(|(from, to)| histogram_of(&mut source, &selection, from, to)).transpose()?;
+        range(&rows).map(|(from, to)| histogram_of(&mut source, &chosen, from, to)).transpose()?;
     if let Some((plot, histogram)) = plot.zip(histogram.as_ref()) {
         let text = plot::svg(histogram, &args.input.display().to_string(), numbers(interval))?;
         plot.finish(|out| Ok(out.write_all(text.as_bytes())?))?;
@@ -124,10 +125,17 @@ fn numbers(interval: &Interval) -> [Option<f64>; 2] {
 }
 
 /// What a tensor holds, and how much of it lies where.
-fn summarize(session: &mut Session<'_>, source: &mut Source, place: Place) -> Result<(Summary, Counts)> {
+fn summarize(
+    session: &mut Session<'_>,
+    source: &mut Source,
+    place: Place,
+    bounded: bool,
+) -> Result<(Summary, Counts)> {
     let (entry, what) = (source.entry(place).clone(), source.describe(place));
     let element = source.element(place)?;
-    let [(lo, mut los), (hi, mut his)] = session.bounds(&entry, element, &what)?;
+    let none = || (Side::Absent, None);
+    let bounds = if bounded { session.bounds(&entry, element, &what)? } else { [none(), none()] };
+    let [(lo, mut los), (hi, mut his)] = bounds;
     with_element!(element, T => {
         let value = |side: Side| side.value::<T>();
         let (mut summary, mut counts) = (summary::Values::<T>::default(), Counts::default());
@@ -161,9 +169,9 @@ fn range(rows: &[Row]) -> Option<(f64, f64)> {
 }
 
 /// How the finite numbers of the chosen tensors are spread: a second look, now that the range is known.
-fn histogram_of(source: &mut Source, selection: &Selection, from: f64, to: f64) -> Result<Histogram> {
+fn histogram_of(source: &mut Source, chosen: &[Place], from: f64, to: f64) -> Result<Histogram> {
     let mut histogram = Histogram::new(from, to);
-    for &place in &selection.chosen {
+    for &place in chosen {
         let (entry, what) = (source.entry(place).clone(), source.describe(place));
         with_element!(source.element(place)?, T => {
             let mut x = Vec::<T>::new();
@@ -189,7 +197,7 @@ fn print(out: &mut dyn Write, report: &Report, has_bounds: bool) -> io::Result<(
     let mut table: Vec<Vec<String>> = vec![header.into_iter().map(str::to_owned).collect()];
     for row in &report.tensors {
         let dims: Vec<_> = row.shape.iter().map(ToString::to_string).collect();
-        let mut cells = vec![row.name.clone(), row.r#type.clone(), format!("[{}]", dims.join(", "))];
+        let mut cells = vec![printable(&row.name), row.r#type.clone(), format!("[{}]", dims.join(", "))];
         match &row.summary {
             Some(summary) => cells.extend(summary.cells()),
             None => cells.resize(8, String::new()),

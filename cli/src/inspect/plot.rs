@@ -27,7 +27,9 @@ fn draw(
     area.fill(&WHITE)?;
     let most = histogram.counts.iter().copied().max().unwrap_or(1) as f64;
     // Bins with one value have a height too.
-    let (x, y) = (histogram.from..histogram.to, (0.5..most * 1.5).log_scale());
+    // A range beyond that of f64 has no ticks: a quarter of it has.
+    let scale = if (histogram.to - histogram.from).is_finite() { 1.0 } else { 0.25 };
+    let (x, y) = (histogram.from * scale..histogram.to * scale, (0.5..most * 1.5).log_scale());
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 14))
         .margin(12)
@@ -39,16 +41,16 @@ fn draw(
         .light_line_style(TRANSPARENT)
         .x_desc("value")
         .y_desc("elements")
-        .x_label_formatter(&|value| short(*value))
+        .x_label_formatter(&|value| short(*value / scale))
         .y_label_formatter(&|count| short(*count))
         .draw()?;
     let bars = histogram.counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(bin, &count)| {
-        let corners = [(histogram.edge(bin), 0.5), (histogram.edge(bin + 1), count as f64)];
+        let corners = [(histogram.edge(bin) * scale, 0.5), (histogram.edge(bin + 1) * scale, count as f64)];
         Rectangle::new(corners, BLUE.mix(0.5).filled())
     });
     chart.draw_series(bars)?;
     for bound in bounds.into_iter().flatten().filter(|b| (histogram.from..=histogram.to).contains(b)) {
-        let line = [(bound, 0.5), (bound, most * 1.5)];
+        let line = [(bound * scale, 0.5), (bound * scale, most * 1.5)];
         chart.draw_series(DashedLineSeries::new(line, 5, 3, RED.stroke_width(1)))?;
     }
     area.present()?;

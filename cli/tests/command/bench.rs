@@ -28,6 +28,10 @@ fn every_operation_is_a_row_on_every_kind_of_device() {
                 continue;
             }
             for (r#type, elements) in [("f32", 1000), ("f32", 4096), ("u8", 1000), ("u8", 4096)] {
+                // Integers are not converted.
+                if op == "clip_to" && r#type == "u8" {
+                    continue;
+                }
                 let found = rows.iter().any(|row| {
                     (row["kind"] == "cpu") == of_cpu
                         && row["engine"] == "wgclip"

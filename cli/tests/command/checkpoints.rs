@@ -116,7 +116,7 @@ fn what_is_no_checkpoint_is_refused() {
     let before = folder.names();
     for (args, message) in [
         ("ck full", "the folder is not empty"),
-        ("ck ck/config.json", "it is a file, and a checkpoint of several goes to a folder"),
+        ("ck ck/config.json", "a checkpoint of a folder goes to a folder"),
         ("empty out", "is a folder without .safetensors files"),
         ("bad.index.json out", "which is not the name of a file beside it"),
         ("gone.index.json out", "cannot open nowhere.safetensors"),
@@ -130,4 +130,71 @@ fn what_is_no_checkpoint_is_refused() {
         assert_eq!(folder.names(), before, "{args}");
     }
     assert_eq!(folder.read("full/mine"), b"precious");
+}
+
+/// Tensors of several types of float, between bounds of f32 that some of them cannot hold.
+#[test]
+fn bounds_of_another_float_are_rounded_or_refused() {
+    let folder = Folder::new();
+    let e4m3 = [0x38u8, 0xfe, 0x7e, 0x7f];
+    let views = [
+        ("a", TensorView::new(Dtype::F8_E4M3, vec![4], &e4m3).unwrap()),
+        ("b", TensorView::new(Dtype::F8_E4M3, vec![1], &[0x44]).unwrap()),
+    ];
+    folder.write("x.safetensors", &safetensors::serialize(views, None).unwrap());
+    for device in ["cpu", "gpu"] {
+        for (bound, expected) in
+            [(f32::INFINITY, e4m3), (500.0, e4m3), (448.0, e4m3), (2.0, [0x38, 0xfe, 0x40, 0x7f])]
+        {
+            folder.write("hi.safetensors", &shard(&[("hi", &[bound])]));
+            let done = folder
+                .done(&format!("clip x.safetensors y.safetensors --max hi.safetensors --device {device}"));
+            assert_eq!(tensor(&folder, "y.safetensors", "a").1, expected, "{bound}");
+            assert_eq!(done.stderr.matches("warning").count(), 1, "{done:?}");
+        }
+    }
+    let before = folder.read("y.safetensors");
+    folder.write("lo.safetensors", &shard(&[("lo", &[500.0])]));
+    let outcome = folder.run("clip x.safetensors y.safetensors --min lo.safetensors");
+    assert!(outcome.code == 1 && outcome.stderr.contains("no value could satisfy it"), "{outcome:?}");
+    assert_eq!(folder.read("y.safetensors"), before);
+}
+
+#[test]
+fn what_is_not_of_the_checkpoint_is_told() {
+    let folder = checkpoint();
+    fs::create_dir(folder.path("ck/1_Pooling")).unwrap();
+    folder.write("ck/consolidated.safetensors", &shard(&[("one", &[-9.0])]));
+    let done = folder.done("clip ck out --max 1");
+    assert!(
+        done.stderr.contains("consolidated.safetensors stays as it is: the index of ck does not list it"),
+        "{done:?}"
+    );
+    assert!(done.stderr.contains("folders within"), "{done:?}");
+    assert_eq!(folder.read("out/consolidated.safetensors"), folder.read("ck/consolidated.safetensors"));
+    for out in ["-", "y.safetensors", "no/where"] {
+        let outcome = folder.run(&format!("clip ck {out} --max 1"));
+        let words = ["a checkpoint of a folder goes to a folder", "there is no folder no: create it first"];
+        assert!(outcome.code == 1 && words.iter().any(|word| outcome.stderr.contains(word)), "{outcome:?}");
+    }
+    assert_eq!(folder.names(), ["ck", "out"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_lead_in_and_are_replaced_in_place() {
+    use std::os::unix::fs::symlink;
+    let folder = checkpoint();
+    fs::create_dir(folder.path("blobs")).unwrap();
+    fs::rename(folder.path("ck/b.safetensors"), folder.path("blobs/0123")).unwrap();
+    symlink("../blobs/0123", folder.path("ck/b.safetensors")).unwrap();
+    let blob = folder.read("blobs/0123");
+    // An empty folder behind a link may be written to.
+    fs::create_dir(folder.path("empty")).unwrap();
+    symlink("empty", folder.path("out")).unwrap();
+    folder.done("clip ck out --max 1");
+    assert_eq!(tensor(&folder, "empty/b.safetensors", "three").1, bytes(&[1.0, -7.0, 0.0]));
+    folder.done("clip ck ck --max 1");
+    assert_eq!(tensor(&folder, "ck/b.safetensors", "three").1, bytes(&[1.0, -7.0, 0.0]));
+    assert_eq!(folder.read("blobs/0123"), blob, "a cache keeps what its name is the checksum of");
 }

@@ -6,7 +6,7 @@ use std::io::{Cursor, Read, Write};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use wgclip::element::NumberClass;
-use wgclip::{BackwardRule, Element, ElementType, TieRule, bf16, reference, with_element};
+use wgclip::{BackwardRule, Element, ElementType, TieRule, bf16, f16, reference, with_element};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
@@ -224,6 +224,13 @@ fn npz_archives_keep_what_is_not_clipped() {
         assert_eq!(outcome.code, 1, "{outcome:?}");
         assert!(outcome.stderr.contains(message), "{outcome:?}");
     }
+    // A member that does not begin as an array may be a damaged one.
+    let mut torn = folder.read("x.npz");
+    let magic = torn.windows(6).position(|bytes| bytes == b"\x93NUMPY").unwrap();
+    torn[magic] ^= 4;
+    folder.write("torn.npz", &torn);
+    let outcome = folder.run("clip torn.npz out.npz --min 0");
+    assert!(outcome.code == 1 && outcome.stderr.contains("tensor 'a', is damaged"), "{outcome:?}");
     let mut torn = folder.read("x.npz");
     torn[60] ^= 1; // in the header of the first member
     folder.write("torn.npz", &torn);
@@ -298,4 +305,20 @@ fn check_reports_every_operation() {
     assert!(device["builtins"].as_array().unwrap().len() == 2 && device["kind"] != "cpu", "{device}");
     let text = folder.done("check --type i8 --device cpu").stdout;
     assert!(text.contains("clip_backward_bounds") && text.contains(" 0 mismatches, "), "{text}");
+}
+
+#[test]
+fn what_has_no_type_to_numpy_has_no_byte_order() {
+    let folder = Folder::new();
+    let x = [1.5f32, -2.0, 3.0];
+    folder.write("x.npy", &npy(">f4", false, "(3,)", &data(&x, true)));
+    for device in DEVICES {
+        folder.done(&format!("clip x.npy y.npy --max 2 --to bf16 --device {device}"));
+        let expected: Vec<u8> =
+            [1.5, -2.0, 2.0].iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
+        assert_eq!(folder.read("y.npy"), npy("<V2", false, "(3,)", &expected), "{device}");
+        folder.done(&format!("clip x.npy y.npy --max 2 --to f16 --device {device}"));
+        let expected: Vec<f16> = [1.5, -2.0, 2.0].map(f16::from_f32).to_vec();
+        assert_eq!(folder.read("y.npy"), npy(">f2", false, "(3,)", &data(&expected, true)), "{device}");
+    }
 }

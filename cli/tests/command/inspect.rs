@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 
 use crate::files::{Folder, bytes, npy, npy_f32, wait};
@@ -59,4 +61,38 @@ fn types_that_cannot_be_clipped_have_their_names_and_shapes() {
     let outcome = folder.run("inspect ints.npy --tensor x");
     assert!(outcome.code == 1 && outcome.stderr.contains("holds no tensor 'x'"), "{outcome:?}");
     assert_eq!(folder.run("inspect nowhere.npy").code, 1);
+}
+
+#[test]
+fn bounds_are_for_what_a_clip_would_choose() {
+    let folder = Folder::new();
+    let (w, steps) = (bytes(&[0.25, 9.0]), 7i64.to_le_bytes());
+    let views = [
+        ("w", TensorView::new(Dtype::F32, vec![2], &w).unwrap()),
+        ("steps\u{1b}[31m", TensorView::new(Dtype::I64, vec![1], &steps).unwrap()),
+    ];
+    folder.write("m.safetensors", &safetensors::serialize(views, None).unwrap());
+    let done = folder.done("inspect m.safetensors --max 0.5 --json");
+    let report: Value = serde_json::from_str(&done.stdout).unwrap();
+    let of = |name: &str| {
+        report["tensors"].as_array().unwrap().iter().find(|t| t["name"] == name).unwrap().clone()
+    };
+    assert_eq!((&of("w")["above"], &of("steps\u{1b}[31m")["max"]), (&1.into(), &7.into()));
+    assert!(of("steps\u{1b}[31m").get("above").is_none());
+    let text = folder.done("inspect m.safetensors").stdout;
+    assert!(text.contains("\\u{1b}[31m") && !text.contains('\u{1b}'), "{text:?}");
+}
+
+#[test]
+fn a_range_beyond_that_of_a_number_has_a_plot_and_no_input_is_lost() {
+    let folder = Folder::new();
+    let x: Vec<u8> = [-1.7e308f64, 8e307, 0.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+    folder.write("x.npy", &npy("<f8", false, "(3,)", &x));
+    folder.done("inspect x.npy --plot x.svg");
+    assert!(folder.read("x.svg").starts_with(b"<svg"));
+    let before = folder.read("x.npy");
+    for args in ["inspect x.npy --plot x.npy", "backward x.npy x.npy y.npy --max 1 --max-grad x.npy"] {
+        assert_eq!(folder.run(args).code, 1, "{args}");
+    }
+    assert!(folder.read("x.npy") == before && folder.names() == ["x.npy", "x.svg"]);
 }
