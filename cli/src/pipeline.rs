@@ -149,7 +149,7 @@ impl<'a, 'b> Pipeline<'a, 'b> {
                     }
                     let bytes = state.batch.write(len);
                     self.writer.write(bytes)?;
-                    self.session.progress(bytes.len());
+                    self.session.progress(len * state.kind.element.size());
                     if state.batch.is_written()
                         && let Some(mut state) = self.alive.remove(&id)
                     {

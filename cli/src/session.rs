@@ -220,7 +220,7 @@ impl<'a> Session<'a> {
         self.cost.bytes += cost.bytes;
     }
 
-    /// Bytes that were written.
+    /// Bytes that were read and are written.
     pub(crate) fn progress(&mut self, bytes: usize) {
         if !self.args.quiet {
             self.bar.add(bytes);
