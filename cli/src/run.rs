@@ -22,7 +22,7 @@ use crate::source::{Place, Source};
 use crate::target::Target;
 
 /// The tensors to change, by their places, each with that of x where they are upstream gradients.
-type Chosen = HashMap<(usize, usize), Option<Place>>;
+type Chosen = HashMap<Place, Option<Place>>;
 
 /// Clips the values of a file, or of the files of a folder.
 pub(crate) fn clip(args: &Clip) -> Result<()> {
@@ -41,7 +41,7 @@ pub(crate) fn clip(args: &Clip) -> Result<()> {
     let mut session = Session::new(Settings::of(&args.common), start, &source, &selection)?;
     let mut target = Target::create(&source, &args.output)?;
     warn_of_folders(&source, &args.output);
-    let chosen: Chosen = selection.chosen.iter().map(|place| ((place.file, place.index), None)).collect();
+    let chosen: Chosen = selection.chosen.iter().map(|&place| (place, None)).collect();
     let work = args.to.map_or(Work::Clip, Work::ClipTo);
     for file in 0..source.files.len() {
         target.write(file, |out| rewrite(&mut session, out, (&mut source, file), &chosen, work, None))?;
@@ -49,7 +49,7 @@ pub(crate) fn clip(args: &Clip) -> Result<()> {
     let direct = target.is_direct();
     let bytes = |place: Place| {
         let (entry, file) = (source.entry(place), &source.files[place.file]);
-        match args.to.filter(|_| chosen.contains_key(&(place.file, place.index))) {
+        match args.to.filter(|_| chosen.contains_key(&place)) {
             Some(to) => (entry.shape.len() * to.size()) as u64,
             None => file.bytes(place.index),
         }
@@ -111,14 +111,14 @@ fn rewrite(
     for index in 0..file.entries().len() {
         let Work::ClipTo(element) = work else { break };
         // What is of that type already needs no other header.
-        if chosen.contains_key(&(number, index)) && file.element(index)? != element {
+        if chosen.contains_key(&Place { file: number, index }) && file.element(index)? != element {
             to.insert(index, element);
         }
     }
     let memory = session.memory() / 4;
     let mut pipeline = Pipeline::new(session, file.writer(out, &to)?);
     for index in file.order(&to) {
-        let Some(x) = chosen.get(&(number, index)) else {
+        let Some(x) = chosen.get(&Place { file: number, index }) else {
             pipeline.copy(index)?;
             continue;
         };
@@ -155,7 +155,7 @@ fn pairs(source: &Source, upstream: &Source, selection: &Selection) -> Result<Ch
         if of_x != of_g {
             bail!("{left} has shape {of_x:?}, but {right} has {of_g:?}: both need the same shape");
         }
-        Ok(((g.file, g.index), Some(x)))
+        Ok((g, Some(x)))
     };
     selection.chosen.iter().map(pair).collect()
 }
@@ -194,7 +194,7 @@ fn with_bounds(
     let to = Conversions::new();
     let mut writer = file.writer(out, &to)?;
     for index in file.order(&to) {
-        match chosen.get(&(number, index)) {
+        match chosen.get(&Place { file: number, index }) {
             Some(Some(x)) => {
                 with_element!(file.element(index)?, T => {
                     one_with_bounds::<T>(session, &mut *writer, (file, index), (source, *x), args)?;
