@@ -32,7 +32,8 @@ pub fn clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
 /// | infinite | infinity; the greatest finite number where the type has no infinity |
 /// | NaN | the quiet NaN of that sign, without payload |
 ///
-/// So a result lies between the bounds as they are rounded themselves. Integers are not converted.
+/// So a result lies between the bounds as they are rounded themselves. Tensors and slices of integers are refused; here they are
+/// converted by [`Element::from_f64`].
 pub fn clip_to<T: Element, U: Element>(x: T, lo: Option<T>, hi: Option<T>) -> U {
     let clipped = clip(x, lo, hi);
     let (layout, bits) = (U::TYPE.layout(), clipped.to_bits());
@@ -170,7 +171,7 @@ fn bound_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, ties: TieRu
 /// is zero.
 ///
 /// Floats of up to 32 bits are summed in f32, and the sum is then rounded to the type; f64 in f64. A NaN comes out
-/// as the positive quiet one without payload. The sum of integers is exact; one that the type cannot hold is clipped to its
+/// as the positive quiet one without payload; a sum beyond the range is infinity, or NaN in a type without one. The sum of integers is exact; one that the type cannot hold is clipped to its
 /// range.
 pub fn sum<T: Element>(gradients: &[T]) -> T {
     match gradients {

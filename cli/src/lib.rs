@@ -35,6 +35,7 @@ use args::{Cli, Command};
 /// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
     quiet_mesa();
+    temp_file_guard::survive_size_limits();
     // wgpu and the drivers say much that a user of this command cannot act on: `RUST_LOG` shows it.
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off,wgclip=warn")).init();
     let cli = match Cli::try_parse() {
@@ -60,7 +61,8 @@ pub fn main() -> ExitCode {
 
 /// Writes to stderr. Ignores write errors: it may be closed.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let lines: Vec<_> = text.split('\n').map(files::printable).collect();
+    let _ = writeln!(std::io::stderr(), "{}", lines.join("\n"));
 }
 
 /// Whether what was printed failed for another reason than a reader that has seen enough.

@@ -259,7 +259,7 @@ fn read_as(
 
 fn impossible(name: &str, value: f64, to: ElementType) -> anyhow::Error {
     anyhow!(
-        "{name} holds the bound {value:e}, outside the range of {to}, so no value could satisfy it: give one that fits"
+        "{name} holds the bound {value}, outside the range of {to}, so no value could satisfy it: give one that fits"
     )
 }
 

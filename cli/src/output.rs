@@ -34,7 +34,10 @@ impl Output {
     }
 
     fn to(path: &Path, target: fn(&Path) -> PathBuf) -> Result<Self> {
-        let path = if path == Path::new("-") { Path::new("/dev/stdout") } else { path };
+        if is_stdout(path) {
+            let file = stdout().context("cannot write to stdout")?;
+            return Ok(Self { target: "stdout".into(), sink: Sink::Direct(file) });
+        }
         let name = path.display();
         let there = match fs::metadata(path) {
             Ok(metadata) => Some(metadata),
@@ -95,9 +98,9 @@ impl Output {
         // What is left in it is of no use, and `drop` would write it.
         let _ = out.into_parts();
         // What could not be read, or not be clipped, says so itself.
-        written.map_err(|error| match error.downcast::<io::Error>() {
-            Ok(error) => anyhow::Error::new(error).context(format!("cannot write {}", self.target.display())),
-            Err(error) => error,
+        written.map_err(|error| match error.is::<io::Error>() && error.chain().len() == 1 {
+            true => error.context(format!("cannot write {}", self.target.display())),
+            false => error,
         })
     }
 
@@ -127,9 +130,32 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether both paths name one file that is there.
+/// Whether both paths name one file, which need not be there yet.
 pub(crate) fn is_same_file(path: &Path, other: &Path) -> bool {
-    fs::canonicalize(path).is_ok_and(|path| fs::canonicalize(other).is_ok_and(|other| path == other))
+    let place = |path: &Path| {
+        let path = behind_links(if is_stdout(path) { Path::new("/dev/stdout") } else { path });
+        let folder = fs::canonicalize(folder_of(&path)).ok()?;
+        Some(fs::canonicalize(&path).unwrap_or_else(|_| folder.join(path.file_name().unwrap_or_default())))
+    };
+    place(path).is_some() && place(path) == place(other)
+}
+
+/// Whether a path stands for stdout.
+fn is_stdout(path: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|there| path == Path::new(there))
+}
+
+/// Stdout itself, whose place in a file moves with what is written.
+#[cfg(unix)]
+fn stdout() -> io::Result<File> {
+    use std::os::fd::AsFd;
+    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
+}
+
+#[cfg(windows)]
+fn stdout() -> io::Result<File> {
+    use std::os::windows::io::AsHandle;
+    Ok(io::stdout().as_handle().try_clone_to_owned()?.into())
 }
 
 /// Whether a path stands for an open file of this process, not for a file by its name.

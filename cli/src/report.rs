@@ -8,8 +8,6 @@ use std::time::Duration;
 use rayon::prelude::*;
 use wgclip::{Bound, Bounds, Device, DeviceInfo, Element, Result, Shape};
 
-use crate::files::printable;
-
 /// How many elements lie where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -126,15 +124,14 @@ impl fmt::Display for Report {
         match &self.kept[..] {
             [] => {}
             kept if kept.len() <= 3 => {
-                let names: Vec<_> =
-                    kept.iter().map(|(name, kind)| format!("{} ({kind})", printable(name))).collect();
+                let names: Vec<_> = kept.iter().map(|(name, kind)| format!("{name} ({kind})")).collect();
                 write!(f, "kept {}: --tensor NAME clips one of numbers; ", names.join(", "))?;
             }
             kept => {
                 let mut kinds = BTreeMap::new();
                 kept.iter().for_each(|(_, kind)| *kinds.entry(kind).or_insert(0) += 1);
                 let kinds: Vec<_> = kinds.iter().map(|(kind, n)| format!("{n} of {kind}")).collect();
-                let (n, first) = (kept.len(), printable(&kept[0].0));
+                let (n, first) = (kept.len(), &kept[0].0);
                 let kinds = kinds.join(", ");
                 write!(
                     f,

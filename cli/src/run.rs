@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use wgclip::{Element, NeedsGrad, with_element};
 
-use crate::args::{Backward, Clip};
+use crate::args::{Backward, Clip, Interval, Limit};
 use crate::batch::{Cost, Kind, Operands, Work};
 use crate::files::{Conversions, TensorFile, TensorWriter, check_one_output, write_one};
 use crate::operand::{Operand, Role};
@@ -70,20 +70,24 @@ pub(crate) fn backward(args: &Backward) -> Result<()> {
     let mut upstream = Source::open(&args.upstream, args.common.choice.assumed)?;
     let selection = select(&source, &args.common.choice.tensor, &args.common.choice.except)?;
     let chosen = pairs(&source, &upstream, &selection)?;
-    check_bound_outputs(args, chosen.len())?;
+    check_bound_outputs(args, chosen.len(), &[&source, &upstream])?;
     let mut session = Session::new(Settings::of(&args.common), start, &source, &selection)?;
     let mut target = Target::create(&upstream, &args.output)?;
     let work = Work::Backward(args.rule.backward_rule());
     let wants_bounds = args.min_grad.is_some() || args.max_grad.is_some();
+    let mut bound_outputs = [bound_output(&args.min_grad)?, bound_output(&args.max_grad)?];
     for file in 0..upstream.files.len() {
         target.write(file, |out| match wants_bounds {
             true => {
-                with_bounds(&mut session, out, (&mut upstream.files[file], file), &chosen, &mut source, args)
+                let base = (&mut upstream.files[file], file);
+                with_bounds(&mut session, out, base, &chosen, &mut source, (args, &mut bound_outputs))
             }
             false => rewrite(&mut session, out, (&mut upstream, file), &chosen, work, Some(&mut source)),
         })?;
     }
-    let direct = target.is_direct();
+    let direct = target.is_direct() || bound_outputs.iter().flatten().any(|(_, output)| output.is_direct());
+    // In place first: the file that has the main name says that all is there.
+    bound_outputs.into_iter().flatten().try_for_each(|(_, output)| output.commit())?;
     target.commit(None)?;
     session.report(direct);
     Ok(())
@@ -161,22 +165,26 @@ fn pairs(source: &Source, upstream: &Source, selection: &Selection) -> Result<Ch
 }
 
 /// The gradients of the bounds are those of one tensor, each with a file of its own.
-fn check_bound_outputs(args: &Backward, tensors: usize) -> Result<()> {
-    let bound_gradients = args.min_grad.iter().chain(&args.max_grad);
-    if bound_gradients.clone().count() > 0 && tensors != 1 {
+fn check_bound_outputs(args: &Backward, tensors: usize, sources: &[&Source]) -> Result<()> {
+    let outputs: Vec<_> = args.min_grad.iter().chain(&args.max_grad).collect();
+    if !outputs.is_empty() && tensors != 1 {
         bail!("--min-grad and --max-grad take one tensor, not {tensors}: choose it with --tensor");
     }
-    bound_gradients.clone().try_for_each(|output| check_one_output(output))?;
-    let all = std::iter::once(&args.output).chain(bound_gradients).map(std::path::absolute);
-    let all: Vec<_> = all.collect::<Result<_, _>>()?;
-    let inputs = [&args.input, &args.upstream];
-    for output in args.min_grad.iter().chain(&args.max_grad) {
-        if inputs.iter().any(|input| is_same_file(input, output)) {
+    outputs.iter().try_for_each(|output| check_one_output(output))?;
+    let Interval { min, max } = &args.common.interval;
+    let bounds = [min, max].into_iter().filter_map(|limit| match limit {
+        Some(Limit::File(path)) => Some(path.clone()),
+        _ => None,
+    });
+    let read: Vec<_> = sources.iter().flat_map(|source| source.paths()).chain(bounds).collect();
+    for (n, output) in outputs.iter().enumerate() {
+        if read.iter().any(|read| is_same_file(read, output)) {
             bail!("{} is read: give the gradient of the bound a file of its own", output.display());
         }
-    }
-    if (1..all.len()).any(|i| all[..i].contains(&all[i])) {
-        bail!("the gradients would be written to one file: give each its own");
+        if is_same_file(&args.output, output) || outputs[..n].iter().any(|other| is_same_file(other, output))
+        {
+            bail!("the gradients would be written to one file: give each its own");
+        }
     }
     Ok(())
 }
@@ -189,7 +197,7 @@ fn with_bounds(
     (file, number): (&mut TensorFile, usize),
     chosen: &Chosen,
     source: &mut Source,
-    args: &Backward,
+    (args, outputs): (&Backward, &mut BoundOutputs<'_>),
 ) -> Result<()> {
     let to = Conversions::new();
     let mut writer = file.writer(out, &to)?;
@@ -197,7 +205,7 @@ fn with_bounds(
         match chosen.get(&Place { file: number, index }) {
             Some(Some(x)) => {
                 with_element!(file.element(index)?, T => {
-                    one_with_bounds::<T>(session, &mut *writer, (file, index), (source, *x), args)?;
+                    one_with_bounds::<T>(session, &mut *writer, (file, index), (source, *x), (args, outputs))?;
                 });
             }
             _ => writer.copy(index)?,
@@ -211,9 +219,8 @@ fn one_with_bounds<T: Element>(
     writer: &mut dyn TensorWriter,
     (file, index): (&mut TensorFile, usize),
     (source, x): (&mut Source, Place),
-    args: &Backward,
+    (args, outputs): (&Backward, &mut BoundOutputs<'_>),
 ) -> Result<()> {
-    let mut outputs = [bound_output(&args.min_grad)?, bound_output(&args.max_grad)?];
     let (entry, what) = (source.entry(x).clone(), source.describe(x));
     let bounds = session.whole_bounds::<T>(&entry, &what)?;
     let (x, g) = (source.files[x.file].read::<T>(x.index)?, file.read::<T>(index)?);
@@ -231,18 +238,20 @@ fn one_with_bounds<T: Element>(
     let of_bounds = [&grads.lo, &grads.hi].map(|grad| grad.as_ref().map(|grad| grad.to_vec()));
     session.add(Cost { counts, bytes, time: started.elapsed(), ..Cost::default() });
 
-    // In place first: the file that has the main name says that all is there.
     let shapes = [&grads.lo, &grads.hi].map(|grad| grad.as_ref().map(|grad| grad.shape()));
     for (n, (output, grad)) in outputs.iter_mut().zip(of_bounds).enumerate() {
-        if let (Some((path, output)), Some(grad), Some(shape)) = (output.take(), grad, shapes[n]) {
+        if let (Some((path, output)), Some(grad), Some(shape)) = (output, grad, shapes[n]) {
             let (grad, name) = (grad?, ["min_grad", "max_grad"][n]);
-            output.finish(|out| write_one(out, path, name, shape, &grad))?;
+            output.write(|out| write_one(out, path, name, shape, &grad))?;
         }
     }
     let entry = &file.entries()[index];
     writer.begin(index)?;
     writer.write(bytemuck::cast_slice(&entry.layout.encode(gx, &entry.shape)))
 }
+
+/// The files of the gradients of the lower and the upper bound, where they are wanted.
+type BoundOutputs<'a> = [Option<(&'a Path, Output)>; 2];
 
 /// The file for the gradient of a bound, if wanted.
 fn bound_output(path: &Option<PathBuf>) -> Result<Option<(&Path, Output)>> {

@@ -11,7 +11,7 @@ use wgclip::{Bound, Bounds, Device, DeviceKind, Element, ElementType, with_eleme
 use crate::args::{Choice, Common, Interval, Limit};
 use crate::batch::{Batch, Cost, Side};
 use crate::bound_text;
-use crate::files::Entry;
+use crate::files::{Entry, printable};
 use crate::operand::{Operand, Role};
 use crate::progress;
 use crate::report::Report;
@@ -245,7 +245,7 @@ impl<'a> Session<'a> {
         match direct {
             true => say(&report.to_string()),
             // The work is done and in place: a closed stdout makes no failure of it.
-            false => drop(writeln!(std::io::stdout(), "{report}")),
+            false => drop(writeln!(std::io::stdout(), "{}", printable(&report.to_string()))),
         }
     }
 }

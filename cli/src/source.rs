@@ -38,6 +38,8 @@ pub(crate) struct Folder {
     pub others: Vec<String>,
     /// Whether there are folders in it.
     pub folders: bool,
+    /// The tensors that an index lists, and their files.
+    listed: HashMap<String, String>,
 }
 
 impl Source {
@@ -84,11 +86,33 @@ impl Source {
         if places.is_empty() {
             bail!("{} holds no tensors", path.display());
         }
+        if let Some(folder) = &folder {
+            for (name, shard) in &folder.listed {
+                let holds = places.get(name).is_some_and(|place| folder.shards[place.file] == *shard);
+                if !holds {
+                    bail!(
+                        "the index of {} lists tensor '{name}' in {shard}, which does not hold it: download both again",
+                        path.display()
+                    );
+                }
+            }
+        }
         Ok(Self { path: path.to_owned(), files, places, folder })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The files that are read, and those that go with them.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        match &self.folder {
+            Some(folder) => {
+                let all = folder.shards.iter().chain(&folder.others);
+                all.map(|file| folder.path.join(file)).chain([self.path.clone()]).collect()
+            }
+            None => vec![self.path.clone()],
+        }
     }
 
     /// Every tensor, file by file.
@@ -169,11 +193,18 @@ impl Folder {
         files.sort();
         let indices: Vec<_> =
             files.iter().filter(|file| file.ends_with(&format!(".safetensors{INDEX}"))).collect();
-        let shards = match indices[..] {
-            [] => files.iter().filter(|file| file.ends_with(".safetensors")).cloned().collect(),
+        let (shards, listed) = match indices[..] {
+            [] => (
+                files.iter().filter(|file| file.ends_with(".safetensors")).cloned().collect(),
+                HashMap::new(),
+            ),
             [index] => shards_of(&path.join(index))?,
-            _ => bail!("{name} holds several indices of shards: name one of {indices:?}"),
+            _ => {
+                let indices: Vec<_> = indices.into_iter().cloned().collect();
+                bail!("{name} holds several indices of shards: name one of {}", indices.join(", "))
+            }
         };
+        let shards: Vec<String> = shards;
         if shards.is_empty() {
             bail!(
                 "{name} is a folder without .safetensors files: name a file, or the folder of a checkpoint"
@@ -183,23 +214,24 @@ impl Folder {
         let unlisted: Vec<_> = others.iter().filter(|file| file.ends_with(".safetensors")).cloned().collect();
         if !unlisted.is_empty() {
             say(&format!(
-                "warning: {} stays as it is: the index of {name} does not list it",
+                "warning: the index of {name} does not list {}: copied unclipped",
                 unlisted.join(", ")
             ));
         }
-        Ok(Self { path: path.to_owned(), shards, others, folders })
+        Ok(Self { path: path.to_owned(), shards, others, folders, listed })
     }
 
     /// An index and its shards.
     fn of_index(path: &Path) -> Result<Self> {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let index = path.file_name().and_then(|name| name.to_str()).context("the index has no name")?;
-        Ok(Self { path: folder, shards: shards_of(path)?, others: vec![index.to_owned()], folders: false })
+        let (shards, listed) = shards_of(path)?;
+        Ok(Self { path: folder, shards, others: vec![index.to_owned()], folders: false, listed })
     }
 }
 
-/// The names of the files that an index lists.
-fn shards_of(path: &Path) -> Result<Vec<String>> {
+/// The names of the files that an index lists, and which tensor is in which.
+fn shards_of(path: &Path) -> Result<(Vec<String>, HashMap<String, String>)> {
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: HashMap<String, String>,
@@ -212,7 +244,7 @@ fn shards_of(path: &Path) -> Result<Vec<String>> {
     if index.weight_map.is_empty() {
         bail!("{name} lists no tensors");
     }
-    let mut shards: Vec<_> = index.weight_map.into_values().collect();
+    let mut shards: Vec<_> = index.weight_map.values().cloned().collect();
     shards.sort();
     shards.dedup();
     if let Some(shard) =
@@ -220,5 +252,5 @@ fn shards_of(path: &Path) -> Result<Vec<String>> {
     {
         bail!("{name} lists '{shard}', which is not the name of a file beside it");
     }
-    Ok(shards)
+    Ok((shards, index.weight_map))
 }

@@ -71,7 +71,8 @@ impl FolderTarget {
     fn create(folder: &Folder, path: &Path) -> Result<Self> {
         let name = path.display();
         let source = if folder.path.as_os_str().is_empty() { Path::new(".") } else { &folder.path };
-        let is_file = ["npy", "npz", "safetensors"].iter().any(|e| path.extension() == Some(e.as_ref()));
+        let is_file =
+            ["npy", "npz", "safetensors", "json"].iter().any(|e| path.extension() == Some(e.as_ref()));
         let there = fs::metadata(path).ok();
         if path == Path::new("-") || is_file || there.as_ref().is_some_and(|there| !there.is_dir()) {
             bail!("cannot write {name}: a checkpoint of a folder goes to a folder, name one");

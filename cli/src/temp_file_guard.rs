@@ -39,18 +39,23 @@ fn lock() -> MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Has a file that grows beyond the limit of its size be an error, and not the end of the process.
+#[cfg(unix)]
+pub(crate) fn survive_size_limits() {
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
+}
+
+#[cfg(not(unix))]
+pub(crate) fn survive_size_limits() {}
+
 /// Has the signals that end a process remove the unfinished files first. Those that the parent had ignored, as
 /// `nohup` does, stay ignored.
 #[cfg(unix)]
 fn watch() {
-    use std::sync::Arc;
-
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
     use signal_hook::low_level::emulate_default_handler;
 
-    // A file beyond the limit of its size is an error then, and not the end.
-    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let ignored = ignored();
     let wanted = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
     let Ok(mut signals) = Signals::new(wanted) else { return };

@@ -9,13 +9,28 @@ use crate::devices::{Suite, seed};
 /// Types of each size and class, for a quick run.
 const QUICK: [ElementType; 4] = [ElementType::F32, ElementType::F16, ElementType::U8, ElementType::I64];
 
+/// One type of each size and class, under tight limits: where work is split depends on the size of elements alone.
+const SPLIT: [ElementType; 8] = [
+    ElementType::F32,
+    ElementType::F16,
+    ElementType::F64,
+    ElementType::F8E4M3Fn,
+    ElementType::U8,
+    ElementType::I16,
+    ElementType::U32,
+    ElementType::I64,
+];
+
 pub(crate) fn register(suite: &mut Suite) {
     let tier = if suite.settings.quick { Tier::Quick } else { Tier::Full };
     for (slug, open) in suite.openers() {
         let open = std::sync::Arc::new(open);
         for (op, in_place) in Op::variants() {
             for &element in ElementType::ALL {
-                if tier == Tier::Quick && (!QUICK.contains(&element) || slug.ends_with("tiny-limits")) {
+                let is_tiny = slug.ends_with("tiny-limits");
+                if tier == Tier::Quick && (!QUICK.contains(&element) || is_tiny)
+                    || is_tiny && !SPLIT.contains(&element)
+                {
                     continue;
                 }
                 let open = open.clone();

@@ -205,7 +205,7 @@ fn kernels_convert_in_the_callers_buffer(adapter: Adapter) {
         let expected: &[u8] = bytemuck::cast_slice(&expected);
         assert!(made[start..][..expected.len()] == *expected, "{len} {} to {}", T::TYPE, U::TYPE);
         assert!(made[..start] == data[..start] && made[start + after..] == data[start + after..], "around");
-        let short = both.slice(start as u64..(start + after - 16) as u64);
+        let short = both.slice(start as u64..start as u64 + 16);
         let error =
             kernels.prepare(Op::ClipTo, &[both.slice(..before as u64)], &[short], &arguments).unwrap_err();
         assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");

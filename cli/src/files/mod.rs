@@ -360,17 +360,20 @@ fn describe(file: &str, tensor: &str) -> String {
     if tensor.is_empty() { file.to_owned() } else { format!("{file}, tensor '{}',", printable(tensor)) }
 }
 
-/// The name of a tensor without what a terminal would act on.
-pub(crate) fn printable(name: &str) -> String {
-    name.chars()
-        .flat_map(|c| {
-            c.is_control()
-                .then(|| c.escape_default())
-                .into_iter()
-                .flatten()
-                .chain((!c.is_control()).then_some(c))
-        })
-        .collect()
+/// A text without what a terminal would act on: control characters, and marks of direction and lines.
+pub(crate) fn printable(text: &str) -> String {
+    let acts = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        match acts(c) {
+            true => printable.extend(c.escape_default()),
+            false => printable.push(c),
+        }
+    }
+    printable
 }
 
 /// Whether a path names a file that [`write_one`] writes.

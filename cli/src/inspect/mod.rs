@@ -54,8 +54,14 @@ struct Row {
 /// Looks at the values of a file, or of the files of a folder.
 pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     let mut source = Source::open_again(&args.input, args.choice.assumed)?;
-    if args.plot.as_ref().is_some_and(|plot| is_same_file(plot, &args.input)) {
-        bail!("the plot would take the place of {}: name another file", args.input.display());
+    let bounds = [&args.interval.min, &args.interval.max].into_iter().filter_map(|limit| match limit {
+        Some(Limit::File(path)) => Some(path.clone()),
+        _ => None,
+    });
+    let read: Vec<_> = source.paths().into_iter().chain(bounds).collect();
+    if let Some(read) = args.plot.as_ref().and_then(|plot| read.iter().find(|read| is_same_file(plot, read)))
+    {
+        bail!("the plot would take the place of {}: name another file", read.display());
     }
     let everything = args.choice.tensor.is_empty() && args.choice.except.is_empty();
     let selection = match select(&source, &args.choice.tensor, &args.choice.except) {
@@ -68,6 +74,9 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     let settings = Settings { interval, choice, device: "cpu", quiet: false };
     let mut session = Session::new(settings, Instant::now(), &source, &selection)?;
     let plot = args.plot.as_ref().map(|path| Output::create(path)).transpose()?;
+    if plot.as_ref().is_some_and(Output::is_direct) {
+        bail!("--plot needs a file of its own: what is told goes to stdout");
+    }
 
     let has_bounds = interval.min.is_some() || interval.max.is_some();
     // Those that a clip would choose have bounds. The others are looked at too: nothing is changed.
@@ -96,8 +105,12 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     }
     let histogram =
         range(&rows).map(|(from, to)| histogram_of(&mut source, &chosen, from, to)).transpose()?;
-    if let Some((plot, histogram)) = plot.zip(histogram.as_ref()) {
-        let text = plot::svg(histogram, &args.input.display().to_string(), numbers(interval))?;
+    if let Some(plot) = plot {
+        let Some(histogram) = &histogram else {
+            bail!("there is nothing to plot: {} holds no two different finite values", args.input.display());
+        };
+        let title = printable(&args.input.display().to_string());
+        let text = plot::svg(histogram, &title, numbers(interval))?;
         plot.finish(|out| Ok(out.write_all(text.as_bytes())?))?;
     }
     let report = Report { file: args.input.display().to_string(), tensors: rows, histogram };
@@ -197,7 +210,7 @@ fn print(out: &mut dyn Write, report: &Report, has_bounds: bool) -> io::Result<(
     let mut table: Vec<Vec<String>> = vec![header.into_iter().map(str::to_owned).collect()];
     for row in &report.tensors {
         let dims: Vec<_> = row.shape.iter().map(ToString::to_string).collect();
-        let mut cells = vec![printable(&row.name), row.r#type.clone(), format!("[{}]", dims.join(", "))];
+        let mut cells = vec![printable(&row.name), printable(&row.r#type), format!("[{}]", dims.join(", "))];
         match &row.summary {
             Some(summary) => cells.extend(summary.cells()),
             None => cells.resize(8, String::new()),

@@ -113,6 +113,9 @@ fn what_is_no_checkpoint_is_refused() {
     folder.write("bad.index.json", br#"{"weight_map": {"one": "../ck/a.safetensors"}}"#);
     folder.write("gone.index.json", br#"{"weight_map": {"one": "nowhere.safetensors"}}"#);
     folder.write("other.index.json", b"{}");
+    folder.write("x.safetensors", &shard(&[("one", &[1.0])]));
+    folder
+        .write("ghost.index.json", br#"{"weight_map": {"one": "x.safetensors", "ghost": "x.safetensors"}}"#);
     let before = folder.names();
     for (args, message) in [
         ("ck full", "the folder is not empty"),
@@ -121,6 +124,7 @@ fn what_is_no_checkpoint_is_refused() {
         ("bad.index.json out", "which is not the name of a file beside it"),
         ("gone.index.json out", "cannot open nowhere.safetensors"),
         ("other.index.json out", "it has no weight_map"),
+        ("ghost.index.json out", "lists tensor 'ghost' in x.safetensors, which does not hold it"),
         ("ck out --tensor four", "holds no tensor 'four': there are one, two, three"),
         ("ck out --tensor x*", "holds no tensor 'x*'"),
         ("ck out --except *", "nothing is left to clip"),
@@ -167,7 +171,7 @@ fn what_is_not_of_the_checkpoint_is_told() {
     folder.write("ck/consolidated.safetensors", &shard(&[("one", &[-9.0])]));
     let done = folder.done("clip ck out --max 1");
     assert!(
-        done.stderr.contains("consolidated.safetensors stays as it is: the index of ck does not list it"),
+        done.stderr.contains("the index of ck does not list consolidated.safetensors: copied unclipped"),
         "{done:?}"
     );
     assert!(done.stderr.contains("folders within"), "{done:?}");

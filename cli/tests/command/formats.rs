@@ -322,3 +322,37 @@ fn what_has_no_type_to_numpy_has_no_byte_order() {
         assert_eq!(folder.read("y.npy"), npy(">f2", false, "(3,)", &data(&expected, true)), "{device}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn outputs_are_apart_and_whole() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::new();
+    folder.write("x.npy", &npy_f32(&[1.0, 5.0]));
+    folder.write("b.npy", &npy_f32(&[2.0]));
+    folder.write("old.npy", b"old");
+    symlink("g.npy", folder.path("link.npy")).unwrap();
+    symlink(".", folder.path("here")).unwrap();
+    let before = folder.names();
+    for grad in ["b.npy", "here/x.npy", "link.npy", "here/g.npy", "./x.npy"] {
+        let outcome = folder.run(&format!("backward x.npy x.npy g.npy --max b.npy --max-grad {grad}"));
+        assert_eq!((outcome.code, folder.names()), (1, before.clone()), "{grad}: {outcome:?}");
+    }
+    // The gradient of the bound waits for that of x.
+    let outcome = folder.run("backward x.npy x.npy /dev/full --max b.npy --max-grad old.npy");
+    assert!(outcome.code == 1 && outcome.stderr.contains("/dev/full"), "{outcome:?}");
+    assert_eq!(folder.read("old.npy"), b"old");
+    let outcome = folder.run("backward x.npy x.npy g.npy --max b.npy --max-grad /dev/full");
+    assert!(outcome.code == 1 && outcome.stderr.contains("cannot write /dev/full"), "{outcome:?}");
+    assert_eq!(folder.names(), before);
+
+    // What else goes to the file that stdout is comes before and after.
+    let mut shell = std::process::Command::new("sh");
+    let script = format!(
+        "(printf AB; {} clip x.npy - --max 2; printf CD) > both 2> said",
+        env!("CARGO_BIN_EXE_wgclip")
+    );
+    assert!(shell.current_dir(folder.path("")).args(["-c", &script]).status().unwrap().success());
+    assert_eq!(folder.read("both"), [b"AB".as_slice(), &npy_f32(&[1.0, 2.0]), b"CD"].concat());
+    assert!(folder.read("said").starts_with(b"2 elements: 0 below, 1 above"));
+}

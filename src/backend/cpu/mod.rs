@@ -48,7 +48,7 @@ pub fn clip<T: Element>(x: &[T], bounds: &ResolvedBounds<&[T]>, y: &mut [T]) -> 
     typed(Op::Clip, &[x], bounds, BackwardRule::default(), [Some(cast_slice_mut(y)), None, None])
 }
 
-/// Clips `x` into `y`, which is of another type of float: as [`reference::clip_to`](crate::reference::clip_to) says.
+/// Clips `x` into `y`, which may be of another type of float: as [`reference::clip_to`](crate::reference::clip_to) says.
 ///
 /// # Errors
 /// As [`clip`]; [`Error::Unsupported`] for integers, unless both are of one type.

@@ -1,5 +1,7 @@
 //! What is dispatched: a kernel, its parameters, its operands, and the ranges of the work.
 
+use std::ops::RangeInclusive;
+
 use super::Buffer;
 use super::geometry::{DispatchRange, Granularity, Limits, dispatch_ranges, single_dispatch};
 use super::params::Params;
@@ -115,11 +117,15 @@ impl<'a> BufferPart<'a> {
     }
 }
 
-/// Bytes of what becomes of `bytes` bytes of elements in another type: whole blocks.
-pub(super) fn converted_bytes(from: ElementType, to: ElementType, bytes: u64) -> u64 {
-    match from == to {
-        true => bytes,
-        false => (bytes / from.size() as u64 * to.size() as u64).next_multiple_of(BLOCK_BYTES),
+/// Bytes of what becomes of `bytes` bytes of elements in another type: whole blocks, of all of them, or of as many as there
+/// may be in that many blocks at the least.
+pub(super) fn converted_bytes(from: ElementType, to: ElementType, bytes: u64) -> RangeInclusive<u64> {
+    let most = bytes / from.size() as u64;
+    let least = bytes.saturating_sub(BLOCK_BYTES) / from.size() as u64 + 1;
+    let converted = |elements: u64| (elements * to.size() as u64).next_multiple_of(BLOCK_BYTES);
+    match from == to || most == 0 {
+        true => bytes..=bytes,
+        false => converted(least)..=converted(most),
     }
 }
 

@@ -177,7 +177,7 @@ impl Kernels {
                 let what = format!("a mask of {bytes} bytes for {} bytes of elements", x.size());
                 return Err(self.planner().unsupported(what, format!("give one of {expected} bytes")));
             }
-        } else if slice.size() != converted_bytes(element, to, x.size()) {
+        } else if !converted_bytes(element, to, x.size()).contains(&slice.size()) {
             let len = |slice: Slice<'_>, element: ElementType| vec![slice.size() as usize / element.size()];
             return Err(Error::ShapeMismatch { left: len(x, element), right: len(slice, to) });
         }
