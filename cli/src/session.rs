@@ -200,11 +200,15 @@ impl<'a> Session<'a> {
     pub(crate) fn begin(&mut self, batch: &mut dyn Batch) -> Result<()> {
         let cost = batch.begin(&self.device, !self.args.quiet)?;
         self.add(cost);
-        let sides = [("--min", cost.nan_bounds[0]), ("--max", cost.nan_bounds[1])];
-        for (option, _) in sides.iter().filter(|(_, is_nan)| *is_nan) {
+        self.warn_of_nan(cost.nan_bounds);
+        Ok(())
+    }
+
+    /// Says whether the lower or the upper bounds hold NaN.
+    pub(crate) fn warn_of_nan(&mut self, is_nan: [bool; 2]) {
+        for (option, _) in ["--min", "--max"].iter().zip(is_nan).filter(|(_, is_nan)| *is_nan) {
             self.warn(format!("the bounds of {option} hold NaN, which becomes the result there"));
         }
-        Ok(())
     }
 
     pub(crate) fn finish(&mut self, batch: &mut dyn Batch) -> Result<()> {

@@ -167,6 +167,7 @@ fn summarize(
                 }
                 summary.add(&x);
                 counts = counts + Counts::between(&x, (value(lo), &lows), (value(hi), &highs));
+                session.warn_of_nan([&lows, &highs].map(|bounds| bounds.iter().any(|bound| bound.is_nan())));
             }
             Ok(())
         })?;
