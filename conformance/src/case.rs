@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use rayon::prelude::*;
+
 use wgclip::op::{Operand, RuleUse};
 use wgclip::reference::{self, Operands};
 use wgclip::testing;
@@ -218,7 +220,9 @@ impl<T: Element> Case<T> {
                 };
                 let differs = |&i: &usize| Element::to_bits(expected(i)) != Element::to_bits(actual[i]);
                 let all = 0..self.x.len();
-                let first = all.clone().find(differs).map(|index| Mismatch {
+                let found = all.clone().into_par_iter().with_min_len(1 << 14).filter(differs).count();
+                let first = if found > 0 { all.clone().find(differs) } else { None };
+                let first = first.map(|index| Mismatch {
                     device: device.info().to_string(),
                     element: T::TYPE,
                     op: format!("clip_to {to}"),
@@ -228,8 +232,7 @@ impl<T: Element> Case<T> {
                     expected: Element::to_bits(expected(index)),
                     actual: Element::to_bits(actual[index]),
                 });
-                let mismatches = if first.is_some() { all.clone().filter(differs).count() } else { 0 };
-                tally.add(Tally { cases: all.len() as u64, mismatches: mismatches as u64, first });
+                tally.add(Tally { cases: all.len() as u64, mismatches: found as u64, first });
             });
         }
         Ok(tally)
@@ -300,13 +303,15 @@ impl<T: Element> Case<T> {
 
     fn run_reference(&self, oracle: &Oracle<T>, Variant { op, in_place: _, rule }: Variant) -> Results<T> {
         let outputs = op.info().outputs;
-        let mut results = vec![Vec::with_capacity(self.x.len()); outputs.len()];
-        for i in 0..self.x.len() {
+        let evaluate = |i: usize| {
             let (lo, hi) = (self.at(&self.lo, i), self.at(&self.hi, i));
-            let operands = Operands { x: self.x[i], g: self.g[i], lo, hi, rule, scalars: self.scalars };
-            let made = (oracle.evaluate)(op, operands);
-            results.iter_mut().zip(made).for_each(|(result, made)| result.push(made));
-        }
+            (oracle.evaluate)(
+                op,
+                Operands { x: self.x[i], g: self.g[i], lo, hi, rule, scalars: self.scalars },
+            )
+        };
+        let made: Vec<_> = (0..self.x.len()).into_par_iter().with_min_len(1 << 14).map(evaluate).collect();
+        let results = (0..outputs.len()).map(|place| made.iter().map(|made| made[place]).collect::<Vec<T>>());
         let results = outputs.iter().copied().zip(results).filter(|(output, _)| self.wants(*output));
         results
             .map(|(output, result)| match output {
