@@ -203,6 +203,18 @@ pub(crate) struct Interval {
     pub max: Option<Limit>,
 }
 
+impl Interval {
+    /// Both ends.
+    pub(crate) fn sides(&self) -> [Option<&Limit>; 2] {
+        [self.min.as_ref(), self.max.as_ref()]
+    }
+
+    /// The files of bounds.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.sides().into_iter().flatten().filter_map(Limit::file)
+    }
+}
+
 /// At least one end of the interval.
 fn interval() -> ArgGroup {
     ArgGroup::new("interval").args(["min", "max"]).required(true).multiple(true)
@@ -309,6 +321,24 @@ pub(crate) enum Limit {
     Number(String),
     /// A file of one tensor.
     File(PathBuf),
+}
+
+impl Limit {
+    /// The text of a number.
+    pub(crate) fn number(&self) -> Option<&str> {
+        match self {
+            Self::Number(text) => Some(text),
+            Self::File(_) => None,
+        }
+    }
+
+    /// The path of a file.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Number(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
 }
 
 fn limit(text: &str) -> Result<Limit, &'static str> {

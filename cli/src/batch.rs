@@ -127,35 +127,33 @@ struct Typed<T: Element> {
     hi: Vec<T>,
     /// Ranges of elements whose byte order is not to be this machine's.
     swapped: Vec<Range<usize>>,
-    on_device: Option<Tensor<T>>,
-    /// The same of another type.
-    converted_on_device: Option<Box<dyn OnDevice>>,
-    /// What came out of another type.
-    converted: Option<Box<dyn Converted>>,
+    on_device: Option<Box<dyn OnDevice>>,
+    /// What came out, unless that is in the place of the elements.
+    made: Option<Box<dyn Made>>,
     /// Elements that went in, and those that were written.
     taken: usize,
     written: usize,
 }
 
-/// A tensor of another type.
+/// A tensor of any type.
 trait OnDevice {
-    fn finish(self: Box<Self>) -> wgclip::Result<Box<dyn Converted>>;
+    fn finish(self: Box<Self>) -> wgclip::Result<Box<dyn Made>>;
 }
 
 impl<U: Element> OnDevice for Tensor<U> {
-    fn finish(self: Box<Self>) -> wgclip::Result<Box<dyn Converted>> {
+    fn finish(self: Box<Self>) -> wgclip::Result<Box<dyn Made>> {
         Ok(Box::new(self.into_vec()?))
     }
 }
 
-/// Elements of another type.
-trait Converted {
+/// Elements of any type.
+trait Made {
     fn swap(&mut self, range: Range<usize>);
 
     fn bytes(&self, range: Range<usize>) -> &[u8];
 }
 
-impl<U: Element> Converted for Vec<U> {
+impl<U: Element> Made for Vec<U> {
     fn swap(&mut self, range: Range<usize>) {
         Layout { swapped: true, fortran: false }.swap(&mut self[range]);
     }
@@ -167,20 +165,16 @@ impl<U: Element> Converted for Vec<U> {
 
 impl<T: Element> Typed<T> {
     fn new(kind: Kind, room: usize) -> Self {
-        let empty = Vec::new;
-        let (elements, x, lo, hi) = (empty(), empty(), empty(), empty());
-        let (swapped, on_device, converted_on_device, converted) = (Vec::new(), None, None, None);
         Self {
             kind,
             room,
-            elements,
-            x,
-            lo,
-            hi,
-            swapped,
-            on_device,
-            converted_on_device,
-            converted,
+            elements: Vec::new(),
+            x: Vec::new(),
+            lo: Vec::new(),
+            hi: Vec::new(),
+            swapped: Vec::new(),
+            on_device: None,
+            made: None,
             taken: 0,
             written: 0,
         }
@@ -235,7 +229,7 @@ impl<T: Element> Typed<T> {
             Work::ClipTo(to) => with_element!(to, U => {
                 let mut converted = vec![<U as Element>::ZERO; len];
                 cpu::clip_to(elements, &bounds, &mut converted)?;
-                self.converted = Some(Box::new(converted));
+                self.made = Some(Box::new(converted));
             }),
         }
         Ok(())
@@ -256,15 +250,12 @@ impl<T: Element> Typed<T> {
             Work::Clip => elements.clip_in_place(&bounds)?,
             Work::Backward(rule) => tensor(&self.x)?.clip_backward_in_place(&mut elements, &bounds, rule)?,
             Work::ClipTo(to) => {
-                self.converted_on_device =
-                    Some(with_element!(to, U => Box::new(elements.clip_to::<U>(&bounds)?)));
+                self.on_device = Some(with_element!(to, U => Box::new(elements.clip_to::<U>(&bounds)?)));
+                return Ok(device.flush()?);
             }
         }
-        device.flush()?;
-        if self.converted_on_device.is_none() {
-            self.on_device = Some(elements);
-        }
-        Ok(())
+        self.on_device = Some(Box::new(elements));
+        Ok(device.flush()?)
     }
 }
 
@@ -316,16 +307,13 @@ impl<T: Element> Batch for Typed<T> {
     fn finish(&mut self) -> Result<Cost> {
         let start = Instant::now();
         if let Some(tensor) = self.on_device.take() {
-            self.elements = tensor.into_vec()?;
-        }
-        if let Some(tensor) = self.converted_on_device.take() {
-            self.converted = Some(tensor.finish()?);
+            self.made = Some(tensor.finish()?);
         }
         let time = start.elapsed();
         let layout = Layout { swapped: true, fortran: false };
         for range in self.swapped.drain(..) {
-            match &mut self.converted {
-                Some(converted) => converted.swap(range),
+            match &mut self.made {
+                Some(made) => made.swap(range),
                 None => layout.swap(&mut self.elements[range]),
             }
         }
@@ -335,8 +323,8 @@ impl<T: Element> Batch for Typed<T> {
     fn write(&mut self, len: usize) -> &[u8] {
         let start = self.written;
         self.written += len;
-        match &self.converted {
-            Some(converted) => converted.bytes(start..self.written),
+        match &self.made {
+            Some(made) => made.bytes(start..self.written),
             None => bytemuck::cast_slice(&self.elements[start..self.written]),
         }
     }
@@ -346,6 +334,6 @@ impl<T: Element> Batch for Typed<T> {
     }
 
     fn reset(&mut self) {
-        (self.taken, self.written, self.converted) = (0, 0, None);
+        (self.taken, self.written, self.made) = (0, 0, None);
     }
 }

@@ -64,9 +64,7 @@ impl Operand {
     ) -> Result<Self> {
         let (name, from) = (file.describe(index), file.element(index)?);
         let entry = file.entries()[index].clone();
-        if from != to && !(from.is_float() && to.is_float()) {
-            bail!("{name} holds {from}, but {what} holds {to}: both need the same type");
-        }
+        check_types((&name, from), (what, to))?;
         let axes = axes(&entry, other).with_context(|| {
             format!(
                 "{name} has shape {:?}, but {what} has {:?}: each of its dimensions, counted from the last, must be the same \
@@ -263,13 +261,23 @@ fn impossible(name: &str, value: f64, to: ElementType) -> anyhow::Error {
     )
 }
 
+/// Floats bound floats; integers those of their own type.
+fn check_types((name, from): (&str, ElementType), (what, to): (&str, ElementType)) -> Result<()> {
+    if from != to && !(from.is_float() && to.is_float()) {
+        bail!("{name} holds {from}, but {what} holds {to}: both need the same type");
+    }
+    Ok(())
+}
+
 /// A whole tensor of bounds, as elements of type `T` in C order.
 pub(crate) fn read_whole<T: Element>(
     file: &mut TensorFile,
     index: usize,
+    what: &str,
     role: Role,
 ) -> Result<(Vec<T>, Shape)> {
     let (name, shape) = (file.describe(index), file.entries()[index].shape.clone());
+    check_types((&name, file.element(index)?), (what, T::TYPE))?;
     if file.element(index)? == T::TYPE {
         return Ok((file.read::<T>(index)?, shape));
     }

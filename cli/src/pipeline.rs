@@ -35,7 +35,7 @@ pub(crate) struct Pipeline<'a, 'b> {
 enum Step {
     Begin(usize),
     Copy(usize),
-    /// Elements of a batch, and the bytes of each.
+    /// The next elements of a batch: so many.
     Write(u64, usize),
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use wgclip::{Element, NeedsGrad, with_element};
 
-use crate::args::{Backward, Clip, Interval, Limit};
+use crate::args::{Backward, Clip};
 use crate::batch::{Cost, Kind, Operands, Work};
 use crate::files::{Conversions, TensorFile, TensorWriter, check_one_output, write_one};
 use crate::operand::{Operand, Role};
@@ -171,11 +171,7 @@ fn check_bound_outputs(args: &Backward, tensors: usize, sources: &[&Source]) -> 
         bail!("--min-grad and --max-grad take one tensor, not {tensors}: choose it with --tensor");
     }
     outputs.iter().try_for_each(|output| check_one_output(output))?;
-    let Interval { min, max } = &args.common.interval;
-    let bounds = [min, max].into_iter().filter_map(|limit| match limit {
-        Some(Limit::File(path)) => Some(path.clone()),
-        _ => None,
-    });
+    let bounds = args.common.interval.files().map(Path::to_owned);
     let read: Vec<_> = sources.iter().flat_map(|source| source.paths()).chain(bounds).collect();
     for (n, output) in outputs.iter().enumerate() {
         if read.iter().any(|read| is_same_file(read, output)) {
@@ -225,7 +221,10 @@ fn one_with_bounds<T: Element>(
     let bounds = session.whole_bounds::<T>(&entry, &what)?;
     let (x, g) = (source.files[x.file].read::<T>(x.index)?, file.read::<T>(index)?);
     let (dims, bytes) = (entry.shape.dims(), 3 * size_of_val(&x[..]));
-    let counts = Counts::of(&x, &entry.shape, &bounds)?;
+    let counts = match args.common.quiet {
+        true => Counts::default(),
+        false => Counts::of(&x, &entry.shape, &bounds)?,
+    };
 
     let started = Instant::now();
     let device = session.device();

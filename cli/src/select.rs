@@ -24,7 +24,7 @@ pub(crate) struct Selection {
 /// # Errors
 /// If a name or a pattern matches nothing, or nothing is left.
 pub(crate) fn select(source: &Source, tensors: &[String], except: &[String]) -> Result<Selection> {
-    let (named, patterns) = Names::new(source, tensors)?.parts();
+    let wanted = Names::new(source, tensors)?;
     let excepted = Names::new(source, except)?;
     let mut selection = Selection::default();
     let (mut floats, mut others) = (Vec::new(), Vec::new());
@@ -32,11 +32,11 @@ pub(crate) fn select(source: &Source, tensors: &[String], except: &[String]) -> 
         let name = &source.entry(place).name;
         if excepted.matches(name) {
             selection.left += 1;
-        } else if named.contains(name) {
+        } else if wanted.named.contains(name) {
             // An error if it is of a type that cannot be clipped.
             source.element(place)?;
             selection.chosen.push(place);
-        } else if tensors.is_empty() || patterns.is_match(name) {
+        } else if tensors.is_empty() || wanted.patterns.is_match(name) {
             match source.entry(place).element() {
                 Some(element) if element.is_float() => floats.push(place),
                 _ => others.push(place),
@@ -97,10 +97,6 @@ impl Names {
             patterns.add(glob);
         }
         Ok(Self { named, patterns: patterns.build()? })
-    }
-
-    fn parts(self) -> (HashSet<String>, GlobSet) {
-        (self.named, self.patterns)
     }
 
     fn matches(&self, name: &str) -> bool {

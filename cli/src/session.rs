@@ -12,7 +12,7 @@ use crate::args::{Choice, Common, Interval, Limit};
 use crate::batch::{Batch, Cost, Side};
 use crate::bound_text;
 use crate::files::{Entry, printable};
-use crate::operand::{Operand, Role};
+use crate::operand::{self, Operand, Role};
 use crate::progress;
 use crate::report::Report;
 use crate::say;
@@ -90,17 +90,17 @@ impl<'a> Session<'a> {
         if inverted {
             say("warning: --min is above --max, so every number becomes --max");
         }
-        let file = |limit: &Option<Limit>| match limit {
-            Some(Limit::File(path)) => Source::open(path, args.choice.assumed).map(Some),
-            _ => Ok(None),
+        let file = |limit: Option<&Limit>| {
+            limit.and_then(Limit::file).map(|path| Source::open(path, args.choice.assumed)).transpose()
         };
+        let [min, max] = args.interval.sides();
         Ok(Self {
             args,
             device: Device::select(args.device)?,
             memory: args.choice.memory.map_or_else(quarter_of_memory, |memory| memory.as_u64()).max(LEAST),
             start,
             values,
-            files: [file(&args.interval.min)?, file(&args.interval.max)?],
+            files: [file(min)?, file(max)?],
             warned: HashSet::new(),
             cost: Cost::default(),
             bar: progress::Bytes::new(bytes),
@@ -142,24 +142,12 @@ impl<'a> Session<'a> {
     ) -> Result<[(Side, Option<Operand>); 2]> {
         let numbers = self.values.get(&element).copied().unwrap_or([Side::Absent; 2]);
         let mut sides = [(numbers[0], None), (numbers[1], None)];
+        let memory = self.memory / 4;
         for (n, side) in sides.iter_mut().enumerate() {
-            let Some(bounds) = &mut self.files[n] else { continue };
-            let place = bound_of(bounds, &entry.name)?;
-            let from = bounds.element(place)?;
-            let memory = self.memory / 4;
-            let operand = Operand::open(
-                &mut bounds.files[place.file],
-                place.index,
-                (entry, element, what),
-                ROLES[n],
-                memory,
-            )?;
-            if from != element {
-                let path = bounds.path().display().to_string();
-                self.warn(format!(
-                    "{path} holds {from}: its bounds are rounded to {element}, the type of what they bound"
-                ));
-            }
+            let Some((bounds, place)) = self.bound_of(n, entry, element)? else { continue };
+            let beside = (entry, element, what);
+            let operand =
+                Operand::open(&mut bounds.files[place.file], place.index, beside, ROLES[n], memory)?;
             let value = operand.only().filter(|&bits| {
                 entry.shape.len() >= LARGE
                     && !with_element!(element, T => <T as Element>::from_bits(bits).is_nan())
@@ -171,23 +159,40 @@ impl<'a> Session<'a> {
 
     /// The bounds of a whole tensor of type `T`, on the device.
     pub(crate) fn whole_bounds<T: Element>(&mut self, entry: &Entry, what: &str) -> Result<Bounds<T>> {
-        // With its checks and its warnings.
-        let sides = self.bounds(entry, T::TYPE, what)?;
-        let mut whole = [Bound::Absent, Bound::Absent];
-        for (n, (side, _)) in sides.into_iter().enumerate() {
-            whole[n] = match (&mut self.files[n], side) {
-                (Some(bounds), _) => {
-                    let place = bound_of(bounds, &entry.name)?;
-                    let file = &mut bounds.files[place.file];
-                    let (data, shape) = crate::operand::read_whole::<T>(file, place.index, ROLES[n])?;
-                    Bound::Tensor(self.device.tensor_from_vec(data, shape.dims())?)
-                }
-                (None, Side::Value(bits)) => Bound::Value(T::from_bits(bits)),
-                (None, _) => Bound::Absent,
-            };
+        let numbers = self.values.get(&T::TYPE).copied().unwrap_or([Side::Absent; 2]);
+        let mut whole = numbers.map(|side| Bound::from(side.value::<T>()));
+        for (n, side) in whole.iter_mut().enumerate() {
+            let Some((bounds, place)) = self.bound_of(n, entry, T::TYPE)? else { continue };
+            let file = &mut bounds.files[place.file];
+            let (data, shape) = operand::read_whole::<T>(file, place.index, what, ROLES[n])?;
+            *side = Bound::Tensor(self.device.tensor_from_vec(data, shape.dims())?);
         }
         let [lo, hi] = whole;
         Ok(Bounds::new(lo, hi)?)
+    }
+
+    /// The tensor that has the lower or the upper bounds of another: the only one of its file, or that of the other's name.
+    fn bound_of(
+        &mut self,
+        n: usize,
+        entry: &Entry,
+        element: ElementType,
+    ) -> Result<Option<(&mut Source, Place)>> {
+        let Some(bounds) = &self.files[n] else { return Ok(None) };
+        let (path, name) = (bounds.path().display(), &entry.name);
+        let place = bounds.only().or_else(|| bounds.find(name)).with_context(|| match &name[..] {
+            "" => format!("{path} holds several tensors: give a file of one"),
+            name => format!(
+                "{path} holds no bound for tensor '{name}': add one, or leave the tensor out with --except"
+            ),
+        })?;
+        let from = bounds.element(place)?;
+        if from != element && from.is_float() && element.is_float() {
+            self.warn(format!(
+                "{path} holds {from}: its bounds are rounded to {element}, the type of what they bound"
+            ));
+        }
+        Ok(self.files[n].as_mut().map(|bounds| (bounds, place)))
     }
 
     /// Says something once.
@@ -254,28 +259,9 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The bounds of a tensor in a file of bounds: the only one there, or that of its name.
-fn bound_of(bounds: &Source, name: &str) -> Result<Place> {
-    bounds.only().or_else(|| bounds.find(name)).with_context(|| {
-        let path = bounds.path().display();
-        match name {
-            "" => format!("{path} holds several tensors: give a file of one"),
-            name => format!(
-                "{path} holds no bound for tensor '{name}': add one, or leave the tensor out with --except"
-            ),
-        }
-    })
-}
-
 /// The bounds that are numbers, and whether they are crossed. Warns of those that the type cannot hold.
 fn numbers<T: Element>(interval: &Interval) -> Result<([Side; 2], bool)> {
-    fn number(limit: &Option<Limit>) -> Option<&str> {
-        match limit {
-            Some(Limit::Number(text)) => Some(text),
-            _ => None,
-        }
-    }
-    let (min, max) = (number(&interval.min), number(&interval.max));
+    let [min, max] = interval.sides().map(|limit| limit.and_then(Limit::number));
     let bounds = bound_text::bounds::<T>(min, max)?;
     for (option, text) in [("--min", min), ("--max", max)] {
         if let Some((text, becomes)) = text.and_then(|text| Some((text, bound_text::surprise::<T>(text)?))) {

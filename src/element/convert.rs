@@ -27,12 +27,14 @@ pub(crate) fn round_to_odd(value: f64) -> f32 {
     f32::from_bits(bits.wrapping_add(inexact & away).wrapping_sub(inexact & back))
 }
 
-/// A float as an f32, which is next to it and odd where an f64 has no f32: to round it again is to round once.
+/// A float as an f32. An f64 that is none becomes the nearest, saturated, or, if `odd`, one next to it whose last bit tells,
+/// so that to round it again is to round once.
 #[inline(always)]
-pub(crate) fn to_f32<T: Element>(value: T) -> f32 {
+pub(crate) fn to_f32<T: Element>(value: T, odd: bool) -> f32 {
     let (layout, bits) = (T::TYPE.layout(), Element::to_bits(value));
     match layout.bits {
-        64 => round_to_odd(f64::from_bits(bits)),
+        64 if odd => round_to_odd(f64::from_bits(bits)),
+        64 => f64_to_f32(f64::from_bits(bits)),
         32 => f32::from_bits(bits as u32),
         _ => layout.widen(bits as u32),
     }
@@ -54,7 +56,7 @@ pub(crate) fn from_f32<T: Element>(value: f32) -> T {
 
 /// The f32 nearest to an f64, as [`from_f32`] does it.
 #[inline(always)]
-pub(crate) fn f64_to_f32(value: f64) -> f32 {
+fn f64_to_f32(value: f64) -> f32 {
     let near = value as f32;
     // An infinity that came by rounding.
     let near = if near.is_infinite() && value.is_finite() { f32::MAX.copysign(near) } else { near };

@@ -6,6 +6,7 @@ mod summary;
 
 use std::collections::HashSet;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -54,11 +55,7 @@ struct Row {
 /// Looks at the values of a file, or of the files of a folder.
 pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     let mut source = Source::open_again(&args.input, args.choice.assumed)?;
-    let bounds = [&args.interval.min, &args.interval.max].into_iter().filter_map(|limit| match limit {
-        Some(Limit::File(path)) => Some(path.clone()),
-        _ => None,
-    });
-    let read: Vec<_> = source.paths().into_iter().chain(bounds).collect();
+    let read: Vec<_> = source.paths().into_iter().chain(args.interval.files().map(Path::to_owned)).collect();
     if let Some(read) = args.plot.as_ref().and_then(|plot| read.iter().find(|read| is_same_file(plot, read)))
     {
         bail!("the plot would take the place of {}: name another file", read.display());
@@ -131,10 +128,8 @@ fn known(source: &Source) -> Vec<Place> {
 
 /// The bounds that are numbers.
 fn numbers(interval: &Interval) -> [Option<f64>; 2] {
-    [&interval.min, &interval.max].map(|limit| match limit {
-        Some(Limit::Number(text)) => text.parse().ok().filter(|bound: &f64| bound.is_finite()),
-        _ => None,
-    })
+    let finite = |text: &str| text.parse().ok().filter(|bound: &f64| bound.is_finite());
+    interval.sides().map(|limit| limit.and_then(Limit::number).and_then(finite))
 }
 
 /// What a tensor holds, and how much of it lies where.

@@ -1,6 +1,6 @@
 //! Clip into another type of float: `reference::clip_to`.
 
-use bytemuck::{cast_slice, cast_slice_mut};
+use bytemuck::cast_slice_mut;
 
 use super::bound_source::for_each_run;
 use super::elementwise::{Clip, Map1Run};
@@ -8,29 +8,23 @@ use super::partition::Partition;
 use super::simd::vectorised;
 use super::{check_len, elements};
 use crate::backend::{Call, MAX_OUTPUTS};
-use crate::element::convert::{f64_to_f32, from_f32, to_f32};
-use crate::{Element, ElementType, Result, with_element};
+use crate::element::convert::{from_f32, to_f32};
+use crate::{Element, Result, with_element};
 
 /// Elements that are clipped, widened to f32 and rounded in turn, so few that they stay in a core's first cache. Each
 /// step is a loop of one type or of two, where one loop for all would be compiled for each pair of types.
 const BLOCK: usize = 2048;
 
 vectorised! {
-    fn widen<T: Element>(from: &[T], to: &mut [f32]) {
+    fn widen<T: Element>(from: &[T], odd: bool, to: &mut [f32]) {
         for (to, &from) in to.iter_mut().zip(from) {
-            *to = to_f32(from);
+            *to = to_f32(from, odd);
         }
     }
 
     fn narrow<T: Element>(from: &[f32], to: &mut [T]) {
         for (to, &from) in to.iter_mut().zip(from) {
             *to = from_f32(from);
-        }
-    }
-
-    fn f64s_to_f32s(from: &[f64], to: &mut [f32]) {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to = f64_to_f32(from);
         }
     }
 }
@@ -59,12 +53,9 @@ fn run_typed<T: Element>(call: &Call<'_, [u8]>, x: &[T], y: &mut [u8]) -> Result
             let start = n * parts.chunk + block * BLOCK;
             let mut clip = Map1Run { f: Clip, x: Some(x), y: &mut *clipped, exceeds_cache: false };
             for_each_run(&bounds, start, x.len(), &mut clip);
-            if (T::TYPE, to) == (ElementType::F64, ElementType::F32) {
-                f64s_to_f32s(cast_slice(clipped), cast_slice_mut(y));
-            } else {
-                widen(clipped, wide);
-                with_element!(to, U => narrow::<U>(wide, cast_slice_mut(y)));
-            }
+            // Rounded once: here, or into a type that is shorter than f32.
+            widen(clipped, to.size() < size_of::<f32>(), wide);
+            with_element!(to, U => narrow::<U>(wide, cast_slice_mut(y)));
         }
     });
     Ok(())
