@@ -151,3 +151,23 @@ fn what_goes_wrong_on_the_way_leaves_nothing() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("its data ends too early"), "{output:?}");
     assert_eq!((folder.names(), folder.read("out.npy")), (before, b"precious".to_vec()));
 }
+
+/// A tensor that is large enough to be clipped between values although a file gives them.
+#[test]
+fn a_bound_of_one_element_bounds_a_large_tensor() {
+    let folder = Folder::new();
+    let len = (1 << 18) + 3;
+    folder.write("x.npy", &npy("<f4", false, &format!("({len},)"), &random(4 * len)));
+    folder.write("lo.npy", &npy("<f4", false, "(1,)", &(-0.5f32).to_le_bytes()));
+    folder.write("nan.npy", &npy("<f4", false, "()", &f32::NAN.to_le_bytes()));
+    for device in DEVICES {
+        folder.done(&format!("clip x.npy y.npy --min -0.5 --max 2 --device {device}"));
+        folder.done(&format!("clip x.npy z.npy --min lo.npy --max 2 --device {device}"));
+        assert!(folder.read("y.npy") == folder.read("z.npy"), "{device}");
+        let done = folder.done(&format!("clip x.npy z.npy --min nan.npy --device {device}"));
+        assert!(done.stderr.contains("hold NaN"), "{done:?}");
+        let z = folder.read("z.npy");
+        let data = &z[z.len() - 4 * len..];
+        assert!(data.chunks_exact(4).all(|v| f32::from_le_bytes(v.try_into().unwrap()).is_nan()), "{device}");
+    }
+}
