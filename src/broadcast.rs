@@ -224,6 +224,16 @@ impl Reduction {
         self.leaves == 1
     }
 
+    /// Of all elements, to one output.
+    pub(crate) fn all(len: usize) -> Self {
+        Self { axes: vec![(len, 1, true)], sums: 1, leaves: len }
+    }
+
+    /// Whether there is one output, of all elements.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.sums == 1 && self.axes.iter().all(|axis| axis.2)
+    }
+
     /// How many sums from `sum` on have elements next to each other, leaf by leaf.
     pub(crate) fn sum_run(&self, sum: usize) -> usize {
         self.run(sum, false)

@@ -49,6 +49,15 @@ pub enum Error {
         shape: Vec<usize>,
     },
 
+    /// An axis that the tensor does not have, or twice the same.
+    #[error("axes {axes:?} of shape {shape:?}: give axes of the tensor, counted from 0, each once")]
+    InvalidAxes {
+        /// The axes.
+        axes: Vec<usize>,
+        /// Shape of the tensor.
+        shape: Vec<usize>,
+    },
+
     /// Bounds that change along too many dimensions in turn.
     #[error(
         "bounds broadcast to {shape:?} along {axes} separate axes, {MAX_AXES} are supported: give bounds of the tensor's own shape"
@@ -83,6 +92,35 @@ pub enum Error {
     UnknownRule {
         /// The name.
         name: String,
+    },
+
+    /// No kind of norm, policy or preset has a name.
+    #[error(
+        "nothing is called '{name}': norms are l1, l2 and max, policies propagate, zero, skip and error, presets torch, tensorflow and optax"
+    )]
+    UnknownName {
+        /// The name.
+        name: String,
+    },
+
+    /// The limit of a norm, or what is added to the norm, is no such number.
+    #[error(
+        "a norm cannot be limited to {limit} with eps {eps}: give a limit that is 0 or more, and an eps that is 0 or more and finite"
+    )]
+    InvalidLimit {
+        /// The limit.
+        limit: String,
+        /// What is added to the norm.
+        eps: String,
+    },
+
+    /// A norm is NaN or infinite, and [`NonFinite::Error`](crate::NonFinite::Error) was asked for. What was to be clipped by it is as it was.
+    #[error(
+        "a norm on {device} is NaN or infinite, so nothing was clipped by it: look for what made such elements, or choose another policy than NonFinite::Error"
+    )]
+    NonFiniteNorm {
+        /// The device.
+        device: String,
     },
 
     /// Operands of one operation are of different types.

@@ -12,6 +12,7 @@ mod decimal;
 mod devices;
 pub mod files;
 mod inspect;
+mod norm;
 mod operand;
 mod output;
 mod pipeline;
@@ -45,6 +46,8 @@ pub fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Clip(args) => run::clip(args),
         Command::Backward(args) => run::backward(args),
+        Command::Norm(args) => norm::norm(args),
+        Command::ClipNorm(args) => norm::clip_norm(args),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Check(args) => check::check(args),
         Command::Bench(args) => bench::bench(args),

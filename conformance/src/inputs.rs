@@ -202,6 +202,59 @@ pub(crate) fn of_shapes<T: Element>(
     Case { dims: dims.to_vec(), g, lo, hi, x, scalars: scalars(rng), all_types: false }
 }
 
+/// Elements that are hard to add up: each of these ways a number of them, by `kind`.
+pub(crate) fn hard_to_sum<T: Element>(rng: &mut fastrand::Rng, kind: usize, len: usize) -> Vec<T> {
+    let layout = T::TYPE.layout();
+    let sign = |rng: &mut fastrand::Rng| if rng.bool() { layout.sign() } else { 0 };
+    let specials = specials::<T>();
+    let mut elements: Vec<T> = match kind % SUM_KINDS {
+        0 => (0..len).map(|_| ordinary(rng)).collect(),
+        // Random bits without what is not finite.
+        1 => (0..len).map(|_| T::from_bits(rng.u64(..=layout.max_finite()) | sign(rng))).collect(),
+        // The greatest beside the least, subnormal ones.
+        2 => {
+            let ends = [layout.max_finite() - 1, 0, layout.min_normal()];
+            (0..len)
+                .map(|_| T::from_bits((ends[rng.usize(..3)] + rng.u64(..2)) & layout.mask() | sign(rng)))
+                .collect()
+        }
+        // All subnormal.
+        3 => (0..len).map(|_| T::from_bits(rng.u64(..layout.min_normal().max(2)) | sign(rng))).collect(),
+        // What cancels, but for one.
+        4 => {
+            let mut elements: Vec<T> = Vec::with_capacity(len);
+            while elements.len() + 1 < len {
+                let bits = rng.u64(..=layout.max_finite());
+                elements.extend([bits, bits | layout.sign()].map(T::from_bits));
+            }
+            elements.truncate(len.saturating_sub(1));
+            elements.resize(len, T::from_bits(1));
+            elements
+        }
+        // Each greater than the one before.
+        5 => {
+            let mut bits: Vec<_> = (0..len).map(|_| rng.u64(..=layout.max_finite())).collect();
+            bits.sort_unstable();
+            bits.into_iter().map(T::from_bits).collect()
+        }
+        // The same, over and over: what carries the most.
+        6 => vec![T::from_bits(layout.max_finite() & (layout.sign() - 1)); len],
+        // Few that are not zero.
+        7 => (0..len)
+            .map(|_| if rng.u8(..) == 0 { T::from_bits(rng.u64(..=layout.max_finite())) } else { T::ZERO })
+            .collect(),
+        // Special values, NaN and infinities among them.
+        _ => (0..len).map(|_| specials[rng.usize(..specials.len())]).collect(),
+    };
+    if matches!(kind % SUM_KINDS, 1 | 2 | 4) {
+        rng.shuffle(&mut elements);
+    }
+    elements
+}
+
+/// How many ways there are.
+pub(crate) const SUM_KINDS: usize = 9;
+
 /// A scale and an offset: ordinary, exact, zeros, beyond f32, and of random bits.
 fn scalars(rng: &mut fastrand::Rng) -> [f64; 2] {
     let mut one = || match rng.u8(..8) {

@@ -21,12 +21,14 @@ mod case;
 mod exhaustive;
 mod inputs;
 mod mutations;
+mod reductions;
 
 pub use builtins::{Builtin, builtins};
 pub use case::{Mismatch, Oracle, Tally, Variant};
 pub use exhaustive::exhaustive;
 pub use inputs::specials;
-pub use mutations::{MUTATIONS, Mutation};
+pub use mutations::{MUTATIONS, Mutation, Target};
+pub use reductions::{Reduction, check_reduction};
 
 use case::Case;
 
@@ -162,10 +164,10 @@ pub fn find_mismatch<T: Element>(
 }
 
 /// A case that a device refuses, saying so, is no case.
-fn supported(tally: Result<Tally>) -> Result<Option<Tally>> {
-    match tally {
+fn supported<T>(done: Result<T>) -> Result<Option<T>> {
+    match done {
         Err(Error::Unsupported { .. }) => Ok(None),
-        tally => tally.map(Some),
+        done => done.map(Some),
     }
 }
 

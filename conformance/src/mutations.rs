@@ -1,6 +1,7 @@
 //! Mutation testing of the kernels: each fault that is planted here must be caught by the table of its operation. A test
 //! fails if an operation of the list has none.
 
+use crate::Reduction::{self, ClipByGlobalNorm, ClipByNorm, Norm, Sum};
 use wgclip::ElementType::{self, Bf16, F8E4M3Fn, F8E5M2, F16, F32, F64, I8, I16, I64, U8, U32, U64};
 use wgclip::Op::{self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipTo, ClipWithMask, MaskBackward};
 
@@ -9,14 +10,33 @@ use wgclip::Op::{self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipTo, C
 pub struct Mutation {
     /// What it does.
     pub name: &'static str,
-    /// The operation whose table must catch it.
-    pub op: Op,
+    /// The operation or the reduction whose table must catch it.
+    pub target: Target,
     /// The type that shows it.
     pub element: ElementType,
     /// Text of the shaders.
     pub find: &'static str,
     /// What takes its place.
     pub replace: &'static str,
+}
+
+/// Whose table a fault is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// An operation of the list.
+    Op(Op),
+    /// A reduction.
+    Reduction(Reduction),
+}
+
+impl Target {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Op(op) => op.name(),
+            Self::Reduction(reduction) => reduction.name(),
+        }
+    }
 }
 
 const fn mutation(
@@ -26,7 +46,17 @@ const fn mutation(
     find: &'static str,
     replace: &'static str,
 ) -> Mutation {
-    Mutation { name, op, element, find, replace }
+    Mutation { name, target: Target::Op(op), element, find, replace }
+}
+
+const fn in_reduction(
+    reduction: Reduction,
+    element: ElementType,
+    name: &'static str,
+    find: &'static str,
+    replace: &'static str,
+) -> Mutation {
+    Mutation { name, target: Target::Reduction(reduction), element, find, replace }
 }
 
 /// The faults, and the operation and the type that show each.
@@ -76,20 +106,8 @@ pub const MUTATIONS: &[Mutation] = &[
     mutation(ClipWithMask, F32, "mask bits shifted", "bits |= result.mask << ", "bits |= result.mask >> "),
     mutation(ClipWithMask, F32, "mask of a tie mistaken", "if TIES == TIES_EXCLUSIVE {\n        let", "if true {\n        let"),
     mutation(MaskBackward, F32, "words of the mask mixed up", "bits = mask_blocks[invocation];", "bits = mask_blocks[invocation ^ 1u];"),
-    mutation(ClipBackwardBounds, F32, "sums in another order", "((n >> level) & 1u) == 1u", "level < 3u && n == 7u"),
-    mutation(ClipBackwardBounds, F32, "a leaf beyond the last", "n >= params.leaves", "n > params.leaves"),
-    mutation(ClipBackwardBounds, Bf16, "sums in the type itself", "return vec2(add_f32(a.x, b.x), 0u);", "return vec2(add_f32(a.x, b.x) & 0xffff0000u, 0u);"),
-    mutation(ClipBackwardBounds, F16, "sums truncated", "rounded = kept + select", "rounded = kept + 0u * select"),
-    mutation(ClipBackwardBounds, F16, "sums of subnormals flushed", "if size < MIN_NORMAL {", "if size < MIN_NORMAL { return vec2(sign, 0u);"),
-    mutation(ClipBackwardBounds, F64, "the sticky bit lost", "select(0u, 1u, lost != 0u), shifted.y", "0u, shifted.y"),
-    mutation(ClipBackwardBounds, I64, "carry of a wide sum lost", "select(0u, 1u, low < a.x)", "0u"),
-    mutation(ClipBackwardBounds, I64, "high words of a wide sum lost", "let top = add64(high, vec2(low.y, 0u));", "let top = vec2(low.y, 0u);"),
-    mutation(ClipBackwardBounds, U64, "a wide sum wraps", "return select(value, vec2(MAX), top.y != 0u);", "return value;"),
-    mutation(ClipBackwardBounds, I8, "a sum wraps", "return select(least, accum.x, fits)", "return accum.x"),
-    mutation(ClipBackwardBounds, F8E4M3Fn, "a sum beyond the range saturates", "narrow(accum.x, TO_MAX_FINITE + 1u", "narrow(accum.x, TO_MAX_FINITE"),
     mutation(ClipBackward, F8E4M3Fn, "the greatest number not halved", "top > vec4(MAX_FINITE)", "top >= vec4(MAX_FINITE)"),
     mutation(Clip, F8E5M2, "infinity taken for NaN", "vec4(i32(MAX_NUMBER))", "vec4(i32(MAX_FINITE))"),
-    mutation(ClipBackwardBounds, F32, "sums of NaN keep a payload", "return select(a, F32_NAN, none);", "return a;"),
     mutation(MaskBackward, F32, "a mask not applied in place", "let result = mask_backward(bits >> (n * SUBWORDS * LANES_PER_SUBWORD), gx_blocks[i]);", "let result = gx_blocks[i];"),
     mutation(ClipBackward, F32, "the gradient not taken in place", "let result = clip_backward(x_blocks[i], gx_blocks[i], bounds, rule);", "let result = gx_blocks[i];"),
     mutation(ClipBackwardBounds, F32, "the lower bound's gradient in the upper's place", "ghi_blocks[i] = result.ghi;", "ghi_blocks[i] = result.glo;"),
@@ -110,4 +128,41 @@ pub const MUTATIONS: &[Mutation] = &[
     mutation(Affine, F32, "products truncated", "let up = select(0u, 1u, dropped > 4u || (dropped == 4u && (kept & 1u) == 1u));", "let up = 0u;"),
     mutation(Affine, F16, "NaN made canonical", "select(mapped, element, vec2((value & MAGNITUDE) > F32_INFINITY))", "mapped"),
     mutation(Affine, Bf16, "subnormal products flushed", "if exponent < 1 {", "if exponent < 1 { return sign;"),
+    in_reduction(Sum, F32, "a carry between limbs lost", "select(before + value < value, before < value, negative)", "false"),
+    in_reduction(Sum, F32, "a borrow taken for a carry", "select(before + value < value, before < value, negative)", "before + value < value"),
+    in_reduction(Sum, F32, "a carry of a window lost", "let c1 = select(vec4(0u), vec4(1u), (s1 < a1) | (t1 < c0));", "let c1 = vec4(0u);"),
+    in_reduction(Sum, F32, "complements without their one", "(*window).negatives -= flip;", ""),
+    in_reduction(Sum, F32, "further windows forgotten", "highest = select(highest, high, distance == 0);", ""),
+    in_reduction(Sum, F32, "lower windows forgotten", "lowest = select(lowest, low, distance == 0);", ""),
+    in_reduction(Sum, F32, "a term in the wrong half of a window", "let far = (shift & vec4(32)) != vec4(0);", "let far = vec4(false);"),
+    in_reduction(Sum, F32, "NaN forgotten", "select(infinity, vec4(MET_NAN), nan)", "select(infinity, vec4(0u), nan)"),
+    in_reduction(Sum, F32, "infinities of both signs", "(flags & both) == both", "false"),
+    in_reduction(Sum, F32, "the ends of a row forgotten", "end = end_block(work, n, lane);", ""),
+    in_reduction(Sum, F32, "what is beyond a row", "if start + e >= row_begin && start + e < row_end {", "if true {"),
+    in_reduction(Sum, F32, "parts that overlap", "+ lane % GROUP, first + end, GROUP", "+ lane % GROUP, first + end + 1u, GROUP"),
+    in_reduction(Sum, F32, "a carry of a workgroup lost", "value = select(0u, 1u, before + value < value);", "value = 0u;"),
+    in_reduction(Sum, F32, "ties away from even", "rest == 3u || (rest == 2u && (value.x & 1u) == 1u)", "rest >= 2u"),
+    in_reduction(Sum, F32, "the sticky bit lost", "significand | vec2(select(0u, 1u, sticky), 0u)", "significand"),
+    in_reduction(Sum, F32, "axes taken for each other", "if axis.z != 0u {", "if axis.z == 0u {"),
+    in_reduction(Sum, F16, "subnormal terms flushed", "max(exponent, vec4(1u))", "exponent"),
+    in_reduction(Sum, F16, "columns of the other subword", "at += vec4(work.subword)", "at += vec4(SUBWORDS - 1u - work.subword)"),
+    in_reduction(Sum, F64, "low words of f64 forgotten", "select(vec4(0u), low, finite)", "vec4(0u)"),
+    in_reduction(Sum, F8E4M3Fn, "a sum beyond the range saturates", "let bits = min(value.x + (biased << (fraction & 31u)), TO_MAX_FINITE + 1u);", "let bits = min(value.x + (biased << (fraction & 31u)), TO_MAX_FINITE);"),
+    in_reduction(Sum, I8, "a sum wraps", "select(min(magnitude.x, reach), reach, beyond)", "magnitude.x"),
+    in_reduction(Sum, U64, "a wide sum wraps", "vec2(beyond || less64(reach, magnitude))", "vec2(false)"),
+    in_reduction(Sum, I64, "signs forgotten", "let negative = (high >= vec4(SIGN)) & vec4(SIGNED);", "let negative = vec4(false);"),
+    in_reduction(Norm, F32, "squares without their middle", "let cross = (a * b) << vec4(1u);", "let cross = a * b;"),
+    in_reduction(Norm, F32, "the root of half", "let odd = ((exponent - 63) & 1) != 0;", "let odd = false;"),
+    in_reduction(Norm, F32, "a root truncated", "let inexact = lost || sticky || any(rest != vec2(0u));", "let inexact = false;"),
+    in_reduction(Norm, F16, "the greatest of a few", "greatest = max(greatest, finite_magnitudes(v));", "greatest = max(greatest, finite_magnitudes(extract_subword(end, s)));"),
+    in_reduction(Norm, Bf16, "positions of squares not doubled", "select(position, position + position, REDUCE == REDUCE_SUM_SQUARES)", "position"),
+    in_reduction(ClipByNorm, F32, "scaled at the limit", "if norm <= limit && limit <= F32_INFINITY {", "if norm < limit && limit <= F32_INFINITY {"),
+    in_reduction(ClipByNorm, F32, "eps forgotten", "add_f32(norm, params.limiter.y)", "norm"),
+    in_reduction(ClipByNorm, F32, "a quotient truncated", "vec2(select(0u, 1u, rest != 0u), quotient)", "vec2(0u, quotient)"),
+    in_reduction(ClipByNorm, F16, "products rounded twice", "return product(to_f32(element.x), by.y);", "return vec2(from_f32(mul_f32(to_f32(element.x), by.y)), 0u);"),
+    in_reduction(ClipByNorm, F32, "the policy ignored", "if norm >= F32_INFINITY && policy != PROPAGATE {", "if false {"),
+    in_reduction(ClipByNorm, F32, "an error kept silent", "select(0u, 1u, policy == REPORT)", "0u"),
+    in_reduction(ClipByNorm, F32, "the scaling of another slice", "at += rest % axis.x * axis.y;", "at += rest % axis.x;"),
+    in_reduction(ClipByGlobalNorm, F32, "zero scaled", "if by.z == ZERO {", "if false {"),
+    in_reduction(ClipByGlobalNorm, Bf16, "types of other units", "+ vec4(POSITION - 1)", "+ vec4(-1)"),
 ];

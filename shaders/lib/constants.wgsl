@@ -44,6 +44,21 @@ const LAYOUT_COLUMNS: u32 = 4u;
 const LAYOUT_STRIDED: u32 = 5u;
 const SCALAR_BOUNDS: bool = true;
 
+// What a reduction makes of elements; the limbs of its outputs, the power of two that bit 0 of the first is worth, and how
+// many bits above it the least number of the type is (half as many as its square); and how the elements of an output lie.
+const REDUCE: u32 = 0u;
+const REDUCE_SUM: u32 = 0u;
+const REDUCE_SUM_ABS: u32 = 1u;
+const REDUCE_SUM_SQUARES: u32 = 2u;
+const REDUCE_MAX_ABS: u32 = 3u;
+const LIMBS: u32 = 12u;
+const UNIT: i32 = -149;
+const POSITION: i32 = 0;
+const ORDER: u32 = 0u;
+const ORDER_ROWS: u32 = 0u;
+const ORDER_COLUMNS: u32 = 1u;
+const ORDER_STRIDED: u32 = 2u;
+
 // Invocations of a workgroup, blocks that an invocation works on, and blocks whose bits fill a word of a mask.
 const WORKGROUP: u32 = 256u;
 const BLOCKS_PER_INVOCATION: u32 = 4u;

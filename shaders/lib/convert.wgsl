@@ -2,7 +2,7 @@
 import package::lib::constants::{BITS, TO_BITS, TO_MAX_FINITE, TO_MAX_NUMBER};
 import package::lib::element::{MAGNITUDE, SIGN};
 import package::lib::softfloat::{
-    F32_INFINITY, F32_NAN, F64_INFINITY, F64_NAN, narrow, round_f32, shift_right, to_accum,
+    F32_INFINITY, F32_NAN, F64_INFINITY, F64_NAN, narrow, round_f32, shift_right, to_f32,
 };
 
 const F32_MAX: u32 = 0x7f7fffffu;
@@ -10,7 +10,7 @@ const F32_MAX: u32 = 0x7f7fffffu;
 // The element of the type that comes out nearest to one of the other, ties to even. What is beyond its range becomes its
 // greatest finite number, an infinity where there is none too; a NaN the quiet one of its sign.
 fn convert(element: vec2<u32>) -> vec2<u32> {
-    var value = to_accum(element, false).x;
+    var value = to_f32(element.x);
     if BITS == 64u {
         value = f64_to_f32(element, TO_BITS != 32u);
     }

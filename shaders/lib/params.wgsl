@@ -26,10 +26,17 @@ struct Params {
     rank: u32,
     // Elements of a block, for loops that are better not unrolled.
     elements: u32,
-    // See sum.wgsl.
-    sums: u32,
+    // Of a reduction: outputs side by side, the elements of each output and how many parts they are divided into, and the
+    // outputs of this dispatch. The first of these, whose limbs come first; of rows and of scale.wgsl the element that they
+    // begin with, and then the output whose limbs are those of the first.
+    width: u32,
     leaves: u32,
-    fan_in: u32,
+    parts: u32,
+    outputs: u32,
+    first: u32,
+    row: u32,
+    // Of scale.wgsl: limit and eps in f32, 0, and the policy.
+    limiter: vec4<u32>,
     axes: array<vec4<u32>, 8>,
 }
 

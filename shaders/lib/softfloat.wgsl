@@ -2,34 +2,18 @@
 // infinity never occur, and not every device has f64; integers are the same everywhere. Its twin is
 // src/element/accum.rs.
 //
-// An accumulator is two words, the low one first: an f32 for floats of up to 32 bits (in the first), an f64 for f64, an
-// integer of 64 bits for integers. Those of 64 bits are summed in two halves, low words and high words.
+// Numbers of 64 bits are two words, the low one first.
 
 import package::lib::constants::{
-    BITS, EXPONENT_BITS, FLOAT, LANE_SHIFT, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, SIGNED, TO_BITS, TO_EXPONENT_BITS,
-    TO_MAX_FINITE, TO_QUIET_NAN,
+    BITS, EXPONENT_BITS, LANE_SHIFT, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, TO_BITS, TO_EXPONENT_BITS, TO_MAX_FINITE,
+    TO_QUIET_NAN,
 };
-import package::lib::element::{MAGNITUDE, MAX, SIGN};
+import package::lib::element::{MAGNITUDE, SIGN};
 
 const F32_INFINITY: u32 = 0x7f800000u;
 const F32_NAN: u32 = 0x7fc00000u;
 const F64_INFINITY: u32 = 0x7ff00000u;
 const F64_NAN: u32 = 0x7ff80000u;
-
-// Identity of addition: -0.0 (0.0 would change -0.0).
-fn add_identity() -> vec2<u32> {
-    return select(vec2(0u), select(vec2(SIGN, 0u), vec2(0u, SIGN), BITS == 64u), FLOAT);
-}
-
-fn add(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
-    if FLOAT {
-        if BITS == 64u {
-            return add_f64(a, b);
-        }
-        return vec2(add_f32(a.x, b.x), 0u);
-    }
-    return add64(a, b);
-}
 
 fn add_f32(p: u32, q: u32) -> u32 {
     // a is the larger one.
@@ -124,55 +108,6 @@ fn significand_shift(size: u32) -> u32 {
     return select(23u - firstLeadingBit(size), 0u, size >= 0x800000u);
 }
 
-fn add_f64(p: vec2<u32>, q: vec2<u32>) -> vec2<u32> {
-    let swap = less64(vec2(p.x, p.y & MAGNITUDE), vec2(q.x, q.y & MAGNITUDE));
-    let a = select(p, q, swap);
-    let b = select(q, p, swap);
-    let size = vec2(a.x, a.y & MAGNITUDE);
-    let other = vec2(b.x, b.y & MAGNITUDE);
-    let differ = (a.y ^ b.y) >= SIGN;
-    if size.y >= F64_INFINITY {
-        let infinity = vec2(0u, F64_INFINITY);
-        let none = any(size != infinity) || (all(other == infinity) && differ);
-        return select(a, vec2(0u, F64_NAN), none);
-    }
-
-    var exponent = max(size.y >> 20u, 1u);
-    let shift = exponent - max(other.y >> 20u, 1u);
-    let large = significand(size);
-    let small = shift_right(significand(other), shift);
-    var s = add64(large, small);
-    if differ {
-        s = sub64(large, small);
-    }
-    if all(s == vec2(0u)) {
-        return select(a, vec2(0u), differ);
-    }
-    if s.y >= 0x1000000u {
-        s = shift_right(s, 1u);
-        exponent += 1u;
-    } else {
-        let leading = select(firstLeadingBit(s.x), firstLeadingBit(s.y) + 32u, s.y != 0u);
-        let up = min(55u - leading, exponent - 1u);
-        s = shift_left(s, up);
-        exponent -= up;
-    }
-    let dropped = s.x & 7u;
-    s = vec2((s.x >> 3u) | (s.y << 29u), s.y >> 3u);
-    let round = dropped > 4u || (dropped == 4u && (s.x & 1u) == 1u);
-    s = add64(s, vec2(select(0u, 1u, round), (exponent - 1u) << 20u));
-    if s.y >= F64_INFINITY {
-        s = vec2(0u, F64_INFINITY);
-    }
-    return vec2(s.x, s.y | (a.y & SIGN));
-}
-
-// The significand of a magnitude, with three bits more.
-fn significand(v: vec2<u32>) -> vec2<u32> {
-    let high = (v.y & 0xfffffu) | select(0u, 0x100000u, v.y >= 0x100000u);
-    return vec2(v.x << 3u, (high << 3u) | (v.x >> 29u));
-}
-
 fn less64(a: vec2<u32>, b: vec2<u32>) -> bool {
     return a.y < b.y || (a.y == b.y && a.x < b.x);
 }
@@ -184,16 +119,6 @@ fn add64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
 
 fn sub64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
     return vec2(a.x - b.x, a.y - b.y - select(0u, 1u, a.x < b.x));
-}
-
-fn shift_left(v: vec2<u32>, n: u32) -> vec2<u32> {
-    if n >= 32u {
-        return vec2(0u, v.x << (n - 32u));
-    }
-    if n == 0u {
-        return v;
-    }
-    return vec2(v.x << n, (v.y << n) | (v.x >> (32u - n)));
 }
 
 // The last bit of the result stands for all that was shifted out.
@@ -234,51 +159,39 @@ fn rebias() -> u32 {
     return 128u - (1u << (exponent_bits() - 1u));
 }
 
-// An element, in the low bits, as an accumulator. Of an integer of 64 bits it is the low word, or, if `high`, the high one.
-fn to_accum(element: vec2<u32>, high: bool) -> vec2<u32> {
-    if !FLOAT {
-        if BITS == 64u && !high {
-            return vec2(element.x, 0u);
-        }
-        let word = select(element.x, element.y, BITS == 64u);
-        let extended = vec2<i32>(i32(word << LANE_SHIFT) >> LANE_SHIFT, i32(word << LANE_SHIFT) >> 31u);
-        return select(vec2(word, 0u), vec2<u32>(extended), SIGNED);
-    }
+// A float of up to 32 bits, in the low bits, as an f32.
+fn to_f32(element: u32) -> u32 {
     if BITS >= 32u {
         return element;
     }
-    let top = element.x << LANE_SHIFT;
+    let top = element << LANE_SHIFT;
     let narrower = 8u - exponent_bits();
     if narrower == 0u {
-        return vec2(top, 0u);
+        return top;
     }
     let sign = top & SIGN;
     var size = top & MAGNITUDE;
     if size > MAX_FINITE {
-        return vec2(sign | select(F32_INFINITY, F32_NAN, size > MAX_NUMBER), 0u);
+        return sign | select(F32_INFINITY, F32_NAN, size > MAX_NUMBER);
     }
     if size == 0u {
-        return vec2(sign, 0u);
+        return sign;
     }
     // A subnormal is normal as an f32.
     var up = 0u;
     if size < MIN_NORMAL {
         up = 31u - exponent_bits() - firstLeadingBit(size);
     }
-    return vec2(sign | (((size << up) >> narrower) + ((rebias() - up) << 23u)), 0u);
+    return sign | (((size << up) >> narrower) + ((rebias() - up) << 23u));
 }
 
-// The element nearest to an accumulator, ties to even, in the low bits. An integer that the type cannot hold is clipped to
-// its range. Those of 64 bits have a function of their own.
-fn from_accum(accum: vec2<u32>) -> vec2<u32> {
-    if !FLOAT {
-        return vec2(clip_integer(accum), 0u);
-    }
+// The float of up to 32 bits nearest to an f32, ties to even, in the low bits.
+fn from_f32(value: u32) -> u32 {
     if BITS >= 32u {
-        return accum;
+        return value;
     }
     // Beyond the greatest finite number comes infinity, or NaN where there is none.
-    return vec2(narrow(accum.x, TO_MAX_FINITE + 1u, TO_MAX_FINITE + 1u), 0u);
+    return narrow(value, TO_MAX_FINITE + 1u, TO_MAX_FINITE + 1u);
 }
 
 // The float of up to 16 bits nearest to an f32, ties to even, in the low bits. `beyond` is the magnitude that a number
@@ -310,28 +223,48 @@ fn narrow(accum: u32, beyond: u32, infinite: u32) -> u32 {
     return sign | min(rounded, beyond);
 }
 
-// An integer of up to 32 bits from one of 64.
-fn clip_integer(accum: vec2<u32>) -> u32 {
-    let most = (MAX >> LANE_SHIFT) >> select(0u, 1u, SIGNED);
-    if accum.y == 0u && accum.x <= most {
-        return accum.x;
+// The float nearest to `significand * 2^(exponent - 63)`, ties to even, in the low bits. The significand has its leading bit at
+// 63, and its last bit stands for all below it. What is beyond the greatest finite number is infinity, or NaN where there
+// is none.
+fn round_float(negative: bool, significand: vec2<u32>, exponent: i32) -> vec2<u32> {
+    let fraction = to_bits() - 1u - to_exponent_bits();
+    let least = 2 - i32(1u << (to_exponent_bits() - 1u));
+    // Two bits more than are kept. A subnormal number has fewer.
+    let dropped = 61u - fraction + u32(clamp(least - exponent, 0, 64));
+    let kept = shift_right(significand, dropped);
+    let rest = kept.x & 3u;
+    var value = vec2((kept.x >> 2u) | (kept.y << 30u), kept.y >> 2u);
+    let up = rest == 3u || (rest == 2u && (value.x & 1u) == 1u);
+    value = add64(value, vec2(select(0u, 1u, up), 0u));
+    // The leading bit of a normal number adds one to the exponent.
+    let biased = u32(clamp(exponent - least, 0, i32(1u << to_exponent_bits())));
+    if TO_BITS == 64u {
+        value.y += biased << 20u;
+        if value.y >= F64_INFINITY {
+            value = vec2(0u, F64_INFINITY);
+        }
+        return vec2(value.x, value.y | select(0u, SIGN, negative));
     }
-    if accum.y < SIGN {
-        return most;
-    }
-    // Negative: the least is ~most, sign-extended.
-    let least = select(0u, ~most, SIGNED);
-    let fits = SIGNED && accum.y == MAX && accum.x >= least;
-    return select(least, accum.x, fits) & (MAX >> LANE_SHIFT);
+    let bits = min(value.x + (biased << (fraction & 31u)), TO_MAX_FINITE + 1u);
+    return vec2(bits | (select(0u, 1u, negative) << (to_bits() - 1u)), 0u);
 }
 
-// An integer of 64 bits from the sums of its low and of its high words.
-fn clip_wide_integer(low: vec2<u32>, high: vec2<u32>) -> vec2<u32> {
-    let top = add64(high, vec2(low.y, 0u));
-    let value = vec2(low.x, top.x);
-    if !SIGNED {
-        return select(value, vec2(MAX), top.y != 0u);
+// Infinity, or NaN where there is none.
+fn infinity_of(negative: bool) -> vec2<u32> {
+    if TO_BITS == 64u {
+        return vec2(0u, F64_INFINITY | select(0u, SIGN, negative));
     }
-    let limit = select(vec2(MAX, MAGNITUDE), vec2(0u, SIGN), top.y >= SIGN);
-    return select(limit, value, top.y == select(0u, MAX, top.x >= SIGN));
+    return vec2((TO_MAX_FINITE + 1u) | (select(0u, 1u, negative) << (to_bits() - 1u)), 0u);
+}
+
+// The positive quiet NaN without payload.
+fn quiet_nan() -> vec2<u32> {
+    if TO_BITS == 64u {
+        return vec2(0u, F64_NAN);
+    }
+    return vec2(TO_QUIET_NAN, 0u);
+}
+
+fn signed_zero(negative: bool) -> vec2<u32> {
+    return vec2(select(0u, 1u, negative) << (to_bits() - 1u), 0u);
 }

@@ -9,10 +9,11 @@ pub mod gpu;
 use std::fmt;
 
 use crate::bounds::ResolvedBounds;
-use crate::broadcast::Reduction;
+use crate::broadcast::{Broadcast, Reduction};
 use crate::element::convert;
+use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
-use crate::{BackwardRule, DeviceInfo, Element, ElementType, Error, Op, Result, Stats};
+use crate::{BackwardRule, DeviceInfo, Element, ElementType, Error, NormLimit, Op, Result, Stats};
 
 /// The most outputs that an operation has.
 pub(crate) const MAX_OUTPUTS: usize = 3;
@@ -78,10 +79,23 @@ impl<B: ?Sized> Call<'_, B> {
     }
 }
 
+/// What limits norms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limiter<'a, B> {
+    pub limit: &'a NormLimit,
+    /// How many elements each norm is to be an average over.
+    pub average: Option<usize>,
+    /// Norms of the same type, one for each, that the limit is a multiple of, and what these are at the least.
+    pub relative: Option<(B, f64)>,
+}
+
 /// A device's way to hold elements and to run operations on them.
 pub(crate) trait Backend: Clone + fmt::Debug {
     /// Elements on the device. Clones share them.
     type Buffer: Clone + fmt::Debug;
+
+    /// What norms make of elements, one for each norm.
+    type Scalings;
 
     fn info(&self) -> DeviceInfo;
 
@@ -114,8 +128,55 @@ pub(crate) trait Backend: Clone + fmt::Debug {
     /// Runs an operation whose first output overwrites the input that the list names. Clones of it keep theirs.
     fn run_in_place(&self, call: &Call<'_, Self::Buffer>, target: &mut Self::Buffer) -> Result<()>;
 
-    /// Sums over broadcast axes, into a new buffer.
-    fn sum(&self, element: ElementType, from: &Self::Buffer, reduction: &Reduction) -> Result<Self::Buffer>;
+    /// Reduces over axes, into a new buffer of elements of `to`: that of `from` itself for sums.
+    fn reduce(
+        &self,
+        element: ElementType,
+        from: &Self::Buffer,
+        reduction: &Reduction,
+        op: ReduceOp,
+        to: ElementType,
+    ) -> Result<Self::Buffer>;
+
+    /// The same of all elements of several buffers.
+    fn reduce_list(
+        &self,
+        list: &[(ElementType, &Self::Buffer)],
+        op: ReduceOp,
+        to: ElementType,
+    ) -> Result<Self::Buffer>;
+
+    /// The exact sum of all elements of several buffers, of elements of up to 32 bits or, if `bits` is 64, of any.
+    async fn exact_sum(
+        &self,
+        list: &[(ElementType, &Self::Buffer)],
+        op: ReduceOp,
+        bits: u32,
+    ) -> Result<ExactSum>;
+
+    /// What becomes of slices with these norms, elements of `norm`.
+    fn scalings(
+        &self,
+        norm: ElementType,
+        norms: &Self::Buffer,
+        limiter: Limiter<'_, &Self::Buffer>,
+    ) -> Result<Self::Scalings>;
+
+    /// Scales elements, a slice by each scaling, into a new buffer.
+    fn scale(
+        &self,
+        element: ElementType,
+        x: &Self::Buffer,
+        scalings: &Self::Scalings,
+        broadcast: &Broadcast,
+    ) -> Result<Self::Buffer>;
+
+    /// The same in place of all elements of several buffers, by one scaling. Clones of them keep theirs.
+    fn scale_list(
+        &self,
+        list: Vec<(ElementType, &mut Self::Buffer)>,
+        scalings: &Self::Scalings,
+    ) -> Result<()>;
 
     /// Elements of 4 bytes whose bits are `start`, `start + step`, and so on: for conformance checks.
     fn patterns(&self, start: u32, step: u32, len: usize) -> Result<Self::Buffer>;

@@ -38,6 +38,7 @@ macro_rules! float {
     ($type:ty, $variant:ident, $bits:ty, $accum:ty, $to_accum:expr, $from_accum:expr, $less:expr, $equals:expr, $from:expr) => {
         impl Element for $type {
             const TYPE: ElementType = ElementType::$variant;
+            type Norm = $accum;
             const ZERO: Self = <$type>::from_bits(0);
 
             fn from_f64(value: f64) -> Self {
@@ -177,6 +178,7 @@ macro_rules! integer {
     ($($type:ident, $variant:ident, $unsigned:ty, $accum:ty;)+) => {$(
         impl Element for $type {
             const TYPE: ElementType = ElementType::$variant;
+            type Norm = f32;
             const ZERO: Self = 0;
 
             fn from_f64(value: f64) -> Self {

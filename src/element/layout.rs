@@ -63,6 +63,33 @@ impl BitLayout {
         }
     }
 
+    /// Bits of the fraction of a float; all but the sign for integers.
+    pub(crate) const fn fraction_bits(self) -> u32 {
+        match self.class {
+            NumberClass::Float { exponent, .. } => self.bits - 1 - exponent,
+            _ => self.bits - 1,
+        }
+    }
+
+    /// The exponent of the least normal number of a float: that of its leading bit.
+    pub(crate) const fn min_exponent(self) -> i32 {
+        match self.class {
+            NumberClass::Float { exponent, .. } => 2 - (1 << (exponent - 1)),
+            _ => 0,
+        }
+    }
+
+    /// The magnitude of a finite float as an integer times a power of two.
+    #[inline(always)]
+    pub(crate) const fn decompose(self, bits: u64) -> (u64, i32) {
+        let (fraction, magnitude) = (self.fraction_bits(), bits & (self.sign() - 1));
+        let exponent = magnitude >> fraction;
+        let implicit = if exponent == 0 { 0 } else { self.min_normal() };
+        let significand = (magnitude & (self.min_normal() - 1)) | implicit;
+        let exponent = if exponent == 0 { 1 } else { exponent as i32 };
+        (significand, exponent - 1 + self.min_exponent() - fraction as i32)
+    }
+
     /// The positive quiet NaN of a float, without payload; 0 for integers.
     pub const fn quiet_nan(self) -> u64 {
         match self.class {

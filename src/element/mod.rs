@@ -105,6 +105,9 @@ pub trait Element:
     /// The type as a value.
     const TYPE: ElementType;
 
+    /// What the norm of such elements is: f32, or f64 for f64.
+    type Norm: Element;
+
     /// Positive zero: the gradient where none flows.
     const ZERO: Self;
 

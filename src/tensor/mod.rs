@@ -4,6 +4,7 @@ mod activations;
 mod backward;
 mod clip;
 mod mask;
+mod norm;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,11 +15,13 @@ use crate::backend::{Backend, Call, MAX_OUTPUTS, cpu};
 use crate::bounds::{Bound, ResolvedBounds};
 use crate::broadcast::{Reduction, Side};
 use crate::device::{AnyBackend, with_backend};
+use crate::exact::ReduceOp;
 use crate::op::{Operand, RuleUse};
 use crate::{BackwardRule, Bounds, Device, Element, ElementType, Error, Op, Result, Shape};
 
 pub use backward::{Gradients, NeedsGrad};
 pub use mask::Mask;
+pub use norm::{AnyTensor, clip_by_global_norm, global_norm};
 
 /// Elements in C order on a [`Device`]. Cheap to clone: clones share the elements until one is changed in place.
 ///
@@ -49,12 +52,16 @@ macro_rules! with_storage {
     };
 }
 
+pub(crate) use with_storage;
+
 /// A backend whose buffers a storage can hold.
 pub(crate) trait Stored: Backend {
     fn store(&self, buffer: Self::Buffer) -> Storage;
 
     /// The buffer of a storage, if it is of this device.
     fn find<'a>(&self, storage: &'a Storage) -> Option<&'a Self::Buffer>;
+
+    fn find_mut<'a>(&self, storage: &'a mut Storage) -> Option<&'a mut Self::Buffer>;
 }
 
 impl Stored for cpu::Cpu {
@@ -63,6 +70,14 @@ impl Stored for cpu::Cpu {
     }
 
     fn find<'a>(&self, storage: &'a Storage) -> Option<&'a Self::Buffer> {
+        match storage {
+            Storage::Cpu(_, buffer) => Some(buffer),
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(..) => None,
+        }
+    }
+
+    fn find_mut<'a>(&self, storage: &'a mut Storage) -> Option<&'a mut Self::Buffer> {
         match storage {
             Storage::Cpu(_, buffer) => Some(buffer),
             #[cfg(feature = "gpu")]
@@ -78,6 +93,13 @@ impl Stored for gpu::Context {
     }
 
     fn find<'a>(&self, storage: &'a Storage) -> Option<&'a Self::Buffer> {
+        match storage {
+            Storage::Gpu(own, buffer) if own.same_device(self) => Some(buffer),
+            _ => None,
+        }
+    }
+
+    fn find_mut<'a>(&self, storage: &'a mut Storage) -> Option<&'a mut Self::Buffer> {
         match storage {
             Storage::Gpu(own, buffer) if own.same_device(self) => Some(buffer),
             _ => None,
@@ -191,7 +213,9 @@ fn apply_on<T: Element, B: Stored>(
     for (place, output) in backend.run(&call)?.into_iter().enumerate() {
         let Some(output) = output else { continue };
         let output = match &reductions[place] {
-            Some(reduction) if !reduction.is_none() => backend.sum(T::TYPE, &output, reduction)?,
+            Some(reduction) if !reduction.is_none() => {
+                backend.reduce(T::TYPE, &output, reduction, ReduceOp::Sum, T::TYPE)?
+            }
             _ => output,
         };
         made[place] = Some(backend.store(output));

@@ -94,7 +94,8 @@ impl Kernel {
                         let others = ElementType::ALL.iter().filter(|to| to.is_float() && element.is_float());
                         let to: Vec<_> = others.copied().filter(|_| op.info().converts).collect();
                         for to in if to.is_empty() { vec![element] } else { to } {
-                            let specialization = Specialization { element, to, ties, layouts };
+                            let specialization =
+                                Specialization { to, ties, layouts, ..Specialization::of(element) };
                             kernels.push(Self::new(op, in_place, wanted, shared, specialization));
                         }
                     }

@@ -17,6 +17,7 @@ use std::fmt::Write;
 pub(crate) use kernel::{BLOCK_BYTES, Kernel, affine_kernel};
 
 use crate::element::{BitLayout, NumberClass};
+use crate::exact::{ReduceOp, SumFormat};
 use crate::{BackwardRule, ElementType, NanRule, Op, OutsideRule, Result, TieRule};
 
 /// Invocations of a workgroup: the most that every WebGPU device allows, and the fastest where measured.
@@ -42,12 +43,14 @@ const MODULES: &[(&str, &str)] = modules![
     "lib/bounds_tensor",
     "lib/convert",
     "lib/element",
+    "lib/exact",
     "lib/mask",
     "lib/params",
     "lib/rule",
     "lib/softfloat",
     "probe",
-    "sum",
+    "reduce",
+    "scale",
     "user",
 ];
 
@@ -77,6 +80,17 @@ pub(crate) enum Layout {
     Strided = 5,
 }
 
+/// How the elements of a reduction's outputs lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Order {
+    /// Those of an output next to each other.
+    Rows = 0,
+    /// Those of all outputs next to each other, in whole blocks.
+    Columns = 1,
+    /// In any other way.
+    Strided = 2,
+}
+
 /// What a kernel is compiled for besides its operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Specialization {
@@ -86,15 +100,50 @@ pub(crate) struct Specialization {
     pub ties: TieRule,
     /// How the lower and the upper bound lie along x.
     pub layouts: [Layout; 2],
+    /// What a reduction makes, and how the elements of an output lie.
+    pub reduce: ReduceOp,
+    pub order: Order,
 }
 
 impl Specialization {
     pub(crate) const fn of(element: ElementType) -> Self {
-        Self { element, to: element, ties: TieRule::Inclusive, layouts: [Layout::Value; 2] }
+        Self {
+            element,
+            to: element,
+            ties: TieRule::Inclusive,
+            layouts: [Layout::Value; 2],
+            reduce: ReduceOp::Sum,
+            order: Order::Rows,
+        }
     }
 
     pub(crate) fn has_tensors(self) -> bool {
         self.layouts.iter().any(|&layout| layout != Layout::Value)
+    }
+
+    fn sum_format(self) -> SumFormat {
+        SumFormat::of(self.element.layout().bits, self.reduce)
+    }
+
+    /// Limbs of 32 bits of a sum. One of integers is of 128 bits; a greatest magnitude is the first of two.
+    pub(crate) fn limbs(self) -> u32 {
+        match (self.element.is_float(), self.reduce) {
+            (false, _) => 4,
+            (true, ReduceOp::MaxAbs) => 2,
+            (true, _) => 2 * self.sum_format().limbs as u32,
+        }
+    }
+
+    /// How many bits the least number of the type is above bit 0 of a sum (for squares, of half of it).
+    fn position(self) -> i32 {
+        let layout = self.element.layout();
+        match layout.class {
+            NumberClass::Float { .. } => {
+                let least = layout.min_exponent() - layout.fraction_bits() as i32;
+                least - SumFormat::of(layout.bits, ReduceOp::Sum).unit
+            }
+            _ => 0,
+        }
     }
 
     /// The text of `lib/constants.wgsl` for it.
@@ -122,6 +171,8 @@ impl Specialization {
         {
             let _ = writeln!(text, "const {name}: bool = {value};");
         }
+        let _ = writeln!(text, "const UNIT: i32 = {};", self.sum_format().unit);
+        let _ = writeln!(text, "const POSITION: i32 = {};", self.position());
         for (name, value) in [
             ("BITS", layout.bits),
             ("MAX_NUMBER", word(layout.max_number()) as u32),
@@ -149,6 +200,16 @@ impl Specialization {
             ("LAYOUT_ROWS", Layout::Rows as u32),
             ("LAYOUT_COLUMNS", Layout::Columns as u32),
             ("LAYOUT_STRIDED", Layout::Strided as u32),
+            ("REDUCE", self.reduce as u32),
+            ("REDUCE_SUM", ReduceOp::Sum as u32),
+            ("REDUCE_SUM_ABS", ReduceOp::SumAbs as u32),
+            ("REDUCE_SUM_SQUARES", ReduceOp::SumSquares as u32),
+            ("REDUCE_MAX_ABS", ReduceOp::MaxAbs as u32),
+            ("LIMBS", self.limbs()),
+            ("ORDER", self.order as u32),
+            ("ORDER_ROWS", Order::Rows as u32),
+            ("ORDER_COLUMNS", Order::Columns as u32),
+            ("ORDER_STRIDED", Order::Strided as u32),
             ("WORKGROUP", WORKGROUP),
             ("BLOCKS_PER_INVOCATION", BLOCKS_PER_INVOCATION),
             ("BLOCKS_PER_MASK_WORD", blocks_per_mask_word(self.element)),
@@ -342,12 +403,12 @@ mod tests {
     #[test]
     fn the_constants_are_those_of_the_file() {
         let file = include_str!("../../shaders/lib/constants.wgsl");
-        let lines = |text: &str| -> Vec<(String, u64)> {
+        let lines = |text: &str| -> Vec<(String, i64)> {
             let value = |text: &str| match text {
                 "true" => 1,
                 "false" => 0,
                 hex if hex.starts_with("0x") => {
-                    u64::from_str_radix(hex[2..].trim_end_matches('u'), 16).unwrap()
+                    i64::from_str_radix(hex[2..].trim_end_matches('u'), 16).unwrap()
                 }
                 decimal => decimal.trim_end_matches('u').parse().unwrap(),
             };

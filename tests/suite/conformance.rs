@@ -2,7 +2,7 @@
 //! device.
 
 use wgclip::{Device, ElementType, Op};
-use wgclip_conformance::{Tier, check};
+use wgclip_conformance::{Reduction, Tier, check, check_reduction};
 
 use crate::devices::{Suite, seed};
 
@@ -39,6 +39,20 @@ pub(crate) fn register(suite: &mut Suite) {
                 });
             }
         }
+        for reduction in Reduction::ALL {
+            for &element in ElementType::ALL {
+                let is_tiny = slug.ends_with("tiny-limits");
+                let skipped = tier == Tier::Quick && (!QUICK.contains(&element) || is_tiny)
+                    || is_tiny && !SPLIT.contains(&element);
+                if skipped || reduction != Reduction::Sum && !element.is_float() {
+                    continue;
+                }
+                let open = open.clone();
+                suite.add(format!("{}::{element}::{slug}", reduction.name()), move || {
+                    reduces(&open(), reduction, element, tier);
+                });
+            }
+        }
     }
 }
 
@@ -58,4 +72,16 @@ fn conforms(device: &Device, op: Op, in_place: bool, element: ElementType, tier:
     };
     assert!(tally.cases >= least, "{} cases only", tally.cases);
     assert!(least > 0 || tally.cases == 0, "{op} of {element} is said to be unsupported");
+}
+
+/// Fails at a mismatch, or where a reduction met too few cases.
+fn reduces(device: &Device, reduction: Reduction, element: ElementType, tier: Tier) {
+    let tally =
+        check_reduction(device, element, reduction, tier, seed()).unwrap_or_else(|error| panic!("{error}"));
+    println!("{}: {} cases, {} mismatches", device.info(), tally.cases, tally.mismatches);
+    if let Some(first) = tally.first {
+        panic!("{first}");
+    }
+    let least = if reduction.is_for(element, device) { 3_000 } else { 0 };
+    assert!(tally.cases >= least, "{} cases only", tally.cases);
 }

@@ -10,7 +10,10 @@ use wgclip::gpu::Adapter;
 use wgclip::reference::{self, Operands};
 use wgclip::testing::open_patched;
 use wgclip::{BackwardRule, Device, Element, Op, TieRule, bf16, f16, with_element};
-use wgclip_conformance::{MUTATIONS, Mismatch, Mutation, Oracle, Row, exhaustive, find_mismatch, run};
+use wgclip_conformance::{
+    MUTATIONS, Mismatch, Mutation, Oracle, Reduction, Row, Target, Tier, check_reduction, exhaustive,
+    find_mismatch, run,
+};
 
 use crate::devices::{Suite, seed, with_tiny_limits};
 
@@ -25,7 +28,9 @@ pub(crate) fn register(suite: &mut Suite) {
     for mutation in MUTATIONS.iter().step_by(step) {
         let adapter = adapter.clone();
         let name = mutation.name.replace(' ', "_");
-        suite.add(format!("mutation::{}::{name}", mutation.op), move || is_caught(&adapter, mutation));
+        suite.add(format!("mutation::{}::{name}", mutation.target.name()), move || {
+            is_caught(&adapter, mutation)
+        });
     }
     if !suite.settings.quick {
         let (first, second) = (adapter.clone(), adapter);
@@ -35,9 +40,18 @@ pub(crate) fn register(suite: &mut Suite) {
 }
 
 fn every_operation_has_one() {
-    for op in Op::ALL {
-        assert!(MUTATIONS.iter().any(|mutation| mutation.op == *op), "{op} has no mutation");
+    let targets = Op::ALL.iter().map(|op| Target::Op(*op)).chain(Reduction::ALL.map(Target::Reduction));
+    for target in targets {
+        let found = MUTATIONS.iter().any(|mutation| mutation.target == target);
+        assert!(found, "{} has no mutation", target.name());
     }
+}
+
+/// The table of a reduction for one type.
+fn reduced(device: &Device, element: ElementType, reduction: Reduction) -> Result<u64, Box<Mismatch>> {
+    let tally = check_reduction(device, element, reduction, Tier::Quick, seed());
+    let tally = tally.unwrap_or_else(|error| panic!("{device:?}: {error}"));
+    tally.first.map_or(Ok(tally.cases), |first| Err(Box::new(first)))
 }
 
 /// The table of an operation for one type, up to the first mismatch.
@@ -50,7 +64,7 @@ fn with_oracle<T: Element>(device: &Device, oracle: &Oracle<T>, op: Op) -> Resul
 }
 
 fn is_caught(adapter: &Adapter, mutation: &'static Mutation) {
-    let &Mutation { name, op, element, find, replace } = mutation;
+    let &Mutation { name, target, element, find, replace } = mutation;
     let planted = Arc::new(AtomicBool::new(false));
     let seen = planted.clone();
     let patch = move |source: &str| {
@@ -58,7 +72,10 @@ fn is_caught(adapter: &Adapter, mutation: &'static Mutation) {
         source.replace(find, replace)
     };
     let device = block_on(open_patched(adapter, with_tiny_limits(adapter), patch)).unwrap();
-    let caught = table(&device, element, op);
+    let caught = match target {
+        Target::Op(op) => table(&device, element, op),
+        Target::Reduction(reduction) => reduced(&device, element, reduction),
+    };
     assert!(planted.load(Ordering::Relaxed), "{name}: '{find}' is in no shader any more");
     match caught {
         Err(mismatch) => println!("{name}: caught, {mismatch}"),
@@ -152,5 +169,8 @@ fn the_right_kernels_pass(adapter: &Adapter) {
     for (element, &op) in [F32, F16, I64, U8].into_iter().flat_map(|e| Op::ALL.iter().map(move |op| (e, op)))
     {
         table(&device, element, op).unwrap_or_else(|mismatch| panic!("{mismatch}"));
+    }
+    for (element, reduction) in [F32, F16, I64, U8].into_iter().flat_map(|e| Reduction::ALL.map(|r| (e, r))) {
+        reduced(&device, element, reduction).unwrap_or_else(|mismatch| panic!("{mismatch}"));
     }
 }

@@ -97,6 +97,7 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             Ok(slices.run([Some(y), second, None])?)
         }));
     }
+    cases.extend(crate::reduce::cases::<T>(&device, elements, ops, 1)?);
     Ok(cases)
 }
 

@@ -21,10 +21,13 @@ const KERNEL: &str = "
     fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
         let i = id.y * groups.x * 256u + id.x;
         if i < arrayLength(&y) {
-            y[i] = OPERATION;
+            STATEMENT
         }
     }
 ";
+
+/// What reads all and writes nothing, for all that the compiler knows.
+const READ: &str = "if all(x[i] == vec4(0x7fc01234u)) { y[i] = x[i]; }";
 
 /// Something that records its dispatches into a pass.
 trait Record {
@@ -45,15 +48,15 @@ struct Raw {
 }
 
 impl Raw {
-    /// `operation` on the words of `x`, into `y`.
+    /// `statement` on the words of `x` and `y`.
     fn new(
         device: &wgpu::Device,
-        (ty, operation): (&str, &str),
+        (ty, statement): (&str, &str),
         x: &wgpu::Buffer,
         y: &wgpu::Buffer,
         bytes: u64,
     ) -> Self {
-        let source = KERNEL.replace("TYPE", ty).replace("OPERATION", operation);
+        let source = KERNEL.replace("TYPE", ty).replace("STATEMENT", statement);
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: None,
             source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -82,7 +85,7 @@ impl Raw {
             resource: wgpu::BindingResource::Buffer(part(buffer)),
         };
         let mut entries = vec![entry(0, x), entry(1, y)];
-        if operation.contains("bounds") {
+        if statement.contains("bounds") {
             entries.push(wgpu::BindGroupEntry { binding: 2, resource: uniform.as_entire_binding() });
         }
         let layout = &pipeline.get_bind_group_layout(0);
@@ -202,19 +205,20 @@ pub fn cases<T: Element>(
     let (from, to) = (x.buffer()?.context("no elements")?, y.buffer()?.context("no elements")?);
     // A kernel written by hand does not split its work.
     let fits = bytes.next_multiple_of(16) <= queue.device.limits().max_storage_buffer_binding_size;
-    let raw = |ty, operation| {
+    let raw = |ty, statement| {
         let bytes = bytes.next_multiple_of(16);
-        Raw::new(&queue.device, (ty, operation), from.buffer(), to.buffer(), bytes)
+        Raw::new(&queue.device, (ty, statement), from.buffer(), to.buffer(), bytes)
     };
     let timed = batch > 1 && queue.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
     let by_device = |op: &str| id(op).clock(Clock::Device);
     if fits {
-        cases.push(queue.by_host(id("copy_kernel"), raw("u32", "x[i]")));
+        cases.push(queue.by_host(id("copy_kernel"), raw("u32", "y[i] = x[i];")));
+        cases.push(queue.by_host(id("read_kernel"), raw("u32", READ)));
         if timed {
-            cases.push(queue.by_device(by_device("copy_kernel"), raw("u32", "x[i]")));
+            cases.push(queue.by_device(by_device("copy_kernel"), raw("u32", "y[i] = x[i];")));
         }
         if T::TYPE == wgclip::ElementType::F32 && ops.iter().any(|op| op == "clip") {
-            let clamp = raw("f32", "clamp(x[i], bounds.xxxx, bounds.yyyy)");
+            let clamp = raw("f32", "y[i] = clamp(x[i], bounds.xxxx, bounds.yyyy);");
             cases.push(queue.by_host(id("clip").by("raw_wgpu"), clamp));
         }
     }
@@ -301,6 +305,7 @@ pub fn cases<T: Element>(
             Ok(device.wait()?)
         }));
     }
+    cases.extend(crate::reduce::cases::<T>(&device, elements, ops, batch)?);
     device.wait()?;
     Ok(cases)
 }

@@ -8,6 +8,7 @@
 pub mod cpu;
 pub mod gpu;
 mod measure;
+mod reduce;
 mod row;
 mod values;
 
@@ -18,13 +19,14 @@ pub use measure::{Case, Sampling, measure};
 pub use row::{BenchId, Clock, Measurement};
 pub use values::{bounds, values};
 
-/// The operations of this crate, by the names of the rows: each, and again each that works in place.
+/// The operations of this crate, by the names of the rows: each, again each that works in place, and reductions.
 pub fn ops() -> Vec<String> {
-    Op::variants().map(|(op, in_place)| op.variant_name(in_place)).collect()
+    let ops = Op::variants().map(|(op, in_place)| op.variant_name(in_place));
+    ops.chain(reduce::NAMES.map(str::to_owned)).collect()
 }
 
 /// The bandwidth baselines: copies of as many bytes as a clip moves.
-pub const BASELINES: [&str; 3] = ["memcpy", "copy_buffer", "copy_kernel"];
+pub const BASELINES: [&str; 4] = ["memcpy", "copy_buffer", "copy_kernel", "read_kernel"];
 
 /// Scale and offset of an affine map.
 const SCALARS: [f64; 2] = [1.0 / 6.0, 0.5];
@@ -58,7 +60,7 @@ fn sums(op: Op) -> bool {
 /// Bytes that an operation reads and writes; a mask is one bit per element. Baselines move a tensor twice.
 pub fn bytes_of(op: &str, elements: usize, size: usize) -> u64 {
     let Some(op) = Op::from_name(op.trim_end_matches("_in_place")) else {
-        return (2 * elements * size) as u64;
+        return reduce::passes(op) * (elements * size) as u64;
     };
     let operands = op.info().inputs.iter().chain(op.info().outputs);
     let bytes = |operand: &Operand| match operand {

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::mask::mask_len;
 use super::memory::{self, PooledBytes};
-use super::sum;
-use crate::backend::{Backend, Call, MAX_OUTPUTS, with_target};
-use crate::broadcast::Reduction;
+use super::reduce;
+use super::scale::{self, Scalings};
+use crate::backend::{Backend, Call, Limiter, MAX_OUTPUTS, with_target};
+use crate::broadcast::{Broadcast, Reduction};
+use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
+use crate::reference::Scaling;
 use crate::{DeviceInfo, Element, ElementType, Result, with_element};
 
 /// The CPU path.
@@ -48,8 +51,16 @@ impl Cpu {
     }
 }
 
+fn sum_of(list: &[(ElementType, &Buffer)], op: ReduceOp, bits: u32) -> Result<ExactSum> {
+    let slices: Vec<_> = list.iter().map(|(element, buffer)| (*element, &buffer.bytes[..])).collect();
+    let mut sum = ExactSum::new(bits, op);
+    reduce::accumulate_all(&mut sum, &slices)?;
+    Ok(sum)
+}
+
 impl Backend for Cpu {
     type Buffer = Buffer;
+    type Scalings = Scalings;
 
     fn info(&self) -> DeviceInfo {
         DeviceInfo::cpu(super::threads())
@@ -109,13 +120,79 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn sum(&self, element: ElementType, from: &Buffer, reduction: &Reduction) -> Result<Buffer> {
-        let mut sums = PooledBytes::new(element.size(), reduction.sums)?;
+    fn reduce(
+        &self,
+        element: ElementType,
+        from: &Buffer,
+        reduction: &Reduction,
+        op: ReduceOp,
+        to: ElementType,
+    ) -> Result<Buffer> {
+        let mut made = PooledBytes::new(to.size(), reduction.sums)?;
         with_element!(element, T => {
             let from = super::elements::<T>(&from.bytes)?;
-            sum::sum(from, reduction, bytemuck::cast_slice_mut(&mut sums));
+            reduce::reduce(from, reduction, op, to, &mut made)?;
         });
-        Ok(Buffer::new(sums))
+        Ok(Buffer::new(made))
+    }
+
+    fn reduce_list(&self, list: &[(ElementType, &Buffer)], op: ReduceOp, to: ElementType) -> Result<Buffer> {
+        let bits = list.iter().map(|(element, _)| element.layout().bits).max().unwrap_or(32);
+        let rounded = sum_of(list, op, bits)?.round(to);
+        with_element!(to, T => self.adopt(vec![<T as Element>::from_bits(rounded)]))
+    }
+
+    async fn exact_sum(&self, list: &[(ElementType, &Buffer)], op: ReduceOp, bits: u32) -> Result<ExactSum> {
+        sum_of(list, op, bits)
+    }
+
+    fn scalings(&self, norm: ElementType, norms: &Buffer, limiter: Limiter<'_, &Buffer>) -> Result<Scalings> {
+        let Limiter { limit, average, relative } = limiter;
+        let relative = relative.map(|(norms, least)| (&norms.bytes[..], least));
+        let limiter = Limiter { limit, average, relative };
+        with_element!(norm, N => scale::scalings(super::elements::<N>(&norms.bytes)?, limiter))
+    }
+
+    fn scale(
+        &self,
+        element: ElementType,
+        x: &Buffer,
+        scalings: &Scalings,
+        broadcast: &Broadcast,
+    ) -> Result<Buffer> {
+        let mut made = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
+        with_element!(element, T => {
+            let x = super::elements::<T>(&x.bytes)?;
+            scale::scale(x, bytemuck::cast_slice_mut(&mut made), scalings, broadcast);
+        });
+        Ok(Buffer::new(made))
+    }
+
+    fn scale_list(&self, mut list: Vec<(ElementType, &mut Buffer)>, scalings: &Scalings) -> Result<()> {
+        let Some(&scaling) = scalings.first().filter(|scaling| **scaling != Scaling::Keep) else {
+            return Ok(());
+        };
+        // Whatever needs memory comes first, so that all are changed or none.
+        let mut copies = Vec::new();
+        for (element, buffer) in &mut list {
+            let shared = Arc::get_mut(&mut buffer.bytes).is_none();
+            let copy = || -> Result<_> {
+                let mut copy = PooledBytes::new(element.size(), buffer.bytes.len() / element.size())?;
+                copy.copy_from_slice(&buffer.bytes);
+                Ok(Buffer::new(copy))
+            };
+            copies.push(shared.then(copy).transpose()?);
+        }
+        for ((_, buffer), copy) in list.iter_mut().zip(copies) {
+            if let Some(copy) = copy {
+                **buffer = copy;
+            }
+        }
+        let slices = list
+            .into_iter()
+            .filter_map(|(element, buffer)| Some((element, &mut Arc::get_mut(&mut buffer.bytes)?[..])));
+        scale::scale_all(scaling, slices.collect());
+        Ok(())
     }
 
     fn patterns(&self, start: u32, step: u32, len: usize) -> Result<Buffer> {

@@ -21,8 +21,9 @@ mod elementwise;
 mod mask;
 pub(crate) mod memory;
 mod partition;
+pub(crate) mod reduce;
+mod scale;
 mod simd;
-mod sum;
 
 pub(crate) use backend::{Buffer, Cpu};
 pub use mask::mask_len;
@@ -32,6 +33,7 @@ use bytemuck::{cast_slice, cast_slice_mut};
 use super::{Call, MAX_OUTPUTS};
 use crate::bounds::ResolvedBounds;
 use crate::op::Operand;
+use crate::reference::Scaling;
 use crate::{BackwardRule, Element, Error, Op, Result, with_element};
 
 /// How many threads the CPU path uses at most: those of the pool that the caller runs in.
@@ -133,6 +135,12 @@ pub fn mask_backward_in_place<T: Element>(mask: &[u64], g: &mut [T]) -> Result<(
     let (bounds, inputs) = (ResolvedBounds::none(T::TYPE), [cast_slice(mask)]);
     let call = call(Op::MaskBackward, g.len(), &inputs, &bounds, BackwardRule::default());
     run(&call, [Some(cast_slice_mut(g)), None, None])
+}
+
+/// Scales `x` where it is, on all cores: as [`reference::scale`](crate::reference::scale) says, where a coefficient of other
+/// types than f64 is one of f32.
+pub fn scale_in_place<T: Element>(x: &mut [T], scaling: Scaling<f64>) {
+    scale::scale_all(scaling, vec![(T::TYPE, cast_slice_mut(x))]);
 }
 
 fn typed<T: Element>(

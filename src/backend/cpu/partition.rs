@@ -54,6 +54,22 @@ impl Partition {
         Self { chunk, chunks, bytes, helpers: chunks.min(threads).saturating_sub(1) }
     }
 
+    /// For `count` [pieces](Self::pieces) of several slices, of so many bytes in all.
+    pub(super) fn of_list(bytes: usize, count: usize) -> Self {
+        let threads = if bytes < MIN_SHARED { 1 } else { rayon::current_num_threads() };
+        Self { chunk: 0, chunks: count, bytes, helpers: count.min(threads).saturating_sub(1) }
+    }
+
+    /// The pieces of a slice that is one of several.
+    pub(super) fn pieces(slice: &[u8]) -> impl Iterator<Item = &[u8]> {
+        slice.chunks(MAX_CHUNK)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn pieces_mut(slice: &mut [u8]) -> impl Iterator<Item = &mut [u8]> + Send {
+        slice.chunks_mut(MAX_CHUNK)
+    }
+
     /// Whether results lie beyond the caches. There they are best copied from an input block by block, and each block
     /// worked on where it is: memcpy writes lines of memory without reading them first (16 Mi f32 take 3.2 ms, and
     /// 4.0 ms element by element).

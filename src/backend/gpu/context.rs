@@ -41,6 +41,8 @@ struct Inner {
     recovering: AtomicBool,
     /// The first error of operations that were left out, until it is told.
     fault: Mutex<Option<Error>>,
+    /// What was made of norms that have to be finite, until it is read whether they are.
+    watched_norms: Mutex<Vec<Buffer>>,
     #[cfg(not(target_arch = "wasm32"))]
     poller: Poller,
 }
@@ -106,6 +108,7 @@ impl Context {
                 submit_lock: SubmitLock::default(),
                 recovering: AtomicBool::new(false),
                 fault: Mutex::new(None),
+                watched_norms: Mutex::default(),
                 pipelines: Pipelines::new(patch),
                 pool: Arc::default(),
                 #[cfg(not(target_arch = "wasm32"))]
@@ -329,6 +332,15 @@ impl Context {
 
     pub(super) fn fault(&self) -> &Mutex<Option<Error>> {
         &self.inner.fault
+    }
+
+    /// Keeps what was made of norms, to be read with what is read next.
+    pub(super) fn watch_norms(&self, scalings: Buffer) {
+        self.inner.watched_norms.lock().unwrap_or_else(PoisonError::into_inner).push(scalings);
+    }
+
+    pub(super) fn take_watched_norms(&self) -> Vec<Buffer> {
+        std::mem::take(&mut *self.inner.watched_norms.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn recorder(&self) -> MutexGuard<'_, Recorder> {

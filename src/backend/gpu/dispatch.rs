@@ -74,6 +74,11 @@ impl<'a> BufferPart<'a> {
         Ok(Self::new(buffer, None, start, bytes))
     }
 
+    /// A part of it.
+    pub(super) fn slice(self, start: u64, bytes: u64) -> Self {
+        Self { start: self.start + start, bytes: bytes.next_multiple_of(BLOCK_BYTES), ..self }
+    }
+
     /// The same, bound in another way.
     pub(super) fn bound(self, binding: BindingRange) -> Self {
         Self { binding, ..self }
@@ -180,7 +185,8 @@ impl Planner<'_> {
             _ => Layout::Value,
         });
         let to = call.to();
-        let specialization = Specialization { element, to, ties: call.rule.ties, layouts };
+        let specialization =
+            Specialization { to, ties: call.rule.ties, layouts, ..Specialization::of(element) };
         let mut kernel = Kernel::new(op, in_place, call.wanted, false, specialization);
 
         let mut operands = Vec::new();
@@ -265,20 +271,20 @@ impl Planner<'_> {
     pub(super) fn whole<'a>(
         self,
         kernel: &'static FixedKernel,
-        element: ElementType,
+        specialization: Specialization,
         params: Params,
         invocations: u64,
         operands: &[BufferPart<'a>],
     ) -> Result<Dispatch<'a>> {
-        let advice = "split the tensor and add the gradients";
+        let advice = "split the tensor";
         let operands: Vec<_> = operands.iter().map(|part| part.bound(BindingRange::Whole)).collect();
         for &operand in &operands {
-            self.fits(operand, "the gradient of a bound", advice)?;
+            self.fits(operand, "a tensor that is reduced", advice)?;
         }
-        let what = || format!("the gradient of a bound in {invocations} sums at once");
+        let what = || format!("a reduction in {invocations} invocations");
         let range =
             single_dispatch(invocations, self.limits).ok_or_else(|| self.unsupported(what(), advice))?;
-        let program = Program::Fixed(kernel, element);
+        let program = Program::Fixed(kernel, specialization);
         Ok(Dispatch { program, operands, params, broadcast: None, ranges: vec![range] })
     }
 

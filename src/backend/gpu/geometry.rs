@@ -76,6 +76,12 @@ impl Limits {
         }
     }
 
+    /// Invocations of one dispatch, at the most: no more than half of what a u32 can index.
+    pub(super) fn max_invocations(&self) -> u64 {
+        let most = u64::from(self.max_workgroups).pow(2).saturating_mul(WORKGROUP.into());
+        most.min(1 << 31)
+    }
+
     /// Blocks that one dispatch can take.
     fn max_blocks(&self, granularity: Granularity) -> u64 {
         // A range begins at an aligned offset, so it is a whole number of aligned steps.
@@ -178,8 +184,7 @@ pub(super) fn dispatch_ranges(
 
 /// A single dispatch of `invocations`, or `None` if it exceeds the limits.
 pub(super) fn single_dispatch(invocations: u64, limits: Limits) -> Option<DispatchRange> {
-    let most = u64::from(limits.max_workgroups).pow(2) * u64::from(WORKGROUP);
-    let blocks = u32::try_from(invocations).ok().filter(|&n| n <= 1 << 31 && u64::from(n) <= most)?;
+    let blocks = u32::try_from(invocations).ok().filter(|&n| u64::from(n) <= limits.max_invocations())?;
     Some(DispatchRange { offset: 0, blocks, workgroups: workgroup_grid(blocks, limits.max_workgroups) })
 }
 

@@ -18,7 +18,7 @@
 //   operands; `recorder`: the pass that it joins; `batch`: that pass;
 // - `submit`, `submit_lock`: how the pass gets to the queue, in order and whatever callbacks do;
 // - `kernels` prepares them for a pass of the caller's, without a context; `interop`: tensors in the caller's buffers;
-// - `sum` and `testing`: kernels that are no operation of the list.
+// - `reduce`, `scale` and `testing`: kernels that are no operation of the list.
 
 mod adapter;
 mod batch;
@@ -35,10 +35,11 @@ mod pipeline;
 mod poller;
 mod pool;
 mod recorder;
+mod reduce;
+mod scale;
 mod status;
 mod submit;
 mod submit_lock;
-mod sum;
 mod sync;
 pub(crate) mod testing;
 mod transfer;
@@ -54,8 +55,9 @@ use wgpu::BufferSlice;
 use dispatch::mask_bytes;
 use pool::FirstWrite;
 
-use super::{Backend, Call, MAX_OUTPUTS, with_target};
-use crate::broadcast::Reduction;
+use super::{Backend, Call, Limiter, MAX_OUTPUTS, with_target};
+use crate::broadcast::{Broadcast, Reduction};
+use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
 use crate::{DeviceInfo, Element, ElementType, Result, Stats};
 
@@ -79,6 +81,7 @@ impl Context {
 
 impl Backend for Context {
     type Buffer = Buffer;
+    type Scalings = Buffer;
 
     fn info(&self) -> DeviceInfo {
         self.info().clone()
@@ -98,16 +101,22 @@ impl Backend for Context {
 
     #[cfg(not(target_arch = "wasm32"))]
     fn read_blocking<T: Element>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
-        self.read_elements_blocking(buffer, len)
+        let elements = self.read_elements_blocking(buffer, len)?;
+        pollster::block_on(self.check_norms())?;
+        Ok(elements)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
     fn take<T: Element>(&self, buffer: Buffer, len: usize) -> Result<Vec<T>> {
-        self.take_elements(buffer, len)
+        let elements = self.take_elements(buffer, len)?;
+        pollster::block_on(self.check_norms())?;
+        Ok(elements)
     }
 
     async fn read<T: Element>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
-        self.read_elements(buffer, len).await
+        let elements = self.read_elements(buffer, len).await?;
+        self.check_norms().await?;
+        Ok(elements)
     }
 
     fn bytes(&self, buffer: &Buffer) -> u64 {
@@ -133,8 +142,41 @@ impl Backend for Context {
         Ok(())
     }
 
-    fn sum(&self, element: ElementType, from: &Buffer, reduction: &Reduction) -> Result<Buffer> {
-        self.record_sum(element, from, reduction)
+    fn reduce(
+        &self,
+        element: ElementType,
+        from: &Buffer,
+        reduction: &Reduction,
+        op: ReduceOp,
+        to: ElementType,
+    ) -> Result<Buffer> {
+        self.record_reduction(element, from, reduction, op, to)
+    }
+
+    fn reduce_list(&self, list: &[(ElementType, &Buffer)], op: ReduceOp, to: ElementType) -> Result<Buffer> {
+        self.record_list(list, op, to)
+    }
+
+    async fn exact_sum(&self, list: &[(ElementType, &Buffer)], op: ReduceOp, bits: u32) -> Result<ExactSum> {
+        self.read_sum(list, op, bits).await
+    }
+
+    fn scalings(&self, _: ElementType, norms: &Buffer, limiter: Limiter<'_, &Buffer>) -> Result<Buffer> {
+        self.record_scalings(norms, limiter)
+    }
+
+    fn scale(
+        &self,
+        element: ElementType,
+        x: &Buffer,
+        scalings: &Buffer,
+        broadcast: &Broadcast,
+    ) -> Result<Buffer> {
+        self.record_scaled(element, x, scalings, broadcast)
+    }
+
+    fn scale_list(&self, list: Vec<(ElementType, &mut Buffer)>, scalings: &Buffer) -> Result<()> {
+        list.into_iter().try_for_each(|(element, x)| self.record_scaled_in_place(element, x, scalings))
     }
 
     fn patterns(&self, start: u32, step: u32, len: usize) -> Result<Buffer> {
@@ -152,7 +194,8 @@ impl Backend for Context {
 
     #[cfg(not(target_arch = "wasm32"))]
     fn wait(&self) -> Result<()> {
-        self.wait_done()
+        self.wait_done()?;
+        pollster::block_on(self.check_norms())
     }
 
     fn stats(&self) -> Stats {

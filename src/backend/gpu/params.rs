@@ -2,7 +2,7 @@
 
 use super::geometry::DispatchRange;
 use crate::bounds::{BoundBits, ResolvedBounds};
-use crate::broadcast::{Broadcast, MAX_AXES};
+use crate::broadcast::{Broadcast, MAX_AXES, Reduction};
 use crate::wgsl::{BLOCK_BYTES, WORKGROUP};
 use crate::{BackwardRule, Element, ElementType, NanRule, OutsideRule, with_element};
 
@@ -10,25 +10,29 @@ use crate::{BackwardRule, Element, ElementType, NanRule, OutsideRule, with_eleme
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
 pub(super) struct Params {
-    lo: [u32; 4],
-    hi: [u32; 4],
-    clamped_lo: [u32; 4],
-    ranges: [u32; 4],
-    scalars: [u32; 4],
-    has_lo: u32,
-    has_hi: u32,
-    blocks: u32,
-    stride: u32,
-    toward: u32,
-    nan_zero: u32,
-    rank: u32,
-    elements: u32,
-    sums: u32,
-    pub leaves: u32,
-    pub fan_in: u32,
+    pub(super) lo: [u32; 4],
+    pub(super) hi: [u32; 4],
+    pub(super) clamped_lo: [u32; 4],
+    pub(super) ranges: [u32; 4],
+    pub(super) scalars: [u32; 4],
+    pub(super) has_lo: u32,
+    pub(super) has_hi: u32,
+    pub(super) blocks: u32,
+    pub(super) stride: u32,
+    pub(super) toward: u32,
+    pub(super) nan_zero: u32,
+    pub(super) rank: u32,
+    pub(super) elements: u32,
+    pub(super) width: u32,
+    pub(super) leaves: u32,
+    pub(super) parts: u32,
+    pub(super) outputs: u32,
+    pub(super) first: u32,
+    pub(super) row: u32,
     /// What follows is aligned to 16 bytes.
-    padding: u32,
-    axes: [[u32; 4]; MAX_AXES],
+    pub(super) padding: [u32; 2],
+    pub(super) limiter: [u32; 4],
+    pub(super) axes: [[u32; 4]; MAX_AXES],
 }
 
 impl Params {
@@ -61,11 +65,19 @@ impl Params {
         params
     }
 
-    /// Of `sums` sums over axes of x: the length, the stride, and whether it is summed over. `high`: of the high words of
-    /// integers of 64 bits.
-    pub(super) fn of_sums(sums: usize, axes: &[(usize, usize, bool)], high: bool) -> Self {
-        let mut params = Self { sums: sums as u32, scalars: [high.into(), 0, 0, 0], ..Self::default() };
-        params.set_axes(axes.iter().map(|&(len, stride, summed)| [len, stride, summed.into(), 0]));
+    /// Of a reduction over axes of x: the length, the stride, and whether it is reduced.
+    pub(super) fn of_reduction(reduction: &Reduction) -> Self {
+        let mut params =
+            Self { width: reduction.sums as u32, leaves: reduction.leaves as u32, ..Self::default() };
+        params
+            .set_axes(reduction.axes.iter().map(|&(len, stride, reduced)| [len, stride, reduced.into(), 0]));
+        params
+    }
+
+    /// Of scalings that broadcast to x.
+    pub(super) fn of_scalings(broadcast: &Broadcast) -> Self {
+        let mut params = Self::default();
+        params.set_axes(broadcast.axes().iter().map(|axis| [axis.len, axis.strides[0], 0, 0]));
         params
     }
 
@@ -137,7 +149,7 @@ mod tests {
         }
         let ours = fields!(
             lo, hi, clamped_lo, ranges, scalars, has_lo, has_hi, blocks, stride, toward, nan_zero, rank,
-            elements, sums, leaves, fan_in, axes
+            elements, width, leaves, parts, outputs, first, row, limiter, axes
         );
         let source = crate::testing::sources(ElementType::F32).swap_remove(0).wgsl;
         let module = naga::front::wgsl::parse_str(&source).unwrap();

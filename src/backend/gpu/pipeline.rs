@@ -22,7 +22,7 @@ pub(super) struct FixedKernel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Program {
     Op(Kernel),
-    Fixed(&'static FixedKernel, ElementType),
+    Fixed(&'static FixedKernel, Specialization),
 }
 
 /// Storage buffers of a kernel at the most: WebGPU allows 8.
@@ -32,7 +32,7 @@ impl Program {
     pub(super) fn element(&self) -> ElementType {
         match self {
             Self::Op(kernel) => kernel.specialization.element,
-            Self::Fixed(_, element) => *element,
+            Self::Fixed(_, specialization) => specialization.element,
         }
     }
 
@@ -56,7 +56,7 @@ impl Program {
     pub(super) fn source(&self) -> String {
         match self {
             Self::Op(kernel) => kernel.source(),
-            Self::Fixed(kernel, element) => wgsl::compose(kernel.source, Specialization::of(*element)),
+            Self::Fixed(kernel, specialization) => wgsl::compose(kernel.source, *specialization),
         }
     }
 }

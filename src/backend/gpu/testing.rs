@@ -3,8 +3,9 @@
 use super::params::Params;
 use super::pipeline::{FixedKernel, Program};
 use super::pool::FirstWrite;
-use super::{Adapter, Buffer, Context, sum};
-use crate::wgsl::{BLOCK_BYTES, Kernel};
+use super::{Adapter, Buffer, Context, reduce, scale};
+use crate::exact::ReduceOp;
+use crate::wgsl::{BLOCK_BYTES, Kernel, Order, Specialization};
 use crate::{Device, ElementType, Result};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::{Shape, Tensor, device::AnyBackend, tensor::Stored};
@@ -29,7 +30,13 @@ impl Context {
         let blocks = buffers.first().map_or(0, |buffer| buffer.bytes().div_ceil(BLOCK_BYTES));
         let operands: Vec<_> = buffers.iter().map(|buffer| buffer.part()).collect();
         let params = Params::of_scalars(scalars);
-        self.record(&self.planner().whole(kernel, ElementType::F32, params, blocks, &operands)?)
+        self.record(&self.planner().whole(
+            kernel,
+            Specialization::of(ElementType::F32),
+            params,
+            blocks,
+            &operands,
+        )?)
     }
 }
 
@@ -80,9 +87,21 @@ pub struct Source {
 /// Every kernel of a type.
 pub fn sources(element: ElementType) -> Vec<Source> {
     let ops = Kernel::all(element).into_iter().map(Program::Op);
-    let fixed = sum::KERNELS.iter().copied().chain([&PATTERNS, &BUILTIN_CLAMP, &BUILTIN_ADD]);
-    let fixed = fixed.map(|kernel| Program::Fixed(kernel, element));
+    let norms = element.is_float() && element != ElementType::F64;
+    let scales = scale::KERNELS.iter().copied().filter(|_| norms);
+    let fixed = scales.chain([&PATTERNS, &BUILTIN_CLAMP, &BUILTIN_ADD]);
+    let fixed = fixed.map(|kernel| Program::Fixed(kernel, Specialization::of(element)));
+    let reductions =
+        ReduceOp::ALL.into_iter().filter(|&op| norms || op == ReduceOp::Sum).flat_map(|reduce| {
+            let to = if reduce == ReduceOp::Sum { element } else { ElementType::F32 };
+            let orders = [Order::Rows, Order::Columns, Order::Strided].into_iter();
+            let of = |order| Specialization { reduce, to, order, ..Specialization::of(element) };
+            let kernels =
+                orders.map(of).flat_map(|of| reduce::KERNELS.iter().map(move |&kernel| (kernel, of)));
+            kernels.map(|(kernel, of)| Program::Fixed(kernel, of)).collect::<Vec<_>>()
+        });
     ops.chain(fixed)
+        .chain(reductions)
         .map(|program| Source {
             name: match program {
                 Program::Op(kernel) => format!(
@@ -93,7 +112,10 @@ pub fn sources(element: ElementType) -> Vec<Source> {
                     kernel.specialization.layouts,
                     kernel.shared
                 ),
-                Program::Fixed(kernel, _) => format!("{} {element}", kernel.entry),
+                Program::Fixed(kernel, specialization) => {
+                    let Specialization { reduce, order, .. } = specialization;
+                    format!("{} {element}, {reduce:?} of {order:?}", kernel.entry)
+                }
             },
             entry: program.entry(),
             wgsl: program.source(),

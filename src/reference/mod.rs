@@ -2,12 +2,16 @@
 //!
 //! Ordinary comparisons, no order keys, nothing clever: this is the oracle that the kernels and the CPU path
 //! are checked against. Results are selected, never computed, so nothing rounds, flushes or quiets a NaN.
-//! The only arithmetic is halving, which is exact, and that of [`sum`] and [`affine`], which say how they round.
+//! The only arithmetic is halving, which is exact, and that of [`sum`], [`norm`], [`scaling`], [`scale`] and [`affine`],
+//! which say how they round.
 //!
 //! The kernels and the CPU path name their functions after these.
 
-use crate::element::accum::Accumulator;
-use crate::{BackwardRule, Element, NanRule, Op, OutsideRule, TieRule};
+mod exact;
+
+pub use exact::{norm, sum};
+
+use crate::{BackwardRule, Element, NanRule, NonFinite, NormLimit, Op, OutsideRule, TieRule};
 
 /// Clips `x` to the bounds: `min(max(x, lo), hi)`.
 ///
@@ -166,33 +170,6 @@ fn bound_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, ties: TieRu
     [to_lo, to_hi]
 }
 
-/// The sum of the gradients that one element of a broadcast bound receives, in the order of x: neighbours are added
-/// in pairs, then neighbouring sums in pairs, and so on; what has no neighbour waits. One alone stays as it is, none
-/// is zero.
-///
-/// Floats of up to 32 bits are summed in f32, and the sum is then rounded to the type; f64 in f64. A NaN comes out
-/// as the positive quiet one without payload; a sum beyond the range is infinity, or NaN in a type without one. The sum of integers is exact; one that the type cannot hold is clipped to its
-/// range.
-pub fn sum<T: Element>(gradients: &[T]) -> T {
-    match gradients {
-        [] => T::ZERO,
-        [alone] => *alone,
-        _ => {
-            let mut sums: Vec<T::Accum> = gradients.iter().map(|g| g.to_accum()).collect();
-            while sums.len() > 1 {
-                sums = sums
-                    .chunks(2)
-                    .map(|pair| match *pair {
-                        [a, b] => a.add(b),
-                        _ => pair[0],
-                    })
-                    .collect();
-            }
-            T::from_accum(sums[0])
-        }
-    }
-}
-
 /// `scale * x + offset` for floats: the affine map of a hard sigmoid. Factors, product and sum are each rounded to f32
 /// (to f64 for f64), and the result to the type; a NaN x stays as it is, another NaN is the positive quiet one without
 /// payload.
@@ -206,6 +183,69 @@ pub fn affine<T: Element>(x: T, scale: f64, offset: f64) -> T {
     let round = |value: f64| if T::TYPE.layout().bits == 64 { value } else { value as f32 as f64 };
     let value = round(round(x.to_f64() * round(scale)) + round(offset));
     if value.is_nan() { T::from_bits(T::TYPE.layout().quiet_nan()) } else { T::from_f64(value) }
+}
+
+/// What clipping by norm does to elements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scaling<N> {
+    /// Nothing: they keep their bits.
+    Keep,
+    /// All become +0.
+    Zero,
+    /// They are multiplied.
+    By(N),
+}
+
+/// What becomes of elements of this norm (or average of it, or whatever else is limited).
+///
+/// | norm | |
+/// |---|---|
+/// | not finite, with another policy than [`NonFinite::Propagate`] | as that says: zero, or kept |
+/// | at most the limit | kept, to the bit |
+/// | else | multiplied by `limit / (norm + eps)`: limit and eps, the sum and the quotient are each rounded to nearest |
+pub fn scaling<N: Element>(norm: N, limit: &NormLimit) -> Scaling<N> {
+    match limit.nonfinite {
+        _ if norm.to_f64().is_finite() => {}
+        NonFinite::Propagate => {}
+        NonFinite::Zero => return Scaling::Zero,
+        NonFinite::Skip | NonFinite::Error => return Scaling::Keep,
+    }
+    let (most, eps) = (N::from_f64(limit.limit), N::from_f64(limit.eps));
+    if norm <= most {
+        return Scaling::Keep;
+    }
+    // In f64, and rounded to f32: which is to round once, since that has more than twice the bits.
+    let sum = N::from_f64(norm.to_f64() + eps.to_f64());
+    Scaling::By(N::from_f64(most.to_f64() / sum.to_f64()))
+}
+
+/// The norm divided by a number of elements, which is rounded to nearest first, as the quotient is.
+pub fn average<N: Element>(norm: N, count: usize) -> N {
+    N::from_f64(norm.to_f64() / N::from_f64(count as f64).to_f64())
+}
+
+/// The limit of a gradient in proportion to the norm of its parameter, which counts as `least` at the least: their
+/// product is rounded to nearest.
+pub fn relative<N: Element>(limit: &NormLimit, norm: N, least: f64) -> NormLimit {
+    let least = N::from_f64(least);
+    let norm = if norm < least { least } else { norm };
+    let product = N::from_f64(N::from_f64(limit.limit).to_f64() * norm.to_f64());
+    NormLimit { limit: product.to_f64(), ..*limit }
+}
+
+/// An element as [`scaling`] says: a product is rounded to nearest once, ties to even, and a NaN is the positive quiet one
+/// without payload.
+pub fn scale<T: Element, N: Element>(x: T, scaling: Scaling<N>) -> T {
+    match scaling {
+        Scaling::Keep => x,
+        Scaling::Zero => T::ZERO,
+        Scaling::By(coefficient) => {
+            // Of floats of up to 32 bits the product is exact here.
+            let product = x.to_f64() * coefficient.to_f64();
+            let nan = T::from_bits(T::TYPE.layout().quiet_nan());
+            if product.is_nan() { nan } else { T::from_f64(product) }
+        }
+    }
 }
 
 /// The operands of one element.
@@ -374,18 +414,18 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_pairwise() {
-        // (1 + e) + (e + e), where 1 + e rounds to 1 and 1 + 2e does not.
-        let e = f32::EPSILON / 2.0;
-        assert_eq!(sum(&[1.0, e, e, e]), 1.0 + 2.0 * e);
-        assert_eq!(sum(&[half::f16::from_f32(1.0); 4096]).to_f32(), 4096.0, "more than f16 counts in ones");
-        assert_eq!(sum(&[200u8, 100]), 255);
-        assert_eq!(sum(&[i64::MAX, i64::MAX, -1, i64::MIN]), i64::MAX - 2, "clipped once, at the end");
-        assert_eq!(sum(&[i32::MIN; 3]), i32::MIN);
-        assert_eq!(sum::<f32>(&[]).to_bits(), 0);
-        assert_eq!(sum(&[f32::from_bits(SNAN)]).to_bits(), SNAN, "nothing to add");
-        assert_eq!(sum(&[f32::from_bits(SNAN), 1.0]).to_bits(), 0x7fc0_0000);
-        assert_eq!(sum(&[-0.0f32, -0.0, -0.0]).to_bits(), 0x8000_0000);
+    fn what_is_within_the_limit_keeps_its_bits() {
+        let limit = NormLimit::new(1.0);
+        assert_eq!(scaling(1.0f32, &limit.eps(1e-6)), Scaling::Keep, "at the limit");
+        assert_eq!(scaling(4.0f32, &limit), Scaling::By(0.25));
+        assert_eq!(scaling(0.0f32, &NormLimit::new(0.0)), Scaling::Keep, "not 0 / 0");
+        assert_eq!(scaling(f32::INFINITY, &NormLimit::new(f64::INFINITY)), Scaling::Keep, "not inf / inf");
+        assert_eq!(scaling(f32::INFINITY, &limit), Scaling::By(0.0));
+        assert!(matches!(scaling(f32::NAN, &limit), Scaling::By(c) if c.is_nan()));
+        assert_eq!(scaling(f32::NAN, &limit.nonfinite(NonFinite::Zero)), Scaling::Zero);
+        assert_eq!(scaling(f32::INFINITY, &limit.nonfinite(NonFinite::Skip)), Scaling::Keep);
+        assert_eq!(scale(f32::INFINITY, Scaling::By(0.0f32)).to_bits(), f32::NAN.to_bits());
+        assert_eq!(scale(half::f16::from_f32(3.0), Scaling::By(1.0f32 / 3.0)).to_f32(), 1.0, "rounded once");
     }
 
     #[test]

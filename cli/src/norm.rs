@@ -1,0 +1,383 @@
+//! `wgclip norm` and `wgclip clip-norm`: on the CPU, in chunks, whatever the size of the tensors.
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use wgclip::reference::{self, Scaling};
+use wgclip::{
+    Device, Element, ElementType, Error, NonFinite, NormKind, NormLimit, NormState, cpu, with_element,
+};
+
+use crate::args::{ClipNorm, Norm};
+use crate::files::{Conversions, TensorWriter, printable, unreadable};
+use crate::progress::Bytes;
+use crate::select::select;
+use crate::source::{Place, Source};
+use crate::target::Target;
+use crate::{ignore_broken_pipe, say};
+
+/// Elements that are read at once.
+const CHUNK: usize = 1 << 20;
+
+#[derive(Serialize)]
+struct Report {
+    kind: &'static str,
+    tensors: Vec<Row>,
+    global: Value,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    r#type: &'static str,
+    #[serde(flatten)]
+    norm: Norms,
+}
+
+/// The norm of a tensor, or those of its slices in C order, with the shape that they have.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Norms {
+    Whole(Value),
+    Slices { shape: Vec<usize>, norms: Vec<Value> },
+}
+
+/// A norm: a number (of JSON, which has no NaN and no infinity, then null), and its bits.
+#[derive(Debug, Clone, Serialize)]
+struct Value {
+    norm: Option<f64>,
+    bits: String,
+    #[serde(skip)]
+    text: String,
+}
+
+impl Value {
+    fn new<N: Element>(norm: N) -> Self {
+        let value = norm.to_f64();
+        Self {
+            norm: value.is_finite().then(|| norm.to_string().parse().unwrap_or(value)),
+            bits: format!("{:#0width$x}", norm.to_bits(), width = 2 + 2 * size_of::<N>()),
+            text: norm.to_string(),
+        }
+    }
+}
+
+/// The type of the norm of several tensors: f64 where all are.
+fn norm_type(elements: impl IntoIterator<Item = ElementType>) -> ElementType {
+    let mut elements = elements.into_iter().peekable();
+    match elements.peek().is_some() && elements.all(|element| element == ElementType::F64) {
+        true => ElementType::F64,
+        false => ElementType::F32,
+    }
+}
+
+/// A norm, rounded once.
+fn rounded(state: &NormState, to: ElementType) -> Result<Value> {
+    Ok(match to {
+        ElementType::F64 => Value::new(state.norm::<f64>()?),
+        _ => Value::new(state.norm::<f32>()?),
+    })
+}
+
+/// Axes of a tensor, counted from 0. Negative ones count from its end.
+fn axes_of(axes: &[i64], rank: usize, what: &str) -> Result<Vec<usize>> {
+    let axis = |&axis: &i64| {
+        let counted = if axis < 0 { axis + rank as i64 } else { axis };
+        match usize::try_from(counted) {
+            Ok(counted) if counted < rank => Ok(counted),
+            _ => bail!("{what} has {rank} axes, and none is axis {axis}"),
+        }
+    };
+    axes.iter().map(axis).collect()
+}
+
+/// Reads a tensor in chunks, in this machine's byte order.
+fn chunks<T: Element>(
+    source: &mut Source,
+    place: Place,
+    mut take: impl FnMut(&mut Vec<T>) -> Result<()>,
+) -> Result<()> {
+    let (entry, what) = (source.entry(place).clone(), source.describe(place));
+    let mut x = Vec::<T>::new();
+    source.files[place.file].elements(place.index, &mut |reader| {
+        for start in (0..entry.shape.len()).step_by(CHUNK) {
+            x.resize(CHUNK.min(entry.shape.len() - start), T::ZERO);
+            reader.read_exact(bytemuck::cast_slice_mut(&mut x)).map_err(|error| unreadable(&what, error))?;
+            entry.layout.swap(&mut x);
+            take(&mut x)?;
+        }
+        Ok(())
+    })
+}
+
+/// The exact norm so far of a tensor's elements.
+fn state_of(source: &mut Source, place: Place, kind: NormKind, bar: &mut Bytes) -> Result<NormState> {
+    with_element!(source.element(place)?, T => {
+        let mut state = NormState::wide(kind);
+        chunks::<T>(source, place, |x| {
+            state.add_slice(x)?;
+            bar.add(size_of_val(&x[..]));
+            Ok(())
+        })?;
+        Ok(state)
+    })
+}
+
+/// Those tensors that have a norm.
+fn choose(source: &Source, tensor: &[String], except: &[String]) -> Result<Vec<Place>> {
+    let selection = select(source, tensor, except)?;
+    for &place in &selection.chosen {
+        let element = source.element(place)?;
+        if !element.is_float() {
+            bail!("{} holds {element}, and norms are of floats", source.describe(place));
+        }
+    }
+    Ok(selection.chosen)
+}
+
+/// Prints the norms of the tensors of files, and that of all.
+pub(crate) fn norm(args: &Norm) -> Result<()> {
+    let (mut rows, mut all, mut elements) = (Vec::new(), NormState::wide(args.kind), Vec::new());
+    for path in &args.inputs {
+        let mut source = Source::open(path, args.choice.assumed)?;
+        let chosen = choose(&source, &args.choice.tensor, &args.choice.except)?;
+        let mut bar = Bytes::new(chosen.iter().map(|&place| source.entry(place).bytes()).sum());
+        for place in chosen {
+            let element = source.element(place)?;
+            let (name, what) = (source.entry(place).name.clone(), source.describe(place));
+            let norm = match &args.axes {
+                None => {
+                    let state = state_of(&mut source, place, args.kind, &mut bar)?;
+                    all.merge(&state)?;
+                    Norms::Whole(rounded(&state, norm_type([element]))?)
+                }
+                Some(axes) => with_element!(element, T => {
+                    let shape = source.entry(place).shape.clone();
+                    let axes = axes_of(axes, shape.dims().len(), &what)?;
+                    let x = source.files[place.file].read::<T>(place.index)?;
+                    all.add_slice(&x)?;
+                    let norms = Device::cpu().tensor_from_vec(x, shape.dims())?.norm_along(&axes, args.kind)?;
+                    bar.add(source.entry(place).bytes() as usize);
+                    let values = norms.to_vec()?.into_iter().map(Value::new).collect();
+                    Norms::Slices { shape: norms.shape().dims().to_vec(), norms: values }
+                }),
+            };
+            rows.push(Row { name, r#type: element.name(), norm });
+            elements.push(element);
+        }
+        bar.finish();
+    }
+    let global = rounded(&all, norm_type(elements))?;
+    let report = Report { kind: args.kind.name(), tensors: rows, global };
+    let mut out = io::stdout().lock();
+    ignore_broken_pipe(match args.json {
+        true => {
+            serde_json::to_writer_pretty(&mut out, &report).map_err(Into::into).and_then(|()| writeln!(out))
+        }
+        false => print(&mut out, &report),
+    })
+}
+
+fn print(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    let width = report.tensors.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(6);
+    for row in &report.tensors {
+        let (name, element) = (printable(&row.name), row.r#type);
+        match &row.norm {
+            Norms::Whole(norm) => {
+                writeln!(out, "{name:<width$}  {element:<8}  {}  {}", norm.text, norm.bits)?
+            }
+            Norms::Slices { shape, norms } => {
+                writeln!(out, "{name:<width$}  {element:<8}  {shape:?}")?;
+                for norm in norms {
+                    writeln!(out, "  {}  {}", norm.text, norm.bits)?;
+                }
+            }
+        }
+    }
+    writeln!(out, "{:<width$}  {:<8}  {}  {}", "global", report.kind, report.global.text, report.global.bits)
+}
+
+/// What is done to the tensors of a file.
+enum Plan {
+    /// Each as its own norm says, or all as their common one.
+    Whole(Vec<Scaling<f64>>),
+    /// Slices along axes.
+    Slices(Vec<i64>),
+}
+
+/// Scales tensors down to a norm.
+pub(crate) fn clip_norm(args: &ClipNorm) -> Result<()> {
+    let start = Instant::now();
+    let limit = args.limit();
+    // It is read twice: for the norms, and to be scaled.
+    let mut source = Source::open_again(&args.input, args.choice.assumed)?;
+    let chosen = choose(&source, &args.choice.tensor, &args.choice.except)?;
+    let bytes: u64 = chosen.iter().map(|&place| source.entry(place).bytes()).sum();
+    let mut bar = Bytes::new(2 * bytes);
+    // What cannot be written is known before the norms are taken.
+    let mut target = Target::create(&source, &args.output)?;
+    let (plan, told) = match &args.axes {
+        Some(axes) => (Plan::Slices(axes.clone()), format!("norms along {axes:?}")),
+        None => whole_plan(args, &limit, &mut source, &chosen, &mut bar)?,
+    };
+    for file in 0..source.files.len() {
+        target
+            .write(file, |out| rewrite(args, &limit, out, (&mut source, file), (&chosen, &plan), &mut bar))?;
+    }
+    let direct = target.is_direct();
+    target.commit(None)?;
+    bar.finish();
+    if !args.quiet && !direct {
+        let tensors = chosen.len();
+        let noun = if tensors == 1 { "tensor" } else { "tensors" };
+        println!(
+            "{tensors} {noun}: {told}, limited to {} ({}), whole {:.3} s",
+            args.max,
+            limit.kind,
+            start.elapsed().as_secs_f64()
+        );
+    } else if !args.quiet {
+        say(&format!("{told}, limited to {}", args.max));
+    }
+    Ok(())
+}
+
+/// The scaling of each tensor, and what is to be told of their norms.
+fn whole_plan(
+    args: &ClipNorm,
+    limit: &NormLimit,
+    source: &mut Source,
+    chosen: &[Place],
+    bar: &mut Bytes,
+) -> Result<(Plan, String)> {
+    let mut all = NormState::wide(limit.kind);
+    let (mut scalings, mut scaled, mut elements, mut len) = (Vec::new(), 0, Vec::new(), 0);
+    for &place in chosen {
+        let element = source.element(place)?;
+        let state = state_of(source, place, limit.kind, bar)?;
+        let count = source.entry(place).shape.len();
+        if args.per_tensor {
+            let what = source.describe(place);
+            let scaling = scaling(&state, norm_type([element]), count, args, limit);
+            scalings.push(scaling.with_context(|| what)?);
+            scaled += usize::from(scalings.last() != Some(&Scaling::Keep));
+        }
+        all.merge(&state)?;
+        elements.push(element);
+        len += count;
+    }
+    if args.per_tensor {
+        return Ok((Plan::Whole(scalings), format!("{scaled} scaled by norms of their own")));
+    }
+    let to = norm_type(elements);
+    let common = scaling(&all, to, len, args, limit)?;
+    let told = match common {
+        Scaling::Keep => "kept",
+        Scaling::Zero => "set to zero",
+        Scaling::By(_) => "scaled",
+    };
+    let norm = rounded(&all, to)?.text;
+    Ok((Plan::Whole(vec![common; chosen.len()]), format!("norm {norm}, {told}")))
+}
+
+/// What becomes of elements of this norm.
+fn scaling(
+    state: &NormState,
+    to: ElementType,
+    count: usize,
+    args: &ClipNorm,
+    limit: &NormLimit,
+) -> Result<Scaling<f64>> {
+    fn of<N: Element>(
+        state: &NormState,
+        count: usize,
+        average: bool,
+        limit: &NormLimit,
+    ) -> Result<Scaling<f64>> {
+        let norm = state.norm::<N>()?;
+        let norm = if average { reference::average(norm, count.max(1)) } else { norm };
+        if limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite() {
+            return Err(Error::NonFiniteNorm { device: "the CPU".into() }.into());
+        }
+        Ok(match reference::scaling(norm, limit) {
+            Scaling::Keep => Scaling::Keep,
+            Scaling::Zero => Scaling::Zero,
+            Scaling::By(coefficient) => Scaling::By(coefficient.to_f64()),
+        })
+    }
+    match to {
+        ElementType::F64 => of::<f64>(state, count, args.average, limit),
+        _ => of::<f32>(state, count, args.average, limit),
+    }
+}
+
+/// Writes a file with the chosen tensors scaled.
+fn rewrite(
+    args: &ClipNorm,
+    limit: &NormLimit,
+    out: &mut dyn Write,
+    (source, number): (&mut Source, usize),
+    (chosen, plan): (&[Place], &Plan),
+    bar: &mut Bytes,
+) -> Result<()> {
+    let to = Conversions::new();
+    let mut writer = source.files[number].writer(out, &to)?;
+    for index in source.files[number].order(&to) {
+        let place = Place { file: number, index };
+        match (chosen.iter().position(|&other| other == place), plan) {
+            (None, _) => writer.copy(index)?,
+            (Some(n), Plan::Whole(scalings)) => {
+                with_element!(source.element(place)?, T => {
+                    write_scaled::<T>(source, place, &mut *writer, scalings[n], bar)?;
+                });
+            }
+            (Some(_), Plan::Slices(axes)) => {
+                with_element!(source.element(place)?, T => {
+                    write_slices::<T>(source, place, &mut *writer, (axes, args.average), limit)?;
+                });
+                bar.add(2 * source.entry(place).bytes() as usize);
+            }
+        }
+    }
+    writer.finish()
+}
+
+fn write_scaled<T: Element>(
+    source: &mut Source,
+    place: Place,
+    writer: &mut dyn TensorWriter,
+    scaling: Scaling<f64>,
+    bar: &mut Bytes,
+) -> Result<()> {
+    let layout = source.entry(place).layout;
+    writer.begin(place.index)?;
+    chunks::<T>(source, place, |x| {
+        cpu::scale_in_place(x, scaling);
+        layout.swap(x);
+        bar.add(size_of_val(&x[..]));
+        writer.write(bytemuck::cast_slice(x))
+    })
+}
+
+/// Slices need all of a tensor.
+fn write_slices<T: Element>(
+    source: &mut Source,
+    place: Place,
+    writer: &mut dyn TensorWriter,
+    (axes, average): (&[i64], bool),
+    limit: &NormLimit,
+) -> Result<()> {
+    let (entry, what) = (source.entry(place).clone(), source.describe(place));
+    let axes = axes_of(axes, entry.shape.dims().len(), &what)?;
+    let x = source.files[place.file].read::<T>(place.index)?;
+    let x = Device::cpu().tensor_from_vec(x, entry.shape.dims())?;
+    let clipped = match average {
+        true => x.clip_by_average_norm_along(&axes, *limit),
+        false => x.clip_by_norm_along(&axes, *limit),
+    };
+    let clipped = clipped.with_context(|| what)?.into_vec()?;
+    writer.begin(place.index)?;
+    writer.write(bytemuck::cast_slice(&entry.layout.encode(clipped, &entry.shape)))
+}

@@ -1,0 +1,361 @@
+//! The table of the reductions and of clipping by norm: what a device returns against what the reference says, at zero
+//! tolerance.
+
+use wgclip::reference::{self, Scaling};
+use wgclip::{
+    AnyTensor, Device, Element, ElementType, Error, NonFinite, NormKind, NormLimit, Result, Tensor, bf16,
+    clip_by_global_norm, f16, with_element,
+};
+
+use rayon::prelude::*;
+
+use crate::case::{Mismatch, Tally};
+use crate::inputs::{SUM_KINDS, hard_to_sum};
+use crate::{SHAPES, Tier, supported};
+
+/// What reduces elements, or clips them by what they are reduced to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// [`Tensor::sum`] and [`Tensor::sum_along`].
+    Sum,
+    /// [`Tensor::norm`] and [`Tensor::norm_along`].
+    Norm,
+    /// [`Tensor::clip_by_norm`] and the others of one tensor.
+    ClipByNorm,
+    /// [`clip_by_global_norm`].
+    ClipByGlobalNorm,
+}
+
+impl Reduction {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Sum, Self::Norm, Self::ClipByNorm, Self::ClipByGlobalNorm];
+
+    /// Its name: that of the function.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Norm => "norm",
+            Self::ClipByNorm => "clip_by_norm",
+            Self::ClipByGlobalNorm => "clip_by_global_norm",
+        }
+    }
+
+    /// Whether it is for a type on a device: norms are of floats, on a GPU of those of up to 32 bits.
+    pub fn is_for(self, element: ElementType, device: &Device) -> bool {
+        let on_gpu = device.info().limits.is_some();
+        self == Self::Sum || element.is_float() && !(on_gpu && element == ElementType::F64)
+    }
+}
+
+/// Runs the table of a reduction for one type.
+///
+/// # Errors
+/// What the device returns; a mismatch is no error.
+pub fn check_reduction(
+    device: &Device,
+    element: ElementType,
+    reduction: Reduction,
+    tier: Tier,
+    seed: u64,
+) -> Result<Tally> {
+    let mut tally = Tally::default();
+    if !reduction.is_for(element, device) {
+        return Ok(tally);
+    }
+    with_element!(element, T => {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        let lengths = lengths::<T>(tier).into_iter().enumerate().map(|(n, len)| (n, vec![len], vec![0]));
+        let shapes = SHAPES.iter().map(|shapes| shapes.0).chain(LONG_ROWS.iter().copied());
+        let shapes = shapes.enumerate().flat_map(|(n, dims)| {
+            // Every set of axes where they are few, some where they are many.
+            let sets = (0..1usize << dims.len()).step_by((1 << dims.len() >> 3).max(1));
+            let axes = |set: usize| (0..dims.len()).filter(move |axis| set >> axis & 1 == 1).collect();
+            sets.map(move |set| (n + set, dims.to_vec(), axes(set)))
+        });
+        for (n, dims, axes) in lengths.chain(shapes) {
+            let x = hard_to_sum::<T>(rng, n, dims.iter().product());
+            let table = Case { device, dims: &dims, axes: &axes, x: &x };
+            let mut found = Tally::default();
+            let done = match reduction {
+                Reduction::Sum => table.sum(&mut found),
+                Reduction::Norm => table.norm(&mut found),
+                Reduction::ClipByNorm => table.clip_by_norm(&mut found, rng),
+                Reduction::ClipByGlobalNorm => table.clip_by_global_norm(&mut found, rng),
+            };
+            supported(done)?;
+            tally.add(found);
+        }
+    });
+    Ok(tally)
+}
+
+/// Rows that several invocations take, of no whole blocks.
+const LONG_ROWS: &[&[usize]] = &[&[3, 1021], &[5, 1027], &[2, 3, 701], &[2, 40_003]];
+
+/// About each boundary: of a block, a lane, a chunk, a workgroup and what it takes, and a binding under tight limits.
+fn lengths<T: Element>(tier: Tier) -> Vec<usize> {
+    let blocks = 16 / size_of::<T>();
+    let boundaries = [1, 16, 128, 256, 2048, 256 * blocks, 1024 * blocks, 4096 * blocks, 16 * 1024 * blocks];
+    let mut lengths: Vec<_> = [0, 2, 3, 5].into_iter().collect();
+    for boundary in boundaries {
+        lengths.extend([boundary - 1, boundary, boundary + 1]);
+    }
+    // Every way of making elements meets several lengths.
+    lengths.extend((0..SUM_KINDS).map(|n| 5_000 + n));
+    lengths.extend((0..SUM_KINDS).map(|n| 70_000 + 8 * n));
+    if tier == Tier::Full {
+        lengths.extend((0..2).map(|n| (1 << 20) + 3 + n));
+    } else {
+        lengths.retain(|len| *len < 20_000);
+    }
+    lengths
+}
+
+/// Elements, and axes along which they are reduced.
+struct Case<'a, T> {
+    device: &'a Device,
+    dims: &'a [usize],
+    axes: &'a [usize],
+    x: &'a [T],
+}
+
+impl<T: Element> Case<'_, T> {
+    fn tensor(&self) -> Result<Tensor<T>> {
+        self.device.tensor(self.x, self.dims)
+    }
+
+    /// The place of each element among the outputs.
+    fn outputs(&self) -> (Vec<usize>, usize) {
+        let kept = |axis: usize| !self.axes.contains(&axis);
+        let count = (0..self.dims.len()).filter(|&axis| kept(axis)).map(|axis| self.dims[axis]).product();
+        let place = |i: usize| {
+            let (mut rest, mut stride, mut place) = (i, 1, 0);
+            for axis in (0..self.dims.len()).rev() {
+                let at = rest % self.dims[axis];
+                rest /= self.dims[axis];
+                if kept(axis) {
+                    place += at * stride;
+                    stride *= self.dims[axis];
+                }
+            }
+            place
+        };
+        ((0..self.x.len()).map(place).collect(), count)
+    }
+
+    /// What is made of the elements of each output.
+    fn reduced<U: Send>(&self, x: &[T], reduce: impl Fn(&[T]) -> U + Sync) -> Vec<U> {
+        let (places, count) = self.outputs();
+        let mut slices = vec![Vec::new(); count];
+        for (&x, place) in x.iter().zip(places) {
+            slices[place].push(x);
+        }
+        slices.par_iter().map(|slice| reduce(slice)).collect()
+    }
+
+    fn compare<U: Element>(&self, tally: &mut Tally, op: String, expected: &[U], actual: &[U]) {
+        let differ = |(a, e): (&U, &U)| a.to_bits() != e.to_bits();
+        let found = actual.iter().zip(expected).filter(|&pair| differ(pair)).count();
+        let found = if actual.len() == expected.len() { found } else { expected.len().max(1) };
+        tally.cases += expected.len() as u64;
+        tally.mismatches += found as u64;
+        if found == 0 || tally.first.is_some() {
+            return;
+        }
+        let index = actual.iter().zip(expected).position(differ).unwrap_or_default();
+        let bits = |values: &[U]| values.get(index).map_or(0, |value| value.to_bits());
+        tally.first = Some(Mismatch {
+            device: self.device.info().to_string(),
+            element: T::TYPE,
+            op,
+            operands: format!("x of shape {:?}, axes {:?}", self.dims, self.axes),
+            index,
+            inputs: None,
+            expected: bits(expected),
+            actual: bits(actual),
+        });
+    }
+
+    fn sum(&self, tally: &mut Tally) -> Result<()> {
+        let x = self.tensor()?;
+        self.compare(tally, "sum".into(), &[reference::sum(self.x)], &x.sum()?.to_vec()?);
+        let sums = self.reduced(self.x, reference::sum);
+        self.compare(tally, "sum_along".into(), &sums, &x.sum_along(self.axes)?.to_vec()?);
+        Ok(())
+    }
+
+    fn norm(&self, tally: &mut Tally) -> Result<()> {
+        let x = self.tensor()?;
+        for kind in NormKind::ALL {
+            let norm = x.norm(kind)?.to_vec()?;
+            self.compare(tally, format!("norm ({kind})"), &[reference::norm(self.x, kind)], &norm);
+            let norms = self.reduced(self.x, |slice| reference::norm(slice, kind));
+            let actual = x.norm_along(self.axes, kind)?.to_vec()?;
+            self.compare(tally, format!("norm_along ({kind})"), &norms, &actual);
+        }
+        Ok(())
+    }
+
+    /// Limits below, at and above a norm, with every policy among them.
+    fn limits(&self, norm: T::Norm, kind: NormKind, rng: &mut fastrand::Rng) -> Vec<NormLimit> {
+        let norm = norm.to_f64();
+        let limits = [norm, norm / 3.0, norm * 0.999_999_9, 0.0, 1.0, f64::INFINITY];
+        let limits = limits.map(|limit| if limit.is_finite() || limit > 0.0 { limit } else { 2.0 });
+        limits
+            .into_iter()
+            .map(|limit| {
+                let (eps, policy) = ([0.0, 1e-6, 0.5][rng.usize(..3)], rng.usize(..NonFinite::ALL.len()));
+                NormLimit::new(limit).kind(kind).eps(eps).nonfinite(NonFinite::ALL[policy])
+            })
+            .collect()
+    }
+
+    fn clip_by_norm(&self, tally: &mut Tally, rng: &mut fastrand::Rng) -> Result<()> {
+        let x = self.tensor()?;
+        let (places, _) = self.outputs();
+        let kind = NormKind::ALL[rng.usize(..3)];
+        let norm = reference::norm(self.x, kind);
+        // Of long tensors each way is slow to compare, and no other.
+        let limits = if self.x.len() > 20_000 { 2 } else { usize::MAX };
+        for limit in self.limits(norm, kind, rng).into_iter().take(limits) {
+            let scaled = |scaling| self.x.iter().map(|&x| reference::scale(x, scaling)).collect::<Vec<_>>();
+            let expected = scaled(reference::scaling(norm, &limit));
+            let fails = limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite();
+            let actual = x.clip_by_norm(limit).and_then(|y| y.to_vec());
+            self.clipped(
+                tally,
+                "clip_by_norm",
+                limit,
+                fails.then_some(()).map_or(Ok(expected), Err),
+                actual,
+            )?;
+
+            let average = reference::average(norm, self.x.len().max(1));
+            let expected = scaled(reference::scaling(average, &limit));
+            let actual = x.clip_by_average_norm(limit).and_then(|y| y.to_vec());
+            let fails = limit.nonfinite == NonFinite::Error && !average.to_f64().is_finite();
+            self.clipped(
+                tally,
+                "clip_by_average_norm",
+                limit,
+                fails.then_some(()).map_or(Ok(expected), Err),
+                actual,
+            )?;
+
+            let norms = self.reduced(self.x, |slice| reference::norm(slice, kind));
+            let fails =
+                limit.nonfinite == NonFinite::Error && norms.iter().any(|norm| !norm.to_f64().is_finite());
+            let scale =
+                |(&x, &place): (&T, &usize)| reference::scale(x, reference::scaling(norms[place], &limit));
+            let expected = self.x.iter().zip(&places).map(scale).collect();
+            let actual = x.clip_by_norm_along(self.axes, limit).and_then(|y| y.to_vec());
+            self.clipped(
+                tally,
+                "clip_by_norm_along",
+                limit,
+                fails.then_some(()).map_or(Ok(expected), Err),
+                actual,
+            )?;
+
+            let parameter = hard_to_sum::<T>(rng, 0, self.x.len());
+            let least = [1e-3, 0.0, 3.0][rng.usize(..3)];
+            let of_parameter = self.reduced(&parameter, |slice| reference::norm(slice, kind));
+            let scale = |(&x, &place): (&T, &usize)| {
+                let limit = reference::relative(&limit, of_parameter[place], least);
+                reference::scale(x, reference::scaling(norms[place], &limit))
+            };
+            let expected = self.x.iter().zip(&places).map(scale).collect();
+            let parameter = self.device.tensor(&parameter, self.dims)?;
+            let actual = x.clip_adaptive(&parameter, self.axes, limit, least).and_then(|y| y.to_vec());
+            self.clipped(
+                tally,
+                "clip_adaptive",
+                limit,
+                fails.then_some(()).map_or(Ok(expected), Err),
+                actual,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn clipped(
+        &self,
+        tally: &mut Tally,
+        op: &str,
+        limit: NormLimit,
+        expected: Result<Vec<T>, ()>,
+        actual: Result<Vec<T>>,
+    ) -> Result<()> {
+        let op = format!("{op} ({limit:?})");
+        match (expected, actual) {
+            (Ok(expected), Ok(actual)) => self.compare(tally, op, &expected, &actual),
+            (Err(()), Err(Error::NonFiniteNorm { .. })) => tally.cases += 1,
+            (_, Err(error @ Error::Unsupported { .. })) => return Err(error),
+            (expected, actual) => {
+                let said = [
+                    expected.map(drop).map_err(|()| "an error".to_owned()),
+                    actual.map(drop).map_err(|e| e.to_string()),
+                ];
+                self.compare::<T>(tally, format!("{op}: {said:?}"), &[T::ZERO], &[]);
+            }
+        }
+        Ok(())
+    }
+
+    fn clip_by_global_norm(&self, tally: &mut Tally, rng: &mut fastrand::Rng) -> Result<()> {
+        // Of several types, and of none.
+        let halves = hard_to_sum::<f16>(rng, 0, 77);
+        let shorts = hard_to_sum::<bf16>(rng, rng.clone().usize(..4), 1_003);
+        let wide = T::TYPE == ElementType::F64;
+        let kind = NormKind::ALL[rng.usize(..3)];
+        let rest = if wide { Vec::new() } else { [to_f64(&halves), to_f64(&shorts)].concat() };
+        let all = [to_f64(self.x), rest].concat();
+        // Whatever the type: the elements are exact as f64, and the norm is rounded once.
+        let norm = nearest::<T>(&all, kind);
+        for limit in self.limits(norm, kind, rng) {
+            let scaling = reference::scaling(norm, &limit);
+            let (mut x, mut h, mut s) = (
+                self.tensor()?,
+                self.device.tensor(&halves, [7, 11])?,
+                self.device.tensor(&shorts, [1_003])?,
+            );
+            let kept = x.clone();
+            let mut list: Vec<&mut dyn AnyTensor> = vec![&mut x, &mut h, &mut s];
+            list.truncate(if wide { 1 } else { 3 });
+            let done = clip_by_global_norm::<T::Norm>(&mut list, limit).and_then(|norm| norm.to_vec());
+            let fails = limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite();
+            let op = format!("clip_by_global_norm ({limit:?})");
+            match &done {
+                Ok(actual) if !fails => self.compare(tally, format!("{op}: the norm"), &[norm], actual),
+                Err(Error::NonFiniteNorm { .. }) if fails => {}
+                other => self.compare::<T>(tally, format!("{op}: {other:?}"), &[T::ZERO], &[]),
+            }
+            fn scaled<U: Element, N: Element>(x: &[U], scaling: Scaling<N>) -> Vec<U> {
+                x.iter().map(|&x| reference::scale(x, scaling)).collect()
+            }
+            self.compare(tally, op.clone(), &scaled(self.x, scaling), &x.to_vec()?);
+            self.compare(tally, format!("{op}: a clone"), self.x, &kept.to_vec()?);
+            if !wide {
+                self.compare(tally, format!("{op}: f16"), &scaled(&halves, scaling), &h.to_vec()?);
+                self.compare(tally, format!("{op}: bf16"), &scaled(&shorts, scaling), &s.to_vec()?);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn to_f64<T: Element>(elements: &[T]) -> Vec<f64> {
+    elements.iter().map(|element| element.to_f64()).collect()
+}
+
+/// The norm of numbers that are f64, rounded to that of a type once.
+fn nearest<T: Element>(elements: &[f64], kind: NormKind) -> T::Norm {
+    match T::Norm::TYPE {
+        // All of them are f32.
+        ElementType::F32 => {
+            let elements: Vec<_> = elements.iter().map(|&element| element as f32).collect();
+            T::Norm::from_bits(Element::to_bits(reference::norm(&elements, kind)))
+        }
+        _ => T::Norm::from_bits(Element::to_bits(reference::norm(elements, kind))),
+    }
+}

@@ -1,0 +1,313 @@
+// Exact sums as integers, in limbs of 32 bits: the twin of src/exact.rs, which says why nothing is lost. Each output has
+// LIMBS limbs in two's complement and then a word of flags. Whoever adds to a limb sees whether it overflows, and carries the
+// one to the next: so limbs can be added to in any order, by all invocations at once, and hold any number of addends.
+//
+// An invocation adds to a window of four words first, for terms that begin in 64 bits of the limbs. Others are added to
+// further windows, in further passes over the same elements: software drivers execute a branch that no invocation takes.
+import package::lib::constants::{
+    BITS, EXPONENT_BITS, FLOAT, LANE_SHIFT, LIMBS, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, ORDER, ORDER_ROWS, POSITION, REDUCE,
+    REDUCE_MAX_ABS, REDUCE_SUM, REDUCE_SUM_SQUARES, SIGNED,
+};
+import package::lib::element::{MAGNITUDE, SIGN};
+import package::lib::softfloat::to_f32;
+
+// Flags: what was met that is no finite number.
+const MET_NAN: u32 = 1u;
+const MET_INFINITY: u32 = 2u;
+const MET_NEGATIVE_INFINITY: u32 = 4u;
+
+@group(0) @binding(3) var<storage, read_write> limbs: array<atomic<u32>>;
+// Those of a workgroup that works on one output.
+var<workgroup> partial: array<atomic<u32>, LIMBS + 1u>;
+
+// Four terms, as integers of 64 bits times a power of two: how many bits above bit 0 of the limbs.
+struct Terms {
+    low: vec4<u32>,
+    high: vec4<u32>,
+    position: vec4<i32>,
+    negative: vec4<bool>,
+}
+
+// The terms of a subword. What is not finite counts as zero.
+fn terms_of(v: vec4<u32>) -> Terms {
+    if !FLOAT {
+        return integer_terms(v);
+    }
+    var low = v;
+    var top = v;
+    if BITS == 64u {
+        low = vec4(v.x, v.z, 0u, 0u);
+        top = vec4(v.y, v.w, 0u, 0u);
+    }
+    let negative = (top >= vec4(SIGN)) & vec4(REDUCE == REDUCE_SUM);
+    let magnitude = top & vec4(MAGNITUDE);
+    let exponent = magnitude >> vec4(31u - exponent_width());
+    var significand = (magnitude & vec4(MIN_NORMAL - 1u)) | select(vec4(0u), vec4(MIN_NORMAL), exponent > vec4(0u));
+    let finite = magnitude <= vec4(MAX_FINITE);
+    significand = select(vec4(0u), significand, finite);
+    let position = positions(exponent);
+    if BITS == 64u {
+        return Terms(select(vec4(0u), low, finite), significand, position, negative);
+    }
+    significand = significand >> vec4(LANE_SHIFT);
+    if REDUCE == REDUCE_SUM_SQUARES {
+        return square_terms(significand, position);
+    }
+    return Terms(significand, vec4(0u), position, negative);
+}
+
+// Where terms with these exponents begin.
+fn positions(exponent: vec4<u32>) -> vec4<i32> {
+    let position = vec4<i32>(max(exponent, vec4(1u))) + vec4(POSITION - 1);
+    return select(position, position + position, REDUCE == REDUCE_SUM_SQUARES);
+}
+
+// The words of a subword by which elements are compared.
+fn top_words(v: vec4<u32>) -> vec4<u32> {
+    if BITS == 64u {
+        return vec4(v.y, v.w, 0u, 0u);
+    }
+    return v;
+}
+
+// Of each lane the magnitude, as far as it is finite.
+fn finite_magnitudes(v: vec4<u32>) -> vec4<u32> {
+    let magnitude = top_words(v) & vec4(MAGNITUDE);
+    return select(vec4(0u), magnitude, magnitude <= vec4(MAX_FINITE));
+}
+
+// The flag of each lane that is not finite.
+fn flags_of(v: vec4<u32>) -> vec4<u32> {
+    let top = top_words(v);
+    let magnitude = top & vec4(MAGNITUDE);
+    var nan = magnitude > vec4(MAX_NUMBER);
+    if BITS == 64u {
+        nan = nan | ((magnitude == vec4(MAX_NUMBER)) & (vec4(v.x, v.z, 0u, 0u) != vec4(0u)));
+    }
+    let negative = (top >= vec4(SIGN)) & vec4(REDUCE == REDUCE_SUM);
+    let infinity = select(vec4(MET_INFINITY), vec4(MET_NEGATIVE_INFINITY), negative);
+    return select(select(infinity, vec4(MET_NAN), nan), vec4(0u), magnitude <= vec4(MAX_FINITE));
+}
+
+fn exponent_width() -> u32 {
+    return EXPONENT_BITS;
+}
+
+fn integer_terms(v: vec4<u32>) -> Terms {
+    if BITS == 64u {
+        let low = vec4(v.x, v.z, 0u, 0u);
+        let high = vec4(v.y, v.w, 0u, 0u);
+        let negative = (high >= vec4(SIGN)) & vec4(SIGNED);
+        let negated = ~high + select(vec4(0u), vec4(1u), low == vec4(0u));
+        return Terms(select(low, ~low + vec4(1u), negative), select(high, negated, negative), vec4(0), negative);
+    }
+    let negative = (v >= vec4(SIGN)) & vec4(SIGNED);
+    let magnitude = select(v, ~v + vec4(1u), negative) >> vec4(LANE_SHIFT);
+    return Terms(magnitude, vec4(0u), vec4(0), negative);
+}
+
+// Of significands of up to 24 bits, in halves.
+fn square_terms(significand: vec4<u32>, position: vec4<i32>) -> Terms {
+    let no = vec4(false);
+    if BITS < 32u {
+        return Terms(significand * significand, vec4(0u), position, no);
+    }
+    let a = significand >> vec4(12u);
+    let b = significand & vec4(0xfffu);
+    let cross = (a * b) << vec4(1u);
+    let shifted = cross << vec4(12u);
+    let middle = b * b + shifted;
+    let top = a * a;
+    let low = middle + (top << vec4(24u));
+    let carries = select(vec4(0u), vec4(1u), middle < shifted) + select(vec4(0u), vec4(1u), low < middle);
+    return Terms(low, (top >> vec4(8u)) + (cross >> vec4(20u)) + carries, position, no);
+}
+
+// Four sums of 128 bits in two's complement, in units of 2^base: a whole number of limbs.
+struct Window {
+    w0: vec4<u32>,
+    w1: vec4<u32>,
+    w2: vec4<u32>,
+    w3: vec4<u32>,
+    // How many addends are complements that lack their one.
+    negatives: vec4<u32>,
+    // How many windows below and above this one there are terms.
+    lowest: vec4<i32>,
+    highest: vec4<i32>,
+    base: i32,
+}
+
+// Bits from one window to the next.
+const WINDOW_BITS: i32 = 64;
+
+// An empty window. Its terms begin up to 63 bits above the base and have 53 bits at the most, so that a lane has room for 2^11
+// of them.
+fn window_at(base: i32) -> Window {
+    let none = vec4(0u);
+    return Window(none, none, none, none, none, vec4(0), vec4(0), base);
+}
+
+// The base of a window for magnitudes of about these: the greatest begins 16 to 47 bits above it.
+fn base_for(magnitudes: vec4<u32>) -> i32 {
+    if !FLOAT {
+        return 0;
+    }
+    let most = max(max(magnitudes.x, magnitudes.y), max(magnitudes.z, magnitudes.w));
+    return max((positions(vec4(most >> (31u - exponent_width()))).x - 16) & ~31, 0);
+}
+
+// Adds a term to each lane, if it begins in the window.
+fn accumulate(window: ptr<function, Window>, terms: Terms) {
+    let shift = terms.position - vec4((*window).base);
+    let present = (terms.low | terms.high) != vec4(0u);
+    let distance = select(vec4(0), shift >> vec4(6u), present);
+    (*window).lowest = min((*window).lowest, distance);
+    (*window).highest = max((*window).highest, distance);
+    let inside = distance == vec4(0);
+    let low = select(vec4(0u), terms.low, inside);
+    let high = select(vec4(0u), terms.high, inside);
+    let s = vec4<u32>(shift) & vec4(31u);
+    let a = low << s;
+    let b = (high << s) | ((low >> vec4(1u)) >> (vec4(31u) - s));
+    let c = (high >> vec4(1u)) >> (vec4(31u) - s);
+    let far = (shift & vec4(32)) != vec4(0);
+    let flip = select(vec4(0u), vec4(0xffffffffu), terms.negative);
+    (*window).negatives -= flip;
+
+    let a0 = select(a, vec4(0u), far) ^ flip;
+    let a1 = select(b, a, far) ^ flip;
+    let a2 = select(c, b, far) ^ flip;
+    let a3 = select(vec4(0u), c, far) ^ flip;
+    let s0 = (*window).w0 + a0;
+    let c0 = select(vec4(0u), vec4(1u), s0 < a0);
+    let s1 = (*window).w1 + a1;
+    let t1 = s1 + c0;
+    let c1 = select(vec4(0u), vec4(1u), (s1 < a1) | (t1 < c0));
+    let s2 = (*window).w2 + a2;
+    let t2 = s2 + c1;
+    let c2 = select(vec4(0u), vec4(1u), (s2 < a2) | (t2 < c1));
+    (*window).w0 = s0;
+    (*window).w1 = t1;
+    (*window).w2 = t2;
+    (*window).w3 += a3 + c2;
+}
+
+// Adds the flags of a subword to those of its outputs.
+fn flag(v: vec4<u32>, at: vec4<u32>) {
+    let flags = flags_of(v);
+    for (var lane = 0u; lane < 4u; lane++) {
+        if flags[lane] != 0u {
+            set_flags(at[lane] + LIMBS, flags[lane]);
+        }
+    }
+}
+
+// Adds what a window holds to the limbs of its outputs. `merged`: all lanes are of one.
+fn flush(window: Window, at: vec4<u32>, merged: bool) {
+    // Below the first limb there is nothing.
+    let first = u32(window.base >> 5u);
+    let x = add128(vec4(window.w0.x, window.w1.x, window.w2.x, window.w3.x), vec4(window.negatives.x, 0u, 0u, 0u));
+    let y = add128(vec4(window.w0.y, window.w1.y, window.w2.y, window.w3.y), vec4(window.negatives.y, 0u, 0u, 0u));
+    let z = add128(vec4(window.w0.z, window.w1.z, window.w2.z, window.w3.z), vec4(window.negatives.z, 0u, 0u, 0u));
+    let w = add128(vec4(window.w0.w, window.w1.w, window.w2.w, window.w3.w), vec4(window.negatives.w, 0u, 0u, 0u));
+    if merged {
+        add_number(at.x, first, add128(add128(x, y), add128(z, w)));
+        return;
+    }
+    add_number(at.x, first, x);
+    add_number(at.y, first, y);
+    if BITS < 64u {
+        add_number(at.z, first, z);
+        add_number(at.w, first, w);
+    }
+}
+
+// Keeps the greatest of each lane's magnitudes.
+fn keep_greatest(greatest: vec4<u32>, at: vec4<u32>) {
+    for (var lane = 0u; lane < 4u; lane++) {
+        if greatest[lane] != 0u {
+            keep_greater(at[lane], to_f32(greatest[lane] >> LANE_SHIFT));
+        }
+    }
+}
+
+fn add128(a: vec4<u32>, b: vec4<u32>) -> vec4<u32> {
+    let x = a.x + b.x;
+    var carry = select(0u, 1u, x < b.x);
+    let y = a.y + b.y;
+    let y1 = y + carry;
+    carry = select(0u, 1u, y < b.y || y1 < carry);
+    let z = a.z + b.z;
+    let z1 = z + carry;
+    carry = select(0u, 1u, z < b.z || z1 < carry);
+    return vec4(x, y1, z1, a.w + b.w + carry);
+}
+
+// Adds a number of 128 bits in two's complement, from limb `first` of an output on.
+fn add_number(at: u32, first: u32, words: vec4<u32>) {
+    let negative = words.w >= SIGN;
+    add_words(at, first, select(words, add128(~words, vec4(1u, 0u, 0u, 0u)), negative), negative);
+}
+
+fn add_words(at: u32, first: u32, words: vec4<u32>, negative: bool) {
+    for (var n = 0u; n < 4u; n++) {
+        var value = words[n];
+        // What is carried beyond the last limb is lost in two's complement, as it should be.
+        for (var i = first + n; value != 0u && i < LIMBS; i++) {
+            value = add_limb(at + i, value, negative);
+        }
+    }
+}
+
+// Adds to a limb, or takes off it, and returns what is carried.
+fn add_limb(i: u32, value: u32, negative: bool) -> u32 {
+    var before: u32;
+    if ORDER == ORDER_ROWS {
+        if negative {
+            before = atomicSub(&partial[i], value);
+        } else {
+            before = atomicAdd(&partial[i], value);
+        }
+    } else {
+        if negative {
+            before = atomicSub(&limbs[i], value);
+        } else {
+            before = atomicAdd(&limbs[i], value);
+        }
+    }
+    return select(0u, 1u, select(before + value < value, before < value, negative));
+}
+
+fn set_flags(i: u32, flags: u32) {
+    if ORDER == ORDER_ROWS {
+        atomicOr(&partial[i], flags);
+    } else {
+        atomicOr(&limbs[i], flags);
+    }
+}
+
+fn keep_greater(i: u32, value: u32) {
+    if ORDER == ORDER_ROWS {
+        atomicMax(&partial[i], value);
+    } else {
+        atomicMax(&limbs[i], value);
+    }
+}
+
+// Adds limb `lane` of a workgroup's to the output's.
+fn add_partial(lane: u32, at: u32) {
+    if lane > LIMBS {
+        return;
+    }
+    var value = atomicLoad(&partial[lane]);
+    if lane == LIMBS {
+        atomicOr(&limbs[at + LIMBS], value);
+    } else if REDUCE == REDUCE_MAX_ABS {
+        atomicMax(&limbs[at + lane], value);
+    } else {
+        for (var i = lane; value != 0u && i < LIMBS; i++) {
+            let before = atomicAdd(&limbs[at + i], value);
+            value = select(0u, 1u, before + value < value);
+        }
+    }
+}

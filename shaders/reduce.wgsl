@@ -1,0 +1,385 @@
+// Exact reductions over axes: sums, sums of magnitudes and of squares, greatest magnitudes. The limbs of some outputs are
+// cleared, elements are added to them, and then each is rounded: the twin of src/backend/cpu/reduce.
+import package::lib::constants::{
+    BITS, FLOAT, LANES_PER_SUBWORD, LANE_SHIFT, LIMBS, MAX_FINITE, ORDER, ORDER_COLUMNS, ORDER_ROWS, REDUCE,
+    REDUCE_MAX_ABS, REDUCE_SUM_SQUARES, SIGNED, SUBWORDS, TO_BITS, UNIT, WORKGROUP,
+};
+import package::lib::element::{MAGNITUDE, MAX, SIGN, element_of, extract_subword, store_element};
+import package::lib::exact::{
+    MET_INFINITY, MET_NAN, MET_NEGATIVE_INFINITY, WINDOW_BITS, accumulate, add_partial, base_for, finite_magnitudes, flag, flush,
+    keep_greatest, limbs, terms_of, top_words, window_at,
+};
+import package::lib::params::{invocation_index, params};
+import package::lib::softfloat::{add64, infinity_of, less64, quiet_nan, round_float, sub64};
+
+@group(0) @binding(1) var<storage, read> elements: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read_write> result: array<u32>;
+
+const EACH: u32 = SUBWORDS * LANES_PER_SUBWORD;
+
+// Words of an output: its limbs and its flags.
+const STRIDE: u32 = LIMBS + 1u;
+
+@compute @workgroup_size(WORKGROUP)
+fn clear_limbs(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = invocation_index(id);
+    if i < params.blocks {
+        atomicStore(&limbs[i], 0u);
+    }
+}
+
+// What an invocation reads: in steps, a subword or those of a block at each.
+struct Work {
+    start: u32,
+    end: u32,
+    step: u32,
+    // The output of the limbs, and of columns the block, the subword, and the blocks of a row.
+    output: u32,
+    column: u32,
+    subword: u32,
+    width: u32,
+    // Of a row, where its elements begin and end.
+    row_begin: u32,
+    row_end: u32,
+}
+
+// Subwords of a step.
+const SUBWORDS_OF_STEP: u32 = select(1u, SUBWORDS, ORDER == ORDER_ROWS);
+
+// Invocations that read next to each other. Each such group has blocks of its own, one after the other, so that a device with
+// few lanes reads its memory in order too.
+const GROUP: u32 = 32u;
+
+// Of outputs in rows, a workgroup takes a part of one, a whole block at a step.
+fn row_work(n: u32, lane: u32) -> Work {
+    let output = n / params.parts;
+    let row_begin = params.first + output * params.leaves;
+    let row_end = row_begin + params.leaves;
+    let first = (row_begin + EACH - 1u) / EACH;
+    let blocks = max(row_end / EACH, first) - first;
+    let groups = params.parts * (WORKGROUP / GROUP);
+    let per_group = (blocks + groups - 1u) / groups;
+    let start = (n % params.parts * (WORKGROUP / GROUP) + lane / GROUP) * per_group;
+    let end = select(0u, min(start + per_group, blocks), output < params.outputs);
+    return Work(first + start + lane % GROUP, first + end, GROUP, params.row + output, 0u, 0u, 0u, row_begin, row_end);
+}
+
+// Of outputs side by side, of whole blocks, an invocation takes a subword of each block in a part of a column; of any
+// others a part of one output, element by element.
+fn other_work(n: u32) -> Work {
+    let outputs = select(params.outputs, params.outputs / LANES_PER_SUBWORD, ORDER == ORDER_COLUMNS);
+    let part = n / outputs;
+    let per_part = (params.leaves + params.parts - 1u) / params.parts;
+    let end = select(0u, min((part + 1u) * per_part, params.leaves), n < params.blocks);
+    let output = n % outputs;
+    if ORDER == ORDER_COLUMNS {
+        let columns = params.outputs / EACH;
+        let column = output % columns;
+        let subword = output / columns;
+        let width = params.width / EACH;
+        return Work(part * per_part, end, 1u, column * EACH, column + params.first / EACH, subword, width, 0u, 0u);
+    }
+    return Work(part * per_part, end, LANES_PER_SUBWORD, output, 0u, 0u, 0u, 0u, 0u);
+}
+
+// A subword of a step.
+fn subword_at(work: Work, i: u32, s: u32) -> vec4<u32> {
+    if ORDER == ORDER_ROWS {
+        return extract_subword(elements[i], s);
+    }
+    if ORDER == ORDER_COLUMNS {
+        return extract_subword(elements[i * work.width + work.column], work.subword);
+    }
+    return gathered(params.first + work.output, i, work.end);
+}
+
+// A block at an end of a row that it does not fill, of the first part: two invocations have one, others zeros.
+fn end_block(work: Work, n: u32, lane: u32) -> vec4<u32> {
+    let first = work.row_begin / EACH;
+    let last = work.row_end / EACH;
+    let is_first = lane == 0u && work.row_begin % EACH != 0u;
+    let is_last = lane == 1u && work.row_end % EACH != 0u && (last != first || work.row_begin % EACH == 0u);
+    var block = vec4(0u);
+    if n % params.parts == 0u && n / params.parts < params.outputs && (is_first || is_last) {
+        let i = select(last, first, is_first);
+        block = between(elements[i], i * EACH, work.row_begin, work.row_end);
+    }
+    return block;
+}
+
+// The elements of a block that are among those of an output, and zeros.
+fn between(block: vec4<u32>, start: u32, row_begin: u32, row_end: u32) -> vec4<u32> {
+    var kept = vec4(0u);
+    for (var e = 0u; e < params.elements; e++) {
+        if start + e >= row_begin && start + e < row_end {
+            store_element(&kept, e, element_of(block, e));
+        }
+    }
+    return kept;
+}
+
+// Leaves of an output as a subword.
+fn gathered(output: u32, leaf: u32, end: u32) -> vec4<u32> {
+    var lanes = vec4(0u);
+    for (var lane = 0u; lane < min(LANES_PER_SUBWORD, end - leaf); lane++) {
+        let i = element_index(output, leaf + lane);
+        let element = element_of(elements[i / EACH], i % EACH);
+        if BITS == 64u {
+            lanes[2u * lane] = element.x;
+            lanes[2u * lane + 1u] = element.y;
+        } else {
+            lanes[lane] = element.x << LANE_SHIFT;
+        }
+    }
+    return lanes;
+}
+
+// The element that is a leaf of an output. An axis is its length, its stride, and whether it is reduced.
+fn element_index(output: u32, leaf: u32) -> u32 {
+    var kept = output;
+    var reduced = leaf;
+    var index = 0u;
+    for (var a = params.rank; a > 0u; a--) {
+        let axis = params.axes[a - 1u];
+        if axis.z != 0u {
+            index += reduced % axis.x * axis.y;
+            reduced = reduced / axis.x;
+        } else {
+            index += kept % axis.x * axis.y;
+            kept = kept / axis.x;
+        }
+    }
+    return index;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn reduce(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    var n = invocation_index(id);
+    var work: Work;
+    if ORDER == ORDER_ROWS {
+        n = group.y * (params.stride / WORKGROUP) + group.x;
+        work = row_work(n, lane);
+    } else {
+        work = other_work(n);
+    }
+    var at = vec4(work.output);
+    if ORDER == ORDER_COLUMNS {
+        // An element of lane l is at l * SUBWORDS + subword of its block.
+        at += vec4(work.subword) + min(vec4(0u, 1u, 2u, 3u), vec4(LANES_PER_SUBWORD - 1u)) * vec4(SUBWORDS);
+    }
+    at = select(at * vec4(STRIDE), vec4(0u), ORDER == ORDER_ROWS);
+
+    var end = vec4(0u);
+    if ORDER == ORDER_ROWS {
+        end = end_block(work, n, lane);
+    }
+    var odd = vec4(false);
+    if REDUCE == REDUCE_MAX_ABS {
+        var greatest = vec4(0u);
+        for (var s = 0u; s < SUBWORDS_OF_STEP; s++) {
+            greatest = max(greatest, finite_magnitudes(extract_subword(end, s)));
+        }
+        for (var i = work.start; i < work.end; i += work.step) {
+            for (var s = 0u; s < SUBWORDS_OF_STEP; s++) {
+                let v = subword_at(work, i, s);
+                greatest = max(greatest, finite_magnitudes(v));
+                odd = odd | !is_finite(v);
+            }
+        }
+        keep_greatest(greatest, at);
+    } else {
+        // A few elements tell where the first window is best.
+        var sample = finite_magnitudes(extract_subword(end, 0u));
+        for (var i = work.start; i < min(work.end, work.start + 4u * work.step); i += work.step) {
+            sample = max(sample, finite_magnitudes(subword_at(work, i, 0u)));
+        }
+        let base = base_for(sample);
+        var lowest = 0;
+        var highest = 0;
+        var distance = 0;
+        loop {
+            var window = window_at(base + distance * WINDOW_BITS);
+            for (var i = work.start; i < work.end; i += work.step) {
+                for (var s = 0u; s < SUBWORDS_OF_STEP; s++) {
+                    let v = subword_at(work, i, s);
+                    accumulate(&window, terms_of(v));
+                    odd = odd | !is_finite(v);
+                }
+            }
+            if ORDER == ORDER_ROWS {
+                for (var s = 0u; s < SUBWORDS; s++) {
+                    accumulate(&window, terms_of(extract_subword(end, s)));
+                }
+            }
+            flush(window, at, ORDER != ORDER_COLUMNS);
+            // What the first pass met tells how many more there are: down, then up.
+            let low = min(min(window.lowest.x, window.lowest.y), min(window.lowest.z, window.lowest.w));
+            let high = max(max(window.highest.x, window.highest.y), max(window.highest.z, window.highest.w));
+            lowest = select(lowest, low, distance == 0);
+            highest = select(highest, high, distance == 0);
+            distance = select(max(distance, 0) + 1, distance - 1, distance <= 0 && distance > lowest);
+            if distance > highest {
+                break;
+            }
+        }
+    }
+    if FLOAT {
+        for (var i = select(work.end, work.start, any(odd)); i < work.end; i += work.step) {
+            for (var s = 0u; s < SUBWORDS_OF_STEP; s++) {
+                flag(subword_at(work, i, s), at);
+            }
+        }
+    }
+    if ORDER == ORDER_ROWS {
+        if FLOAT {
+            for (var s = 0u; s < SUBWORDS; s++) {
+                flag(extract_subword(end, s), at);
+            }
+        }
+        workgroupBarrier();
+        // Of a workgroup beyond the last it is all zero, and so are its limbs.
+        add_partial(lane, min(work.output, params.row + params.outputs - 1u) * STRIDE);
+    }
+}
+
+fn is_finite(v: vec4<u32>) -> vec4<bool> {
+    return (top_words(v) & vec4(MAGNITUDE)) <= vec4(MAX_FINITE);
+}
+
+// Rounds the outputs, and packs them into words.
+@compute @workgroup_size(WORKGROUP)
+fn round_outputs(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = invocation_index(id);
+    if i >= params.blocks {
+        return;
+    }
+    // A block at a time.
+    let each = 128u / to_width();
+    var block = vec4(0u);
+    for (var e = 0u; e < each; e++) {
+        let output = i * each + e;
+        if output < params.outputs {
+            let rounded = rounded_output(output * STRIDE);
+            if TO_BITS == 64u {
+                block[2u * e] = rounded.x;
+                block[2u * e + 1u] = rounded.y;
+            } else {
+                let bit = e * TO_BITS;
+                block[bit / 32u] |= rounded.x << (bit % 32u);
+            }
+        }
+    }
+    let first = params.first / each + i;
+    for (var word = 0u; word < 4u; word++) {
+        result[4u * first + word] = block[word];
+    }
+}
+
+fn to_width() -> u32 {
+    return TO_BITS;
+}
+
+fn rounded_output(at: u32) -> vec2<u32> {
+    let flags = atomicLoad(&limbs[at + LIMBS]);
+    if FLOAT {
+        if flags != 0u {
+            let both = MET_INFINITY | MET_NEGATIVE_INFINITY;
+            let nan = (flags & MET_NAN) != 0u || (flags & both) == both;
+            return select(infinity_of((flags & MET_INFINITY) == 0u), quiet_nan(), nan);
+        }
+        if REDUCE == REDUCE_MAX_ABS {
+            return vec2(atomicLoad(&limbs[at]), 0u);
+        }
+    }
+    var words: array<u32, LIMBS>;
+    for (var n = 0u; n < LIMBS; n++) {
+        words[n] = atomicLoad(&limbs[at + n]);
+    }
+    let negative = words[LIMBS - 1u] >= SIGN;
+    if negative {
+        var carry = 1u;
+        for (var n = 0u; n < LIMBS; n++) {
+            words[n] = ~words[n] + carry;
+            carry = select(0u, carry, words[n] == 0u);
+        }
+    }
+    // One more than the place of the topmost limb that is not zero, and the three from there down.
+    var top = 0u;
+    for (var n = 0u; n < LIMBS; n++) {
+        top = select(top, n + 1u, words[n] != 0u);
+    }
+    if !FLOAT {
+        return clipped_integer(vec2(words[0], words[1]), top > max(BITS / 32u, 1u), negative);
+    }
+    if top == 0u {
+        return vec2(0u);
+    }
+    let high = words[top - 1u];
+    var middle = 0u;
+    var low = 0u;
+    if top > 1u {
+        middle = words[top - 2u];
+    }
+    if top > 2u {
+        low = words[top - 3u];
+    }
+    var sticky = false;
+    for (var n = 0u; n + 3u < top; n++) {
+        sticky = sticky || words[n] != 0u;
+    }
+    let up = 31u - firstLeadingBit(high);
+    let significand = vec2(
+        (middle << up) | ((low >> 1u) >> (31u - up)),
+        (high << up) | ((middle >> 1u) >> (31u - up)),
+    );
+    sticky = sticky || (low << up) != 0u;
+    let exponent = i32(32u * top - 1u - up) + UNIT;
+    if REDUCE == REDUCE_SUM_SQUARES {
+        return rounded_root(significand, sticky, exponent);
+    }
+    return round_float(negative, significand | vec2(select(0u, 1u, sticky), 0u), exponent);
+}
+
+// The root of `significand * 2^(exponent - 63)`, the leading bit of which is at 63.
+fn rounded_root(significand: vec2<u32>, sticky: bool, exponent: i32) -> vec2<u32> {
+    // An even power of two.
+    let odd = ((exponent - 63) & 1) != 0;
+    let halved = vec2((significand.x >> 1u) | (significand.y << 31u), significand.y >> 1u);
+    let square = select(significand, halved, odd);
+    let lost = odd && (significand.x & 1u) != 0u;
+    let half = (exponent - 63 + select(0, 1, odd)) >> 1u;
+    // Bit by bit: the root has 32.
+    var root = 0u;
+    var rest = vec2(0u);
+    for (var n = 0u; n < 32u; n++) {
+        let pair = (select(square.x, square.y, n < 16u) >> (30u - 2u * (n % 16u))) & 3u;
+        rest = vec2((rest.x << 2u) | pair, (rest.y << 2u) | (rest.x >> 30u));
+        let trial = vec2((root << 2u) | 1u, root >> 30u);
+        let fits = !less64(rest, trial);
+        rest = select(rest, sub64(rest, trial), fits);
+        root = (root << 1u) | select(0u, 1u, fits);
+    }
+    let inexact = lost || sticky || any(rest != vec2(0u));
+    return round_float(false, vec2(select(0u, 1u, inexact), root), half + 31);
+}
+
+// An integer of the type from a magnitude, or the nearest that it has. `beyond`: there are more words.
+fn clipped_integer(magnitude: vec2<u32>, beyond: bool, negative: bool) -> vec2<u32> {
+    let one = select(0u, 1u, negative);
+    if BITS == 64u {
+        let most = vec2(MAX, MAX >> select(0u, 1u, SIGNED));
+        // The least is one further than the greatest.
+        let reach = add64(most, vec2(one, 0u));
+        let clipped = select(magnitude, reach, vec2(beyond || less64(reach, magnitude)));
+        let value = select(clipped, vec2(~clipped.x + 1u, ~clipped.y + select(0u, 1u, clipped.x == 0u)), negative);
+        return value;
+    }
+    let mask = MAX >> LANE_SHIFT;
+    let reach = (mask >> select(0u, 1u, SIGNED)) + one;
+    let clipped = select(min(magnitude.x, reach), reach, beyond);
+    return vec2(select(clipped, (~clipped + 1u) & mask, negative), 0u);
+}

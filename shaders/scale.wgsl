@@ -1,0 +1,193 @@
+// Clipping by norm: what becomes of elements of each norm, and their products: the twins of reference::scaling and
+// reference::scale.
+import package::lib::constants::WORKGROUP;
+import package::lib::element::{MAGNITUDE, SIGN, element_of, store_element};
+import package::lib::params::{invocation_index, params};
+import package::lib::softfloat::{
+    F32_INFINITY, F32_NAN, add_f32, infinity_of, mul_f32, quiet_nan, round_float, signed_zero, significand_shift, to_f32,
+};
+
+@group(0) @binding(1) var<storage, read> norms: array<u32>;
+@group(0) @binding(2) var<storage, read> relative_norms: array<u32>;
+// Of each norm: the norm itself, the coefficient, what is done, and whether it is an error.
+@group(0) @binding(3) var<storage, read_write> made_scalings: array<vec4<u32>>;
+
+@group(0) @binding(4) var<storage, read> scalings: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read_write> y: array<vec4<u32>>;
+
+const ONE: u32 = 0x3f800000u;
+
+// What is done with elements.
+const KEEP: u32 = 0u;
+const MULTIPLY: u32 = 1u;
+const ZERO: u32 = 2u;
+
+// What becomes of those whose norm is not finite.
+const PROPAGATE: u32 = 0u;
+const ZERO_ALL: u32 = 1u;
+const SKIP: u32 = 2u;
+const REPORT: u32 = 3u;
+
+@compute @workgroup_size(WORKGROUP)
+fn make_scalings(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = invocation_index(id);
+    if i < params.blocks {
+        made_scalings[i] = scaling(norms[i], params.limiter.x);
+    }
+}
+
+// The same where the limit is a multiple of another norm.
+@compute @workgroup_size(WORKGROUP)
+fn make_relative_scalings(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = invocation_index(id);
+    if i < params.blocks {
+        let least = params.scalars.z;
+        let norm = relative_norms[i];
+        made_scalings[i] = scaling(norms[i], mul_f32(params.limiter.x, select(norm, least, norm < least)));
+    }
+}
+
+fn scaling(norm_of_all: u32, limit: u32) -> vec4<u32> {
+    var norm = norm_of_all;
+    if params.scalars.x != 0u {
+        norm = divide(norm, params.scalars.x);
+    }
+    let policy = params.limiter.w;
+    if norm >= F32_INFINITY && policy != PROPAGATE {
+        if policy == ZERO_ALL {
+            return vec4(norm, 0u, ZERO, 0u);
+        }
+        return vec4(norm, ONE, KEEP, select(0u, 1u, policy == REPORT));
+    }
+    if norm <= limit && limit <= F32_INFINITY {
+        return vec4(norm, ONE, KEEP, 0u);
+    }
+    return vec4(norm, divide(limit, add_f32(norm, params.limiter.y)), MULTIPLY, 0u);
+}
+
+// a / b of numbers that are not negative, in f32.
+fn divide(a: u32, b: u32) -> u32 {
+    if a > F32_INFINITY || b > F32_INFINITY || (a == F32_INFINITY && b == F32_INFINITY) || (a == 0u && b == 0u) {
+        return F32_NAN;
+    }
+    if a == 0u || b == F32_INFINITY {
+        return 0u;
+    }
+    if a == F32_INFINITY || b == 0u {
+        return F32_INFINITY;
+    }
+    let divisor = significand24(b);
+    var rest = significand24(a);
+    var exponent = exponent_of(a) - exponent_of(b);
+    if rest < divisor {
+        rest = rest << 1u;
+        exponent -= 1;
+    }
+    // Bit by bit: the quotient has 32.
+    var quotient = 0u;
+    for (var n = 0u; n < 32u; n++) {
+        let fits = rest >= divisor;
+        quotient = (quotient << 1u) | select(0u, 1u, fits);
+        rest = select(rest, rest - divisor, fits) << 1u;
+    }
+    return round_float(false, vec2(select(0u, 1u, rest != 0u), quotient), exponent).x;
+}
+
+// The significand of a magnitude in f32 that is finite and not zero, with its leading bit at 23, and the exponent of that.
+fn significand24(size: u32) -> u32 {
+    let leading = select(0u, 0x800000u, size >= 0x800000u);
+    return ((size & 0x7fffffu) | leading) << significand_shift(size);
+}
+
+fn exponent_of(size: u32) -> i32 {
+    return i32(max(size >> 23u, 1u)) - 127 - i32(significand_shift(size));
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn scale(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = invocation_index(id);
+    let by = scalings[0];
+    if i < params.blocks {
+        y[i] = scaled_block(x[i], by);
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn scale_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = invocation_index(id);
+    let by = scalings[0];
+    if i < params.blocks && by.z != KEEP {
+        y[i] = scaled_block(y[i], by);
+    }
+}
+
+fn scaled_block(block: vec4<u32>, by: vec4<u32>) -> vec4<u32> {
+    if by.z == KEEP {
+        return block;
+    }
+    var scaled = vec4(0u);
+    for (var e = 0u; e < params.elements; e++) {
+        store_element(&scaled, e, scaled_element(element_of(block, e), by));
+    }
+    return scaled;
+}
+
+// Each slice by a scaling of its own. An axis is its length, the stride of the scalings along it, and where x begins.
+@compute @workgroup_size(WORKGROUP)
+fn scale_along(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = invocation_index(id);
+    if i >= params.blocks {
+        return;
+    }
+    let block = x[i];
+    var scaled = vec4(0u);
+    for (var e = 0u; e < params.elements; e++) {
+        var rest = params.first + i * params.elements + e;
+        var at = 0u;
+        for (var a = params.rank; a > 0u; a--) {
+            let axis = params.axes[a - 1u];
+            at += rest % axis.x * axis.y;
+            rest = rest / axis.x;
+        }
+        store_element(&scaled, e, scaled_element(element_of(block, e), scalings[at]));
+    }
+    y[i] = scaled;
+}
+
+fn scaled_element(element: vec2<u32>, by: vec4<u32>) -> vec2<u32> {
+    if by.z == KEEP {
+        return element;
+    }
+    if by.z == ZERO {
+        return vec2(0u);
+    }
+    return product(to_f32(element.x), by.y);
+}
+
+// A product of f32, rounded to the element's type once.
+fn product(a: u32, b: u32) -> vec2<u32> {
+    let negative = (a ^ b) >= SIGN;
+    let large = max(a & MAGNITUDE, b & MAGNITUDE);
+    let small = min(a & MAGNITUDE, b & MAGNITUDE);
+    if large >= F32_INFINITY {
+        return select(infinity_of(negative), quiet_nan(), vec2(large > F32_INFINITY || small == 0u));
+    }
+    if small == 0u {
+        return signed_zero(negative);
+    }
+    let m = significand24(large);
+    let n = significand24(small);
+    // 48 bits, of halves of 12.
+    let cross = (m >> 12u) * (n & 0xfffu) + (m & 0xfffu) * (n >> 12u);
+    let middle = cross << 12u;
+    let bottom = (m & 0xfffu) * (n & 0xfffu) + middle;
+    let high = (m >> 12u) * (n >> 12u);
+    let low = bottom + (high << 24u);
+    let top = (high >> 8u) + (cross >> 20u) + select(0u, 1u, bottom < middle) + select(0u, 1u, low < bottom);
+    // The leading bit, at 46 or 47, goes to 63.
+    let up = select(17u, 16u, top >= 0x8000u);
+    let significand = vec2(low << up, (top << up) | (low >> (32u - up)));
+    let exponent = exponent_of(large) + exponent_of(small) + select(0, 1, up == 16u);
+    return round_float(negative, significand, exponent);
+}

@@ -1,0 +1,133 @@
+//! Multiplies elements by coefficients, one for all or one for each slice: the twin of `shaders/scale.wgsl`.
+
+use super::partition::{Partition, copy_then_apply};
+use super::simd::vectorised;
+use crate::backend::Limiter;
+use crate::broadcast::Broadcast;
+use crate::element::convert::{self, Overflow};
+use crate::reference::Scaling;
+use crate::{Element, ElementType, Error, NonFinite, Result, reference, with_element};
+
+/// What [`Scaling`] is for each output, in f64, which holds every f32.
+pub(super) type Scalings = Vec<Scaling<f64>>;
+
+/// What becomes of slices with these norms.
+pub(super) fn scalings<N: Element>(norms: &[N], limiter: Limiter<&[u8]>) -> Result<Scalings> {
+    let relative: Option<&[N]> = limiter.relative.map(|(norms, _)| super::elements(norms)).transpose()?;
+    let scaling = |(n, &norm): (usize, &N)| {
+        let norm = match limiter.average {
+            Some(count) => reference::average(norm, count),
+            None => norm,
+        };
+        let limit = match (relative, limiter.relative) {
+            (Some(norms), Some((_, least))) => reference::relative(limiter.limit, norms[n], least),
+            _ => *limiter.limit,
+        };
+        if limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite() {
+            return Err(Error::NonFiniteNorm { device: "the CPU".into() });
+        }
+        Ok(match reference::scaling(norm, &limit) {
+            Scaling::Keep => Scaling::Keep,
+            Scaling::Zero => Scaling::Zero,
+            Scaling::By(coefficient) => Scaling::By(coefficient.to_f64()),
+        })
+    };
+    norms.iter().enumerate().map(scaling).collect()
+}
+
+vectorised! {
+    fn multiply<T: Element>(coefficient: f64, x: &mut [T]) {
+        for x in x {
+            *x = product(*x, coefficient);
+        }
+    }
+
+    fn multiply_each<T: Element>(coefficients: &[f64], x: &mut [T]) {
+        for (x, coefficient) in x.iter_mut().zip(coefficients) {
+            *x = product(*x, *coefficient);
+        }
+    }
+}
+
+/// A product, rounded once. A coefficient of f32 is exact as f64.
+#[inline(always)]
+fn product<T: Element>(x: T, coefficient: f64) -> T {
+    let layout = T::TYPE.layout();
+    let nan = layout.quiet_nan();
+    let bits = match T::TYPE {
+        ElementType::F64 => {
+            let product = f64::from_bits(Element::to_bits(x)) * coefficient;
+            if product.is_nan() { nan } else { product.to_bits() }
+        }
+        ElementType::F32 => {
+            let product = f32::from_bits(Element::to_bits(x) as u32) * coefficient as f32;
+            if product.is_nan() { nan } else { product.to_bits().into() }
+        }
+        _ => {
+            let product = f64::from(convert::to_f32(x, false)) * coefficient;
+            let near = layout.narrow(convert::round_to_odd(product), Overflow::Infinity).into();
+            if product.is_nan() { nan } else { near }
+        }
+    };
+    T::from_bits(bits)
+}
+
+/// Applies a scaling to elements where they are.
+fn apply<T: Element>(scaling: Scaling<f64>, x: &mut [T]) {
+    match scaling {
+        Scaling::Keep => {}
+        Scaling::Zero => x.fill(T::ZERO),
+        Scaling::By(coefficient) => multiply(coefficient, x),
+    }
+}
+
+/// Scales elements, by one scaling for all or by that of the output that they broadcast to.
+pub(super) fn scale<T: Element>(x: &[T], y: &mut [T], scalings: &[Scaling<f64>], broadcast: &Broadcast) {
+    let parts = Partition::new::<T>(y.len());
+    let chunks = y.chunks_mut(parts.chunk).zip(x.chunks(parts.chunk)).enumerate();
+    parts.for_each(chunks, |(n, (y, x))| {
+        if let [scaling] = scalings {
+            return copy_then_apply(x, y, |_, y| apply(*scaling, y));
+        }
+        y.copy_from_slice(x);
+        let start = n * parts.chunk;
+        for run in broadcast.runs(start..start + y.len()) {
+            let y = &mut y[run.start - start..][..run.len];
+            match run.strides[0] {
+                0 => apply(scalings[run.bounds[0]], y),
+                _ => apply_each(&scalings[run.bounds[0]..][..run.len], y),
+            }
+        }
+    });
+}
+
+/// A scaling for each element.
+fn apply_each<T: Element>(scalings: &[Scaling<f64>], y: &mut [T]) {
+    let mut coefficients = [0.0; 256];
+    for (scalings, y) in scalings.chunks(256).zip(y.chunks_mut(256)) {
+        let all: Option<()> =
+            scalings.iter().zip(&mut coefficients).try_for_each(|(scaling, coefficient)| {
+                *coefficient = match scaling {
+                    Scaling::By(by) => *by,
+                    // A NaN would lose its payload.
+                    Scaling::Keep | Scaling::Zero => return None,
+                };
+                Some(())
+            });
+        match all {
+            Some(()) => multiply_each(&coefficients[..y.len()], y),
+            None => scalings.iter().zip(y).for_each(|(scaling, y)| apply(*scaling, std::slice::from_mut(y))),
+        }
+    }
+}
+
+/// Scales several slices in place by one scaling, on all cores.
+pub(super) fn scale_all(scaling: Scaling<f64>, slices: Vec<(ElementType, &mut [u8])>) {
+    let bytes = slices.iter().map(|(_, slice)| slice.len()).sum();
+    let chunk =
+        |(element, slice): (ElementType, _)| Partition::pieces_mut(slice).map(move |piece| (element, piece));
+    let count = slices.iter().map(|(_, slice)| Partition::pieces(slice).count()).sum();
+    Partition::of_list(bytes, count).for_each(slices.into_iter().flat_map(chunk), |(element, piece)| {
+        with_element!(element, T => apply::<T>(scaling, bytemuck::cast_slice_mut(piece)));
+    });
+}

@@ -1,0 +1,132 @@
+//! Clipping by norm: `shaders/scale.wgsl`. Coefficients and what is done with them stay on the device.
+
+use super::params::Params;
+use super::pipeline::FixedKernel;
+use super::pool::FirstWrite;
+use super::{Buffer, Context};
+use crate::backend::Limiter;
+use crate::broadcast::Broadcast;
+use crate::wgsl::{BLOCK_BYTES, Specialization};
+use crate::{ElementType, Error, NonFinite, Result};
+
+const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
+    FixedKernel { entry, source: include_str!("../../../shaders/scale.wgsl"), bindings }
+}
+
+static MAKE_SCALINGS: FixedKernel = kernel("make_scalings", &[(1, true), (3, false)]);
+static MAKE_RELATIVE_SCALINGS: FixedKernel =
+    kernel("make_relative_scalings", &[(1, true), (2, true), (3, false)]);
+static SCALE: FixedKernel = kernel("scale", &[(4, true), (5, true), (6, false)]);
+static SCALE_IN_PLACE: FixedKernel = kernel("scale_in_place", &[(4, true), (6, false)]);
+static SCALE_ALONG: FixedKernel = kernel("scale_along", &[(4, true), (5, true), (6, false)]);
+
+/// The kernels of this file.
+pub(super) static KERNELS: [&FixedKernel; 5] =
+    [&MAKE_SCALINGS, &MAKE_RELATIVE_SCALINGS, &SCALE, &SCALE_IN_PLACE, &SCALE_ALONG];
+
+/// Bytes of what is made of a norm: the norm, its coefficient, what is done, and whether it is an error.
+const SCALING_BYTES: u64 = 16;
+
+/// The words of each scaling.
+const SCALING_WORDS: usize = 4;
+
+impl Context {
+    /// Records what becomes of slices with these norms.
+    pub(super) fn record_scalings(&self, norms: &Buffer, limiter: Limiter<'_, &Buffer>) -> Result<Buffer> {
+        let bits = |value: f64| (value as f32).to_bits();
+        let count = norms.bytes() / 4;
+        let average = limiter.average.map_or(0, |count| bits(count as f64));
+        let least = limiter.relative.map_or(0, |(_, least)| bits(least));
+        let params = Params {
+            limiter: [bits(limiter.limit.limit), bits(limiter.limit.eps), 0, limiter.limit.nonfinite as u32],
+            ..Params::of_scalars([average, 0, least, 0])
+        };
+        let made = self.buffer(count * SCALING_BYTES, FirstWrite::Recorded)?;
+        let specialization = Specialization::of(ElementType::F32);
+        let (kernel, operands) = match limiter.relative {
+            Some((relative, _)) => {
+                (&MAKE_RELATIVE_SCALINGS, vec![norms.part(), relative.part(), made.part()])
+            }
+            None => (&MAKE_SCALINGS, vec![norms.part(), made.part()]),
+        };
+        if count > 0 {
+            self.record(&self.planner().whole(kernel, specialization, params, count, &operands)?)?;
+        }
+        if limiter.limit.nonfinite == NonFinite::Error {
+            self.watch_norms(made.clone());
+        }
+        Ok(made)
+    }
+
+    /// Records scaled elements into a new buffer, a slice by each scaling.
+    pub(super) fn record_scaled(
+        &self,
+        element: ElementType,
+        x: &Buffer,
+        scalings: &Buffer,
+        broadcast: &Broadcast,
+    ) -> Result<Buffer> {
+        let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
+        let whole = scalings.bytes() == SCALING_BYTES;
+        let kernel = if whole { &SCALE } else { &SCALE_ALONG };
+        self.record_pieces(kernel, element, Params::of_scalings(broadcast), scalings, &[x, &y])?;
+        Ok(y)
+    }
+
+    /// Records the scaling of all elements in place.
+    pub(super) fn record_scaled_in_place(
+        &self,
+        element: ElementType,
+        x: &mut Buffer,
+        scalings: &Buffer,
+    ) -> Result<()> {
+        if x.is_unique() {
+            return self.record_pieces(&SCALE_IN_PLACE, element, Params::default(), scalings, &[x]);
+        }
+        let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
+        self.record_pieces(&SCALE, element, Params::default(), scalings, &[x, &y])?;
+        *x = y;
+        Ok(())
+    }
+
+    /// The same piece of each buffer after the other.
+    fn record_pieces(
+        &self,
+        kernel: &'static FixedKernel,
+        element: ElementType,
+        params: Params,
+        scalings: &Buffer,
+        buffers: &[&Buffer],
+    ) -> Result<()> {
+        let (planner, bytes) = (self.planner(), buffers[0].bytes());
+        let most = planner.limits.max_binding.min(planner.limits.max_invocations() * BLOCK_BYTES);
+        let piece = most / planner.limits.offset_alignment.max(BLOCK_BYTES)
+            * planner.limits.offset_alignment.max(BLOCK_BYTES);
+        for start in (0..bytes).step_by(piece as usize) {
+            let len = piece.min(bytes - start);
+            let parts = buffers.iter().map(|buffer| buffer.part().slice(start, len));
+            let operands: Vec<_> = std::iter::once(scalings.part()).chain(parts).collect();
+            let first = start / element.size() as u64;
+            let first = u32::try_from(first).map_err(|_| {
+                planner.unsupported("slices of a tensor of 2^32 elements or more", "split the tensor")
+            })?;
+            let params = Params { first, ..params };
+            let specialization = Specialization::of(element);
+            let invocations = len.div_ceil(BLOCK_BYTES);
+            self.record(&planner.whole(kernel, specialization, params, invocations, &operands)?)?;
+        }
+        Ok(())
+    }
+
+    /// An error if a norm was not finite where that is one. Called when what comes before has been read or waited for.
+    pub(super) async fn check_norms(&self) -> Result<()> {
+        for scalings in self.take_watched_norms() {
+            let count = (scalings.bytes() / SCALING_BYTES) as usize;
+            let words: Vec<u32> = self.read_elements(&scalings, SCALING_WORDS * count).await?;
+            if words.chunks(SCALING_WORDS).any(|scaling| scaling[SCALING_WORDS - 1] != 0) {
+                return Err(Error::NonFiniteNorm { device: self.info().to_string() });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! Clipping by norm: which norm, to what limit, and what becomes of one that is not finite.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::exact::ReduceOp;
+use crate::{Error, Result};
+
+/// A norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum NormKind {
+    /// The sum of the magnitudes.
+    L1,
+    /// The square root of the sum of the squares.
+    #[default]
+    L2,
+    /// The greatest magnitude.
+    Max,
+}
+
+impl NormKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::L1, Self::L2, Self::Max];
+
+    /// Its name: `"l1"`, `"l2"` or `"max"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::L1 => "l1",
+            Self::L2 => "l2",
+            Self::Max => "max",
+        }
+    }
+
+    pub(crate) const fn reduce_op(self) -> ReduceOp {
+        match self {
+            Self::L1 => ReduceOp::SumAbs,
+            Self::L2 => ReduceOp::SumSquares,
+            Self::Max => ReduceOp::MaxAbs,
+        }
+    }
+}
+
+impl fmt::Display for NormKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for NormKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| unknown(name))
+    }
+}
+
+/// What becomes of elements whose norm is NaN or infinite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum NonFinite {
+    /// What arithmetic gives: with an infinite norm finite elements are scaled to 0, and NaN spreads.
+    #[default]
+    Propagate,
+    /// All elements become +0.
+    Zero,
+    /// They are left as they are.
+    Skip,
+    /// The same, and [`Error::NonFiniteNorm`] is returned: at once on the CPU; on a GPU, which does not wait for it, by the
+    /// next call that reads or waits.
+    Error,
+}
+
+impl NonFinite {
+    /// Every policy.
+    pub const ALL: [Self; 4] = [Self::Propagate, Self::Zero, Self::Skip, Self::Error];
+
+    /// Its name: `"propagate"`, `"zero"`, `"skip"` or `"error"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Propagate => "propagate",
+            Self::Zero => "zero",
+            Self::Skip => "skip",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl FromStr for NonFinite {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|policy| policy.name() == name).ok_or_else(|| unknown(name))
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    Error::UnknownName { name: name.into() }
+}
+
+/// The most that a norm may be, and the rest of what clipping by norm takes.
+///
+/// ```
+/// use wgclip::{Device, NonFinite, NormKind, NormLimit};
+///
+/// let x = Device::cpu().tensor(&[3.0f32, 4.0], [2])?;
+/// assert_eq!(x.clip_by_norm(2.5)?.to_vec()?, [1.5, 2.0]);
+/// let limit = NormLimit::new(3.5).kind(NormKind::L1).nonfinite(NonFinite::Skip);
+/// assert_eq!(x.clip_by_norm(limit)?.to_vec()?, [1.5, 2.0]);
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormLimit {
+    /// The most that the norm may be: not negative, not NaN.
+    pub limit: f64,
+    /// Which norm.
+    pub kind: NormKind,
+    /// What is added to the norm before the limit is divided by it.
+    pub eps: f64,
+    /// What becomes of elements whose norm is not finite.
+    pub nonfinite: NonFinite,
+}
+
+impl NormLimit {
+    /// The names of the presets.
+    pub const PRESETS: [&str; 3] = ["torch", "tensorflow", "optax"];
+
+    /// Of the 2-norm, without eps.
+    pub const fn new(limit: f64) -> Self {
+        Self { limit, kind: NormKind::L2, eps: 0.0, nonfinite: NonFinite::Propagate }
+    }
+
+    /// Of another kind of norm.
+    #[must_use]
+    pub const fn kind(self, kind: NormKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// With another eps.
+    #[must_use]
+    pub const fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+
+    /// With another policy.
+    #[must_use]
+    pub const fn nonfinite(self, nonfinite: NonFinite) -> Self {
+        Self { nonfinite, ..self }
+    }
+
+    /// The coefficient of a framework: `torch` adds 1e-6 to the norm, `tensorflow` and `optax` nothing. What they get wrong
+    /// is not imitated: a norm that overflows or vanishes, and elements that change although their norm is at the limit.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for a name that is not in [`PRESETS`](Self::PRESETS).
+    pub fn like(preset: &str, limit: f64) -> Result<Self> {
+        match preset {
+            "torch" => Ok(Self::new(limit).eps(1e-6)),
+            "tensorflow" | "optax" => Ok(Self::new(limit)),
+            name => Err(unknown(name)),
+        }
+    }
+
+    /// # Errors
+    /// [`Error::InvalidLimit`] if limit or eps are negative or NaN, or eps is infinite.
+    pub(crate) fn check(&self) -> Result<()> {
+        let valid = self.limit >= 0.0 && self.eps >= 0.0 && self.eps.is_finite();
+        if valid {
+            return Ok(());
+        }
+        Err(Error::InvalidLimit { limit: self.limit.to_string(), eps: self.eps.to_string() })
+    }
+}
+
+impl From<f64> for NormLimit {
+    fn from(limit: f64) -> Self {
+        Self::new(limit)
+    }
+}

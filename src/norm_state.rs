@@ -1,0 +1,258 @@
+//! Norms of what is in several places: partial sums that are taken out, merged, and rounded once.
+
+use crate::backend::{Backend, cpu};
+use crate::exact::{ExactSum, Special};
+use crate::reference::{self, Scaling};
+use crate::tensor::with_storage;
+use crate::{AnyTensor, Element, ElementType, Error, NormKind, NormLimit, Result};
+
+/// The exact norm so far of elements that are not all in one place: chunks of a tensor beyond memory, or the parts of the
+/// ranks of a distributed program. States are merged in any order, and the norm is rounded once: it has the same bits as that
+/// of all elements together.
+///
+/// ```
+/// use wgclip::{NormKind, NormState};
+///
+/// let mut state = NormState::new(NormKind::L2);
+/// for chunk in [3.0f32, 1e-30, -4.0, -1e-30].chunks(2) {
+///     state.add_slice(chunk)?;
+/// }
+/// assert_eq!(state.norm::<f32>()?, 5.0);
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+///
+/// # Across ranks
+/// [`to_words`](Self::to_words) gives a state as integers, such that an all-reduce by integer SUM (by MAX for
+/// [`NormKind::Max`]) is the state of all ranks: each word has 32 bits of the sum, and room for the carries of 2^31 ranks.
+///
+/// ```
+/// use wgclip::{NormKind, NormState};
+///
+/// let ranks: Vec<_> = (0..7).map(|rank| {
+///     std::thread::spawn(move || {
+///         let gradients: Vec<f32> = (0..1000).map(|i| ((rank * 1000 + i) as f32).sin() * 1e30).collect();
+///         let mut state = NormState::new(NormKind::L2);
+///         state.add_slice(&gradients).map(|()| state.to_words())
+///     })
+/// }).collect();
+/// // What an all-reduce does.
+/// let mut all = vec![0i64; NormState::new(NormKind::L2).to_words().len()];
+/// for rank in ranks {
+///     let words = rank.join().expect("a rank")?;
+///     all.iter_mut().zip(words).for_each(|(sum, word)| *sum += word);
+/// }
+/// let norm = NormState::from_words(NormKind::L2, &all)?.norm::<f32>()?;
+///
+/// let gradients: Vec<f32> = (0..7000).map(|i| (i as f32).sin() * 1e30).collect();
+/// assert_eq!(norm.to_bits(), wgclip::reference::norm(&gradients, NormKind::L2).to_bits());
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NormState {
+    kind: NormKind,
+    sum: ExactSum,
+}
+
+/// The words after those of the sum: how many parts have met NaN, and infinities.
+const SPECIAL_WORDS: usize = 2;
+
+impl NormState {
+    /// Of nothing yet: for elements of up to 32 bits.
+    pub fn new(kind: NormKind) -> Self {
+        Self { kind, sum: ExactSum::new(32, kind.reduce_op()) }
+    }
+
+    /// Of nothing yet, for f64 too: a state has seven times as many words.
+    pub fn wide(kind: NormKind) -> Self {
+        Self { kind, sum: ExactSum::new(64, kind.reduce_op()) }
+    }
+
+    /// Which norm it is.
+    pub fn kind(&self) -> NormKind {
+        self.kind
+    }
+
+    fn check<T: Element>(&self) -> Result<()> {
+        self.check_element(T::TYPE)
+    }
+
+    fn check_element(&self, element: ElementType) -> Result<()> {
+        if element.is_float() && element.layout().bits <= self.sum.bits() {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            what: format!("a norm of {element} in this state"),
+            device: "any device".into(),
+            instead: "norms are of floats, those of f64 in NormState::wide".into(),
+        })
+    }
+
+    /// Takes in elements on the CPU, on all cores.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for integers, and for f64 in a state that is not [`wide`](Self::wide).
+    pub fn add_slice<T: Element>(&mut self, elements: &[T]) -> Result<()> {
+        self.check::<T>()?;
+        cpu::reduce::accumulate_all(&mut self.sum, &[(T::TYPE, bytemuck::cast_slice(elements))])
+    }
+
+    /// Takes in the elements of tensors, on the device that holds them; some words are read from it.
+    ///
+    /// # Errors
+    /// As [`add_slice`](Self::add_slice), and [`Tensor::norm`](crate::Tensor::norm). The state is then as it was.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn add(&mut self, tensors: &[&dyn AnyTensor]) -> Result<()> {
+        pollster::block_on(self.add_async(tensors))
+    }
+
+    /// The same without blocking.
+    ///
+    /// # Errors
+    /// As [`add_slice`](Self::add_slice), and [`Tensor::norm`](crate::Tensor::norm). The state is then as it was.
+    pub async fn add_async(&mut self, tensors: &[&dyn AnyTensor]) -> Result<()> {
+        let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
+        views.iter().try_for_each(|view| self.check_element(view.element()))?;
+        // All of a device at once.
+        let mut sum = self.sum.clone();
+        for view in views {
+            with_storage!(view.storage(), backend, buffer => {
+                let list = [(view.element(), buffer)];
+                sum.merge(&backend.exact_sum(&list, self.kind.reduce_op(), self.sum.bits()).await?);
+            });
+        }
+        self.sum = sum;
+        Ok(())
+    }
+
+    /// Takes in another state.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for one of another norm, or a wide one where this is not.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        if self.kind != other.kind || self.sum.bits() < other.sum.bits() {
+            return Err(Error::Unsupported {
+                what: "merging the states of different norms".into(),
+                device: "any device".into(),
+                instead: "give both the same kind, and make the one that takes in NormState::wide".into(),
+            });
+        }
+        self.sum.merge(&other.sum);
+        Ok(())
+    }
+
+    /// The norm so far, rounded to f32 or f64 once, as [`reference::norm`] says.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] in any other type.
+    pub fn norm<N: Element>(&self) -> Result<N> {
+        check_norm_type::<N>()?;
+        Ok(N::from_bits(self.sum.round(N::TYPE)))
+    }
+
+    /// What elements are to be multiplied by so that the norm is at most a limit: [`reference::scaling`].
+    ///
+    /// # Errors
+    /// As [`norm`](Self::norm); [`Error::InvalidLimit`]; [`Error::NonFiniteNorm`] where it is asked for.
+    pub fn scaling<N: Element>(&self, limit: impl Into<NormLimit>) -> Result<Scaling<N>> {
+        let (limit, norm) = (limit.into(), self.norm::<N>()?);
+        limit.check()?;
+        if limit.nonfinite == crate::NonFinite::Error && !norm.to_f64().is_finite() {
+            return Err(Error::NonFiniteNorm { device: "the host".into() });
+        }
+        Ok(reference::scaling(norm, &limit))
+    }
+
+    /// The state as words of 32 bits in 64: states of the same kind are merged by adding word to word (for
+    /// [`NormKind::Max`] by taking the greater of each), whatever carries there are, for up to 2^31 states.
+    pub fn to_words(&self) -> Vec<i64> {
+        let mut words = self.sum.to_words();
+        let Special { nan, infinite } = self.sum.special;
+        words.extend([nan, infinite[0] || infinite[1]].map(i64::from));
+        words
+    }
+
+    /// The state of words, of a sum of such words too.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] if these are not as many as a state of the kind has, wide or not.
+    pub fn from_words(kind: NormKind, words: &[i64]) -> Result<Self> {
+        let narrow = Self::new(kind);
+        if words.len() < SPECIAL_WORDS {
+            let expected = narrow.to_words().len();
+            return Err(Error::LengthMismatch { shape: vec![expected], expected, actual: words.len() });
+        }
+        let (sum, special) = words.split_at(words.len() - SPECIAL_WORDS);
+        let mut state = if narrow.to_words().len() == words.len() { narrow } else { Self::wide(kind) };
+        state.sum.set_words(sum)?;
+        state.sum.special = Special { nan: special[0] > 0, infinite: [special[1] > 0, false] };
+        Ok(state)
+    }
+}
+
+fn check_norm_type<N: Element>() -> Result<()> {
+    if matches!(N::TYPE, ElementType::F32 | ElementType::F64) {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        what: format!("a norm in {}", N::TYPE),
+        device: "any device".into(),
+        instead: "take it in f32 or f64".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same bits for any partition, in any order, on the words of any number of ranks.
+    #[test]
+    fn a_partition_makes_no_difference() {
+        let rng = &mut fastrand::Rng::with_seed(7);
+        let mut elements: Vec<f32> =
+            (0..10_007).map(|_| f32::from_bits(rng.u32(..))).filter(|element| element.is_finite()).collect();
+        for kind in NormKind::ALL {
+            let expected = reference::norm(&elements, kind).to_bits();
+            for ranks in [1, 2, 3, 7, 64] {
+                rng.shuffle(&mut elements);
+                let mut merged = NormState::new(kind);
+                let mut words = vec![0; merged.to_words().len()];
+                for part in elements.chunks(elements.len().div_ceil(ranks)) {
+                    let mut state = NormState::new(kind);
+                    state.add_slice(part).unwrap();
+                    merged.merge(&state).unwrap();
+                    for (all, word) in words.iter_mut().zip(state.to_words()) {
+                        *all = if kind == NormKind::Max { word.max(*all) } else { *all + word };
+                    }
+                }
+                assert_eq!(merged.norm::<f32>().unwrap().to_bits(), expected, "{ranks} parts");
+                let reduced = NormState::from_words(kind, &words).unwrap();
+                assert_eq!(reduced, merged, "the words of {ranks} ranks");
+                let mut wide = NormState::wide(kind);
+                wide.merge(&reduced).unwrap();
+                assert_eq!(wide.norm::<f32>().unwrap().to_bits(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_that_ranks_can_carry_fits() {
+        let mut state = NormState::new(NormKind::L2);
+        state.add_slice(&[2f32.powi(127)]).unwrap();
+        let words: Vec<_> = state.to_words().iter().map(|word| word << 31).collect();
+        let norm = NormState::from_words(NormKind::L2, &words).unwrap().norm::<f64>().unwrap();
+        assert_eq!(norm, 2f64.powi(127) * 2f64.powi(31).sqrt());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let mut state = NormState::new(NormKind::L1);
+        assert!(matches!(state.add_slice(&[1.0f64]), Err(Error::Unsupported { .. })));
+        assert!(matches!(state.add_slice(&[1u8]), Err(Error::Unsupported { .. })));
+        assert!(matches!(state.merge(&NormState::new(NormKind::Max)), Err(Error::Unsupported { .. })));
+        assert!(matches!(state.merge(&NormState::wide(NormKind::L1)), Err(Error::Unsupported { .. })));
+        assert!(matches!(NormState::from_words(NormKind::L1, &[1, 2, 3]), Err(Error::LengthMismatch { .. })));
+        assert!(matches!(NormState::from_words(NormKind::L1, &[]), Err(Error::LengthMismatch { .. })));
+        assert!(matches!(state.norm::<u8>(), Err(Error::Unsupported { .. })));
+        assert!(matches!(state.scaling::<f32>(-1.0), Err(Error::InvalidLimit { .. })));
+    }
+}

@@ -1,0 +1,266 @@
+//! Sums and norms as real numbers: plain natural numbers, and one rounding, which looks for the nearest float among all.
+
+use std::cmp::Ordering;
+
+use crate::{Element, NormKind};
+
+/// A natural number: words of 32 bits, the low one first.
+#[derive(Debug, Clone, Default)]
+struct Natural(Vec<u32>);
+
+impl Natural {
+    /// `value * 2^shift`.
+    fn shifted(value: u128, shift: u32) -> Self {
+        let mut number = Self::default();
+        number.add_shifted(value, shift);
+        number
+    }
+
+    fn add_shifted(&mut self, value: u128, shift: u32) {
+        let (skipped, bit) = (shift as usize / 32, shift % 32);
+        for part in 0..4 {
+            let word = value >> (32 * part) & 0xffff_ffff;
+            let (mut rest, mut at) = ((word as u64) << bit, skipped + part);
+            while rest > 0 {
+                if self.0.len() <= at {
+                    self.0.resize(at + 1, 0);
+                }
+                rest += u64::from(self.0[at]);
+                self.0[at] = rest as u32;
+                rest >>= 32;
+                at += 1;
+            }
+        }
+    }
+
+    fn compare(&self, other: &Self) -> Ordering {
+        let word = |number: &Self, n: usize| *number.0.get(n).unwrap_or(&0);
+        let most = self.0.len().max(other.0.len());
+        (0..most)
+            .rev()
+            .map(|n| word(self, n).cmp(&word(other, n)))
+            .find(|o| o.is_ne())
+            .unwrap_or(Ordering::Equal)
+    }
+
+    /// What is left of a number that is not less.
+    fn minus(&self, other: &Self) -> Self {
+        let mut borrow = 0i64;
+        let words = self.0.iter().enumerate().map(|(n, &word)| {
+            let left = i64::from(word) - i64::from(*other.0.get(n).unwrap_or(&0)) - borrow;
+            borrow = i64::from(left < 0);
+            left as u32
+        });
+        Self(words.collect())
+    }
+
+    fn plus(mut self, other: &Self) -> Self {
+        for (n, &word) in other.0.iter().enumerate().filter(|&(_, &word)| word > 0) {
+            self.add_shifted(word.into(), 32 * n as u32);
+        }
+        self
+    }
+
+    fn doubled(&self) -> Self {
+        self.clone().plus(self)
+    }
+
+    fn times(&self, other: &Self) -> Self {
+        let mut product = Self::default();
+        for (n, &a) in self.0.iter().enumerate().filter(|&(_, &a)| a > 0) {
+            for (m, &b) in other.0.iter().enumerate().filter(|&(_, &b)| b > 0) {
+                product.add_shifted(u128::from(a) * u128::from(b), 32 * (n + m) as u32);
+            }
+        }
+        product
+    }
+
+    /// The magnitude of a finite float, in units of the least f64.
+    fn of<T: Element>(value: T) -> Self {
+        let bits = value.to_f64().to_bits();
+        let (exponent, fraction) = (bits >> 52 & 0x7ff, bits & ((1 << 52) - 1));
+        let implicit = if exponent == 0 { 0 } else { 1 << 52 };
+        Self::shifted((fraction | implicit).into(), exponent.saturating_sub(1) as u32)
+    }
+}
+
+/// The magnitude nearest to a number, ties to even, as bits. `at_most` says whether a float is not greater than the number,
+/// `compare` how the number lies to the middle of two floats, of which it is given the double.
+fn nearest<T: Element>(at_most: impl Fn(Natural) -> bool, compare: impl Fn(Natural) -> Ordering) -> u64 {
+    let max_finite = T::TYPE.layout().max_finite();
+    let float = |bits: u64| Natural::of(T::from_bits(bits));
+    // The greatest float that is not greater.
+    let (mut low, mut high) = (0, max_finite + 1);
+    while high - low > 1 {
+        let between = low + (high - low) / 2;
+        match at_most(float(between)) {
+            true => low = between,
+            false => high = between,
+        }
+    }
+    // Beyond the greatest comes what would come if there were more exponents.
+    let both = match low == max_finite {
+        true => float(low).doubled().plus(&float(low)).minus(&float(low - 1)),
+        false => float(low).plus(&float(low + 1)),
+    };
+    let up = match compare(both) {
+        Ordering::Less => false,
+        Ordering::Equal => low % 2 == 1,
+        Ordering::Greater => true,
+    };
+    low + u64::from(up)
+}
+
+/// What NaN and infinities among the terms of a sum make of it.
+fn special<T: Element, U: Element>(terms: impl Iterator<Item = T> + Clone) -> Option<U> {
+    let layout = U::TYPE.layout();
+    let infinite = |sign: f64| terms.clone().any(|term| term.to_f64() == sign * f64::INFINITY);
+    let (positive, negative) = (infinite(1.0), infinite(-1.0));
+    if terms.clone().any(T::is_nan) || positive && negative {
+        return Some(U::from_bits(layout.quiet_nan()));
+    }
+    let infinity = layout.max_finite() + 1;
+    match (positive, negative) {
+        (true, _) => Some(U::from_bits(infinity)),
+        (_, true) => Some(U::from_bits(infinity | layout.sign())),
+        _ => None,
+    }
+}
+
+/// The sum of elements: that of the gradients that one element of a broadcast bound receives. It is the sum of the real
+/// numbers, rounded to nearest once, ties to even, whatever their order.
+///
+/// | elements | sum |
+/// |---|---|
+/// | one alone | its own bits |
+/// | none | +0 |
+/// | floats, a NaN or infinities of both signs among them | the positive quiet NaN without payload |
+/// | floats, infinities of one sign among them | that infinity |
+/// | floats whose sum is 0 | +0 |
+/// | floats whose sum is beyond the range | infinity, or NaN in a type without one |
+/// | integers whose sum the type cannot hold | the least or the greatest integer of the type |
+pub fn sum<T: Element>(elements: &[T]) -> T {
+    match elements {
+        [] => return T::ZERO,
+        [alone] => return *alone,
+        _ if !T::TYPE.is_float() => {
+            let integer = |element: &T| integer(*element);
+            return from_integer(elements.iter().map(integer).sum());
+        }
+        _ => {}
+    }
+    if let Some(special) = special(elements.iter().copied()) {
+        return special;
+    }
+    let total = |negative: bool| {
+        let terms = elements.iter().filter(|element| (element.to_f64() < 0.0) == negative);
+        terms.fold(Natural::default(), |total, term| total.plus(&Natural::of(*term)))
+    };
+    let (up, down) = (total(false), total(true));
+    let negative = up.compare(&down).is_lt();
+    let sum = if negative { down.minus(&up) } else { up.minus(&down) };
+    let bits = nearest::<T>(|float| float.compare(&sum).is_le(), |both| sum.doubled().compare(&both));
+    T::from_bits(if negative { bits | T::TYPE.layout().sign() } else { bits })
+}
+
+/// The norm of elements, in f32 (f64 for f64): of the real numbers, rounded to nearest once, ties to even, whatever their
+/// order. Nothing overflows or underflows before. A NaN gives the positive quiet NaN without payload, else an infinity gives
+/// +infinity, and no element at all +0. Floats only: integers have none.
+pub fn norm<T: Element>(elements: &[T], kind: NormKind) -> T::Norm {
+    if let Some(special) =
+        special::<T::Norm, T::Norm>(elements.iter().map(|e| T::Norm::from_f64(e.to_f64().abs())))
+    {
+        return special;
+    }
+    let magnitudes = elements.iter().map(|element| Natural::of(*element));
+    let bits = match kind {
+        NormKind::Max => {
+            let greater = |a: Natural, b: Natural| if b.compare(&a).is_gt() { b } else { a };
+            let most = magnitudes.fold(Natural::default(), greater);
+            nearest::<T::Norm>(|float| float.compare(&most).is_le(), |both| most.doubled().compare(&both))
+        }
+        NormKind::L1 => {
+            let sum = magnitudes.fold(Natural::default(), |sum, m| sum.plus(&m));
+            nearest::<T::Norm>(|float| float.compare(&sum).is_le(), |both| sum.doubled().compare(&both))
+        }
+        NormKind::L2 => {
+            let sum = magnitudes.fold(Natural::default(), |sum, m| sum.plus(&m.times(&m)));
+            let four = sum.doubled().doubled();
+            nearest::<T::Norm>(
+                |float| float.times(&float).compare(&sum).is_le(),
+                |both| four.compare(&both.times(&both)),
+            )
+        }
+    };
+    T::Norm::from_bits(bits)
+}
+
+fn integer<T: Element>(element: T) -> i128 {
+    let bits = i128::from(element.to_bits());
+    let layout = T::TYPE.layout();
+    match layout.total_order_min() {
+        // Signed: the topmost bit counts down.
+        least if least == layout.sign() && bits & i128::from(least) != 0 => bits - 2 * i128::from(least),
+        _ => bits,
+    }
+}
+
+fn from_integer<T: Element>(sum: i128) -> T {
+    let layout = T::TYPE.layout();
+    let (least, most) =
+        (integer(T::from_bits(layout.total_order_min())), integer(T::from_bits(layout.total_order_max())));
+    T::from_bits(sum.clamp(least, most) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{f8_e4m3fn, f16};
+
+    #[test]
+    fn sums_are_those_of_real_numbers() {
+        assert_eq!(sum(&[2e20f32, 3e38, -3e38, 1e-45]), 2e20, "nothing is lost or overflows");
+        assert_eq!(sum(&[3e38f32, 1e-45, -3e38]), 1e-45);
+        assert_eq!(sum(&[1.0f32, f32::EPSILON / 2.0]), 1.0, "a tie");
+        assert_eq!(sum(&[1.0f32, f32::EPSILON / 2.0, 1e-45]), 1.0 + f32::EPSILON);
+        assert_eq!(sum(&[-1e38f32, -3e38]), f32::NEG_INFINITY);
+        assert_eq!(sum(&[f32::MAX, 2f32.powi(102)]), f32::MAX);
+        assert_eq!(sum(&[f32::MAX, 2f32.powi(103)]), f32::INFINITY, "a tie");
+        assert_eq!(sum(&[-0.0f32, -0.0]).to_bits(), 0);
+        assert_eq!(sum(&[-0.0f32]).to_bits(), 1 << 31);
+        assert_eq!(sum::<f16>(&[]).to_bits(), 0);
+        assert_eq!(sum(&[f32::INFINITY, -1.0]), f32::INFINITY);
+        assert_eq!(sum(&[f32::INFINITY, f32::NEG_INFINITY]).to_bits(), f32::NAN.to_bits());
+        assert_eq!(sum(&[f32::from_bits(0xffc0_0001), 1.0]).to_bits(), f32::NAN.to_bits());
+        assert_eq!(sum(&[f8_e4m3fn::MAX, f8_e4m3fn::MAX]).to_bits(), f8_e4m3fn::NAN.to_bits());
+        assert_eq!(sum(&[f64::MAX, f64::MAX, -f64::MAX, 5e-324]), f64::MAX);
+    }
+
+    #[test]
+    fn sums_of_integers_are_clipped_to_the_type() {
+        assert_eq!(sum(&[100i8, 100, -1]), 127);
+        assert_eq!(sum(&[-100i8, -100, 1, 127]), -72);
+        assert_eq!(sum(&[u64::MAX, 1]), u64::MAX);
+        assert_eq!(sum(&[i64::MIN, -1, 1]), i64::MIN);
+        assert_eq!(sum::<u8>(&[]), 0);
+    }
+
+    #[test]
+    fn norms_neither_overflow_nor_vanish() {
+        assert_eq!(norm(&[f16::from_f32(300.0)], NormKind::L2), 300.0);
+        assert_eq!(norm(&[f16::from_f32(6e4); 2], NormKind::L2), (2.0f64 * 6e4 * 6e4).sqrt() as f32);
+        assert_eq!(norm(&[1e20f32, -1e20], NormKind::L2), 1.414_213_6e20);
+        let small = f64::from(1e-25f32) * 2f64.sqrt();
+        assert_eq!(norm(&[1e-25f32, 1e-25], NormKind::L2), small as f32);
+        assert_eq!(norm(&[3.0f32, -4.0], NormKind::L2), 5.0);
+        assert_eq!(norm(&[3.0f32, -4.0], NormKind::L1), 7.0);
+        assert_eq!(norm(&[3.0f32, -4.0], NormKind::Max), 4.0);
+        assert_eq!(norm(&[f32::from_bits(1)], NormKind::L2).to_bits(), 1);
+        assert_eq!(norm(&[2f64.powi(1022); 2], NormKind::L2), 2f64.powi(1022) * 2f64.sqrt());
+        for kind in NormKind::ALL {
+            assert_eq!(norm::<f32>(&[], kind).to_bits(), 0);
+            assert_eq!(norm(&[f32::NEG_INFINITY, f32::INFINITY], kind), f32::INFINITY);
+            assert_eq!(norm(&[f32::INFINITY, -f32::NAN], kind).to_bits(), f32::NAN.to_bits());
+        }
+    }
+}

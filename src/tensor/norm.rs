@@ -1,0 +1,337 @@
+//! Norms, and clipping by them.
+
+use super::{Storage, Stored, Tensor, with_storage};
+use crate::backend::{Backend, Limiter};
+use crate::broadcast::{Broadcast, Reduction, Side};
+use crate::device::with_backend;
+use crate::{Device, Element, ElementType, Error, NormKind, NormLimit, Result, Shape};
+
+/// A tensor of any type, as [`clip_by_global_norm`] takes them: every [`Tensor`] is one.
+pub trait AnyTensor: sealed::Viewed {}
+
+impl<T: Element> AnyTensor for Tensor<T> {}
+
+mod sealed {
+    use super::{Element, ElementType, Storage, Tensor};
+
+    /// What an [`AnyTensor`](super::AnyTensor) is to a device.
+    pub struct View<'a>(pub(super) ElementType, pub(super) &'a Storage);
+
+    impl<'a> View<'a> {
+        pub(crate) fn element(&self) -> ElementType {
+            self.0
+        }
+
+        pub(crate) fn storage(&self) -> &'a Storage {
+            self.1
+        }
+    }
+
+    /// The same, to be changed.
+    pub struct ViewMut<'a>(pub(super) ElementType, pub(super) &'a mut Storage);
+
+    pub trait Viewed {
+        fn view(&self) -> View<'_>;
+        fn view_mut(&mut self) -> ViewMut<'_>;
+    }
+
+    impl<T: Element> Viewed for Tensor<T> {
+        fn view(&self) -> View<'_> {
+            View(T::TYPE, &self.storage)
+        }
+
+        fn view_mut(&mut self) -> ViewMut<'_> {
+            ViewMut(T::TYPE, &mut self.storage)
+        }
+    }
+}
+
+/// The slices of a tensor, each of which has a norm.
+struct Slices {
+    reduction: Reduction,
+    broadcast: Broadcast,
+    /// The shape of the norms.
+    kept: Shape,
+}
+
+impl Slices {
+    /// One, of all elements.
+    fn whole(x: &Shape) -> Result<Self> {
+        let kept = Shape::new([])?;
+        let broadcast = Broadcast::new(x, [Some(&kept), None])?;
+        Ok(Self { reduction: Reduction::all(x.len()), broadcast, kept })
+    }
+
+    /// Along some axes; those that are left have a norm for each of their elements.
+    fn along(x: &Shape, axes: &[usize]) -> Result<Self> {
+        let mut dims = x.dims().to_vec();
+        for (n, &axis) in axes.iter().enumerate() {
+            match dims.get_mut(axis) {
+                Some(len) if !axes[..n].contains(&axis) => *len = 1,
+                _ => return Err(Error::InvalidAxes { axes: axes.to_vec(), shape: x.dims().to_vec() }),
+            }
+        }
+        let kept = Shape::new(dims)?;
+        let reduction = Reduction::new(x, &kept, Side::Lo)?;
+        Ok(Self { reduction, broadcast: Broadcast::new(x, [Some(&kept), None])?, kept })
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// The sum of all elements: exact, and rounded to the type once, as [`reference::sum`](crate::reference::sum) says. Of
+    /// shape `[]`.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for what is too large for a GPU; [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn sum(&self) -> Result<Self> {
+        let slices = Slices::whole(&self.shape)?;
+        self.reduced(&slices, crate::exact::ReduceOp::Sum)
+    }
+
+    /// The sums along these axes, counted from 0, each of which is left with a length of 1.
+    ///
+    /// # Errors
+    /// [`Error::InvalidAxes`], [`Error::TooManyAxes`](crate::Error::TooManyAxes); otherwise as [`sum`](Self::sum).
+    pub fn sum_along(&self, axes: &[usize]) -> Result<Self> {
+        let slices = Slices::along(&self.shape, axes)?;
+        self.reduced(&slices, crate::exact::ReduceOp::Sum)
+    }
+
+    /// The norm of all elements, of shape `[]`, in f32 or, for f64, in f64: exact, and rounded once, as
+    /// [`reference::norm`](crate::reference::norm) says. It has the same bits on every device and in every order, and it does
+    /// not overflow where the elements are of a short type.
+    ///
+    /// ```
+    /// use wgclip::{Device, NormKind, f16};
+    ///
+    /// let x = Device::cpu().tensor(&[f16::from_f32(6e4); 2], [2])?;
+    /// assert_eq!(x.norm(NormKind::L2)?.to_vec()?, [84_852.81]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for integers, and for f64 on a GPU; otherwise as [`sum`](Self::sum).
+    pub fn norm(&self, kind: NormKind) -> Result<Tensor<T::Norm>> {
+        self.norms(&Slices::whole(&self.shape)?, kind)
+    }
+
+    /// The norm of each slice along these axes, counted from 0, each of which is left with a length of 1.
+    ///
+    /// # Errors
+    /// [`Error::InvalidAxes`], [`Error::TooManyAxes`](crate::Error::TooManyAxes); otherwise as [`norm`](Self::norm).
+    pub fn norm_along(&self, axes: &[usize], kind: NormKind) -> Result<Tensor<T::Norm>> {
+        self.norms(&Slices::along(&self.shape, axes)?, kind)
+    }
+
+    /// Scales all elements down so that their norm is at most a limit: TensorFlow's `clip_by_norm`. Elements whose norm is
+    /// within the limit keep their bits; others are multiplied by `limit / (norm + eps)`, as
+    /// [`reference::scaling`](crate::reference::scaling) and [`reference::scale`](crate::reference::scale) say.
+    ///
+    /// # Errors
+    /// [`Error::InvalidLimit`], [`Error::NonFiniteNorm`] where it is asked for; otherwise as [`norm`](Self::norm).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn clip_by_norm(&self, limit: impl Into<NormLimit>) -> Result<Self> {
+        self.clipped(&Slices::whole(&self.shape)?, &limit.into(), None)
+    }
+
+    /// The same in place. Clones keep their elements.
+    ///
+    /// # Errors
+    /// As [`clip_by_norm`](Self::clip_by_norm). The tensor is then as it was.
+    pub fn clip_by_norm_in_place(&mut self, limit: impl Into<NormLimit>) -> Result<()> {
+        clip_by_global_norm::<T::Norm>(&mut [self], limit).map(drop)
+    }
+
+    /// The same of each slice along these axes, counted from 0: per-example clipping, max-norm constraints.
+    ///
+    /// ```
+    /// use wgclip::Device;
+    ///
+    /// let x = Device::cpu().tensor(&[3.0f32, 4.0, 0.3, 0.4], [2, 2])?;
+    /// assert_eq!(x.clip_by_norm_along(&[1], 1.0)?.to_vec()?, [0.6, 0.8, 0.3, 0.4]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`clip_by_norm`](Self::clip_by_norm) and [`norm_along`](Self::norm_along).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn clip_by_norm_along(&self, axes: &[usize], limit: impl Into<NormLimit>) -> Result<Self> {
+        self.clipped(&Slices::along(&self.shape, axes)?, &limit.into(), None)
+    }
+
+    /// The same by the norm divided by the number of elements: TensorFlow's `clip_by_average_norm`.
+    ///
+    /// # Errors
+    /// As [`clip_by_norm`](Self::clip_by_norm).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn clip_by_average_norm(&self, limit: impl Into<NormLimit>) -> Result<Self> {
+        self.clipped_by_average(&Slices::whole(&self.shape)?, &limit.into())
+    }
+
+    /// The same of each slice along these axes, counted from 0.
+    ///
+    /// # Errors
+    /// As [`clip_by_norm_along`](Self::clip_by_norm_along).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn clip_by_average_norm_along(&self, axes: &[usize], limit: impl Into<NormLimit>) -> Result<Self> {
+        self.clipped_by_average(&Slices::along(&self.shape, axes)?, &limit.into())
+    }
+
+    fn clipped_by_average(&self, slices: &Slices, limit: &NormLimit) -> Result<Self> {
+        limit.check()?;
+        let norms = self.norms(slices, limit.kind)?;
+        self.scaled(slices, &norms, limit, Some(slices.reduction.leaves.max(1)), None)
+    }
+
+    /// Adaptive gradient clipping: the norm of each slice of this gradient is limited to `limit` times that of the same slice
+    /// of its parameter, which counts as `least` at the least. A slice ("unit") is along these axes, counted from 0: those of
+    /// the inputs of a layer. optax's `adaptive_grad_clip` has a `least` of 1e-3.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch), [`Error::DeviceMismatch`]; [`Error::InvalidLimit`] for a
+    /// `least` that is negative or not finite, too; otherwise as [`clip_by_norm_along`](Self::clip_by_norm_along).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn clip_adaptive(
+        &self,
+        parameter: &Self,
+        axes: &[usize],
+        limit: impl Into<NormLimit>,
+        least: f64,
+    ) -> Result<Self> {
+        let (limit, slices) = (limit.into(), Slices::along(&self.shape, axes)?);
+        limit.eps(least).check()?;
+        self.shape.check_same(&parameter.shape)?;
+        self.device().check_same(&parameter.device())?;
+        let of_parameter = parameter.norms(&slices, limit.kind)?;
+        self.clipped(&slices, &limit, Some((&of_parameter, least)))
+    }
+
+    fn norms(&self, slices: &Slices, kind: NormKind) -> Result<Tensor<T::Norm>> {
+        check_norm(T::TYPE)?;
+        self.reduced(slices, kind.reduce_op())
+    }
+
+    fn reduced<U: Element>(&self, slices: &Slices, op: crate::exact::ReduceOp) -> Result<Tensor<U>> {
+        let made = with_storage!(&self.storage, backend, x => {
+            backend.store(backend.reduce(T::TYPE, x, &slices.reduction, op, U::TYPE)?)
+        });
+        Ok(Tensor::new(made, slices.kept.clone()))
+    }
+
+    fn clipped(
+        &self,
+        slices: &Slices,
+        limit: &NormLimit,
+        relative: Option<(&Tensor<T::Norm>, f64)>,
+    ) -> Result<Self> {
+        limit.check()?;
+        let norms = self.norms(slices, limit.kind)?;
+        self.scaled(slices, &norms, limit, None, relative)
+    }
+
+    fn scaled(
+        &self,
+        slices: &Slices,
+        norms: &Tensor<T::Norm>,
+        limit: &NormLimit,
+        average: Option<usize>,
+        relative: Option<(&Tensor<T::Norm>, f64)>,
+    ) -> Result<Self> {
+        let storage = &self.storage;
+        let made = with_storage!(storage, backend, x => {
+            let relative = match relative {
+                Some((norms, least)) => Some((storage.peer(backend, &norms.storage)?, least)),
+                None => None,
+            };
+            let limiter = Limiter { limit, average, relative };
+            let norms = storage.peer(backend, &norms.storage)?;
+            let scalings = backend.scalings(T::Norm::TYPE, norms, limiter)?;
+            backend.store(backend.scale(T::TYPE, x, &scalings, &slices.broadcast)?)
+        });
+        Ok(Self::new(made, self.shape.clone()))
+    }
+}
+
+/// Integers have no norm.
+fn check_norm(element: ElementType) -> Result<()> {
+    if element.is_float() {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        what: format!("a norm of {element}"),
+        device: "any device".into(),
+        instead: "norms are of floats".into(),
+    })
+}
+
+/// The type of the norm of several tensors.
+fn check_norms<N: Element>(elements: impl Iterator<Item = ElementType>) -> Result<()> {
+    for element in elements {
+        check_norm(element)?;
+        // The coefficient of a shorter type is an f32.
+        if N::TYPE == ElementType::F64 && element != ElementType::F64 || N::TYPE != N::Norm::TYPE {
+            return Err(Error::TypeMismatch { left: N::TYPE, right: element });
+        }
+    }
+    Ok(())
+}
+
+/// The norm of all elements of several tensors, in f32, or in f64 if all are f64: it does not change with their order, or
+/// with how elements are divided among them. Of shape `[]`; +0 if there are none, on the CPU then.
+///
+/// # Errors
+/// [`Error::TypeMismatch`] for a norm in f64 of tensors that are not, or in another type than f32 or f64;
+/// [`Error::DeviceMismatch`]; [`Error::Unsupported`] for integers, and for f64 on a GPU; otherwise as [`Tensor::sum`].
+pub fn global_norm<N: Element>(tensors: &[&dyn AnyTensor], kind: NormKind) -> Result<Tensor<N>> {
+    let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
+    check_norms::<N>(views.iter().map(|view| view.0))?;
+    let Some(first) = views.first().map(|view| view.1) else { return Device::cpu().tensor(&[N::ZERO], []) };
+    let norm = with_storage!(first, backend, _first => {
+        let list = views.iter().map(|view| Ok((view.0, first.peer(backend, view.1)?)));
+        let list: Vec<_> = list.collect::<Result<_>>()?;
+        backend.store(backend.reduce_list(&list, kind.reduce_op(), N::TYPE)?)
+    });
+    Ok(Tensor::new(norm, Shape::new([])?))
+}
+
+/// Scales the elements of several tensors down, in place, so that the norm of all together is at most a limit: torch's
+/// `clip_grad_norm_`, TensorFlow's and optax's `clip_by_global_norm`. Returns that norm, in f32, or in f64 if all are f64: a
+/// tensor on the device, which nothing waits for. Tensors may be of several types. Where the norm is within the limit they
+/// keep their bits; clones of them keep theirs.
+///
+/// ```
+/// use wgclip::{Device, NormLimit, Tensor, clip_by_global_norm, f16};
+///
+/// let device = Device::auto()?;
+/// let mut weight = device.tensor(&[3.0f32, 0.0], [2])?;
+/// let mut bias = device.tensor(&[f16::from_f32(-4.0)], [1])?;
+/// let norm: Tensor<f32> = clip_by_global_norm(&mut [&mut weight, &mut bias], NormLimit::new(2.5))?;
+/// assert_eq!(weight.to_vec()?, [1.5, 0.0]);
+/// assert_eq!(bias.to_vec()?, [f16::from_f32(-2.0)]);
+/// assert_eq!(norm.to_vec()?, [5.0]);
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::InvalidLimit`], [`Error::NonFiniteNorm`] where it is asked for; otherwise as [`global_norm`]. All tensors are then
+/// as they were.
+pub fn clip_by_global_norm<N: Element>(
+    tensors: &mut [&mut dyn AnyTensor],
+    limit: impl Into<NormLimit>,
+) -> Result<Tensor<N>> {
+    let limit = limit.into();
+    limit.check()?;
+    let views: Vec<&dyn AnyTensor> = tensors.iter().map(|tensor| &**tensor).collect();
+    let norm = global_norm::<N>(&views, limit.kind)?;
+    let device = norm.device();
+    with_backend!(device.backend(), backend => {
+        let Some(norm) = backend.find(&norm.storage) else { return Ok(norm) };
+        let scalings = backend.scalings(N::TYPE, norm, Limiter { limit: &limit, average: None, relative: None })?;
+        let list = tensors.iter_mut().filter_map(|tensor| {
+            let view = tensor.view_mut();
+            Some((view.0, backend.find_mut(view.1)?))
+        });
+        backend.scale_list(list.collect(), &scalings)?;
+    });
+    Ok(norm)
+}
