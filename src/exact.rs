@@ -24,7 +24,7 @@ pub(crate) enum ReduceOp {
 }
 
 impl ReduceOp {
-    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
+    #[cfg(feature = "gpu")]
     pub(crate) const ALL: [Self; 4] = [Self::Sum, Self::SumAbs, Self::SumSquares, Self::MaxAbs];
 }
 
@@ -71,6 +71,7 @@ pub(crate) struct Special {
 
 impl Special {
     /// As bits: what the shaders keep.
+    #[cfg(feature = "gpu")]
     pub(crate) const fn from_bits(bits: u32) -> Self {
         Self { nan: bits & 1 != 0, infinite: [bits & 2 != 0, bits & 4 != 0] }
     }

@@ -26,6 +26,8 @@
 //! - [`Tensor::clip_with_mask`] keeps one bit per element for the backward pass; [`Tensor::clip_backward_bounds`] gives
 //!   the gradients of the bounds too.
 //! - [`Tensor::clip_to`] clips and converts to another type of float in one pass, [`f8_e4m3fn`] for example.
+//! - [`Tensor::norm`], [`Tensor::clip_by_norm`] and [`clip_by_global_norm`] take a [`NormLimit`]: exact norms, with the same bits in
+//!   any order; [`NormState`] takes them across ranks.
 //! - [`Element`] is one of fourteen types, [`ElementType`] the same as a value.
 //! - [`mod@reference`] is the contract as plain functions of one element, and [`Op`] the list of operations.
 //! - [`cpu`] clips slices where you have them; [`wgsl`] has the element functions for a shader of your own.

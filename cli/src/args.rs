@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use wgclip::{BackwardRule, ElementType, NanRule, NonFinite, NormKind, NormLimit, Op, OutsideRule, TieRule};
+use wgclip::{BackwardRule, ElementType, NanRule, NonFinite, NormKind, NormLimit, OutsideRule, TieRule};
+use wgclip_conformance::Target;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -153,7 +154,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "D", default_value = "auto")]
     pub device: String,
     /// The operations to check [default: all]
-    #[arg(long = "op", value_name = "OP", value_delimiter = ',', value_parser = names(Op::ALL.iter().map(|op| op.name())))]
+    #[arg(long = "op", value_name = "OP", value_delimiter = ',', value_parser = names(Target::all().map(Target::name)))]
     pub ops: Vec<String>,
     /// The types to check, f32,u8 for example [default: all]
     #[arg(long = "type", value_name = "T", value_delimiter = ',', value_parser = names(ElementType::ALL.iter().map(|t| t.name())))]
@@ -253,10 +254,20 @@ pub(crate) struct Common {
     pub quiet: bool,
 }
 
-/// Which tensors of a file, and how they are read.
+/// Which tensors of a file, how they are read, and in how much memory.
 #[derive(Debug, Args)]
 pub(crate) struct Choice {
-    /// The tensors to clip, of a file that holds several: names, or patterns with * ? [] {}, which choose floating-point
+    #[command(flatten)]
+    pub tensors: Tensors,
+    /// Memory to take, 256MiB for example [default: a quarter of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+}
+
+/// Which tensors of a file, and how they are read.
+#[derive(Debug, Args)]
+pub(crate) struct Tensors {
+    /// The tensors to take, of a file that holds several: names, or patterns with * ? [] {}, which choose floating-point
     /// tensors [default: all of floating point; all if there is none]. Others are kept as they are (in IN, or for a gradient
     /// in UPSTREAM, since nothing clipped them)
     #[arg(long, value_name = "NAME", num_args = 1..)]
@@ -267,9 +278,6 @@ pub(crate) struct Choice {
     /// What numpy's bytes without a type are: bf16 for <V2, f8_e4m3fn or f8_e5m2 for <V1
     #[arg(long = "type", value_name = "T", value_parser = element(|t| t.is_float() && t.size() <= 2))]
     pub assumed: Option<ElementType>,
-    /// Memory to take, 256MiB for example [default: a quarter of the machine's]
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<ByteSize>,
 }
 
 #[derive(Debug, Args)]
@@ -284,7 +292,7 @@ pub(crate) struct Norm {
     #[arg(long, value_name = "A,B", value_delimiter = ',', allow_hyphen_values = true)]
     pub axes: Option<Vec<i64>>,
     #[command(flatten)]
-    pub choice: Choice,
+    pub tensors: Tensors,
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
@@ -323,7 +331,7 @@ pub(crate) struct ClipNorm {
     #[arg(long, value_name = "PRESET", value_parser = names(NormLimit::PRESETS.into_iter()))]
     pub like: Option<String>,
     #[command(flatten)]
-    pub choice: Choice,
+    pub tensors: Tensors,
     /// Do not print what was done
     #[arg(long, short)]
     pub quiet: bool,
@@ -348,7 +356,7 @@ fn policy() -> impl TypedValueParser<Value = NonFinite> {
 
 fn norm_limit(text: &str) -> Result<f64, &'static str> {
     let limit = text.parse().ok().filter(|limit: &f64| *limit >= 0.0);
-    limit.ok_or("not a limit of a norm: give a number that is not negative, or inf")
+    limit.map(f64::abs).ok_or("not a limit of a norm: give a number that is not negative, or inf")
 }
 
 fn eps(text: &str) -> Result<f64, &'static str> {

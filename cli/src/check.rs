@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use wgclip::{Device, ElementType, Op};
-use wgclip_conformance::{self as conformance, Builtin, Progress, Row};
+use wgclip::{Device, ElementType};
+use wgclip_conformance::{self as conformance, Builtin, Progress, Row, Target};
 
 use crate::args::Check;
 use crate::{ignore_broken_pipe, progress};
@@ -64,8 +64,8 @@ pub(crate) fn check(args: &Check) -> Result<()> {
         names => names.iter().filter_map(|name| ElementType::from_name(name)).collect(),
     };
     let ops: Vec<_> = match &args.ops[..] {
-        [] => Op::ALL.to_vec(),
-        names => names.iter().filter_map(|name| Op::from_name(name)).collect(),
+        [] => Target::all().collect(),
+        names => names.iter().filter_map(|name| Target::from_name(name)).collect(),
     };
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut report =
@@ -94,7 +94,7 @@ pub(crate) fn check(args: &Check) -> Result<()> {
 fn device_report(
     device: &Device,
     elements: &[ElementType],
-    ops: &[Op],
+    ops: &[Target],
     exhaustive: bool,
     seed: u64,
 ) -> Result<DeviceReport> {

@@ -141,8 +141,8 @@ fn choose(source: &Source, tensor: &[String], except: &[String]) -> Result<Vec<P
 pub(crate) fn norm(args: &Norm) -> Result<()> {
     let (mut rows, mut all, mut elements) = (Vec::new(), NormState::wide(args.kind), Vec::new());
     for path in &args.inputs {
-        let mut source = Source::open(path, args.choice.assumed)?;
-        let chosen = choose(&source, &args.choice.tensor, &args.choice.except)?;
+        let mut source = Source::open(path, args.tensors.assumed)?;
+        let chosen = choose(&source, &args.tensors.tensor, &args.tensors.except)?;
         let mut bar = Bytes::new(chosen.iter().map(|&place| source.entry(place).bytes()).sum());
         for place in chosen {
             let element = source.element(place)?;
@@ -160,7 +160,11 @@ pub(crate) fn norm(args: &Norm) -> Result<()> {
                     all.add_slice(&x)?;
                     let norms = Device::cpu().tensor_from_vec(x, shape.dims())?.norm_along(&axes, args.kind)?;
                     bar.add(source.entry(place).bytes() as usize);
-                    let values = norms.to_vec()?.into_iter().map(Value::new).collect();
+                    let norms_read = norms.to_vec()?;
+                    let mut values = Vec::new();
+                    let room = values.try_reserve_exact(norms_read.len());
+                    room.with_context(|| format!("{what} has more norms than there is memory for"))?;
+                    values.extend(norms_read.into_iter().map(Value::new));
                     Norms::Slices { shape: norms.shape().dims().to_vec(), norms: values }
                 }),
             };
@@ -212,8 +216,8 @@ pub(crate) fn clip_norm(args: &ClipNorm) -> Result<()> {
     let start = Instant::now();
     let limit = args.limit();
     // It is read twice: for the norms, and to be scaled.
-    let mut source = Source::open_again(&args.input, args.choice.assumed)?;
-    let chosen = choose(&source, &args.choice.tensor, &args.choice.except)?;
+    let mut source = Source::open_again(&args.input, args.tensors.assumed)?;
+    let chosen = choose(&source, &args.tensors.tensor, &args.tensors.except)?;
     let bytes: u64 = chosen.iter().map(|&place| source.entry(place).bytes()).sum();
     let mut bar = Bytes::new(2 * bytes);
     // What cannot be written is known before the norms are taken.
@@ -301,11 +305,7 @@ fn scaling(
         if limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite() {
             return Err(Error::NonFiniteNorm { device: "the CPU".into() }.into());
         }
-        Ok(match reference::scaling(norm, limit) {
-            Scaling::Keep => Scaling::Keep,
-            Scaling::Zero => Scaling::Zero,
-            Scaling::By(coefficient) => Scaling::By(coefficient.to_f64()),
-        })
+        Ok(reference::scaling(norm, limit).to_f64())
     }
     match to {
         ElementType::F64 => of::<f64>(state, count, args.average, limit),

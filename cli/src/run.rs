@@ -27,8 +27,8 @@ type Chosen = HashMap<Place, Option<Place>>;
 /// Clips the values of a file, or of the files of a folder.
 pub(crate) fn clip(args: &Clip) -> Result<()> {
     let start = Instant::now();
-    let mut source = Source::open(&args.input, args.common.choice.assumed)?;
-    let selection = select(&source, &args.common.choice.tensor, &args.common.choice.except)?;
+    let mut source = Source::open(&args.input, args.common.choice.tensors.assumed)?;
+    let selection = select(&source, &args.common.choice.tensors.tensor, &args.common.choice.tensors.except)?;
     for &place in selection.chosen.iter().filter(|_| args.to.is_some()) {
         let element = source.element(place)?;
         if !element.is_float() {
@@ -66,9 +66,9 @@ pub(crate) fn backward(args: &Backward) -> Result<()> {
     if args.input == args.upstream && args.input == Path::new("-") {
         bail!("both files cannot come from stdin: name one of them");
     }
-    let mut source = Source::open(&args.input, args.common.choice.assumed)?;
-    let mut upstream = Source::open(&args.upstream, args.common.choice.assumed)?;
-    let selection = select(&source, &args.common.choice.tensor, &args.common.choice.except)?;
+    let mut source = Source::open(&args.input, args.common.choice.tensors.assumed)?;
+    let mut upstream = Source::open(&args.upstream, args.common.choice.tensors.assumed)?;
+    let selection = select(&source, &args.common.choice.tensors.tensor, &args.common.choice.tensors.except)?;
     let chosen = pairs(&source, &upstream, &selection)?;
     check_bound_outputs(args, chosen.len(), &[&source, &upstream])?;
     let mut session = Session::new(Settings::of(&args.common), start, &source, &selection)?;

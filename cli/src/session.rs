@@ -91,7 +91,10 @@ impl<'a> Session<'a> {
             say("warning: --min is above --max, so every number becomes --max");
         }
         let file = |limit: Option<&Limit>| {
-            limit.and_then(Limit::file).map(|path| Source::open(path, args.choice.assumed)).transpose()
+            limit
+                .and_then(Limit::file)
+                .map(|path| Source::open(path, args.choice.tensors.assumed))
+                .transpose()
         };
         let [min, max] = args.interval.sides();
         Ok(Self {

@@ -7,6 +7,7 @@ use wgclip::{
 };
 
 use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
+use crate::mutations::Target;
 use crate::{Progress, Row, inputs, supported};
 
 /// Elements of 4 bytes that are checked at once.
@@ -85,7 +86,7 @@ pub fn exhaustive(
         for &pair in pairs {
             tally.add(row(pair, &mut || step(element))?);
         }
-        rows.push(Row { element, op, in_place: true, tally });
+        rows.push(Row { element, target: Target::Op(op), in_place: true, tally });
         Ok(())
     };
     use ElementType::{F32, I32, U32};
@@ -120,7 +121,8 @@ fn pairs<T: Element>() -> Vec<(Option<T>, Option<T>)> {
 fn every_rule<T: Element>(device: &Device, seed: u64, step: &mut dyn FnMut()) -> Result<Vec<Row>> {
     let rng = &mut fastrand::Rng::with_seed(seed);
     let forms = Op::variants().filter(|(op, _)| Variant::new(*op).is_for(T::TYPE));
-    let row = |(op, in_place)| Row { element: T::TYPE, op, in_place, tally: Tally::default() };
+    let row =
+        |(op, in_place)| Row { element: T::TYPE, target: Target::Op(op), in_place, tally: Tally::default() };
     let mut rows: Vec<_> = forms.map(row).collect();
     let x: Vec<T> = (0..=T::TYPE.layout().mask()).map(T::from_bits).collect();
     if T::TYPE.size() == 1 && T::TYPE.is_float() {
@@ -148,7 +150,9 @@ fn every_rule<T: Element>(device: &Device, seed: u64, step: &mut dyn FnMut()) ->
 fn every_variant<T: Element>(device: &Device, case: &Case<T>, rows: &mut [Row]) -> Result<()> {
     for variant in Variant::all().filter(|variant| variant.is_for(T::TYPE)) {
         let Some(tally) = supported(case.compare(device, &Oracle::REFERENCE, variant))? else { continue };
-        let row = rows.iter_mut().find(|row| (row.op, row.in_place) == (variant.op, variant.in_place));
+        let row = rows
+            .iter_mut()
+            .find(|row| (row.target, row.in_place) == (Target::Op(variant.op), variant.in_place));
         row.into_iter().for_each(|row| row.tally.add(tally.clone()));
     }
     Ok(())

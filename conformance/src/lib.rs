@@ -5,10 +5,11 @@
 //! [`wgclip::reference`], bit for bit.
 //!
 //! ```no_run
-//! use wgclip::{Device, ElementType, Op};
+//! use wgclip::{Device, ElementType};
+//! use wgclip_conformance::Target;
 //!
 //! let device = Device::auto()?;
-//! for row in wgclip_conformance::run(&device, ElementType::ALL, Op::ALL, 1, &mut |_| {})? {
+//! for row in wgclip_conformance::run(&device, ElementType::ALL, &Target::all().collect::<Vec<_>>(), 1, &mut |_| {})? {
 //!     println!("{} {}: {} cases, {} mismatches", row.element, row.name(), row.tally.cases, row.tally.mismatches);
 //! }
 //! # Ok::<(), wgclip::Error>(())
@@ -43,8 +44,8 @@ use wgclip::{
 pub struct Row {
     /// The type.
     pub element: ElementType,
-    /// The operation.
-    pub op: Op,
+    /// The operation or the reduction.
+    pub target: Target,
     /// Whether it overwrites an input.
     pub in_place: bool,
     /// Cases and mismatches.
@@ -54,7 +55,10 @@ pub struct Row {
 impl Row {
     /// The name of the operation: `"clip_in_place"`.
     pub fn name(&self) -> String {
-        self.op.variant_name(self.in_place)
+        match self.target {
+            Target::Op(op) => op.variant_name(self.in_place),
+            Target::Reduction(reduction) => reduction.name().to_owned(),
+        }
     }
 }
 
@@ -78,26 +82,37 @@ pub enum Tier {
     Quick,
 }
 
-/// Runs the table for these types and operations. `seed` makes its random values; `progress` is told of each step.
+/// Runs the table for these types, operations and reductions. `seed` makes its random values; `progress` is told of each step.
 ///
 /// # Errors
 /// What the device returns; a mismatch is no error.
 pub fn run(
     device: &Device,
     elements: &[ElementType],
-    ops: &[Op],
+    targets: &[Target],
     seed: u64,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Row>> {
-    let variants = || Op::variants().filter(|(op, _)| ops.contains(op));
-    let steps =
-        |element: &ElementType| variants().filter(|(op, _)| Variant::new(*op).is_for(*element)).count();
+    let variants = || Op::variants().filter(|(op, _)| targets.contains(&Target::Op(*op)));
+    let reductions = |element: ElementType| {
+        let wanted = Reduction::ALL.into_iter().filter(|&r| targets.contains(&Target::Reduction(r)));
+        wanted.filter(move |reduction| reduction.is_for(element, device))
+    };
+    let steps = |element: &ElementType| {
+        variants().filter(|(op, _)| Variant::new(*op).is_for(*element)).count() + reductions(*element).count()
+    };
     let total = elements.iter().map(steps).sum::<usize>() as u64;
     let (mut done, mut rows) = (0, Vec::new());
     for &element in elements {
         for (op, in_place) in variants().filter(|(op, _)| Variant::new(*op).is_for(element)) {
             let tally = check(device, element, op, in_place, Tier::Full, seed)?;
-            rows.push(Row { element, op, in_place, tally });
+            rows.push(Row { element, target: Target::Op(op), in_place, tally });
+            done += 1;
+            progress(Progress { done, total, element });
+        }
+        for reduction in reductions(element) {
+            let tally = check_reduction(device, element, reduction, Tier::Full, seed)?;
+            rows.push(Row { element, target: Target::Reduction(reduction), in_place: false, tally });
             done += 1;
             progress(Progress { done, total, element });
         }

@@ -20,7 +20,7 @@ pub struct Mutation {
     pub replace: &'static str,
 }
 
-/// Whose table a fault is for.
+/// What has a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// An operation of the list.
@@ -30,6 +30,16 @@ pub enum Target {
 }
 
 impl Target {
+    /// Everything that has one.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Op::ALL.iter().copied().map(Self::Op).chain(Reduction::ALL.map(Self::Reduction))
+    }
+
+    /// That of a name, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::all().find(|target| target.name() == name)
+    }
+
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {

@@ -118,6 +118,26 @@ impl BitLayout {
     }
 }
 
+impl BitLayout {
+    /// Of a float of up to 16 bits: how many bits of an f32's fraction it has no room for, and the bits of the f32 that is its
+    /// least normal number.
+    pub(crate) const fn f32_rest(self) -> (u32, u32) {
+        let (excess, rebias) = self.to_f32_shifts();
+        (excess, (rebias + 1) << 23)
+    }
+
+    /// The same as [`narrow`](Self::narrow), for zeros and what becomes a normal number, or overflows.
+    #[inline(always)]
+    pub(crate) fn narrow_normal(self, value: f32) -> u32 {
+        let (excess, rebias) = self.to_f32_shifts();
+        let bits = value.to_bits();
+        let sign = (bits >> 31) << (self.bits - 1);
+        let size = (bits & (u32::MAX >> 1)).saturating_sub(rebias << 23);
+        let rounded = (size + (1 << (excess - 1)) - 1 + (size >> excess & 1)) >> excess;
+        sign | rounded.min(self.max_finite() as u32 + 1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -196,6 +196,17 @@ pub enum Scaling<N> {
     By(N),
 }
 
+impl<N: Element> Scaling<N> {
+    /// The same with a coefficient in f64, which holds every f32.
+    pub fn to_f64(self) -> Scaling<f64> {
+        match self {
+            Self::Keep => Scaling::Keep,
+            Self::Zero => Scaling::Zero,
+            Self::By(coefficient) => Scaling::By(coefficient.to_f64()),
+        }
+    }
+}
+
 /// What becomes of elements of this norm (or average of it, or whatever else is limited).
 ///
 /// | norm | |
@@ -210,7 +221,8 @@ pub fn scaling<N: Element>(norm: N, limit: &NormLimit) -> Scaling<N> {
         NonFinite::Zero => return Scaling::Zero,
         NonFinite::Skip | NonFinite::Error => return Scaling::Keep,
     }
-    let (most, eps) = (N::from_f64(limit.limit), N::from_f64(limit.eps));
+    // A limit of -0 is 0.
+    let (most, eps) = (N::from_f64(limit.limit.abs()), N::from_f64(limit.eps));
     if norm <= most {
         return Scaling::Keep;
     }

@@ -75,7 +75,7 @@ impl<T: Element> Tensor<T> {
     /// The backward pass to the bounds as well: one pass over the elements gives all that is needed, then the
     /// gradients of the bounds are summed over the dimensions along which they broadcast. To the bit as
     /// [`reference::clip_backward_bounds`](crate::reference::clip_backward_bounds) and
-    /// [`reference::sum`](crate::reference::sum) say: sums have one order on every device. A bound that is a value has a
+    /// [`reference::sum`](crate::reference::sum) say: sums are exact, and rounded once. A bound that is a value has a
     /// gradient of shape `[]`.
     ///
     /// ```

@@ -10,6 +10,7 @@ mod devices;
 mod foreign_code;
 mod limits;
 mod mutation;
+mod norms;
 mod operands;
 mod recording;
 mod shaders;
@@ -37,6 +38,7 @@ fn main() {
         device_loss::register,
         foreign_code::register,
         stress::register,
+        norms::register,
         mutation::register,
     ] {
         register(&mut suite);

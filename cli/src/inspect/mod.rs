@@ -54,14 +54,14 @@ struct Row {
 
 /// Looks at the values of a file, or of the files of a folder.
 pub(crate) fn inspect(args: &Inspect) -> Result<()> {
-    let mut source = Source::open_again(&args.input, args.choice.assumed)?;
+    let mut source = Source::open_again(&args.input, args.choice.tensors.assumed)?;
     let read: Vec<_> = source.paths().into_iter().chain(args.interval.files().map(Path::to_owned)).collect();
     if let Some(read) = args.plot.as_ref().and_then(|plot| read.iter().find(|read| is_same_file(plot, read)))
     {
         bail!("the plot would take the place of {}: name another file", read.display());
     }
-    let everything = args.choice.tensor.is_empty() && args.choice.except.is_empty();
-    let selection = match select(&source, &args.choice.tensor, &args.choice.except) {
+    let everything = args.choice.tensors.tensor.is_empty() && args.choice.tensors.except.is_empty();
+    let selection = match select(&source, &args.choice.tensors.tensor, &args.choice.tensors.except) {
         Ok(selection) => selection,
         // Other types have their names and shapes.
         Err(_) if everything => Selection::default(),

@@ -8,5 +8,6 @@ mod files;
 mod fixtures;
 mod formats;
 mod inspect;
+mod norms;
 mod results;
 mod streams;

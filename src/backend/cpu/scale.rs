@@ -26,14 +26,20 @@ pub(super) fn scalings<N: Element>(norms: &[N], limiter: Limiter<&[u8]>) -> Resu
         if limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite() {
             return Err(Error::NonFiniteNorm { device: "the CPU".into() });
         }
-        Ok(match reference::scaling(norm, &limit) {
-            Scaling::Keep => Scaling::Keep,
-            Scaling::Zero => Scaling::Zero,
-            Scaling::By(coefficient) => Scaling::By(coefficient.to_f64()),
-        })
+        Ok(reference::scaling(norm, &limit).to_f64())
     };
-    norms.iter().enumerate().map(scaling).collect()
+    let mut scalings = Vec::new();
+    let bytes = size_of_val(norms) as u64;
+    let no_memory = |_| Error::OutOfMemory { device: "the host".into(), bytes };
+    scalings.try_reserve_exact(norms.len()).map_err(no_memory)?;
+    for norm in norms.iter().enumerate() {
+        scalings.push(scaling(norm)?);
+    }
+    Ok(scalings)
 }
+
+/// Elements of a short type that are scaled at once.
+const RUN: usize = 64;
 
 vectorised! {
     fn multiply<T: Element>(coefficient: f64, x: &mut [T]) {
@@ -45,6 +51,30 @@ vectorised! {
     fn multiply_each<T: Element>(coefficients: &[f64], x: &mut [T]) {
         for (x, coefficient) in x.iter_mut().zip(coefficients) {
             *x = product(*x, *coefficient);
+        }
+    }
+
+    /// The same of a short type, in f32: rounded there, and then to the type. That is to round once unless the first result is
+    /// halfway between two numbers of the type, or is none of its normal ones: such a run is done again.
+    fn multiply_short<T: Element>(coefficient: f32, x: &mut [T]) {
+        let layout = T::TYPE.layout();
+        let (excess, least) = layout.f32_rest();
+        let mut scaled = [T::ZERO; RUN];
+        for x in x.chunks_mut(RUN) {
+            let mut doubtful = 0;
+            for (scaled, x) in scaled.iter_mut().zip(x.iter()) {
+                let product = convert::to_f32(*x, false) * coefficient;
+                let size = product.to_bits() & (u32::MAX >> 1);
+                let halfway = size << (32 - excess) == 1 << 31;
+                let unusual = size.wrapping_sub(1) >= f32::INFINITY.to_bits() - 1;
+                let small = size.wrapping_sub(1) < least - 1;
+                doubtful |= u32::from(halfway | unusual & (size != 0) | small);
+                *scaled = T::from_bits(layout.narrow_normal(product).into());
+            }
+            match doubtful {
+                0 => x.copy_from_slice(&scaled[..x.len()]),
+                _ => x.iter_mut().for_each(|x| *x = product(*x, coefficient.into())),
+            }
         }
     }
 }
@@ -77,6 +107,7 @@ fn apply<T: Element>(scaling: Scaling<f64>, x: &mut [T]) {
     match scaling {
         Scaling::Keep => {}
         Scaling::Zero => x.fill(T::ZERO),
+        Scaling::By(coefficient) if size_of::<T>() < 4 => multiply_short(coefficient as f32, x),
         Scaling::By(coefficient) => multiply(coefficient, x),
     }
 }

@@ -38,7 +38,13 @@ impl Context {
         let average = limiter.average.map_or(0, |count| bits(count as f64));
         let least = limiter.relative.map_or(0, |(_, least)| bits(least));
         let params = Params {
-            limiter: [bits(limiter.limit.limit), bits(limiter.limit.eps), 0, limiter.limit.nonfinite as u32],
+            // A limit of -0 is 0.
+            limiter: [
+                bits(limiter.limit.limit.abs()),
+                bits(limiter.limit.eps),
+                0,
+                limiter.limit.nonfinite as u32,
+            ],
             ..Params::of_scalars([average, 0, least, 0])
         };
         let made = self.buffer(count * SCALING_BYTES, FirstWrite::Recorded)?;

@@ -1,12 +1,13 @@
 //! A block of elements into an exact sum.
 //!
-//! Of a block whose terms are below 2^m, each term is cut without an error at multiples of 2^(m - 46): to add and take off an
-//! anchor of 1.5 * 2^(m + 6) rounds it there, and what is left is exact too. 128 of these parts have a sum of at most 2^53
-//! multiples, which an f64 holds exactly; it is kept in lanes of so many addends, and goes to the sum as an integer. What is
-//! left is cut again, 47 bits lower. Where something is left then, the block takes the slow road, bit for bit.
+//! Of a block whose terms are below 2^m, a sum of 128 multiples of 2^(m - 46) is at most 2^53 of these multiples, which an f64
+//! holds exactly. It is kept in lanes of so many addends, and goes to the sum as an integer. Terms that have lower bits are cut
+//! there without an error: to add and take off an anchor of 1.5 * 2^(m + 6) rounds them, and what is left is exact too, below
+//! 2^(m - 47), and summed in lanes of its own. The exponents of the greatest and of the least element tell how many cuts that
+//! takes. Where it would be more than two, the block takes the slow road, bit for bit.
 
 use super::super::simd::vectorised;
-use crate::element::convert;
+use crate::element::{BitLayout, convert};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType};
 
@@ -24,11 +25,11 @@ const KEPT_BITS: i32 = 46;
 /// A float whose squares, or itself, are exact as f64.
 pub(super) trait Lane: Copy + Default + Send + Sync {
     fn wide(self) -> f64;
-    /// The greatest of the magnitudes.
-    fn greatest(elements: &[Self]) -> u64;
+    /// The greatest magnitude, and the least but for zeros, as bits.
+    fn ends(elements: &[Self]) -> (u64, u64);
     /// A finite magnitude as an f64.
     fn value(magnitude: u64) -> f64;
-    /// The least power of two above all finite numbers of a magnitude, and `None` if it is not finite.
+    /// The least power of two above all numbers of a magnitude's exponent; `None` if it is not finite, or beyond what is cut.
     fn power_above(magnitude: u64) -> Option<i32>;
 }
 
@@ -38,8 +39,9 @@ impl Lane for f32 {
         self.into()
     }
 
-    fn greatest(elements: &[Self]) -> u64 {
-        greatest_f32(elements).into()
+    fn ends(elements: &[Self]) -> (u64, u64) {
+        let (greatest, least) = ends_f32(elements);
+        (greatest.into(), least.into())
     }
 
     fn value(magnitude: u64) -> f64 {
@@ -58,8 +60,8 @@ impl Lane for f64 {
         self
     }
 
-    fn greatest(elements: &[Self]) -> u64 {
-        greatest_f64(elements)
+    fn ends(elements: &[Self]) -> (u64, u64) {
+        ends_f64(elements)
     }
 
     fn value(magnitude: u64) -> f64 {
@@ -68,8 +70,8 @@ impl Lane for f64 {
 
     fn power_above(magnitude: u64) -> Option<i32> {
         let exponent = (magnitude >> 52) as i32;
-        // Where the anchors are f64.
-        (123..2023).contains(&exponent).then_some(exponent - 1022)
+        // Where anchors and multiples are f64.
+        (203..2023).contains(&exponent).then_some(exponent - 1022)
     }
 }
 
@@ -106,27 +108,65 @@ impl Term for Square {
     }
 }
 
-/// Where the terms of a block are cut, `N` times.
+/// Where the terms of a block are cut into `N` parts.
 #[derive(Clone, Copy)]
 pub(super) struct Cuts<const N: usize> {
+    /// Of all parts but the last, which is what is left.
     pub anchors: [f64; N],
     /// The multiples that the parts are of, as powers of two.
-    pub exponents: [i32; N],
+    exponents: [i32; N],
 }
 
 impl<const N: usize> Cuts<N> {
-    /// For terms below `2^power` that are multiples of `2^unit`.
-    pub(super) fn new(power: i32, unit: i32) -> Self {
-        // What is cut at the unit leaves nothing.
-        let power = power.max(unit + KEPT_BITS + (N as i32 - 1) * (KEPT_BITS + 1));
+    /// For terms below `2^power`.
+    pub(super) fn new(power: i32) -> Self {
         let exponents = std::array::from_fn(|n| power - KEPT_BITS - n as i32 * (KEPT_BITS + 1));
         Self { anchors: exponents.map(|exponent| 1.5 * power_of_two(exponent + 52)), exponents }
     }
 
-    /// The multiple that a sum of parts is.
+    /// Takes in sums of each part.
     #[inline(always)]
-    pub(super) fn multiple(&self, n: usize, sum: f64) -> i64 {
-        (sum * power_of_two(-self.exponents[n])) as i64
+    pub(super) fn add(&self, sum: &mut ExactSum, parts: [impl Iterator<Item = f64>; N]) {
+        let unit = sum.format().unit;
+        for (exponent, parts) in self.exponents.into_iter().zip(parts) {
+            let scale = power_of_two(-exponent);
+            let multiple: i64 = parts.map(|part| (part * scale) as i64).sum();
+            // Multiples of less than the unit are multiples of the unit.
+            match unit - exponent {
+                ..=0 => sum.add_signed(multiple, exponent),
+                below => sum.add_signed(multiple >> below.min(63), unit),
+            }
+        }
+    }
+}
+
+/// How many parts terms of these ends are cut into: more than there are if they cannot be.
+pub(super) fn parts_of(ends: Ends) -> usize {
+    let below = (ends.power - ends.lowest - KEPT_BITS).max(0) as usize;
+    1 + below.div_ceil(KEPT_BITS as usize + 1)
+}
+
+/// Between which powers of two the bits of a block's terms are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    /// Above all of them.
+    pub power: i32,
+    /// The lowest bit of the least.
+    pub lowest: i32,
+}
+
+impl Ends {
+    /// Of elements of a layout, or of their squares; `None` if they cannot be cut.
+    pub(super) fn of<V: Lane>(
+        (greatest, least): (u64, u64),
+        layout: BitLayout,
+        squares: bool,
+    ) -> Option<Self> {
+        let power = V::power_above(greatest)?;
+        let fraction = layout.fraction_bits() as i32;
+        let lowest = (V::power_above(least)? - 1 - fraction).max(layout.min_exponent() - fraction);
+        let times = if squares { 2 } else { 1 };
+        Some(Self { power: times * power, lowest: times * lowest })
     }
 }
 
@@ -135,34 +175,48 @@ fn power_of_two(exponent: i32) -> f64 {
 }
 
 vectorised! {
-    fn greatest_f32(elements: &[f32]) -> u32 {
-        elements.iter().fold(0, |most, element| most.max(element.to_bits() & (u32::MAX >> 1)))
+    fn ends_f32(elements: &[f32]) -> (u32, u32) {
+        let (mut greatest, mut least) = (0, u32::MAX);
+        for element in elements {
+            let magnitude = element.to_bits() & (u32::MAX >> 1);
+            greatest = greatest.max(magnitude);
+            // A zero wraps beyond all others.
+            least = least.min(magnitude.wrapping_sub(1));
+        }
+        (greatest, if least == u32::MAX { greatest } else { least + 1 })
     }
 
-    fn greatest_f64(elements: &[f64]) -> u64 {
-        elements.iter().fold(0, |most, element| most.max(element.to_bits() & (u64::MAX >> 1)))
+    fn ends_f64(elements: &[f64]) -> (u64, u64) {
+        let (mut greatest, mut least) = (0, u64::MAX);
+        for element in elements {
+            let magnitude = element.to_bits() & (u64::MAX >> 1);
+            greatest = greatest.max(magnitude);
+            least = least.min(magnitude.wrapping_sub(1));
+        }
+        (greatest, if least == u64::MAX { greatest } else { least + 1 })
     }
 
-    /// The sums of the parts of each lane, and whether nothing is left.
-    fn cut<V: Lane, F: Term, const N: usize>(_: F, elements: &[V], anchors: [f64; N]) -> ([[f64; LANES]; N], bool) {
+    /// The sums of the parts of each lane.
+    fn cut<V: Lane, F: Term, const N: usize>(_: F, elements: &[V], anchors: [f64; N]) -> [[f64; LANES]; N] {
         let mut sums = [[0.0; LANES]; N];
-        let mut left = [0; LANES];
         let (chunks, rest) = elements.as_chunks::<LANES>();
         let mut last = [V::default(); LANES];
         last[..rest.len()].copy_from_slice(rest);
         for chunk in chunks.iter().chain([&last]) {
-            for lane in 0..LANES {
-                let mut term = F::of(chunk[lane].wide());
-                for n in 0..N {
-                    let part = (term + anchors[n]) - anchors[n];
+            // Lane by lane in each step, which vectorises.
+            let mut terms = chunk.map(|element| F::of(element.wide()));
+            for n in 0..N - 1 {
+                for lane in 0..LANES {
+                    let part = (terms[lane] + anchors[n]) - anchors[n];
                     sums[n][lane] += part;
-                    term -= part;
+                    terms[lane] -= part;
                 }
-                left[lane] |= term.to_bits();
+            }
+            for lane in 0..LANES {
+                sums[N - 1][lane] += terms[lane];
             }
         }
-        // But for the sign of a zero.
-        (sums, left.iter().fold(0, |all, left| all | left << 1) == 0)
+        sums
     }
 
     pub(super) fn widen<T: Element>(elements: &[T], wide: &mut [f32]) {
@@ -174,15 +228,15 @@ vectorised! {
 
 /// Takes elements into a sum.
 pub(crate) fn accumulate<T: Element>(sum: &mut ExactSum, elements: &[T]) {
-    let mut wide = [0.0; BLOCK];
+    let (mut wide, layout) = ([0.0; BLOCK], T::TYPE.layout());
     for block in elements.chunks(BLOCK) {
         let done = match T::TYPE {
-            ElementType::F32 => whole(sum, bytemuck::cast_slice::<T, f32>(block), 32),
-            ElementType::F64 => whole(sum, bytemuck::cast_slice::<T, f64>(block), 64),
+            ElementType::F32 => whole(sum, bytemuck::cast_slice::<T, f32>(block), layout),
+            ElementType::F64 => whole(sum, bytemuck::cast_slice::<T, f64>(block), layout),
             _ => {
                 let wide = &mut wide[..block.len()];
                 widen(block, wide);
-                whole(sum, wide, T::TYPE.layout().bits)
+                whole(sum, wide, layout)
             }
         };
         if !done {
@@ -191,45 +245,43 @@ pub(crate) fn accumulate<T: Element>(sum: &mut ExactSum, elements: &[T]) {
     }
 }
 
-/// Takes in a block, of elements that had `bits` bits, unless that is not exact.
-fn whole<V: Lane>(sum: &mut ExactSum, block: &[V], bits: u32) -> bool {
-    // Of short blocks the parts cost more.
-    if block.len() < 16 && sum.op() != ReduceOp::MaxAbs {
+/// Takes in a block, of elements that had a layout, unless that is not exact.
+fn whole<V: Lane>(sum: &mut ExactSum, block: &[V], layout: BitLayout) -> bool {
+    let op = sum.op();
+    // The square of an f64 is none. Of short blocks the parts cost more.
+    if op == ReduceOp::SumSquares && layout.bits == 64 || op != ReduceOp::MaxAbs && block.len() < LANES {
         return false;
     }
-    let greatest = V::greatest(block);
-    let Some(power) = V::power_above(greatest) else { return false };
-    match sum.op() {
-        ReduceOp::MaxAbs => {
-            sum.max(V::value(greatest).to_bits());
-            true
+    let ends = V::ends(block);
+    if op == ReduceOp::MaxAbs {
+        let finite = V::value(ends.0).is_finite();
+        if finite {
+            sum.max(V::value(ends.0).to_bits());
         }
-        ReduceOp::Sum => {
-            cut_into::<V, _, 1>(sum, Value, block, power) || cut_into::<V, _, 2>(sum, Value, block, power)
-        }
-        ReduceOp::SumAbs => {
-            cut_into::<V, _, 1>(sum, Magnitude, block, power)
-                || cut_into::<V, _, 2>(sum, Magnitude, block, power)
-        }
-        // The square of an f64 is none.
-        ReduceOp::SumSquares if bits == 64 => false,
-        ReduceOp::SumSquares => {
-            bits <= 16 && cut_into::<V, _, 1>(sum, Square, block, 2 * power)
-                || cut_into::<V, _, 2>(sum, Square, block, 2 * power)
-        }
+        return finite;
+    }
+    let Some(ends) = Ends::of::<V>(ends, layout, op == ReduceOp::SumSquares) else { return false };
+    match op {
+        ReduceOp::SumAbs => cut_into(sum, Magnitude, block, ends),
+        ReduceOp::SumSquares => cut_into(sum, Square, block, ends),
+        _ => cut_into(sum, Value, block, ends),
     }
 }
 
-fn cut_into<V: Lane, F: Term, const N: usize>(sum: &mut ExactSum, term: F, block: &[V], power: i32) -> bool {
-    let cuts = Cuts::<N>::new(power, sum.format().unit);
-    let (parts, exact) = cut(term, block, cuts.anchors);
-    if exact {
-        for (n, lanes) in parts.iter().enumerate() {
-            let multiple = lanes.iter().map(|&lane| cuts.multiple(n, lane)).sum();
-            sum.add_signed(multiple, cuts.exponents[n]);
-        }
+fn cut_into<V: Lane, F: Term>(sum: &mut ExactSum, term: F, block: &[V], ends: Ends) -> bool {
+    match parts_of(ends) {
+        1 => cut_parts::<V, F, 1>(sum, term, block, ends),
+        2 => cut_parts::<V, F, 2>(sum, term, block, ends),
+        3 => cut_parts::<V, F, 3>(sum, term, block, ends),
+        _ => return false,
     }
-    exact
+    true
+}
+
+fn cut_parts<V: Lane, F: Term, const N: usize>(sum: &mut ExactSum, term: F, block: &[V], ends: Ends) {
+    let cuts = Cuts::<N>::new(ends.power);
+    let parts = cut(term, block, cuts.anchors);
+    cuts.add(sum, parts.map(|lanes| lanes.into_iter()));
 }
 
 /// Element by element: those of a type of up to 32 bits by exponents first.

@@ -2,7 +2,9 @@
 
 use super::super::simd::vectorised;
 use super::Tile;
-use super::blocks::{ADDENDS, Cuts, Lane, Magnitude, Square, Term, Value, accumulate, slowly, widen};
+use super::blocks::{
+    ADDENDS, Cuts, Ends, Lane, Magnitude, Square, Term, Value, accumulate, parts_of, slowly, widen,
+};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType};
 
@@ -12,8 +14,11 @@ pub(super) const WIDTH: usize = 256;
 /// Rows of a tile: as many as a lane has addends.
 pub(super) const HEIGHT: usize = ADDENDS;
 
-/// How often the terms of a tile are cut.
-const CUTS: usize = 2;
+/// Columns that are summed at once.
+const LANES: usize = 16;
+
+/// Rows that are summed before the sums go to memory.
+const STEP: usize = 4;
 
 /// Sums of floats side by side.
 pub(super) struct Floats<T> {
@@ -61,64 +66,90 @@ impl<T: Element> Tile<T> for Floats<T> {
     }
 }
 
-/// Takes in a tile: what cannot be cut column by column.
+/// Takes in a tile; what cannot be cut column by column.
 fn whole<V: Lane, T: Element>(sums: &mut [ExactSum], wide: &[V], tile: &[T]) {
-    let op = sums[0].op();
-    let cut = match (op, V::power_above(V::greatest(wide))) {
-        (ReduceOp::MaxAbs, _) | (_, None) => None,
-        (ReduceOp::Sum, Some(power)) => Some(cut_into(sums, Value, wide, power)),
-        (ReduceOp::SumAbs, Some(power)) => Some(cut_into(sums, Magnitude, wide, power)),
-        (ReduceOp::SumSquares, Some(_)) if size_of::<V>() == 8 => None,
-        (ReduceOp::SumSquares, Some(power)) => Some(cut_into(sums, Square, wide, 2 * power)),
-    };
+    let (op, layout) = (sums[0].op(), T::TYPE.layout());
+    // The square of an f64 is none.
+    let cuts = op != ReduceOp::MaxAbs && !(op == ReduceOp::SumSquares && layout.bits == 64);
+    let ends = if cuts { Ends::of::<V>(V::ends(wide), layout, op == ReduceOp::SumSquares) } else { None };
+    let done = ends.is_some_and(|ends| match op {
+        ReduceOp::SumAbs => cut_into(sums, Magnitude, wide, ends),
+        ReduceOp::SumSquares => cut_into(sums, Square, wide, ends),
+        _ => cut_into(sums, Value, wide, ends),
+    });
+    if done {
+        return;
+    }
     let width = sums.len();
     let mut column: Vec<T> = Vec::with_capacity(HEIGHT);
     for (n, sum) in sums.iter_mut().enumerate() {
-        if cut.is_some_and(|left| left[n] == 0) {
-            continue;
-        }
         column.clear();
         column.extend(tile.iter().skip(n).step_by(width));
         slowly(sum, &column);
     }
 }
 
-/// Takes in the columns that it can; what is left of the others is not 0.
-fn cut_into<V: Lane, F: Term>(sums: &mut [ExactSum], term: F, tile: &[V], power: i32) -> [u64; WIDTH] {
-    let cuts = Cuts::<CUTS>::new(power, sums[0].format().unit);
-    let mut parts = [[0.0; WIDTH]; CUTS];
-    let mut left = [0; WIDTH];
-    cut(term, tile, sums.len(), cuts.anchors, &mut parts, &mut left);
-    // But for the sign of a zero.
-    left.iter_mut().for_each(|left| *left <<= 1);
-    for (c, sum) in sums.iter_mut().enumerate().filter(|&(c, _)| left[c] == 0) {
-        for (n, parts) in parts.iter().enumerate() {
-            sum.add_signed(cuts.multiple(n, parts[c]), cuts.exponents[n]);
-        }
+fn cut_into<V: Lane, F: Term>(sums: &mut [ExactSum], term: F, tile: &[V], ends: Ends) -> bool {
+    match parts_of(ends) {
+        1 => cut_parts::<V, F, 1>(sums, term, tile, ends),
+        2 => cut_parts::<V, F, 2>(sums, term, tile, ends),
+        3 => cut_parts::<V, F, 3>(sums, term, tile, ends),
+        _ => return false,
     }
-    left
+    true
+}
+
+fn cut_parts<V: Lane, F: Term, const N: usize>(sums: &mut [ExactSum], term: F, tile: &[V], ends: Ends) {
+    let cuts = Cuts::<N>::new(ends.power);
+    let mut parts = [[0.0; WIDTH]; N];
+    cut(term, tile, sums.len(), cuts.anchors, &mut parts);
+    for (c, sum) in sums.iter_mut().enumerate() {
+        cuts.add(sum, parts.each_ref().map(|part| std::iter::once(part[c])));
+    }
 }
 
 vectorised! {
-    fn cut<V: Lane, F: Term>(
+    fn cut<V: Lane, F: Term, const N: usize>(
         _: F,
         tile: &[V],
         width: usize,
-        anchors: [f64; CUTS],
-        parts: &mut [[f64; WIDTH]; CUTS],
-        left: &mut [u64; WIDTH],
+        anchors: [f64; N],
+        parts: &mut [[f64; WIDTH]; N],
     ) {
-        let [first, second] = parts;
-        let (first, second, left) = (&mut first[..width], &mut second[..width], &mut left[..width]);
-        for row in tile.chunks_exact(width) {
-            for c in 0..width {
-                let term = F::of(row[c].wide());
-                let part = (term + anchors[0]) - anchors[0];
-                first[c] += part;
-                let term = term - part;
-                let part = (term + anchors[1]) - anchors[1];
-                second[c] += part;
-                left[c] |= (term - part).to_bits();
+        // Zeros fill up the last step.
+        let none = [V::default(); WIDTH];
+        let rows = tile.len() / width;
+        for first in (0..rows).step_by(STEP) {
+            let row = |n: usize| match first + n < rows {
+                true => &tile[(first + n) * width..][..width],
+                false => &none[..width],
+            };
+            let step: [&[V]; STEP] = std::array::from_fn(row);
+            // So many columns in each step, which vectorises.
+            for c in (0..width).step_by(LANES) {
+                let lanes = LANES.min(width - c);
+                let mut sums = [[0.0; LANES]; N];
+                for row in step {
+                    let mut terms = [0.0; LANES];
+                    for (term, element) in terms.iter_mut().zip(&row[c..][..lanes]) {
+                        *term = F::of(element.wide());
+                    }
+                    for n in 0..N - 1 {
+                        for lane in 0..LANES {
+                            let part = (terms[lane] + anchors[n]) - anchors[n];
+                            sums[n][lane] += part;
+                            terms[lane] -= part;
+                        }
+                    }
+                    for lane in 0..LANES {
+                        sums[N - 1][lane] += terms[lane];
+                    }
+                }
+                for n in 0..N {
+                    for (part, sum) in parts[n][c..].iter_mut().zip(sums[n]) {
+                        *part += sum;
+                    }
+                }
             }
         }
     }

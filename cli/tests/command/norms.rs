@@ -1,0 +1,99 @@
+//! `wgclip norm` and `wgclip clip-norm`: files in, files out, exit codes.
+
+use serde_json::{Value, json};
+use wgclip::{NormKind, NormLimit, reference};
+
+use crate::files::{Folder, bytes, npy, npy_f32};
+
+/// What a run says that must fail, with this exit code.
+fn fails(folder: &Folder, command: &str, code: i32) -> String {
+    let outcome = folder.run(command);
+    assert_eq!(outcome.code, code, "wgclip {command}: {outcome:?}");
+    outcome.stderr
+}
+
+fn report(folder: &Folder, command: &str) -> Value {
+    serde_json::from_str(&folder.done(command).stdout).unwrap()
+}
+
+#[test]
+fn norms_are_exact_and_told_in_bits() {
+    let folder = Folder::new();
+    folder.write("a.npy", &npy_f32(&[1e20, -1e20]));
+    folder.write(
+        "b.npy",
+        &npy(">f4", true, "(2, 2)", &[0x40, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xc0, 0x80, 0, 0]),
+    );
+    let told = report(&folder, "norm a.npy b.npy --json");
+    let of = |x: &[f32], kind| format!("{:#010x}", reference::norm(x, kind).to_bits());
+    assert_eq!(told["kind"], "l2");
+    assert_eq!(told["tensors"][0]["bits"], of(&[1e20, -1e20], NormKind::L2));
+    assert_eq!((&told["tensors"][1]["norm"], &told["tensors"][1]["type"]), (&json!(5.0), &json!("f32")));
+    assert_eq!(told["global"]["bits"], of(&[1e20, -1e20, 3.0, -4.0], NormKind::L2));
+    let told = report(&folder, "norm b.npy --kind l1 --axes -1 --json");
+    assert_eq!(told["tensors"][0]["shape"], json!([2, 1]));
+    assert_eq!(told["tensors"][0]["norms"][1]["norm"], 4.0);
+    assert_eq!(told["global"]["norm"], 7.0);
+    folder.write("d.npy", &npy("<f8", false, "(2,)", &[3e300f64, 4e300].map(f64::to_le_bytes).concat()));
+    let told = report(&folder, "norm d.npy --json");
+    assert_eq!(told["global"]["bits"], format!("{:#018x}", 5e300f64.to_bits()), "f64 where all are");
+    assert!(folder.done("norm a.npy --kind max").stdout.contains("100000000000000000000"));
+}
+
+#[test]
+fn what_is_beyond_the_limit_is_scaled_and_the_rest_keeps_its_bits() {
+    let folder = Folder::new();
+    let x = [3.0f32, -4.0, 1e-30, 0.25];
+    folder.write("x.npy", &npy_f32(&x));
+    let scaled = |limit: NormLimit| {
+        let scaling = reference::scaling(reference::norm(&x, limit.kind), &limit);
+        npy_f32(&x.map(|x| reference::scale(x, scaling)))
+    };
+    folder.done("clip-norm x.npy y.npy --max 1 --like torch");
+    assert_eq!(folder.read("y.npy"), scaled(NormLimit::new(1.0).eps(1e-6)));
+    folder.done("clip-norm x.npy y.npy --max 2 --kind max --quiet");
+    assert_eq!(folder.read("y.npy"), scaled(NormLimit::new(2.0).kind(NormKind::Max)));
+    for same in ["--max inf", "--max 6", "--max 2 --average", "--max 5 --axes 0 --kind max"] {
+        folder.done(&format!("clip-norm x.npy y.npy {same}"));
+        assert_eq!(folder.read("y.npy"), npy_f32(&x), "{same}");
+    }
+    folder.done("clip-norm x.npy x.npy --max 0");
+    assert_eq!(folder.read("x.npy"), npy_f32(&[0.0, -0.0, 0.0, 0.0]));
+}
+
+#[test]
+fn rows_have_norms_of_their_own_in_fortran_order_too() {
+    let folder = Folder::new();
+    // Rows [3, 4] and [6, 8].
+    folder.write("x.npy", &npy("<f4", true, "(2, 2)", &bytes(&[3.0f32, 6.0, 4.0, 8.0])));
+    folder.done("clip-norm x.npy y.npy --max 5 --axes 1");
+    assert_eq!(folder.read("y.npy"), npy("<f4", true, "(2, 2)", &bytes(&[3.0f32, 3.0, 4.0, 4.0])));
+}
+
+#[test]
+fn what_is_not_finite_has_its_policy() {
+    let folder = Folder::new();
+    let x = [f32::INFINITY, 1.0];
+    folder.write("x.npy", &npy_f32(&x));
+    for (policy, expected) in [("propagate", [f32::NAN, 0.0]), ("zero", [0.0, 0.0]), ("skip", x)] {
+        folder.done(&format!("clip-norm x.npy y.npy --max 1 --nonfinite {policy}"));
+        assert_eq!(folder.read("y.npy"), npy_f32(&expected), "{policy}");
+    }
+    let failed = fails(&folder, "clip-norm x.npy y.npy --max 1 --nonfinite error", 1);
+    assert!(failed.contains("NaN or infinite"), "{failed}");
+    assert_eq!(folder.read("y.npy"), npy_f32(&x), "the target stays");
+}
+
+#[test]
+fn wrong_usage_says_what_to_do() {
+    let folder = Folder::new();
+    folder.write("x.npy", &npy_f32(&[1.0]));
+    folder.write("i.npy", &npy("<i4", false, "(1,)", &[1, 0, 0, 0]));
+    for wrong in ["--max -1", "--max nan", "--max x", "--max 1 --eps -1", "--max 1 --eps inf", ""] {
+        fails(&folder, &format!("clip-norm x.npy y.npy {wrong}"), 2);
+    }
+    let failed = fails(&folder, "norm i.npy", 1);
+    assert!(failed.contains("norms are of floats"), "{failed}");
+    let failed = fails(&folder, "clip-norm x.npy y.npy --max 1 --axes 1", 1);
+    assert!(failed.contains("none is axis 1"), "{failed}");
+}

@@ -1,0 +1,150 @@
+//! Clipping by norm as its users meet it: sharing, mistakes, what is not finite, and that nothing waits for the device.
+
+use wgclip::gpu::Adapter;
+use wgclip::{
+    AnyTensor, Device, Error, NonFinite, NormKind, NormLimit, NormState, Tensor, clip_by_global_norm, f16,
+    global_norm, reference,
+};
+
+use crate::devices::{Suite, open};
+
+fn a_list_is_clipped_in_place_and_clones_keep_theirs(device: Device) {
+    let mut x = device.tensor(&[3.0f32, 0.0], [2]).unwrap();
+    let mut half = device.tensor(&[f16::from_f32(-4.0)], [1, 1]).unwrap();
+    let mut empty = device.tensor::<f32>(&[], [0, 3]).unwrap();
+    let kept = x.clone();
+    let norm: Tensor<f32> = clip_by_global_norm(&mut [&mut x, &mut half, &mut empty], 2.5).unwrap();
+    assert_eq!(norm.to_vec().unwrap(), [5.0], "{device:?}");
+    assert_eq!(x.to_vec().unwrap(), [1.5, 0.0], "{device:?}");
+    assert_eq!(half.to_vec().unwrap(), [f16::from_f32(-2.0)], "{device:?}");
+    assert_eq!(kept.to_vec().unwrap(), [3.0, 0.0], "{device:?}");
+    let again: Tensor<f32> = clip_by_global_norm(&mut [&mut x, &mut half], 2.5).unwrap();
+    assert_eq!((again.to_vec().unwrap(), x.to_vec().unwrap()), (vec![2.5], vec![1.5, 0.0]), "{device:?}");
+    let mut y = kept.clone();
+    y.clip_by_norm_in_place(1.5).unwrap();
+    assert_eq!((y.to_vec().unwrap(), kept.to_vec().unwrap()), (vec![1.5, 0.0], vec![3.0, 0.0]), "{device:?}");
+}
+
+fn a_norm_that_is_not_finite_may_be_an_error(device: Device) {
+    let (bad, limit) = ([f32::NAN, 1.0], NormLimit::new(1.0).nonfinite(NonFinite::Error));
+    let (mut x, mut good) = (device.tensor(&bad, [2]).unwrap(), device.tensor(&[3.0f32], [1]).unwrap());
+    let on_gpu = device.info().limits.is_some();
+    let clipped: Result<Tensor<f32>, _> = clip_by_global_norm(&mut [&mut x, &mut good], limit);
+    let is_reported = |error: Error| matches!(error, Error::NonFiniteNorm { .. });
+    match clipped {
+        // Whatever is read next says so, once.
+        Ok(_) => assert!(on_gpu && good.to_vec().is_err_and(is_reported), "{device:?}"),
+        Err(error) => assert!(!on_gpu && is_reported(error), "{device:?}"),
+    }
+    assert_eq!(good.to_vec().unwrap(), [3.0], "{device:?}");
+    assert_eq!(x.to_vec().unwrap().map_bits(), bad.map(f32::to_bits), "{device:?}");
+    // A finite norm is none.
+    let norm: Tensor<f32> = clip_by_global_norm(&mut [&mut good], limit).unwrap();
+    assert_eq!((norm.to_vec().unwrap(), good.to_vec().unwrap()), (vec![3.0], vec![1.0]), "{device:?}");
+    device.wait().unwrap();
+}
+
+trait MapBits {
+    fn map_bits(&self) -> Vec<u32>;
+}
+
+impl MapBits for Vec<f32> {
+    fn map_bits(&self) -> Vec<u32> {
+        self.iter().map(|value| value.to_bits()).collect()
+    }
+}
+
+fn mistakes_are_errors_and_change_nothing(device: Device) {
+    let mut x = device.tensor(&[3.0f32, 4.0], [2]).unwrap();
+    for limit in [NormLimit::new(-1.0), NormLimit::new(f64::NAN), NormLimit::new(1.0).eps(-1.0)] {
+        assert!(matches!(x.clip_by_norm(limit), Err(Error::InvalidLimit { .. })), "{device:?}");
+        let clipped: Result<Tensor<f32>, _> = clip_by_global_norm(&mut [&mut x], limit);
+        assert!(matches!(clipped, Err(Error::InvalidLimit { .. })), "{device:?}");
+    }
+    assert!(matches!(x.norm_along(&[1], NormKind::L1), Err(Error::InvalidAxes { .. })), "{device:?}");
+    assert!(matches!(x.sum_along(&[0, 0]), Err(Error::InvalidAxes { .. })), "{device:?}");
+    let integers = device.tensor(&[3i32], [1]).unwrap();
+    assert!(matches!(integers.norm(NormKind::Max), Err(Error::Unsupported { .. })), "{device:?}");
+    assert!(matches!(global_norm::<f64>(&[&x], NormKind::L2), Err(Error::TypeMismatch { .. })), "{device:?}");
+    let doubles = device.tensor(&[3.0f64, -4.0], [2]).unwrap();
+    match doubles.norm(NormKind::L2) {
+        Ok(norm) => assert_eq!((norm.to_vec().unwrap(), device.info().limits.is_none()), (vec![5.0], true)),
+        Err(error) => assert!(matches!(error, Error::Unsupported { .. }), "{device:?}: {error}"),
+    }
+    assert_eq!(x.to_vec().unwrap(), [3.0, 4.0], "{device:?}");
+}
+
+/// Partial states of any device, in any number of parts, have the bits of one.
+fn states_of_a_device_are_merged(device: Device) {
+    let rng = &mut fastrand::Rng::with_seed(3);
+    let elements: Vec<f32> =
+        (0..5_000).map(|_| f32::from_bits(rng.u32(..))).filter(|x| x.is_finite()).collect();
+    for kind in NormKind::ALL {
+        let mut all = NormState::new(kind);
+        for part in elements.chunks(elements.len().div_ceil(7)) {
+            let mut state = NormState::new(kind);
+            let tensor = device.tensor(part, [part.len()]).unwrap();
+            state.add(&[&tensor]).unwrap();
+            all.merge(&NormState::from_words(kind, &state.to_words()).unwrap()).unwrap();
+        }
+        let expected = reference::norm(&elements, kind);
+        assert_eq!(all.norm::<f32>().unwrap().to_bits(), expected.to_bits(), "{kind} on {device:?}");
+    }
+}
+
+/// The same bits for shuffled elements.
+fn the_order_makes_no_difference(device: Device) {
+    let rng = &mut fastrand::Rng::with_seed(11);
+    let mut elements: Vec<f32> =
+        (0..70_001).map(|_| f32::from_bits(rng.u32(..))).filter(|x| x.is_finite()).collect();
+    let bits = |elements: &[f32]| {
+        let x = device.tensor(elements, [elements.len()]).unwrap();
+        let norm = x.norm(NormKind::L2).unwrap().to_vec().unwrap();
+        (x.sum().unwrap().to_vec().unwrap()[0].to_bits(), norm[0].to_bits())
+    };
+    let first = bits(&elements);
+    for _ in 0..3 {
+        rng.shuffle(&mut elements);
+        assert_eq!(bits(&elements), first, "{device:?}");
+    }
+}
+
+/// A training step: forward, backward, clip by global norm. Nothing is submitted for it, so nothing is read.
+fn a_step_reads_nothing(adapter: Adapter) {
+    let device = open(&adapter, adapter.limits());
+    let x = device.tensor(&vec![0.7f32; 4096], [64, 64]).unwrap();
+    let upstream = device.tensor(&vec![3.0f32; 4096], [64, 64]).unwrap();
+    let step = || {
+        let rule = wgclip::BackwardRule::default();
+        let mut first = x.clip_backward(&upstream, 0.0..=1.0, rule).unwrap();
+        let mut second = x.clip(..=0.5).unwrap();
+        let mut list: [&mut dyn AnyTensor; 2] = [&mut first, &mut second];
+        let limit = NormLimit::like("torch", 1.0).unwrap().nonfinite(NonFinite::Skip);
+        let norm: Tensor<f32> = clip_by_global_norm(&mut list, limit).unwrap();
+        (norm, first.affine(-0.1, 0.0).unwrap(), second)
+    };
+    drop(step());
+    device.wait().unwrap();
+    let before = device.stats();
+    let kept: Vec<_> = (0..10).map(|_| step()).collect();
+    let after = device.stats();
+    assert_eq!(after.submissions, before.submissions, "{device:?}");
+    assert!(after.dispatches > before.dispatches);
+    let norms: Vec<_> = kept.iter().map(|(norm, ..)| norm.to_vec().unwrap()[0]).collect();
+    let expected = (4096.0f64 * 9.0 + 4096.0 * 0.25).sqrt() as f32;
+    assert!(norms.iter().all(|&norm| norm == expected), "{norms:?}");
+}
+
+pub(crate) fn register(suite: &mut Suite) {
+    suite.per_device(&[
+        (
+            "norms::a_list_is_clipped_in_place_and_clones_keep_theirs",
+            a_list_is_clipped_in_place_and_clones_keep_theirs,
+        ),
+        ("norms::a_norm_that_is_not_finite_may_be_an_error", a_norm_that_is_not_finite_may_be_an_error),
+        ("norms::mistakes_are_errors_and_change_nothing", mistakes_are_errors_and_change_nothing),
+        ("norms::states_of_a_device_are_merged", states_of_a_device_are_merged),
+        ("norms::the_order_makes_no_difference", the_order_makes_no_difference),
+    ]);
+    suite.per_adapter(&[("norms::a_step_reads_nothing", a_step_reads_nothing)]);
+}
