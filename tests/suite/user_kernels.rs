@@ -1,7 +1,10 @@
 //! Kernels of the caller's that clip with the functions of `wgclip::wgsl`: run, and compared with the reference.
 
+use wgclip::gpu::Kernels;
+use wgclip::reference::Scaling;
 use wgclip::{
-    BackwardRule, Device, Element, NanRule, OutsideRule, Tensor, TieRule, bf16, f16, reference, wgsl,
+    BackwardRule, Device, Element, ElementType, Error, NanRule, NormKind, NormLimit, OutsideRule, Tensor,
+    TieRule, bf16, f16, reference, wgsl,
 };
 use wgclip_conformance::specials;
 
@@ -108,8 +111,62 @@ fn functions_of_every_type_are_exact(user: &UserDevice) {
     assert_eq!(user.errors(), 0, "the caller's handler was called");
 }
 
+fn slice(tensor: &Tensor<u32>) -> wgpu::BufferSlice<'_> {
+    tensor.buffer().unwrap().unwrap()
+}
+
+/// Norm, coefficient and scaling in one pass of the caller's, twice, over a tensor and an odd part of another.
+fn norms_in_a_pass_of_the_callers(user: &UserDevice) {
+    let (wgclip, kernels) = (user.wgclip(), Kernels::new(&user.device).unwrap());
+    let mut rng = fastrand::Rng::with_seed(seed());
+    let mut values = |len: usize| -> Vec<f32> { (0..len).map(|_| rng.f32() * 1e30 - 5e29).collect() };
+    let (a, b) = (values(5_000), values(1_003).into_iter().map(bf16::from_f32).collect::<Vec<_>>());
+    let (x, y) = (wgclip.tensor(&a, [5_000]).unwrap(), wgclip.tensor(&b, [1_003]).unwrap());
+    let words = |len: usize| wgclip.tensor(&vec![0xffff_ffffu32; len], [len]).unwrap();
+    let (norm, scaling) = (words(4), words(4));
+    let limit = NormLimit::new(1e30).eps(1e20);
+    let (xs, ys) = (x.buffer().unwrap().unwrap(), y.buffer().unwrap().unwrap());
+    for kind in NormKind::ALL {
+        let scratch = words(Kernels::norm_scratch_bytes(kind) as usize / 4);
+        let list = [(ElementType::F32, 5_000, xs), (ElementType::Bf16, 1_003, ys)];
+        let (n, s) = (slice(&norm), slice(&scaling));
+        let take = kernels.prepare_norm(&list, kind, slice(&scratch), n).unwrap();
+        let decide = kernels.prepare_scaling(n, limit, s).unwrap();
+        let apply = kernels.prepare_scale(ElementType::F32, xs, s).unwrap();
+        let before = x.to_vec().unwrap();
+        let all: Vec<f32> = before.iter().copied().chain(b.iter().map(|b| b.to_f32())).collect();
+        let mut encoder = user.device.create_command_encoder(&Default::default());
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        [&take, &take, &decide, &apply].map(|prepared| prepared.record(&mut pass));
+        drop(pass);
+        user.queue.submit([encoder.finish()]);
+
+        let expected = reference::norm(&all, kind);
+        assert_eq!(norm.to_vec().unwrap()[0], expected.to_bits(), "{kind}");
+        let by = reference::scaling(expected, &limit);
+        let words = scaling.to_vec().unwrap();
+        let coefficient = if let Scaling::By(by) = by { by } else { 1.0 };
+        let action = u32::from(by != Scaling::Keep);
+        assert_eq!(words, [expected.to_bits(), coefficient.to_bits(), action, 0], "{kind}");
+        let scaled: Vec<_> = before.iter().map(|&x| reference::scale(x, by)).collect();
+        assert_eq!(x.to_vec().unwrap(), scaled, "{kind}");
+    }
+    let (n, s) = (slice(&norm), slice(&scaling));
+    assert!(matches!(kernels.prepare_scaling(n, -1.0, s), Err(Error::InvalidLimit { .. })));
+    assert!(matches!(kernels.prepare_scale(ElementType::F64, xs, s), Err(Error::Unsupported { .. })));
+    let long = [(ElementType::F32, 5_001, xs)];
+    assert!(matches!(kernels.prepare_norm(&long, NormKind::L2, s, n), Err(Error::Unsupported { .. })));
+    assert_eq!(user.errors(), 0, "the caller's handler was called");
+}
+
 pub(crate) fn register(suite: &mut Suite) {
     for (slug, adapter) in suite.adapters() {
+        let other = adapter.clone();
+        suite.add(format!("user_kernels::norms_in_a_pass_of_the_callers::{slug}"), move || {
+            if let Some(user) = UserDevice::open(&other, true) {
+                norms_in_a_pass_of_the_callers(&user);
+            }
+        });
         suite.add(format!("user_kernels::functions_of_every_type_are_exact::{slug}"), move || {
             if let Some(user) = UserDevice::open(&adapter, true) {
                 functions_of_every_type_are_exact(&user);

@@ -1,5 +1,6 @@
 //! The kernels alone, over the caller's buffers, for the caller's compute pass.
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 
 use super::adapter;
@@ -9,12 +10,13 @@ use super::params::Params;
 use super::pipeline::Pipelines;
 use super::recorder::{bind_group, slot};
 use super::status::{DeviceStatus, Owner};
-use crate::backend::{Call, MAX_OUTPUTS};
+use super::{Sink, reduce, scale};
+use crate::backend::{Call, Limiter, MAX_OUTPUTS};
 use crate::bounds::ResolvedBounds;
 use crate::broadcast::Side;
 use crate::op::Operand;
 use crate::wgsl::BLOCK_BYTES;
-use crate::{BackwardRule, DeviceInfo, ElementType, Error, Op, Result};
+use crate::{BackwardRule, DeviceInfo, ElementType, Error, NormKind, NormLimit, Op, Result};
 
 /// The kernels on a wgpu device of the caller's: for a program that has its own buffers, passes and submissions.
 ///
@@ -131,9 +133,6 @@ impl Kernels {
         parts(info.outputs, outputs, to)?;
         self.check_bounds(arguments.bounds, x)?;
 
-        fn part<'a>(slice: &Slice<'a>) -> BufferPart<'a> {
-            BufferPart::new(slice.buffer(), None, slice.offset(), slice.size())
-        }
         let mut inputs: Vec<_> = inputs.iter().map(part).collect();
         let outputs: Vec<_> = outputs.iter().map(part).collect();
         if let Some(place) = op.in_place_input().filter(|&place| inputs[place].is_same(&outputs[0])) {
@@ -150,7 +149,102 @@ impl Kernels {
             to: arguments.to,
             wanted: [0, 1, 2].map(|place: usize| place < outputs.len()) as [bool; MAX_OUTPUTS],
         };
-        self.compile(&self.planner().op(&call, &bounds, &inputs, &outputs)?)
+        let step = self.compile(&self.planner().op(&call, &bounds, &inputs, &outputs)?)?;
+        Ok(Prepared { steps: vec![step] })
+    }
+
+    /// Bytes of the scratch buffer of [`prepare_norm`](Self::prepare_norm), filled up to whole blocks.
+    pub fn norm_scratch_bytes(kind: NormKind) -> u64 {
+        reduce::limb_bytes(kind.reduce_op()).next_multiple_of(BLOCK_BYTES)
+    }
+
+    /// Bytes of what [`prepare_scaling`](Self::prepare_scaling) makes.
+    pub const SCALING_BYTES: u64 = scale::SCALING_BYTES;
+
+    /// Prepares the norm of all elements of tensors of floats of up to 32 bits, each with its type and number of elements: one
+    /// f32, the first word of `norm`. `scratch` holds the exact sum meanwhile, and after: it is cleared first.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for other types, and for slices that are too short or on which a kernel cannot work;
+    /// [`Error::InvalidBuffer`], [`Error::OutOfMemory`] or [`Error::Gpu`].
+    pub fn prepare_norm(
+        &self,
+        tensors: &[(ElementType, usize, Slice<'_>)],
+        kind: NormKind,
+        scratch: Slice<'_>,
+        norm: Slice<'_>,
+    ) -> Result<Prepared> {
+        self.check_bytes(scratch, Self::norm_scratch_bytes(kind))?;
+        self.check_bytes(norm, BLOCK_BYTES)?;
+        let mut parts = Vec::new();
+        for &(element, len, slice) in tensors {
+            if !element.is_float() || element == ElementType::F64 || u32::try_from(len).is_err() {
+                return Err(self.planner().unsupported(
+                    format!("a norm of {len} elements of {element}"),
+                    "give floats of up to 32 bits, fewer than 2^32 of them",
+                ));
+            }
+            self.check_bytes(
+                slice,
+                ((len * element.size()) as u64).next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES),
+            )?;
+            parts.push((element, len, part(&slice)));
+        }
+        let steps = Steps::of(self);
+        reduce::add_list(&steps, &parts, kind.reduce_op(), part(&scratch))?;
+        reduce::round_list(&steps, kind.reduce_op(), part(&scratch), part(&norm))?;
+        Ok(steps.finish())
+    }
+
+    /// Prepares what becomes of elements with a norm, the first word of `norm`. `scaling` gets four words, which kernels of yours
+    /// may read: the norm and the coefficient as f32 (1 where elements are kept), what is done (0: kept, 1: multiplied by
+    /// the coefficient, 2: set to 0), and 1 if the norm is not finite under [`NonFinite::Error`](crate::NonFinite::Error).
+    ///
+    /// # Errors
+    /// [`Error::InvalidLimit`]; otherwise as [`prepare_norm`](Self::prepare_norm).
+    pub fn prepare_scaling(
+        &self,
+        norm: Slice<'_>,
+        limit: impl Into<NormLimit>,
+        scaling: Slice<'_>,
+    ) -> Result<Prepared> {
+        let limit = limit.into();
+        limit.check()?;
+        self.check_bytes(norm, BLOCK_BYTES)?;
+        self.check_bytes(scaling, Self::SCALING_BYTES)?;
+        let steps = Steps::of(self);
+        let limiter = Limiter { limit: &limit, average: None, relative: None };
+        scale::make_scalings(&steps, 1, part(&norm), limiter, part(&scaling))?;
+        Ok(steps.finish())
+    }
+
+    /// Prepares the scaling of elements in place.
+    ///
+    /// # Errors
+    /// As [`prepare_norm`](Self::prepare_norm).
+    pub fn prepare_scale(&self, element: ElementType, x: Slice<'_>, scaling: Slice<'_>) -> Result<Prepared> {
+        if !element.is_float() || element == ElementType::F64 {
+            return Err(self
+                .planner()
+                .unsupported(format!("scaling of {element}"), "give floats of up to 32 bits"));
+        }
+        self.check_slice(x)?;
+        self.check_bytes(scaling, Self::SCALING_BYTES)?;
+        let steps = Steps::of(self);
+        scale::scale_in_place(&steps, element, part(&x), part(&scaling))?;
+        Ok(steps.finish())
+    }
+
+    /// A slice of at least so many bytes.
+    fn check_bytes(&self, slice: Slice<'_>, least: u64) -> Result<()> {
+        self.check_slice(slice)?;
+        match slice.size() >= least {
+            true => Ok(()),
+            false => Err(self.planner().unsupported(
+                format!("a slice of {} bytes here", slice.size()),
+                format!("give one of at least {least}"),
+            )),
+        }
     }
 
     /// Bytes of the mask of `bytes` bytes of elements.
@@ -218,7 +312,7 @@ impl Kernels {
     }
 
     /// All that is allocated is allocated here.
-    fn compile(&self, dispatch: &Dispatch<'_>) -> Result<Prepared> {
+    fn compile(&self, dispatch: &Dispatch<'_>) -> Result<Step> {
         self.status.check()?;
         let pipeline = self.pipelines.get(&self.device, dispatch.program, &self.status)?;
         let ranges: Vec<_> = dispatch.ranges().collect();
@@ -257,13 +351,50 @@ impl Kernels {
             self.status.mark_lost("a buffer could not be mapped".into());
             self.status.check()?;
         }
-        Ok(Prepared { pipeline: pipeline.pipeline.clone(), dispatches })
+        Ok(Step { pipeline: pipeline.pipeline.clone(), dispatches })
+    }
+}
+
+fn part<'a>(slice: &Slice<'a>) -> BufferPart<'a> {
+    BufferPart::new(slice.buffer(), None, slice.offset(), slice.size())
+}
+
+/// The kernels of a reduction, as they are prepared.
+struct Steps<'a> {
+    kernels: &'a Kernels,
+    steps: RefCell<Vec<Step>>,
+}
+
+impl<'a> Steps<'a> {
+    fn of(kernels: &'a Kernels) -> Self {
+        Self { kernels, steps: RefCell::default() }
+    }
+
+    fn finish(self) -> Prepared {
+        Prepared { steps: self.steps.into_inner() }
+    }
+}
+
+impl Sink for Steps<'_> {
+    fn planner(&self) -> Planner<'_> {
+        self.kernels.planner()
+    }
+
+    fn record(&self, dispatch: &Dispatch<'_>) -> Result<()> {
+        self.steps.borrow_mut().push(self.kernels.compile(dispatch)?);
+        Ok(())
     }
 }
 
 /// An operation of [`Kernels`], ready to be recorded any number of times. It keeps its buffers alive.
 #[derive(Debug, Clone)]
 pub struct Prepared {
+    steps: Vec<Step>,
+}
+
+/// A kernel, ready to be dispatched.
+#[derive(Debug, Clone)]
+struct Step {
     pipeline: wgpu::ComputePipeline,
     dispatches: Vec<PreparedDispatch>,
 }
@@ -280,10 +411,12 @@ impl Prepared {
     /// Records the operation: sets a pipeline and bind group 0, and dispatches, more than once where the slices are
     /// larger than a binding. Nothing is allocated or submitted.
     pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
-        pass.set_pipeline(&self.pipeline);
-        for PreparedDispatch { group, params, workgroups: [x, y] } in &self.dispatches {
-            pass.set_bind_group(0, group, &[*params]);
-            pass.dispatch_workgroups(*x, *y, 1);
+        for Step { pipeline, dispatches } in &self.steps {
+            pass.set_pipeline(pipeline);
+            for PreparedDispatch { group, params, workgroups: [x, y] } in dispatches {
+                pass.set_bind_group(0, group, &[*params]);
+                pass.dispatch_workgroups(*x, *y, 1);
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ pub use kernels::{Arguments, Kernels, Prepared};
 pub(crate) use transfer::Readback;
 use wgpu::BufferSlice;
 
-use dispatch::mask_bytes;
+use dispatch::{Dispatch, Planner, mask_bytes};
 use pool::FirstWrite;
 
 use super::{Backend, Call, Limiter, MAX_OUTPUTS, with_target};
@@ -60,6 +60,23 @@ use crate::broadcast::{Broadcast, Reduction};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
 use crate::{DeviceInfo, Element, ElementType, Result, Stats};
+
+/// What takes dispatches: the pending pass, or a list that is recorded by the caller.
+trait Sink {
+    fn planner(&self) -> Planner<'_>;
+
+    fn record(&self, dispatch: &Dispatch<'_>) -> Result<()>;
+}
+
+impl Sink for Context {
+    fn planner(&self) -> Planner<'_> {
+        self.planner()
+    }
+
+    fn record(&self, dispatch: &Dispatch<'_>) -> Result<()> {
+        self.record(dispatch)
+    }
+}
 
 impl Context {
     fn output(&self, call: &Call<'_, Buffer>, operand: Operand) -> Result<Buffer> {

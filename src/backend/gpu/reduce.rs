@@ -5,7 +5,7 @@ use super::dispatch::BufferPart;
 use super::params::Params;
 use super::pipeline::FixedKernel;
 use super::pool::FirstWrite;
-use super::{Buffer, Context};
+use super::{Buffer, Context, Sink};
 use crate::broadcast::Reduction;
 use crate::exact::{ExactSum, ReduceOp, Special};
 use crate::wgsl::{BLOCK_BYTES, Order, Specialization, WORKGROUP};
@@ -32,6 +32,9 @@ const SOFTWARE_INVOCATIONS: usize = 16 * 1024;
 /// Blocks that an invocation takes: at the least, and at the most.
 const BLOCKS: [usize; 2] = [4, 256];
 
+/// Addends of a lane of a window, at the most: it has room for twice as many of any type.
+const ADDENDS: usize = 1024;
+
 /// Rows shorter than this are added element by element, an output to an invocation.
 const SHORT_ROW: usize = 512;
 
@@ -48,10 +51,10 @@ fn order_of(reduction: &Reduction, each: usize) -> Order {
 /// A reduction that is being recorded.
 #[derive(Clone, Copy)]
 struct Recording<'a> {
-    context: &'a Context,
+    sink: &'a dyn Sink,
     specialization: Specialization,
     elements: BufferPart<'a>,
-    limbs: &'a Buffer,
+    limbs: BufferPart<'a>,
 }
 
 impl Context {
@@ -78,41 +81,30 @@ impl Context {
         let outputs = self.outputs_at_once(words, reduction.sums);
         let limbs = self.buffer((4 * words * outputs) as u64, FirstWrite::Recorded)?;
         let result = self.buffer((reduction.sums * to.size()) as u64, FirstWrite::Recorded)?;
-        let recording = Recording { context: self, specialization, elements: elements.part(), limbs: &limbs };
+        let recording =
+            Recording { sink: self, specialization, elements: elements.part(), limbs: limbs.part() };
         for first in (0..reduction.sums).step_by(outputs) {
             let count = outputs.min(reduction.sums - first);
             recording.clear(count)?;
             if reduction.leaves > 0 {
                 recording.add(reduction, first, count)?;
             }
-            recording.round(&result, first, count)?;
+            recording.round(result.part(), first, count)?;
         }
         Ok(result)
     }
 
     /// Records the limbs of all elements of several buffers.
-    fn record_limbs(
-        &self,
-        list: &[(ElementType, &Buffer)],
-        op: ReduceOp,
-    ) -> Result<(Buffer, Specialization)> {
-        let of_all = Specialization { reduce: op, ..Specialization::of(ElementType::F32) };
-        let limbs = self.buffer(4 * u64::from(of_all.limbs() + 1), FirstWrite::Recorded)?;
-        let cleared =
-            Recording { context: self, specialization: of_all, elements: limbs.part(), limbs: &limbs };
-        cleared.clear(1)?;
+    fn record_limbs(&self, list: &[(ElementType, &Buffer)], op: ReduceOp) -> Result<Buffer> {
         for &(element, elements) in list {
             self.check_reduction(element, elements.bytes(), op)?;
-            let specialization =
-                Specialization { to: ElementType::F32, reduce: op, ..Specialization::of(element) };
-            let len = elements.bytes() as usize / element.size();
-            if len > 0 {
-                let elements = elements.part();
-                let recording = Recording { specialization, elements, ..cleared };
-                recording.add(&Reduction::all(len), 0, 1)?;
-            }
         }
-        Ok((limbs, of_all))
+        let limbs = self.buffer(limb_bytes(op), FirstWrite::Recorded)?;
+        let parts = list.iter().map(|&(element, elements)| {
+            (element, elements.bytes() as usize / element.size(), elements.part())
+        });
+        add_list(self, &parts.collect::<Vec<_>>(), op, limbs.part())?;
+        Ok(limbs)
     }
 
     /// Records the same, rounded to f32.
@@ -125,10 +117,9 @@ impl Context {
         if to != ElementType::F32 {
             self.check_reduction(to, 0, op)?;
         }
-        let (limbs, specialization) = self.record_limbs(list, op)?;
+        let limbs = self.record_limbs(list, op)?;
         let result = self.buffer(4, FirstWrite::Recorded)?;
-        let recording = Recording { context: self, specialization, elements: limbs.part(), limbs: &limbs };
-        recording.round(&result, 0, 1)?;
+        round_list(self, op, limbs.part(), result.part())?;
         Ok(result)
     }
 
@@ -139,8 +130,8 @@ impl Context {
         op: ReduceOp,
         bits: u32,
     ) -> Result<ExactSum> {
-        let (limbs, specialization) = self.record_limbs(list, op)?;
-        let count = specialization.limbs() as usize;
+        let limbs = self.record_limbs(list, op)?;
+        let count = of_list(op).limbs() as usize;
         let words: Vec<u32> = self.read_elements(&limbs, count + 1).await?;
         let mut sum = ExactSum::new(32, op);
         sum.special = Special::from_bits(words[count]);
@@ -181,6 +172,42 @@ impl Context {
     }
 }
 
+/// What a list of tensors is reduced to: an f32, whatever their types.
+fn of_list(op: ReduceOp) -> Specialization {
+    Specialization { reduce: op, ..Specialization::of(ElementType::F32) }
+}
+
+/// Bytes of the limbs of a list.
+pub(super) fn limb_bytes(op: ReduceOp) -> u64 {
+    4 * u64::from(of_list(op).limbs() + 1)
+}
+
+/// Clears limbs, and adds to them all elements of tensors, each with its number.
+pub(super) fn add_list(
+    sink: &dyn Sink,
+    list: &[(ElementType, usize, BufferPart<'_>)],
+    op: ReduceOp,
+    limbs: BufferPart<'_>,
+) -> Result<()> {
+    Recording { sink, specialization: of_list(op), elements: limbs, limbs }.clear(1)?;
+    for &(element, len, elements) in list.iter().filter(|(_, len, _)| *len > 0) {
+        let specialization =
+            Specialization { to: ElementType::F32, reduce: op, ..Specialization::of(element) };
+        Recording { sink, specialization, elements, limbs }.add(&Reduction::all(len), 0, 1)?;
+    }
+    Ok(())
+}
+
+/// Rounds the limbs of a list.
+pub(super) fn round_list(
+    sink: &dyn Sink,
+    op: ReduceOp,
+    limbs: BufferPart<'_>,
+    result: BufferPart<'_>,
+) -> Result<()> {
+    Recording { sink, specialization: of_list(op), elements: limbs, limbs }.round(result, 0, 1)
+}
+
 impl Recording<'_> {
     fn words(&self) -> usize {
         self.specialization.limbs() as usize + 1
@@ -193,19 +220,14 @@ impl Recording<'_> {
         invocations: usize,
         operands: &[BufferPart<'_>],
     ) -> Result<()> {
-        let planner = self.context.planner();
-        self.context.record(&planner.whole(
-            kernel,
-            self.specialization,
-            params,
-            invocations as u64,
-            operands,
-        )?)
+        let planner = self.sink.planner();
+        let dispatch = planner.whole(kernel, self.specialization, params, invocations as u64, operands)?;
+        self.sink.record(&dispatch)
     }
 
     /// How many are wanted.
     fn invocations(&self) -> usize {
-        match self.context.info().kind {
+        match self.sink.planner().info.kind {
             DeviceKind::Software => SOFTWARE_INVOCATIONS,
             _ => INVOCATIONS,
         }
@@ -213,13 +235,13 @@ impl Recording<'_> {
 
     fn clear(&self, outputs: usize) -> Result<()> {
         let words = outputs * self.words();
-        self.record(&CLEAR_LIMBS, Params::default(), words, &[self.limbs.part()])
+        self.record(&CLEAR_LIMBS, Params::default(), words, &[self.limbs])
     }
 
-    fn round(&self, result: &Buffer, first: usize, outputs: usize) -> Result<()> {
+    fn round(&self, result: BufferPart<'_>, first: usize, outputs: usize) -> Result<()> {
         let params = Params { first: first as u32, outputs: outputs as u32, ..Params::default() };
         let each = BLOCK_BYTES as usize / self.specialization.to.size();
-        self.record(&ROUND_OUTPUTS, params, outputs.div_ceil(each), &[result.part(), self.limbs.part()])
+        self.record(&ROUND_OUTPUTS, params, outputs.div_ceil(each), &[result, self.limbs])
     }
 
     /// Adds the elements of some outputs.
@@ -233,17 +255,18 @@ impl Recording<'_> {
             Order::Columns => ordered.add_columns(params, reduction, first, outputs),
             Order::Strided => {
                 let parts = (self.invocations() / outputs).clamp(1, reduction.leaves.div_ceil(64));
-                let most = self.context.planner().limits.max_invocations() as usize;
+                let parts = parts.max(reduction.leaves.div_ceil(ADDENDS));
+                let most = self.sink.planner().limits.max_invocations() as usize;
                 let parts = parts.min((most / outputs).max(1));
                 let params = Params { first: first as u32, parts: parts as u32, ..params };
-                ordered.record(&REDUCE, params, outputs * parts, &[self.elements, self.limbs.part()])
+                ordered.record(&REDUCE, params, outputs * parts, &[self.elements, self.limbs])
             }
         }
     }
 
     /// Outputs in rows, as many at once as a binding holds, or a part of one.
     fn add_rows(&self, params: Params, leaves: usize, first: usize, outputs: usize) -> Result<()> {
-        let limits = self.context.planner().limits;
+        let limits = self.sink.planner().limits;
         let size = self.specialization.element.size();
         let alignment = limits.offset_alignment as usize;
         let room = (limits.max_binding as usize - alignment) / size;
@@ -274,7 +297,7 @@ impl Recording<'_> {
                 };
                 let elements = self.elements.slice(aligned as u64, (end - aligned) as u64);
                 let invocations = count * parts * WORKGROUP as usize;
-                self.record(&REDUCE, params, invocations, &[elements, self.limbs.part()])?;
+                self.record(&REDUCE, params, invocations, &[elements, self.limbs])?;
             }
         }
         Ok(())
@@ -282,7 +305,7 @@ impl Recording<'_> {
 
     /// Outputs side by side, as many rows at once as a binding holds.
     fn add_columns(&self, params: Params, reduction: &Reduction, first: usize, outputs: usize) -> Result<()> {
-        let limits = self.context.planner().limits;
+        let limits = self.sink.planner().limits;
         let size = self.specialization.element.size();
         let row_bytes = reduction.sums * size;
         let alignment = limits.offset_alignment as usize;
@@ -296,10 +319,11 @@ impl Recording<'_> {
             let count = rows.min(reduction.leaves - row);
             let columns = outputs / lanes;
             let most = limits.max_invocations() as usize / columns;
-            let parts = (self.invocations() / columns).clamp(1, count.div_ceil(32)).min(most.max(1));
+            let parts = (self.invocations() / columns).clamp(1, count.div_ceil(32));
+            let parts = parts.max(count.div_ceil(ADDENDS)).min(most.max(1));
             let params = Params { first: first as u32, leaves: count as u32, parts: parts as u32, ..params };
             let elements = self.elements.slice((row * row_bytes) as u64, (count * row_bytes) as u64);
-            self.record(&REDUCE, params, columns * parts, &[elements, self.limbs.part()])?;
+            self.record(&REDUCE, params, columns * parts, &[elements, self.limbs])?;
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! Clipping by norm: `shaders/scale.wgsl`. Coefficients and what is done with them stay on the device.
 
+use super::dispatch::BufferPart;
 use super::params::Params;
 use super::pipeline::FixedKernel;
 use super::pool::FirstWrite;
-use super::{Buffer, Context};
+use super::{Buffer, Context, Sink};
 use crate::backend::Limiter;
 use crate::broadcast::Broadcast;
 use crate::wgsl::{BLOCK_BYTES, Specialization};
@@ -25,7 +26,7 @@ pub(super) static KERNELS: [&FixedKernel; 5] =
     [&MAKE_SCALINGS, &MAKE_RELATIVE_SCALINGS, &SCALE, &SCALE_IN_PLACE, &SCALE_ALONG];
 
 /// Bytes of what is made of a norm: the norm, its coefficient, what is done, and whether it is an error.
-const SCALING_BYTES: u64 = 16;
+pub(super) const SCALING_BYTES: u64 = 16;
 
 /// The words of each scaling.
 const SCALING_WORDS: usize = 4;
@@ -33,32 +34,14 @@ const SCALING_WORDS: usize = 4;
 impl Context {
     /// Records what becomes of slices with these norms.
     pub(super) fn record_scalings(&self, norms: &Buffer, limiter: Limiter<'_, &Buffer>) -> Result<Buffer> {
-        let bits = |value: f64| (value as f32).to_bits();
         let count = norms.bytes() / 4;
-        let average = limiter.average.map_or(0, |count| bits(count as f64));
-        let least = limiter.relative.map_or(0, |(_, least)| bits(least));
-        let params = Params {
-            // A limit of -0 is 0.
-            limiter: [
-                bits(limiter.limit.limit.abs()),
-                bits(limiter.limit.eps),
-                0,
-                limiter.limit.nonfinite as u32,
-            ],
-            ..Params::of_scalars([average, 0, least, 0])
-        };
         let made = self.buffer(count * SCALING_BYTES, FirstWrite::Recorded)?;
-        let specialization = Specialization::of(ElementType::F32);
-        let (kernel, operands) = match limiter.relative {
-            Some((relative, _)) => {
-                (&MAKE_RELATIVE_SCALINGS, vec![norms.part(), relative.part(), made.part()])
-            }
-            None => (&MAKE_SCALINGS, vec![norms.part(), made.part()]),
-        };
+        let Limiter { limit, average, relative } = limiter;
+        let relative = relative.map(|(norms, least)| (norms.part(), least));
         if count > 0 {
-            self.record(&self.planner().whole(kernel, specialization, params, count, &operands)?)?;
+            make_scalings(self, count, norms.part(), Limiter { limit, average, relative }, made.part())?;
         }
-        if limiter.limit.nonfinite == NonFinite::Error {
+        if limit.nonfinite == NonFinite::Error {
             self.watch_norms(made.clone());
         }
         Ok(made)
@@ -75,7 +58,8 @@ impl Context {
         let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
         let whole = scalings.bytes() == SCALING_BYTES;
         let kernel = if whole { &SCALE } else { &SCALE_ALONG };
-        self.record_pieces(kernel, element, Params::of_scalings(broadcast), scalings, &[x, &y])?;
+        let params = Params::of_scalings(broadcast);
+        scale_pieces(self, kernel, element, params, scalings.part(), &[x.part(), y.part()])?;
         Ok(y)
     }
 
@@ -87,40 +71,12 @@ impl Context {
         scalings: &Buffer,
     ) -> Result<()> {
         if x.is_unique() {
-            return self.record_pieces(&SCALE_IN_PLACE, element, Params::default(), scalings, &[x]);
+            return scale_in_place(self, element, x.part(), scalings.part());
         }
         let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
-        self.record_pieces(&SCALE, element, Params::default(), scalings, &[x, &y])?;
+        let parts = [x.part(), y.part()];
+        scale_pieces(self, &SCALE, element, Params::default(), scalings.part(), &parts)?;
         *x = y;
-        Ok(())
-    }
-
-    /// The same piece of each buffer after the other.
-    fn record_pieces(
-        &self,
-        kernel: &'static FixedKernel,
-        element: ElementType,
-        params: Params,
-        scalings: &Buffer,
-        buffers: &[&Buffer],
-    ) -> Result<()> {
-        let (planner, bytes) = (self.planner(), buffers[0].bytes());
-        let most = planner.limits.max_binding.min(planner.limits.max_invocations() * BLOCK_BYTES);
-        let piece = most / planner.limits.offset_alignment.max(BLOCK_BYTES)
-            * planner.limits.offset_alignment.max(BLOCK_BYTES);
-        for start in (0..bytes).step_by(piece as usize) {
-            let len = piece.min(bytes - start);
-            let parts = buffers.iter().map(|buffer| buffer.part().slice(start, len));
-            let operands: Vec<_> = std::iter::once(scalings.part()).chain(parts).collect();
-            let first = start / element.size() as u64;
-            let first = u32::try_from(first).map_err(|_| {
-                planner.unsupported("slices of a tensor of 2^32 elements or more", "split the tensor")
-            })?;
-            let params = Params { first, ..params };
-            let specialization = Specialization::of(element);
-            let invocations = len.div_ceil(BLOCK_BYTES);
-            self.record(&planner.whole(kernel, specialization, params, invocations, &operands)?)?;
-        }
         Ok(())
     }
 
@@ -135,4 +91,70 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// Makes what becomes of slices with these norms.
+pub(super) fn make_scalings(
+    sink: &dyn Sink,
+    count: u64,
+    norms: BufferPart<'_>,
+    limiter: Limiter<'_, BufferPart<'_>>,
+    made: BufferPart<'_>,
+) -> Result<()> {
+    let bits = |value: f64| (value as f32).to_bits();
+    let average = limiter.average.map_or(0, |count| bits(count as f64));
+    let least = limiter.relative.map_or(0, |(_, least)| bits(least));
+    let params = Params {
+        // A limit of -0 is 0.
+        limiter: [
+            bits(limiter.limit.limit.abs()),
+            bits(limiter.limit.eps),
+            0,
+            limiter.limit.nonfinite as u32,
+        ],
+        ..Params::of_scalars([average, 0, least, 0])
+    };
+    let (kernel, operands) = match limiter.relative {
+        Some((relative, _)) => (&MAKE_RELATIVE_SCALINGS, vec![norms, relative, made]),
+        None => (&MAKE_SCALINGS, vec![norms, made]),
+    };
+    let specialization = Specialization::of(ElementType::F32);
+    sink.record(&sink.planner().whole(kernel, specialization, params, count, &operands)?)
+}
+
+/// Scales all elements in place.
+pub(super) fn scale_in_place(
+    sink: &dyn Sink,
+    element: ElementType,
+    x: BufferPart<'_>,
+    scalings: BufferPart<'_>,
+) -> Result<()> {
+    scale_pieces(sink, &SCALE_IN_PLACE, element, Params::default(), scalings, &[x])
+}
+
+/// The same piece of each buffer after the other.
+fn scale_pieces(
+    sink: &dyn Sink,
+    kernel: &'static FixedKernel,
+    element: ElementType,
+    params: Params,
+    scalings: BufferPart<'_>,
+    buffers: &[BufferPart<'_>],
+) -> Result<()> {
+    let (planner, bytes) = (sink.planner(), buffers[0].bytes());
+    let most = planner.limits.max_binding.min(planner.limits.max_invocations() * BLOCK_BYTES);
+    let step = planner.limits.offset_alignment.max(BLOCK_BYTES);
+    for start in (0..bytes).step_by((most / step * step) as usize) {
+        let len = (most / step * step).min(bytes - start);
+        let parts = buffers.iter().map(|buffer| buffer.slice(start, len));
+        let operands: Vec<_> = std::iter::once(scalings).chain(parts).collect();
+        let first = u32::try_from(start / element.size() as u64).map_err(|_| {
+            planner.unsupported("slices of a tensor of 2^32 elements or more", "split the tensor")
+        })?;
+        let params = Params { first, ..params };
+        let specialization = Specialization::of(element);
+        let invocations = len.div_ceil(BLOCK_BYTES);
+        sink.record(&planner.whole(kernel, specialization, params, invocations, &operands)?)?;
+    }
+    Ok(())
 }
