@@ -65,6 +65,31 @@ def torch_on(device):
         if op == "copy_buffer":
             y = torch.empty_like(x)
             return lambda: y.copy_(x), wait
+        if op == "sum":
+            return lambda: x.sum(), wait
+        if op == "norm":
+            return lambda: torch.linalg.vector_norm(x), wait
+        if op == "norm_of_columns":
+            rows = x.view(-1, 1024)
+            return lambda: torch.linalg.vector_norm(rows, dim=0), wait
+        if op == "clip_by_global_norm":
+            tensors = [torch.nn.Parameter(torch.zeros_like(part)) for part in x.chunk(128)]
+            for tensor, part in zip(tensors, x.chunk(128)):
+                tensor.grad = part.clone()
+            limit = [0.9 * float(x.double().norm())]
+
+            def step():
+                # A little lower each time, so that there is something to do.
+                limit[0] *= 0.999
+                torch.nn.utils.clip_grad_norm_(tensors, limit[0])
+            return step, wait
+        if op == "bound_grad":
+            hi = torch.ones(1, dtype=x.dtype, device=device, requires_grad=True)
+
+            def learned():
+                y = torch.clamp(x, max=hi)
+                torch.autograd.grad(y, hi, y.detach())
+            return learned, wait
         if op == "clip_backward" and is_float(kind):
             x.requires_grad_()
             y, g = x.clamp(lo, hi), torch.full_like(x, 3.0)
@@ -80,6 +105,10 @@ def numpy_(op, kind, elements):
         return lambda: np.clip(x, lo, hi, out=y), lambda: None
     if op == "clip_in_place":
         return lambda: np.clip(x, lo, hi, out=x), lambda: None
+    if op in ("sum", "norm"):
+        return (lambda: x.sum()) if op == "sum" else (lambda: np.linalg.norm(x)), lambda: None
+    if op == "norm_of_columns":
+        return lambda: np.linalg.norm(x.reshape(-1, 1024), axis=0), lambda: None
 
 
 def jax_(op, kind, elements):
@@ -89,6 +118,11 @@ def jax_(op, kind, elements):
     if op == "clip":
         clip = jax.jit(lambda x: jnp.clip(x, lo, hi))
         return lambda: clip(x).block_until_ready(), lambda: None
+    if op in ("sum", "norm", "norm_of_columns"):
+        rows = x.reshape(-1, 1024) if op == "norm_of_columns" else x
+        reduce = {"sum": jnp.sum, "norm": jnp.linalg.norm}.get(op, lambda x: jnp.linalg.norm(x, axis=0))
+        reduce = jax.jit(reduce)
+        return lambda: reduce(rows).block_until_ready(), lambda: None
     if op == "clip_backward" and is_float(kind):
         back = jax.jit(lambda x, g: jax.vjp(lambda x: jnp.clip(x, lo, hi), x)[1](g)[0])
         g = jnp.full_like(x, 3)

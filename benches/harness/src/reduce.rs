@@ -3,12 +3,15 @@
 use std::cell::{Cell, RefCell};
 
 use anyhow::Result;
-use wgclip::{AnyTensor, Device, Element, ElementType, NormKind, NormLimit, Tensor, clip_by_global_norm};
+use wgclip::{
+    AnyTensor, BackwardRule, Bounds, Device, Element, ElementType, NeedsGrad, NormKind, NormLimit, Tensor,
+    clip_by_global_norm,
+};
 
 use crate::{BenchId, Case, values};
 
 /// The names of the rows.
-pub(crate) const NAMES: [&str; 4] = ["sum", "norm", "norm_of_columns", "clip_by_global_norm"];
+pub(crate) const NAMES: [&str; 5] = ["sum", "norm", "norm_of_columns", "clip_by_global_norm", "bound_grad"];
 
 /// Tensors that a global norm is of, as long as there are enough elements.
 const TENSORS: usize = 128;
@@ -17,6 +20,8 @@ const TENSORS: usize = 128;
 pub(crate) fn passes(name: &str) -> u64 {
     match name {
         "clip_by_global_norm" => 3,
+        // Forward: x, y. Backward: x, the upstream gradient, the gradients of x and of the bound, which is read to be summed.
+        "bound_grad" => 7,
         name if NAMES.contains(&name) => 1,
         // A baseline.
         _ => 2,
@@ -65,6 +70,7 @@ pub(crate) fn cases<T: Element>(
                     Ok(())
                 })
             }
+            "bound_grad" => bound_grad_case(device, &data)?,
             _ => clip_by_global_norm_case(device, &data)?,
         };
         cases.push(Case::timed(id, move || {
@@ -75,6 +81,17 @@ pub(crate) fn cases<T: Element>(
         }));
     }
     Ok(cases)
+}
+
+/// A clip to a learned upper bound of one element, and its gradients.
+fn bound_grad_case<T: Element>(device: &Device, data: &[T]) -> Result<Box<dyn FnMut() -> Result<()>>> {
+    let x = device.tensor(data, [data.len()])?;
+    let bounds = Bounds::at_most(device.tensor(&[T::from_f64(1.0)], [1])?)?;
+    Ok(Box::new(move || {
+        let y = x.clip(&bounds)?;
+        drop(x.clip_backward_bounds(&y, &bounds, BackwardRule::default(), NeedsGrad::HI)?);
+        Ok(())
+    }))
 }
 
 /// Each time to a limit that is a little lower, so that there is something to do.

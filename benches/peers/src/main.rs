@@ -60,6 +60,13 @@ fn main() -> Result<()> {
         for elements in [SIZES[2], SIZES[3]] {
             on_cpu::<f32>("clip_backward", elements, &python)?.into_iter().try_for_each(&mut show)?;
         }
+        for op in ["sum", "norm", "norm_of_columns", "clip_by_global_norm", "bound_grad"] {
+            on_cpu::<f32>(op, SIZES[3], &python)?.into_iter().try_for_each(&mut show)?;
+        }
+        for op in ["norm", "clip_by_global_norm"] {
+            on_cpu::<bf16>(op, SIZES[3], &python)?.into_iter().try_for_each(&mut show)?;
+            on_cpu::<f16>(op, SIZES[3], &python)?.into_iter().try_for_each(&mut show)?;
+        }
         on_cpu::<f16>("clip", SIZES[2], &python)?.into_iter().try_for_each(&mut show)?;
         on_cpu::<bf16>("clip", SIZES[2], &python)?.into_iter().try_for_each(&mut show)?;
         on_cpu::<i8>("clip", SIZES[2], &python)?.into_iter().try_for_each(&mut show)?;
