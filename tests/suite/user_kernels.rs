@@ -137,7 +137,9 @@ fn norms_in_a_pass_of_the_callers(user: &UserDevice) {
         let all: Vec<f32> = before.iter().copied().chain(b.iter().map(|b| b.to_f32())).collect();
         let mut encoder = user.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        [&take, &take, &decide, &apply].map(|prepared| prepared.record(&mut pass));
+        for prepared in [&take, &take, &decide, &apply] {
+            prepared.record(&mut pass);
+        }
         drop(pass);
         user.queue.submit([encoder.finish()]);
 
