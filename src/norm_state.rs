@@ -3,7 +3,7 @@
 use crate::backend::{Backend, cpu};
 use crate::exact::{ExactSum, Special};
 use crate::reference::{self, Scaling};
-use crate::tensor::with_storage;
+use crate::tensor::{Stored, with_storage};
 use crate::{AnyTensor, Element, ElementType, Error, NormKind, NormLimit, Result};
 
 /// The exact norm so far of elements that are not all in one place: chunks of a tensor beyond memory, or the parts of the
@@ -112,12 +112,14 @@ impl NormState {
     pub async fn add_async(&mut self, tensors: &[&dyn AnyTensor]) -> Result<()> {
         let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
         views.iter().try_for_each(|view| self.check_element(view.element()))?;
-        // All of a device at once.
-        let mut sum = self.sum.clone();
-        for view in views {
-            with_storage!(view.storage(), backend, buffer => {
-                let list = [(view.element(), buffer)];
+        // All of a device at once, so that it is read once.
+        let (mut sum, mut left) = (self.sum.clone(), views);
+        while let Some(first) = left.first().map(|view| view.storage()) {
+            with_storage!(first, backend, _first => {
+                let there = left.iter().filter_map(|view| Some((view.element(), backend.find(view.storage())?)));
+                let list: Vec<_> = there.collect();
                 sum.merge(&backend.exact_sum(&list, self.kind.reduce_op(), self.sum.bits()).await?);
+                left.retain(|view| backend.find(view.storage()).is_none());
             });
         }
         self.sum = sum;

@@ -11,15 +11,12 @@ use wgclip::{
 };
 
 use crate::args::{ClipNorm, Norm};
-use crate::files::{Conversions, TensorWriter, printable, unreadable};
+use crate::files::{Conversions, TensorWriter, printable};
 use crate::progress::Bytes;
 use crate::select::select;
 use crate::source::{Place, Source};
 use crate::target::Target;
 use crate::{ignore_broken_pipe, say};
-
-/// Elements that are read at once.
-const CHUNK: usize = 1 << 20;
 
 #[derive(Serialize)]
 struct Report {
@@ -93,30 +90,11 @@ fn axes_of(axes: &[i64], rank: usize, what: &str) -> Result<Vec<usize>> {
     axes.iter().map(axis).collect()
 }
 
-/// Reads a tensor in chunks, in this machine's byte order.
-fn chunks<T: Element>(
-    source: &mut Source,
-    place: Place,
-    mut take: impl FnMut(&mut Vec<T>) -> Result<()>,
-) -> Result<()> {
-    let (entry, what) = (source.entry(place).clone(), source.describe(place));
-    let mut x = Vec::<T>::new();
-    source.files[place.file].elements(place.index, &mut |reader| {
-        for start in (0..entry.shape.len()).step_by(CHUNK) {
-            x.resize(CHUNK.min(entry.shape.len() - start), T::ZERO);
-            reader.read_exact(bytemuck::cast_slice_mut(&mut x)).map_err(|error| unreadable(&what, error))?;
-            entry.layout.swap(&mut x);
-            take(&mut x)?;
-        }
-        Ok(())
-    })
-}
-
 /// The exact norm so far of a tensor's elements.
 fn state_of(source: &mut Source, place: Place, kind: NormKind, bar: &mut Bytes) -> Result<NormState> {
     with_element!(source.element(place)?, T => {
         let mut state = NormState::wide(kind);
-        chunks::<T>(source, place, |x| {
+        source.chunks::<T>(place, &mut |_, x| {
             state.add_slice(x)?;
             bar.add(size_of_val(&x[..]));
             Ok(())
@@ -353,7 +331,7 @@ fn write_scaled<T: Element>(
 ) -> Result<()> {
     let layout = source.entry(place).layout;
     writer.begin(place.index)?;
-    chunks::<T>(source, place, |x| {
+    source.chunks::<T>(place, &mut |_, x| {
         cpu::scale_in_place(x, scaling);
         layout.swap(x);
         bar.add(size_of_val(&x[..]));

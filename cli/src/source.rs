@@ -5,13 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use wgclip::ElementType;
+use wgclip::{Element, ElementType};
 
-use crate::files::{Entry, TensorFile};
+use crate::files::{Entry, TensorFile, unreadable};
 use crate::say;
 
 /// What the name of a file that lists the shards of a checkpoint ends in.
 pub(crate) const INDEX: &str = ".index.json";
+
+/// Elements that are read at once.
+const CHUNK: usize = 1 << 18;
 
 /// Files whose tensors belong together.
 pub(crate) struct Source {
@@ -143,6 +146,26 @@ impl Source {
     /// What it holds instead, and what to do.
     pub(crate) fn element(&self, place: Place) -> Result<ElementType> {
         self.files[place.file].element(place.index)
+    }
+
+    /// Reads the elements of a tensor in chunks, in this machine's byte order: where each begins, and its elements.
+    pub(crate) fn chunks<T: Element>(
+        &mut self,
+        place: Place,
+        take: &mut dyn FnMut(usize, &mut Vec<T>) -> Result<()>,
+    ) -> Result<()> {
+        let (entry, what) = (self.entry(place).clone(), self.describe(place));
+        let mut x = Vec::<T>::new();
+        self.files[place.file].elements(place.index, &mut |reader| {
+            for start in (0..entry.shape.len()).step_by(CHUNK) {
+                x.resize(CHUNK.min(entry.shape.len() - start), T::ZERO);
+                let read = reader.read_exact(bytemuck::cast_slice_mut(&mut x));
+                read.map_err(|error| unreadable(&what, error))?;
+                entry.layout.swap(&mut x);
+                take(start, &mut x)?;
+            }
+            Ok(())
+        })
     }
 
     pub(crate) fn describe(&self, place: Place) -> String {

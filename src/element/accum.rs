@@ -2,9 +2,6 @@
 
 /// What elements are summed and multiplied in. One addition and one multiplication have the same bits on every device.
 pub trait Accumulator: bytemuck::Pod + Send + Sync {
-    /// The identity of addition: negative zero for floats (positive zero would change -0.0).
-    const IDENTITY: Self;
-
     /// One addition. A NaN comes out as the one canonical NaN (positive, quiet, no payload), since
     /// machines differ there.
     fn add(self, other: Self) -> Self;
@@ -26,8 +23,6 @@ macro_rules! canonical {
 macro_rules! float {
     ($($type:ty),+) => {$(
         impl Accumulator for $type {
-            const IDENTITY: Self = -0.0;
-
             #[inline(always)]
             fn add(self, other: Self) -> Self {
                 canonical!(self + other, $type)
@@ -48,8 +43,6 @@ macro_rules! float {
 macro_rules! integer {
     ($($type:ty),+) => {$(
         impl Accumulator for $type {
-            const IDENTITY: Self = 0;
-
             #[inline(always)]
             fn add(self, other: Self) -> Self {
                 self + other
@@ -82,7 +75,6 @@ mod tests {
         for sum in [f32::add(nan, 1.0), f32::add(1.0, nan), f32::add(f32::INFINITY, f32::NEG_INFINITY)] {
             assert_eq!(sum.to_bits(), 0x7fc0_0000);
         }
-        assert_eq!((-0.0f32).add(f32::IDENTITY).to_bits(), 0x8000_0000);
         assert_eq!(f16::from_accum(f32::NAN).to_bits(), 0x7e00);
         assert_eq!(bf16::from_accum(f32::NAN).to_bits(), 0x7fc0);
         assert_eq!(i8::from_accum(127i8.to_accum().add(1)), 127, "clipped to the type");

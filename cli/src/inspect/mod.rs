@@ -15,7 +15,7 @@ use wgclip::{Element, with_element};
 
 use crate::args::{Inspect, Interval, Limit};
 use crate::batch::Side;
-use crate::files::{printable, unreadable};
+use crate::files::printable;
 use crate::ignore_broken_pipe;
 use crate::output::{Output, is_same_file};
 use crate::report::Counts;
@@ -25,9 +25,6 @@ use crate::source::{Place, Source};
 
 use histogram::Histogram;
 use summary::Summary;
-
-/// Elements that are read at once.
-const CHUNK: usize = 1 << 18;
 
 #[derive(Serialize)]
 struct Report {
@@ -147,23 +144,17 @@ fn summarize(
     with_element!(element, T => {
         let value = |side: Side| side.value::<T>();
         let (mut summary, mut counts) = (summary::Values::<T>::default(), Counts::default());
-        let (mut x, mut lows, mut highs) = (Vec::<T>::new(), Vec::<T>::new(), Vec::<T>::new());
-        source.files[place.file].elements(place.index, &mut |reader| {
-            for start in (0..entry.shape.len()).step_by(CHUNK) {
-                let len = CHUNK.min(entry.shape.len() - start);
-                x.resize(len, T::ZERO);
-                reader.read_exact(bytemuck::cast_slice_mut(&mut x)).map_err(|error| unreadable(&what, error))?;
-                entry.layout.swap(&mut x);
-                for (operand, bounds) in [(&mut los, &mut lows), (&mut his, &mut highs)] {
-                    if let Some(operand) = operand {
-                        bounds.resize(len, T::ZERO);
-                        operand.fill(start, bytemuck::cast_slice_mut(bounds))?;
-                    }
+        let (mut lows, mut highs) = (Vec::<T>::new(), Vec::<T>::new());
+        source.chunks::<T>(place, &mut |start, x| {
+            for (operand, bounds) in [(&mut los, &mut lows), (&mut his, &mut highs)] {
+                if let Some(operand) = operand {
+                    bounds.resize(x.len(), T::ZERO);
+                    operand.fill(start, bytemuck::cast_slice_mut(bounds))?;
                 }
-                summary.add(&x);
-                counts = counts + Counts::between(&x, (value(lo), &lows), (value(hi), &highs));
-                session.warn_of_nan([&lows, &highs].map(|bounds| bounds.iter().any(|bound| bound.is_nan())));
             }
+            summary.add(x);
+            counts = counts + Counts::between(x, (value(lo), &lows), (value(hi), &highs));
+            session.warn_of_nan([&lows, &highs].map(|bounds| bounds.iter().any(|bound| bound.is_nan())));
             Ok(())
         })?;
         Ok((summary.finish(), counts))
@@ -181,16 +172,9 @@ fn range(rows: &[Row]) -> Option<(f64, f64)> {
 fn histogram_of(source: &mut Source, chosen: &[Place], from: f64, to: f64) -> Result<Histogram> {
     let mut histogram = Histogram::new(from, to);
     for &place in chosen {
-        let (entry, what) = (source.entry(place).clone(), source.describe(place));
         with_element!(source.element(place)?, T => {
-            let mut x = Vec::<T>::new();
-            source.files[place.file].elements(place.index, &mut |reader| {
-                for start in (0..entry.shape.len()).step_by(CHUNK) {
-                    x.resize(CHUNK.min(entry.shape.len() - start), T::ZERO);
-                    reader.read_exact(bytemuck::cast_slice_mut(&mut x)).map_err(|error| unreadable(&what, error))?;
-                    entry.layout.swap(&mut x);
-                    histogram.add(&x);
-                }
+            source.chunks::<T>(place, &mut |_, x| {
+                histogram.add(x);
                 Ok(())
             })?;
         });

@@ -193,7 +193,14 @@ impl Backend for Context {
     }
 
     fn scale_list(&self, list: Vec<(ElementType, &mut Buffer)>, scalings: &Buffer) -> Result<()> {
-        list.into_iter().try_for_each(|(element, x)| self.record_scaled_in_place(element, x, scalings))
+        // Whatever needs memory comes first, so that all are changed or none.
+        let (mut list, mut copies) = (list, Vec::new());
+        for (_, x) in &mut list {
+            let copy = (!x.is_unique()).then(|| self.buffer(x.bytes(), FirstWrite::Recorded));
+            copies.push(copy.transpose()?);
+        }
+        let mut work = list.into_iter().zip(copies);
+        work.try_for_each(|((element, x), y)| self.record_scaled_in_place(element, x, y, scalings))
     }
 
     fn patterns(&self, start: u32, step: u32, len: usize) -> Result<Buffer> {

@@ -63,17 +63,15 @@ impl Context {
         Ok(y)
     }
 
-    /// Records the scaling of all elements in place.
+    /// Records the scaling of all elements in place, or into `y`, which then takes the place of x.
     pub(super) fn record_scaled_in_place(
         &self,
         element: ElementType,
         x: &mut Buffer,
+        y: Option<Buffer>,
         scalings: &Buffer,
     ) -> Result<()> {
-        if x.is_unique() {
-            return scale_in_place(self, element, x.part(), scalings.part());
-        }
-        let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
+        let Some(y) = y else { return scale_in_place(self, element, x.part(), scalings.part()) };
         let parts = [x.part(), y.part()];
         scale_pieces(self, &SCALE, element, Params::default(), scalings.part(), &parts)?;
         *x = y;

@@ -1,12 +1,16 @@
 //! The command line.
 
+mod norm;
+
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use wgclip::{BackwardRule, ElementType, NanRule, NonFinite, NormKind, NormLimit, OutsideRule, TieRule};
+use wgclip::{BackwardRule, ElementType, NanRule, OutsideRule, TieRule};
 use wgclip_conformance::Target;
+
+pub(crate) use norm::{ClipNorm, Norm};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,18 +41,6 @@ Examples:
   wgclip inspect model.safetensors
   wgclip inspect checkpoint/ --tensor '*.weight' --min -1 --max 1    # and how much lies beyond
   wgclip inspect x.npy --json --plot x.svg";
-
-const NORM_EXAMPLES: &str = "\
-Examples:
-  wgclip norm gradients.safetensors
-  wgclip norm rank0.npz rank1.npz --kind l1 --json     # and of all files together
-  wgclip norm weight.npy --axes 1";
-
-const CLIP_NORM_EXAMPLES: &str = "\
-Examples:
-  wgclip clip-norm gradients.safetensors clipped.safetensors --max 1
-  wgclip clip-norm g.npz g.npz --max 1 --like torch --nonfinite error
-  wgclip clip-norm weight.npy weight.npy --max 3 --axes 1      # each row";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -83,10 +75,10 @@ pub(crate) enum Command {
     #[command(after_help = BACKWARD_EXAMPLES, alias = "grad")]
     Backward(Backward),
     /// The exact norm of each tensor, and of all together
-    #[command(after_help = NORM_EXAMPLES)]
+    #[command(after_help = norm::NORM_EXAMPLES)]
     Norm(Norm),
     /// Scale tensors down so that their norm is at most MAX: gradients before a step
-    #[command(after_help = CLIP_NORM_EXAMPLES)]
+    #[command(after_help = norm::CLIP_NORM_EXAMPLES)]
     ClipNorm(ClipNorm),
     /// Look at the values of a file before they are clipped
     #[command(after_help = INSPECT_EXAMPLES)]
@@ -278,90 +270,6 @@ pub(crate) struct Tensors {
     /// What numpy's bytes without a type are: bf16 for <V2, f8_e4m3fn or f8_e5m2 for <V1
     #[arg(long = "type", value_name = "T", value_parser = element(|t| t.is_float() && t.size() <= 2))]
     pub assumed: Option<ElementType>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Norm {
-    /// The tensors: .npy, .npz or .safetensors files, - for stdin, folders of checkpoints, or their .index.json
-    #[arg(value_name = "FILE", required = true)]
-    pub inputs: Vec<PathBuf>,
-    /// Which norm
-    #[arg(long, value_name = "KIND", default_value = "l2", value_parser = kind())]
-    pub kind: NormKind,
-    /// The norm of each slice along these axes, 0 or -1 for example, instead of that of the tensor
-    #[arg(long, value_name = "A,B", value_delimiter = ',', allow_hyphen_values = true)]
-    pub axes: Option<Vec<i64>>,
-    #[command(flatten)]
-    pub tensors: Tensors,
-    /// Print a JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ClipNorm {
-    /// The tensors: as for `wgclip clip`
-    #[arg(value_name = "IN")]
-    pub input: PathBuf,
-    /// The file to write, or the folder, whole or not at all; may be IN. - is stdout
-    #[arg(value_name = "OUT")]
-    pub output: PathBuf,
-    /// The most that the norm of all tensors together may be
-    #[arg(long, value_name = "V", value_parser = norm_limit, allow_hyphen_values = true)]
-    pub max: f64,
-    /// Which norm
-    #[arg(long, value_name = "KIND", default_value = "l2", value_parser = kind())]
-    pub kind: NormKind,
-    /// Limit the norm of each tensor
-    #[arg(long, conflicts_with = "axes")]
-    pub per_tensor: bool,
-    /// Limit the norm of each slice of a tensor along these axes, 0 or -1 for example
-    #[arg(long, value_name = "A,B", value_delimiter = ',', allow_hyphen_values = true)]
-    pub axes: Option<Vec<i64>>,
-    /// Limit the norm divided by the number of elements
-    #[arg(long)]
-    pub average: bool,
-    /// What is added to the norm before MAX is divided by it [default: 0]
-    #[arg(long, value_name = "E", value_parser = eps, allow_hyphen_values = true)]
-    pub eps: Option<f64>,
-    /// What becomes of tensors whose norm is NaN or infinite: what arithmetic gives, zeros, what they were, or an error
-    #[arg(long, value_name = "POLICY", default_value = "propagate", value_parser = policy())]
-    pub nonfinite: NonFinite,
-    /// The eps of a framework: 1e-6 of torch
-    #[arg(long, value_name = "PRESET", value_parser = names(NormLimit::PRESETS.into_iter()))]
-    pub like: Option<String>,
-    #[command(flatten)]
-    pub tensors: Tensors,
-    /// Do not print what was done
-    #[arg(long, short)]
-    pub quiet: bool,
-}
-
-impl ClipNorm {
-    /// The limit that the options add up to.
-    pub(crate) fn limit(&self) -> NormLimit {
-        let preset = self.like.as_ref().and_then(|name| NormLimit::like(name, self.max).ok());
-        let preset = preset.unwrap_or(NormLimit::new(self.max));
-        preset.kind(self.kind).eps(self.eps.unwrap_or(preset.eps)).nonfinite(self.nonfinite)
-    }
-}
-
-fn kind() -> impl TypedValueParser<Value = NormKind> {
-    names(NormKind::ALL.iter().map(|kind| kind.name())).map(|name| name.parse().unwrap_or_default())
-}
-
-fn policy() -> impl TypedValueParser<Value = NonFinite> {
-    names(NonFinite::ALL.iter().map(|policy| policy.name())).map(|name| name.parse().unwrap_or_default())
-}
-
-fn norm_limit(text: &str) -> Result<f64, &'static str> {
-    let limit = text.parse().ok().filter(|limit: &f64| *limit >= 0.0);
-    limit.map(f64::abs).ok_or("not a limit of a norm: give a number that is not negative, or inf")
-}
-
-fn eps(text: &str) -> Result<f64, &'static str> {
-    let eps = text.parse().ok().filter(|eps: &f64| *eps >= 0.0 && eps.is_finite());
-    eps.ok_or("not an eps: give a finite number that is not negative")
 }
 
 #[derive(Debug, Args)]
