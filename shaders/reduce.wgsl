@@ -1,18 +1,22 @@
-// Exact reductions over axes: sums, sums of magnitudes and of squares, greatest magnitudes. The limbs of some outputs are
+// Exact reductions over axes: sums, sums of magnitudes, of squares and of products, greatest magnitudes. The limbs of some outputs are
 // cleared, elements are added to them, and then each is rounded: the twin of src/backend/cpu/reduce.
 import package::lib::constants::{
-    BITS, FLOAT, LANES_PER_SUBWORD, LANE_SHIFT, LIMBS, MAX_FINITE, ORDER, ORDER_COLUMNS, ORDER_ROWS, REDUCE,
-    REDUCE_MAX_ABS, REDUCE_SUM_SQUARES, SIGNED, SUBWORDS, TO_BITS, UNIT, WORKGROUP,
+    BITS, FLOAT, LANES_PER_SUBWORD, LANE_SHIFT, LIMBS, ORDER, ORDER_COLUMNS, ORDER_ROWS, REDUCE,
+    REDUCE_MAX_ABS, REDUCE_PRODUCTS, REDUCE_SUM_SQUARES, SIGNED, SUBWORDS, TO_BITS, UNIT, WORKGROUP,
 };
-import package::lib::element::{MAGNITUDE, MAX, SIGN, element_of, extract_subword, store_element};
+import package::lib::element::{MAX, SIGN, element_of, extract_subword, store_element};
 import package::lib::exact::{
     MET_INFINITY, MET_NAN, MET_NEGATIVE_INFINITY, WINDOW_BITS, accumulate, add_partial, base_for, finite_magnitudes, flag, flush,
-    keep_greatest, limbs, terms_of, top_words, window_at,
+    is_finite, keep_greatest, limbs, terms_of, window_at,
 };
 import package::lib::params::{invocation_index, params};
-import package::lib::softfloat::{add64, infinity_of, less64, quiet_nan, round_float, sub64};
+import package::lib::softfloat::{add64, infinity_of, less64, quiet_nan, round_float, sub64, unit_exponent};
 
 @group(0) @binding(1) var<storage, read> elements: array<vec4<u32>>;
+// Those that they are multiplied by, of products; else the elements again.
+@group(0) @binding(4) var<storage, read> factors: array<vec4<u32>>;
+// The norms of the outputs, of dot products that are scaled by them.
+@group(0) @binding(5) var<storage, read> norms: array<u32>;
 @group(0) @binding(2) var<storage, read_write> result: array<u32>;
 
 const EACH: u32 = SUBWORDS * LANES_PER_SUBWORD;
@@ -82,19 +86,35 @@ fn other_work(n: u32) -> Work {
     return Work(part * per_part, end, LANES_PER_SUBWORD, output, 0u, 0u, 0u, 0u, 0u);
 }
 
+// A block of the elements, or of the factors.
+fn block_at(i: u32, of_factors: bool) -> vec4<u32> {
+    if of_factors {
+        return factors[i];
+    }
+    return elements[i];
+}
+
 // A subword of a step.
-fn subword_at(work: Work, i: u32, s: u32) -> vec4<u32> {
+fn subword_at(work: Work, i: u32, s: u32, of_factors: bool) -> vec4<u32> {
     if ORDER == ORDER_ROWS {
-        return extract_subword(elements[i], s);
+        return extract_subword(block_at(i, of_factors), s);
     }
     if ORDER == ORDER_COLUMNS {
-        return extract_subword(elements[i * work.width + work.column], work.subword);
+        return extract_subword(block_at(i * work.width + work.column, of_factors), work.subword);
     }
-    return gathered(params.first + work.output, i, work.end);
+    return gathered(params.first + work.output, i, work.end, of_factors);
+}
+
+// The factors of a subword: itself, but for products.
+fn factors_at(work: Work, i: u32, s: u32, v: vec4<u32>) -> vec4<u32> {
+    if REDUCE == REDUCE_PRODUCTS {
+        return subword_at(work, i, s, true);
+    }
+    return v;
 }
 
 // A block at an end of a row that it does not fill, of the first part: two invocations have one, others zeros.
-fn end_block(work: Work, n: u32, lane: u32) -> vec4<u32> {
+fn end_block(work: Work, n: u32, lane: u32, of_factors: bool) -> vec4<u32> {
     let first = work.row_begin / EACH;
     let last = work.row_end / EACH;
     let is_first = lane == 0u && work.row_begin % EACH != 0u;
@@ -102,7 +122,7 @@ fn end_block(work: Work, n: u32, lane: u32) -> vec4<u32> {
     var block = vec4(0u);
     if n % params.parts == 0u && n / params.parts < params.outputs && (is_first || is_last) {
         let i = select(last, first, is_first);
-        block = between(elements[i], i * EACH, work.row_begin, work.row_end);
+        block = between(block_at(i, of_factors), i * EACH, work.row_begin, work.row_end);
     }
     return block;
 }
@@ -119,11 +139,11 @@ fn between(block: vec4<u32>, start: u32, row_begin: u32, row_end: u32) -> vec4<u
 }
 
 // Leaves of an output as a subword.
-fn gathered(output: u32, leaf: u32, end: u32) -> vec4<u32> {
+fn gathered(output: u32, leaf: u32, end: u32, of_factors: bool) -> vec4<u32> {
     var lanes = vec4(0u);
     for (var lane = 0u; lane < min(LANES_PER_SUBWORD, end - leaf); lane++) {
         let i = element_index(output, leaf + lane);
-        let element = element_of(elements[i / EACH], i % EACH);
+        let element = element_of(block_at(i / EACH, of_factors), i % EACH);
         if BITS == 64u {
             lanes[2u * lane] = element.x;
             lanes[2u * lane + 1u] = element.y;
@@ -175,7 +195,11 @@ fn reduce(
 
     var end = vec4(0u);
     if ORDER == ORDER_ROWS {
-        end = end_block(work, n, lane);
+        end = end_block(work, n, lane, false);
+    }
+    var end_factors = end;
+    if ORDER == ORDER_ROWS && REDUCE == REDUCE_PRODUCTS {
+        end_factors = end_block(work, n, lane, true);
     }
     var odd = vec4(false);
     if REDUCE == REDUCE_MAX_ABS {
@@ -185,7 +209,7 @@ fn reduce(
         }
         for (var i = work.start; i < work.end; i += work.step) {
             for (var s = 0u; s < SUBWORDS_OF_STEP; s++) {
-                let v = subword_at(work, i, s);
+                let v = subword_at(work, i, s, false);
                 greatest = max(greatest, finite_magnitudes(v));
                 odd = odd | !is_finite(v);
             }
@@ -194,10 +218,13 @@ fn reduce(
     } else {
         // A few elements tell where the first window is best.
         var sample = finite_magnitudes(extract_subword(end, 0u));
+        var sample_factors = finite_magnitudes(extract_subword(end_factors, 0u));
         for (var i = work.start; i < min(work.end, work.start + 4u * work.step); i += work.step) {
-            sample = max(sample, finite_magnitudes(subword_at(work, i, 0u)));
+            let v = subword_at(work, i, 0u, false);
+            sample = max(sample, finite_magnitudes(v));
+            sample_factors = max(sample_factors, finite_magnitudes(factors_at(work, i, 0u, v)));
         }
-        let base = base_for(sample);
+        let base = base_for(sample, sample_factors);
         var lowest = 0;
         var highest = 0;
         var distance = 0;
@@ -205,14 +232,15 @@ fn reduce(
             var window = window_at(base + distance * WINDOW_BITS);
             for (var i = work.start; i < work.end; i += work.step) {
                 for (var s = 0u; s < SUBWORDS_OF_STEP; s++) {
-                    let v = subword_at(work, i, s);
-                    accumulate(&window, terms_of(v));
-                    odd = odd | !is_finite(v);
+                    let v = subword_at(work, i, s, false);
+                    let w = factors_at(work, i, s, v);
+                    accumulate(&window, terms_of(v, w));
+                    odd = odd | !is_finite(v) | !is_finite(w);
                 }
             }
             if ORDER == ORDER_ROWS {
                 for (var s = 0u; s < SUBWORDS; s++) {
-                    accumulate(&window, terms_of(extract_subword(end, s)));
+                    accumulate(&window, terms_of(extract_subword(end, s), extract_subword(end_factors, s)));
                 }
             }
             flush(window, at, ORDER != ORDER_COLUMNS);
@@ -230,24 +258,21 @@ fn reduce(
     if FLOAT {
         for (var i = select(work.end, work.start, any(odd)); i < work.end; i += work.step) {
             for (var s = 0u; s < SUBWORDS_OF_STEP; s++) {
-                flag(subword_at(work, i, s), at);
+                let v = subword_at(work, i, s, false);
+                flag(v, factors_at(work, i, s, v), at);
             }
         }
     }
     if ORDER == ORDER_ROWS {
         if FLOAT {
             for (var s = 0u; s < SUBWORDS; s++) {
-                flag(extract_subword(end, s), at);
+                flag(extract_subword(end, s), extract_subword(end_factors, s), at);
             }
         }
         workgroupBarrier();
         // Of a workgroup beyond the last it is all zero, and so are its limbs.
         add_partial(lane, min(work.output, params.row + params.outputs - 1u) * STRIDE);
     }
-}
-
-fn is_finite(v: vec4<u32>) -> vec4<bool> {
-    return (top_words(v) & vec4(MAGNITUDE)) <= vec4(MAX_FINITE);
 }
 
 // Rounds the outputs, and packs them into words.
@@ -263,7 +288,7 @@ fn round_outputs(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var e = 0u; e < each; e++) {
         let output = i * each + e;
         if output < params.outputs {
-            let rounded = rounded_output(output * STRIDE);
+            let rounded = rounded_output(output * STRIDE, 0);
             if TO_BITS == 64u {
                 block[2u * e] = rounded.x;
                 block[2u * e + 1u] = rounded.y;
@@ -279,11 +304,22 @@ fn round_outputs(@builtin(global_invocation_id) id: vec3<u32>) {
     }
 }
 
+// Rounds dot products, each times the power of two that brings its norm to between 1 and 2.
+@compute @workgroup_size(WORKGROUP)
+fn round_dots(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = invocation_index(id);
+    if i < params.outputs {
+        let norm = norms[params.first + i];
+        result[params.first + i] = rounded_output(i * STRIDE, unit_exponent(norm)).x;
+    }
+}
+
 fn to_width() -> u32 {
     return TO_BITS;
 }
 
-fn rounded_output(at: u32) -> vec2<u32> {
+// An output times two to a power.
+fn rounded_output(at: u32, power: i32) -> vec2<u32> {
     let flags = atomicLoad(&limbs[at + LIMBS]);
     if FLOAT {
         if flags != 0u {
@@ -337,7 +373,7 @@ fn rounded_output(at: u32) -> vec2<u32> {
         (high << up) | ((middle >> 1u) >> (31u - up)),
     );
     sticky = sticky || (low << up) != 0u;
-    let exponent = i32(32u * top - 1u - up) + UNIT;
+    let exponent = i32(32u * top - 1u - up) + UNIT + power;
     if REDUCE == REDUCE_SUM_SQUARES {
         return rounded_root(significand, sticky, exponent);
     }

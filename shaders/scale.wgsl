@@ -1,10 +1,11 @@
-// Clipping by norm: what becomes of elements of each norm, and their products: the twins of reference::scaling and
-// reference::scale.
+// Clipping by norm: what becomes of elements of each norm, their products, and their gradients: the twins of
+// reference::scaling, scale, scaling_backward and scale_backward.
 import package::lib::constants::WORKGROUP;
 import package::lib::element::{MAGNITUDE, SIGN, element_of, store_element};
 import package::lib::params::{invocation_index, params};
 import package::lib::softfloat::{
-    F32_INFINITY, F32_NAN, add_f32, infinity_of, mul_f32, quiet_nan, round_float, signed_zero, significand_shift, to_f32,
+    F32_INFINITY, F32_NAN, add_f32, from_f32, infinity_of, mul_f32, quiet_nan, round_float, signed_zero, significand_shift,
+    to_f32, unit_exponent,
 };
 
 @group(0) @binding(1) var<storage, read> norms: array<u32>;
@@ -15,6 +16,12 @@ import package::lib::softfloat::{
 @group(0) @binding(4) var<storage, read> scalings: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> x: array<vec4<u32>>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<u32>>;
+
+// Of each norm: the unit, the projection, and whether x receives NaN.
+@group(0) @binding(1) var<storage, read> dots: array<u32>;
+@group(0) @binding(3) var<storage, read_write> made_projections: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> projections: array<vec4<u32>>;
+@group(0) @binding(7) var<storage, read> g: array<vec4<u32>>;
 
 const ONE: u32 = 0x3f800000u;
 
@@ -143,16 +150,76 @@ fn scale_along(@builtin(global_invocation_id) id: vec3<u32>) {
     let block = x[i];
     var scaled = vec4(0u);
     for (var e = 0u; e < params.elements; e++) {
-        var rest = params.first + i * params.elements + e;
-        var at = 0u;
-        for (var a = params.rank; a > 0u; a--) {
-            let axis = params.axes[a - 1u];
-            at += rest % axis.x * axis.y;
-            rest = rest / axis.x;
-        }
+        let at = scaling_of(params.first + i * params.elements + e);
         store_element(&scaled, e, scaled_element(element_of(block, e), scalings[at]));
     }
     y[i] = scaled;
+}
+
+// The scaling of an element.
+fn scaling_of(element: u32) -> u32 {
+    var rest = element;
+    var at = 0u;
+    for (var a = params.rank; a > 0u; a--) {
+        let axis = params.axes[a - 1u];
+        at += rest % axis.x * axis.y;
+        rest = rest / axis.x;
+    }
+    return at;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn make_projections(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = invocation_index(id);
+    if i < params.blocks {
+        made_projections[i] = projection(scalings[i], dots[i]);
+    }
+}
+
+fn projection(by: vec4<u32>, dot: u32) -> vec4<u32> {
+    let norm = by.x;
+    let unit = power_of_two(unit_exponent(norm));
+    let sum = mul_f32(add_f32(norm, params.limiter.y), unit);
+    let size = divide(divide(dot & MAGNITUDE, mul_f32(norm, unit)), sum);
+    return vec4(unit, mul_f32(size | (dot & SIGN), by.y), select(0u, 1u, norm >= F32_INFINITY), 0u);
+}
+
+// Two to a power that an f32 has.
+fn power_of_two(exponent: i32) -> u32 {
+    return select(u32(exponent + 127) << 23u, 1u << u32(exponent + 149), exponent < -126);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn scale_backward(@builtin(global_invocation_id) id: vec3<u32>) {
+    let i = invocation_index(id);
+    if i >= params.blocks {
+        return;
+    }
+    let upstream = g[i];
+    let block = x[i];
+    var gradient = vec4(0u);
+    for (var e = 0u; e < params.elements; e++) {
+        let at = scaling_of(params.first + i * params.elements + e);
+        let by = scalings[at];
+        let along = projections[at];
+        var element = element_of(upstream, e);
+        if by.z == ZERO {
+            element = vec2(0u);
+        } else if by.z == MULTIPLY {
+            element = projected(to_f32(element_of(block, e).x), to_f32(element.x), by.y, along);
+        }
+        store_element(&gradient, e, element);
+    }
+    y[i] = gradient;
+}
+
+fn projected(of_x: u32, of_g: u32, coefficient: u32, along: vec4<u32>) -> vec2<u32> {
+    let removed = mul_f32(mul_f32(of_x, along.x), along.y);
+    let gradient = add_f32(mul_f32(of_g, coefficient), removed ^ SIGN);
+    if along.z != 0u || (gradient & MAGNITUDE) > F32_INFINITY {
+        return quiet_nan();
+    }
+    return vec2(from_f32(gradient), 0u);
 }
 
 fn scaled_element(element: vec2<u32>, by: vec4<u32>) -> vec2<u32> {

@@ -1,10 +1,10 @@
-//! Exact sums: of elements, of their magnitudes or squares, as integers that are rounded once, at the end. What is known as a
+//! Exact sums: of elements, of their magnitudes, squares or products, as integers that are rounded once, at the end. What is known as a
 //! Kulisch accumulator or superaccumulator. The twin of `shaders/lib/exact.wgsl`.
 //!
 //! A finite float is an integer times a power of two, its unit. Of floats of up to 32 bits the unit is 2^-149 and the
-//! magnitude is below 2^277 units; of their squares it is 2^-298, and below 2^554 units. A sum of 2^64 of them has 64 bits
+//! magnitude is below 2^277 units; of their products it is 2^-298, and below 2^554 units. A sum of 2^64 of them has 64 bits
 //! more: 341 or 618, and a sign, in 384 or 640 bits. Of f64 the unit is 2^-1074 (here 2^-1109, so that both units are whole
-//! limbs apart) and a sum has 1,109 + 1,024 + 64 = 2,197 bits, in 2,240; of its squares 2^-2154 and 2,154 + 2,048 + 64 =
+//! limbs apart) and a sum has 1,109 + 1,024 + 64 = 2,197 bits, in 2,240; of its products 2^-2154 and 2,154 + 2,048 + 64 =
 //! 4,266, in 4,288. So nothing is lost and nothing overflows: the order of additions makes no difference.
 
 use crate::element::BitLayout;
@@ -21,11 +21,14 @@ pub(crate) enum ReduceOp {
     SumSquares,
     /// The greatest magnitude: the max-norm.
     MaxAbs,
+    /// The sum of the products with the elements of another operand: the dot product.
+    SumProducts,
 }
 
 impl ReduceOp {
     #[cfg(feature = "gpu")]
-    pub(crate) const ALL: [Self; 4] = [Self::Sum, Self::SumAbs, Self::SumSquares, Self::MaxAbs];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Sum, Self::SumAbs, Self::SumSquares, Self::MaxAbs, Self::SumProducts];
 }
 
 /// How a sum lies in memory.
@@ -40,7 +43,7 @@ pub(crate) struct SumFormat {
 impl SumFormat {
     /// For sums of elements of `bits` bits. The greatest magnitude is kept as the bits of an f64.
     pub(crate) const fn of(bits: u32, op: ReduceOp) -> Self {
-        match (bits == 64, matches!(op, ReduceOp::SumSquares)) {
+        match (bits == 64, matches!(op, ReduceOp::SumSquares | ReduceOp::SumProducts)) {
             _ if matches!(op, ReduceOp::MaxAbs) => Self { unit: 0, limbs: 1 },
             (false, false) => Self { unit: -149, limbs: 6 },
             (false, true) => Self { unit: -298, limbs: 10 },
@@ -169,6 +172,11 @@ impl ExactSum {
     /// The bits of the result as an element of `to`: the sum, the norm (for squares that is the root), rounded to nearest
     /// once, ties to even. A NaN and infinities of both signs give the positive quiet NaN, an exact zero +0.
     pub(crate) fn round(&self, to: ElementType) -> u64 {
+        self.round_scaled(to, 0)
+    }
+
+    /// The same of the sum times two to the power of `scale`.
+    pub(crate) fn round_scaled(&self, to: ElementType, scale: i32) -> u64 {
         let layout = to.layout();
         match self.special {
             Special { nan: true, .. } | Special { infinite: [true, true], .. } => return layout.quiet_nan(),
@@ -184,7 +192,8 @@ impl ExactSum {
         let magnitude = if negative { negated(&self.limbs) } else { self.limbs.clone() };
         let Some(leading) = leading(&magnitude, self.format.unit) else { return 0 };
         let rooted = if self.op == ReduceOp::SumSquares { root(&magnitude, leading) } else { leading };
-        rooted.round(layout) | if negative { layout.sign() } else { 0 }
+        Leading { exponent: rooted.exponent + scale, ..rooted }.round(layout)
+            | if negative { layout.sign() } else { 0 }
     }
 
     /// The limbs as words of 32 bits, the low one first; the last has the sign. Of a greatest magnitude the one word, which is

@@ -1,7 +1,7 @@
 //! Mutation testing of the kernels: each fault that is planted here must be caught by the table of its operation. A test
 //! fails if an operation of the list has none.
 
-use crate::Reduction::{self, ClipByGlobalNorm, ClipByNorm, Norm, Sum};
+use crate::Reduction::{self, ClipByGlobalNorm, ClipByNorm, ClipByNormBackward, Norm, Sum};
 use wgclip::ElementType::{self, Bf16, F8E4M3Fn, F8E5M2, F16, F32, F64, I8, I16, I64, U8, U32, U64};
 use wgclip::Op::{self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipTo, ClipWithMask, MaskBackward};
 
@@ -161,11 +161,11 @@ pub const MUTATIONS: &[Mutation] = &[
     in_reduction(Sum, I8, "a sum wraps", "select(min(magnitude.x, reach), reach, beyond)", "magnitude.x"),
     in_reduction(Sum, U64, "a wide sum wraps", "vec2(beyond || less64(reach, magnitude))", "vec2(false)"),
     in_reduction(Sum, I64, "signs forgotten", "let negative = (high >= vec4(SIGN)) & vec4(SIGNED);", "let negative = vec4(false);"),
-    in_reduction(Norm, F32, "squares without their middle", "let cross = (a * b) << vec4(1u);", "let cross = a * b;"),
+    in_reduction(Norm, F32, "squares without their middle", "let cross = a * d + b * c;", "let cross = a * d;"),
     in_reduction(Norm, F32, "the root of half", "let odd = ((exponent - 63) & 1) != 0;", "let odd = false;"),
     in_reduction(Norm, F32, "a root truncated", "let inexact = lost || sticky || any(rest != vec2(0u));", "let inexact = false;"),
     in_reduction(Norm, F16, "the greatest of a few", "greatest = max(greatest, finite_magnitudes(v));", "greatest = max(greatest, finite_magnitudes(extract_subword(end, s)));"),
-    in_reduction(Norm, Bf16, "positions of squares not doubled", "select(position, position + position, REDUCE == REDUCE_SUM_SQUARES)", "position"),
+    in_reduction(Norm, Bf16, "positions of squares not doubled", "return multiplied(significand, significand, position + position, vec4(false));", "return multiplied(significand, significand, position, vec4(false));"),
     in_reduction(ClipByNorm, F32, "scaled at the limit", "if norm <= limit && limit <= F32_INFINITY {", "if norm < limit && limit <= F32_INFINITY {"),
     in_reduction(ClipByNorm, F32, "eps forgotten", "add_f32(norm, params.limiter.y)", "norm"),
     in_reduction(ClipByNorm, F32, "a quotient truncated", "vec2(select(0u, 1u, rest != 0u), quotient)", "vec2(0u, quotient)"),
@@ -173,6 +173,17 @@ pub const MUTATIONS: &[Mutation] = &[
     in_reduction(ClipByNorm, F32, "the policy ignored", "if norm >= F32_INFINITY && policy != PROPAGATE {", "if false {"),
     in_reduction(ClipByNorm, F32, "an error kept silent", "select(0u, 1u, policy == REPORT)", "0u"),
     in_reduction(ClipByNorm, F32, "the scaling of another slice", "at += rest % axis.x * axis.y;", "at += rest % axis.x;"),
+    in_reduction(ClipByNormBackward, F32, "signs of products forgotten", "positions(v) + positions(factors), (v ^ factors) >= vec4(SIGN)", "positions(v) + positions(factors), v >= vec4(SIGN)"),
+    in_reduction(ClipByNormBackward, F32, "the elements for the factors", "return factors[i];", "return elements[i];"),
+    in_reduction(ClipByNormBackward, F16, "positions of the factors forgotten", "positions(v) + positions(factors), (v", "positions(v) + positions(v), (v"),
+    in_reduction(ClipByNormBackward, F32, "infinity times zero", "(min(a, b) == vec4(0u))", "vec4(false)"),
+    in_reduction(ClipByNormBackward, F32, "the ends of the factors forgotten", "end_factors = end_block(work, n, lane, true);", ""),
+    in_reduction(ClipByNormBackward, F32, "a dot product that is not scaled", "rounded_output(i * STRIDE, unit_exponent(norm))", "rounded_output(i * STRIDE, 0)"),
+    in_reduction(ClipByNormBackward, F32, "eps forgotten in the gradient", "mul_f32(add_f32(norm, params.limiter.y), unit)", "mul_f32(norm, unit)"),
+    in_reduction(ClipByNormBackward, F32, "units of large norms", "exponent < -126);", "false);"),
+    in_reduction(ClipByNormBackward, F32, "a gradient of an infinite norm", "if along.z != 0u || ", "if "),
+    in_reduction(ClipByNormBackward, Bf16, "the projection added", "removed ^ SIGN", "removed"),
+    in_reduction(ClipByNormBackward, F32, "elements of zero that receive a gradient", "if by.z == ZERO {\n            element = vec2(0u);\n        } else ", ""),
     in_reduction(ClipByGlobalNorm, F32, "zero scaled", "if by.z == ZERO {", "if false {"),
     in_reduction(ClipByGlobalNorm, Bf16, "types of other units", "+ vec4(POSITION - 1)", "+ vec4(-1)"),
 ];

@@ -22,13 +22,16 @@ pub enum Reduction {
     Norm,
     /// [`Tensor::clip_by_norm`] and the others of one tensor.
     ClipByNorm,
+    /// [`Tensor::clip_by_norm_backward`] and that along axes.
+    ClipByNormBackward,
     /// [`clip_by_global_norm`].
     ClipByGlobalNorm,
 }
 
 impl Reduction {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Sum, Self::Norm, Self::ClipByNorm, Self::ClipByGlobalNorm];
+    pub const ALL: [Self; 5] =
+        [Self::Sum, Self::Norm, Self::ClipByNorm, Self::ClipByNormBackward, Self::ClipByGlobalNorm];
 
     /// Its name: that of the function.
     pub const fn name(self) -> &'static str {
@@ -36,6 +39,7 @@ impl Reduction {
             Self::Sum => "sum",
             Self::Norm => "norm",
             Self::ClipByNorm => "clip_by_norm",
+            Self::ClipByNormBackward => "clip_by_norm_backward",
             Self::ClipByGlobalNorm => "clip_by_global_norm",
         }
     }
@@ -80,6 +84,7 @@ pub fn check_reduction(
                 Reduction::Sum => table.sum(&mut found),
                 Reduction::Norm => table.norm(&mut found),
                 Reduction::ClipByNorm => table.clip_by_norm(&mut found, rng),
+                Reduction::ClipByNormBackward => table.clip_by_norm_backward(&mut found, rng, n),
                 Reduction::ClipByGlobalNorm => table.clip_by_global_norm(&mut found, rng),
             };
             supported(done)?;
@@ -145,12 +150,17 @@ impl<T: Element> Case<'_, T> {
 
     /// What is made of the elements of each output.
     fn reduced<U: Send>(&self, x: &[T], reduce: impl Fn(&[T]) -> U + Sync) -> Vec<U> {
+        self.slices(x).par_iter().map(|slice| reduce(slice)).collect()
+    }
+
+    /// The elements of each output.
+    fn slices(&self, x: &[T]) -> Vec<Vec<T>> {
         let (places, count) = self.outputs();
         let mut slices = vec![Vec::new(); count];
         for (&x, place) in x.iter().zip(places) {
             slices[place].push(x);
         }
-        slices.par_iter().map(|slice| reduce(slice)).collect()
+        slices
     }
 
     fn compare<U: Element>(&self, tally: &mut Tally, op: String, expected: &[U], actual: &[U]) {
@@ -201,8 +211,11 @@ impl<T: Element> Case<'_, T> {
         let norm = norm.to_f64();
         let limits = [norm, norm / 3.0, norm * 0.999_999_9, 0.0, 1.0, f64::INFINITY];
         let limits = limits.map(|limit| if limit.is_finite() || limit > 0.0 { limit } else { 2.0 });
+        // Half of them: other elements meet the others.
         limits
             .into_iter()
+            .skip(rng.usize(..2))
+            .step_by(2)
             .map(|limit| {
                 let (eps, policy) = ([0.0, 1e-6, 0.5][rng.usize(..3)], rng.usize(..NonFinite::ALL.len()));
                 NormLimit::new(limit).kind(kind).eps(eps).nonfinite(NonFinite::ALL[policy])
@@ -216,7 +229,7 @@ impl<T: Element> Case<'_, T> {
         let kind = NormKind::ALL[rng.usize(..3)];
         let norm = reference::norm(self.x, kind);
         // Of long tensors each way is slow to compare, and no other.
-        let limits = if self.x.len() > 20_000 { 2 } else { usize::MAX };
+        let limits = if self.x.len() > 20_000 { 1 } else { usize::MAX };
         for limit in self.limits(norm, kind, rng).into_iter().take(limits) {
             let scaled = |scaling| self.x.iter().map(|&x| reference::scale(x, scaling)).collect::<Vec<_>>();
             let expected = scaled(reference::scaling(norm, &limit));
@@ -274,6 +287,39 @@ impl<T: Element> Case<'_, T> {
                 fails.then_some(()).map_or(Ok(expected), Err),
                 actual,
             )?;
+        }
+        Ok(())
+    }
+
+    fn clip_by_norm_backward(&self, tally: &mut Tally, rng: &mut fastrand::Rng, n: usize) -> Result<()> {
+        let g = hard_to_sum::<T>(rng, n / 2, self.x.len());
+        let (x, upstream) = (self.tensor()?, self.device.tensor(&g, self.dims)?);
+        let norm = reference::norm(self.x, NormKind::L2);
+        let slices: Vec<_> = self.slices(self.x).into_iter().zip(self.slices(&g)).collect();
+        let (places, _) = self.outputs();
+        let norms = self.reduced(self.x, |slice| reference::norm(slice, NormKind::L2));
+        let is_error = |norm: &T::Norm| !norm.to_f64().is_finite();
+        let limits = if self.x.len() > 20_000 { 1 } else { usize::MAX };
+        for limit in self.limits(norm, NormKind::L2, rng).into_iter().take(limits) {
+            let fails = |wrong: bool| (wrong && limit.nonfinite == NonFinite::Error).then_some(());
+            let by = reference::scaling_backward(self.x, &g, norm, &limit);
+            let pairs = || self.x.iter().zip(&g);
+            let expected: Vec<_> = pairs().map(|(&x, &g)| reference::scale_backward(x, g, by)).collect();
+            let actual = x.clip_by_norm_backward(&upstream, limit).and_then(|gx| gx.to_vec());
+            let expected = fails(is_error(&norm)).map_or(Ok(expected), Err);
+            self.clipped(tally, "clip_by_norm_backward", limit, expected, actual)?;
+
+            let scaling = |((x, g), &norm): (&(Vec<T>, Vec<T>), &T::Norm)| {
+                reference::scaling_backward(x, g, norm, &limit)
+            };
+            let by: Vec<_> = slices.par_iter().zip(&norms).map(scaling).collect();
+            let gradient =
+                |((&x, &g), &place): ((&T, &T), &usize)| reference::scale_backward(x, g, by[place]);
+            let expected = pairs().zip(&places).map(gradient).collect();
+            let actual =
+                x.clip_by_norm_along_backward(&upstream, self.axes, limit).and_then(|gx| gx.to_vec());
+            let expected = fails(norms.iter().any(is_error)).map_or(Ok(expected), Err);
+            self.clipped(tally, "clip_by_norm_along_backward", limit, expected, actual)?;
         }
         Ok(())
     }

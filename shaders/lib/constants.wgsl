@@ -51,6 +51,7 @@ const REDUCE_SUM: u32 = 0u;
 const REDUCE_SUM_ABS: u32 = 1u;
 const REDUCE_SUM_SQUARES: u32 = 2u;
 const REDUCE_MAX_ABS: u32 = 3u;
+const REDUCE_PRODUCTS: u32 = 4u;
 const LIMBS: u32 = 12u;
 const UNIT: i32 = -149;
 const POSITION: i32 = 0;

@@ -6,7 +6,7 @@
 // further windows, in further passes over the same elements: software drivers execute a branch that no invocation takes.
 import package::lib::constants::{
     BITS, EXPONENT_BITS, FLOAT, LANE_SHIFT, LIMBS, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, ORDER, ORDER_ROWS, POSITION, REDUCE,
-    REDUCE_MAX_ABS, REDUCE_SUM, REDUCE_SUM_SQUARES, SIGNED,
+    REDUCE_MAX_ABS, REDUCE_PRODUCTS, REDUCE_SUM, REDUCE_SUM_SQUARES, SIGNED,
 };
 import package::lib::element::{MAGNITUDE, SIGN};
 import package::lib::softfloat::to_f32;
@@ -28,8 +28,11 @@ struct Terms {
     negative: vec4<bool>,
 }
 
-// The terms of a subword. What is not finite counts as zero.
-fn terms_of(v: vec4<u32>) -> Terms {
+// The terms of a subword, and for products of another one. What is not finite counts as zero.
+fn terms_of(v: vec4<u32>, factors: vec4<u32>) -> Terms {
+    if REDUCE == REDUCE_PRODUCTS {
+        return product_terms(v, factors);
+    }
     if !FLOAT {
         return integer_terms(v);
     }
@@ -40,26 +43,37 @@ fn terms_of(v: vec4<u32>) -> Terms {
         top = vec4(v.y, v.w, 0u, 0u);
     }
     let negative = (top >= vec4(SIGN)) & vec4(REDUCE == REDUCE_SUM);
-    let magnitude = top & vec4(MAGNITUDE);
-    let exponent = magnitude >> vec4(31u - exponent_width());
-    var significand = (magnitude & vec4(MIN_NORMAL - 1u)) | select(vec4(0u), vec4(MIN_NORMAL), exponent > vec4(0u));
-    let finite = magnitude <= vec4(MAX_FINITE);
-    significand = select(vec4(0u), significand, finite);
-    let position = positions(exponent);
+    let significand = significands(top);
+    let position = positions(top);
     if BITS == 64u {
+        let finite = (top & vec4(MAGNITUDE)) <= vec4(MAX_FINITE);
         return Terms(select(vec4(0u), low, finite), significand, position, negative);
     }
-    significand = significand >> vec4(LANE_SHIFT);
     if REDUCE == REDUCE_SUM_SQUARES {
-        return square_terms(significand, position);
+        return multiplied(significand, significand, position + position, vec4(false));
     }
     return Terms(significand, vec4(0u), position, negative);
 }
 
-// Where terms with these exponents begin.
-fn positions(exponent: vec4<u32>) -> vec4<i32> {
-    let position = vec4<i32>(max(exponent, vec4(1u))) + vec4(POSITION - 1);
-    return select(position, position + position, REDUCE == REDUCE_SUM_SQUARES);
+// Four products.
+fn product_terms(v: vec4<u32>, factors: vec4<u32>) -> Terms {
+    let finite = max(v & vec4(MAGNITUDE), factors & vec4(MAGNITUDE)) <= vec4(MAX_FINITE);
+    let a = select(vec4(0u), significands(v), finite);
+    return multiplied(a, significands(factors), positions(v) + positions(factors), (v ^ factors) >= vec4(SIGN));
+}
+
+// The significands of floats that are finite, of 64 bits the upper words.
+fn significands(v: vec4<u32>) -> vec4<u32> {
+    let magnitude = v & vec4(MAGNITUDE);
+    let implicit = select(vec4(0u), vec4(MIN_NORMAL), magnitude >= vec4(MIN_NORMAL));
+    let significand = (magnitude & vec4(MIN_NORMAL - 1u)) | implicit;
+    return select(vec4(0u), significand, magnitude <= vec4(MAX_FINITE)) >> vec4(LANE_SHIFT);
+}
+
+// Where they begin.
+fn positions(v: vec4<u32>) -> vec4<i32> {
+    let exponent = (v & vec4(MAGNITUDE)) >> vec4(31u - exponent_width());
+    return vec4<i32>(max(exponent, vec4(1u))) + vec4(POSITION - 1);
 }
 
 // The words of a subword by which elements are compared.
@@ -76,8 +90,20 @@ fn finite_magnitudes(v: vec4<u32>) -> vec4<u32> {
     return select(vec4(0u), magnitude, magnitude <= vec4(MAX_FINITE));
 }
 
+fn is_finite(v: vec4<u32>) -> vec4<bool> {
+    return (top_words(v) & vec4(MAGNITUDE)) <= vec4(MAX_FINITE);
+}
+
 // The flag of each lane that is not finite.
-fn flags_of(v: vec4<u32>) -> vec4<u32> {
+fn flags_of(v: vec4<u32>, factors: vec4<u32>) -> vec4<u32> {
+    if REDUCE == REDUCE_PRODUCTS {
+        let a = v & vec4(MAGNITUDE);
+        let b = factors & vec4(MAGNITUDE);
+        // Infinity times zero is none, as what is none is.
+        let none = (max(a, b) > vec4(MAX_NUMBER)) | (min(a, b) == vec4(0u)) | vec4(MAX_NUMBER == MAX_FINITE);
+        let sign = select(vec4(MET_INFINITY), vec4(MET_NEGATIVE_INFINITY), (v ^ factors) >= vec4(SIGN));
+        return select(select(sign, vec4(MET_NAN), none), vec4(0u), max(a, b) <= vec4(MAX_FINITE));
+    }
     let top = top_words(v);
     let magnitude = top & vec4(MAGNITUDE);
     var nan = magnitude > vec4(MAX_NUMBER);
@@ -106,21 +132,22 @@ fn integer_terms(v: vec4<u32>) -> Terms {
     return Terms(magnitude, vec4(0u), vec4(0), negative);
 }
 
-// Of significands of up to 24 bits, in halves.
-fn square_terms(significand: vec4<u32>, position: vec4<i32>) -> Terms {
-    let no = vec4(false);
+// Products of significands of up to 24 bits, in halves.
+fn multiplied(v: vec4<u32>, factors: vec4<u32>, position: vec4<i32>, negative: vec4<bool>) -> Terms {
     if BITS < 32u {
-        return Terms(significand * significand, vec4(0u), position, no);
+        return Terms(v * factors, vec4(0u), position, negative);
     }
-    let a = significand >> vec4(12u);
-    let b = significand & vec4(0xfffu);
-    let cross = (a * b) << vec4(1u);
+    let a = v >> vec4(12u);
+    let b = v & vec4(0xfffu);
+    let c = factors >> vec4(12u);
+    let d = factors & vec4(0xfffu);
+    let cross = a * d + b * c;
     let shifted = cross << vec4(12u);
-    let middle = b * b + shifted;
-    let top = a * a;
+    let middle = b * d + shifted;
+    let top = a * c;
     let low = middle + (top << vec4(24u));
     let carries = select(vec4(0u), vec4(1u), middle < shifted) + select(vec4(0u), vec4(1u), low < middle);
-    return Terms(low, (top >> vec4(8u)) + (cross >> vec4(20u)) + carries, position, no);
+    return Terms(low, (top >> vec4(8u)) + (cross >> vec4(20u)) + carries, position, negative);
 }
 
 // Four sums of 128 bits in two's complement, in units of 2^base: a whole number of limbs.
@@ -147,13 +174,17 @@ fn window_at(base: i32) -> Window {
     return Window(none, none, none, none, none, vec4(0), vec4(0), base);
 }
 
-// The base of a window for magnitudes of about these: the greatest begins 16 to 47 bits above it.
-fn base_for(magnitudes: vec4<u32>) -> i32 {
+// The base of a window for magnitudes of about these, and of the factors: the greatest begins 16 to 47 bits above it.
+fn base_for(magnitudes: vec4<u32>, factors: vec4<u32>) -> i32 {
     if !FLOAT {
         return 0;
     }
-    let most = max(max(magnitudes.x, magnitudes.y), max(magnitudes.z, magnitudes.w));
-    return max((positions(vec4(most >> (31u - exponent_width()))).x - 16) & ~31, 0);
+    var position = positions(magnitudes);
+    if REDUCE == REDUCE_SUM_SQUARES || REDUCE == REDUCE_PRODUCTS {
+        position += positions(factors);
+    }
+    let most = max(max(position.x, position.y), max(position.z, position.w));
+    return max((most - 16) & ~31, 0);
 }
 
 // Adds a term to each lane, if it begins in the window.
@@ -193,8 +224,8 @@ fn accumulate(window: ptr<function, Window>, terms: Terms) {
 }
 
 // Adds the flags of a subword to those of its outputs.
-fn flag(v: vec4<u32>, at: vec4<u32>) {
-    let flags = flags_of(v);
+fn flag(v: vec4<u32>, factors: vec4<u32>, at: vec4<u32>) {
+    let flags = flags_of(v, factors);
     for (var lane = 0u; lane < 4u; lane++) {
         if flags[lane] != 0u {
             set_flags(at[lane] + LIMBS, flags[lane]);

@@ -108,6 +108,11 @@ fn significand_shift(size: u32) -> u32 {
     return select(23u - firstLeadingBit(size), 0u, size >= 0x800000u);
 }
 
+// The power of two that brings a magnitude to between 1 and 2, if it is a normal number.
+fn unit_exponent(size: u32) -> i32 {
+    return 127 - i32(max(size >> 23u, 1u));
+}
+
 fn less64(a: vec2<u32>, b: vec2<u32>) -> bool {
     return a.y < b.y || (a.y == b.y && a.x < b.x);
 }

@@ -171,7 +171,17 @@ pub(crate) trait Backend: Clone + fmt::Debug {
         broadcast: &Broadcast,
     ) -> Result<Self::Buffer>;
 
-    /// The same in place of all elements of several buffers, by one scaling. Clones of them keep theirs.
+    /// The gradient that reaches elements of which each slice is scaled by its norm: operands are these and the upstream
+    /// gradient.
+    fn scale_backward(
+        &self,
+        element: ElementType,
+        operands: [&Self::Buffer; 2],
+        slices: (&Reduction, &Broadcast),
+        limit: &NormLimit,
+    ) -> Result<Self::Buffer>;
+
+    /// Scales all elements of several buffers in place, by one scaling. Clones of them keep theirs.
     fn scale_list(
         &self,
         list: Vec<(ElementType, &mut Self::Buffer)>,

@@ -1,4 +1,4 @@
-//! Sums and norms as real numbers: plain natural numbers, and one rounding, which looks for the nearest float among all.
+//! Sums, norms and dot products as real numbers: plain natural numbers, and one rounding, which looks for the nearest float among all.
 
 use std::cmp::Ordering;
 
@@ -31,6 +31,14 @@ impl Natural {
                 at += 1;
             }
         }
+    }
+
+    fn times_power(&self, shift: u32) -> Self {
+        let mut product = Self::default();
+        for (n, &word) in self.0.iter().enumerate() {
+            product.add_shifted(word.into(), shift + 32 * n as u32);
+        }
+        product
     }
 
     fn compare(&self, other: &Self) -> Ordering {
@@ -77,11 +85,36 @@ impl Natural {
 
     /// The magnitude of a finite float, in units of the least f64.
     fn of<T: Element>(value: T) -> Self {
-        let bits = value.to_f64().to_bits();
-        let (exponent, fraction) = (bits >> 52 & 0x7ff, bits & ((1 << 52) - 1));
-        let implicit = if exponent == 0 { 0 } else { 1 << 52 };
-        Self::shifted((fraction | implicit).into(), exponent.saturating_sub(1) as u32)
+        let (significand, exponent) = parts(value);
+        Self::shifted(significand, exponent)
     }
+
+    /// The sum of magnitudes, in such units.
+    fn sum<T: Element>(values: impl Iterator<Item = T>) -> Self {
+        let mut sum = Self::default();
+        for (significand, exponent) in values.map(parts) {
+            sum.add_shifted(significand, exponent);
+        }
+        sum
+    }
+
+    /// The sum of products of magnitudes, in units of the square of the least f64.
+    fn sum_of_products<T: Element>(values: impl Iterator<Item = (T, T)>) -> Self {
+        let mut sum = Self::default();
+        for ((a, exponent), (b, other)) in values.map(|(a, b)| (parts(a), parts(b))) {
+            sum.add_shifted(a * b, exponent + other);
+        }
+        sum
+    }
+}
+
+/// The significand of a finite float, an integer, and the power of two that it is to be multiplied by, in units of the least
+/// f64.
+fn parts<T: Element>(value: T) -> (u128, u32) {
+    let bits = value.to_f64().to_bits();
+    let (exponent, fraction) = (bits >> 52 & 0x7ff, bits & ((1 << 52) - 1));
+    let implicit = if exponent == 0 { 0 } else { 1 << 52 };
+    ((fraction | implicit).into(), exponent.saturating_sub(1) as u32)
 }
 
 /// The magnitude nearest to a number, ties to even, as bits. `at_most` says whether a float is not greater than the number,
@@ -153,8 +186,7 @@ pub fn sum<T: Element>(elements: &[T]) -> T {
         return special;
     }
     let total = |negative: bool| {
-        let terms = elements.iter().filter(|element| (element.to_f64() < 0.0) == negative);
-        terms.fold(Natural::default(), |total, term| total.plus(&Natural::of(*term)))
+        Natural::sum(elements.iter().copied().filter(|element| (element.to_f64() < 0.0) == negative))
     };
     let (up, down) = (total(false), total(true));
     let negative = up.compare(&down).is_lt();
@@ -172,19 +204,19 @@ pub fn norm<T: Element>(elements: &[T], kind: NormKind) -> T::Norm {
     {
         return special;
     }
-    let magnitudes = elements.iter().map(|element| Natural::of(*element));
+    let terms = elements.iter().copied();
     let bits = match kind {
         NormKind::Max => {
             let greater = |a: Natural, b: Natural| if b.compare(&a).is_gt() { b } else { a };
-            let most = magnitudes.fold(Natural::default(), greater);
+            let most = terms.map(Natural::of).fold(Natural::default(), greater);
             nearest::<T::Norm>(|float| float.compare(&most).is_le(), |both| most.doubled().compare(&both))
         }
         NormKind::L1 => {
-            let sum = magnitudes.fold(Natural::default(), |sum, m| sum.plus(&m));
+            let sum = Natural::sum(terms);
             nearest::<T::Norm>(|float| float.compare(&sum).is_le(), |both| sum.doubled().compare(&both))
         }
         NormKind::L2 => {
-            let sum = magnitudes.fold(Natural::default(), |sum, m| sum.plus(&m.times(&m)));
+            let sum = Natural::sum_of_products(terms.map(|term| (term, term)));
             let four = sum.doubled().doubled();
             nearest::<T::Norm>(
                 |float| float.times(&float).compare(&sum).is_le(),
@@ -193,6 +225,37 @@ pub fn norm<T: Element>(elements: &[T], kind: NormKind) -> T::Norm {
         }
     };
     T::Norm::from_bits(bits)
+}
+
+/// The dot product of elements with others, times two to the power of `scale`: that of the real numbers, rounded to nearest
+/// once, ties to even, whatever their order, in f32 (f64 for f64). NaN and infinities among the products make of it what they
+/// make of a [`sum`], and a product of 0 and infinity is NaN. A dot product of 0 is +0. Floats only.
+pub fn dot<T: Element>(x: &[T], g: &[T], scale: i32) -> T::Norm {
+    let products = x.iter().zip(g).map(|(x, g)| (x.to_f64(), g.to_f64()));
+    // Whether a product is finite does not depend on whether f64 has it.
+    let marks = products.clone().map(|(x, g)| if x.is_finite() && g.is_finite() { 0.0 } else { x * g });
+    if let Some(special) = special::<f64, T::Norm>(marks) {
+        return special;
+    }
+    let total = |negative: bool| {
+        let is_negative = |(x, g): &(f64, f64)| x.is_sign_negative() != g.is_sign_negative();
+        Natural::sum_of_products(products.clone().filter(|pair| is_negative(pair) == negative))
+    };
+    let (up, down) = (total(false), total(true));
+    let negative = up.compare(&down).is_lt();
+    let sum = if negative { down.minus(&up) } else { up.minus(&down) };
+    if sum.compare(&Natural::default()).is_eq() {
+        return T::Norm::ZERO;
+    }
+    // In units of the least f64, as a float is; the product of two of these is that of the sum.
+    let unit = 1074;
+    let (of_sum, of_float) = (scale.max(0) as u32, (unit - scale.min(0)) as u32);
+    let sum = sum.times_power(of_sum);
+    let bits = nearest::<T::Norm>(
+        |float| float.times_power(of_float).compare(&sum).is_le(),
+        |both| sum.doubled().compare(&both.times_power(of_float)),
+    );
+    T::Norm::from_bits(if negative { bits | T::Norm::TYPE.layout().sign() } else { bits })
 }
 
 fn integer<T: Element>(element: T) -> i128 {
@@ -243,6 +306,28 @@ mod tests {
         assert_eq!(sum(&[u64::MAX, 1]), u64::MAX);
         assert_eq!(sum(&[i64::MIN, -1, 1]), i64::MIN);
         assert_eq!(sum::<u8>(&[]), 0);
+    }
+
+    #[test]
+    fn dot_products_are_rounded_once() {
+        assert_eq!(dot(&[3.0f32, 1e-30], &[2.0, 1e-30], 0), 6.0);
+        assert_eq!(dot(&[3e30f32, 1.0, 3e30], &[1e30, 1.0, -1e30], 0), 1.0, "nothing overflows or is lost");
+        assert_eq!(
+            dot(&[1.5f32, 2f32.powi(-30)], &[1.0 + f32::EPSILON, 1.0], 0),
+            1.5 + 2.0 * f32::EPSILON,
+            "no tie"
+        );
+        assert_eq!(
+            dot(&[3e30f32], &[4e30], -127),
+            (3e30f32 as f64 * 4e30f32 as f64 * 2f64.powi(-127)) as f32
+        );
+        assert_eq!(dot(&[1e-30f32], &[-1e-30], 100), -((1e-30f32 as f64).powi(2) * 2f64.powi(100)) as f32);
+        assert_eq!(dot(&[f16::from_f32(6e4)], &[f16::from_f32(6e4)], 0), 3.6e9);
+        assert_eq!(dot(&[5e-324f64], &[5e-324], 1022), 5e-324 * 2f64.powi(-52));
+        assert_eq!(dot(&[-0.0f32, 1.0, -1.0], &[1.0; 3], 0).to_bits(), 0);
+        assert_eq!(dot(&[f32::INFINITY, 1.0], &[-1.0, f32::MAX], 0), f32::NEG_INFINITY);
+        assert!(dot(&[f32::INFINITY, 1.0], &[0.0, 1.0], 0).is_nan());
+        assert_eq!(dot::<f32>(&[], &[], 0).to_bits(), 0);
     }
 
     #[test]

@@ -2,16 +2,19 @@
 //!
 //! Ordinary comparisons, no order keys, nothing clever: this is the oracle that the kernels and the CPU path
 //! are checked against. Results are selected, never computed, so nothing rounds, flushes or quiets a NaN.
-//! The only arithmetic is halving, which is exact, and that of [`sum`], [`norm`], [`scaling`], [`scale`] and [`affine`],
-//! which say how they round.
+//! The only arithmetic is halving, which is exact, and that of [`sum`], [`norm`], [`dot`], [`scaling`], [`scale`], their
+//! backward pass and [`affine`], which say how they round.
 //!
 //! The kernels and the CPU path name their functions after these.
 
 mod exact;
 mod scaling;
 
-pub use exact::{norm, sum};
-pub use scaling::{Scaling, average, relative, scale, scaling};
+pub use exact::{dot, norm, sum};
+pub use scaling::{
+    Scaling, ScalingBackward, average, relative, scale, scale_backward, scaling, scaling_backward,
+};
+pub(crate) use scaling::{projection, unit_exponent};
 
 use crate::{BackwardRule, Element, NanRule, Op, OutsideRule, TieRule};
 

@@ -1,5 +1,6 @@
-//! Clipping by norm: what becomes of elements with a norm, and their products.
+//! Clipping by norm: what becomes of elements with a norm, and of their gradients.
 
+use super::dot;
 use crate::{Element, NonFinite, NormLimit};
 
 /// What clipping by norm does to elements.
@@ -77,6 +78,90 @@ pub fn scale<T: Element, N: Element>(x: T, scaling: Scaling<N>) -> T {
     }
 }
 
+/// What clipping by the 2-norm does to the gradient of elements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ScalingBackward<N> {
+    /// Nothing: x receives the upstream gradient, with its bits.
+    Keep,
+    /// x receives +0.
+    Zero,
+    /// x receives NaN: its norm is not finite, and has no gradient.
+    Nan,
+    /// x receives `coefficient * g - projection * (x * unit)`.
+    By {
+        /// That of the elements.
+        coefficient: N,
+        /// The power of two by which x is brought to the size of its norm.
+        unit: N,
+        /// How much of x at that size is taken off.
+        projection: N,
+    },
+}
+
+/// How the gradient reaches elements that are scaled as [`scaling`] says by their 2-norm. It is that of the expression: of
+/// `limit / (norm + eps) * x` where the norm is above the limit, else of x.
+///
+/// | norm | x receives |
+/// |---|---|
+/// | at most the limit: at it, and 0, too | the upstream gradient g, to the bit |
+/// | not finite | g where elements are skipped, +0 where they become zero, else NaN |
+/// | else | `c * g - c * <g, x> / ((norm + eps) * norm) * x`, where `c = limit / (norm + eps)` |
+///
+/// The last is computed so that nothing overflows or vanishes on the way: with `u = 2^-e`, where e is the exponent of the
+/// norm, no less than that of the least normal number, and `d` the dot product `<g, x> * u`, exact and rounded once ([`dot`]),
+/// the projection is `c * ((d / (norm * u)) / ((norm + eps) * u))`, and x receives `c * g - projection * (x * u)`:
+/// every sum, product and quotient is rounded to nearest, in f32 (f64 for f64), and the last to the type.
+pub fn scaling_backward<T: Element>(
+    x: &[T],
+    g: &[T],
+    norm: T::Norm,
+    limit: &NormLimit,
+) -> ScalingBackward<T::Norm> {
+    let unit = unit_exponent(norm);
+    projection(norm, dot(x, g, unit), limit)
+}
+
+/// The power of two that brings a norm to between 1 and 2, if it is a normal number.
+pub(crate) fn unit_exponent<N: Element>(norm: N) -> i32 {
+    let layout = N::TYPE.layout();
+    let biased = (norm.to_bits() & (layout.sign() - 1)) >> layout.fraction_bits();
+    // That of 1.
+    let bias = 1 - layout.min_exponent();
+    bias - (biased as i32).max(1)
+}
+
+/// What becomes of the gradient, of the dot product times the unit.
+pub(crate) fn projection<N: Element>(norm: N, dot: N, limit: &NormLimit) -> ScalingBackward<N> {
+    let coefficient = match super::scaling(norm, limit) {
+        Scaling::Keep => return ScalingBackward::Keep,
+        Scaling::Zero => return ScalingBackward::Zero,
+        Scaling::By(_) if !norm.to_f64().is_finite() => return ScalingBackward::Nan,
+        Scaling::By(coefficient) => coefficient,
+    };
+    let round = |value: f64| N::from_f64(value).to_f64();
+    let unit = 2f64.powi(unit_exponent(norm));
+    let sum = round(norm.to_f64() + round(limit.eps));
+    let along = round(round(dot.to_f64() / round(norm.to_f64() * unit)) / round(sum * unit));
+    let projection = N::from_f64(coefficient.to_f64() * along);
+    ScalingBackward::By { coefficient, unit: N::from_f64(unit), projection }
+}
+
+/// The gradient that reaches an element, as [`scaling_backward`] says; a NaN is the positive quiet one without payload.
+pub fn scale_backward<T: Element>(x: T, g: T, scaling: ScalingBackward<T::Norm>) -> T {
+    let nan = T::from_bits(T::TYPE.layout().quiet_nan());
+    let ScalingBackward::By { coefficient, unit, projection } = scaling else {
+        return match scaling {
+            ScalingBackward::Keep => g,
+            ScalingBackward::Zero => T::ZERO,
+            _ => nan,
+        };
+    };
+    let times = |a: f64, b: T::Norm| T::Norm::from_f64(a * b.to_f64()).to_f64();
+    let removed = times(times(x.to_f64(), unit), projection);
+    let gradient = T::Norm::from_f64(times(g.to_f64(), coefficient) - removed).to_f64();
+    if gradient.is_nan() { nan } else { T::from_f64(gradient) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +179,38 @@ mod tests {
         assert_eq!(scaling(f32::INFINITY, &limit.nonfinite(NonFinite::Skip)), Scaling::Keep);
         assert_eq!(scale(f32::INFINITY, Scaling::By(0.0f32)).to_bits(), f32::NAN.to_bits());
         assert_eq!(scale(half::f16::from_f32(3.0), Scaling::By(1.0f32 / 3.0)).to_f32(), 1.0, "rounded once");
+    }
+
+    /// Against differences of the clipped elements.
+    #[test]
+    fn the_gradient_is_that_of_the_expression() {
+        let rng = &mut fastrand::Rng::with_seed(5);
+        for _ in 0..200 {
+            let mut number = || rng.f64() * 2.0 - 1.0;
+            let (x, g): (Vec<_>, Vec<_>) = (0..5).map(|_| (number(), number())).unzip();
+            let limit = NormLimit::new(1.5 * rng.f64()).eps([0.0, 0.3][rng.usize(..2)]);
+            let norm = |x: &[f64]| crate::reference::norm(x, crate::NormKind::L2);
+            if (norm(&x) - limit.limit).abs() < 1e-3 {
+                continue;
+            }
+            let loss = |x: &[f64]| {
+                let scaling = scaling(norm(x), &limit);
+                x.iter().zip(&g).map(|(&x, g)| scale(x, scaling) * g).sum::<f64>()
+            };
+            let by = scaling_backward(&x, &g, norm(&x), &limit);
+            for i in 0..x.len() {
+                let moved = |step: f64| {
+                    let mut x = x.clone();
+                    x[i] += step;
+                    loss(&x)
+                };
+                let difference = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+                let gradient = scale_backward(x[i], g[i], by);
+                assert!(
+                    (difference - gradient).abs() < 1e-6,
+                    "{difference} {gradient} {x:?} {g:?} {limit:?}"
+                );
+            }
+        }
     }
 }

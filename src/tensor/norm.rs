@@ -177,6 +177,64 @@ impl<T: Element> Tensor<T> {
         self.clipped_by_average(&Slices::along(&self.shape, axes)?, &limit.into())
     }
 
+    /// The backward pass of [`clip_by_norm`](Self::clip_by_norm) by the 2-norm: the gradient that reaches this tensor, of the
+    /// gradient `upstream` of the clipped one, to the bit as
+    /// [`reference::scaling_backward`](crate::reference::scaling_backward) and
+    /// [`reference::scale_backward`](crate::reference::scale_backward) say. Of a tensor whose norm is within the limit it is
+    /// `upstream`; else what would change the norm is taken off. All have the same shape.
+    ///
+    /// ```
+    /// use wgclip::Device;
+    ///
+    /// let device = Device::cpu();
+    /// let x = device.tensor(&[6.0f32, 8.0], [2])?;
+    /// let upstream = device.tensor(&[1.0f32, 0.0], [2])?;
+    /// assert_eq!(x.clip_by_norm_backward(&upstream, 5.0)?.to_vec()?, [0.32, -0.24]);
+    /// assert_eq!(x.clip_by_norm_backward(&upstream, 10.0)?.to_vec()?, [1.0, 0.0]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch), [`Error::DeviceMismatch`]; [`Error::Unsupported`] for another
+    /// norm than the 2-norm; otherwise as [`clip_by_norm`](Self::clip_by_norm).
+    #[must_use = "the upstream gradient is not changed"]
+    pub fn clip_by_norm_backward(&self, upstream: &Self, limit: impl Into<NormLimit>) -> Result<Self> {
+        self.scaled_backward(upstream, &Slices::whole(&self.shape)?, &limit.into())
+    }
+
+    /// The same of [`clip_by_norm_along`](Self::clip_by_norm_along), slice by slice.
+    ///
+    /// # Errors
+    /// As [`clip_by_norm_backward`](Self::clip_by_norm_backward) and [`norm_along`](Self::norm_along).
+    #[must_use = "the upstream gradient is not changed"]
+    pub fn clip_by_norm_along_backward(
+        &self,
+        upstream: &Self,
+        axes: &[usize],
+        limit: impl Into<NormLimit>,
+    ) -> Result<Self> {
+        self.scaled_backward(upstream, &Slices::along(&self.shape, axes)?, &limit.into())
+    }
+
+    fn scaled_backward(&self, upstream: &Self, slices: &Slices, limit: &NormLimit) -> Result<Self> {
+        limit.check()?;
+        check_norm(T::TYPE)?;
+        self.shape.check_same(&upstream.shape)?;
+        if limit.kind != NormKind::L2 {
+            return Err(Error::Unsupported {
+                what: format!("the backward pass of clipping by the norm {}", limit.kind),
+                device: "any device".into(),
+                instead: "clip by the 2-norm".into(),
+            });
+        }
+        let made = with_storage!(&self.storage, backend, x => {
+            let g = self.storage.peer(backend, &upstream.storage)?;
+            let slices = (&slices.reduction, &slices.broadcast);
+            backend.store(backend.scale_backward(T::TYPE, [x, g], slices, limit)?)
+        });
+        Ok(Self::new(made, self.shape.clone()))
+    }
+
     fn clipped_by_average(&self, slices: &Slices, limit: &NormLimit) -> Result<Self> {
         limit.check()?;
         let norms = self.norms(slices, limit.kind)?;

@@ -205,6 +205,7 @@ impl Specialization {
             ("REDUCE_SUM_ABS", ReduceOp::SumAbs as u32),
             ("REDUCE_SUM_SQUARES", ReduceOp::SumSquares as u32),
             ("REDUCE_MAX_ABS", ReduceOp::MaxAbs as u32),
+            ("REDUCE_PRODUCTS", ReduceOp::SumProducts as u32),
             ("LIMBS", self.limbs()),
             ("ORDER", self.order as u32),
             ("ORDER_ROWS", Order::Rows as u32),

@@ -74,6 +74,47 @@ fn mistakes_are_errors_and_change_nothing(device: Device) {
     assert_eq!(x.to_vec().unwrap(), [3.0, 4.0], "{device:?}");
 }
 
+/// What changes the norm is taken off the gradient, at any size of the elements; within the limit nothing is.
+fn the_gradient_is_that_of_the_expression(device: Device) {
+    let upstream = device.tensor(&[1.0f32, -0.0], [2]).unwrap();
+    let gradient = |x: [f32; 2], limit: NormLimit| {
+        let x = device.tensor(&x, [2]).unwrap();
+        x.clip_by_norm_backward(&upstream, limit).and_then(|gx| gx.to_vec())
+    };
+    for size in [1.0, 1e30, 1e37, 1e-30, 1e-40] {
+        let x = [6.0f32 * size, 8.0 * size];
+        // Half of it is left, but for what is along x.
+        let [left, right] = gradient(x, NormLimit::new(5.0 * f64::from(size))).unwrap()[..] else { panic!() };
+        assert!(
+            (left - 0.32).abs() < 1e-5 && (right + 0.24).abs() < 1e-5,
+            "{left} {right} {size} {device:?}"
+        );
+        // To a norm of 5, whatever it was.
+        let gx = gradient(x, NormLimit::new(5.0));
+        let [left, right] = gx.unwrap().try_into().unwrap();
+        let expected = if size < 1.0 { [1.0, 0.0] } else { [0.32 / size, -0.24 / size] };
+        assert!((left - expected[0]).abs() <= 1e-5 * expected[0], "{left} {size} {device:?}");
+        assert!((right - expected[1]).abs() <= 1e-5 * expected[0], "{right} {size} {device:?}");
+    }
+    let kept = [1.0f32, -0.0].map(f32::to_bits);
+    for (x, limit) in [([6.0, 8.0], 10.0), ([0.0, 0.0], 0.0), ([1e38, -3e38], f64::INFINITY)] {
+        let gx = gradient(x, NormLimit::new(limit)).unwrap();
+        assert_eq!(gx.map_bits(), kept, "{x:?} {device:?}");
+    }
+    let infinite = [f32::NEG_INFINITY, 1.0];
+    let policy = |policy| gradient(infinite, NormLimit::new(1.0).nonfinite(policy));
+    assert!(policy(NonFinite::Propagate).unwrap().iter().all(|gx| gx.is_nan()), "{device:?}");
+    assert_eq!(policy(NonFinite::Zero).unwrap().map_bits(), [0, 0], "{device:?}");
+    assert_eq!(policy(NonFinite::Skip).unwrap().map_bits(), kept, "{device:?}");
+    assert!(matches!(policy(NonFinite::Error), Err(Error::NonFiniteNorm { .. })), "{device:?}");
+    let other = gradient([1.0, 2.0], NormLimit::new(1.0).kind(NormKind::L1));
+    assert!(matches!(other, Err(Error::Unsupported { .. })), "{device:?}");
+    let other = device.tensor(&[1.0f32; 3], [3]).unwrap().clip_by_norm_backward(&upstream, 1.0);
+    assert!(matches!(other, Err(Error::ShapeMismatch { .. })), "{device:?}");
+    let other = Device::cpu().tensor(&[1.0f32; 2], [2]).unwrap().clip_by_norm_backward(&upstream, 1.0);
+    assert_eq!(matches!(other, Err(Error::DeviceMismatch { .. })), device.info().limits.is_some());
+}
+
 /// Partial states of any device, in any number of parts, have the bits of one.
 fn states_of_a_device_are_merged(device: Device) {
     let rng = &mut fastrand::Rng::with_seed(3);
@@ -143,6 +184,7 @@ pub(crate) fn register(suite: &mut Suite) {
         ),
         ("norms::a_norm_that_is_not_finite_may_be_an_error", a_norm_that_is_not_finite_may_be_an_error),
         ("norms::mistakes_are_errors_and_change_nothing", mistakes_are_errors_and_change_nothing),
+        ("norms::the_gradient_is_that_of_the_expression", the_gradient_is_that_of_the_expression),
         ("norms::states_of_a_device_are_merged", states_of_a_device_are_merged),
         ("norms::the_order_makes_no_difference", the_order_makes_no_difference),
     ]);

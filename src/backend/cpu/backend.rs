@@ -10,8 +10,8 @@ use crate::backend::{Backend, Call, Limiter, MAX_OUTPUTS, with_target};
 use crate::broadcast::{Broadcast, Reduction};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
-use crate::reference::Scaling;
-use crate::{DeviceInfo, Element, ElementType, Result, with_element};
+use crate::reference::{self, Scaling};
+use crate::{DeviceInfo, Element, ElementType, Error, NonFinite, NormLimit, Result, with_element};
 
 /// The CPU path.
 #[derive(Debug, Clone, Copy)]
@@ -164,6 +164,32 @@ impl Backend for Cpu {
         with_element!(element, T => {
             let x = super::elements::<T>(&x.bytes)?;
             scale::scale(x, bytemuck::cast_slice_mut(&mut made), scalings, broadcast);
+        });
+        Ok(Buffer::new(made))
+    }
+
+    fn scale_backward(
+        &self,
+        element: ElementType,
+        [x, g]: [&Buffer; 2],
+        (reduction, broadcast): (&Reduction, &Broadcast),
+        limit: &NormLimit,
+    ) -> Result<Buffer> {
+        let mut made = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
+        with_element!(element, T => {
+            let (x, g) = (super::elements::<T>(&x.bytes)?, super::elements::<T>(&g.bytes)?);
+            let mut norms = vec![<T as Element>::Norm::ZERO; reduction.sums];
+            let to = <T as Element>::Norm::TYPE;
+            reduce::reduce(x, reduction, ReduceOp::SumSquares, to, bytemuck::cast_slice_mut(&mut norms))?;
+            let is_error = |norm: &<T as Element>::Norm| !norm.to_f64().is_finite();
+            if limit.nonfinite == NonFinite::Error && norms.iter().any(is_error) {
+                return Err(Error::NonFiniteNorm { device: "the CPU".into() });
+            }
+            let scales: Vec<_> = norms.iter().map(|&norm| reference::unit_exponent(norm)).collect();
+            let dots = reduce::dots(x, g, reduction, &scales);
+            let scalings = norms.iter().zip(dots).map(|(&norm, dot)| reference::projection(norm, dot, limit));
+            let scalings: Vec<_> = scalings.collect();
+            scale::scale_backward(x, g, bytemuck::cast_slice_mut(&mut made), &scalings, broadcast);
         });
         Ok(Buffer::new(made))
     }

@@ -1,11 +1,12 @@
-//! Multiplies elements by coefficients, one for all or one for each slice: the twin of `shaders/scale.wgsl`.
+//! Multiplies elements by coefficients, one for all or one for each slice, and the backward pass of that: the twin of
+//! `shaders/scale.wgsl`.
 
 use super::partition::{Partition, copy_then_apply};
 use super::simd::vectorised;
 use crate::backend::Limiter;
 use crate::broadcast::Broadcast;
 use crate::element::convert::{self, Overflow};
-use crate::reference::Scaling;
+use crate::reference::{Scaling, ScalingBackward};
 use crate::{Element, ElementType, Error, NonFinite, Result, reference, with_element};
 
 /// What [`Scaling`] is for each output, in f64, which holds every f32.
@@ -148,6 +149,90 @@ fn apply_each<T: Element>(scalings: &[Scaling<f64>], y: &mut [T]) {
         match all {
             Some(()) => multiply_each(&coefficients[..y.len()], y),
             None => scalings.iter().zip(y).for_each(|(scaling, y)| apply(*scaling, std::slice::from_mut(y))),
+        }
+    }
+}
+
+/// The gradients that reach elements, by one scaling for all or by that of the output that they broadcast to.
+pub(super) fn scale_backward<T: Element>(
+    x: &[T],
+    g: &[T],
+    gx: &mut [T],
+    scalings: &[ScalingBackward<T::Norm>],
+    broadcast: &Broadcast,
+) {
+    let parts = Partition::new::<T>(gx.len());
+    let inputs = x.chunks(parts.chunk).zip(g.chunks(parts.chunk));
+    parts.for_each(gx.chunks_mut(parts.chunk).zip(inputs).enumerate(), |(n, (gx, (x, g)))| {
+        let start = n * parts.chunk;
+        for run in broadcast.runs(start..start + gx.len()) {
+            let here = run.start - start..run.start - start + run.len;
+            let (x, g, gx) = (&x[here.clone()], &g[here.clone()], &mut gx[here]);
+            match run.strides[0] {
+                0 => apply_backward(scalings[run.bounds[0]], x, g, gx),
+                _ => apply_backward_each(&scalings[run.bounds[0]..][..run.len], x, g, gx),
+            }
+        }
+    });
+}
+
+fn apply_backward<T: Element>(scaling: ScalingBackward<T::Norm>, x: &[T], g: &[T], gx: &mut [T]) {
+    match scaling {
+        ScalingBackward::Keep => gx.copy_from_slice(g),
+        ScalingBackward::Zero => gx.fill(T::ZERO),
+        ScalingBackward::Nan => gx.fill(T::from_bits(T::TYPE.layout().quiet_nan())),
+        ScalingBackward::By { coefficient, unit, projection } => {
+            let by = [coefficient, unit, projection].map(Element::to_f64);
+            project(move |_| by, x, g, gx);
+        }
+    }
+}
+
+/// A scaling for each element.
+fn apply_backward_each<T: Element>(scalings: &[ScalingBackward<T::Norm>], x: &[T], g: &[T], gx: &mut [T]) {
+    let factors: Option<Vec<_>> = scalings
+        .iter()
+        .map(|scaling| match *scaling {
+            ScalingBackward::By { coefficient, unit, projection } => {
+                Some([coefficient, unit, projection].map(Element::to_f64))
+            }
+            _ => None,
+        })
+        .collect();
+    let Some(factors) = factors else {
+        for (i, scaling) in scalings.iter().enumerate() {
+            gx[i] = reference::scale_backward(x[i], g[i], *scaling);
+        }
+        return;
+    };
+    project(|i| factors[i], x, g, gx);
+}
+
+vectorised! {
+    fn project<T: Element, F: Fn(usize) -> [f64; 3]>(by: F, x: &[T], g: &[T], gx: &mut [T]) {
+        let layout = T::TYPE.layout();
+        for (i, ((gx, x), g)) in gx.iter_mut().zip(x).zip(g).enumerate() {
+            let by = by(i);
+            let [c, u, p] = by.map(|factor| factor as f32);
+            let bits = match T::TYPE {
+                ElementType::F64 => {
+                    let [c, u, p] = by;
+                    let (x, g) = (f64::from_bits(Element::to_bits(*x)), f64::from_bits(Element::to_bits(*g)));
+                    let gradient = g * c - x * u * p;
+                    if gradient.is_nan() { layout.quiet_nan() } else { gradient.to_bits() }
+                }
+                ElementType::F32 => {
+                    let (x, g) = (convert::to_f32(*x, false), convert::to_f32(*g, false));
+                    let gradient = g * c - x * u * p;
+                    if gradient.is_nan() { layout.quiet_nan() } else { gradient.to_bits().into() }
+                }
+                _ => {
+                    let gradient = convert::to_f32(*g, false) * c - convert::to_f32(*x, false) * u * p;
+                    let near = layout.narrow(gradient, Overflow::Infinity).into();
+                    if gradient.is_nan() { layout.quiet_nan() } else { near }
+                }
+            };
+            *gx = T::from_bits(bits);
         }
     }
 }

@@ -59,7 +59,7 @@ use super::{Backend, Call, Limiter, MAX_OUTPUTS, with_target};
 use crate::broadcast::{Broadcast, Reduction};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
-use crate::{DeviceInfo, Element, ElementType, Result, Stats};
+use crate::{DeviceInfo, Element, ElementType, NormLimit, Result, Stats};
 
 /// What takes dispatches: the pending pass, or a list that is recorded by the caller.
 trait Sink {
@@ -190,6 +190,16 @@ impl Backend for Context {
         broadcast: &Broadcast,
     ) -> Result<Buffer> {
         self.record_scaled(element, x, scalings, broadcast)
+    }
+
+    fn scale_backward(
+        &self,
+        element: ElementType,
+        operands: [&Buffer; 2],
+        slices: (&Reduction, &Broadcast),
+        limit: &NormLimit,
+    ) -> Result<Buffer> {
+        self.record_scaled_backward(element, operands, slices, limit)
     }
 
     fn scale_list(&self, list: Vec<(ElementType, &mut Buffer)>, scalings: &Buffer) -> Result<()> {

@@ -16,11 +16,12 @@ const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedK
 }
 
 static CLEAR_LIMBS: FixedKernel = kernel("clear_limbs", &[(3, false)]);
-static REDUCE: FixedKernel = kernel("reduce", &[(1, true), (3, false)]);
+static REDUCE: FixedKernel = kernel("reduce", &[(1, true), (4, true), (3, false)]);
 static ROUND_OUTPUTS: FixedKernel = kernel("round_outputs", &[(2, false), (3, false)]);
+static ROUND_DOTS: FixedKernel = kernel("round_dots", &[(5, true), (2, false), (3, false)]);
 
 /// The kernels of this file.
-pub(super) static KERNELS: [&FixedKernel; 3] = [&CLEAR_LIMBS, &REDUCE, &ROUND_OUTPUTS];
+pub(super) static KERNELS: [&FixedKernel; 4] = [&CLEAR_LIMBS, &REDUCE, &ROUND_OUTPUTS, &ROUND_DOTS];
 
 /// Bytes of the limbs of the outputs that are made at once.
 const LIMB_BYTES: u64 = 16 << 20;
@@ -54,6 +55,8 @@ struct Recording<'a> {
     sink: &'a dyn Sink,
     specialization: Specialization,
     elements: BufferPart<'a>,
+    /// What they are multiplied by, or themselves.
+    factors: BufferPart<'a>,
     limbs: BufferPart<'a>,
 }
 
@@ -77,19 +80,56 @@ impl Context {
             return Ok(elements.clone());
         }
         let specialization = Specialization { to, reduce: op, ..Specialization::of(element) };
+        self.record_outputs(
+            specialization,
+            [elements, elements],
+            reduction,
+            |recording, result, first, count| recording.round(result, first, count),
+        )
+    }
+
+    /// Records dot products, each times the power of two that brings the norm of x to between 1 and 2.
+    ///
+    /// # Errors
+    /// As those of a reduction.
+    pub(super) fn record_dots(
+        &self,
+        element: ElementType,
+        operands: [&Buffer; 2],
+        norms: &Buffer,
+        reduction: &Reduction,
+    ) -> Result<Buffer> {
+        let op = ReduceOp::SumProducts;
+        self.check_reduction(element, operands[0].bytes(), op)?;
+        let to = ElementType::F32;
+        let specialization = Specialization { to, reduce: op, ..Specialization::of(element) };
+        self.record_outputs(specialization, operands, reduction, |recording, result, first, count| {
+            let params = Params { first: first as u32, outputs: count as u32, ..Params::default() };
+            recording.record(&ROUND_DOTS, params, count, &[norms.part(), result, recording.limbs])
+        })
+    }
+
+    /// Records a reduction: as many outputs at once as there is room for, `round` from its limbs to the result.
+    fn record_outputs(
+        &self,
+        specialization: Specialization,
+        [elements, factors]: [&Buffer; 2],
+        reduction: &Reduction,
+        round: impl Fn(&Recording<'_>, BufferPart<'_>, usize, usize) -> Result<()>,
+    ) -> Result<Buffer> {
         let words = specialization.limbs() as usize + 1;
         let outputs = self.outputs_at_once(words, reduction.sums);
         let limbs = self.buffer((4 * words * outputs) as u64, FirstWrite::Recorded)?;
-        let result = self.buffer((reduction.sums * to.size()) as u64, FirstWrite::Recorded)?;
-        let recording =
-            Recording { sink: self, specialization, elements: elements.part(), limbs: limbs.part() };
+        let result = self.buffer((reduction.sums * specialization.to.size()) as u64, FirstWrite::Recorded)?;
+        let (elements, factors, limbs) = (elements.part(), factors.part(), limbs.part());
+        let recording = Recording { sink: self, specialization, elements, factors, limbs };
         for first in (0..reduction.sums).step_by(outputs) {
             let count = outputs.min(reduction.sums - first);
             recording.clear(count)?;
             if reduction.leaves > 0 {
                 recording.add(reduction, first, count)?;
             }
-            recording.round(result.part(), first, count)?;
+            round(&recording, result.part(), first, count)?;
         }
         Ok(result)
     }
@@ -189,11 +229,15 @@ pub(super) fn add_list(
     op: ReduceOp,
     limbs: BufferPart<'_>,
 ) -> Result<()> {
-    Recording { sink, specialization: of_list(op), elements: limbs, limbs }.clear(1)?;
+    Recording { sink, specialization: of_list(op), elements: limbs, factors: limbs, limbs }.clear(1)?;
     for &(element, len, elements) in list.iter().filter(|(_, len, _)| *len > 0) {
         let specialization =
             Specialization { to: ElementType::F32, reduce: op, ..Specialization::of(element) };
-        Recording { sink, specialization, elements, limbs }.add(&Reduction::all(len), 0, 1)?;
+        Recording { sink, specialization, elements, factors: elements, limbs }.add(
+            &Reduction::all(len),
+            0,
+            1,
+        )?;
     }
     Ok(())
 }
@@ -205,10 +249,11 @@ pub(super) fn round_list(
     limbs: BufferPart<'_>,
     result: BufferPart<'_>,
 ) -> Result<()> {
-    Recording { sink, specialization: of_list(op), elements: limbs, limbs }.round(result, 0, 1)
+    Recording { sink, specialization: of_list(op), elements: limbs, factors: limbs, limbs }
+        .round(result, 0, 1)
 }
 
-impl Recording<'_> {
+impl<'a> Recording<'a> {
     fn words(&self) -> usize {
         self.specialization.limbs() as usize + 1
     }
@@ -223,6 +268,17 @@ impl Recording<'_> {
         let planner = self.sink.planner();
         let dispatch = planner.whole(kernel, self.specialization, params, invocations as u64, operands)?;
         self.sink.record(&dispatch)
+    }
+
+    /// Adds a part of the operands to the limbs.
+    fn reduce(
+        &self,
+        params: Params,
+        invocations: usize,
+        part: impl Fn(BufferPart<'a>) -> BufferPart<'a>,
+    ) -> Result<()> {
+        let operands = [part(self.elements), part(self.factors), self.limbs];
+        self.record(&REDUCE, params, invocations, &operands)
     }
 
     /// How many are wanted.
@@ -259,7 +315,7 @@ impl Recording<'_> {
                 let most = self.sink.planner().limits.max_invocations() as usize;
                 let parts = parts.min((most / outputs).max(1));
                 let params = Params { first: first as u32, parts: parts as u32, ..params };
-                ordered.record(&REDUCE, params, outputs * parts, &[self.elements, self.limbs])
+                ordered.reduce(params, outputs * parts, |part| part)
             }
         }
     }
@@ -295,9 +351,8 @@ impl Recording<'_> {
                     row: row as u32,
                     ..params
                 };
-                let elements = self.elements.slice(aligned as u64, (end - aligned) as u64);
                 let invocations = count * parts * WORKGROUP as usize;
-                self.record(&REDUCE, params, invocations, &[elements, self.limbs])?;
+                self.reduce(params, invocations, |part| part.slice(aligned as u64, (end - aligned) as u64))?;
             }
         }
         Ok(())
@@ -322,8 +377,9 @@ impl Recording<'_> {
             let parts = (self.invocations() / columns).clamp(1, count.div_ceil(32));
             let parts = parts.max(count.div_ceil(ADDENDS)).min(most.max(1));
             let params = Params { first: first as u32, leaves: count as u32, parts: parts as u32, ..params };
-            let elements = self.elements.slice((row * row_bytes) as u64, (count * row_bytes) as u64);
-            self.record(&REDUCE, params, columns * parts, &[elements, self.limbs])?;
+            let rows =
+                |part: BufferPart<'a>| part.slice((row * row_bytes) as u64, (count * row_bytes) as u64);
+            self.reduce(params, columns * parts, rows)?;
         }
         Ok(())
     }

@@ -6,9 +6,10 @@ use super::pipeline::FixedKernel;
 use super::pool::FirstWrite;
 use super::{Buffer, Context, Sink};
 use crate::backend::Limiter;
-use crate::broadcast::Broadcast;
+use crate::broadcast::{Broadcast, Reduction};
+use crate::exact::ReduceOp;
 use crate::wgsl::{BLOCK_BYTES, Specialization};
-use crate::{ElementType, Error, NonFinite, Result};
+use crate::{ElementType, Error, NonFinite, NormLimit, Result};
 
 const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
     FixedKernel { entry, source: include_str!("../../../shaders/scale.wgsl"), bindings }
@@ -20,10 +21,20 @@ static MAKE_RELATIVE_SCALINGS: FixedKernel =
 static SCALE: FixedKernel = kernel("scale", &[(4, true), (5, true), (6, false)]);
 static SCALE_IN_PLACE: FixedKernel = kernel("scale_in_place", &[(4, true), (6, false)]);
 static SCALE_ALONG: FixedKernel = kernel("scale_along", &[(4, true), (5, true), (6, false)]);
+static MAKE_PROJECTIONS: FixedKernel = kernel("make_projections", &[(4, true), (1, true), (3, false)]);
+static SCALE_BACKWARD: FixedKernel =
+    kernel("scale_backward", &[(4, true), (2, true), (5, true), (7, true), (6, false)]);
 
 /// The kernels of this file.
-pub(super) static KERNELS: [&FixedKernel; 5] =
-    [&MAKE_SCALINGS, &MAKE_RELATIVE_SCALINGS, &SCALE, &SCALE_IN_PLACE, &SCALE_ALONG];
+pub(super) static KERNELS: [&FixedKernel; 7] = [
+    &MAKE_SCALINGS,
+    &MAKE_RELATIVE_SCALINGS,
+    &SCALE,
+    &SCALE_IN_PLACE,
+    &SCALE_ALONG,
+    &MAKE_PROJECTIONS,
+    &SCALE_BACKWARD,
+];
 
 /// Bytes of what is made of a norm: the norm, its coefficient, what is done, and whether it is an error.
 pub(super) const SCALING_BYTES: u64 = 16;
@@ -59,7 +70,7 @@ impl Context {
         let whole = scalings.bytes() == SCALING_BYTES;
         let kernel = if whole { &SCALE } else { &SCALE_ALONG };
         let params = Params::of_scalings(broadcast);
-        scale_pieces(self, kernel, element, params, scalings.part(), &[x.part(), y.part()])?;
+        scale_pieces(self, kernel, element, params, &[scalings.part()], &[x.part(), y.part()])?;
         Ok(y)
     }
 
@@ -73,9 +84,36 @@ impl Context {
     ) -> Result<()> {
         let Some(y) = y else { return scale_in_place(self, element, x.part(), scalings.part()) };
         let parts = [x.part(), y.part()];
-        scale_pieces(self, &SCALE, element, Params::default(), scalings.part(), &parts)?;
+        scale_pieces(self, &SCALE, element, Params::default(), &[scalings.part()], &parts)?;
         *x = y;
         Ok(())
+    }
+
+    /// Records the gradient that reaches elements of which each slice is scaled by its norm, of the upstream gradient g.
+    pub(super) fn record_scaled_backward(
+        &self,
+        element: ElementType,
+        [x, g]: [&Buffer; 2],
+        (reduction, broadcast): (&Reduction, &Broadcast),
+        limit: &NormLimit,
+    ) -> Result<Buffer> {
+        let norms = self.record_reduction(element, x, reduction, ReduceOp::SumSquares, ElementType::F32)?;
+        let scalings = self.record_scalings(&norms, Limiter { limit, average: None, relative: None })?;
+        let dots = self.record_dots(element, [x, g], &norms, reduction)?;
+        let gx = self.buffer(x.bytes(), FirstWrite::Recorded)?;
+        if reduction.sums == 0 {
+            return Ok(gx);
+        }
+        let projections = self.buffer(scalings.bytes(), FirstWrite::Recorded)?;
+        let params = Params { limiter: [0, bits(limit.eps), 0, 0], ..Params::default() };
+        let operands = [scalings.part(), dots.part(), projections.part()];
+        let specialization = Specialization::of(ElementType::F32);
+        let count = reduction.sums as u64;
+        self.record(&self.planner().whole(&MAKE_PROJECTIONS, specialization, params, count, &operands)?)?;
+        let by = [scalings.part(), projections.part()];
+        let buffers = [x.part(), g.part(), gx.part()];
+        scale_pieces(self, &SCALE_BACKWARD, element, Params::of_scalings(broadcast), &by, &buffers)?;
+        Ok(gx)
     }
 
     /// An error if a norm was not finite where that is one. Called when what comes before has been read or waited for.
@@ -91,6 +129,11 @@ impl Context {
     }
 }
 
+/// The bits of a number in f32.
+fn bits(value: f64) -> u32 {
+    (value as f32).to_bits()
+}
+
 /// Makes what becomes of slices with these norms.
 pub(super) fn make_scalings(
     sink: &dyn Sink,
@@ -99,7 +142,6 @@ pub(super) fn make_scalings(
     limiter: Limiter<'_, BufferPart<'_>>,
     made: BufferPart<'_>,
 ) -> Result<()> {
-    let bits = |value: f64| (value as f32).to_bits();
     let average = limiter.average.map_or(0, |count| bits(count as f64));
     let least = limiter.relative.map_or(0, |(_, least)| bits(least));
     let params = Params {
@@ -127,7 +169,7 @@ pub(super) fn scale_in_place(
     x: BufferPart<'_>,
     scalings: BufferPart<'_>,
 ) -> Result<()> {
-    scale_pieces(sink, &SCALE_IN_PLACE, element, Params::default(), scalings, &[x])
+    scale_pieces(sink, &SCALE_IN_PLACE, element, Params::default(), &[scalings], &[x])
 }
 
 /// The same piece of each buffer after the other.
@@ -136,7 +178,7 @@ fn scale_pieces(
     kernel: &'static FixedKernel,
     element: ElementType,
     params: Params,
-    scalings: BufferPart<'_>,
+    scalings: &[BufferPart<'_>],
     buffers: &[BufferPart<'_>],
 ) -> Result<()> {
     let (planner, bytes) = (sink.planner(), buffers[0].bytes());
@@ -145,7 +187,7 @@ fn scale_pieces(
     for start in (0..bytes).step_by((most / step * step) as usize) {
         let len = (most / step * step).min(bytes - start);
         let parts = buffers.iter().map(|buffer| buffer.slice(start, len));
-        let operands: Vec<_> = std::iter::once(scalings).chain(parts).collect();
+        let operands: Vec<_> = scalings.iter().copied().chain(parts).collect();
         let first = u32::try_from(start / element.size() as u64).map_err(|_| {
             planner.unsupported("slices of a tensor of 2^32 elements or more", "split the tensor")
         })?;

@@ -268,7 +268,7 @@ fn whole<V: Lane>(sum: &mut ExactSum, block: &[V], layout: BitLayout) -> bool {
     }
 }
 
-fn cut_into<V: Lane, F: Term>(sum: &mut ExactSum, term: F, block: &[V], ends: Ends) -> bool {
+pub(super) fn cut_into<V: Lane, F: Term>(sum: &mut ExactSum, term: F, block: &[V], ends: Ends) -> bool {
     match parts_of(ends) {
         1 => cut_parts::<V, F, 1>(sum, term, block, ends),
         2 => cut_parts::<V, F, 2>(sum, term, block, ends),

@@ -1,10 +1,10 @@
 //! Exact sums of floats side by side: a tile of rows at a time, cut as blocks.rs cuts a block.
 
 use super::super::simd::vectorised;
-use super::Tile;
 use super::blocks::{
     ADDENDS, Cuts, Ends, Lane, Magnitude, Square, Term, Value, accumulate, parts_of, slowly, widen,
 };
+use super::{Piece, Tile, gather};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType};
 
@@ -21,31 +21,28 @@ const LANES: usize = 16;
 const STEP: usize = 4;
 
 /// Sums of floats side by side.
-pub(super) struct Floats<T> {
+pub(super) struct Floats<'a, T> {
+    elements: &'a [T],
     sums: Vec<ExactSum>,
     /// The rows of a tile, one after the other.
     tile: Vec<T>,
     narrow: Vec<f32>,
 }
 
-impl<T: Element> Floats<T> {
-    pub(super) fn new(op: ReduceOp, count: usize) -> Self {
+impl<'a, T: Element> Floats<'a, T> {
+    pub(super) fn new(elements: &'a [T], op: ReduceOp, count: usize) -> Self {
         let sums = vec![ExactSum::new(T::TYPE.layout().bits, op); count];
-        Self { sums, tile: Vec::new(), narrow: Vec::new() }
+        Self { elements, sums, tile: Vec::new(), narrow: Vec::new() }
     }
 }
 
-impl<T: Element> Tile<T> for Floats<T> {
-    fn run(&mut self, elements: &[T]) {
-        accumulate(&mut self.sums[0], elements);
+impl<T: Element> Tile for Floats<'_, T> {
+    fn run(&mut self, pieces: &[Piece]) {
+        accumulate(&mut self.sums[0], gather(self.elements, pieces, &mut self.tile));
     }
 
-    fn rows(&mut self, elements: &[T], pieces: &[(usize, usize)]) {
-        self.tile.clear();
-        for &(start, len) in pieces {
-            self.tile.extend_from_slice(&elements[start..][..len]);
-        }
-        let (sums, tile) = (&mut self.sums[..], &self.tile[..]);
+    fn rows(&mut self, pieces: &[Piece]) {
+        let (sums, tile) = (&mut self.sums[..], gather(self.elements, pieces, &mut self.tile));
         match T::TYPE {
             ElementType::F32 => whole(sums, bytemuck::cast_slice::<T, f32>(tile), tile),
             ElementType::F64 => whole(sums, bytemuck::cast_slice::<T, f64>(tile), tile),

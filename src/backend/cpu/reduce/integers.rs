@@ -1,29 +1,33 @@
 //! Sums of integers, in integers of so many bits that none overflows.
 
-use super::Tile;
+use super::{Piece, Tile};
 use crate::element::accum::Accumulator;
 use crate::{Element, ElementType};
 
 /// Sums side by side.
-pub(super) struct Integers<T: Element> {
+pub(super) struct Integers<'a, T: Element> {
+    elements: &'a [T],
     sums: Vec<T::Accum>,
 }
 
-impl<T: Element> Integers<T> {
-    pub(super) fn new(count: usize) -> Self {
-        Self { sums: vec![T::ZERO.to_accum(); count] }
+impl<'a, T: Element> Integers<'a, T> {
+    pub(super) fn new(elements: &'a [T], count: usize) -> Self {
+        Self { elements, sums: vec![T::ZERO.to_accum(); count] }
     }
 }
 
-impl<T: Element> Tile<T> for Integers<T> {
-    fn run(&mut self, elements: &[T]) {
-        self.sums[0] = elements.iter().fold(self.sums[0], |sum, element| sum.add(element.to_accum()));
+impl<T: Element> Tile for Integers<'_, T> {
+    fn run(&mut self, pieces: &[Piece]) {
+        for &(start, len) in pieces {
+            let elements = self.elements[start..][..len].iter();
+            self.sums[0] = elements.fold(self.sums[0], |sum, element| sum.add(element.to_accum()));
+        }
     }
 
-    fn rows(&mut self, elements: &[T], pieces: &[(usize, usize)]) {
+    fn rows(&mut self, pieces: &[Piece]) {
         let mut output = 0;
         for &(start, len) in pieces {
-            for (sum, element) in self.sums[output..].iter_mut().zip(&elements[start..][..len]) {
+            for (sum, element) in self.sums[output..].iter_mut().zip(&self.elements[start..][..len]) {
                 *sum = sum.add(element.to_accum());
             }
             output = (output + len) % self.sums.len();

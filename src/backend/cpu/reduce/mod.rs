@@ -4,6 +4,7 @@
 mod blocks;
 mod columns;
 mod integers;
+mod products;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -25,13 +26,16 @@ const TASK: usize = 256 * 1024;
 /// Runs of neighbours shorter than this are gathered first.
 const SHORT_RUN: usize = 64;
 
-/// What is made of the elements of some outputs that lie side by side.
-trait Tile<T>: Send {
-    /// Takes in elements of the one output.
-    fn run(&mut self, elements: &[T]);
+/// Neighbours: where they begin, and how many they are.
+type Piece = (usize, usize);
 
-    /// Takes in rows with an element for each of the outputs, in pieces of neighbours: where each begins, and its length.
-    fn rows(&mut self, elements: &[T], pieces: &[(usize, usize)]);
+/// What is made of the elements of some outputs that lie side by side.
+trait Tile: Send {
+    /// Takes in elements of the one output.
+    fn run(&mut self, pieces: &[Piece]);
+
+    /// Takes in rows with an element for each of the outputs.
+    fn rows(&mut self, pieces: &[Piece]);
 
     fn merge(&mut self, other: Self);
 
@@ -54,53 +58,62 @@ pub(super) fn reduce<T: Element>(
         return Ok(());
     }
     match T::TYPE.is_float() {
-        true => with_element!(to, U => {
-            let result: &mut [U] = bytemuck::cast_slice_mut(result);
-            reduce_tiles(elements, reduction, result, |count| columns::Floats::<T>::new(op, count));
-        }),
-        false => with_element!(to, U => {
-            let result: &mut [U] = bytemuck::cast_slice_mut(result);
-            reduce_tiles(elements, reduction, result, integers::Integers::<T>::new);
-        }),
+        true => {
+            reduce_tiles::<T, _>(reduction, to, result, |_, count| columns::Floats::new(elements, op, count))
+        }
+        false => {
+            reduce_tiles::<T, _>(reduction, to, result, |_, count| integers::Integers::new(elements, count));
+        }
     }
     Ok(())
 }
 
-fn reduce_tiles<T: Element, U: Element, S: Tile<T>>(
-    elements: &[T],
+/// The dot products of the elements of each output with others, each times a power of two, as f32 or, of f64, as f64.
+pub(super) fn dots<T: Element>(x: &[T], g: &[T], reduction: &Reduction, scales: &[i32]) -> Vec<T::Norm> {
+    let mut dots = vec![T::Norm::ZERO; reduction.sums];
+    reduce_tiles::<T, _>(reduction, T::Norm::TYPE, bytemuck::cast_slice_mut(&mut dots), |first, count| {
+        products::Products::new(x, g, &scales[first..][..count])
+    });
+    dots
+}
+
+/// Reduces elements of T to elements of `to`. `new` makes the tile of so many outputs from one on.
+fn reduce_tiles<T: Element, S: Tile>(
     reduction: &Reduction,
-    result: &mut [U],
-    new: impl Fn(usize) -> S + Sync,
+    to: ElementType,
+    result: &mut [u8],
+    new: impl Fn(usize, usize) -> S + Sync,
 ) {
+    let len = reduction.leaves * reduction.sums;
     if reduction.is_whole() {
-        let total = Mutex::new(new(1));
-        let parts = Partition::new::<T>(elements.len());
-        parts.for_each(elements.chunks(parts.chunk), |chunk| {
-            let mut part = new(1);
-            part.run(chunk);
+        let total = Mutex::new(new(0, 1));
+        let parts = Partition::new::<T>(len);
+        parts.for_each((0..len).step_by(parts.chunk), |start| {
+            let mut part = new(0, 1);
+            part.run(&[(start, parts.chunk.min(len - start))]);
             total.lock().unwrap_or_else(PoisonError::into_inner).merge(part);
         });
         let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-        result[0] = U::from_bits(total.output(0, U::TYPE));
+        store(result, total.output(0, to));
         return;
     }
     // Several outputs at once where their elements are neighbours.
     let width = if reduction.sum_run(0) >= 16 { columns::WIDTH } else { 1 };
-    let tile = |(tile, result): (usize, &mut [U])| {
-        let (first, count) = (tile * width, result.len());
+    let tile = |(tile, result): (usize, &mut [u8])| {
+        let (first, count) = (tile * width, result.len() / to.size());
         let per_task = (TASK / width).max(1);
         let task = |task: usize| {
-            let mut part = new(count);
+            let mut part = new(first, count);
             let leaves = task * per_task..reduction.leaves.min((task + 1) * per_task);
             match width {
-                1 => run(&mut part, elements, reduction, first, leaves),
-                _ => rows(&mut part, elements, reduction, first, count, leaves),
+                1 => run(&mut part, reduction, first, leaves),
+                _ => rows(&mut part, reduction, first, count, leaves),
             }
             part
         };
         let tasks = reduction.leaves.div_ceil(per_task);
         let total = match tasks {
-            0 => new(count),
+            0 => new(first, count),
             1 => task(0),
             _ => (0..tasks)
                 .into_par_iter()
@@ -109,52 +122,69 @@ fn reduce_tiles<T: Element, U: Element, S: Tile<T>>(
                     a.merge(b);
                     a
                 })
-                .unwrap_or_else(|| new(count)),
+                .unwrap_or_else(|| new(first, count)),
         };
-        for (n, result) in result.iter_mut().enumerate() {
-            *result = U::from_bits(total.output(n, U::TYPE));
+        for (n, result) in result.chunks_mut(to.size()).enumerate() {
+            store(result, total.output(n, to));
         }
     };
-    match elements.len() {
-        ..SMALL => result.chunks_mut(width).enumerate().for_each(tile),
-        len => {
-            let least = (SMALL / (len / result.len().max(1)).max(1)).div_ceil(width).max(1);
-            result.par_chunks_mut(width).enumerate().with_min_len(least).for_each(tile);
+    match len {
+        ..SMALL => result.chunks_mut(width * to.size()).enumerate().for_each(tile),
+        _ => {
+            let least = (SMALL / reduction.leaves.max(1)).div_ceil(width).max(1);
+            result.par_chunks_mut(width * to.size()).enumerate().with_min_len(least).for_each(tile);
         }
     }
 }
 
-/// Leaves of one output: runs of neighbours, short ones gathered.
-fn run<T: Element>(
-    part: &mut impl Tile<T>,
-    elements: &[T],
-    reduction: &Reduction,
-    output: usize,
-    leaves: std::ops::Range<usize>,
-) {
-    let mut gathered = Vec::new();
+/// An element of so many bytes, by its bits.
+fn store(element: &mut [u8], bits: u64) {
+    match element.len() {
+        1 => element.copy_from_slice(&(bits as u8).to_ne_bytes()),
+        2 => element.copy_from_slice(&(bits as u16).to_ne_bytes()),
+        4 => element.copy_from_slice(&(bits as u32).to_ne_bytes()),
+        _ => element.copy_from_slice(&bits.to_ne_bytes()),
+    }
+}
+
+/// Leaves of one output: runs of neighbours, short ones together.
+fn run(part: &mut impl Tile, reduction: &Reduction, output: usize, leaves: std::ops::Range<usize>) {
+    let (mut pieces, mut gathered) = (Vec::new(), 0);
     let mut leaf = leaves.start;
     while leaf < leaves.end {
         let run = reduction.leaf_run(leaf).min(leaves.end - leaf);
-        let neighbours = &elements[reduction.element(output, leaf)..][..run];
+        let piece = (reduction.element(output, leaf), run);
         leaf += run;
         if run >= SHORT_RUN || run == leaves.len() {
-            part.run(neighbours);
+            part.run(&[piece]);
             continue;
         }
-        gathered.extend_from_slice(neighbours);
-        if gathered.len() >= blocks::BLOCK {
-            part.run(&gathered);
-            gathered.clear();
+        pieces.push(piece);
+        gathered += run;
+        if gathered >= blocks::BLOCK {
+            part.run(&pieces);
+            pieces.clear();
+            gathered = 0;
         }
     }
-    part.run(&gathered);
+    part.run(&pieces);
+}
+
+/// Elements of several pieces, one after the other; those of one are not copied.
+fn gather<'a, T: Copy>(elements: &'a [T], pieces: &[Piece], room: &'a mut Vec<T>) -> &'a [T] {
+    if let &[(start, len)] = pieces {
+        return &elements[start..][..len];
+    }
+    room.clear();
+    for &(start, len) in pieces {
+        room.extend_from_slice(&elements[start..][..len]);
+    }
+    room
 }
 
 /// Leaves of several outputs that are neighbours, most of them.
-fn rows<T: Element>(
-    part: &mut impl Tile<T>,
-    elements: &[T],
+fn rows(
+    part: &mut impl Tile,
     reduction: &Reduction,
     first: usize,
     count: usize,
@@ -171,7 +201,7 @@ fn rows<T: Element>(
                 output += len;
             }
         }
-        part.rows(elements, &pieces);
+        part.rows(&pieces);
     }
 }
 
