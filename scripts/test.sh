@@ -4,7 +4,7 @@
 #
 #   scripts/test.sh [--quick] [--install] [ARGUMENTS OF cargo test]
 #
-# --quick    the unit tests and the suite's quick part: under 90 s after the build
+# --quick    the unit tests and the suite's quick part: two or three minutes after the build
 # --install  on Debian and Ubuntu, install Mesa's software adapters where there is no adapter
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,11 +1,13 @@
 // Clipping by norm: what becomes of elements of each norm, their products, and their gradients: the twins of
 // reference::scaling, scale, scaling_backward and scale_backward.
-import package::lib::constants::WORKGROUP;
-import package::lib::element::{MAGNITUDE, SIGN, element_of, store_element};
-import package::lib::params::{invocation_index, params};
+import package::lib::constants::{BLOCKS_PER_INVOCATION, LANE_SHIFT, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, SUBWORDS, WORKGROUP};
+import package::lib::element::{
+    MAGNITUDE, SIGN, element_of, extract_subword, insert_subword, store_element,
+};
+import package::lib::params::{block_of, invocation_index, params};
 import package::lib::softfloat::{
-    F32_INFINITY, F32_NAN, add_f32, from_f32, infinity_of, mul_f32, quiet_nan, round_float, signed_zero, significand_shift,
-    to_f32, unit_exponent,
+    F32_INFINITY, F32_NAN, add_f32, exponent_bits, from_f32, mul_f32, quiet_nan, round_float, significand_shift, to_f32,
+    unit_exponent,
 };
 
 @group(0) @binding(1) var<storage, read> norms: array<u32>;
@@ -113,19 +115,26 @@ fn exponent_of(size: u32) -> i32 {
 
 @compute @workgroup_size(WORKGROUP)
 fn scale(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = invocation_index(id);
     let by = scalings[0];
-    if i < params.blocks {
-        y[i] = scaled_block(x[i], by);
+    for (var n = 0u; n < BLOCKS_PER_INVOCATION; n++) {
+        let i = block_of(invocation_index(id), n, BLOCKS_PER_INVOCATION);
+        if i < params.outputs {
+            y[i] = scaled_block(x[i], by);
+        }
     }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn scale_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
-    let i = invocation_index(id);
     let by = scalings[0];
-    if i < params.blocks && by.z != KEEP {
-        y[i] = scaled_block(y[i], by);
+    if by.z == KEEP {
+        return;
+    }
+    for (var n = 0u; n < BLOCKS_PER_INVOCATION; n++) {
+        let i = block_of(invocation_index(id), n, BLOCKS_PER_INVOCATION);
+        if i < params.outputs {
+            y[i] = scaled_block(y[i], by);
+        }
     }
 }
 
@@ -134,8 +143,10 @@ fn scaled_block(block: vec4<u32>, by: vec4<u32>) -> vec4<u32> {
         return block;
     }
     var scaled = vec4(0u);
-    for (var e = 0u; e < params.elements; e++) {
-        store_element(&scaled, e, scaled_element(element_of(block, e), by));
+    if by.z == MULTIPLY {
+        for (var s = 0u; s < SUBWORDS; s++) {
+            scaled |= insert_subword(products(extract_subword(block, s), vec4(by.y)), s);
+        }
     }
     return scaled;
 }
@@ -144,14 +155,22 @@ fn scaled_block(block: vec4<u32>, by: vec4<u32>) -> vec4<u32> {
 @compute @workgroup_size(WORKGROUP)
 fn scale_along(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = invocation_index(id);
-    if i >= params.blocks {
+    if i >= params.outputs {
         return;
     }
-    let block = x[i];
     var scaled = vec4(0u);
-    for (var e = 0u; e < params.elements; e++) {
-        let at = scaling_of(params.first + i * params.elements + e);
-        store_element(&scaled, e, scaled_element(element_of(block, e), scalings[at]));
+    for (var s = 0u; s < SUBWORDS; s++) {
+        let v = extract_subword(x[i], s);
+        var coefficients = vec4(0u);
+        var actions = vec4(0u);
+        for (var lane = 0u; lane < 4u; lane++) {
+            // Element lane * SUBWORDS + s of the block.
+            let by = scalings[scaling_of(params.first + i * params.elements + lane * SUBWORDS + s)];
+            coefficients[lane] = by.y;
+            actions[lane] = by.z;
+        }
+        let lanes = select(vec4(0u), products(v, coefficients), actions == vec4(MULTIPLY));
+        scaled |= insert_subword(select(lanes, v, actions == vec4(KEEP)), s);
     }
     y[i] = scaled;
 }
@@ -192,7 +211,7 @@ fn power_of_two(exponent: i32) -> u32 {
 @compute @workgroup_size(WORKGROUP)
 fn scale_backward(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = invocation_index(id);
-    if i >= params.blocks {
+    if i >= params.outputs {
         return;
     }
     let upstream = g[i];
@@ -222,39 +241,42 @@ fn projected(of_x: u32, of_g: u32, coefficient: u32, along: vec4<u32>) -> vec2<u
     return vec2(from_f32(gradient), 0u);
 }
 
-fn scaled_element(element: vec2<u32>, by: vec4<u32>) -> vec2<u32> {
-    if by.z == KEEP {
-        return element;
-    }
-    if by.z == ZERO {
-        return vec2(0u);
-    }
-    return product(to_f32(element.x), by.y);
-}
-
-// A product of f32, rounded to the element's type once.
-fn product(a: u32, b: u32) -> vec2<u32> {
-    let negative = (a ^ b) >= SIGN;
-    let large = max(a & MAGNITUDE, b & MAGNITUDE);
-    let small = min(a & MAGNITUDE, b & MAGNITUDE);
-    if large >= F32_INFINITY {
-        return select(infinity_of(negative), quiet_nan(), vec2(large > F32_INFINITY || small == 0u));
-    }
-    if small == 0u {
-        return signed_zero(negative);
-    }
-    let m = significand24(large);
-    let n = significand24(small);
-    // 48 bits, of halves of 12.
-    let cross = (m >> 12u) * (n & 0xfffu) + (m & 0xfffu) * (n >> 12u);
-    let middle = cross << 12u;
-    let bottom = (m & 0xfffu) * (n & 0xfffu) + middle;
-    let high = (m >> 12u) * (n >> 12u);
-    let low = bottom + (high << 24u);
-    let top = (high >> 8u) + (cross >> 20u) + select(0u, 1u, bottom < middle) + select(0u, 1u, low < bottom);
-    // The leading bit, at 46 or 47, goes to 63.
-    let up = select(17u, 16u, top >= 0x8000u);
-    let significand = vec2(low << up, (top << up) | (low >> (32u - up)));
-    let exponent = exponent_of(large) + exponent_of(small) + select(0, 1, up == 16u);
-    return round_float(negative, significand, exponent);
+// Products of floats with coefficients that are at most 1, rounded once. So none is beyond the range, and that of a subnormal
+// number is one: it needs no leading bit.
+fn products(v: vec4<u32>, coefficient: vec4<u32>) -> vec4<u32> {
+    let size = v & vec4(MAGNITUDE);
+    let field = size >> vec4(31u - exponent_bits());
+    let implicit = select(vec4(0u), vec4(MIN_NORMAL), field > vec4(0u));
+    // The leading bit of a normal number at 23.
+    let m = ((size & vec4(MIN_NORMAL - 1u)) | implicit) >> vec4(8u - exponent_bits());
+    let up = select(vec4(23u) - firstLeadingBit(coefficient), vec4(0u), coefficient >= vec4(0x800000u));
+    let leading = select(vec4(0u), vec4(0x800000u), coefficient >= vec4(0x800000u));
+    let n = ((coefficient & vec4(0x7fffffu)) | leading) << (up & vec4(31u));
+    // Of 48 bits the upper 32, the last of which stands for all below it.
+    let cross = (m >> vec4(12u)) * (n & vec4(0xfffu)) + (m & vec4(0xfffu)) * (n >> vec4(12u));
+    let bottom = (m & vec4(0xfffu)) * (n & vec4(0xfffu));
+    let middle = cross + (bottom >> vec4(12u));
+    let all = (((m >> vec4(12u)) * (n >> vec4(12u))) << vec4(8u)) + (middle >> vec4(4u));
+    let lost = ((middle & vec4(15u)) | (bottom & vec4(0xfffu))) != vec4(0u);
+    let significand = all | select(vec4(0u), vec4(1u), lost);
+    // How far the exponent is above the least, and how many bits are dropped.
+    let carried = significand >> vec4(31u);
+    let exponent = vec4<i32>(max(field, vec4(1u)) + max(coefficient >> vec4(23u), vec4(1u)) + carried) - vec4<i32>(up) - vec4(128);
+    let dropped = vec4<i32>(vec4(LANE_SHIFT + exponent_bits() - 1u) + carried) + max(-exponent, vec4(0));
+    // One bit less, so that all 32 can be dropped.
+    let halved = (significand >> vec4(1u)) | (significand & vec4(1u));
+    let shift = vec4<u32>(min(dropped, vec4(32)) - vec4(1));
+    let kept = halved >> shift;
+    let rest = halved - (kept << shift);
+    let half = (vec4(1u) << shift) >> vec4(1u);
+    let rounds_up = (rest > half) | ((rest == half) & ((kept & vec4(1u)) != vec4(0u)));
+    let near = kept + select(vec4(0u), vec4(1u), rounds_up);
+    // The leading bit of a normal number adds one to the exponent.
+    let above = vec4<u32>(max(exponent, vec4(0))) << vec4(31u - exponent_bits());
+    let number = select(vec4(0u), (near << vec4(LANE_SHIFT)) + above, (dropped <= vec4(32)) & (coefficient != vec4(0u)));
+    let nan = vec4(quiet_nan().x << LANE_SHIFT);
+    let infinite = (size <= vec4(MAX_NUMBER)) & (coefficient != vec4(0u));
+    let odd = select(nan, v, infinite);
+    let product = select(odd, number | (v & vec4(SIGN)), size <= vec4(MAX_FINITE));
+    return select(product, nan, coefficient > vec4(F32_INFINITY));
 }

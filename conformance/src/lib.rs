@@ -29,7 +29,7 @@ pub use case::{Mismatch, Oracle, Tally, Variant};
 pub use exhaustive::exhaustive;
 pub use inputs::specials;
 pub use mutations::{MUTATIONS, Mutation, Target};
-pub use reductions::{Reduction, check_reduction};
+pub use reductions::{Reduction, check_reduction, find_reduction_mismatch};
 
 use case::Case;
 

@@ -28,7 +28,7 @@ struct Params {
     elements: u32,
     // Of a reduction: outputs side by side, the elements of each output and how many parts they are divided into, and the
     // outputs of this dispatch. The first of these, whose limbs come first; of rows and of scale.wgsl the element that they
-    // begin with, and then the output whose limbs are those of the first.
+    // begin with, and then the output whose limbs are those of the first. Of scale.wgsl the outputs are the blocks.
     width: u32,
     leaves: u32,
     parts: u32,

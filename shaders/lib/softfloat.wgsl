@@ -269,7 +269,3 @@ fn quiet_nan() -> vec2<u32> {
     }
     return vec2(TO_QUIET_NAN, 0u);
 }
-
-fn signed_zero(negative: bool) -> vec2<u32> {
-    return vec2(select(0u, 1u, negative) << (to_bits() - 1u), 0u);
-}

@@ -11,8 +11,8 @@ use wgclip::reference::{self, Operands};
 use wgclip::testing::open_patched;
 use wgclip::{BackwardRule, Device, Element, Op, TieRule, bf16, f16, with_element};
 use wgclip_conformance::{
-    MUTATIONS, Mismatch, Mutation, Oracle, Reduction, Row, Target, Tier, check_reduction, exhaustive,
-    find_mismatch, run,
+    MUTATIONS, Mismatch, Mutation, Oracle, Reduction, Row, Target, exhaustive, find_mismatch,
+    find_reduction_mismatch, run,
 };
 
 use crate::devices::{Suite, seed, with_tiny_limits};
@@ -48,7 +48,7 @@ fn every_operation_has_one() {
 
 /// The table of a reduction for one type.
 fn reduced(device: &Device, element: ElementType, reduction: Reduction) -> Result<u64, Box<Mismatch>> {
-    let tally = check_reduction(device, element, reduction, Tier::Quick, seed());
+    let tally = find_reduction_mismatch(device, element, reduction, seed());
     let tally = tally.unwrap_or_else(|error| panic!("{device:?}: {error}"));
     tally.first.map_or(Ok(tally.cases), |first| Err(Box::new(first)))
 }

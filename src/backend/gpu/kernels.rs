@@ -197,7 +197,7 @@ impl Kernels {
     }
 
     /// Prepares what becomes of elements with a norm, the first word of `norm`. `scaling` gets four words, which kernels of yours
-    /// may read: the norm and the coefficient as f32 (1 where elements are kept), what is done (0: kept, 1: multiplied by
+    /// may read: the norm and the coefficient as f32, at most 1 (which it is where elements are kept), what is done (0: kept, 1: multiplied by
     /// the coefficient, 2: set to 0), and 1 if the norm is not finite under [`NonFinite::Error`](crate::NonFinite::Error).
     ///
     /// # Errors

@@ -33,6 +33,9 @@ const SOFTWARE_INVOCATIONS: usize = 16 * 1024;
 /// Blocks that an invocation takes: at the least, and at the most.
 const BLOCKS: [usize; 2] = [4, 256];
 
+/// At the least on a software rasteriser, where what an invocation does at its end takes as long as so many blocks.
+const SOFTWARE_BLOCKS: usize = 64;
+
 /// Addends of a lane of a window, at the most: it has room for twice as many of any type.
 const ADDENDS: usize = 1024;
 
@@ -283,10 +286,11 @@ impl<'a> Recording<'a> {
 
     /// How many are wanted.
     fn invocations(&self) -> usize {
-        match self.sink.planner().info.kind {
-            DeviceKind::Software => SOFTWARE_INVOCATIONS,
-            _ => INVOCATIONS,
-        }
+        if self.is_software() { SOFTWARE_INVOCATIONS } else { INVOCATIONS }
+    }
+
+    fn is_software(&self) -> bool {
+        self.sink.planner().info.kind == DeviceKind::Software
     }
 
     fn clear(&self, outputs: usize) -> Result<()> {
@@ -332,7 +336,8 @@ impl<'a> Recording<'a> {
             false => (1, room),
         };
         let blocks = outputs * leaves * size / BLOCK_BYTES as usize;
-        let per_invocation = (blocks / self.invocations()).clamp(BLOCKS[0], BLOCKS[1]);
+        let least = if self.is_software() { SOFTWARE_BLOCKS } else { BLOCKS[0] };
+        let per_invocation = (blocks / self.invocations()).clamp(least, BLOCKS[1]);
         for row in (0..outputs).step_by(rows) {
             let count = rows.min(outputs - row);
             for from in (0..leaves).step_by(piece) {

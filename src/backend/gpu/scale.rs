@@ -8,7 +8,7 @@ use super::{Buffer, Context, Sink};
 use crate::backend::Limiter;
 use crate::broadcast::{Broadcast, Reduction};
 use crate::exact::ReduceOp;
-use crate::wgsl::{BLOCK_BYTES, Specialization};
+use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, Specialization, WORKGROUP};
 use crate::{ElementType, Error, NonFinite, NormLimit, Result};
 
 const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
@@ -191,9 +191,16 @@ fn scale_pieces(
         let first = u32::try_from(start / element.size() as u64).map_err(|_| {
             planner.unsupported("slices of a tensor of 2^32 elements or more", "split the tensor")
         })?;
-        let params = Params { first, ..params };
+        let blocks = len.div_ceil(BLOCK_BYTES);
+        let params = Params { first, outputs: blocks as u32, ..params };
         let specialization = Specialization::of(element);
-        let invocations = len.div_ceil(BLOCK_BYTES);
+        let invocations = match kernel.entry {
+            "scale" | "scale_in_place" => {
+                let of_workgroup = u64::from(WORKGROUP * BLOCKS_PER_INVOCATION);
+                blocks.div_ceil(of_workgroup) * u64::from(WORKGROUP)
+            }
+            _ => blocks,
+        };
         sink.record(&planner.whole(kernel, specialization, params, invocations, &operands)?)?;
     }
     Ok(())
