@@ -27,10 +27,23 @@ struct Report {
 
 #[derive(Serialize)]
 struct Row {
+    /// The file, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
     name: String,
     r#type: &'static str,
     #[serde(flatten)]
     norm: Norms,
+}
+
+impl Row {
+    fn described(&self) -> String {
+        let name = printable(&self.name);
+        match &self.file {
+            Some(file) => format!("{} {name}", printable(file)),
+            None => name.to_string(),
+        }
+    }
 }
 
 /// The norm of a tensor, or those of its slices in C order, with the shape that they have.
@@ -146,7 +159,8 @@ pub(crate) fn norm(args: &Norm) -> Result<()> {
                     Norms::Slices { shape: norms.shape().dims().to_vec(), norms: values }
                 }),
             };
-            rows.push(Row { name, r#type: element.name(), norm });
+            let file = (args.inputs.len() > 1).then(|| path.display().to_string());
+            rows.push(Row { file, name, r#type: element.name(), norm });
             elements.push(element);
         }
         bar.finish();
@@ -163,9 +177,10 @@ pub(crate) fn norm(args: &Norm) -> Result<()> {
 }
 
 fn print(out: &mut dyn Write, report: &Report) -> io::Result<()> {
-    let width = report.tensors.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(6);
-    for row in &report.tensors {
-        let (name, element) = (printable(&row.name), row.r#type);
+    let names: Vec<_> = report.tensors.iter().map(Row::described).collect();
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(6);
+    for (row, name) in report.tensors.iter().zip(names) {
+        let element = row.r#type;
         match &row.norm {
             Norms::Whole(norm) => {
                 writeln!(out, "{name:<width$}  {element:<8}  {}  {}", norm.text, norm.bits)?

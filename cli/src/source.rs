@@ -237,7 +237,7 @@ impl Folder {
         let unlisted: Vec<_> = others.iter().filter(|file| file.ends_with(".safetensors")).cloned().collect();
         if !unlisted.is_empty() {
             say(&format!(
-                "warning: the index of {name} does not list {}: copied unclipped",
+                "warning: files that the index of {name} does not list are left as they are: {}",
                 unlisted.join(", ")
             ));
         }

@@ -3,11 +3,13 @@
 use rayon::prelude::*;
 
 use wgclip::{
-    BackwardRule, Bound, Bounds, Device, Element, ElementType, Op, Result, reference, testing, with_element,
+    BackwardRule, Bound, Bounds, Device, Element, ElementType, NormKind, NormLimit, Op, Result, reference,
+    testing, with_element,
 };
 
 use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
 use crate::mutations::Target;
+use crate::reductions::Reduction;
 use crate::{Progress, Row, inputs, supported};
 
 /// Elements of 4 bytes that are checked at once.
@@ -43,7 +45,8 @@ const F32_TARGETS: [ElementType; 4] =
 const F32_GRAD_PAIRS: usize = 4;
 
 /// Checks every pattern of these types: for types of 8 and 16 bits with every operation and rule (for floats of 8 bits
-/// between every two of them), for f32 the clip, its conversions and the default backward pass, for i32 and u32 the clip. Types of 64 bits have too many.
+/// between every two of them) and, as far as they are floats, each as a norm of its own and each scaled by one, for f32 the clip,
+/// its conversions and the default backward pass, for i32 and u32 the clip. Types of 64 bits have too many.
 ///
 /// The 2^32 patterns are made on the device; all that it returns is compared on the host, with the reference itself.
 /// `seed` makes the upstream gradients; `progress` is told of each step.
@@ -75,7 +78,10 @@ pub fn exhaustive(
 
     let mut rows = Vec::new();
     for element in small {
-        rows.extend(with_element!(element, T => every_rule::<T>(device, seed, &mut || step(element)))?);
+        with_element!(element, T => {
+            rows.extend(every_rule::<T>(device, seed, &mut || step(element))?);
+            rows.extend(every_norm::<T>(device)?);
+        });
         testing::drop_pipelines(device);
     }
     let mut wide = |element, op, pairs: &[Pair], row: Pass<'_>| -> Result<()> {
@@ -156,6 +162,49 @@ fn every_variant<T: Element>(device: &Device, case: &Case<T>, rows: &mut [Row]) 
         row.into_iter().for_each(|row| row.tally.add(tally.clone()));
     }
     Ok(())
+}
+
+/// Every value as a norm of its own, and scaled by it; every two of 8 bits as a norm and as a sum.
+fn every_norm<T: Element>(device: &Device) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let all: Vec<T> = (0..=T::TYPE.layout().mask()).map(T::from_bits).collect();
+    if Reduction::Norm.is_for(T::TYPE, device) {
+        let x = device.tensor(&all, [all.len()])?;
+        let each = |limit: NormLimit| {
+            let scaled =
+                |&x| reference::scale(x, reference::scaling(reference::norm(&[x], limit.kind), &limit));
+            all.par_iter().map(scaled).collect::<Vec<_>>()
+        };
+        for limit in [0.0, 1e-5, 0.3, 1.0, 100.0] {
+            let limit = NormLimit::new(limit).eps(1e-6);
+            let (actual, expected) = (x.clip_by_norm_along(&[], limit)?.to_vec()?, each(limit));
+            let op = format!("clip_by_norm_along to {}", limit.limit);
+            let tally = compare(device, &op, (None, None), 0, &actual, |i| expected[i]);
+            rows.push((Reduction::ClipByNorm, tally));
+        }
+    }
+    if T::TYPE.size() == 1 {
+        let pairs: Vec<T> = all.iter().flat_map(|&a| all.iter().flat_map(move |&b| [a, b])).collect();
+        let x = device.tensor(&pairs, [pairs.len() / 2, 2])?;
+        let sums: Vec<_> = pairs.chunks(2).map(reference::sum).collect();
+        let actual = x.sum_along(&[1])?.to_vec()?;
+        rows.push((Reduction::Sum, compare(device, "sum_along", (None, None), 0, &actual, |i| sums[i])));
+        if Reduction::Norm.is_for(T::TYPE, device) {
+            let norms: Vec<_> = pairs.chunks(2).map(|pair| reference::norm(pair, NormKind::L2)).collect();
+            let actual = x.norm_along(&[1], NormKind::L2)?.to_vec()?;
+            let tally = compare(device, "norm_along", (None, None), 0, &actual, |i| norms[i]);
+            rows.push((Reduction::Norm, tally));
+        }
+    }
+    let mut made: Vec<Row> = Vec::new();
+    for (reduction, tally) in rows {
+        let target = Target::Reduction(reduction);
+        match made.iter_mut().find(|row| row.target == target) {
+            Some(row) => row.tally.add(tally),
+            None => made.push(Row { element: T::TYPE, target, in_place: false, tally }),
+        }
+    }
+    Ok(made)
 }
 
 /// Every value between every two of its type, NaN among them, and between one and none.

@@ -18,6 +18,9 @@ use crate::{BackwardRule, DeviceInfo, Element, ElementType, Error, NormLimit, Op
 /// The most outputs that an operation has.
 pub(crate) const MAX_OUTPUTS: usize = 3;
 
+/// How each output is summed, if it is.
+pub(crate) type Reductions = [Option<Reduction>; MAX_OUTPUTS];
+
 /// An operation with its operands.
 #[derive(Debug)]
 pub(crate) struct Call<'a, B: ?Sized> {
@@ -122,8 +125,12 @@ pub(crate) trait Backend: Clone + fmt::Debug {
     /// Bytes that a buffer holds.
     fn bytes(&self, buffer: &Self::Buffer) -> u64;
 
-    /// Runs an operation into new buffers: those that are wanted.
-    fn run(&self, call: &Call<'_, Self::Buffer>) -> Result<[Option<Self::Buffer>; MAX_OUTPUTS]>;
+    /// Runs an operation into new buffers: those that are wanted. Outputs that have a reduction come summed.
+    fn run(
+        &self,
+        call: &Call<'_, Self::Buffer>,
+        reductions: &Reductions,
+    ) -> Result<[Option<Self::Buffer>; MAX_OUTPUTS]>;
 
     /// Runs an operation whose first output overwrites the input that the list names. Clones of it keep theirs.
     fn run_in_place(&self, call: &Call<'_, Self::Buffer>, target: &mut Self::Buffer) -> Result<()>;

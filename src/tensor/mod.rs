@@ -11,11 +11,10 @@ use std::marker::PhantomData;
 
 #[cfg(feature = "gpu")]
 use crate::backend::gpu;
-use crate::backend::{Backend, Call, MAX_OUTPUTS, cpu};
+use crate::backend::{Backend, Call, MAX_OUTPUTS, Reductions, cpu};
 use crate::bounds::{Bound, ResolvedBounds};
 use crate::broadcast::{Reduction, Side};
 use crate::device::{AnyBackend, with_backend};
-use crate::exact::ReduceOp;
 use crate::op::{Operand, RuleUse};
 use crate::{BackwardRule, Bounds, Device, Element, ElementType, Error, Op, Result, Shape};
 
@@ -180,7 +179,7 @@ fn apply_on<T: Element, B: Stored>(
     let buffers: Vec<_> =
         inputs.storages.iter().map(|other| first.peer(backend, other)).collect::<Result<_>>()?;
     let bounds = resolve(backend, first, inputs.shape, arguments.bounds)?;
-    let mut reductions = [None, None, None];
+    let mut reductions: Reductions = [None, None, None];
     for (place, operand) in op.info().outputs.iter().enumerate().filter(|(place, _)| arguments.wanted[*place])
     {
         let side = match operand {
@@ -188,7 +187,8 @@ fn apply_on<T: Element, B: Stored>(
             Operand::Ghi => Side::Hi,
             _ => continue,
         };
-        reductions[place] = Some(reduction(inputs.shape, arguments.bounds, side)?);
+        let reduction = reduction(inputs.shape, arguments.bounds, side)?;
+        reductions[place] = (!reduction.is_none()).then_some(reduction);
     }
     let mut call = Call {
         op,
@@ -210,15 +210,8 @@ fn apply_on<T: Element, B: Stored>(
     if call.outputs().next().is_none() {
         return Ok(made);
     }
-    for (place, output) in backend.run(&call)?.into_iter().enumerate() {
-        let Some(output) = output else { continue };
-        let output = match &reductions[place] {
-            Some(reduction) if !reduction.is_none() => {
-                backend.reduce(T::TYPE, &output, reduction, ReduceOp::Sum, T::TYPE)?
-            }
-            _ => output,
-        };
-        made[place] = Some(backend.store(output));
+    for (made, output) in made.iter_mut().zip(backend.run(&call, &reductions)?) {
+        *made = output.map(|output| backend.store(output)).or(made.take());
     }
     Ok(made)
 }

@@ -133,6 +133,22 @@ fn states_of_a_device_are_merged(device: Device) {
     }
 }
 
+/// More than any dispatch takes at once, of random bits.
+fn many_elements_lose_nothing(device: Device) {
+    let rng = &mut fastrand::Rng::with_seed(17);
+    let finite = |x: f32| if x.is_finite() { x } else { -f32::MAX };
+    let elements: Vec<f32> = (0..(1 << 24) + 5).map(|_| finite(f32::from_bits(rng.u32(..)))).collect();
+    let x = device.tensor(&elements, [elements.len()]).unwrap();
+    let expected = reference::sum(&elements);
+    assert_eq!(x.sum().unwrap().to_vec().unwrap()[0].to_bits(), expected.to_bits(), "{device:?}");
+    let expected = reference::norm(&elements, NormKind::L2);
+    assert_eq!(
+        x.norm(NormKind::L2).unwrap().to_vec().unwrap()[0].to_bits(),
+        expected.to_bits(),
+        "{device:?}"
+    );
+}
+
 /// The same bits for shuffled elements.
 fn the_order_makes_no_difference(device: Device) {
     let rng = &mut fastrand::Rng::with_seed(11);
@@ -186,6 +202,7 @@ pub(crate) fn register(suite: &mut Suite) {
         ("norms::mistakes_are_errors_and_change_nothing", mistakes_are_errors_and_change_nothing),
         ("norms::the_gradient_is_that_of_the_expression", the_gradient_is_that_of_the_expression),
         ("norms::states_of_a_device_are_merged", states_of_a_device_are_merged),
+        ("norms::many_elements_lose_nothing", many_elements_lose_nothing),
         ("norms::the_order_makes_no_difference", the_order_makes_no_difference),
     ]);
     suite.per_adapter(&[("norms::a_step_reads_nothing", a_step_reads_nothing)]);

@@ -1,12 +1,13 @@
 //! The CPU as a device: memory of the pool, and the operations over slices.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Sums;
 use super::mask::mask_len;
 use super::memory::{self, PooledBytes};
 use super::reduce;
 use super::scale::{self, Scalings};
-use crate::backend::{Backend, Call, Limiter, MAX_OUTPUTS, with_target};
+use crate::backend::{Backend, Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
 use crate::broadcast::{Broadcast, Reduction};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
@@ -37,17 +38,22 @@ impl Cpu {
         }
     }
 
-    /// The call over bytes, into these outputs.
+    /// The call over bytes, into these outputs and sums.
     fn run_into(
         self,
         call: &Call<'_, Buffer>,
         inputs: &[&Buffer],
         outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
+        sums: &Sums,
     ) -> Result<()> {
         let inputs: Vec<&[u8]> = inputs.iter().map(|input| &input.bytes[..]).collect();
         let bounds = call.bounds.try_map(|bound| Ok(&bound.bytes[..]))?;
         let Call { op, len, rule, scalars, to, wanted, .. } = *call;
-        super::run(&Call { op, len, inputs: &inputs, bounds: &bounds, rule, scalars, to, wanted }, outputs)
+        super::run_into(
+            &Call { op, len, inputs: &inputs, bounds: &bounds, rule, scalars, to, wanted },
+            outputs,
+            sums,
+        )
     }
 }
 
@@ -101,21 +107,39 @@ impl Backend for Cpu {
         buffer.bytes.len() as u64
     }
 
-    fn run(&self, call: &Call<'_, Buffer>) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
-        let mut made = [None, None, None];
+    fn run(&self, call: &Call<'_, Buffer>, reductions: &Reductions) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
+        let (element, mut made, mut sums) = (call.element(), [None, None, None], Sums::default());
         for (place, operand) in call.outputs() {
-            made[place] = Some(self.output(call, operand)?);
+            match &reductions[place] {
+                Some(reduction) if reduction.is_whole() && element.is_float() => {
+                    sums[place] = Some(Mutex::new(ExactSum::new(element.layout().bits, ReduceOp::Sum)));
+                }
+                _ => made[place] = Some(self.output(call, operand)?),
+            }
         }
-        self.run_into(call, call.inputs, made.each_mut().map(|output| output.as_deref_mut()))?;
-        Ok(made.map(|output| output.map(Buffer::new)))
+        let outputs = made.each_mut().map(|output| output.as_deref_mut());
+        self.run_into(call, call.inputs, outputs, &sums)?;
+        let mut made = made.map(|output| output.map(Buffer::new));
+        for ((made, sum), reduction) in made.iter_mut().zip(sums).zip(reductions) {
+            if let Some(sum) = sum {
+                let rounded = sum.into_inner().unwrap_or_else(PoisonError::into_inner).round(element);
+                *made = Some(with_element!(element, T => {
+                    self.adopt(vec![<T as Element>::from_bits(rounded)])
+                })?);
+            } else if let (Some(output), Some(reduction)) = (&*made, reduction) {
+                *made = Some(self.reduce(element, output, reduction, ReduceOp::Sum, element)?);
+            }
+        }
+        Ok(made)
     }
 
     fn run_in_place(&self, call: &Call<'_, Buffer>, target: &mut Buffer) -> Result<()> {
         if let Some(bytes) = Arc::get_mut(&mut target.bytes) {
-            return self.run_into(call, call.inputs, [Some(bytes), None, None]);
+            return self.run_into(call, call.inputs, [Some(bytes), None, None], &Sums::default());
         }
         let mut made = self.output(call, call.op.info().outputs[0])?;
-        self.run_into(call, &with_target(call, target)?, [Some(&mut made), None, None])?;
+        let inputs = with_target(call, target)?;
+        self.run_into(call, &inputs, [Some(&mut made), None, None], &Sums::default())?;
         *target = Buffer::new(made);
         Ok(())
     }

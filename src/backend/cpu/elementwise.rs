@@ -2,12 +2,16 @@
 //!
 //! An operation is a [`Map1`] of x or a [`Map2`] of x and g, and an arm of [`run`].
 
+use std::sync::{Mutex, PoisonError};
+
 use super::bound_source::{BoundSource, RunKernel, Splat, for_each_run};
 use super::partition::{Partition, copy_then_apply};
+use super::reduce::{BLOCK, accumulate};
 use super::simd::vectorised;
 use super::{Typed, mask};
 use crate::broadcast::Side;
 use crate::element::accum::Accumulator;
+use crate::exact::{ExactSum, ReduceOp};
 use crate::{BackwardRule, Element, NanRule, Op, OutsideRule, Result, TieRule};
 
 /// An element of one operand, and its bounds.
@@ -246,28 +250,52 @@ impl<T: Element, F: Map2<T>> RunKernel<T> for Map2Run<'_, T, F> {
     }
 }
 
-/// All three gradients, those of the bounds not yet summed.
+/// Where the gradient of a bound goes.
+enum BoundOutput<'a, T> {
+    None,
+    /// An element for each of x.
+    Elements(&'a mut [T]),
+    Sum(ExactSum),
+}
+
+impl<T: Element> BoundOutput<'_, T> {
+    /// Takes in the gradients of a block that begins at `start`.
+    fn take(&mut self, start: usize, len: usize, gradients: impl FnOnce(&mut [T])) {
+        match self {
+            Self::None => {}
+            Self::Elements(elements) => gradients(&mut elements[start..][..len]),
+            Self::Sum(sum) => {
+                let mut block = [T::ZERO; BLOCK];
+                gradients(&mut block[..len]);
+                accumulate(sum, &block[..len]);
+            }
+        }
+    }
+}
+
+/// All three gradients, block by block.
 struct BackwardBoundsRun<'a, T, F> {
     f: F,
     ties: TieRule,
     x: &'a [T],
     g: &'a [T],
     gx: Option<&'a mut [T]>,
-    glo: Option<&'a mut [T]>,
-    ghi: Option<&'a mut [T]>,
+    glo: BoundOutput<'a, T>,
+    ghi: BoundOutput<'a, T>,
 }
 
 impl<T: Element, F: Map2<T>> RunKernel<T> for BackwardBoundsRun<'_, T, F> {
     fn run(&mut self, start: usize, len: usize, lo: impl BoundSource<T>, hi: impl BoundSource<T>) {
-        let (x, g) = (&self.x[start..][..len], &self.g[start..][..len]);
-        if let Some(gx) = &mut self.gx {
-            map2_run(self.f, x, g, lo, hi, &mut gx[start..][..len]);
-        }
-        if let Some(glo) = &mut self.glo {
-            map2_run(BoundGrad::<false>(self.ties), x, g, lo, hi, &mut glo[start..][..len]);
-        }
-        if let Some(ghi) = &mut self.ghi {
-            map2_run(BoundGrad::<true>(self.ties), x, g, lo, hi, &mut ghi[start..][..len]);
+        let (f, ties) = (self.f, self.ties);
+        for at in (0..len).step_by(BLOCK) {
+            let (start, len) = (start + at, BLOCK.min(len - at));
+            let (x, g) = (&self.x[start..][..len], &self.g[start..][..len]);
+            let (lo, hi) = (lo.part(at, len), hi.part(at, len));
+            if let Some(gx) = &mut self.gx {
+                map2_run(f, x, g, lo, hi, &mut gx[start..][..len]);
+            }
+            self.glo.take(start, len, |glo| map2_run(BoundGrad::<false>(ties), x, g, lo, hi, glo));
+            self.ghi.take(start, len, |ghi| map2_run(BoundGrad::<true>(ties), x, g, lo, hi, ghi));
         }
     }
 }
@@ -303,20 +331,31 @@ impl<T: Element> Typed<'_, T> {
         Ok(())
     }
 
-    /// The gradients of x, by `f`, and of the bounds, as far as they are wanted: chunk by chunk, so that x and g come
-    /// from memory once.
+    /// The gradients of x, by `f`, and of the bounds, as far as they are wanted, in one pass.
     fn backward_bounds(&mut self, f: impl Map2<T>) -> Result<()> {
         let (missing, ties) = (self.missing(), self.rule.ties);
         let (bounds, Some(x), Some(g)) = (&self.bounds, self.x, self.g) else { return Err(missing) };
         let parts = Partition::new::<T>(x.len());
+        let [_, lo_sum, hi_sum] = self.sums;
         let [gx, glo, ghi] = self.outputs.each_mut().map(|output| {
             let present = output.as_deref_mut().map(|output| output.chunks_mut(parts.chunk));
             present.into_iter().flatten().map(Some).chain(std::iter::repeat_with(|| None))
         });
         let inputs = x.chunks(parts.chunk).zip(g.chunks(parts.chunk));
         parts.for_each(inputs.zip(gx.zip(glo).zip(ghi)).enumerate(), |(n, ((x, g), ((gx, glo), ghi)))| {
+            let output = |elements, sum: &Option<Mutex<ExactSum>>| match (elements, sum) {
+                (Some(elements), _) => BoundOutput::Elements(elements),
+                (None, Some(_)) => BoundOutput::Sum(ExactSum::new(T::TYPE.layout().bits, ReduceOp::Sum)),
+                (None, None) => BoundOutput::None,
+            };
+            let (glo, ghi) = (output(glo, lo_sum), output(ghi, hi_sum));
             let mut run = BackwardBoundsRun { f, ties, x, g, gx, glo, ghi };
             for_each_run(bounds, n * parts.chunk, x.len(), &mut run);
+            for (part, sum) in [(run.glo, lo_sum), (run.ghi, hi_sum)] {
+                if let (BoundOutput::Sum(part), Some(sum)) = (part, sum) {
+                    sum.lock().unwrap_or_else(PoisonError::into_inner).merge(&part);
+                }
+            }
         });
         Ok(())
     }

@@ -28,10 +28,13 @@ mod simd;
 pub(crate) use backend::{Buffer, Cpu};
 pub use mask::mask_len;
 
+use std::sync::Mutex;
+
 use bytemuck::{cast_slice, cast_slice_mut};
 
 use super::{Call, MAX_OUTPUTS};
 use crate::bounds::ResolvedBounds;
+use crate::exact::ExactSum;
 use crate::op::Operand;
 use crate::reference::Scaling;
 use crate::{BackwardRule, Element, Error, Op, Result, with_element};
@@ -172,12 +175,20 @@ fn call<'a>(
 /// Runs an operation over bytes that are aligned to their elements. Where an input is missing, the first output is
 /// overwritten in place.
 pub(crate) fn run(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
+    run_into(call, outputs, &Sums::default())
+}
+
+/// What outputs that are not written are added to.
+type Sums = [Option<Mutex<ExactSum>>; MAX_OUTPUTS];
+
+/// The same, with some of the gradients of bounds added up instead.
+fn run_into(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS], sums: &Sums) -> Result<()> {
     call.check()?;
     if call.to() != call.element() {
         return clip_to::run(call, outputs);
     }
     with_element!(call.element(), T => {
-        let mut operands = Typed::<T>::new(call, outputs)?;
+        let mut operands = Typed::<T> { sums, ..Typed::new(call, outputs)? };
         elementwise::run(call.op, &mut operands)
     })
 }
@@ -193,6 +204,7 @@ struct Typed<'a, T> {
     scalars: [f64; 2],
     outputs: [Option<&'a mut [T]>; MAX_OUTPUTS],
     mask_output: Option<&'a mut [u64]>,
+    sums: &'a Sums,
 }
 
 impl<'a, T: Element> Typed<'a, T> {
@@ -209,6 +221,7 @@ impl<'a, T: Element> Typed<'a, T> {
             scalars: call.scalars,
             outputs: [None, None, None],
             mask_output: None,
+            sums: &[const { None }; MAX_OUTPUTS],
         };
         let info = call.op.info();
         let in_place = call.inputs.len() < info.inputs.len();

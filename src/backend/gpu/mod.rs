@@ -55,7 +55,7 @@ use wgpu::BufferSlice;
 use dispatch::{Dispatch, Planner, mask_bytes};
 use pool::FirstWrite;
 
-use super::{Backend, Call, Limiter, MAX_OUTPUTS, with_target};
+use super::{Backend, Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
 use crate::broadcast::{Broadcast, Reduction};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
@@ -140,12 +140,18 @@ impl Backend for Context {
         buffer.bytes()
     }
 
-    fn run(&self, call: &Call<'_, Buffer>) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
+    fn run(&self, call: &Call<'_, Buffer>, reductions: &Reductions) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
         let mut made = [const { None }; MAX_OUTPUTS];
         for (place, operand) in call.outputs() {
             made[place] = Some(self.output(call, operand)?);
         }
         self.record_op(call, call.inputs, &made.iter().flatten().collect::<Vec<_>>())?;
+        for (made, reduction) in made.iter_mut().zip(reductions) {
+            if let (Some(output), Some(reduction)) = (&*made, reduction) {
+                let element = call.element();
+                *made = Some(self.record_reduction(element, output, reduction, ReduceOp::Sum, element)?);
+            }
+        }
         Ok(made)
     }
 

@@ -12,7 +12,7 @@ use crate::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType};
 
 /// Elements of a block.
-pub(super) const BLOCK: usize = LANES * ADDENDS;
+pub(in crate::backend::cpu) const BLOCK: usize = LANES * ADDENDS;
 
 /// Addends of a lane, at the most.
 pub(super) const ADDENDS: usize = 128;
@@ -227,7 +227,7 @@ vectorised! {
 }
 
 /// Takes elements into a sum.
-pub(crate) fn accumulate<T: Element>(sum: &mut ExactSum, elements: &[T]) {
+pub(in crate::backend::cpu) fn accumulate<T: Element>(sum: &mut ExactSum, elements: &[T]) {
     let (mut wide, layout) = ([0.0; BLOCK], T::TYPE.layout());
     for block in elements.chunks(BLOCK) {
         let done = match T::TYPE {

@@ -15,7 +15,7 @@ use crate::broadcast::Reduction;
 use crate::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType, Result, with_element};
 
-pub(crate) use blocks::accumulate;
+pub(super) use blocks::{BLOCK, accumulate};
 
 /// Elements that one thread takes sooner than two, which have to be woken.
 const SMALL: usize = 32 * 1024;
