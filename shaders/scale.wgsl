@@ -235,10 +235,12 @@ fn scale_backward(@builtin(global_invocation_id) id: vec3<u32>) {
 fn projected(of_x: u32, of_g: u32, coefficient: u32, along: vec4<u32>) -> vec2<u32> {
     let removed = mul_f32(mul_f32(of_x, along.x), along.y);
     let gradient = add_f32(mul_f32(of_g, coefficient), removed ^ SIGN);
-    if along.z != 0u || (gradient & MAGNITUDE) > F32_INFINITY {
+    let near = from_f32(gradient);
+    // Beyond the range there is NaN, too, where there is no infinity.
+    if along.z != 0u || ((near << LANE_SHIFT) & MAGNITUDE) > MAX_NUMBER {
         return quiet_nan();
     }
-    return vec2(from_f32(gradient), 0u);
+    return vec2(near, 0u);
 }
 
 // Products of floats with coefficients that are at most 1, rounded once. So none is beyond the range, and that of a subnormal

@@ -170,7 +170,7 @@ fn special<T: Element, U: Element>(terms: impl Iterator<Item = T> + Clone) -> Op
 /// | floats, a NaN or infinities of both signs among them | the positive quiet NaN without payload |
 /// | floats, infinities of one sign among them | that infinity |
 /// | floats whose sum is 0 | +0 |
-/// | floats whose sum is beyond the range | infinity, or NaN in a type without one |
+/// | floats whose sum is beyond the range | infinity, or NaN in a type without one, with its sign |
 /// | integers whose sum the type cannot hold | the least or the greatest integer of the type |
 pub fn sum<T: Element>(elements: &[T]) -> T {
     match elements {
@@ -229,7 +229,7 @@ pub fn norm<T: Element>(elements: &[T], kind: NormKind) -> T::Norm {
 
 /// The dot product of elements with others, times two to the power of `scale`: that of the real numbers, rounded to nearest
 /// once, ties to even, whatever their order, in f32 (f64 for f64). NaN and infinities among the products make of it what they
-/// make of a [`sum`], and a product of 0 and infinity is NaN. A dot product of 0 is +0. Floats only.
+/// make of a [`sum`], and a product of 0 and infinity is NaN. One that is exactly 0 is +0. Floats only.
 pub fn dot<T: Element>(x: &[T], g: &[T], scale: i32) -> T::Norm {
     let products = x.iter().zip(g).map(|(x, g)| (x.to_f64(), g.to_f64()));
     // Whether a product is finite does not depend on whether f64 has it.

@@ -103,14 +103,17 @@ pub enum ScalingBackward<N> {
 ///
 /// | norm | x receives |
 /// |---|---|
-/// | at most the limit: at it, and 0, too | the upstream gradient g, to the bit |
-/// | not finite | g where elements are skipped, +0 where they become zero, else NaN |
+/// | not finite, with another policy than [`NonFinite::Propagate`] | the upstream gradient g where elements are kept, +0 where they become zero |
+/// | at most the limit: at it, and 0, too | g, to the bit |
+/// | not finite | NaN |
 /// | else | `c * g - c * <g, x> / ((norm + eps) * norm) * x`, where `c = limit / (norm + eps)` |
 ///
-/// The last is computed so that nothing overflows or vanishes on the way: with `u = 2^-e`, where e is the exponent of the
-/// norm, no less than that of the least normal number, and `d` the dot product `<g, x> * u`, exact and rounded once ([`dot`]),
-/// the projection is `c * ((d / (norm * u)) / ((norm + eps) * u))`, and x receives `c * g - projection * (x * u)`:
-/// every sum, product and quotient is rounded to nearest, in f32 (f64 for f64), and the last to the type.
+/// The last is computed so that a norm of 1e30 does as little harm as one of 1e-30: with `u = 2^-e`, where e is the exponent of
+/// the norm, no less than that of the least normal number, and `d` the dot product `<g, x> * u`, exact and rounded once
+/// ([`dot`]), the projection is `c * ((d / (norm * u)) / ((norm + eps) * u))`, and x receives `c * g - projection * (x * u)`:
+/// every sum, difference, product and quotient is rounded to nearest in f32 (f64 for f64), and then what x receives to its
+/// type. What overflows is infinite, and may leave NaN: d where the norm of g is beyond half of the greatest number, and the
+/// projection where that is as far above the norm of x, if this is subnormal.
 pub fn scaling_backward<T: Element>(
     x: &[T],
     g: &[T],
@@ -146,7 +149,8 @@ pub(crate) fn projection<N: Element>(norm: N, dot: N, limit: &NormLimit) -> Scal
     ScalingBackward::By { coefficient, unit: N::from_f64(unit), projection }
 }
 
-/// The gradient that reaches an element, as [`scaling_backward`] says; a NaN is the positive quiet one without payload.
+/// The gradient that reaches an element, as [`scaling_backward`] says; a NaN is the positive quiet one without payload, and so
+/// is what is beyond the range of a type without infinity.
 pub fn scale_backward<T: Element>(x: T, g: T, scaling: ScalingBackward<T::Norm>) -> T {
     let nan = T::from_bits(T::TYPE.layout().quiet_nan());
     let ScalingBackward::By { coefficient, unit, projection } = scaling else {
@@ -159,7 +163,8 @@ pub fn scale_backward<T: Element>(x: T, g: T, scaling: ScalingBackward<T::Norm>)
     let times = |a: f64, b: T::Norm| T::Norm::from_f64(a * b.to_f64()).to_f64();
     let removed = times(times(x.to_f64(), unit), projection);
     let gradient = T::Norm::from_f64(times(g.to_f64(), coefficient) - removed).to_f64();
-    if gradient.is_nan() { nan } else { T::from_f64(gradient) }
+    let gradient = T::from_f64(gradient);
+    if gradient.is_nan() { nan } else { gradient }
 }
 
 #[cfg(test)]

@@ -187,10 +187,10 @@ impl<T: Element> Tensor<T> {
     /// use wgclip::Device;
     ///
     /// let device = Device::cpu();
-    /// let x = device.tensor(&[6.0f32, 8.0], [2])?;
-    /// let upstream = device.tensor(&[1.0f32, 0.0], [2])?;
-    /// assert_eq!(x.clip_by_norm_backward(&upstream, 5.0)?.to_vec()?, [0.32, -0.24]);
-    /// assert_eq!(x.clip_by_norm_backward(&upstream, 10.0)?.to_vec()?, [1.0, 0.0]);
+    /// let x = device.tensor(&[0.0f32, 2.0], [2])?;
+    /// let upstream = device.tensor(&[3.0f32, 1.0], [2])?;
+    /// assert_eq!(x.clip_by_norm_backward(&upstream, 1.0)?.to_vec()?, [1.5, 0.0]);
+    /// assert_eq!(x.clip_by_norm_backward(&upstream, 2.0)?.to_vec()?, [3.0, 1.0]);
     /// # Ok::<(), wgclip::Error>(())
     /// ```
     ///

@@ -202,17 +202,18 @@ impl Backend for Cpu {
         let mut made = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
         with_element!(element, T => {
             let (x, g) = (super::elements::<T>(&x.bytes)?, super::elements::<T>(&g.bytes)?);
-            let mut norms = vec![<T as Element>::Norm::ZERO; reduction.sums];
+            let mut norms = memory::zeroed::<<T as Element>::Norm>(reduction.sums)?;
             let to = <T as Element>::Norm::TYPE;
             reduce::reduce(x, reduction, ReduceOp::SumSquares, to, bytemuck::cast_slice_mut(&mut norms))?;
             let is_error = |norm: &<T as Element>::Norm| !norm.to_f64().is_finite();
             if limit.nonfinite == NonFinite::Error && norms.iter().any(is_error) {
                 return Err(Error::NonFiniteNorm { device: "the CPU".into() });
             }
-            let scales: Vec<_> = norms.iter().map(|&norm| reference::unit_exponent(norm)).collect();
-            let dots = reduce::dots(x, g, reduction, &scales);
-            let scalings = norms.iter().zip(dots).map(|(&norm, dot)| reference::projection(norm, dot, limit));
-            let scalings: Vec<_> = scalings.collect();
+            let mut scalings = Vec::new();
+            memory::reserve(&mut scalings, norms.len())?;
+            let dots = reduce::dots(x, g, reduction, &norms)?;
+            let pairs = norms.iter().zip(dots);
+            scalings.extend(pairs.map(|(&norm, dot)| reference::projection(norm, dot, limit)));
             scale::scale_backward(x, g, bytemuck::cast_slice_mut(&mut made), &scalings, broadcast);
         });
         Ok(Buffer::new(made))

@@ -122,6 +122,15 @@ pub(crate) fn zeroed<T: Element>(len: usize) -> Result<Vec<T>> {
     bytemuck::allocation::try_zeroed_vec(len).map_err(|()| out_of_memory(len.saturating_mul(size_of::<T>())))
 }
 
+/// Makes room for so many more elements.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] where the host has no such memory.
+pub(crate) fn reserve<T>(elements: &mut Vec<T>, count: usize) -> Result<()> {
+    let bytes = count.saturating_mul(size_of::<T>());
+    elements.try_reserve_exact(count).map_err(|_| out_of_memory(bytes))
+}
+
 fn zeroed_bytes(size: usize, bytes: usize) -> Result<BoxBytes> {
     let memory = match size {
         1 => try_zeroed_slice_box::<u8>(bytes).map(BoxBytes::from),

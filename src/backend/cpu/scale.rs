@@ -1,6 +1,7 @@
 //! Multiplies elements by coefficients, one for all or one for each slice, and the backward pass of that: the twin of
 //! `shaders/scale.wgsl`.
 
+use super::memory;
 use super::partition::{Partition, copy_then_apply};
 use super::simd::vectorised;
 use crate::backend::Limiter;
@@ -30,9 +31,7 @@ pub(super) fn scalings<N: Element>(norms: &[N], limiter: Limiter<&[u8]>) -> Resu
         Ok(reference::scaling(norm, &limit).to_f64())
     };
     let mut scalings = Vec::new();
-    let bytes = size_of_val(norms) as u64;
-    let no_memory = |_| Error::OutOfMemory { device: "the host".into(), bytes };
-    scalings.try_reserve_exact(norms.len()).map_err(no_memory)?;
+    memory::reserve(&mut scalings, norms.len())?;
     for norm in norms.iter().enumerate() {
         scalings.push(scaling(norm)?);
     }
@@ -190,22 +189,28 @@ fn apply_backward<T: Element>(scaling: ScalingBackward<T::Norm>, x: &[T], g: &[T
 
 /// A scaling for each element.
 fn apply_backward_each<T: Element>(scalings: &[ScalingBackward<T::Norm>], x: &[T], g: &[T], gx: &mut [T]) {
-    let factors: Option<Vec<_>> = scalings
-        .iter()
-        .map(|scaling| match *scaling {
-            ScalingBackward::By { coefficient, unit, projection } => {
-                Some([coefficient, unit, projection].map(Element::to_f64))
+    let mut factors = [[0.0; 3]; 256];
+    for (((scalings, x), g), gx) in
+        scalings.chunks(256).zip(x.chunks(256)).zip(g.chunks(256)).zip(gx.chunks_mut(256))
+    {
+        let all: Option<()> = scalings.iter().zip(&mut factors).try_for_each(|(scaling, factors)| {
+            *factors = match *scaling {
+                ScalingBackward::By { coefficient, unit, projection } => {
+                    [coefficient, unit, projection].map(Element::to_f64)
+                }
+                _ => return None,
+            };
+            Some(())
+        });
+        match all {
+            Some(()) => project(|i| factors[i], x, g, gx),
+            None => {
+                for (i, scaling) in scalings.iter().enumerate() {
+                    gx[i] = reference::scale_backward(x[i], g[i], *scaling);
+                }
             }
-            _ => None,
-        })
-        .collect();
-    let Some(factors) = factors else {
-        for (i, scaling) in scalings.iter().enumerate() {
-            gx[i] = reference::scale_backward(x[i], g[i], *scaling);
         }
-        return;
-    };
-    project(|i| factors[i], x, g, gx);
+    }
 }
 
 vectorised! {
@@ -228,8 +233,9 @@ vectorised! {
                 }
                 _ => {
                     let gradient = convert::to_f32(*g, false) * c - convert::to_f32(*x, false) * u * p;
-                    let near = layout.narrow(gradient, Overflow::Infinity).into();
-                    if gradient.is_nan() { layout.quiet_nan() } else { near }
+                    let near = u64::from(layout.narrow(gradient, Overflow::Infinity));
+                    // Beyond the range there is NaN, too, where there is no infinity.
+                    if near & (layout.sign() - 1) > layout.max_number() { layout.quiet_nan() } else { near }
                 }
             };
             *gx = T::from_bits(bits);

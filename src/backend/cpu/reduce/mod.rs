@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use super::memory;
 use super::partition::Partition;
 use crate::broadcast::Reduction;
 use crate::exact::{ExactSum, ReduceOp};
@@ -68,13 +69,19 @@ pub(super) fn reduce<T: Element>(
     Ok(())
 }
 
-/// The dot products of the elements of each output with others, each times a power of two, as f32 or, of f64, as f64.
-pub(super) fn dots<T: Element>(x: &[T], g: &[T], reduction: &Reduction, scales: &[i32]) -> Vec<T::Norm> {
-    let mut dots = vec![T::Norm::ZERO; reduction.sums];
+/// The dot products of the elements of each output with others, as f32 or, of f64, as f64: each times the power of two that
+/// brings its norm to between 1 and 2.
+pub(super) fn dots<T: Element>(
+    x: &[T],
+    g: &[T],
+    reduction: &Reduction,
+    norms: &[T::Norm],
+) -> Result<Vec<T::Norm>> {
+    let mut dots = memory::zeroed::<T::Norm>(reduction.sums)?;
     reduce_tiles::<T, _>(reduction, T::Norm::TYPE, bytemuck::cast_slice_mut(&mut dots), |first, count| {
-        products::Products::new(x, g, &scales[first..][..count])
+        products::Products::new(x, g, &norms[first..][..count])
     });
-    dots
+    Ok(dots)
 }
 
 /// Reduces elements of T to elements of `to`. `new` makes the tile of so many outputs from one on.

@@ -4,21 +4,20 @@ use super::super::simd::vectorised;
 use super::blocks::{BLOCK, Ends, Lane, Value, cut_into, widen};
 use super::{Piece, Tile, gather};
 use crate::exact::{ExactSum, ReduceOp};
-use crate::{Element, ElementType};
+use crate::{Element, ElementType, reference};
 
 /// Dot products side by side.
-pub(super) struct Products<'a, T> {
+pub(super) struct Products<'a, T: Element> {
     operands: [&'a [T]; 2],
-    /// Each is taken times two to this power.
-    scales: &'a [i32],
+    norms: &'a [T::Norm],
     sums: Vec<ExactSum>,
     tiles: [Vec<T>; 2],
 }
 
 impl<'a, T: Element> Products<'a, T> {
-    pub(super) fn new(x: &'a [T], g: &'a [T], scales: &'a [i32]) -> Self {
+    pub(super) fn new(x: &'a [T], g: &'a [T], norms: &'a [T::Norm]) -> Self {
         let sum = ExactSum::new(T::TYPE.layout().bits, ReduceOp::SumProducts);
-        Self { operands: [x, g], scales, sums: vec![sum; scales.len()], tiles: [Vec::new(), Vec::new()] }
+        Self { operands: [x, g], norms, sums: vec![sum; norms.len()], tiles: [Vec::new(), Vec::new()] }
     }
 }
 
@@ -47,7 +46,7 @@ impl<T: Element> Tile for Products<'_, T> {
     }
 
     fn output(&self, n: usize, to: ElementType) -> u64 {
-        self.sums[n].round_scaled(to, self.scales[n])
+        self.sums[n].round_scaled(to, reference::unit_exponent(self.norms[n]))
     }
 }
 
