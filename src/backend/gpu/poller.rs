@@ -66,11 +66,15 @@ impl Poller {
 impl Polling {
     fn start(status: &Arc<DeviceStatus>) -> Option<Self> {
         let (requests, receiver) = mpsc::channel::<Request>();
-        let status = status.clone();
+        // The device ends with those who use it, not on this thread: that would race with the end of the program, where drivers
+        // take themselves apart.
+        let status = Arc::downgrade(status);
         let run = move || {
             for (submission, sender) in receiver {
-                // What went wrong is recorded, and met by the waiter.
-                let _ = status.wait(Some(submission));
+                if let Some(status) = status.upgrade() {
+                    // What went wrong is recorded, and met by the waiter.
+                    let _ = status.wait(Some(submission));
+                }
                 let _ = sender.send(());
             }
         };
