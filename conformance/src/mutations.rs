@@ -147,7 +147,7 @@ pub const MUTATIONS: &[Mutation] = &[
     in_reduction(Sum, F32, "a term in the wrong half of a window", "let far = (shift & vec4(32)) != vec4(0);", "let far = vec4(false);"),
     in_reduction(Sum, F32, "NaN forgotten", "select(infinity, vec4(MET_NAN), nan)", "select(infinity, vec4(0u), nan)"),
     in_reduction(Sum, F32, "infinities of both signs", "(flags & both) == both", "false"),
-    in_reduction(Sum, F32, "the ends of a row forgotten", "end = end_block(work, n, lane);", ""),
+    in_reduction(Sum, F32, "the ends of a row forgotten", "end = end_block(work, n, lane, false);", ""),
     in_reduction(Sum, F32, "what is beyond a row", "if start + e >= row_begin && start + e < row_end {", "if true {"),
     in_reduction(Sum, F32, "parts that overlap", "+ lane % GROUP, first + end, GROUP", "+ lane % GROUP, first + end + 1u, GROUP"),
     in_reduction(Sum, F32, "a carry of a workgroup lost", "value = select(0u, 1u, before + value < value);", "value = 0u;"),
