@@ -169,7 +169,7 @@ pub const MUTATIONS: &[Mutation] = &[
     in_reduction(ClipByNorm, F32, "scaled at the limit", "if norm <= limit && limit <= F32_INFINITY {", "if norm < limit && limit <= F32_INFINITY {"),
     in_reduction(ClipByNorm, F32, "eps forgotten", "add_f32(norm, params.limiter.y)", "norm"),
     in_reduction(ClipByNorm, F32, "a quotient truncated", "vec2(select(0u, 1u, rest != 0u), quotient)", "vec2(0u, quotient)"),
-    in_reduction(ClipByNorm, F16, "products without what is below", "let significand = all | select(vec4(0u), vec4(1u), lost);", "let significand = all;"),
+    in_reduction(ClipByNorm, F32, "products without what is below", "let significand = all | select(vec4(0u), vec4(1u), lost);", "let significand = all;"),
     in_reduction(ClipByNorm, F32, "ties of products away from even", "((rest == half) & ((kept & vec4(1u)) != vec4(0u)))", "(rest == half)"),
     in_reduction(ClipByNorm, F16, "products that all lose a bit", "min(dropped, vec4(32)) - vec4(1)", "min(dropped, vec4(31)) - vec4(1)"),
     in_reduction(ClipByNorm, F32, "subnormal products flushed", "max(-exponent, vec4(0));", "select(vec4(0), vec4(32), exponent < vec4(0));"),
