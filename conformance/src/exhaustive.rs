@@ -45,7 +45,7 @@ const F32_TARGETS: [ElementType; 4] =
 const F32_GRAD_PAIRS: usize = 4;
 
 /// Checks every pattern of these types: for types of 8 and 16 bits with every operation and rule (for floats of 8 bits
-/// between every two of them) and, as far as they are floats, each as a norm of its own and each scaled by one, for f32 the clip,
+/// between every two of them) and, as far as they are floats, each scaled by its own norm, for f32 the clip,
 /// its conversions and the default backward pass, for i32 and u32 the clip. Types of 64 bits have too many.
 ///
 /// The 2^32 patterns are made on the device; all that it returns is compared on the host, with the reference itself.
@@ -164,7 +164,7 @@ fn every_variant<T: Element>(device: &Device, case: &Case<T>, rows: &mut [Row]) 
     Ok(())
 }
 
-/// Every value as a norm of its own, and scaled by it; every two of 8 bits as a norm and as a sum.
+/// Every value scaled by its own norm; every two of 8 bits as a norm and as a sum.
 fn every_norm<T: Element>(device: &Device) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let all: Vec<T> = (0..=T::TYPE.layout().mask()).map(T::from_bits).collect();

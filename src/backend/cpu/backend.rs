@@ -211,7 +211,14 @@ impl Backend for Cpu {
             }
             let mut scalings = Vec::new();
             memory::reserve(&mut scalings, norms.len())?;
-            let dots = reduce::dots(x, g, reduction, &norms)?;
+            // Where nothing is scaled nobody asks for them.
+            let is_scaled = |&norm: &<T as Element>::Norm| {
+                matches!(reference::scaling(norm, limit), Scaling::By(_))
+            };
+            let dots = match norms.iter().any(is_scaled) {
+                true => reduce::dots(x, g, reduction, &norms)?,
+                false => memory::zeroed(norms.len())?,
+            };
             let pairs = norms.iter().zip(dots);
             scalings.extend(pairs.map(|(&norm, dot)| reference::projection(norm, dot, limit)));
             scale::scale_backward(x, g, bytemuck::cast_slice_mut(&mut made), &scalings, broadcast);

@@ -194,12 +194,10 @@ fn scale_pieces(
         let blocks = len.div_ceil(BLOCK_BYTES);
         let params = Params { first, outputs: blocks as u32, ..params };
         let specialization = Specialization::of(element);
-        let invocations = match kernel.entry {
-            "scale" | "scale_in_place" => {
-                let of_workgroup = u64::from(WORKGROUP * BLOCKS_PER_INVOCATION);
-                blocks.div_ceil(of_workgroup) * u64::from(WORKGROUP)
-            }
-            _ => blocks,
+        // These take several blocks to an invocation.
+        let invocations = match [&SCALE, &SCALE_IN_PLACE].contains(&kernel) {
+            true => blocks.div_ceil((WORKGROUP * BLOCKS_PER_INVOCATION).into()) * u64::from(WORKGROUP),
+            false => blocks,
         };
         sink.record(&planner.whole(kernel, specialization, params, invocations, &operands)?)?;
     }
