@@ -6,7 +6,7 @@ import package::lib::constants::{
 };
 import package::lib::element::{MAX, SIGN, element_of, extract_subword, store_element};
 import package::lib::exact::{
-    MET_INFINITY, MET_NAN, MET_NEGATIVE_INFINITY, WINDOW_BITS, accumulate, add_partial, base_for, finite_magnitudes, flag, flush,
+    MET_INFINITY, MET_NAN, MET_NEGATIVE_INFINITY, WINDOW_BITS, accumulate, add_partial, base_for, clear_partial, finite_magnitudes, flag, flush,
     is_finite, keep_greatest, limbs, terms_of, window_at,
 };
 import package::lib::params::{invocation_index, params};
@@ -181,6 +181,8 @@ fn reduce(
     var n = invocation_index(id);
     var work: Work;
     if ORDER == ORDER_ROWS {
+        clear_partial(lane);
+        workgroupBarrier();
         n = group.y * (params.stride / WORKGROUP) + group.x;
         work = row_work(n, lane);
     } else {

@@ -221,7 +221,6 @@ pub(crate) enum BoundBits<B> {
 }
 
 impl<B> BoundBits<B> {
-    #[cfg(feature = "gpu")]
     pub(crate) fn value(&self) -> Option<u64> {
         match self {
             Self::Value(bits) => Some(*bits),

@@ -81,7 +81,6 @@ impl Broadcast {
         Ok(Self { axes, same })
     }
 
-    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     pub(crate) fn axes(&self) -> &[Axis] {
         &self.axes
     }
@@ -98,7 +97,6 @@ impl Broadcast {
     }
 
     /// Whether this bound has an element for each of x, in the same order.
-    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     pub(crate) fn is_same(&self, side: Side) -> bool {
         self.same[side as usize]
     }
@@ -132,7 +130,6 @@ impl Broadcast {
     }
 
     /// The coordinates of an element of x, one for each axis.
-    #[cfg_attr(not(feature = "gpu"), allow(dead_code))] // the tests use it
     pub(crate) fn coordinates(&self, element: u64) -> Vec<u64> {
         let mut rest = element;
         let mut at: Vec<u64> = self
@@ -202,7 +199,11 @@ impl Reduction {
     pub(crate) fn new(x: &Shape, bound: &Shape, side: Side) -> Result<Self> {
         let mut shapes = [None, None];
         shapes[side as usize] = Some(bound);
-        let broadcast = Broadcast::new(x, shapes)?;
+        Ok(Self::of(&Broadcast::new(x, shapes)?, side, bound.len()))
+    }
+
+    /// Of the gradient of a bound that has `sums` elements.
+    pub(crate) fn of(broadcast: &Broadcast, side: Side, sums: usize) -> Self {
         let mut stride = 1;
         let mut axes: Vec<_> = broadcast
             .axes
@@ -216,7 +217,7 @@ impl Reduction {
             .collect();
         axes.reverse();
         let leaves = axes.iter().filter(|axis| axis.2).map(|axis| axis.0).product();
-        Ok(Self { axes, sums: bound.len(), leaves })
+        Self { axes, sums, leaves }
     }
 
     /// Whether there is nothing to sum: the gradient is that of each element.

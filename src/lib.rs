@@ -64,6 +64,7 @@ mod info;
 mod norm;
 mod norm_state;
 pub mod op;
+pub mod plan;
 pub mod reference;
 mod rule;
 mod shape;

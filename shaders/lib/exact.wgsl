@@ -325,6 +325,13 @@ fn keep_greater(i: u32, value: u32) {
     }
 }
 
+// Clears limb `lane` of a workgroup's: engines that are not browsers may leave what was there.
+fn clear_partial(lane: u32) {
+    if lane <= LIMBS {
+        atomicStore(&partial[lane], 0u);
+    }
+}
+
 // Adds limb `lane` of a workgroup's to the output's.
 fn add_partial(lane: u32, at: u32) {
     if lane > LIMBS {

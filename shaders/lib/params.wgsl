@@ -1,4 +1,4 @@
-// The parameters of a dispatch, and which block an invocation works on. The twin of src/backend/gpu/params.rs.
+// The parameters of a dispatch, and which block an invocation works on. The twin of src/plan/params.rs.
 import package::lib::bounds::Bounds;
 import package::lib::constants::{BITS, WORKGROUP};
 import package::lib::rule::Rule;

@@ -102,7 +102,6 @@ impl BitLayout {
     /// The order key of an element of up to 32 bits, left-aligned in a word, by which the shaders test whether it is
     /// outside scalar bounds (`order_key` in `shaders/lib/element.wgsl`): integers modulo 2^32 that grow with the
     /// elements, -0 right before +0, a NaN beyond an infinity.
-    #[cfg(feature = "gpu")]
     const fn order_key(self, bits: u64) -> u32 {
         let word = (bits << (32 - self.bits)) as u32;
         match self.class {
@@ -113,7 +112,6 @@ impl BitLayout {
 
     /// The ranges of order keys below a lower bound and above an upper one, infinities included and NaN not: the start
     /// and the length of each, 0 for a bound that is absent. For 64 bits, which have no order key, both are empty.
-    #[cfg(feature = "gpu")]
     pub(crate) fn ranges_outside(self, lo: Option<u64>, hi: Option<u64>) -> [(u32, u32); 2] {
         if self.bits > 32 {
             return [(0, 0), (0, 0)];

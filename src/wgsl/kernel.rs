@@ -11,6 +11,7 @@ use crate::{ElementType, Op, TieRule};
 pub(crate) const BLOCK_BYTES: u64 = 16;
 
 impl Layout {
+    #[cfg(feature = "gpu")]
     const TENSORS: [Self; 5] = [Self::Same, Self::One, Self::Rows, Self::Columns, Self::Strided];
 
     /// Of a bound that is a tensor.
@@ -77,6 +78,7 @@ impl Kernel {
     }
 
     /// Every kernel of a type.
+    #[cfg(feature = "gpu")]
     pub(crate) fn all(element: ElementType) -> Vec<Self> {
         let mut kernels = Vec::new();
         let alone = Layout::TENSORS

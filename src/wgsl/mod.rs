@@ -7,13 +7,11 @@
 //!
 //! [`functions`] gives the element functions of a type to kernels of your own.
 
-#[cfg(feature = "gpu")]
 mod kernel;
 
 use std::collections::HashSet;
 use std::fmt::Write;
 
-#[cfg(feature = "gpu")]
 pub(crate) use kernel::{BLOCK_BYTES, Kernel, affine_kernel};
 
 use crate::element::{BitLayout, NumberClass};

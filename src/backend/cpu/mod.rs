@@ -28,13 +28,14 @@ mod simd;
 pub(crate) use backend::{Buffer, Cpu};
 pub use mask::mask_len;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
 use super::{Call, MAX_OUTPUTS};
-use crate::bounds::ResolvedBounds;
-use crate::exact::ExactSum;
+use crate::bounds::{BoundBits, ResolvedBounds};
+use crate::broadcast::{Reduction, Side};
+use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
 use crate::reference::Scaling;
 use crate::{BackwardRule, Element, Error, Op, Result, with_element};
@@ -102,6 +103,82 @@ pub fn clip_backward_in_place<T: Element>(
     rule: BackwardRule,
 ) -> Result<()> {
     typed(Op::ClipBackward, &[x], bounds, rule, [Some(cast_slice_mut(g)), None, None])
+}
+
+/// The gradients that reach `x` and its bounds, of the upstream gradient `g`, where they are wanted: into `gx`, and into the two of
+/// `of_bounds`, which have an element for each of the lower and of the upper bound (one for a value). These are summed over what a
+/// bound broadcasts to, as [`reference::sum`](crate::reference::sum) says.
+///
+/// ```
+/// use wgclip::{BackwardRule, ResolvedBounds, cpu};
+///
+/// let bounds = ResolvedBounds::values(None, Some(6.0f32))?;
+/// let (mut gx, mut ghi) = ([0.0; 3], [0.0]);
+/// let of_bounds = [None, Some(&mut ghi[..])];
+/// let (x, g) = ([5.0, 7.0, 8.0], [1.0, 10.0, 100.0]);
+/// cpu::clip_backward_bounds(&x, &g, &bounds, BackwardRule::default(), Some(&mut gx), of_bounds)?;
+/// assert_eq!((gx, ghi), ([1.0, 0.0, 0.0], [110.0]));
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`clip`]; [`Error::NoBound`] if the gradient of an absent bound is wanted, [`Error::RuleWithoutKernel`] if `gx` is, and the rule
+/// is the straight-through one: it is `g`.
+pub fn clip_backward_bounds<T: Element>(
+    x: &[T],
+    g: &[T],
+    bounds: &ResolvedBounds<&[T]>,
+    rule: BackwardRule,
+    gx: Option<&mut [T]>,
+    of_bounds: [Option<&mut [T]>; 2],
+) -> Result<()> {
+    let bytes = bounds.try_map(|bound| Ok(cast_slice(bound)))?;
+    if bounds.element != T::TYPE {
+        return Err(Error::TypeMismatch { left: T::TYPE, right: bounds.element });
+    }
+    let inputs = [cast_slice(x), cast_slice(g)];
+    let mut call = call(Op::ClipBackwardBounds, x.len(), &inputs, &bytes, rule);
+    call.wanted = [gx.is_some(), of_bounds[0].is_some(), of_bounds[1].is_some()];
+    let (mut sums, mut unsummed) = (Sums::default(), [None, None]);
+    let mut reductions = [None, None];
+    for side in Side::BOTH {
+        let Some(gradient) = &of_bounds[side as usize] else { continue };
+        if matches!(bounds.side(side), BoundBits::Absent) {
+            return Err(Error::NoBound { side: side.name() });
+        }
+        let broadcast = bounds.broadcast.as_ref().filter(|_| bounds.side(side).tensor().is_some());
+        let len = broadcast.map_or(Some(1), |broadcast| broadcast.bound_len(side));
+        check_len(gradient.len(), len.unwrap_or(gradient.len()))?;
+        let reduction = match broadcast {
+            Some(broadcast) => Reduction::of(broadcast, side, gradient.len()),
+            None => Reduction::all(x.len()),
+        };
+        if reduction.is_whole() && T::TYPE.is_float() {
+            sums[1 + side as usize] = Some(Mutex::new(ExactSum::new(T::TYPE.layout().bits, ReduceOp::Sum)));
+        } else {
+            unsummed[side as usize] = Some(memory::zeroed::<T>(x.len())?);
+        }
+        reductions[side as usize] = Some(reduction);
+    }
+    let [lo, hi] = unsummed.each_mut().map(|all| all.as_mut().map(|all| cast_slice_mut::<T, u8>(all)));
+    run_into(&call, [gx.map(cast_slice_mut), lo, hi], &sums)?;
+    let [_, sums @ ..] = sums;
+    for (((gradient, sum), unsummed), reduction) in
+        of_bounds.into_iter().zip(sums).zip(unsummed).zip(reductions)
+    {
+        let (Some(gradient), Some(reduction)) = (gradient, reduction) else { continue };
+        match (sum, unsummed) {
+            (Some(sum), _) => {
+                let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+                gradient[0] = T::from_bits(sum.round(T::TYPE));
+            }
+            (None, Some(all)) => {
+                reduce::reduce(&all, &reduction, ReduceOp::Sum, T::TYPE, cast_slice_mut(gradient))?;
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Clips `x` into `y`, and sets bit `i % 64` of `mask[i / 64]` where the gradient of element `i` reaches x.
@@ -283,7 +360,7 @@ fn check_len(actual: usize, expected: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{OutsideRule, TieRule, reference};
+    use crate::{Bound, OutsideRule, Shape, TieRule, reference};
 
     /// Lengths that one thread works on, that several share, and that are copied block by block.
     #[test]
@@ -319,6 +396,57 @@ mod tests {
             clip_backward_in_place(&x, &mut y, &bounds, rule).unwrap();
             assert!(y == grad, "gradient in place of {len}");
         }
+    }
+
+    /// Bounds of every kind of layout, and values.
+    #[test]
+    fn gradients_of_bounds_are_sums() {
+        let (x_shape, rule) = (Shape::new([31, 17]).unwrap(), BackwardRule::default());
+        let rng = &mut fastrand::Rng::with_seed(12);
+        let x: Vec<f32> = (0..527).map(|_| rng.f32() * 4.0 - 2.0).collect();
+        let g: Vec<f32> = (0..527).map(|_| f32::from_bits(rng.u32(..) & 0x7dff_ffff)).collect();
+        for dims in [&[][..], &[17], &[31, 1], &[31, 17], &[1, 1]] {
+            let shape = Shape::new(dims).unwrap();
+            let (lo, hi) = (vec![-0.5f32; shape.len()], vec![0.75f32; shape.len()]);
+            let side = |of: &Vec<f32>| match dims {
+                [] => Bound::Value(of[0]),
+                _ => Bound::Tensor(((), &shape)),
+            };
+            let bounds = ResolvedBounds::broadcast::<f32>(&x_shape, side(&lo), side(&hi)).unwrap();
+            let slices = [&lo[..], &hi[..]];
+            let bounds = ResolvedBounds {
+                element: bounds.element,
+                broadcast: bounds.broadcast.clone(),
+                sides: [0, 1].map(|n| match bounds.sides[n] {
+                    BoundBits::Tensor(()) => BoundBits::Tensor(slices[n]),
+                    BoundBits::Value(bits) => BoundBits::Value(bits),
+                    BoundBits::Absent => BoundBits::Absent,
+                }),
+            };
+            let (mut gx, mut of_lo, mut of_hi) =
+                ([7.0f32; 527], vec![7.0f32; shape.len()], vec![7.0f32; shape.len()]);
+            let of_bounds = [Some(&mut of_lo[..]), Some(&mut of_hi[..])];
+            clip_backward_bounds(&x, &g, &bounds, rule, Some(&mut gx), of_bounds).unwrap();
+            let tensors = crate::Device::cpu();
+            let [of_x, of_g] = [&x, &g].map(|of| tensors.tensor(of, [31, 17]).unwrap());
+            let [of_lower, of_upper] = [&lo, &hi].map(|of| tensors.tensor(of, dims).unwrap());
+            let expected = of_x
+                .clip_backward_bounds(&of_g, (&of_lower, &of_upper), rule, crate::NeedsGrad::BOTH)
+                .unwrap();
+            assert_eq!(gx.to_vec(), expected.x.to_vec().unwrap(), "{dims:?}");
+            assert_eq!(of_lo, expected.lo.unwrap().to_vec().unwrap(), "{dims:?}");
+            assert_eq!(of_hi, expected.hi.unwrap().to_vec().unwrap(), "{dims:?}");
+            let only = [None, Some(&mut of_hi[..])];
+            of_lo.fill(7.0);
+            clip_backward_bounds(&x, &g, &bounds, rule, None, only).unwrap();
+            assert!(of_lo.iter().all(|&of_lo| of_lo == 7.0), "{dims:?}");
+            let short = [Some(&mut of_lo[1..]), None];
+            let made = clip_backward_bounds(&x, &g, &bounds, rule, None, short);
+            assert!(matches!(made, Err(Error::LengthMismatch { .. })), "{dims:?}: {made:?}");
+        }
+        let none = ResolvedBounds::values(Some(0.0f32), None).unwrap();
+        let made = clip_backward_bounds(&x, &g, &none, rule, None, [None, Some(&mut [0.0])]);
+        assert!(matches!(made, Err(Error::NoBound { side: "upper" })));
     }
 
     #[test]

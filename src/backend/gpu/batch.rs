@@ -1,7 +1,7 @@
 //! The pending pass, and what becomes of it: a batch on its way to the queue, with a log where it may be refused.
 
 use super::buffer::Poison;
-use super::dispatch::{BufferPart, Dispatch};
+use super::buffer::{Dispatch, Part};
 use super::pipeline::Pipeline;
 use super::recorder::Gpu;
 use crate::Error;
@@ -52,8 +52,8 @@ impl LoggedDispatch {
         workgroups: [u32; 2],
     ) -> Self {
         let tensors = pipeline.bindings.iter().zip(&dispatch.operands);
-        let poison = |(&(_, read_only), operand): (&(u32, bool), &BufferPart<'_>)| {
-            operand.tensor.map(|tensor| (!read_only, tensor.poison().clone()))
+        let poison = |(&(_, read_only), operand): (&(u32, bool), &Part<'_>)| {
+            operand.memory.tensor.map(|tensor| (!read_only, tensor.poison().clone()))
         };
         Self {
             pipeline: pipeline.pipeline.clone(),

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::dispatch::BufferPart;
 use super::pool::{Pool, PooledBuffer};
+use crate::plan::{self, BufferPart, Limits, Memory};
+use crate::wgsl::BLOCK_BYTES;
 use crate::{Error, Result};
 
 /// The bytes of a tensor on a device, rounded up to whole blocks. Cheap to clone: clones share the bytes. One of the
@@ -95,9 +96,9 @@ impl Buffer {
     }
 
     /// As an operand.
-    pub(super) fn part(&self) -> BufferPart<'_> {
+    pub(super) fn part(&self) -> Part<'_> {
         let Shared { buffer, offset, bytes, .. } = &*self.shared;
-        BufferPart::new(buffer, Some(self), *offset, *bytes)
+        Part::new(BufferRef { buffer, tensor: Some(self) }, *offset, *bytes)
     }
 
     /// The pool's buffer, if it is one.
@@ -111,9 +112,73 @@ impl Buffer {
     }
 }
 
-impl<'a> From<&'a Buffer> for BufferPart<'a> {
-    fn from(buffer: &'a Buffer) -> Self {
-        buffer.part()
+/// What operands lie in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BufferRef<'a> {
+    pub buffer: &'a wgpu::Buffer,
+    /// The tensor's that it is of, if it is of one.
+    pub tensor: Option<&'a Buffer>,
+}
+
+/// A part of a buffer that a kernel works on.
+pub(super) type Part<'a> = BufferPart<BufferRef<'a>>;
+
+/// A kernel over its operands.
+pub(super) type Dispatch<'a> = plan::Dispatch<'a, BufferRef<'a>>;
+
+impl BufferRef<'_> {
+    /// The pool's buffer, if it is one.
+    pub(super) fn pooled(&self) -> Option<&PooledBuffer> {
+        self.tensor.and_then(Buffer::pooled)
+    }
+}
+
+impl Memory for BufferRef<'_> {
+    fn is_same(self, other: Self) -> bool {
+        self.buffer == other.buffer
+    }
+
+    fn is_alone(self) -> bool {
+        self.pooled().is_some()
+    }
+}
+
+/// A part of a buffer of the caller's. What is missing comes as the error.
+pub(super) fn part_of_caller(
+    buffer: &wgpu::Buffer,
+    start: u64,
+    bytes: u64,
+    limits: Limits,
+) -> Result<Part<'_>, String> {
+    let alignment = limits.offset_alignment;
+    if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+        return Err("create it with BufferUsages::STORAGE".into());
+    }
+    if !start.is_multiple_of(alignment) {
+        return Err(format!("begin at a multiple of {alignment}"));
+    }
+    let end = bytes.checked_next_multiple_of(BLOCK_BYTES).and_then(|bytes| start.checked_add(bytes));
+    if end.is_none_or(|end| end > buffer.size()) {
+        return Err(format!(
+            "let the buffer reach to the end of the tensor's last block of {BLOCK_BYTES} bytes"
+        ));
+    }
+    Ok(Part::new(BufferRef { buffer, tensor: None }, start, bytes))
+}
+
+impl Dispatch<'_> {
+    /// Whether the caller may map or destroy a buffer that it works on.
+    pub(super) fn is_exported(&self) -> bool {
+        self.tensors().any(Buffer::is_exported)
+    }
+
+    /// An error if elements that it works on are not there.
+    pub(super) fn check_operands(&self) -> Result<()> {
+        self.tensors().try_for_each(Buffer::check_poison)
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Buffer> {
+        self.operands.iter().filter_map(|operand| operand.memory.tensor)
     }
 }
 

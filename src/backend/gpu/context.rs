@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use super::Buffer;
 use super::adapter::{self, Adapter};
-use super::dispatch::{BufferPart, Dispatch, Planner};
-use super::geometry::Limits;
+use super::buffer::{self, Dispatch};
 use super::pipeline::{Patch, Pipelines};
 #[cfg(not(target_arch = "wasm32"))]
 use super::poller::Poller;
@@ -16,6 +15,7 @@ use super::pool::{FirstWrite, Pool, PooledBuffer, Purpose};
 use super::recorder::{Gpu, Progress, Recorder};
 use super::status::{DeviceStatus, Owner};
 use super::submit_lock::SubmitLock;
+use crate::plan::{Limits, Planner};
 use crate::{DeviceInfo, Error, Result, Stats};
 
 /// An opened GPU device. Cheap to clone: clones share it.
@@ -256,7 +256,7 @@ impl Context {
     /// # Errors
     /// [`Error::Unsupported`] if a kernel cannot work there; the message says what is needed.
     pub(crate) fn buffer_from_wgpu(&self, buffer: wgpu::Buffer, offset: u64, bytes: u64) -> Result<Buffer> {
-        BufferPart::of_caller(&buffer, offset, bytes, self.inner.limits)
+        buffer::part_of_caller(&buffer, offset, bytes, self.inner.limits)
             .map_err(|instead| self.unsupported_buffer(&buffer, offset, bytes, instead))?;
         Ok(Buffer::of_caller(buffer, offset, bytes))
     }

@@ -4,17 +4,15 @@ use std::cell::RefCell;
 use std::sync::OnceLock;
 
 use super::adapter;
-use super::dispatch::{BufferPart, Dispatch, Planner, converted_bytes, mask_bytes};
-use super::geometry::Limits;
-use super::params::Params;
+use super::buffer::{BufferRef, Dispatch, Part, part_of_caller};
 use super::pipeline::Pipelines;
 use super::recorder::{bind_group, slot};
 use super::status::{DeviceStatus, Owner};
-use super::{Sink, reduce, scale};
 use crate::backend::{Call, Limiter, MAX_OUTPUTS};
 use crate::bounds::ResolvedBounds;
 use crate::broadcast::Side;
 use crate::op::Operand;
+use crate::plan::{self, Limits, Params, Planner, Sink, converted_bytes, mask_bytes, reduce, scale};
 use crate::wgsl::BLOCK_BYTES;
 use crate::{BackwardRule, DeviceInfo, ElementType, Error, NormKind, NormLimit, Op, Result};
 
@@ -303,7 +301,7 @@ impl Kernels {
     fn check_slice(&self, slice: Slice<'_>) -> Result<()> {
         let (offset, bytes) = (slice.offset(), slice.size());
         let checked = match bytes.is_multiple_of(BLOCK_BYTES) {
-            true => BufferPart::of_caller(slice.buffer(), offset, bytes, self.limits).map(drop),
+            true => part_of_caller(slice.buffer(), offset, bytes, self.limits).map(drop),
             false => Err(format!("fill it up to a multiple of {BLOCK_BYTES} bytes")),
         };
         checked.map_err(|instead| {
@@ -355,8 +353,8 @@ impl Kernels {
     }
 }
 
-fn part<'a>(slice: &Slice<'a>) -> BufferPart<'a> {
-    BufferPart::new(slice.buffer(), None, slice.offset(), slice.size())
+fn part<'a>(slice: &Slice<'a>) -> Part<'a> {
+    Part::new(BufferRef { buffer: slice.buffer(), tensor: None }, slice.offset(), slice.size())
 }
 
 /// The kernels of a reduction, as they are prepared.
@@ -375,12 +373,12 @@ impl<'a> Steps<'a> {
     }
 }
 
-impl Sink for Steps<'_> {
+impl<'b> Sink<BufferRef<'b>> for Steps<'_> {
     fn planner(&self) -> Planner<'_> {
         self.kernels.planner()
     }
 
-    fn record(&self, dispatch: &Dispatch<'_>) -> Result<()> {
+    fn record(&self, dispatch: &plan::Dispatch<'_, BufferRef<'b>>) -> Result<()> {
         self.steps.borrow_mut().push(self.kernels.compile(dispatch)?);
         Ok(())
     }

@@ -14,8 +14,8 @@
 // - `adapter` finds adapters and says which are software; `context` opens one; `status` turns its errors and its loss
 //   into `Error`, and waits; `poller` waits without blocking;
 // - `buffer`, `pool`, `generation`, `transfer`: buffers, how and when they are used again, what goes in and comes out;
-// - `pipeline`: a kernel, compiled; `params`, `geometry`: its parameters and workgroups; `dispatch`: all that with
-//   operands; `recorder`: the pass that it joins; `batch`: that pass;
+// - `limits`: those of the device, under which `crate::plan` makes dispatches; `pipeline`: a kernel, compiled; `recorder`:
+//   the pass that it joins; `batch`: that pass;
 // - `submit`, `submit_lock`: how the pass gets to the queue, in order and whatever callbacks do;
 // - `kernels` prepares them for a pass of the caller's, without a context; `interop`: tensors in the caller's buffers;
 // - `reduce`, `scale` and `testing`: kernels that are no operation of the list.
@@ -24,12 +24,10 @@ mod adapter;
 mod batch;
 mod buffer;
 mod context;
-mod dispatch;
 mod generation;
-mod geometry;
 mod interop;
 mod kernels;
-mod params;
+mod limits;
 mod pipeline;
 #[cfg(not(target_arch = "wasm32"))]
 mod poller;
@@ -52,28 +50,23 @@ pub use kernels::{Arguments, Kernels, Prepared};
 pub(crate) use transfer::Readback;
 use wgpu::BufferSlice;
 
-use dispatch::{Dispatch, Planner, mask_bytes};
+use buffer::BufferRef;
 use pool::FirstWrite;
 
 use super::{Backend, Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
 use crate::broadcast::{Broadcast, Reduction};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
+use crate::plan::{self, Planner, Sink, mask_bytes};
 use crate::{DeviceInfo, Element, ElementType, NormLimit, Result, Stats};
 
-/// What takes dispatches: the pending pass, or a list that is recorded by the caller.
-trait Sink {
-    fn planner(&self) -> Planner<'_>;
-
-    fn record(&self, dispatch: &Dispatch<'_>) -> Result<()>;
-}
-
-impl Sink for Context {
+/// The pending pass.
+impl<'b> Sink<BufferRef<'b>> for Context {
     fn planner(&self) -> Planner<'_> {
         self.planner()
     }
 
-    fn record(&self, dispatch: &Dispatch<'_>) -> Result<()> {
+    fn record(&self, dispatch: &plan::Dispatch<'_, BufferRef<'b>>) -> Result<()> {
         self.record(dispatch)
     }
 }

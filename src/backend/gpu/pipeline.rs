@@ -4,62 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::params::Params;
 use super::status::DeviceStatus;
-use crate::wgsl::{self, Kernel, Specialization};
-use crate::{ElementType, Result};
-
-/// A kernel that is no operation of the list: an entry point of a file, with bindings of its own.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct FixedKernel {
-    pub entry: &'static str,
-    pub source: &'static str,
-    /// The storage buffers in the order in which they are bound: the number of the binding, and whether it is only read.
-    pub bindings: &'static [(u32, bool)],
-}
-
-/// What is compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Program {
-    Op(Kernel),
-    Fixed(&'static FixedKernel, Specialization),
-}
-
-/// Storage buffers of a kernel at the most: WebGPU allows 8.
-pub(super) const MAX_BINDINGS: usize = 7;
-
-impl Program {
-    pub(super) fn element(&self) -> ElementType {
-        match self {
-            Self::Op(kernel) => kernel.specialization.element,
-            Self::Fixed(_, specialization) => specialization.element,
-        }
-    }
-
-    /// Of each storage buffer, the number of the binding and whether it is only read.
-    pub(super) fn bindings(&self) -> Vec<(u32, bool)> {
-        match self {
-            Self::Op(kernel) => {
-                (1..).zip(kernel.bindings()).map(|(index, binding)| (index, binding.read_only)).collect()
-            }
-            Self::Fixed(kernel, _) => kernel.bindings.to_vec(),
-        }
-    }
-
-    pub(super) fn entry(&self) -> &'static str {
-        match self {
-            Self::Op(_) => "main",
-            Self::Fixed(kernel, _) => kernel.entry,
-        }
-    }
-
-    pub(super) fn source(&self) -> String {
-        match self {
-            Self::Op(kernel) => kernel.source(),
-            Self::Fixed(kernel, specialization) => wgsl::compose(kernel.source, *specialization),
-        }
-    }
-}
+use crate::Result;
+use crate::plan::{Params, Program};
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -123,11 +70,7 @@ impl Pipelines {
     }
 
     fn compile(&self, device: &wgpu::Device, program: Program) -> Pipeline {
-        let name = match program {
-            Program::Op(kernel) => kernel.op.variant_name(kernel.in_place),
-            Program::Fixed(kernel, _) => kernel.entry.to_owned(),
-        };
-        let label = format!("wgclip {name} {}", program.element());
+        let label = program.name();
         let label = Some(label.as_str());
         let source = program.source();
         let source = self.patch.as_ref().map_or_else(|| source.clone(), |patch| patch(&source));
@@ -150,7 +93,11 @@ impl Pipelines {
             layout: Some(&pipeline_layout),
             module: &module,
             entry_point: Some(program.entry()),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            // The kernels do it themselves, for engines that do not.
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
             cache: None,
         });
         let signature = bindings

@@ -9,12 +9,11 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::batch::{Batch, LoggedDispatch, Pending};
-use super::dispatch::{BufferPart, Dispatch};
-use super::geometry::DispatchRange;
-use super::params::Params;
-use super::pipeline::{MAX_BINDINGS, Pipeline};
+use super::buffer::{Dispatch, Part};
+use super::pipeline::Pipeline;
 use super::pool::{Pool, PooledBuffer};
 use super::status::DeviceStatus;
+use crate::plan::{DispatchRange, MAX_BINDINGS, Params};
 use crate::{Result, Stats};
 
 /// Dispatches and uploads of a submission at the most.
@@ -92,7 +91,7 @@ impl Drop for Progress<'_> {
             let error = self.gpu.status.blocked("an operation was recorded in part; make the tensor again");
             let bindings = self.pipeline.bindings.iter().zip(&self.dispatch.operands);
             let written =
-                bindings.filter(|((_, read_only), _)| !read_only).filter_map(|(_, part)| part.tensor);
+                bindings.filter(|((_, read_only), _)| !read_only).filter_map(|(_, part)| part.memory.tensor);
             written.for_each(|tensor| tensor.poison().set(error.clone()));
         }
     }
@@ -122,7 +121,7 @@ pub(super) fn bind_group(
     device: &wgpu::Device,
     pipeline: &Pipeline,
     params: &wgpu::Buffer,
-    operands: &[BufferPart<'_>],
+    operands: &[Part<'_>],
     range: &DispatchRange,
 ) -> wgpu::BindGroup {
     let binding = |index, buffer, offset, bytes| wgpu::BindGroupEntry {
@@ -136,7 +135,7 @@ pub(super) fn bind_group(
     let mut entries = vec![binding(0, params, 0, size_of::<Params>() as u64)];
     entries.extend(pipeline.bindings.iter().zip(operands).map(|(&(index, _), operand)| {
         let (offset, bytes) = operand.range(range);
-        binding(index, operand.buffer, offset, bytes)
+        binding(index, operand.memory.buffer, offset, bytes)
     }));
     let layout = &pipeline.layout;
     device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
@@ -245,7 +244,8 @@ impl Recorder {
         self.dispatches += 1;
         self.bytes_in_pass += dispatch.operands.iter().map(|operand| operand.range(range).1).sum::<u64>();
         self.stats.dispatches += 1;
-        dispatch.operands.iter().filter_map(BufferPart::pooled).for_each(|pooled| gpu.pool.used(pooled));
+        let operands = dispatch.operands.iter();
+        operands.filter_map(|part| part.memory.pooled()).for_each(|pooled| gpu.pool.used(pooled));
         pending.pass.set_pipeline(&pipeline.pipeline);
         pending.pass.set_bind_group(0, group, &[offset]);
         let [x, y] = range.workgroups;
@@ -283,8 +283,8 @@ impl Recorder {
         let mut of_pool = true;
         for (part, operand) in parts.iter_mut().zip(&dispatch.operands) {
             let (offset, bytes) = operand.range(range);
-            of_pool &= operand.pooled().is_some();
-            *part = (operand.pooled().map_or(0, |pooled| pooled.id), offset, bytes);
+            of_pool &= operand.memory.pooled().is_some();
+            *part = (operand.memory.pooled().map_or(0, |pooled| pooled.id), offset, bytes);
         }
         let key = GroupKey(pipeline.signature, parts);
         if let Some(group) = self.groups.get(&key) {

@@ -1,43 +1,13 @@
-//! Clipping by norm: `shaders/scale.wgsl`. Coefficients and what is done with them stay on the device.
+//! Clipping by norm, recorded: coefficients and what is done with them stay on the device.
 
-use super::dispatch::BufferPart;
-use super::params::Params;
-use super::pipeline::FixedKernel;
 use super::pool::FirstWrite;
-use super::{Buffer, Context, Sink};
+use super::{Buffer, Context};
 use crate::backend::Limiter;
 use crate::broadcast::{Broadcast, Reduction};
 use crate::exact::ReduceOp;
-use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, Specialization, WORKGROUP};
+use crate::plan::SCALING_BYTES;
+use crate::plan::scale;
 use crate::{ElementType, Error, NonFinite, NormLimit, Result};
-
-const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
-    FixedKernel { entry, source: include_str!("../../../shaders/scale.wgsl"), bindings }
-}
-
-static MAKE_SCALINGS: FixedKernel = kernel("make_scalings", &[(1, true), (3, false)]);
-static MAKE_RELATIVE_SCALINGS: FixedKernel =
-    kernel("make_relative_scalings", &[(1, true), (2, true), (3, false)]);
-static SCALE: FixedKernel = kernel("scale", &[(4, true), (5, true), (6, false)]);
-static SCALE_IN_PLACE: FixedKernel = kernel("scale_in_place", &[(4, true), (6, false)]);
-static SCALE_ALONG: FixedKernel = kernel("scale_along", &[(4, true), (5, true), (6, false)]);
-static MAKE_PROJECTIONS: FixedKernel = kernel("make_projections", &[(4, true), (1, true), (3, false)]);
-static SCALE_BACKWARD: FixedKernel =
-    kernel("scale_backward", &[(4, true), (2, true), (5, true), (7, true), (6, false)]);
-
-/// The kernels of this file.
-pub(super) static KERNELS: [&FixedKernel; 7] = [
-    &MAKE_SCALINGS,
-    &MAKE_RELATIVE_SCALINGS,
-    &SCALE,
-    &SCALE_IN_PLACE,
-    &SCALE_ALONG,
-    &MAKE_PROJECTIONS,
-    &SCALE_BACKWARD,
-];
-
-/// Bytes of what is made of a norm: the norm, its coefficient, what is done, and whether it is an error.
-pub(super) const SCALING_BYTES: u64 = 16;
 
 /// The words of each scaling.
 const SCALING_WORDS: usize = 4;
@@ -50,7 +20,13 @@ impl Context {
         let Limiter { limit, average, relative } = limiter;
         let relative = relative.map(|(norms, least)| (norms.part(), least));
         if count > 0 {
-            make_scalings(self, count, norms.part(), Limiter { limit, average, relative }, made.part())?;
+            scale::make_scalings(
+                self,
+                count,
+                norms.part(),
+                Limiter { limit, average, relative },
+                made.part(),
+            )?;
         }
         if limit.nonfinite == NonFinite::Error {
             self.watch_norms(made.clone());
@@ -67,10 +43,7 @@ impl Context {
         broadcast: &Broadcast,
     ) -> Result<Buffer> {
         let y = self.buffer(x.bytes(), FirstWrite::Recorded)?;
-        let whole = scalings.bytes() == SCALING_BYTES;
-        let kernel = if whole { &SCALE } else { &SCALE_ALONG };
-        let params = Params::of_scalings(broadcast);
-        scale_pieces(self, kernel, element, params, &[scalings.part()], &[x.part(), y.part()])?;
+        scale::scale(self, element, [x.part(), y.part()], scalings.part(), Some(broadcast))?;
         Ok(y)
     }
 
@@ -82,9 +55,8 @@ impl Context {
         y: Option<Buffer>,
         scalings: &Buffer,
     ) -> Result<()> {
-        let Some(y) = y else { return scale_in_place(self, element, x.part(), scalings.part()) };
-        let parts = [x.part(), y.part()];
-        scale_pieces(self, &SCALE, element, Params::default(), &[scalings.part()], &parts)?;
+        let Some(y) = y else { return scale::scale_in_place(self, element, x.part(), scalings.part()) };
+        scale::scale(self, element, [x.part(), y.part()], scalings.part(), None)?;
         *x = y;
         Ok(())
     }
@@ -105,14 +77,10 @@ impl Context {
             return Ok(gx);
         }
         let projections = self.buffer(scalings.bytes(), FirstWrite::Recorded)?;
-        let params = Params { limiter: [0, bits(limit.eps), 0, 0], ..Params::default() };
         let operands = [scalings.part(), dots.part(), projections.part()];
-        let specialization = Specialization::of(ElementType::F32);
-        let count = reduction.sums as u64;
-        self.record(&self.planner().whole(&MAKE_PROJECTIONS, specialization, params, count, &operands)?)?;
+        scale::make_projections(self, reduction.sums as u64, limit.eps, operands)?;
         let by = [scalings.part(), projections.part()];
-        let buffers = [x.part(), g.part(), gx.part()];
-        scale_pieces(self, &SCALE_BACKWARD, element, Params::of_scalings(broadcast), &by, &buffers)?;
+        scale::scale_backward(self, element, by, [x.part(), g.part(), gx.part()], broadcast)?;
         Ok(gx)
     }
 
@@ -127,79 +95,4 @@ impl Context {
         }
         Ok(())
     }
-}
-
-/// The bits of a number in f32.
-fn bits(value: f64) -> u32 {
-    (value as f32).to_bits()
-}
-
-/// Makes what becomes of slices with these norms.
-pub(super) fn make_scalings(
-    sink: &dyn Sink,
-    count: u64,
-    norms: BufferPart<'_>,
-    limiter: Limiter<'_, BufferPart<'_>>,
-    made: BufferPart<'_>,
-) -> Result<()> {
-    let average = limiter.average.map_or(0, |count| bits(count as f64));
-    let least = limiter.relative.map_or(0, |(_, least)| bits(least));
-    let params = Params {
-        // A limit of -0 is 0.
-        limiter: [
-            bits(limiter.limit.limit.abs()),
-            bits(limiter.limit.eps),
-            0,
-            limiter.limit.nonfinite as u32,
-        ],
-        ..Params::of_scalars([average, 0, least, 0])
-    };
-    let (kernel, operands) = match limiter.relative {
-        Some((relative, _)) => (&MAKE_RELATIVE_SCALINGS, vec![norms, relative, made]),
-        None => (&MAKE_SCALINGS, vec![norms, made]),
-    };
-    let specialization = Specialization::of(ElementType::F32);
-    sink.record(&sink.planner().whole(kernel, specialization, params, count, &operands)?)
-}
-
-/// Scales all elements in place.
-pub(super) fn scale_in_place(
-    sink: &dyn Sink,
-    element: ElementType,
-    x: BufferPart<'_>,
-    scalings: BufferPart<'_>,
-) -> Result<()> {
-    scale_pieces(sink, &SCALE_IN_PLACE, element, Params::default(), &[scalings], &[x])
-}
-
-/// The same piece of each buffer after the other.
-fn scale_pieces(
-    sink: &dyn Sink,
-    kernel: &'static FixedKernel,
-    element: ElementType,
-    params: Params,
-    scalings: &[BufferPart<'_>],
-    buffers: &[BufferPart<'_>],
-) -> Result<()> {
-    let (planner, bytes) = (sink.planner(), buffers[0].bytes());
-    let most = planner.limits.max_binding.min(planner.limits.max_invocations() * BLOCK_BYTES);
-    let step = planner.limits.offset_alignment.max(BLOCK_BYTES);
-    for start in (0..bytes).step_by((most / step * step) as usize) {
-        let len = (most / step * step).min(bytes - start);
-        let parts = buffers.iter().map(|buffer| buffer.slice(start, len));
-        let operands: Vec<_> = scalings.iter().copied().chain(parts).collect();
-        let first = u32::try_from(start / element.size() as u64).map_err(|_| {
-            planner.unsupported("slices of a tensor of 2^32 elements or more", "split the tensor")
-        })?;
-        let blocks = len.div_ceil(BLOCK_BYTES);
-        let params = Params { first, outputs: blocks as u32, ..params };
-        let specialization = Specialization::of(element);
-        // These take several blocks to an invocation.
-        let invocations = match [&SCALE, &SCALE_IN_PLACE].contains(&kernel) {
-            true => blocks.div_ceil((WORKGROUP * BLOCKS_PER_INVOCATION).into()) * u64::from(WORKGROUP),
-            false => blocks,
-        };
-        sink.record(&planner.whole(kernel, specialization, params, invocations, &operands)?)?;
-    }
-    Ok(())
 }

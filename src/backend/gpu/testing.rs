@@ -1,10 +1,9 @@
 //! For conformance checks and benchmarks: `shaders/probe.wgsl`, devices with planted faults, and every kernel's source.
 
-use super::params::Params;
-use super::pipeline::{FixedKernel, Program};
 use super::pool::FirstWrite;
-use super::{Adapter, Buffer, Context, reduce, scale};
+use super::{Adapter, Buffer, Context};
 use crate::exact::ReduceOp;
+use crate::plan::{FixedKernel, Params, Program, reduce, scale};
 use crate::wgsl::{BLOCK_BYTES, Kernel, Order, Specialization};
 use crate::{Device, ElementType, Result};
 #[cfg(not(target_arch = "wasm32"))]
@@ -130,7 +129,7 @@ pub fn params_bytes<T: crate::Element>(
     rule: crate::BackwardRule,
     len: usize,
 ) -> Vec<u8> {
-    use super::geometry::{Granularity, Limits, dispatch_ranges};
+    use crate::plan::{Granularity, Limits, dispatch_ranges};
     let limits = Limits::of(&wgpu::Limits::default());
     let ranges = dispatch_ranges((len * size_of::<T>()) as u64, Granularity::Block, limits);
     let params = Params::new(bounds, rule, [0.0; 2]);

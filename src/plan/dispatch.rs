@@ -1,12 +1,11 @@
 //! What is dispatched: a kernel, its parameters, its operands, and the ranges of the work.
 
+#[cfg(feature = "gpu")]
 use std::ops::RangeInclusive;
 
-use super::Buffer;
 use super::geometry::{DispatchRange, Granularity, Limits, dispatch_ranges, single_dispatch};
 use super::params::Params;
-use super::pipeline::{FixedKernel, Program};
-use super::pool::PooledBuffer;
+use super::program::{FixedKernel, Program};
 use crate::backend::Call;
 use crate::bounds::{BoundBits, ResolvedBounds};
 use crate::broadcast::{Broadcast, Side};
@@ -15,13 +14,20 @@ use crate::wgsl::{
 };
 use crate::{DeviceInfo, ElementType, Error, Result};
 
+/// What operands lie in.
+pub(crate) trait Memory: Copy {
+    /// Whether both are the same buffer.
+    fn is_same(self, other: Self) -> bool;
+
+    /// Whether it holds one operand alone.
+    fn is_alone(self) -> bool;
+}
+
 /// A part of a buffer that a kernel works on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BufferPart<'a> {
-    pub buffer: &'a wgpu::Buffer,
-    /// The tensor's that it is of, if it is of one.
-    pub tensor: Option<&'a Buffer>,
-    start: u64,
+pub(crate) struct BufferPart<M> {
+    pub memory: M,
+    pub start: u64,
     /// Whole blocks.
     bytes: u64,
     pub binding: BindingRange,
@@ -29,7 +35,7 @@ pub(super) struct BufferPart<'a> {
 
 /// Which part of an operand is bound for a dispatch of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BindingRange {
+pub(crate) enum BindingRange {
     /// Its blocks.
     Blocks,
     /// The words of a mask, each of this many blocks.
@@ -40,68 +46,39 @@ pub(super) enum BindingRange {
     Whole,
 }
 
-impl<'a> BufferPart<'a> {
-    pub(super) fn new(buffer: &'a wgpu::Buffer, tensor: Option<&'a Buffer>, start: u64, bytes: u64) -> Self {
-        let bytes = bytes.next_multiple_of(BLOCK_BYTES);
-        Self { buffer, tensor, start, bytes, binding: BindingRange::Blocks }
-    }
-
-    /// The pool's buffer, if it is one.
-    pub(super) fn pooled(&self) -> Option<&'a PooledBuffer> {
-        self.tensor.and_then(Buffer::pooled)
-    }
-
-    /// Of a buffer of the caller's. What is missing comes as the error.
-    pub(super) fn of_caller(
-        buffer: &'a wgpu::Buffer,
-        start: u64,
-        bytes: u64,
-        limits: Limits,
-    ) -> Result<Self, String> {
-        let alignment = limits.offset_alignment;
-        if !buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
-            return Err("create it with BufferUsages::STORAGE".into());
-        }
-        if !start.is_multiple_of(alignment) {
-            return Err(format!("begin at a multiple of {alignment}"));
-        }
-        let end = bytes.checked_next_multiple_of(BLOCK_BYTES).and_then(|bytes| start.checked_add(bytes));
-        if end.is_none_or(|end| end > buffer.size()) {
-            return Err(format!(
-                "let the buffer reach to the end of the tensor's last block of {BLOCK_BYTES} bytes"
-            ));
-        }
-        Ok(Self::new(buffer, None, start, bytes))
+impl<M: Memory> BufferPart<M> {
+    pub(crate) fn new(memory: M, start: u64, bytes: u64) -> Self {
+        Self { memory, start, bytes: bytes.next_multiple_of(BLOCK_BYTES), binding: BindingRange::Blocks }
     }
 
     /// A part of it.
-    pub(super) fn slice(self, start: u64, bytes: u64) -> Self {
+    pub(crate) fn slice(self, start: u64, bytes: u64) -> Self {
         Self { start: self.start + start, bytes: bytes.next_multiple_of(BLOCK_BYTES), ..self }
     }
 
     /// The same, bound in another way.
-    pub(super) fn bound(self, binding: BindingRange) -> Self {
+    pub(crate) fn bound(self, binding: BindingRange) -> Self {
         Self { binding, ..self }
     }
 
     /// Its bytes: whole blocks.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Whether both are one part of one buffer.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.buffer == other.buffer && self.start == other.start && self.bytes == other.bytes
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.memory.is_same(other.memory) && self.start == other.start && self.bytes == other.bytes
     }
 
     /// Whether both have bytes in common.
     fn overlaps(&self, other: &Self) -> bool {
         let end = |part: &Self| part.start + part.bytes;
-        self.buffer == other.buffer && self.start < end(other) && other.start < end(self)
+        self.memory.is_same(other.memory) && self.start < end(other) && other.start < end(self)
     }
 
     /// The offset and the bytes that are bound for a dispatch.
-    pub(super) fn range(&self, range: &DispatchRange) -> (u64, u64) {
+    pub(crate) fn range(&self, range: &DispatchRange) -> (u64, u64) {
         let (offset, bytes) = match self.binding {
             BindingRange::Blocks => (range.offset, range.bytes()),
             BindingRange::MaskWords(blocks) => {
@@ -122,9 +99,10 @@ impl<'a> BufferPart<'a> {
     }
 }
 
+#[cfg(feature = "gpu")]
 /// Bytes of what becomes of `bytes` bytes of elements in another type: whole blocks, of all of them, or of as many as there
 /// may be in that many blocks at the least.
-pub(super) fn converted_bytes(from: ElementType, to: ElementType, bytes: u64) -> RangeInclusive<u64> {
+pub(crate) fn converted_bytes(from: ElementType, to: ElementType, bytes: u64) -> RangeInclusive<u64> {
     let most = bytes / from.size() as u64;
     let least = bytes.saturating_sub(BLOCK_BYTES) / from.size() as u64 + 1;
     let converted = |elements: u64| (elements * to.size() as u64).next_multiple_of(BLOCK_BYTES);
@@ -135,16 +113,16 @@ pub(super) fn converted_bytes(from: ElementType, to: ElementType, bytes: u64) ->
 }
 
 /// Bytes of the mask of `bytes` bytes of a tensor: whole workgroups of words.
-pub(super) fn mask_bytes(element: ElementType, bytes: u64) -> u64 {
+pub(crate) fn mask_bytes(element: ElementType, bytes: u64) -> u64 {
     let blocks = bytes.div_ceil(BLOCK_BYTES);
     blocks.div_ceil((blocks_per_mask_word(element) * WORKGROUP).into()) * u64::from(4 * WORKGROUP)
 }
 
 /// A kernel over its operands, which are in the order of its bindings.
 #[derive(Debug)]
-pub(super) struct Dispatch<'a> {
+pub(crate) struct Dispatch<'a, M> {
     pub program: Program,
-    pub operands: Vec<BufferPart<'a>>,
+    pub operands: Vec<BufferPart<M>>,
     params: Params,
     broadcast: Option<&'a Broadcast>,
     ranges: Vec<DispatchRange>,
@@ -152,13 +130,22 @@ pub(super) struct Dispatch<'a> {
 
 /// The device that a dispatch is planned for.
 #[derive(Clone, Copy)]
-pub(super) struct Planner<'a> {
+pub(crate) struct Planner<'a> {
     pub limits: Limits,
     pub info: &'a DeviceInfo,
 }
 
+/// What takes dispatches.
+pub(crate) trait Sink<M> {
+    fn planner(&self) -> Planner<'_>;
+
+    /// # Errors
+    /// What the device has to say of it.
+    fn record(&self, dispatch: &Dispatch<'_, M>) -> Result<()>;
+}
+
 impl Planner<'_> {
-    pub(super) fn unsupported(&self, what: impl Into<String>, instead: impl Into<String>) -> Error {
+    pub(crate) fn unsupported(&self, what: impl Into<String>, instead: impl Into<String>) -> Error {
         Error::Unsupported { what: what.into(), device: self.info.to_string(), instead: instead.into() }
     }
 
@@ -167,13 +154,13 @@ impl Planner<'_> {
     /// # Errors
     /// [`Error::Unsupported`] for what no kernel does, for bounds that broadcast and are too large, and for operands
     /// that overlap.
-    pub(super) fn op<'a, B>(
+    pub(crate) fn op<'a, B, M: Memory>(
         self,
         call: &Call<'_, B>,
-        bounds: &'a ResolvedBounds<BufferPart<'a>>,
-        inputs: &[BufferPart<'a>],
-        outputs: &[BufferPart<'a>],
-    ) -> Result<Dispatch<'a>> {
+        bounds: &'a ResolvedBounds<BufferPart<M>>,
+        inputs: &[BufferPart<M>],
+        outputs: &[BufferPart<M>],
+    ) -> Result<Dispatch<'a, M>> {
         call.check()?;
         let (op, element) = (call.op, call.element());
         if op.info().scalars && !affine_kernel(element) {
@@ -236,8 +223,8 @@ impl Planner<'_> {
         // wgpu refuses a buffer that is bound for reading and for writing, even in parts.
         for (i, (binding, operand)) in bindings.iter().zip(&operands).enumerate() {
             let others = || operands.iter().enumerate().filter(|&(j, _)| j != i).map(|(_, other)| other);
-            if binding.read_only || operand.pooled().is_some() || others().all(|o| o.buffer != operand.buffer)
-            {
+            let is_apart = operand.memory.is_alone() || others().all(|o| !o.memory.is_same(operand.memory));
+            if binding.read_only || is_apart {
                 continue;
             }
             if others().any(|other| other.overlaps(operand)) {
@@ -268,14 +255,14 @@ impl Planner<'_> {
     ///
     /// # Errors
     /// [`Error::Unsupported`] if these are too large.
-    pub(super) fn whole<'a>(
+    pub(crate) fn whole<'a, M: Memory>(
         self,
         kernel: &'static FixedKernel,
         specialization: Specialization,
         params: Params,
         invocations: u64,
-        operands: &[BufferPart<'a>],
-    ) -> Result<Dispatch<'a>> {
+        operands: &[BufferPart<M>],
+    ) -> Result<Dispatch<'a, M>> {
         let advice = "split the tensor";
         let operands: Vec<_> = operands.iter().map(|part| part.bound(BindingRange::Whole)).collect();
         for &operand in &operands {
@@ -289,7 +276,7 @@ impl Planner<'_> {
     }
 
     /// Refuses a buffer that has to be bound whole and is too large for that.
-    fn fits(self, operand: BufferPart<'_>, what: &str, instead: &str) -> Result<()> {
+    fn fits<M: Memory>(self, operand: BufferPart<M>, what: &str, instead: &str) -> Result<()> {
         let (bytes, most) = (operand.bytes(), self.limits.max_binding);
         if operand.binding != BindingRange::Whole || bytes <= most {
             return Ok(());
@@ -298,19 +285,9 @@ impl Planner<'_> {
     }
 }
 
-impl Dispatch<'_> {
-    /// Whether the caller may map or destroy a buffer that it works on.
-    pub(super) fn is_exported(&self) -> bool {
-        self.operands.iter().filter_map(|operand| operand.tensor).any(Buffer::is_exported)
-    }
-
-    /// An error if elements that it works on are not there.
-    pub(super) fn check_operands(&self) -> Result<()> {
-        self.operands.iter().filter_map(|operand| operand.tensor).try_for_each(Buffer::check_poison)
-    }
-
+impl<M> Dispatch<'_, M> {
     /// The ranges, and the parameters of each.
-    pub(super) fn ranges(&self) -> impl Iterator<Item = (&DispatchRange, Params)> {
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (&DispatchRange, Params)> {
         let element = self.program.element();
         self.ranges.iter().map(move |range| (range, self.params.for_dispatch(range, self.broadcast, element)))
     }

@@ -1,83 +1,27 @@
 //! Dispatch geometry: how blocks are spread over bindings and workgroups.
 
-use super::params::Params;
-use super::pipeline::MAX_BINDINGS;
-use super::recorder::parameter_bytes;
-use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, WORKGROUP, blocks_per_mask_word};
-use crate::{DeviceInfo, ElementType, Error, Result};
+use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, WORKGROUP};
 
 /// The limits of a device that bear on geometry.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a storage binding: WebGPU's `maxStorageBufferBindingSize`.
     pub max_binding: u64,
+    /// What offsets of storage bindings are multiples of: `minStorageBufferOffsetAlignment`.
     pub offset_alignment: u64,
+    /// Workgroups along a dimension: `maxComputeWorkgroupsPerDimension`.
     pub max_workgroups: u32,
-    /// Storage buffers of a kernel.
+    /// Storage buffers of a kernel: `maxStorageBuffersPerShaderStage`.
     pub max_buffers: u32,
 }
 
 impl Limits {
-    pub(super) fn of(limits: &wgpu::Limits) -> Self {
-        Self {
-            max_binding: limits.max_storage_buffer_binding_size,
-            offset_alignment: limits.min_storage_buffer_offset_alignment.into(),
-            max_workgroups: limits.max_compute_workgroups_per_dimension,
-            max_buffers: limits.max_storage_buffers_per_shader_stage,
-        }
-    }
-
-    /// The same of a device that can run kernels.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] with the name of the limit that is too low.
-    pub(super) fn checked(limits: &wgpu::Limits, info: &DeviceInfo) -> Result<Self> {
-        // A binding holds a workgroup's words of a mask, of the type with the most blocks for each.
-        let binding = u64::from(blocks_per_mask_word(ElementType::F64) * WORKGROUP) * BLOCK_BYTES;
-        let needed = [
-            ("max_compute_workgroups_per_dimension", limits.max_compute_workgroups_per_dimension.into(), 1),
-            (
-                "max_compute_invocations_per_workgroup",
-                limits.max_compute_invocations_per_workgroup.into(),
-                WORKGROUP.into(),
-            ),
-            ("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x.into(), WORKGROUP.into()),
-            // Those of a clip. Operations with more say so themselves.
-            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into(), 2),
-            ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size, binding),
-            ("max_uniform_buffers_per_shader_stage", limits.max_uniform_buffers_per_shader_stage.into(), 1),
-            (
-                "max_dynamic_uniform_buffers_per_pipeline_layout",
-                limits.max_dynamic_uniform_buffers_per_pipeline_layout.into(),
-                1,
-            ),
-            (
-                "max_uniform_buffer_binding_size",
-                limits.max_uniform_buffer_binding_size,
-                size_of::<Params>() as u64,
-            ),
-            // Those of the operation with the most buffers, and the parameters.
-            (
-                "max_bindings_per_bind_group",
-                limits.max_bindings_per_bind_group.into(),
-                MAX_BINDINGS as u64 + 1,
-            ),
-            ("max_bind_groups", limits.max_bind_groups.into(), 1),
-            ("max_buffer_size", limits.max_buffer_size, parameter_bytes(limits)),
-        ];
-        match needed.into_iter().find(|(_, limit, least)| limit < least) {
-            None => Ok(Self::of(limits)),
-            Some((name, limit, least)) => Err(Error::Unsupported {
-                what: format!("clipping under the limit {name} = {limit}"),
-                device: info.to_string(),
-                instead: format!(
-                    "request a device with at least {least}; wgpu::Limits::default() has enough of all"
-                ),
-            }),
-        }
-    }
+    /// Those that every WebGPU device has.
+    pub const WEBGPU: Self =
+        Self { max_binding: 128 << 20, offset_alignment: 256, max_workgroups: 65_535, max_buffers: 8 };
 
     /// Invocations of one dispatch, at the most: no more than half of what a u32 can index.
-    pub(super) fn max_invocations(&self) -> u64 {
+    pub(crate) fn max_invocations(&self) -> u64 {
         let most = u64::from(self.max_workgroups).pow(2).saturating_mul(WORKGROUP.into());
         most.min(1 << 31)
     }
@@ -98,7 +42,7 @@ impl Limits {
 
 /// The work of one dispatch: a range of the buffers, and its workgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DispatchRange {
+pub(crate) struct DispatchRange {
     /// Bytes from the start of the buffers.
     pub offset: u64,
     pub blocks: u32,
@@ -107,15 +51,16 @@ pub(super) struct DispatchRange {
 
 impl DispatchRange {
     /// Bytes that it covers in each buffer.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.blocks) * BLOCK_BYTES
     }
 }
 
 /// How many blocks an invocation works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Granularity {
+pub(crate) enum Granularity {
     /// One block per invocation.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     Block,
     /// [`BLOCKS_PER_INVOCATION`] blocks, a workgroup apart.
     Blocks,
@@ -168,7 +113,7 @@ const fn blocks_per_word(to: u32, from: u32) -> u32 {
 }
 
 /// Cuts `bytes` (rounded up to whole blocks) into dispatches that keep within the limits.
-pub(super) fn dispatch_ranges(
+pub(crate) fn dispatch_ranges(
     bytes: u64,
     granularity: Granularity,
     limits: Limits,
@@ -183,7 +128,7 @@ pub(super) fn dispatch_ranges(
 }
 
 /// A single dispatch of `invocations`, or `None` if it exceeds the limits.
-pub(super) fn single_dispatch(invocations: u64, limits: Limits) -> Option<DispatchRange> {
+pub(crate) fn single_dispatch(invocations: u64, limits: Limits) -> Option<DispatchRange> {
     let blocks = u32::try_from(invocations).ok().filter(|&n| u64::from(n) <= limits.max_invocations())?;
     Some(DispatchRange { offset: 0, blocks, workgroups: workgroup_grid(blocks, limits.max_workgroups) })
 }
@@ -246,7 +191,7 @@ mod tests {
 
     #[test]
     fn pieces_cover_terabytes_under_webgpu_default_limits() {
-        let limits = Limits::of(&wgpu::Limits::default());
+        let limits = Limits::WEBGPU;
         for bytes in [1 << 27, (1 << 27) + 1, 1 << 30, (1 << 40) + 5] {
             check(bytes, limits);
         }

@@ -9,35 +9,35 @@ use crate::{BackwardRule, Element, ElementType, NanRule, OutsideRule, with_eleme
 /// The parameters. A test compares their layout with the shader's.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
-pub(super) struct Params {
-    pub(super) lo: [u32; 4],
-    pub(super) hi: [u32; 4],
-    pub(super) clamped_lo: [u32; 4],
-    pub(super) ranges: [u32; 4],
-    pub(super) scalars: [u32; 4],
-    pub(super) has_lo: u32,
-    pub(super) has_hi: u32,
-    pub(super) blocks: u32,
-    pub(super) stride: u32,
-    pub(super) toward: u32,
-    pub(super) nan_zero: u32,
-    pub(super) rank: u32,
-    pub(super) elements: u32,
-    pub(super) width: u32,
-    pub(super) leaves: u32,
-    pub(super) parts: u32,
-    pub(super) outputs: u32,
-    pub(super) first: u32,
-    pub(super) row: u32,
+pub struct Params {
+    pub(crate) lo: [u32; 4],
+    pub(crate) hi: [u32; 4],
+    pub(crate) clamped_lo: [u32; 4],
+    pub(crate) ranges: [u32; 4],
+    pub(crate) scalars: [u32; 4],
+    pub(crate) has_lo: u32,
+    pub(crate) has_hi: u32,
+    pub(crate) blocks: u32,
+    pub(crate) stride: u32,
+    pub(crate) toward: u32,
+    pub(crate) nan_zero: u32,
+    pub(crate) rank: u32,
+    pub(crate) elements: u32,
+    pub(crate) width: u32,
+    pub(crate) leaves: u32,
+    pub(crate) parts: u32,
+    pub(crate) outputs: u32,
+    pub(crate) first: u32,
+    pub(crate) row: u32,
     /// What follows is aligned to 16 bytes.
-    pub(super) padding: [u32; 2],
-    pub(super) limiter: [u32; 4],
-    pub(super) axes: [[u32; 4]; MAX_AXES],
+    pub(crate) padding: [u32; 2],
+    pub(crate) limiter: [u32; 4],
+    pub(crate) axes: [[u32; 4]; MAX_AXES],
 }
 
 impl Params {
     /// Of an operation between bounds.
-    pub(super) fn new<B>(bounds: &ResolvedBounds<B>, rule: BackwardRule, scalars: [f64; 2]) -> Self {
+    pub(crate) fn new<B>(bounds: &ResolvedBounds<B>, rule: BackwardRule, scalars: [f64; 2]) -> Self {
         let (element, layout) = (bounds.element, bounds.element.layout());
         let [lo, hi] = [0, 1].map(|side: usize| bounds.sides[side].value());
         // A bound that is a tensor is read from there.
@@ -66,7 +66,7 @@ impl Params {
     }
 
     /// Of a reduction over axes of x: the length, the stride, and whether it is reduced.
-    pub(super) fn of_reduction(reduction: &Reduction) -> Self {
+    pub(crate) fn of_reduction(reduction: &Reduction) -> Self {
         let mut params =
             Self { width: reduction.sums as u32, leaves: reduction.leaves as u32, ..Self::default() };
         params
@@ -75,14 +75,14 @@ impl Params {
     }
 
     /// Of scalings that broadcast to x.
-    pub(super) fn of_scalings(broadcast: &Broadcast) -> Self {
+    pub(crate) fn of_scalings(broadcast: &Broadcast) -> Self {
         let mut params = Self::default();
         params.set_axes(broadcast.axes().iter().map(|axis| [axis.len, axis.strides[0], 0, 0]));
         params
     }
 
     /// Of a kernel that takes four words.
-    pub(super) fn of_scalars(scalars: [u32; 4]) -> Self {
+    pub(crate) fn of_scalars(scalars: [u32; 4]) -> Self {
         Self { scalars, ..Self::default() }
     }
 
@@ -96,7 +96,7 @@ impl Params {
     }
 
     /// The same, for one dispatch of several.
-    pub(super) fn for_dispatch(
+    pub(crate) fn for_dispatch(
         mut self,
         range: &DispatchRange,
         broadcast: Option<&Broadcast>,

@@ -1,0 +1,451 @@
+//! Plans for engines that have buffers and passes of their own.
+
+use std::cell::RefCell;
+use std::fmt::Write;
+
+use super::dispatch::{self, BufferPart, Dispatch, Memory, Planner, Sink};
+use super::geometry::Limits;
+use super::params::Params;
+use super::program::Program;
+use super::reduce::{self, Outputs};
+use super::scale::{self, SCALING_BYTES};
+use crate::backend::{Call, Limiter, MAX_OUTPUTS};
+use crate::bounds::ResolvedBounds;
+use crate::broadcast::{Broadcast, Reduction, Side};
+use crate::exact::ReduceOp;
+use crate::wgsl::Specialization;
+use crate::{BackwardRule, DeviceInfo, DeviceKind, ElementType, NormKind, NormLimit, Op, Result, Shape};
+
+/// A part of an operand: whole blocks of 16 bytes, which are all read and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slice {
+    /// Which buffer: operands of one number are parts of one.
+    pub operand: usize,
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+impl Memory for usize {
+    fn is_same(self, other: Self) -> bool {
+        self == other
+    }
+
+    fn is_alone(self) -> bool {
+        false
+    }
+}
+
+type Part = BufferPart<usize>;
+
+impl Slice {
+    fn part(self) -> Part {
+        Part::new(self.operand, self.offset, self.bytes)
+    }
+}
+
+/// A kernel: the same for all steps that are compiled to the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kernel(Program);
+
+/// Numbers from here on are of bindings that a kernel does not use.
+const OTHERS: usize = 100;
+
+/// Where a kernel's parameters are bound, as a uniform in group 0. The slices of a step have the numbers that are left, in their
+/// order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParamsBinding {
+    /// At 0.
+    First,
+    /// After all slices.
+    Last,
+}
+
+impl Kernel {
+    /// Its text in WGSL. The entry point is `main`; every storage buffer is `read_write`, so that slices may be parts of one buffer.
+    pub fn source(&self, params: ParamsBinding) -> String {
+        let bindings = self.0.bindings();
+        let first = usize::from(params == ParamsBinding::First);
+        let of_params = if params == ParamsBinding::First { 0 } else { bindings.len() };
+        let number = |old: usize| match bindings.iter().position(|&(number, _)| number as usize == old) {
+            Some(place) => first + place,
+            None if old == 0 => of_params,
+            // Of other entry points of the file.
+            None => OTHERS + old,
+        };
+        let mut text = String::new();
+        for line in self.0.source().lines() {
+            let declared = line.strip_prefix("@group(0) @binding(").and_then(|rest| rest.split_once(") "));
+            let _ = match declared.and_then(|(old, rest)| Some((old.parse().ok()?, rest))) {
+                Some((old, rest)) => {
+                    let rest = rest.replace("var<storage, read>", "var<storage, read_write>");
+                    writeln!(text, "@group(0) @binding({}) {rest}", number(old))
+                }
+                None => writeln!(text, "{line}"),
+            };
+        }
+        text.replace(&format!("fn {}(", self.0.entry()), "fn main(")
+    }
+
+    /// A name, for labels.
+    pub fn name(&self) -> String {
+        self.0.name()
+    }
+}
+
+/// A kernel to dispatch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What is compiled.
+    pub kernel: Kernel,
+    /// Its parameters, the bytes of a uniform.
+    pub params: Params,
+    /// Its storage buffers, in the order in which they are bound.
+    pub bindings: Vec<Slice>,
+    /// Workgroups along x and y.
+    pub workgroups: [u32; 2],
+}
+
+/// What an operation takes besides its inputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Arguments<'a> {
+    /// Elements of x.
+    pub len: usize,
+    /// The bounds, which also say the type of the elements.
+    pub bounds: &'a ResolvedBounds<Slice>,
+    /// The rule for the gradient.
+    pub rule: BackwardRule,
+    /// Which outputs are made, of those in the list: all others are left out of the call.
+    pub wanted: [bool; MAX_OUTPUTS],
+}
+
+impl<'a> Arguments<'a> {
+    /// The default rule, and all outputs.
+    pub const fn new(len: usize, bounds: &'a ResolvedBounds<Slice>) -> Self {
+        Self {
+            len,
+            bounds,
+            rule: BackwardRule {
+                outside: crate::OutsideRule::Masked,
+                ties: crate::TieRule::Inclusive,
+                nan: crate::NanRule::Pass,
+            },
+            wanted: [true; MAX_OUTPUTS],
+        }
+    }
+}
+
+/// Bytes of the mask of `bytes` bytes of elements.
+pub fn mask_bytes(element: ElementType, bytes: u64) -> u64 {
+    dispatch::mask_bytes(element, bytes)
+}
+
+/// Makes plans for a device.
+#[derive(Debug, Clone)]
+pub struct Plans {
+    limits: Limits,
+    info: DeviceInfo,
+}
+
+impl Plans {
+    /// Plans under these limits. Software devices get fewer and longer invocations. The name is for messages.
+    pub fn new(name: impl Into<String>, kind: DeviceKind, limits: Limits) -> Self {
+        let info = DeviceInfo {
+            name: name.into(),
+            kind,
+            backend: "wgsl".into(),
+            driver: String::new(),
+            limits: None,
+        };
+        Self { limits, info }
+    }
+
+    fn planner(&self) -> Planner<'_> {
+        Planner { limits: self.limits, info: &self.info }
+    }
+
+    fn steps(&self, record: impl FnOnce(&Steps<'_>) -> Result<()>) -> Result<Vec<Step>> {
+        let steps = Steps { planner: self.planner(), steps: RefCell::default() };
+        record(&steps)?;
+        Ok(steps.steps.into_inner())
+    }
+
+    /// An operation: its inputs and the wanted ones of its outputs are those of [`Op::info`], in that order. Where the first output is the
+    /// very slice of the input that may be overwritten, it works in place. The gradients of bounds come unsummed, one element for
+    /// each of x: see [`sum`](Self::sum).
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for what no kernel does, and where limits are too low;
+    /// [`Error::RuleWithoutKernel`](crate::Error::RuleWithoutKernel).
+    pub fn op(
+        &self,
+        op: Op,
+        inputs: &[Slice],
+        outputs: &[Slice],
+        arguments: &Arguments<'_>,
+    ) -> Result<Vec<Step>> {
+        let &Arguments { len, bounds, rule, wanted } = arguments;
+        let mut inputs: Vec<_> = inputs.iter().map(|slice| slice.part()).collect();
+        let outputs: Vec<_> = outputs.iter().map(|slice| slice.part()).collect();
+        if let (Some(place), Some(output)) = (op.in_place_input(), outputs.first())
+            && inputs.get(place).is_some_and(|input| input.is_same(output))
+        {
+            inputs.remove(place);
+        }
+        let none = ResolvedBounds::none(bounds.element());
+        let call =
+            Call::<()> { op, len, inputs: &[], bounds: &none, rule, scalars: [1.0, 0.0], to: None, wanted };
+        let bounds = bounds.try_map(|slice| Ok(slice.part()))?;
+        self.steps(|steps| steps.record(&self.planner().op(&call, &bounds, &inputs, &outputs)?))
+    }
+
+    /// Bytes of the scratch and of the result of [`sum`](Self::sum).
+    ///
+    /// # Errors
+    /// [`Error::BroadcastMismatch`](crate::Error::BroadcastMismatch).
+    pub fn sum_bytes(&self, element: ElementType, x: &Shape, bound: &Shape) -> Result<[u64; 2]> {
+        let reduction = &Reduction::new(x, bound, Side::Lo)?;
+        Ok(Outputs { specialization: Specialization::of(element), reduction }.bytes(self.planner()))
+    }
+
+    /// Sums elements of the shape of x exactly to the shape of a bound that broadcasts to it.
+    ///
+    /// # Errors
+    /// [`Error::BroadcastMismatch`](crate::Error::BroadcastMismatch); [`Error::Unsupported`](crate::Error::Unsupported) where limits are
+    /// too low.
+    pub fn sum(
+        &self,
+        element: ElementType,
+        elements: Slice,
+        [x, bound]: [&Shape; 2],
+        [scratch, result]: [Slice; 2],
+    ) -> Result<Vec<Step>> {
+        let reduction = &Reduction::new(x, bound, Side::Lo)?;
+        reduce::check(self.planner(), element, elements.bytes, ReduceOp::Sum)?;
+        let outputs = Outputs { specialization: Specialization::of(element), reduction };
+        let into = [scratch.part(), result.part()];
+        self.steps(|steps| outputs.reduce(steps, [elements.part(); 2], None, into))
+    }
+
+    /// Bytes of the exact sum that a norm is made of.
+    pub fn norm_bytes(kind: NormKind) -> u64 {
+        reduce::limb_bytes(kind.reduce_op()).next_multiple_of(crate::wgsl::BLOCK_BYTES)
+    }
+
+    /// Makes an exact sum that a norm is made of 0.
+    ///
+    /// # Errors
+    /// None that a WebGPU device gives cause for.
+    pub fn clear_norm(&self, kind: NormKind, sum: Slice) -> Result<Vec<Step>> {
+        self.steps(|steps| reduce::clear_list(steps, kind.reduce_op(), sum.part()))
+    }
+
+    /// Adds `len` elements to such a sum.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for others than floats of up to 32 bits, and where limits are too low.
+    pub fn add_to_norm(
+        &self,
+        (element, len): (ElementType, usize),
+        elements: Slice,
+        kind: NormKind,
+        sum: Slice,
+    ) -> Result<Vec<Step>> {
+        self.check_norm(element, elements.bytes, kind)?;
+        let list = [(element, len, elements.part())];
+        self.steps(|steps| reduce::add_to_list(steps, &list, kind.reduce_op(), sum.part()))
+    }
+
+    fn check_norm(&self, element: ElementType, bytes: u64, kind: NormKind) -> Result<()> {
+        match element.is_float() {
+            true => reduce::check(self.planner(), element, bytes, kind.reduce_op()),
+            false => Err(self.planner().unsupported(format!("a norm of {element}"), "give floats")),
+        }
+    }
+
+    /// The norm of such a sum, an f32, and what it makes of elements, in [`SCALING_BYTES`]: the norm and the coefficient as f32, what is
+    /// done (0: they are kept, 1: multiplied by the coefficient, 2: set to 0), and 1 if the norm is not finite where that is an error.
+    ///
+    /// # Errors
+    /// [`Error::InvalidLimit`](crate::Error::InvalidLimit).
+    pub fn limit_norm(
+        &self,
+        sum: Slice,
+        limit: &NormLimit,
+        [norm, scaling]: [Slice; 2],
+    ) -> Result<Vec<Step>> {
+        limit.check()?;
+        let limiter = Limiter { limit, average: None, relative: None };
+        self.steps(|steps| {
+            reduce::round_list(steps, limit.kind.reduce_op(), sum.part(), norm.part())?;
+            scale::make_scalings(steps, 1, norm.part(), limiter, scaling.part())
+        })
+    }
+
+    /// Scales elements by what a norm makes of them, in place where both are the same slice.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for others than floats of up to 32 bits.
+    pub fn scale(&self, element: ElementType, [x, y]: [Slice; 2], scaling: Slice) -> Result<Vec<Step>> {
+        self.check_norm(element, x.bytes, NormKind::L2)?;
+        self.steps(|steps| match x == y {
+            true => scale::scale_in_place(steps, element, x.part(), scaling.part()),
+            false => scale::scale(steps, element, [x.part(), y.part()], scaling.part(), None),
+        })
+    }
+
+    /// The gradient that reaches `len` elements that are scaled by their own 2-norm, of the upstream gradient: of x and g, into gx.
+    /// `scratch` are the sum of a norm, and blocks for the norm, the scaling, the dot product and the projection.
+    ///
+    /// # Errors
+    /// As [`scale`](Self::scale), and [`limit_norm`](Self::limit_norm).
+    pub fn scale_backward(
+        &self,
+        (element, len): (ElementType, usize),
+        [x, g, gx]: [Slice; 3],
+        limit: &NormLimit,
+        scratch: [Slice; 5],
+    ) -> Result<Vec<Step>> {
+        self.check_norm(element, x.bytes, limit.kind)?;
+        let [sum, norm, scaling, dot, projection] = scratch;
+        let mut all = self.clear_norm(NormKind::L2, sum)?;
+        all.extend(self.add_to_norm((element, len), x, NormKind::L2, sum)?);
+        all.extend(self.limit_norm(sum, limit, [norm, scaling])?);
+        let reduction = &Reduction::all(len);
+        let (to, reduce) = (ElementType::F32, ReduceOp::SumProducts);
+        let specialization = Specialization { to, reduce, ..Specialization::of(element) };
+        let dots = Outputs { specialization, reduction };
+        let broadcast = Broadcast::new(&Shape::new([len])?, [Some(&Shape::new([1])?), None])?;
+        all.extend(self.steps(|steps| {
+            dots.reduce(steps, [x.part(), g.part()], Some(norm.part()), [sum.part(), dot.part()])?;
+            scale::make_projections(steps, 1, limit.eps, [scaling, dot, projection].map(Slice::part))?;
+            let by = [scaling.part(), projection.part()];
+            scale::scale_backward(steps, element, by, [x, g, gx].map(Slice::part), &broadcast)
+        })?);
+        Ok(all)
+    }
+
+    /// Bytes of each of the five slices of scratch of [`scale_backward`](Self::scale_backward).
+    pub fn scale_backward_bytes(&self, element: ElementType) -> [u64; 5] {
+        let reduction = &Reduction::all(1);
+        let (to, reduce) = (ElementType::F32, ReduceOp::SumProducts);
+        let specialization = Specialization { to, reduce, ..Specialization::of(element) };
+        let [dots, _] = Outputs { specialization, reduction }.bytes(self.planner());
+        let block = crate::wgsl::BLOCK_BYTES;
+        [
+            Self::norm_bytes(NormKind::L2).max(dots.next_multiple_of(block)),
+            block,
+            SCALING_BYTES,
+            block,
+            SCALING_BYTES,
+        ]
+    }
+}
+
+/// The steps of a plan, as they are recorded.
+struct Steps<'a> {
+    planner: Planner<'a>,
+    steps: RefCell<Vec<Step>>,
+}
+
+impl Sink<usize> for Steps<'_> {
+    fn planner(&self) -> Planner<'_> {
+        self.planner
+    }
+
+    fn record(&self, dispatch: &Dispatch<'_, usize>) -> Result<()> {
+        let kernel = Kernel(dispatch.program);
+        for (range, params) in dispatch.ranges() {
+            let binding = |part: &Part| {
+                let (offset, bytes) = part.range(range);
+                Slice { operand: part.memory, offset, bytes }
+            };
+            let bindings = dispatch.operands.iter().map(binding).collect();
+            self.steps.borrow_mut().push(Step { kernel, params, bindings, workgroups: range.workgroups });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::op::Operand;
+
+    /// Every kernel that plans are made of, for engines that bind parameters first or last: its bindings are those of the step.
+    #[test]
+    fn kernels_bind_what_steps_say() {
+        let plans = Plans::new("a device", DeviceKind::Software, Limits::WEBGPU);
+        let slice = |operand| Slice { operand, offset: 0, bytes: 4096 };
+        let limit = NormLimit::new(1.0);
+        let mut seen = HashSet::new();
+        for element in [ElementType::F32, ElementType::F16, ElementType::I64] {
+            let len = 4096 / element.size();
+            let (x, bound) = (Shape::new([len / 8, 8]).unwrap(), Shape::new([8]).unwrap());
+            let mut steps = plans.sum(element, slice(0), [&x, &bound], [1, 2].map(slice)).unwrap();
+            for &op in Op::ALL.iter().filter(|op| !op.info().scalars) {
+                let bounds = ResolvedBounds::none(element);
+                let info = op.info();
+                let sized = |(operand, of): (usize, &Operand)| match of {
+                    Operand::Mask => Slice { bytes: mask_bytes(element, 4096), ..slice(operand) },
+                    _ => slice(operand),
+                };
+                let operands: Vec<_> =
+                    info.inputs.iter().chain(info.outputs).enumerate().map(sized).collect();
+                let (inputs, outputs) = operands.split_at(info.inputs.len());
+                steps.extend(plans.op(op, inputs, outputs, &Arguments::new(len, &bounds)).unwrap());
+                if let Some(place) = op.in_place_input() {
+                    let made = plans.op(op, inputs, &[inputs[place]], &Arguments::new(len, &bounds));
+                    assert!(made.unwrap()[0].bindings.len() < operands.len(), "{op} in place");
+                }
+            }
+            if element.is_float() {
+                steps.extend(plans.clear_norm(NormKind::L2, slice(0)).unwrap());
+                let backward = plans.scale_backward(
+                    (element, len),
+                    [0, 1, 2].map(slice),
+                    &limit,
+                    [3, 4, 5, 6, 7].map(slice),
+                );
+                steps.extend(backward.unwrap());
+                steps.extend(plans.scale(element, [slice(0), slice(1)], slice(2)).unwrap());
+                steps.extend(plans.scale(element, [slice(0), slice(0)], slice(2)).unwrap());
+            }
+            for step in steps.into_iter().filter(|step| seen.insert(step.kernel)) {
+                for params in [ParamsBinding::First, ParamsBinding::Last] {
+                    check(&step, params);
+                }
+            }
+        }
+        assert!(seen.len() > 20, "{}", seen.len());
+    }
+
+    fn check(step: &Step, params: ParamsBinding) {
+        let text = step.kernel.source(params);
+        let module = naga::front::wgsl::parse_str(&text)
+            .unwrap_or_else(|error| panic!("{}", error.emit_to_string(&text)));
+        let flags = naga::valid::ValidationFlags::all();
+        let mut validator = naga::valid::Validator::new(flags, naga::valid::Capabilities::all());
+        let info = validator.validate(&module).unwrap_or_else(|error| panic!("{error:?}"));
+        let main = module.entry_points.iter().position(|entry| entry.name == "main").unwrap();
+        let mut used = Vec::new();
+        for (handle, global) in module.global_variables.iter() {
+            let is_used = !info.get_entry_point(main)[handle].is_empty();
+            if let Some(binding) = global.binding.filter(|_| is_used) {
+                let is_params = matches!(global.space, naga::AddressSpace::Uniform);
+                used.push((binding.binding as usize, is_params));
+            }
+        }
+        used.sort_unstable();
+        let slices = step.bindings.len();
+        let first = usize::from(params == ParamsBinding::First);
+        let of_params = if first == 1 { 0 } else { slices };
+        let mut expected: Vec<_> = (first..first + slices).map(|n| (n, false)).collect();
+        expected.push((of_params, true));
+        expected.sort_unstable();
+        assert_eq!(used, expected, "{}", step.kernel.name());
+    }
+}

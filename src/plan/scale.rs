@@ -1,0 +1,150 @@
+//! Clipping by norm: `shaders/scale.wgsl`. Coefficients and what is done with them stay on the device.
+
+use super::dispatch::{BufferPart, Memory, Sink};
+use super::params::Params;
+use super::program::FixedKernel;
+use crate::backend::Limiter;
+use crate::broadcast::Broadcast;
+use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, Specialization, WORKGROUP};
+use crate::{ElementType, Result};
+
+const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
+    FixedKernel { entry, source: include_str!("../../shaders/scale.wgsl"), bindings }
+}
+
+static MAKE_SCALINGS: FixedKernel = kernel("make_scalings", &[(1, true), (3, false)]);
+static MAKE_RELATIVE_SCALINGS: FixedKernel =
+    kernel("make_relative_scalings", &[(1, true), (2, true), (3, false)]);
+static SCALE: FixedKernel = kernel("scale", &[(4, true), (5, true), (6, false)]);
+static SCALE_IN_PLACE: FixedKernel = kernel("scale_in_place", &[(4, true), (6, false)]);
+static SCALE_ALONG: FixedKernel = kernel("scale_along", &[(4, true), (5, true), (6, false)]);
+static MAKE_PROJECTIONS: FixedKernel = kernel("make_projections", &[(4, true), (1, true), (3, false)]);
+static SCALE_BACKWARD: FixedKernel =
+    kernel("scale_backward", &[(4, true), (2, true), (5, true), (7, true), (6, false)]);
+
+#[cfg(feature = "gpu")]
+/// The kernels of this file.
+pub(crate) static KERNELS: [&FixedKernel; 7] = [
+    &MAKE_SCALINGS,
+    &MAKE_RELATIVE_SCALINGS,
+    &SCALE,
+    &SCALE_IN_PLACE,
+    &SCALE_ALONG,
+    &MAKE_PROJECTIONS,
+    &SCALE_BACKWARD,
+];
+
+/// Bytes of what is made of a norm: the norm, its coefficient, what is done, and whether it is an error.
+pub const SCALING_BYTES: u64 = 16;
+
+/// The bits of a number in f32.
+fn bits(value: f64) -> u32 {
+    (value as f32).to_bits()
+}
+
+/// Makes what becomes of slices with these norms.
+pub(crate) fn make_scalings<M: Memory>(
+    sink: &dyn Sink<M>,
+    count: u64,
+    norms: BufferPart<M>,
+    limiter: Limiter<'_, BufferPart<M>>,
+    made: BufferPart<M>,
+) -> Result<()> {
+    let average = limiter.average.map_or(0, |count| bits(count as f64));
+    let least = limiter.relative.map_or(0, |(_, least)| bits(least));
+    let params = Params {
+        // A limit of -0 is 0.
+        limiter: [
+            bits(limiter.limit.limit.abs()),
+            bits(limiter.limit.eps),
+            0,
+            limiter.limit.nonfinite as u32,
+        ],
+        ..Params::of_scalars([average, 0, least, 0])
+    };
+    let (kernel, operands) = match limiter.relative {
+        Some((relative, _)) => (&MAKE_RELATIVE_SCALINGS, vec![norms, relative, made]),
+        None => (&MAKE_SCALINGS, vec![norms, made]),
+    };
+    let specialization = Specialization::of(ElementType::F32);
+    sink.record(&sink.planner().whole(kernel, specialization, params, count, &operands)?)
+}
+
+/// Scales all elements in place.
+pub(crate) fn scale_in_place<M: Memory>(
+    sink: &dyn Sink<M>,
+    element: ElementType,
+    x: BufferPart<M>,
+    scalings: BufferPart<M>,
+) -> Result<()> {
+    scale_pieces(sink, &SCALE_IN_PLACE, element, Params::default(), &[scalings], &[x])
+}
+
+/// Scales elements, a slice by each scaling, or all by one.
+pub(crate) fn scale<M: Memory>(
+    sink: &dyn Sink<M>,
+    element: ElementType,
+    [x, y]: [BufferPart<M>; 2],
+    scalings: BufferPart<M>,
+    broadcast: Option<&Broadcast>,
+) -> Result<()> {
+    let whole = scalings.bytes() == SCALING_BYTES;
+    let kernel = if whole { &SCALE } else { &SCALE_ALONG };
+    let params = broadcast.map_or_else(Params::default, Params::of_scalings);
+    scale_pieces(sink, kernel, element, params, &[scalings], &[x, y])
+}
+
+/// Makes, of `count` scalings and dot products, what the upstream gradient loses in the direction of each slice.
+pub(crate) fn make_projections<M: Memory>(
+    sink: &dyn Sink<M>,
+    count: u64,
+    eps: f64,
+    operands: [BufferPart<M>; 3],
+) -> Result<()> {
+    let params = Params { limiter: [0, bits(eps), 0, 0], ..Params::default() };
+    let specialization = Specialization::of(ElementType::F32);
+    sink.record(&sink.planner().whole(&MAKE_PROJECTIONS, specialization, params, count, &operands)?)
+}
+
+/// The gradient that reaches scaled elements: by scalings and projections, of x and g, into gx.
+pub(crate) fn scale_backward<M: Memory>(
+    sink: &dyn Sink<M>,
+    element: ElementType,
+    by: [BufferPart<M>; 2],
+    buffers: [BufferPart<M>; 3],
+    broadcast: &Broadcast,
+) -> Result<()> {
+    scale_pieces(sink, &SCALE_BACKWARD, element, Params::of_scalings(broadcast), &by, &buffers)
+}
+
+/// The same piece of each buffer after the other.
+fn scale_pieces<M: Memory>(
+    sink: &dyn Sink<M>,
+    kernel: &'static FixedKernel,
+    element: ElementType,
+    params: Params,
+    scalings: &[BufferPart<M>],
+    buffers: &[BufferPart<M>],
+) -> Result<()> {
+    let (planner, bytes) = (sink.planner(), buffers[0].bytes());
+    let most = planner.limits.max_binding.min(planner.limits.max_invocations() * BLOCK_BYTES);
+    let step = planner.limits.offset_alignment.max(BLOCK_BYTES);
+    for start in (0..bytes).step_by((most / step * step) as usize) {
+        let len = (most / step * step).min(bytes - start);
+        let parts = buffers.iter().map(|buffer| buffer.slice(start, len));
+        let operands: Vec<_> = scalings.iter().copied().chain(parts).collect();
+        let first = u32::try_from(start / element.size() as u64).map_err(|_| {
+            planner.unsupported("slices of a tensor of 2^32 elements or more", "split the tensor")
+        })?;
+        let blocks = len.div_ceil(BLOCK_BYTES);
+        let params = Params { first, outputs: blocks as u32, ..params };
+        let specialization = Specialization::of(element);
+        // These take several blocks to an invocation.
+        let invocations = match [&SCALE, &SCALE_IN_PLACE].contains(&kernel) {
+            true => blocks.div_ceil((WORKGROUP * BLOCKS_PER_INVOCATION).into()) * u64::from(WORKGROUP),
+            false => blocks,
+        };
+        sink.record(&planner.whole(kernel, specialization, params, invocations, &operands)?)?;
+    }
+    Ok(())
+}
