@@ -1,0 +1,134 @@
+//! The bounds of a clip: values, or tensors that broadcast.
+
+use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
+
+use burn::backend::{Dispatch, TensorMetadata};
+use burn::tensor::{DType, Device, Tensor};
+use wgclip::{ElementType, Error, ResolvedBounds, Result, Shape};
+
+use crate::ops::Bound;
+use crate::path::{Path, path};
+
+/// A lower and an upper bound, either of which may be absent: made from ranges (`0.0..=1.0`, `0.0..`, `..=6.0`) and pairs
+/// `(lo, hi)` of numbers, [`None`] and tensors.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    pub(crate) lo: Bound<Dispatch>,
+    pub(crate) hi: Bound<Dispatch>,
+}
+
+impl Bounds {
+    /// Bounds as operands of a tensor on a device.
+    ///
+    /// # Errors
+    /// [`Error::NanBound`] for a value that is NaN; [`Error::BroadcastMismatch`] or [`Error::TooManyAxes`] for shapes,
+    /// [`Error::TypeMismatch`] for other types than that of the tensor, [`Error::Unsupported`] for types and devices without
+    /// kernels.
+    pub(crate) fn checked<const D: usize>(self, x: &Tensor<D>) -> Result<Self> {
+        let (device, dtype) = (x.device(), x.dtype());
+        if path(&device) == Path::None {
+            return Err(no_path(&device));
+        }
+        let element = element_of(dtype).ok_or_else(|| Error::Unsupported {
+            what: format!("clipping of {dtype:?}"),
+            device: format!("{device:?}"),
+            instead: "cast it to f64, f32, f16 or bf16".into(),
+        })?;
+        for tensor in [&self.lo, &self.hi].into_iter().filter_map(Bound::tensor) {
+            let other = Device::new(tensor.device()).inner();
+            if other != device.clone().inner() {
+                return Err(Error::DeviceMismatch { left: format!("{device:?}"), right: format!("{other:?}") });
+            }
+        }
+        let shapes = [&self.lo, &self.hi].map(|bound| {
+            let tensor = bound.tensor()?;
+            Some((tensor.dtype(), Shape::new(tensor.shape().to_vec())))
+        });
+        let mut sides = [wgclip::Bound::Absent, wgclip::Bound::Absent];
+        for ((side, bound), shape) in sides.iter_mut().zip([&self.lo, &self.hi]).zip(&shapes) {
+            *side = match (bound, shape) {
+                (Bound::Value(value), _) => wgclip::Bound::Value(*value),
+                (_, Some((other, shape))) => {
+                    if *other != dtype {
+                        return Err(Error::TypeMismatch {
+                            left: element,
+                            right: element_of(*other).unwrap_or(ElementType::I32),
+                        });
+                    }
+                    wgclip::Bound::Tensor(((), shape.as_ref().map_err(Clone::clone)?))
+                }
+                _ => wgclip::Bound::Absent,
+            };
+        }
+        let [lo, hi] = sides;
+        ResolvedBounds::broadcast::<f64>(&Shape::new(x.dims().to_vec())?, lo, hi)?;
+        Ok(self)
+    }
+}
+
+pub(crate) fn no_path(device: &Device) -> Error {
+    Error::Unsupported {
+        what: "clipping".into(),
+        device: format!("{device:?}"),
+        instead: "move the tensor to a CubeCL or Flex device".into(),
+    }
+}
+
+fn element_of(dtype: DType) -> Option<ElementType> {
+    match dtype {
+        DType::F64 => Some(ElementType::F64),
+        DType::F32 | DType::Flex32 => Some(ElementType::F32),
+        DType::F16 => Some(ElementType::F16),
+        DType::BF16 => Some(ElementType::Bf16),
+        _ => None,
+    }
+}
+
+impl From<f64> for Bound<Dispatch> {
+    fn from(value: f64) -> Self {
+        Self::Value(value)
+    }
+}
+
+impl From<Option<f64>> for Bound<Dispatch> {
+    fn from(value: Option<f64>) -> Self {
+        value.map_or(Self::Absent, Self::Value)
+    }
+}
+
+impl<const D: usize> From<Tensor<D>> for Bound<Dispatch> {
+    fn from(tensor: Tensor<D>) -> Self {
+        Self::Tensor(tensor.into_dispatch())
+    }
+}
+
+impl<const D: usize> From<&Tensor<D>> for Bound<Dispatch> {
+    fn from(tensor: &Tensor<D>) -> Self {
+        tensor.clone().into()
+    }
+}
+
+impl<B: Into<Bound<Dispatch>>> From<RangeInclusive<B>> for Bounds {
+    fn from(range: RangeInclusive<B>) -> Self {
+        let (lo, hi) = range.into_inner();
+        Self { lo: lo.into(), hi: hi.into() }
+    }
+}
+
+impl<B: Into<Bound<Dispatch>>> From<RangeFrom<B>> for Bounds {
+    fn from(range: RangeFrom<B>) -> Self {
+        Self { lo: range.start.into(), hi: Bound::Absent }
+    }
+}
+
+impl<B: Into<Bound<Dispatch>>> From<RangeToInclusive<B>> for Bounds {
+    fn from(range: RangeToInclusive<B>) -> Self {
+        Self { lo: Bound::Absent, hi: range.end.into() }
+    }
+}
+
+impl<L: Into<Bound<Dispatch>>, H: Into<Bound<Dispatch>>> From<(L, H)> for Bounds {
+    fn from((lo, hi): (L, H)) -> Self {
+        Self { lo: lo.into(), hi: hi.into() }
+    }
+}

@@ -1,0 +1,39 @@
+//! wgclip for [Burn](https://burn.dev): layers that limit what they put out, and gradients limited by their global norm.
+//!
+//! [`clip`] and the layers ([`ClipByValue`], [`LearnedClip`], ...) take Burn's tensors, with autodiff and fusion.
+//! [`clip_by_global_norm`] and [`LimitGradients`] limit gradients before a step, by an exact norm that is not read. [`path()`] tells what
+//! runs on a device: wgclip's WGSL kernels, in Burn's own passes, its CPU path, or Burn's own operations. What the kernels return is
+//! that of [`wgclip::reference`], to the bit.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use wgclip_burn::clip_with;
+//!
+//! let device = Device::flex().autodiff();
+//! let x = Tensor::<1>::from_data([-1.0, 0.0, 0.5, 1.0, 2.0], &device).require_grad();
+//! let y = clip_with(x.clone(), 0.0..=1.0, "torch".parse()?)?; // as torch.clamp: a tie is the bound's
+//! let grads = y.sum().backward();
+//! let gradient = x.grad(&grads).unwrap().into_data().try_into_vec::<f32>().unwrap();
+//! assert_eq!(gradient, [0.0, 0.0, 1.0, 0.0, 0.0]);
+//! # Ok::<(), wgclip_burn::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
+mod bounds;
+mod clip;
+mod modules;
+mod norm;
+pub mod ops;
+mod path;
+
+pub use bounds::Bounds;
+pub use clip::{clip, clip_keeping_mask, clip_with};
+pub use modules::{ClipByValue, HardSigmoid, HardTanh, LearnedClip, Relu6, StraightThroughClip};
+pub use norm::{GlobalNormOptimizer, LimitGradients, clip_by_global_norm, clip_by_norm, clip_gradients};
+pub use path::{Path, path};
+pub use wgclip::{BackwardRule, Error, NanRule, NonFinite, NormKind, NormLimit, OutsideRule, Result, TieRule};

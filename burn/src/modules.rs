@@ -1,0 +1,194 @@
+//! Layers that limit what they put out.
+
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{Device, Tensor};
+use wgclip::{BackwardRule, Error, NanRule, OutsideRule, Result, TieRule};
+
+use crate::{Bounds, clip_with};
+
+/// Clips its input to two values, as [`clip`](crate::clip) does.
+#[derive(Module, Debug)]
+pub struct ClipByValue {
+    lo: f64,
+    hi: f64,
+    #[module(skip)]
+    rule: BackwardRule,
+}
+
+impl ClipByValue {
+    /// A layer that clips to `lo..=hi`; an infinite bound is none at all. The gradient is that of Burn's own `clamp`.
+    ///
+    /// # Errors
+    /// [`Error::NanBound`].
+    pub fn new(lo: f64, hi: f64) -> Result<Self> {
+        for (bound, side) in [(lo, "lower"), (hi, "upper")] {
+            if bound.is_nan() {
+                return Err(Error::NanBound { side });
+            }
+        }
+        Ok(Self { lo, hi, rule: BackwardRule::default() })
+    }
+
+    /// With another rule for the gradient.
+    #[must_use]
+    pub fn with_rule(self, rule: BackwardRule) -> Self {
+        Self { rule, ..self }
+    }
+
+    /// Clips `x`, of any shape.
+    ///
+    /// # Panics
+    /// Where Burn's own operations do: on tensors of a type or a device without kernels.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        apply(x, self.bounds(), self.rule)
+    }
+
+    fn bounds(&self) -> Bounds {
+        let lo = (self.lo != f64::NEG_INFINITY).then_some(self.lo);
+        (lo, (self.hi != f64::INFINITY).then_some(self.hi)).into()
+    }
+}
+
+/// A module's forward pass returns a tensor, as those of Burn's own do.
+fn apply<const D: usize>(x: Tensor<D>, bounds: Bounds, rule: BackwardRule) -> Tensor<D> {
+    clip_with(x, bounds, rule).unwrap_or_else(|error| panic!("{error}"))
+}
+
+macro_rules! fixed {
+    ($(#[$doc:meta])* $name:ident, $lo:expr, $hi:expr, $rule:expr) => {
+        $(#[$doc])*
+        #[derive(Module, Debug, Default)]
+        pub struct $name {}
+
+        impl $name {
+            /// The layer.
+            pub fn new() -> Self {
+                Self {}
+            }
+
+            /// Clips `x`, of any shape.
+            ///
+            /// # Panics
+            /// As [`ClipByValue::forward`].
+            pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+                apply(x, ($lo..=$hi).into(), $rule)
+            }
+        }
+    };
+}
+
+/// The rule of PyTorch's hard activations.
+const HARD: BackwardRule =
+    BackwardRule { outside: OutsideRule::Masked, ties: TieRule::Exclusive, nan: NanRule::Pass };
+
+fixed!(
+    /// `min(max(x, -1), 1)`, with the gradient that PyTorch gives it.
+    HardTanh, -1.0, 1.0, HARD
+);
+
+fixed!(
+    /// `min(max(x, 0), 6)`, with the gradient that PyTorch gives it.
+    Relu6, 0.0, 6.0, HARD
+);
+
+/// `min(max(x / 6 + 1 / 2, 0), 1)`, with the gradient that PyTorch gives it.
+#[derive(Module, Debug, Default)]
+pub struct HardSigmoid {}
+
+impl HardSigmoid {
+    /// The layer.
+    pub fn new() -> Self {
+        Self {}
+    }
+
+    /// The hard sigmoid of `x`, of any shape.
+    ///
+    /// # Panics
+    /// As [`ClipByValue::forward`].
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        apply(x.mul_scalar(1.0 / 6.0).add_scalar(0.5), (0.0..=1.0).into(), HARD)
+    }
+}
+
+/// Clips its input to two values, and lets the whole gradient through: for quantisers.
+#[derive(Module, Debug)]
+pub struct StraightThroughClip {
+    clip: ClipByValue,
+}
+
+impl StraightThroughClip {
+    /// A layer that clips to `lo..=hi`; an infinite bound is none at all.
+    ///
+    /// # Errors
+    /// [`Error::NanBound`].
+    pub fn new(lo: f64, hi: f64) -> Result<Self> {
+        let rule = BackwardRule { outside: OutsideRule::StraightThrough, ..BackwardRule::default() };
+        Ok(Self { clip: ClipByValue::new(lo, hi)?.with_rule(rule) })
+    }
+
+    /// Clips `x`, of any shape.
+    ///
+    /// # Panics
+    /// As [`ClipByValue::forward`].
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.clip.forward(x)
+    }
+}
+
+/// Clips its input to bounds that are learned: one for all elements, or one for each channel, which is the last dimension.
+///
+/// A bound receives the gradient of what is clipped to it, and of what ties with it (PACT, Choi et al. 2018): sums are exact, and the
+/// same on every device on which the kernels run.
+#[derive(Module, Debug)]
+pub struct LearnedClip {
+    /// The lower bound, of shape `[1]` or `[channels]`, if it is learned.
+    pub lo: Option<Param<Tensor<1>>>,
+    /// The upper bound, of shape `[1]` or `[channels]`.
+    pub hi: Param<Tensor<1>>,
+    fixed_lo: f64,
+    #[module(skip)]
+    rule: BackwardRule,
+}
+
+impl LearnedClip {
+    /// Both bounds are learned, beginning with `lo` and `hi`.
+    ///
+    /// # Errors
+    /// [`Error::NanBound`].
+    pub fn new(lo: f64, hi: f64, channels: usize, device: &Device) -> Result<Self> {
+        ClipByValue::new(lo, hi)?;
+        let bound = |value| Initializer::Constant { value }.init([channels], device);
+        Ok(Self { lo: Some(bound(lo)), hi: bound(hi), fixed_lo: lo, rule: Self::RULE })
+    }
+
+    /// The upper bound alone is learned, beginning with `hi`; the lower one is 0.
+    ///
+    /// # Errors
+    /// [`Error::NanBound`].
+    pub fn pact(hi: f64, channels: usize, device: &Device) -> Result<Self> {
+        ClipByValue::new(0.0, hi)?;
+        let hi = Initializer::Constant { value: hi }.init([channels], device);
+        Ok(Self { lo: None, hi, fixed_lo: 0.0, rule: Self::RULE })
+    }
+
+    const RULE: BackwardRule =
+        BackwardRule { outside: OutsideRule::Masked, ties: TieRule::Exclusive, nan: NanRule::Pass };
+
+    /// With another rule for the gradient.
+    #[must_use]
+    pub fn with_rule(self, rule: BackwardRule) -> Self {
+        Self { rule, ..self }
+    }
+
+    /// Clips `x`, of any shape `[.., channels]`.
+    ///
+    /// # Panics
+    /// As [`ClipByValue::forward`]; and if x has another number of channels than the bounds.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let bounds = match &self.lo {
+            Some(lo) => (lo.val(), self.hi.val()).into(),
+            None => (self.fixed_lo, self.hi.val()).into(),
+        };
+        apply(x, bounds, self.rule)
+    }
+}

@@ -1,0 +1,309 @@
+//! Gradients, limited before a step.
+
+use std::collections::HashSet;
+
+use burn::backend::{Dispatch, DispatchTensor};
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Tensor};
+use wgclip::{Error, NonFinite, NormKind, NormLimit, NormState, Result};
+
+use crate::bounds::Bounds;
+use crate::clip::clip;
+use crate::ops::ClipOps;
+use crate::path::{Path, path};
+
+/// Scales the gradients of a module's parameters so that their common norm is at most a limit, and returns that norm, an f32 of shape
+/// `[1]` on the device: nothing is read. A parameter that is there twice counts once, one without a gradient not at all.
+///
+/// The norm is exact, rounded once: it neither overflows nor vanishes, whatever the types. Where it is at most the limit, gradients
+/// keep their bits. Elsewhere than on [`Path::Wgsl`] and [`Path::Cpu`] it is what Burn's own operations make of it, in f32.
+///
+/// ```
+/// use burn::nn::LinearConfig;
+/// use burn::optim::GradientsParams;
+/// use burn::tensor::{Device, Tensor};
+///
+/// let device = Device::flex().autodiff();
+/// let model = LinearConfig::new(2, 1).with_bias(false).init(&device);
+/// let x = Tensor::<2>::from_data([[30.0, 40.0]], &device);
+/// let mut grads = GradientsParams::from_grads(model.forward(x).sum().backward(), &model);
+/// let norm = wgclip_burn::clip_by_global_norm(&model, &mut grads, 1.0)?;
+/// assert_eq!(norm.into_scalar::<f32>(), 50.0);
+/// # Ok::<(), wgclip_burn::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for [`NonFinite::Error`], which would have to read the norm: take
+/// [`NonFinite::Skip`], and look at what is returned.
+pub fn clip_by_global_norm<M: Module>(
+    module: &M,
+    grads: &mut GradientsParams,
+    limit: impl Into<NormLimit>,
+) -> Result<Tensor<1>> {
+    Ok(limit_norm(module, grads, checked(limit.into())?))
+}
+
+/// Scales a tensor so that its norm is at most a limit. The gradient, of the 2-norm, is that of the expression, with an exact dot product.
+///
+/// # Errors
+/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for [`NonFinite::Error`], for types and devices without kernels, and for another norm
+/// than the 2-norm.
+pub fn clip_by_norm<const D: usize>(x: Tensor<D>, limit: impl Into<NormLimit>) -> Result<Tensor<D>> {
+    let limit = checked(limit.into())?;
+    if limit.kind != NormKind::L2 {
+        return Err(Error::Unsupported {
+            what: "clipping by another norm than the 2-norm".into(),
+            device: "any device of Burn's".into(),
+            instead: "take NormKind::L2".into(),
+        });
+    }
+    let _ = Bounds::from((None, None)).checked(&x)?;
+    if is_exact(&x.device()) {
+        return Ok(Tensor::from_dispatch(Dispatch::clip_by_norm(x.into_dispatch(), limit)));
+    }
+    let (_, by) = composed::scaling(composed::add(None, x.clone(), limit.kind), &limit);
+    match by {
+        Scaling::Composed(by, zero) => Ok(composed::scale(x, &by, zero.as_ref())),
+        Scaling::Exact(_) => Ok(x),
+    }
+}
+
+/// Clips each gradient of a module's parameters to bounds that are values.
+///
+/// # Errors
+/// As [`clip`]. Gradients may be clipped in part then.
+pub fn clip_gradients<M: Module>(
+    module: &M,
+    grads: &mut GradientsParams,
+    bounds: impl Into<Bounds>,
+) -> Result<()> {
+    let bounds = bounds.into();
+    let mut each = Clip { grads, seen: HashSet::new(), bounds, done: Ok(()) };
+    module.visit(&mut each);
+    each.done
+}
+
+/// A limit that can be kept without a read.
+fn checked(limit: NormLimit) -> Result<NormLimit> {
+    // The library's own check.
+    NormState::new(limit.kind).scaling::<f32>(limit.nonfinite(NonFinite::Propagate))?;
+    match limit.nonfinite {
+        NonFinite::Error => Err(Error::Unsupported {
+            what: "an error for a norm that is not finite".into(),
+            device: "any device of Burn's".into(),
+            instead: "take NonFinite::Skip, and look at the norm".into(),
+        }),
+        _ => Ok(limit),
+    }
+}
+
+fn limit_norm<M: Module>(module: &M, grads: &mut GradientsParams, limit: NormLimit) -> Tensor<1> {
+    let mut sum = Sum { grads, seen: HashSet::new(), kind: limit.kind, total: Total::Nothing };
+    module.visit(&mut sum);
+    let (norm, by) = match sum.total {
+        Total::Nothing => {
+            let device = module.devices().into_iter().next().unwrap_or_default();
+            return Tensor::zeros([1], &device.inner());
+        }
+        Total::Exact(words) => {
+            let limited = Dispatch::limit_norm(words, limit);
+            (Tensor::from_dispatch(limited.norm), Scaling::Exact(limited.scaling))
+        }
+        Total::Composed(total) => composed::scaling(total, &limit),
+    };
+    module.visit(&mut Scale { grads, seen: HashSet::new(), by });
+    norm
+}
+
+/// What a norm is made of.
+enum Total {
+    Nothing,
+    Exact(DispatchTensor),
+    /// Of shape `[1]`, in f32.
+    Composed(Tensor<1>),
+}
+
+struct Sum<'a> {
+    grads: &'a GradientsParams,
+    seen: HashSet<ParamId>,
+    kind: NormKind,
+    total: Total,
+}
+
+fn is_exact(device: &Device) -> bool {
+    matches!(path(device), Path::Cpu | Path::Wgsl)
+}
+
+impl ModuleVisitor for Sum<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !self.seen.insert(param.id) {
+            return;
+        }
+        let Some(gradient) = self.grads.get::<D>(param.id) else { return };
+        self.total = match std::mem::replace(&mut self.total, Total::Nothing) {
+            Total::Exact(sum) => Total::Exact(Dispatch::add_norm(sum, gradient.into_dispatch(), self.kind)),
+            Total::Composed(total) => Total::Composed(composed::add(Some(total), gradient, self.kind)),
+            Total::Nothing if is_exact(&gradient.device()) => {
+                Total::Exact(Dispatch::start_norm(gradient.into_dispatch(), self.kind))
+            }
+            Total::Nothing => Total::Composed(composed::add(None, gradient, self.kind)),
+        };
+    }
+}
+
+/// What a norm makes of gradients.
+enum Scaling {
+    Exact(DispatchTensor),
+    /// What they are multiplied by, and whether they become 0.
+    Composed(Tensor<1>, Option<Tensor<1, burn::tensor::Bool>>),
+}
+
+struct Scale<'a> {
+    grads: &'a mut GradientsParams,
+    seen: HashSet<ParamId>,
+    by: Scaling,
+}
+
+impl ModuleVisitor for Scale<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !self.seen.insert(param.id) {
+            return;
+        }
+        let Some(gradient) = self.grads.remove::<D>(param.id) else { return };
+        let scaled = match &self.by {
+            Scaling::Exact(by) => {
+                Tensor::from_dispatch(Dispatch::scale(gradient.into_dispatch(), by.clone()))
+            }
+            Scaling::Composed(by, zero) => composed::scale(gradient, by, zero.as_ref()),
+        };
+        self.grads.register::<D>(param.id, scaled);
+    }
+}
+
+struct Clip<'a> {
+    grads: &'a mut GradientsParams,
+    seen: HashSet<ParamId>,
+    bounds: Bounds,
+    done: Result<()>,
+}
+
+impl ModuleVisitor for Clip<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.done.is_err() || !self.seen.insert(param.id) {
+            return;
+        }
+        let Some(gradient) = self.grads.get::<D>(param.id) else { return };
+        match clip(gradient, self.bounds.clone()) {
+            Ok(clipped) => self.grads.register(param.id, clipped),
+            Err(error) => self.done = Err(error),
+        }
+    }
+}
+
+/// The same of Burn's own operations, where the kernels do not run.
+mod composed {
+    use burn::tensor::{Bool, DType, Tensor};
+    use wgclip::{NonFinite, NormKind, NormLimit};
+
+    use super::Scaling;
+
+    pub(super) fn add<const D: usize>(total: Option<Tensor<1>>, x: Tensor<D>, kind: NormKind) -> Tensor<1> {
+        let magnitudes = x.cast(DType::F32).abs();
+        let part = match kind {
+            NormKind::L1 => magnitudes.sum(),
+            NormKind::L2 => magnitudes.square().sum(),
+            NormKind::Max => magnitudes.max(),
+        };
+        match (total, kind) {
+            (None, _) => part,
+            (Some(total), NormKind::Max) => total.max_pair(part),
+            (Some(total), _) => total + part,
+        }
+    }
+
+    pub(super) fn scaling(total: Tensor<1>, limit: &NormLimit) -> (Tensor<1>, Scaling) {
+        let norm = if limit.kind == NormKind::L2 { total.sqrt() } else { total };
+        let mut by = (norm.clone() + limit.eps).recip() * limit.limit;
+        by = by.mask_fill(norm.clone().lower_equal_elem(limit.limit), 1.0);
+        let odd = norm.clone().is_nan().bool_or(norm.clone().is_inf());
+        let zero = match limit.nonfinite {
+            NonFinite::Zero => Some(odd),
+            NonFinite::Skip | NonFinite::Error => {
+                by = by.mask_fill(odd, 1.0);
+                None
+            }
+            NonFinite::Propagate => None,
+        };
+        (norm, Scaling::Composed(by, zero))
+    }
+
+    pub(super) fn scale<const D: usize>(
+        x: Tensor<D>,
+        by: &Tensor<1>,
+        zero: Option<&Tensor<1, Bool>>,
+    ) -> Tensor<D> {
+        let (dtype, dims) = (x.dtype(), x.dims());
+        let scaled = (x.cast(DType::F32) * by.clone().unsqueeze()).cast(dtype);
+        match zero {
+            Some(zero) => scaled.mask_fill(zero.clone().unsqueeze::<D>().expand(dims), 0.0),
+            None => scaled,
+        }
+    }
+}
+
+/// An optimizer that limits the global norm of the gradients before each step.
+#[derive(Clone)]
+pub struct GlobalNormOptimizer {
+    optimizer: ModuleOptimizer,
+    limit: NormLimit,
+    norm: Option<Tensor<1>>,
+}
+
+/// Limits for the optimizers of Burn.
+pub trait LimitGradients {
+    /// An optimizer that limits the global norm of all gradients before each step, as [`clip_by_global_norm`] does:
+    ///
+    /// ```
+    /// use burn::optim::SgdConfig;
+    /// use wgclip_burn::LimitGradients;
+    ///
+    /// let mut optimizer = SgdConfig::new().init().with_global_norm(1.0)?;
+    /// # let _ = &mut optimizer;
+    /// # Ok::<(), wgclip_burn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`clip_by_global_norm`].
+    fn with_global_norm(self, limit: impl Into<NormLimit>) -> Result<GlobalNormOptimizer>;
+}
+
+impl<O: Into<ModuleOptimizer>> LimitGradients for O {
+    fn with_global_norm(self, limit: impl Into<NormLimit>) -> Result<GlobalNormOptimizer> {
+        Ok(GlobalNormOptimizer { optimizer: self.into(), limit: checked(limit.into())?, norm: None })
+    }
+}
+
+impl GlobalNormOptimizer {
+    /// Updates the module with its gradients, after their norm has been limited.
+    pub fn step<M: Module>(
+        &mut self,
+        learning_rate: impl Into<ModuleLearningRate>,
+        module: M,
+        mut grads: GradientsParams,
+    ) -> M {
+        self.norm = Some(limit_norm(&module, &mut grads, self.limit));
+        self.optimizer.step(learning_rate, module, grads)
+    }
+
+    /// The norm that the gradients of the last step had, an f32 of shape `[1]` on the device.
+    pub fn norm(&self) -> Option<&Tensor<1>> {
+        self.norm.as_ref()
+    }
+
+    /// The optimizer beneath, with its state.
+    pub fn inner(&self) -> &ModuleOptimizer {
+        &self.optimizer
+    }
+}

@@ -1,0 +1,196 @@
+//! The backward passes, as Burn's autodiff records them.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients as Recorded;
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, AutodiffBackend};
+use wgclip::{BackwardRule, NormKind, NormLimit, OutsideRule};
+
+use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Wanted};
+
+/// What the backward pass of a clip needs.
+#[derive(Debug, Clone)]
+struct State<B: ClipOps> {
+    /// Where it is needed.
+    x: Option<FloatTensor<B>>,
+    lo: Bound<B>,
+    hi: Bound<B>,
+    rule: BackwardRule,
+}
+
+#[derive(Debug)]
+struct Clip;
+
+/// Parents are x and those of the bounds that are tensors.
+impl<B: ClipOps, const N: usize> Backward<B, N> for Clip {
+    type State = State<B>;
+
+    fn backward(self, ops: Ops<State<B>, N>, grads: &mut Recorded, _: &mut Checkpointer) {
+        let g = grads.consume::<B>(&ops.node);
+        let State { x, lo, hi, rule } = ops.state;
+        let mut parents = ops.parents.into_iter();
+        let mut parent = |is_one: bool| if is_one { parents.next().flatten() } else { None };
+        let nodes = [true, lo.tensor().is_some(), hi.tensor().is_some()].map(&mut parent);
+        let [wanted_x, wanted_lo, wanted_hi] = nodes.each_ref().map(Option::is_some);
+        let wanted = Wanted { x: wanted_x, lo: wanted_lo, hi: wanted_hi };
+        let made = match x {
+            Some(x) => B::clip_backward(x, g, lo, hi, rule, wanted),
+            None => Gradients { x: Gradient::Of(g), lo: Gradient::None, hi: Gradient::None },
+        };
+        for (node, gradient) in nodes.into_iter().zip([made.x, made.lo, made.hi]) {
+            if let (Some(node), Gradient::Of(gradient)) = (node, gradient) {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ByMask;
+
+impl<B: ClipOps> Backward<B, 1> for ByMask {
+    type State = IntTensor<B>;
+
+    fn backward(self, ops: Ops<IntTensor<B>, 1>, grads: &mut Recorded, _: &mut Checkpointer) {
+        let g = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::mask_backward(g, ops.state));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ByNorm;
+
+impl<B: ClipOps> Backward<B, 1> for ByNorm {
+    type State = (FloatTensor<B>, NormLimit);
+
+    fn backward(self, ops: Ops<(FloatTensor<B>, NormLimit), 1>, grads: &mut Recorded, _: &mut Checkpointer) {
+        let (g, (x, limit)) = (grads.consume::<B>(&ops.node), ops.state);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::scale_backward(x, g, limit));
+        }
+    }
+}
+
+/// The bound of the inner backend, and its place in the graph.
+fn inner<B: ClipOps, C: CheckpointStrategy>(bound: Bound<Autodiff<B, C>>) -> (Bound<B>, Option<NodeGuard>) {
+    match bound {
+        Bound::Absent => (Bound::Absent, None),
+        Bound::Value(value) => (Bound::Value(value), None),
+        Bound::Tensor(tensor) => {
+            let (tensor, node) = tensor.into_parts();
+            (Bound::Tensor(tensor), Some(node))
+        }
+    }
+}
+
+fn record<B: ClipOps, C: CheckpointStrategy, const N: usize>(
+    nodes: [NodeGuard; N],
+    x: FloatTensor<B>,
+    [lo, hi]: [Bound<B>; 2],
+    rule: BackwardRule,
+) -> FloatTensor<Autodiff<B, C>> {
+    match Backward::<B, N>::prepare::<C>(Clip, nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => {
+            let is_needed = N > 1 || rule.outside != OutsideRule::StraightThrough;
+            let kept = is_needed.then(|| x.clone());
+            let y = B::clip(x, lo.clone(), hi.clone(), rule);
+            prep.finish(State { x: kept, lo, hi, rule }, y)
+        }
+        OpsKind::UnTracked(prep) => prep.finish(B::clip(x, lo, hi, rule)),
+    }
+}
+
+impl<B: ClipOps, C: CheckpointStrategy> ClipOps for Autodiff<B, C> {
+    fn clip(x: FloatTensor<Self>, lo: Bound<Self>, hi: Bound<Self>, rule: BackwardRule) -> FloatTensor<Self> {
+        let (x, of_x) = x.into_parts();
+        let ((lo, of_lo), (hi, of_hi)) = (inner(lo), inner(hi));
+        let bounds = [lo, hi];
+        match (of_lo, of_hi) {
+            (Some(lo), Some(hi)) => record::<B, C, 3>([of_x, lo, hi], x, bounds, rule),
+            (Some(bound), None) | (None, Some(bound)) => record::<B, C, 2>([of_x, bound], x, bounds, rule),
+            (None, None) => record::<B, C, 1>([of_x], x, bounds, rule),
+        }
+    }
+
+    /// A gradient of a gradient is not recorded.
+    fn clip_backward(
+        x: FloatTensor<Self>,
+        g: FloatTensor<Self>,
+        lo: Bound<Self>,
+        hi: Bound<Self>,
+        rule: BackwardRule,
+        wanted: Wanted,
+    ) -> Gradients<Self> {
+        let (lo, hi) = (inner(lo).0, inner(hi).0);
+        let made = B::clip_backward(x.into_primitive(), g.into_primitive(), lo, hi, rule, wanted);
+        let outer = |gradient| match gradient {
+            Gradient::None => Gradient::None,
+            Gradient::Of(gradient) => Gradient::Of(<Self as AutodiffBackend>::from_inner(gradient)),
+        };
+        Gradients { x: outer(made.x), lo: outer(made.lo), hi: outer(made.hi) }
+    }
+
+    fn start_norm(x: FloatTensor<Self>, kind: NormKind) -> IntTensor<Self> {
+        B::start_norm(x.into_primitive(), kind)
+    }
+
+    fn add_norm(sum: IntTensor<Self>, x: FloatTensor<Self>, kind: NormKind) -> IntTensor<Self> {
+        B::add_norm(sum, x.into_primitive(), kind)
+    }
+
+    fn limit_norm(sum: IntTensor<Self>, limit: NormLimit) -> Limited<Self> {
+        let Limited { norm, scaling } = B::limit_norm(sum, limit);
+        Limited { norm: <Self as AutodiffBackend>::from_inner(norm), scaling }
+    }
+
+    /// Gradients are scaled, which are not recorded.
+    fn scale(x: FloatTensor<Self>, scaling: IntTensor<Self>) -> FloatTensor<Self> {
+        <Self as AutodiffBackend>::from_inner(B::scale(x.into_primitive(), scaling))
+    }
+
+    fn clip_with_mask(
+        x: FloatTensor<Self>,
+        lo: Bound<Self>,
+        hi: Bound<Self>,
+        rule: BackwardRule,
+    ) -> Masked<Self> {
+        let ((x, node), lo, hi) = (x.into_parts(), inner(lo).0, inner(hi).0);
+        match Backward::<B, 1>::prepare::<C>(ByMask, [node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let Masked { y, mask } = B::clip_with_mask(x, lo, hi, rule);
+                Masked { y: prep.finish(mask.clone(), y), mask }
+            }
+            OpsKind::UnTracked(prep) => {
+                let Masked { y, mask } = B::clip_with_mask(x, lo, hi, rule);
+                Masked { y: prep.finish(y), mask }
+            }
+        }
+    }
+
+    fn mask_backward(g: FloatTensor<Self>, mask: IntTensor<Self>) -> FloatTensor<Self> {
+        <Self as AutodiffBackend>::from_inner(B::mask_backward(g.into_primitive(), mask))
+    }
+
+    fn scale_backward(x: FloatTensor<Self>, g: FloatTensor<Self>, limit: NormLimit) -> FloatTensor<Self> {
+        <Self as AutodiffBackend>::from_inner(B::scale_backward(
+            x.into_primitive(),
+            g.into_primitive(),
+            limit,
+        ))
+    }
+
+    fn clip_by_norm(x: FloatTensor<Self>, limit: NormLimit) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        match Backward::<B, 1>::prepare::<C>(ByNorm, [node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let y = B::clip_by_norm(x.clone(), limit);
+                prep.finish((x, limit), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::clip_by_norm(x, limit)),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The same of Burn's own operations, for backends on which the kernels do not run. The values are those of the kernels and
+//! of the rule; a NaN's payload and the sign of a zero are whatever the backend makes of them.
+
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::tensor::{BoolTensor, FloatTensor};
+use burn::backend::{Backend, Scalar, TensorMetadata};
+use burn::tensor::{BoolDType, Shape};
+use wgclip::{BackwardRule, NanRule, OutsideRule, TieRule};
+
+use super::{Bound, BoundMetadata, Gradient, GradientMetadata, Gradients, GradientsMetadata, Wanted};
+
+/// What a backward pass makes.
+pub(super) fn gradients_metadata(
+    x: &TensorSpec,
+    lo: &BoundMetadata,
+    hi: &BoundMetadata,
+    wanted: Wanted,
+) -> GradientsMetadata {
+    let of_bound = |bound: &BoundMetadata, wanted| match bound {
+        BoundMetadata::Tensor(spec) if wanted => GradientMetadata::Of(spec.clone()),
+        _ => GradientMetadata::None,
+    };
+    GradientsMetadata {
+        x: if wanted.x { GradientMetadata::Of(x.clone()) } else { GradientMetadata::None },
+        lo: of_bound(lo, wanted.lo),
+        hi: of_bound(hi, wanted.hi),
+    }
+}
+
+/// A bound for each element of x, or a value for all of them.
+enum Wide<B: Backend> {
+    Absent,
+    Value(Scalar),
+    Tensor(FloatTensor<B>),
+}
+
+impl<B: Backend> Clone for Wide<B> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Absent => Self::Absent,
+            Self::Value(value) => Self::Value(*value),
+            Self::Tensor(tensor) => Self::Tensor(tensor.clone()),
+        }
+    }
+}
+
+impl<B: Backend> Wide<B> {
+    fn new(bound: &Bound<B>, x: &FloatTensor<B>) -> Self {
+        match bound {
+            Bound::Absent => Self::Absent,
+            Bound::Value(value) => Self::Value((*value).into()),
+            Bound::Tensor(tensor) => {
+                let (dims, wanted) = (tensor.shape(), x.shape());
+                let mut filled = vec![1; wanted.num_dims() - dims.num_dims()];
+                filled.extend(dims.iter().copied());
+                let tensor = B::float_reshape(tensor.clone(), Shape::from(filled));
+                Self::Tensor(B::float_expand(tensor, wanted))
+            }
+        }
+    }
+}
+
+/// How elements compare with a bound.
+struct Side<B: Backend> {
+    /// Where the bound supplies the output.
+    beyond: BoolTensor<B>,
+    ties: BoolTensor<B>,
+}
+
+const BOOL: BoolDType = BoolDType::Native;
+
+fn compare<B: Backend>(t: &FloatTensor<B>, bound: &Wide<B>, upper: bool) -> Option<Side<B>> {
+    let t = || t.clone();
+    Some(match bound {
+        Wide::Absent => return None,
+        Wide::Value(value) => Side {
+            beyond: match upper {
+                true => B::float_greater_elem(t(), *value, BOOL),
+                false => B::float_lower_elem(t(), *value, BOOL),
+            },
+            ties: B::float_equal_elem(t(), *value, BOOL),
+        },
+        Wide::Tensor(bound) => {
+            let bound = || bound.clone();
+            let beyond = match upper {
+                true => B::float_greater(t(), bound(), BOOL),
+                false => B::float_lower(t(), bound(), BOOL),
+            };
+            // The first NaN comes out.
+            let is_number = B::bool_not(B::float_is_nan(t(), BOOL));
+            let from_nan = B::bool_and(B::float_is_nan(bound(), BOOL), is_number);
+            Side { beyond: B::bool_or(beyond, from_nan), ties: B::float_equal(t(), bound(), BOOL) }
+        }
+    })
+}
+
+fn replace<B: Backend>(t: FloatTensor<B>, place: BoolTensor<B>, bound: &Wide<B>) -> FloatTensor<B> {
+    match bound {
+        Wide::Absent => t,
+        Wide::Value(value) => B::float_mask_fill(t, place, *value),
+        Wide::Tensor(bound) => B::float_mask_where(t, place, bound.clone()),
+    }
+}
+
+/// `min(max(x, lo), hi)`.
+pub fn clip<B: Backend>(x: FloatTensor<B>, lo: &Bound<B>, hi: &Bound<B>) -> FloatTensor<B> {
+    let (lo, hi) = (Wide::new(lo, &x), Wide::new(hi, &x));
+    let mut t = x;
+    for (bound, upper) in [(lo, false), (hi, true)] {
+        if let Some(side) = compare(&t, &bound, upper) {
+            t = replace(t, side.beyond, &bound);
+        }
+    }
+    t
+}
+
+/// The gradients that reach x and its bounds, of the upstream gradient `g`: those of `wgclip::reference::clip_backward_bounds`, where
+/// those of a bound are summed as the backend sums.
+pub fn clip_backward<B: Backend>(
+    x: FloatTensor<B>,
+    g: FloatTensor<B>,
+    lo: &Bound<B>,
+    hi: &Bound<B>,
+    rule: BackwardRule,
+    wanted: Wanted,
+) -> Gradients<B> {
+    let (wide_lo, wide_hi) = (Wide::new(lo, &x), Wide::new(hi, &x));
+    let at_lo = compare(&x, &wide_lo, false);
+    let t = match &at_lo {
+        Some(side) => replace(x.clone(), side.beyond.clone(), &wide_lo),
+        None => x.clone(),
+    };
+    let at_hi = compare(&t, &wide_hi, true);
+    // What x receives where it is NaN, or a bound that supplied the output was.
+    let nan = B::float_is_nan(x.clone(), BOOL);
+    let zero = |g: FloatTensor<B>, place: BoolTensor<B>| B::float_mask_fill(g, place, 0.0.into());
+
+    // Back through one comparison: what passes, and what the bound receives.
+    let split = |g: &FloatTensor<B>, side: &Option<Side<B>>| -> (FloatTensor<B>, FloatTensor<B>) {
+        let Some(Side { beyond, ties }) = side else { return (g.clone(), zero_like::<B>(g)) };
+        let to_bound = keep::<B>(g.clone(), beyond.clone());
+        let passes = zero(g.clone(), beyond.clone());
+        match rule.ties {
+            TieRule::Inclusive => (passes, to_bound),
+            TieRule::Exclusive => {
+                let tied = B::bool_or(beyond.clone(), ties.clone());
+                (zero(g.clone(), tied.clone()), keep::<B>(g.clone(), tied))
+            }
+            TieRule::Half => {
+                let half = B::float_mul_scalar(g.clone(), 0.5.into());
+                (
+                    B::float_mask_where(passes, ties.clone(), half.clone()),
+                    B::float_mask_where(to_bound, ties.clone(), half),
+                )
+            }
+        }
+    };
+    let (to_t, to_hi) = split(&g, &at_hi);
+    let (mut gx, to_lo) = split(&to_t, &at_lo);
+    if rule.outside == OutsideRule::Toward {
+        // Where the step moves x back: down from above hi, up from below lo.
+        let mut toward_t = to_t;
+        if let Some(side) = &at_hi {
+            let down = B::float_greater_elem(g.clone(), 0.0.into(), BOOL);
+            let back = B::bool_and(side.beyond.clone(), down);
+            toward_t = B::float_mask_where(toward_t, back, g.clone());
+        }
+        gx = split(&toward_t, &at_lo).0;
+        if let Some(side) = &at_lo {
+            let up = B::float_lower_elem(toward_t.clone(), 0.0.into(), BOOL);
+            let back = B::bool_and(side.beyond.clone(), up);
+            gx = B::float_mask_where(gx, back, toward_t);
+        }
+    }
+    // Where a bound's NaN supplied the output, x receives nothing by any rule.
+    for bound in [&wide_lo, &wide_hi] {
+        if let Wide::Tensor(bound) = bound {
+            gx = zero(gx, B::float_is_nan(bound.clone(), BOOL));
+        }
+    }
+    gx = match (rule.outside, rule.nan) {
+        (OutsideRule::StraightThrough, _) => g,
+        (_, NanRule::Pass) => B::float_mask_where(gx, nan, g),
+        (_, NanRule::Zero) => zero(gx, nan),
+    };
+    let of_bound = |bound: &Bound<B>, gradient: FloatTensor<B>, wanted: bool| match bound {
+        Bound::Tensor(bound) if wanted => Gradient::Of(sum_to::<B>(gradient, bound.shape())),
+        _ => Gradient::None,
+    };
+    Gradients {
+        x: if wanted.x { Gradient::Of(gx) } else { Gradient::None },
+        lo: of_bound(lo, to_lo, wanted.lo),
+        hi: of_bound(hi, to_hi, wanted.hi),
+    }
+}
+
+fn zero_like<B: Backend>(g: &FloatTensor<B>) -> FloatTensor<B> {
+    B::float_zeros(g.shape(), &g.device(), g.dtype().into())
+}
+
+fn keep<B: Backend>(g: FloatTensor<B>, place: BoolTensor<B>) -> FloatTensor<B> {
+    B::float_mask_where(zero_like::<B>(&g), place, g)
+}
+
+/// Summed over what a bound of this shape broadcasts to.
+fn sum_to<B: Backend>(mut gradient: FloatTensor<B>, shape: Shape) -> FloatTensor<B> {
+    let dims = gradient.shape();
+    let missing = dims.num_dims() - shape.num_dims();
+    for (d, &len) in dims.iter().enumerate() {
+        if len != 1 && (d < missing || shape[d - missing] == 1) {
+            gradient = B::float_sum_dim(gradient, d);
+        }
+    }
+    B::float_reshape(gradient, shape)
+}

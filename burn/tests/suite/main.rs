@@ -1,0 +1,7 @@
+//! The crate on Burn's CPU backend and on a software rasteriser, against wgclip's reference.
+
+mod clip;
+mod composed;
+mod modules;
+mod norm;
+mod support;
