@@ -40,7 +40,14 @@ fn main() {
 }
 
 /// Times both in turn, and prints how many times faster the first is. `overhead` is what neither can avoid.
-fn compare(what: &str, device: &Device, rounds: usize, ours: impl Fn(), burns: impl Fn(), overhead: Option<&dyn Fn()>) {
+fn compare(
+    what: &str,
+    device: &Device,
+    rounds: usize,
+    ours: impl Fn(),
+    burns: impl Fn(),
+    overhead: Option<&dyn Fn()>,
+) {
     let wait = || device.sync().unwrap_or_else(|error| panic!("{error:?}"));
     let once = |work: &dyn Fn()| {
         let begin = Instant::now();
@@ -72,7 +79,10 @@ fn compare(what: &str, device: &Device, rounds: usize, ours: impl Fn(), burns: i
 }
 
 fn run(name: &str, device: &Device, rounds: usize) {
-    println!("\n{name}, {:?}\n\n| | ratio | of the clip alone | wgclip, us | Burn, us |\n|---|---|---|---|---|", path(device));
+    println!(
+        "\n{name}, {:?}\n\n| | ratio | of the clip alone | wgclip, us | Burn, us |\n|---|---|---|---|---|",
+        path(device)
+    );
     for (label, len) in [("4 Ki", 4 << 10), ("1 Mi", 1 << 20)] {
         let random = |device: &Device| Tensor::<1>::random([len], Distribution::Normal(0.0, 1.0), device);
         let (x, g) = (random(device), random(device));

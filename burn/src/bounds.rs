@@ -37,7 +37,10 @@ impl Bounds {
         for tensor in [&self.lo, &self.hi].into_iter().filter_map(Bound::tensor) {
             let other = Device::new(tensor.device()).inner();
             if other != device.clone().inner() {
-                return Err(Error::DeviceMismatch { left: format!("{device:?}"), right: format!("{other:?}") });
+                return Err(Error::DeviceMismatch {
+                    left: format!("{device:?}"),
+                    right: format!("{other:?}"),
+                });
             }
         }
         let shapes = [&self.lo, &self.hi].map(|bound| {

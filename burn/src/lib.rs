@@ -36,4 +36,6 @@ pub use clip::{clip, clip_keeping_mask, clip_with};
 pub use modules::{ClipByValue, HardSigmoid, HardTanh, LearnedClip, Relu6, StraightThroughClip};
 pub use norm::{GlobalNormOptimizer, LimitGradients, clip_by_global_norm, clip_by_norm, clip_gradients};
 pub use path::{Path, path};
-pub use wgclip::{BackwardRule, Error, NanRule, NonFinite, NormKind, NormLimit, OutsideRule, Result, TieRule};
+pub use wgclip::{
+    BackwardRule, Error, NanRule, NonFinite, NormKind, NormLimit, OutsideRule, Result, TieRule,
+};

@@ -278,8 +278,9 @@ fn views_and_pending_work() {
             let expected: Vec<f32> = x[from * columns..to * columns].iter().map(|&x| one(x)).collect();
             assert_eq!(bits(&made), bits(&expected), "rows {from} to {to}");
             let made = clipped(whole.clone().slice([0..rows, from..to]));
-            let expected: Vec<f32> =
-                (0..rows).flat_map(|r| x[r * columns + from..r * columns + to].iter().map(|&x| one(x))).collect();
+            let expected: Vec<f32> = (0..rows)
+                .flat_map(|r| x[r * columns + from..r * columns + to].iter().map(|&x| one(x)))
+                .collect();
             assert_eq!(bits(&made), bits(&expected), "columns {from} to {to}");
         }
         let made = clipped(whole.clone().transpose());
@@ -303,7 +304,8 @@ fn views_of_bounds_and_of_other_types() {
     let flex = Device::flex();
     let x: Vec<bf16> = (0..100).map(|n| bf16::from_f32(n as f32 / 10.0)).collect();
     let y = clip(tensor(&x, [100], &flex).slice([1..98]), 2.0..=5.0).unwrap();
-    let expected: Vec<bf16> = x[1..98].iter().map(|x| x.clamp(bf16::from_f32(2.0), bf16::from_f32(5.0))).collect();
+    let expected: Vec<bf16> =
+        x[1..98].iter().map(|x| x.clamp(bf16::from_f32(2.0), bf16::from_f32(5.0))).collect();
     assert_eq!(bits(&elements::<bf16, 1>(y)), bits(&expected));
     for device in devices() {
         let x = tensor(&[-9.0f32, -1.0, 0.0, 1.0, 9.0, 2.0], [2, 3], &device);
@@ -327,7 +329,8 @@ fn nothing_is_clipped_to_nothing() {
 /// Straight through, the gradient is not even looked at.
 #[test]
 fn straight_through_keeps_any_gradient() {
-    let rule = BackwardRule { outside: OutsideRule::StraightThrough, ties: TieRule::Half, ..Default::default() };
+    let rule =
+        BackwardRule { outside: OutsideRule::StraightThrough, ties: TieRule::Half, ..Default::default() };
     for device in devices() {
         let device = device.autodiff();
         let x = tensor(&[-5.0f32, 0.5, 5.0], [3], &device).require_grad();

@@ -16,7 +16,10 @@ fn same(made: FlexTensor, expected: &[f32], what: &str) {
     let made: Vec<f32> = made.into_data().try_into_vec().unwrap();
     for (n, (made, expected)) in made.iter().zip(expected).enumerate() {
         let close = (made - expected).abs() <= 1e-5 * expected.abs();
-        assert!(made == expected || close || made.is_nan() && expected.is_nan(), "{what}, {n}: {made}, {expected}");
+        assert!(
+            made == expected || close || made.is_nan() && expected.is_nan(),
+            "{what}, {n}: {made}, {expected}"
+        );
     }
 }
 
@@ -30,7 +33,8 @@ fn values_and_gradients_are_those_of_the_rule() {
     bounds[3] = f32::NAN;
     for (lo, hi) in [(Some(0.0), None), (None, Some(1.0)), (Some(0.0), Some(1.0)), (Some(1.0), Some(-1.0))] {
         for (tensor_lo, tensor_hi) in [(false, false), (true, false), (false, true)] {
-            let of = |n: usize, value: Option<f32>, tensor: bool| if tensor { Some(bounds[n % 8]) } else { value };
+            let of =
+                |n: usize, value: Option<f32>, tensor: bool| if tensor { Some(bounds[n % 8]) } else { value };
             let bound = |value: Option<f32>, tensor: bool| match (value, tensor) {
                 (_, true) => Bound::<Flex>::Tensor(flex(&bounds, [1, 8])),
                 (Some(value), _) => Bound::Value(value.into()),
@@ -38,13 +42,19 @@ fn values_and_gradients_are_those_of_the_rule() {
             };
             let (of_lo, of_hi) = (bound(lo, tensor_lo), bound(hi, tensor_hi));
             let y = composed::clip::<Flex>(flex(&x, dims), &of_lo, &of_hi);
-            let expected: Vec<f32> = (0..248)
-                .map(|n| reference::clip(x[n], of(n, lo, tensor_lo), of(n, hi, tensor_hi)))
-                .collect();
+            let expected: Vec<f32> =
+                (0..248).map(|n| reference::clip(x[n], of(n, lo, tensor_lo), of(n, hi, tensor_hi))).collect();
             same(y, &expected, "clip");
             for rule in BackwardRule::all() {
                 let wanted = Wanted { x: true, lo: tensor_lo, hi: tensor_hi };
-                let made = composed::clip_backward::<Flex>(flex(&x, dims), flex(&g, dims), &of_lo, &of_hi, rule, wanted);
+                let made = composed::clip_backward::<Flex>(
+                    flex(&x, dims),
+                    flex(&g, dims),
+                    &of_lo,
+                    &of_hi,
+                    rule,
+                    wanted,
+                );
                 let all: Vec<_> = (0..248)
                     .map(|n| {
                         let (lo, hi) = (of(n, lo, tensor_lo), of(n, hi, tensor_hi));

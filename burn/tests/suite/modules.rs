@@ -29,9 +29,15 @@ fn layers_limit_what_they_put_out() {
         let clipped = |lo: f32, hi: f32| x.map(|x: f32| x.clamp(lo, hi)).to_vec();
         let masked = |passes: [u8; 7]| passes.map(|passes| 3.0 * f32::from(passes)).to_vec();
         let layer = ClipByValue::new(-1.0, 6.0).unwrap();
-        assert_eq!(run(|x| layer.forward(x), &x, &device), (clipped(-1.0, 6.0), masked([0, 1, 1, 1, 1, 1, 0])));
+        assert_eq!(
+            run(|x| layer.forward(x), &x, &device),
+            (clipped(-1.0, 6.0), masked([0, 1, 1, 1, 1, 1, 0]))
+        );
         let layer = ClipByValue::new(f64::NEG_INFINITY, 1.0).unwrap().with_rule("torch".parse().unwrap());
-        assert_eq!(run(|x| layer.forward(x), &x, &device), (clipped(-9.0, 1.0), masked([1, 1, 1, 1, 0, 0, 0])));
+        assert_eq!(
+            run(|x| layer.forward(x), &x, &device),
+            (clipped(-9.0, 1.0), masked([1, 1, 1, 1, 0, 0, 0]))
+        );
         let layer = StraightThroughClip::new(-1.0, 1.0).unwrap();
         assert_eq!(run(|x| layer.forward(x), &x, &device), (clipped(-1.0, 1.0), masked([1; 7])));
         let made = run(|x| HardTanh::new().forward(x), &x, &device);
@@ -70,7 +76,10 @@ fn mistakes_are_errors() {
         assert!(matches!(clip(x(), f64::NAN..=1.0), Err(Error::NanBound { side: "lower" })));
         assert!(matches!(clip(x(), ..=f64::NAN), Err(Error::NanBound { side: "upper" })));
         let two = tensor(&[1.0f32, 2.0], [2], &device);
-        assert!(matches!(clip(x(), (two.clone(), None)), Err(Error::BroadcastMismatch { side: "lower", .. })));
+        assert!(matches!(
+            clip(x(), (two.clone(), None)),
+            Err(Error::BroadcastMismatch { side: "lower", .. })
+        ));
         let deep = Tensor::<2>::zeros([1, 3], &device);
         assert!(matches!(clip(x(), (deep, None)), Err(Error::BroadcastMismatch { .. })));
         assert!(ClipByValue::new(f64::NAN, 1.0).is_err());

@@ -24,7 +24,12 @@ impl Two {
     fn new(device: &Device) -> Self {
         let a: Param<Tensor<2>> = Initializer::Zeros.init([33, 65], device);
         let again = a.clone();
-        Self { a, b: Initializer::Zeros.init([1001], device), again, unused: Initializer::Zeros.init([3], device) }
+        Self {
+            a,
+            b: Initializer::Zeros.init([1001], device),
+            again,
+            unused: Initializer::Zeros.init([3], device),
+        }
     }
 }
 

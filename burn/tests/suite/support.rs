@@ -41,7 +41,8 @@ pub fn bits<T: Float>(elements: &[T]) -> Vec<u64> {
 
 /// Numbers around bounds of 0 and 1, every special value, and random bits.
 pub fn random<T: Float>(len: usize, rng: &mut fastrand::Rng) -> Vec<T> {
-    let special = [0.0, -0.0, 1.0, -1.0, 0.5, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e-40, -1e-40, 1e-7];
+    let special =
+        [0.0, -0.0, 1.0, -1.0, 0.5, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e-40, -1e-40, 1e-7];
     let mut one = || match rng.u32(..4) {
         0 => <T as Element>::from_f64(special[rng.usize(..special.len())]),
         1 => <T as Element>::from_f64(3.0 * rng.f64() - 1.0),
