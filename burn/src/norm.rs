@@ -70,14 +70,19 @@ pub fn clip_by_norm<const D: usize>(x: Tensor<D>, limit: impl Into<NormLimit>) -
 /// Clips each gradient of a module's parameters to bounds that are values.
 ///
 /// # Errors
-/// As [`clip`]. Gradients may be clipped in part then.
+/// As [`clip`].
 pub fn clip_gradients<M: Module>(
     module: &M,
     grads: &mut GradientsParams,
     bounds: impl Into<Bounds>,
 ) -> Result<()> {
     let bounds = bounds.into();
-    let mut each = Clip { grads, seen: HashSet::new(), bounds, done: Ok(()) };
+    // All of them, or none.
+    let mut each = Clip { grads, seen: HashSet::new(), bounds, checks: true, done: Ok(()) };
+    module.visit(&mut each);
+    let Clip { grads, bounds, done, .. } = each;
+    done?;
+    let mut each = Clip { grads, seen: HashSet::new(), bounds, checks: false, done: Ok(()) };
     module.visit(&mut each);
     each.done
 }
@@ -97,13 +102,14 @@ fn checked(limit: NormLimit) -> Result<NormLimit> {
 }
 
 fn limit_norm<M: Module>(module: &M, grads: &mut GradientsParams, limit: NormLimit) -> Tensor<1> {
-    let mut sum = Sum { grads, seen: HashSet::new(), kind: limit.kind, total: Total::Nothing };
+    let mut sum = Sum { grads, seen: HashSet::new(), kind: limit.kind, total: Total::Nothing, device: None };
     module.visit(&mut sum);
+    let Some(device) = sum.device else {
+        // No gradients at all.
+        let device = module.devices().into_iter().next().unwrap_or_default();
+        return Tensor::zeros([1], &device.inner());
+    };
     let (norm, by) = match sum.total {
-        Total::Nothing => {
-            let device = module.devices().into_iter().next().unwrap_or_default();
-            return Tensor::zeros([1], &device.inner());
-        }
         Total::Exact(words) => {
             let limited = Dispatch::limit_norm(words, limit);
             (Tensor::from_dispatch(limited.norm), Scaling::Exact(limited.scaling))
@@ -112,8 +118,9 @@ fn limit_norm<M: Module>(module: &M, grads: &mut GradientsParams, limit: NormLim
             let (norm, by) = composed::limit(total, &limit);
             (norm, Scaling::Composed(Box::new(by)))
         }
+        Total::Nothing => return Tensor::zeros([1], &device),
     };
-    module.visit(&mut Scale { grads, seen: HashSet::new(), by });
+    module.visit(&mut Scale { grads, seen: HashSet::new(), by, device });
     norm
 }
 
@@ -130,6 +137,8 @@ struct Sum<'a> {
     seen: HashSet<ParamId>,
     kind: NormKind,
     total: Total,
+    /// That of the first gradient, to which others are copied.
+    device: Option<Device>,
 }
 
 fn is_exact(device: &Device) -> bool {
@@ -142,6 +151,8 @@ impl ModuleVisitor for Sum<'_> {
             return;
         }
         let Some(gradient) = self.grads.get::<D>(param.id) else { return };
+        let device = self.device.get_or_insert_with(|| gradient.device());
+        let gradient = on(gradient, device);
         self.total = match std::mem::replace(&mut self.total, Total::Nothing) {
             Total::Exact(sum) => Total::Exact(Dispatch::add_norm(sum, gradient.into_dispatch(), self.kind)),
             Total::Composed(total) => Total::Composed(composed::add(Some(total), gradient, self.kind)),
@@ -163,6 +174,7 @@ struct Scale<'a> {
     grads: &'a mut GradientsParams,
     seen: HashSet<ParamId>,
     by: Scaling,
+    device: Device,
 }
 
 impl ModuleVisitor for Scale<'_> {
@@ -171,20 +183,29 @@ impl ModuleVisitor for Scale<'_> {
             return;
         }
         let Some(gradient) = self.grads.remove::<D>(param.id) else { return };
+        let home = gradient.device();
+        let gradient = on(gradient, &self.device);
         let scaled = match &self.by {
             Scaling::Exact(by) => {
                 Tensor::from_dispatch(Dispatch::scale(gradient.into_dispatch(), by.clone()))
             }
             Scaling::Composed(by) => by.scale(gradient),
         };
-        self.grads.register::<D>(param.id, scaled);
+        self.grads.register::<D>(param.id, on(scaled, &home));
     }
+}
+
+/// A tensor on a device: itself, where it is there.
+fn on<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
+    if tensor.device() == *device { tensor } else { tensor.to_device(device) }
 }
 
 struct Clip<'a> {
     grads: &'a mut GradientsParams,
     seen: HashSet<ParamId>,
     bounds: Bounds,
+    /// Whether nothing is clipped yet.
+    checks: bool,
     done: Result<()>,
 }
 
@@ -194,10 +215,12 @@ impl ModuleVisitor for Clip<'_> {
             return;
         }
         let Some(gradient) = self.grads.get::<D>(param.id) else { return };
-        match clip(gradient, self.bounds.clone()) {
-            Ok(clipped) => self.grads.register(param.id, clipped),
-            Err(error) => self.done = Err(error),
-        }
+        self.done = match self.checks {
+            true => self.bounds.clone().checked(&gradient).map(drop),
+            false => {
+                clip(gradient, self.bounds.clone()).map(|clipped| self.grads.register(param.id, clipped))
+            }
+        };
     }
 }
 

@@ -121,6 +121,36 @@ fn gradients_are_clipped_by_value() {
     }
 }
 
+/// What cannot be clipped stops all of it.
+#[test]
+fn gradients_are_clipped_all_or_none() {
+    let device = Device::flex();
+    let module = Two::new(&device);
+    let mut grads = GradientsParams::new();
+    grads.register(module.a.id, tensor(&[7.0f32], [1, 1], &device));
+    grads.register(module.b.id, tensor(&[bf16::ONE], [1], &device));
+    let hi = tensor(&[1.0f32], [1], &device);
+    let made = clip_gradients(&module, &mut grads, (None, &hi));
+    assert!(matches!(made, Err(Error::TypeMismatch { .. })), "{made:?}");
+    assert_eq!(elements::<f32, 2>(grads.remove(module.a.id).unwrap()), [7.0]);
+}
+
+/// Gradients of one module may be on several devices.
+#[test]
+fn gradients_on_two_devices_have_one_norm() {
+    let [flex, other] = devices();
+    let module = Two::new(&flex);
+    let mut grads = GradientsParams::new();
+    grads.register(module.a.id, tensor(&[3.0f32], [1, 1], &flex));
+    grads.register(module.b.id, tensor(&[4.0f32], [1], &other));
+    let norm = clip_by_global_norm(&module, &mut grads, 2.5).unwrap();
+    assert_eq!(elements::<f32, 1>(norm), [5.0]);
+    let b = grads.remove::<1>(module.b.id).unwrap();
+    assert_eq!(b.device(), other);
+    assert_eq!(elements::<f32, 1>(b), [2.0]);
+    assert_eq!(elements::<f32, 2>(grads.remove(module.a.id).unwrap()), [1.5]);
+}
+
 fn norm_of<T: Float>() {
     let rng = &mut fastrand::Rng::with_seed(10);
     for len in [1, 5, 1000, 70_001] {
