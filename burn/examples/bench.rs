@@ -24,18 +24,18 @@ struct Options {
 
 fn main() {
     let options = Options::parse();
-    let all: [(&str, fn() -> Device); 3] = [
-        ("cpu", Device::flex),
-        ("software", || Device::wgpu(DeviceKind::Cpu)),
-        ("gpu", || Device::wgpu(DeviceKind::DefaultDevice)),
-    ];
-    for (name, open) in all {
+    for name in ["cpu", "software", "gpu"] {
         let is_wanted = match options.device.is_empty() {
             true => name != "gpu",
             false => options.device.iter().any(|wanted| wanted == name),
         };
+        let device = || match name {
+            "cpu" => Device::flex(),
+            "software" => Device::wgpu(DeviceKind::Cpu),
+            _ => Device::wgpu(DeviceKind::DefaultDevice),
+        };
         if is_wanted {
-            run(name, &open(), options.rounds);
+            run(name, &device(), options.rounds);
         }
     }
 }

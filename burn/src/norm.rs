@@ -112,7 +112,7 @@ fn limit_norm<M: Module>(module: &M, grads: &mut GradientsParams, limit: NormLim
     let (norm, by) = match sum.total {
         Total::Exact(words) => {
             let limited = Dispatch::limit_norm(words, limit);
-            (Tensor::from_dispatch(limited.norm), Scaling::Exact(limited.scaling))
+            (Tensor::from_dispatch(limited.norm), Scaling::Exact(Box::new(limited.scaling)))
         }
         Total::Composed(total) => {
             let (norm, by) = composed::limit(total, &limit);
@@ -166,7 +166,7 @@ impl ModuleVisitor for Sum<'_> {
 
 /// What a norm makes of gradients.
 enum Scaling {
-    Exact(DispatchTensor),
+    Exact(Box<DispatchTensor>),
     Composed(Box<composed::Scaling>),
 }
 
@@ -187,7 +187,7 @@ impl ModuleVisitor for Scale<'_> {
         let gradient = on(gradient, &self.device);
         let scaled = match &self.by {
             Scaling::Exact(by) => {
-                Tensor::from_dispatch(Dispatch::scale(gradient.into_dispatch(), by.clone()))
+                Tensor::from_dispatch(Dispatch::scale(gradient.into_dispatch(), (**by).clone()))
             }
             Scaling::Composed(by) => by.scale(gradient),
         };
