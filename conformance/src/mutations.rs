@@ -163,7 +163,6 @@ pub const MUTATIONS: &[Mutation] = &[
     in_reduction(Sum, I64, "signs forgotten", "let negative = (high >= vec4(SIGN)) & vec4(SIGNED);", "let negative = vec4(false);"),
     in_reduction(Norm, F32, "squares without their middle", "let cross = a * d + b * c;", "let cross = a * d;"),
     in_reduction(Norm, F32, "the root of half", "let odd = ((exponent - 63) & 1) != 0;", "let odd = false;"),
-    in_reduction(Sum, F32, "memory of a workgroup left as it was", "        clear_partial(lane);\n", ""),
     in_reduction(Norm, F32, "a root truncated", "let inexact = lost || sticky || any(rest != vec2(0u));", "let inexact = false;"),
     in_reduction(Norm, F16, "the greatest of a few", "greatest = max(greatest, finite_magnitudes(v));", "greatest = max(greatest, finite_magnitudes(extract_subword(end, s)));"),
     in_reduction(Norm, Bf16, "positions of squares not doubled", "return multiplied(significand, significand, position + position, vec4(false));", "return multiplied(significand, significand, position, vec4(false));"),
