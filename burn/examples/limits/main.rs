@@ -48,6 +48,9 @@ struct Options {
     /// The folder for results.json and the plots.
     #[arg(long, default_value = "target/limits")]
     out: PathBuf,
+    /// Trains nothing: draws the plots of such results again.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -72,6 +75,24 @@ impl On {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    let results = match &options.from {
+        Some(file) => {
+            let text = std::fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
+            serde_json::from_str(&text).with_context(|| format!("{}", file.display()))?
+        }
+        None => train(&options)?,
+    };
+    std::fs::create_dir_all(&options.out).with_context(|| format!("{}", options.out.display()))?;
+    let json = options.out.join("results.json");
+    std::fs::write(&json, serde_json::to_string(&results)?).with_context(|| format!("{}", json.display()))?;
+    plots::write(&results, &options.out)?;
+    print_table(&results);
+    println!("{} and plots beside it", json.display());
+    Ok(())
+}
+
+/// Trains all of it.
+fn train(options: &Options) -> Result<Results> {
     let (device, name) = options.device.open();
     let (seeds, epochs, rates) = match options.quick {
         true => (3, 8, &[0.05, 1.0][..]),
@@ -81,20 +102,11 @@ fn main() -> Result<()> {
     let lab = Lab { digits: Digits::load(&options.data)?, device, epochs };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = options.threads.unwrap_or(if options.device == On::Cpu { cores } else { 1 });
-
     let settings = settings(rates);
     let runs = run_all(&lab, &settings, seeds, threads);
     let summaries = settings.iter().zip(runs.chunks(seeds as usize));
-    let summaries = summaries.map(|(setting, runs)| Summary::new(setting, runs)).collect();
-    let results = Results { device: name, seeds, epochs, settings: summaries };
-
-    std::fs::create_dir_all(&options.out).with_context(|| format!("{}", options.out.display()))?;
-    let json = options.out.join("results.json");
-    std::fs::write(&json, serde_json::to_string(&results)?).with_context(|| format!("{}", json.display()))?;
-    plots::write(&results, &options.out)?;
-    print_table(&results);
-    println!("{} and plots beside it", json.display());
-    Ok(())
+    let settings = summaries.map(|(setting, runs)| Summary::new(setting, runs)).collect();
+    Ok(Results { device: name.into(), seeds, epochs, settings })
 }
 
 fn settings(rates: &[f64]) -> Vec<Setting> {

@@ -1,24 +1,24 @@
 //! What the runs of a setting have in common, as JSON: medians and quartiles over the seeds.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::train::{Epoch, Run, Setting};
 
 /// All of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Results {
-    pub device: &'static str,
+    pub device: String,
     pub seeds: u64,
     pub epochs: usize,
     pub settings: Vec<Summary>,
 }
 
 /// A setting.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Summary {
-    pub shape: &'static str,
+    pub shape: String,
     pub activation: String,
-    pub gradients: &'static str,
+    pub gradients: String,
     pub rate: f64,
     /// Of each seed: the test accuracy at the end, the one on the images trained on, epochs until 90 %, and the steps whose loss or
     /// gradient norm was not finite.
@@ -28,15 +28,36 @@ pub struct Summary {
 
 /// An epoch: the quartiles and the median over the seeds of accuracies and loss, and the medians of what each layer does. What is not
 /// finite is null.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Point {
     pub test: [f64; 3],
     pub train: [f64; 3],
+    #[serde(deserialize_with = "quartiles_or_null")]
     pub loss: [f64; 3],
     /// Of each hidden layer: the least and the greatest output, and the share at a bound.
+    #[serde(deserialize_with = "layers_or_null")]
     pub layers: Vec<[f64; 3]>,
     /// Of each hidden layer's weights: the norm of the gradient.
+    #[serde(deserialize_with = "numbers_or_null")]
     pub gradient_norms: Vec<f64>,
+}
+
+/// What is not finite is null in JSON; it counts as the greatest.
+fn number(value: Option<f64>) -> f64 {
+    value.unwrap_or(f64::INFINITY)
+}
+
+fn quartiles_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<[f64; 3], D::Error> {
+    Ok(<[Option<f64>; 3]>::deserialize(from)?.map(number))
+}
+
+fn layers_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<[f64; 3]>, D::Error> {
+    let layers = Vec::<[Option<f64>; 3]>::deserialize(from)?;
+    Ok(layers.into_iter().map(|layer| layer.map(number)).collect())
+}
+
+fn numbers_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+    Ok(Vec::<Option<f64>>::deserialize(from)?.into_iter().map(number).collect())
 }
 
 impl Summary {
@@ -47,9 +68,9 @@ impl Summary {
         };
         let epochs = runs.first().map_or(0, |run| run.epochs.len());
         Self {
-            shape: setting.shape.name(),
+            shape: setting.shape.name().into(),
             activation: setting.activation.name(),
-            gradients: setting.limit.name(),
+            gradients: setting.limit.name().into(),
             rate: setting.rate,
             runs: runs.iter().map(of_run).collect(),
             curve: (0..epochs)
