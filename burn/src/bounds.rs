@@ -18,6 +18,21 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    /// # Errors
+    /// [`Error::NanBound`].
+    pub(crate) fn check_values(&self) -> Result<()> {
+        for (bound, side) in [(&self.lo, "lower"), (&self.hi, "upper")] {
+            if matches!(bound, Bound::Value(value) if value.is_nan()) {
+                return Err(Error::NanBound { side });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_tensors(&self) -> bool {
+        [&self.lo, &self.hi].into_iter().any(|bound| bound.tensor().is_some())
+    }
+
     /// Bounds as operands of a tensor on a device.
     ///
     /// # Errors
@@ -77,10 +92,10 @@ pub(crate) fn no_path(device: &Device) -> Error {
     }
 }
 
-fn element_of(dtype: DType) -> Option<ElementType> {
+pub(crate) fn element_of(dtype: DType) -> Option<ElementType> {
     match dtype {
         DType::F64 => Some(ElementType::F64),
-        DType::F32 | DType::Flex32 => Some(ElementType::F32),
+        DType::F32 => Some(ElementType::F32),
         DType::F16 => Some(ElementType::F16),
         DType::BF16 => Some(ElementType::Bf16),
         _ => None,

@@ -41,8 +41,8 @@ pub fn clip_with<const D: usize>(
     Ok(Tensor::from_dispatch(Dispatch::clip(x.into_dispatch(), lo, hi, rule)))
 }
 
-/// The same, keeping one bit per element for the backward pass instead of x: for a rule that [fits a mask](BackwardRule::fits_mask), and
-/// bounds that receive no gradient. On [`Path::Composed`] it keeps x.
+/// The same, keeping one bit per element for the backward pass instead of x: for a rule that [fits a mask](BackwardRule::fits_mask).
+/// Between bounds that are tensors, which may receive a gradient, and on [`Path::Composed`] it keeps x.
 ///
 /// # Errors
 /// As [`clip`]; [`Error::RuleWithoutKernel`](crate::Error::RuleWithoutKernel) for any other rule.
@@ -59,7 +59,7 @@ pub fn clip_keeping_mask<const D: usize>(
         });
     }
     let bounds = bounds.into();
-    if rule.is_identity() || path(&x.device()) == Path::Composed {
+    if rule.is_identity() || bounds.has_tensors() || path(&x.device()) == Path::Composed {
         return clip_with(x, bounds, rule);
     }
     let Bounds { lo, hi } = bounds.checked(&x)?;

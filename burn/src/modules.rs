@@ -16,7 +16,8 @@ pub struct ClipByValue {
 }
 
 impl ClipByValue {
-    /// A layer that clips to `lo..=hi`; an infinite bound is none at all. The gradient is that of Burn's own `clamp`.
+    /// A layer that clips to `lo..=hi`; from minus infinity, or up to infinity, there is no bound at all. The gradient is that of Burn's
+    /// own `clamp`. Bounds and rule are no parameters: a record does not hold them.
     ///
     /// # Errors
     /// [`Error::NanBound`].
@@ -46,6 +47,18 @@ impl ClipByValue {
     fn bounds(&self) -> Bounds {
         let lo = (self.lo != f64::NEG_INFINITY).then_some(self.lo);
         (lo, (self.hi != f64::INFINITY).then_some(self.hi)).into()
+    }
+}
+
+fn check(lo: f64, hi: f64, channels: usize, device: &Device) -> Result<()> {
+    ClipByValue::new(lo, hi)?;
+    match channels {
+        0 => Err(Error::Unsupported {
+            what: "learned bounds of 0 channels".into(),
+            device: format!("{device:?}"),
+            instead: "give 1, or as many as the last dimension has".into(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -91,7 +104,7 @@ fixed!(
     Relu6, 0.0, 6.0, HARD
 );
 
-/// `min(max(x / 6 + 1 / 2, 0), 1)`, with the gradient that PyTorch gives it.
+/// `min(max(x, -3), 3) / 6 + 1 / 2`, with the gradient that PyTorch gives it: 1/6 between -3 and 3, else 0, of NaN too.
 #[derive(Module, Debug, Default)]
 pub struct HardSigmoid {}
 
@@ -106,7 +119,8 @@ impl HardSigmoid {
     /// # Panics
     /// As [`ClipByValue::forward`].
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        apply(x.mul_scalar(1.0 / 6.0).add_scalar(0.5), (0.0..=1.0).into(), HARD)
+        let rule = BackwardRule { nan: NanRule::Zero, ..HARD };
+        apply(x, (-3.0..=3.0).into(), rule).div_scalar(6.0).add_scalar(0.5)
     }
 }
 
@@ -117,7 +131,7 @@ pub struct StraightThroughClip {
 }
 
 impl StraightThroughClip {
-    /// A layer that clips to `lo..=hi`; an infinite bound is none at all.
+    /// A layer that clips to `lo..=hi`, as [`ClipByValue::new`].
     ///
     /// # Errors
     /// [`Error::NanBound`].
@@ -154,9 +168,9 @@ impl LearnedClip {
     /// Both bounds are learned, beginning with `lo` and `hi`.
     ///
     /// # Errors
-    /// [`Error::NanBound`].
+    /// [`Error::NanBound`]; [`Error::Unsupported`] for 0 channels.
     pub fn new(lo: f64, hi: f64, channels: usize, device: &Device) -> Result<Self> {
-        ClipByValue::new(lo, hi)?;
+        check(lo, hi, channels, device)?;
         let bound = |value| Initializer::Constant { value }.init([channels], device);
         Ok(Self { lo: Some(bound(lo)), hi: bound(hi), fixed_lo: lo, rule: Self::RULE })
     }
@@ -164,9 +178,9 @@ impl LearnedClip {
     /// The upper bound alone is learned, beginning with `hi`; the lower one is 0.
     ///
     /// # Errors
-    /// [`Error::NanBound`].
+    /// As [`new`](Self::new).
     pub fn pact(hi: f64, channels: usize, device: &Device) -> Result<Self> {
-        ClipByValue::new(0.0, hi)?;
+        check(0.0, hi, channels, device)?;
         let hi = Initializer::Constant { value: hi }.init([channels], device);
         Ok(Self { lo: None, hi, fixed_lo: 0.0, rule: Self::RULE })
     }

@@ -6,18 +6,19 @@ use burn::backend::{Dispatch, DispatchTensor};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use wgclip::{Error, NonFinite, NormKind, NormLimit, NormState, Result};
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, element_of};
 use crate::clip::clip;
-use crate::ops::ClipOps;
+use crate::ops::{ClipOps, norm_dtype};
 use crate::path::{Path, path};
 
-/// Scales the gradients of a module's parameters so that their common norm is at most a limit, and returns that norm, an f32 of shape
-/// `[1]` on the device: nothing is read. A parameter that is there twice counts once, one without a gradient not at all.
+/// Scales the gradients of a module's parameters so that their common norm is at most a limit, and returns that norm, an f32 (of
+/// gradients that are all f64, an f64) of shape `[1]` on the device: nothing is read. A parameter that is there twice counts once, one
+/// without a gradient not at all.
 ///
-/// The norm is exact, rounded once: it neither overflows nor vanishes, whatever the types. Where it is at most the limit, gradients
+/// The norm is exact, rounded once: squares neither overflow nor vanish. Where it is at most the limit, gradients
 /// keep their bits. Elsewhere than on [`Path::Wgsl`] and [`Path::Cpu`] it is what Burn's own operations make of it, in f32.
 ///
 /// ```
@@ -35,14 +36,17 @@ use crate::path::{Path, path};
 /// ```
 ///
 /// # Errors
-/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for [`NonFinite::Error`], which would have to read the norm: take
-/// [`NonFinite::Skip`], and look at what is returned.
+/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for gradients of f64 on a GPU, and for [`NonFinite::Error`], which would have to read
+/// the norm: take [`NonFinite::Skip`], and look at what is returned. Gradients are then as they were.
 pub fn clip_by_global_norm<M: Module>(
     module: &M,
     grads: &mut GradientsParams,
     limit: impl Into<NormLimit>,
 ) -> Result<Tensor<1>> {
-    Ok(limit_norm(module, grads, checked(limit.into())?))
+    let limit = checked(limit.into())?;
+    let census = Census::of(module, grads);
+    census.unsupported.map_or(Ok(()), Err)?;
+    Ok(limit_norm(module, grads, limit))
 }
 
 /// Scales a tensor so that its norm is at most a limit. The gradient, of the 2-norm, is that of the expression, with an exact dot product.
@@ -60,14 +64,17 @@ pub fn clip_by_norm<const D: usize>(x: Tensor<D>, limit: impl Into<NormLimit>) -
         });
     }
     let _ = Bounds::from((None, None)).checked(&x)?;
-    if is_exact(&x.device()) {
+    if is_wide_on_gpu(&x) {
+        return Err(unsupported(&x));
+    }
+    if is_exact(&x) {
         return Ok(Tensor::from_dispatch(Dispatch::clip_by_norm(x.into_dispatch(), limit)));
     }
     let (_, by) = composed::limit(composed::add(None, x.clone(), limit.kind), &limit);
     Ok(by.scale(x))
 }
 
-/// Clips each gradient of a module's parameters to bounds that are values.
+/// Clips each gradient of a module's parameters to bounds.
 ///
 /// # Errors
 /// As [`clip`].
@@ -77,6 +84,7 @@ pub fn clip_gradients<M: Module>(
     bounds: impl Into<Bounds>,
 ) -> Result<()> {
     let bounds = bounds.into();
+    bounds.check_values()?;
     // All of them, or none.
     let mut each = Clip { grads, seen: HashSet::new(), bounds, checks: true, done: Ok(()) };
     module.visit(&mut each);
@@ -102,23 +110,26 @@ fn checked(limit: NormLimit) -> Result<NormLimit> {
 }
 
 fn limit_norm<M: Module>(module: &M, grads: &mut GradientsParams, limit: NormLimit) -> Tensor<1> {
-    let mut sum = Sum { grads, seen: HashSet::new(), kind: limit.kind, total: Total::Nothing, device: None };
-    module.visit(&mut sum);
-    let Some(device) = sum.device else {
+    let Census { device, is_exact, norm, .. } = Census::of(module, grads);
+    let Some(device) = device else {
         // No gradients at all.
         let device = module.devices().into_iter().next().unwrap_or_default();
-        return Tensor::zeros([1], &device.inner());
+        return Tensor::zeros([1], (&device.inner(), DType::F32));
     };
+    let total = Total::Nothing;
+    let mut sum =
+        Sum { grads, seen: HashSet::new(), kind: limit.kind, total, device: device.clone(), is_exact };
+    module.visit(&mut sum);
     let (norm, by) = match sum.total {
         Total::Exact(words) => {
-            let limited = Dispatch::limit_norm(words, limit);
+            let limited = Dispatch::limit_norm(words, limit, norm);
             (Tensor::from_dispatch(limited.norm), Scaling::Exact(Box::new(limited.scaling)))
         }
         Total::Composed(total) => {
             let (norm, by) = composed::limit(total, &limit);
             (norm, Scaling::Composed(Box::new(by)))
         }
-        Total::Nothing => return Tensor::zeros([1], &device),
+        Total::Nothing => return Tensor::zeros([1], (&device, DType::F32)),
     };
     module.visit(&mut Scale { grads, seen: HashSet::new(), by, device });
     norm
@@ -138,11 +149,61 @@ struct Sum<'a> {
     kind: NormKind,
     total: Total,
     /// That of the first gradient, to which others are copied.
-    device: Option<Device>,
+    device: Device,
+    is_exact: bool,
 }
 
-fn is_exact(device: &Device) -> bool {
-    matches!(path(device), Path::Cpu | Path::Wgsl)
+/// Whether a tensor's norm has kernels.
+fn is_exact<const D: usize>(x: &Tensor<D>) -> bool {
+    let is_there = matches!(path(&x.device()), Path::Cpu | Path::Wgsl);
+    is_there && element_of(x.dtype()).is_some() && !is_wide_on_gpu(x)
+}
+
+fn is_wide_on_gpu<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F64 && path(&x.device()) == Path::Wgsl
+}
+
+fn unsupported<const D: usize>(x: &Tensor<D>) -> Error {
+    Error::Unsupported {
+        what: "a norm of f64".into(),
+        device: format!("{:?}", x.device()),
+        instead: "cast to f32, or take it on Device::flex()".into(),
+    }
+}
+
+/// What gradients there are.
+struct Census<'a> {
+    grads: &'a GradientsParams,
+    /// Of the first.
+    device: Option<Device>,
+    /// Whether all of them have kernels.
+    is_exact: bool,
+    /// The type of their norm.
+    norm: FloatDType,
+    unsupported: Option<Error>,
+}
+
+impl<'a> Census<'a> {
+    fn of<M: Module>(module: &M, grads: &'a GradientsParams) -> Self {
+        let mut census =
+            Self { grads, device: None, is_exact: true, norm: FloatDType::F64, unsupported: None };
+        module.visit(&mut census);
+        census
+    }
+}
+
+impl ModuleVisitor for Census<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(gradient) = self.grads.get::<D>(param.id) else { return };
+        self.device.get_or_insert_with(|| gradient.device());
+        self.is_exact &= is_exact(&gradient);
+        if norm_dtype(gradient.dtype()) == FloatDType::F32 {
+            self.norm = FloatDType::F32;
+        }
+        if is_wide_on_gpu(&gradient) {
+            self.unsupported = Some(unsupported(&gradient));
+        }
+    }
 }
 
 impl ModuleVisitor for Sum<'_> {
@@ -151,12 +212,11 @@ impl ModuleVisitor for Sum<'_> {
             return;
         }
         let Some(gradient) = self.grads.get::<D>(param.id) else { return };
-        let device = self.device.get_or_insert_with(|| gradient.device());
-        let gradient = on(gradient, device);
+        let gradient = on(gradient, &self.device);
         self.total = match std::mem::replace(&mut self.total, Total::Nothing) {
             Total::Exact(sum) => Total::Exact(Dispatch::add_norm(sum, gradient.into_dispatch(), self.kind)),
             Total::Composed(total) => Total::Composed(composed::add(Some(total), gradient, self.kind)),
-            Total::Nothing if is_exact(&gradient.device()) => {
+            Total::Nothing if self.is_exact => {
                 Total::Exact(Dispatch::start_norm(gradient.into_dispatch(), self.kind))
             }
             Total::Nothing => Total::Composed(composed::add(None, gradient, self.kind)),
@@ -356,7 +416,7 @@ impl GlobalNormOptimizer {
         self.optimizer.step(learning_rate, module, grads)
     }
 
-    /// The norm that the gradients of the last step had, an f32 of shape `[1]` on the device.
+    /// The norm that the gradients of the last step had, as [`clip_by_global_norm`] returns it.
     pub fn norm(&self) -> Option<&Tensor<1>> {
         self.norm.as_ref()
     }

@@ -6,6 +6,7 @@ use burn::backend::autodiff::grads::Gradients as Recorded;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend};
+use burn::tensor::FloatDType;
 use wgclip::{BackwardRule, NormKind, NormLimit, OutsideRule};
 
 use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Wanted};
@@ -142,8 +143,8 @@ impl<B: ClipOps, C: CheckpointStrategy> ClipOps for Autodiff<B, C> {
         B::add_norm(sum, x.into_primitive(), kind)
     }
 
-    fn limit_norm(sum: IntTensor<Self>, limit: NormLimit) -> Limited<Self> {
-        let Limited { norm, scaling } = B::limit_norm(sum, limit);
+    fn limit_norm(sum: IntTensor<Self>, limit: NormLimit, to: FloatDType) -> Limited<Self> {
+        let Limited { norm, scaling } = B::limit_norm(sum, limit, to);
         Limited { norm: <Self as AutodiffBackend>::from_inner(norm), scaling }
     }
 

@@ -4,7 +4,7 @@
 use burn::backend::TensorMetadata;
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, FloatDType, Shape};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::{copy_contiguous, into_contiguous};
 use burn_cubecl::template::{KernelSource, SourceKernel, SourceTemplate};
@@ -30,9 +30,9 @@ pub(super) fn sum_spec(kind: NormKind) -> TensorSpec {
     TensorSpec::new(Shape::new([Plans::norm_bytes(kind) as usize / 4]), DType::I32)
 }
 
-pub(super) fn limited_metadata() -> LimitedMetadata {
+pub(super) fn limited_metadata(to: FloatDType) -> LimitedMetadata {
     LimitedMetadata {
-        norm: TensorSpec::new(Shape::new([1]), DType::F32),
+        norm: TensorSpec::new(Shape::new([1]), to.into()),
         scaling: TensorSpec::new(Shape::new([SCALING_BYTES as usize / 4]), DType::I32),
     }
 }
@@ -50,7 +50,7 @@ fn mask_words(dtype: DType, len: usize) -> usize {
 
 fn element_of(dtype: DType) -> ElementType {
     match dtype {
-        DType::F32 | DType::Flex32 => ElementType::F32,
+        DType::F32 => ElementType::F32,
         DType::F16 => ElementType::F16,
         DType::BF16 => ElementType::Bf16,
         DType::F64 => ElementType::F64,
@@ -323,13 +323,13 @@ impl ClipOps for CubeBackend {
         sum
     }
 
-    fn limit_norm(sum: IntTensor<Self>, limit: NormLimit) -> Limited<Self> {
+    fn limit_norm(sum: IntTensor<Self>, limit: NormLimit, to: FloatDType) -> Limited<Self> {
         let mut launches = Launches::new(&sum.client);
         let from = launches.operand(&sum);
         let (norm, scaling) = (launches.empty(4), launches.empty(SCALING_BYTES));
         launches.launch(launches.plans.limit_norm(from, &limit, [norm, scaling]));
         let tensor = |slice, TensorSpec { shape, dtype, .. }| launches.tensor(slice, &sum, shape, dtype);
-        let metadata = limited_metadata();
+        let metadata = limited_metadata(to);
         Limited { norm: tensor(norm, metadata.norm), scaling: tensor(scaling, metadata.scaling) }
     }
 

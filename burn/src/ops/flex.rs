@@ -1,7 +1,7 @@
 //! On the CPU: wgclip's CPU path, on the memory of Burn's tensors.
 
 use burn::backend::Flex;
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::{Bytes, DType, FloatDType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use wgclip::reference::Scaling;
 use wgclip::{BackwardRule, Element, NormKind, NormLimit, NormState, OutsideRule, ResolvedBounds, cpu};
@@ -180,20 +180,27 @@ impl ClipOps for Flex {
         of_state(&add(state_of(&sum, kind), x))
     }
 
-    fn limit_norm(sum: FlexTensor, limit: NormLimit) -> Limited<Self> {
+    fn limit_norm(sum: FlexTensor, limit: NormLimit, to: FloatDType) -> Limited<Self> {
         let state = state_of(&sum, limit.kind);
-        let norm = of_elements(vec![checked(state.norm::<f32>())], Shape::new([1]));
-        let words = match checked(state.scaling::<f32>(limit)) {
+        fn limited<N: Float>(state: &NormState, limit: NormLimit) -> (FlexTensor, Scaling<f64>) {
+            let norm = of_elements(vec![checked(state.norm::<N>())], Shape::new([1]));
+            (norm, checked(state.scaling::<N>(limit)).to_f64())
+        }
+        let (norm, scaling) = match to {
+            FloatDType::F64 => limited::<f64>(&state, limit),
+            _ => limited::<f32>(&state, limit),
+        };
+        let words = match scaling {
             Scaling::Keep => [0, 0],
             Scaling::Zero => [1, 0],
-            Scaling::By(coefficient) => [2, i64::from(coefficient.to_bits())],
+            Scaling::By(coefficient) => [2, coefficient.to_bits() as i64],
         };
         Limited { norm, scaling: of_elements(words.to_vec(), Shape::new([2])) }
     }
 
     fn scale(x: FlexTensor, scaling: FlexTensor) -> FlexTensor {
         let scaling = match *elements::<i64>(&scaling) {
-            [2, bits] => Scaling::By(f64::from(f32::from_bits(bits as u32))),
+            [2, bits] => Scaling::By(f64::from_bits(bits as u64)),
             [1, _] => Scaling::Zero,
             _ => return x,
         };

@@ -7,12 +7,18 @@ mod cube;
 mod flex;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, ExtensionType, backend_extension};
+use burn::backend::{Backend, ExtensionType, TensorMetadata, backend_extension};
+use burn::tensor::{DType, FloatDType};
 use wgclip::{BackwardRule, NormKind, NormLimit};
 
 /// What has been checked before.
 fn checked<T>(result: wgclip::Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("wgclip: {error}"))
+}
+
+/// The type of the norm of elements.
+pub(crate) fn norm_dtype(elements: DType) -> FloatDType {
+    if elements == DType::F64 { FloatDType::F64 } else { FloatDType::F32 }
 }
 
 /// A bound of a tensor.
@@ -86,7 +92,7 @@ pub struct Masked<B: Backend> {
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion)]
 pub struct Limited<B: Backend> {
-    /// The norm: an f32, of shape `[1]`.
+    /// The norm, of shape `[1]`.
     pub norm: FloatTensor<B>,
     /// What elements are scaled by, in words of the backend's own.
     pub scaling: IntTensor<B>,
@@ -142,9 +148,9 @@ pub trait ClipOps: Backend {
     #[fusion(dtype = sum, shape = sum)]
     fn add_norm(sum: IntTensor<Self>, x: FloatTensor<Self>, kind: NormKind) -> IntTensor<Self>;
 
-    /// The norm of such a sum, and what it makes of elements.
-    #[fusion(meta = |_, _| cube::limited_metadata())]
-    fn limit_norm(sum: IntTensor<Self>, limit: NormLimit) -> Limited<Self>;
+    /// The norm of such a sum, an f32 or an f64, and what it makes of elements.
+    #[fusion(meta = |_, _, to| cube::limited_metadata(*to))]
+    fn limit_norm(sum: IntTensor<Self>, limit: NormLimit, to: FloatDType) -> Limited<Self>;
 
     /// Elements, scaled.
     #[fusion(dtype = x, shape = x)]
@@ -153,7 +159,8 @@ pub trait ClipOps: Backend {
     /// x, scaled so that its 2-norm is at most a limit.
     #[fusion(dtype = x, shape = x)]
     fn clip_by_norm(x: FloatTensor<Self>, limit: NormLimit) -> FloatTensor<Self> {
-        let Limited { scaling, .. } = Self::limit_norm(Self::start_norm(x.clone(), limit.kind), limit);
+        let to = norm_dtype(x.dtype());
+        let Limited { scaling, .. } = Self::limit_norm(Self::start_norm(x.clone(), limit.kind), limit, to);
         Self::scale(x, scaling)
     }
 

@@ -252,6 +252,18 @@ fn a_mask_tells_the_gradient() {
     }
 }
 
+/// A mask tells nothing of bounds: those that may receive a gradient do.
+#[test]
+fn bounds_of_a_mask_receive_their_gradients() {
+    for device in devices() {
+        let device = device.autodiff();
+        let (x, hi) =
+            (tensor(&[1.0f32, 7.0, 8.0], [3], &device), tensor(&[6.0f32], [1], &device).require_grad());
+        let y = clip_keeping_mask(x, (0.0, &hi), BackwardRule::default()).unwrap();
+        assert_eq!(elements::<f32, 1>(hi.grad(&(y * 3.0).sum().backward()).unwrap()), [6.0]);
+    }
+}
+
 #[test]
 fn a_mask_is_kept_by_autodiff() {
     for device in devices() {

@@ -44,9 +44,13 @@ fn layers_limit_what_they_put_out() {
         assert_eq!(made, (clipped(-1.0, 1.0), masked([0, 0, 1, 1, 0, 0, 0])));
         let made = run(|x| Relu6::new().forward(x), &x, &device);
         assert_eq!(made, (clipped(0.0, 6.0), masked([0, 0, 0, 0, 1, 0, 0])));
-        let (y, gradient) = run(|x| HardSigmoid::new().forward(x), &[-9.0, 0.0, 1.5, 9.0], &device);
-        assert_eq!(y, [0.0, 0.5, 0.75, 1.0]);
-        assert_eq!(gradient, [0.0, 0.5, 0.5, 0.0]);
+        let below_3 = 3f32.next_down();
+        let x = [-9.0, -3.0, 0.0, 1.5, below_3, 3.0, 9.0, f32::NAN];
+        let (y, gradient) = run(|x| HardSigmoid::new().forward(x), &x, &device);
+        assert_eq!(y[..4], [0.0, 0.0, 0.5, 0.75]);
+        assert_eq!(y[5..7], [1.0, 1.0]);
+        assert!(y[7].is_nan());
+        assert_eq!(gradient, [0.0, 0.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0]);
     }
 }
 
@@ -83,12 +87,15 @@ fn mistakes_are_errors() {
         let deep = Tensor::<2>::zeros([1, 3], &device);
         assert!(matches!(clip(x(), (deep, None)), Err(Error::BroadcastMismatch { .. })));
         assert!(ClipByValue::new(f64::NAN, 1.0).is_err());
+        assert!(matches!(LearnedClip::pact(6.0, 0, &device), Err(Error::Unsupported { .. })));
     }
     let flex = Device::flex();
     let other = tensor(&[1.0f32], [1], &flex).cast(DType::F16);
     let x = tensor(&[1.0f32], [1], &flex);
     assert!(matches!(clip(x, (other, None)), Err(Error::TypeMismatch { .. })));
     let elsewhere = tensor(&[1.0f32], [1], &Device::wgpu(DeviceKind::Cpu));
+    let flexible = elsewhere.clone().cast(DType::Flex32);
+    assert!(matches!(clip(flexible, 0.0..=1.0), Err(Error::Unsupported { .. })));
     let x = tensor(&[1.0f32], [1], &flex);
     assert!(matches!(clip(x, (elsewhere, None)), Err(Error::DeviceMismatch { .. })));
 }

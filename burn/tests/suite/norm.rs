@@ -151,6 +151,31 @@ fn gradients_on_two_devices_have_one_norm() {
     assert_eq!(elements::<f32, 2>(grads.remove(module.a.id).unwrap()), [1.5]);
 }
 
+/// Of f64 on the CPU a norm is an f64; a GPU has none.
+#[test]
+fn norms_of_f64() {
+    let [flex, gpu] = devices();
+    for (x, limit) in [([3e200, 4e200], 1.0), ([3e-200, 4e-200], 1e-200), ([1.0, 1.0 + 1e-12], 1.25)] {
+        let expected = wgclip::Device::cpu().tensor(&x, [2]).unwrap();
+        let expected = expected.clip_by_norm(limit).unwrap().to_vec().unwrap();
+        let made = clip_by_norm(tensor(&x, [2], &flex), limit).unwrap();
+        assert_eq!(bits(&elements::<f64, 1>(made)), bits(&expected));
+        let module = Two::new(&flex);
+        let mut grads = GradientsParams::new();
+        grads.register(module.b.id, tensor(&x, [2], &flex));
+        let norm = clip_by_global_norm(&module, &mut grads, limit).unwrap();
+        assert_eq!(elements::<f64, 1>(norm), [wgclip::reference::norm(&x, NormKind::L2)]);
+        assert_eq!(bits(&elements::<f64, 1>(grads.remove(module.b.id).unwrap())), bits(&expected));
+    }
+    let x = || tensor(&[3.0f64, 4.0], [2], &gpu);
+    assert!(matches!(clip_by_norm(x(), 1.0), Err(Error::Unsupported { .. })));
+    let module = Two::new(&gpu);
+    let mut grads = GradientsParams::new();
+    grads.register(module.b.id, x());
+    assert!(matches!(clip_by_global_norm(&module, &mut grads, 1.0), Err(Error::Unsupported { .. })));
+    assert_eq!(elements::<f64, 1>(grads.remove(module.b.id).unwrap()), [3.0, 4.0]);
+}
+
 fn norm_of<T: Float>() {
     let rng = &mut fastrand::Rng::with_seed(10);
     for len in [1, 5, 1000, 70_001] {
@@ -220,6 +245,8 @@ fn mistakes_are_errors() {
     let x = || tensor(&[1.0f32], [1], &device);
     let reads = NormLimit::new(1.0).nonfinite(NonFinite::Error);
     assert!(matches!(clip_by_norm(x(), reads), Err(Error::Unsupported { .. })));
+    let made = clip_gradients(&module, &mut GradientsParams::new(), f64::NAN..=1.0);
+    assert!(matches!(made, Err(Error::NanBound { .. })));
     let other = NormLimit::new(1.0).kind(NormKind::Max);
     assert!(matches!(clip_by_norm(x(), other), Err(Error::Unsupported { .. })));
 }

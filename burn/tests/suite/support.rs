@@ -19,6 +19,10 @@ impl Float for f32 {
     const DTYPE: DType = DType::F32;
 }
 
+impl Float for f64 {
+    const DTYPE: DType = DType::F64;
+}
+
 impl Float for f16 {
     const DTYPE: DType = DType::F16;
 }
