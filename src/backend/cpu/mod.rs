@@ -115,7 +115,7 @@ pub fn clip_backward_in_place<T: Element>(
 /// let bounds = ResolvedBounds::values(None, Some(6.0f32))?;
 /// let (mut gx, mut ghi) = ([0.0; 3], [0.0]);
 /// let of_bounds = [None, Some(&mut ghi[..])];
-/// let (x, g) = ([5.0, 7.0, 8.0], [1.0, 10.0, 100.0]);
+/// let (x, g) = ([5.0f32, 7.0, 8.0], [1.0, 10.0, 100.0]);
 /// cpu::clip_backward_bounds(&x, &g, &bounds, BackwardRule::default(), Some(&mut gx), of_bounds)?;
 /// assert_eq!((gx, ghi), ([1.0, 0.0, 0.0], [110.0]));
 /// # Ok::<(), wgclip::Error>(())
