@@ -139,6 +139,8 @@ fn splat(element: ElementType, bits: u64) -> [u32; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Op;
+    use crate::wgsl::{Kernel, Specialization};
 
     /// The shader's struct, field by field.
     #[test]
@@ -151,7 +153,8 @@ mod tests {
             lo, hi, clamped_lo, ranges, scalars, has_lo, has_hi, blocks, stride, toward, nan_zero, rank,
             elements, width, leaves, parts, outputs, first, row, limiter, axes
         );
-        let source = crate::testing::sources(ElementType::F32).swap_remove(0).wgsl;
+        let of_f32 = Specialization::of(ElementType::F32);
+        let source = Kernel::new(Op::Clip, false, [true; 3], false, of_f32).source();
         let module = naga::front::wgsl::parse_str(&source).unwrap();
         let (_, params) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).unwrap();
         let naga::TypeInner::Struct { members, span } = &params.inner else { panic!("{params:?}") };
