@@ -3,10 +3,10 @@
 use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 
 use burn::backend::{Dispatch, TensorMetadata};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use wgclip::{ElementType, Error, ResolvedBounds, Result, Shape};
 
-use crate::ops::Bound;
+use crate::ops::{Bound, element_of};
 use crate::path::{Path, path};
 
 /// A lower and an upper bound, either of which may be absent: made from ranges (`0.0..=1.0`, `0.0..`, `..=6.0`) and pairs
@@ -89,16 +89,6 @@ pub(crate) fn no_path(device: &Device) -> Error {
         what: "clipping".into(),
         device: format!("{device:?}"),
         instead: "move the tensor to a CubeCL or Flex device".into(),
-    }
-}
-
-pub(crate) fn element_of(dtype: DType) -> Option<ElementType> {
-    match dtype {
-        DType::F64 => Some(ElementType::F64),
-        DType::F32 => Some(ElementType::F32),
-        DType::F16 => Some(ElementType::F16),
-        DType::BF16 => Some(ElementType::Bf16),
-        _ => None,
     }
 }
 

@@ -29,12 +29,14 @@ mod clip;
 mod modules;
 mod norm;
 pub mod ops;
+mod optimizer;
 mod path;
 
 pub use bounds::Bounds;
 pub use clip::{clip, clip_keeping_mask, clip_with};
 pub use modules::{ClipByValue, HardSigmoid, HardTanh, LearnedClip, Relu6, StraightThroughClip};
-pub use norm::{GlobalNormOptimizer, LimitGradients, clip_by_global_norm, clip_by_norm, clip_gradients};
+pub use norm::{clip_by_global_norm, clip_by_norm, clip_gradients};
+pub use optimizer::{GlobalNormOptimizer, LimitGradients};
 pub use path::{Path, path};
 pub use wgclip::{
     BackwardRule, Error, NanRule, NonFinite, NormKind, NormLimit, OutsideRule, Result, TieRule,

@@ -1,17 +1,18 @@
-//! Gradients, limited before a step.
+//! Norms, and what is limited by them: tensors, and the gradients of a module.
+
+mod composed;
 
 use std::collections::HashSet;
 
 use burn::backend::{Dispatch, DispatchTensor};
-use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 use wgclip::{Error, NonFinite, NormKind, NormLimit, NormState, Result};
 
-use crate::bounds::{Bounds, element_of};
+use crate::bounds::Bounds;
 use crate::clip::clip;
-use crate::ops::{ClipOps, norm_dtype};
+use crate::ops::{ClipOps, element_of, norm_dtype};
 use crate::path::{Path, path};
 
 /// Scales the gradients of a module's parameters so that their common norm is at most a limit, and returns that norm, an f32 (of
@@ -96,7 +97,7 @@ pub fn clip_gradients<M: Module>(
 }
 
 /// A limit that can be kept without a read.
-fn checked(limit: NormLimit) -> Result<NormLimit> {
+pub(crate) fn checked(limit: NormLimit) -> Result<NormLimit> {
     // The library's own check.
     NormState::new(limit.kind).scaling::<f32>(limit.nonfinite(NonFinite::Propagate))?;
     match limit.nonfinite {
@@ -109,7 +110,8 @@ fn checked(limit: NormLimit) -> Result<NormLimit> {
     }
 }
 
-fn limit_norm<M: Module>(module: &M, grads: &mut GradientsParams, limit: NormLimit) -> Tensor<1> {
+/// Scales all gradients of a module by their global norm, and returns it.
+pub(crate) fn limit_norm<M: Module>(module: &M, grads: &mut GradientsParams, limit: NormLimit) -> Tensor<1> {
     let Census { device, is_exact, norm, .. } = Census::of(module, grads);
     let Some(device) = device else {
         // No gradients at all.
@@ -281,148 +283,5 @@ impl ModuleVisitor for Clip<'_> {
                 clip(gradient, self.bounds.clone()).map(|clipped| self.grads.register(param.id, clipped))
             }
         };
-    }
-}
-
-/// The same of Burn's own operations, where the kernels do not run.
-mod composed {
-    use burn::tensor::{Bool, DType, Tensor};
-    use wgclip::{NonFinite, NormKind, NormLimit};
-
-    pub(super) fn add<const D: usize>(total: Option<Tensor<1>>, x: Tensor<D>, kind: NormKind) -> Tensor<1> {
-        let magnitudes = x.cast(DType::F32).abs();
-        let part = match kind {
-            NormKind::L1 => magnitudes.sum(),
-            NormKind::L2 => magnitudes.square().sum(),
-            NormKind::Max => magnitudes.max(),
-        };
-        match (total, kind) {
-            (None, _) => part,
-            (Some(total), NormKind::Max) => total.max_pair(part),
-            (Some(total), _) => total + part,
-        }
-    }
-
-    /// What a norm makes of elements.
-    pub(super) struct Scaling {
-        by: Tensor<1>,
-        /// Where they become 0.
-        zero: Option<Tensor<1, Bool>>,
-    }
-
-    pub(super) fn limit(total: Tensor<1>, limit: &NormLimit) -> (Tensor<1>, Scaling) {
-        let norm = if limit.kind == NormKind::L2 { total.sqrt() } else { total };
-        let by = (norm.clone() + limit.eps).recip() * limit.limit;
-        let by = by.mask_fill(norm.clone().lower_equal_elem(limit.limit), 1.0);
-        let odd = || norm.clone().is_nan().bool_or(norm.clone().is_inf());
-        let by = match limit.nonfinite {
-            NonFinite::Zero => Scaling { by, zero: Some(odd()) },
-            NonFinite::Skip | NonFinite::Error => Scaling { by: by.mask_fill(odd(), 1.0), zero: None },
-            NonFinite::Propagate => Scaling { by, zero: None },
-        };
-        (norm, by)
-    }
-
-    impl Scaling {
-        pub(super) fn scale<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-            let (dtype, dims) = (x.dtype(), x.dims());
-            let scaled = (x.cast(DType::F32) * self.by.clone().unsqueeze()).cast(dtype);
-            match &self.zero {
-                Some(zero) => scaled.mask_fill(zero.clone().unsqueeze::<D>().expand(dims), 0.0),
-                None => scaled,
-            }
-        }
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use burn::tensor::Device;
-
-        use super::*;
-
-        /// Where the kernels do not run: the values of the reference, as near as f32 is.
-        #[test]
-        fn values_are_those_of_the_reference() {
-            let device = Device::flex();
-            let elements = [3.0f32, -4.0, 0.5];
-            for kind in NormKind::ALL {
-                for (limit, last) in [(2.5, 0.5), (9.0, 0.5), (2.5, f32::INFINITY)] {
-                    for nonfinite in [NonFinite::Propagate, NonFinite::Zero, NonFinite::Skip] {
-                        let limit = NormLimit::new(limit).kind(kind).nonfinite(nonfinite);
-                        let x = [elements[0], elements[1], last];
-                        let tensor = Tensor::<1>::from_data(x, &device);
-                        let (norm, by) = super::limit(add(None, tensor.clone(), kind), &limit);
-                        let expected = wgclip::reference::norm(&x, kind);
-                        let made = norm.into_scalar::<f32>();
-                        assert!(made == expected || (made - expected).abs() < 1e-6, "{made} and {expected}");
-                        let made = by.scale(tensor).into_data().try_into_vec::<f32>().unwrap();
-                        for (made, x) in made.iter().zip(x) {
-                            let scaling = wgclip::reference::scaling(expected, &limit);
-                            let expected = wgclip::reference::scale(x, scaling);
-                            let is_close = (made - expected).abs() < 1e-6 || *made == expected;
-                            assert!(
-                                is_close || made.is_nan() && expected.is_nan(),
-                                "{x}: {made} and {expected}, {limit:?}"
-                            );
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// An optimizer that limits the global norm of the gradients before each step.
-#[derive(Clone)]
-pub struct GlobalNormOptimizer {
-    optimizer: ModuleOptimizer,
-    limit: NormLimit,
-    norm: Option<Tensor<1>>,
-}
-
-/// Limits for the optimizers of Burn.
-pub trait LimitGradients {
-    /// An optimizer that limits the global norm of all gradients before each step, as [`clip_by_global_norm`] does:
-    ///
-    /// ```
-    /// use burn::optim::SgdConfig;
-    /// use wgclip_burn::LimitGradients;
-    ///
-    /// let mut optimizer = SgdConfig::new().init().with_global_norm(1.0)?;
-    /// # let _ = &mut optimizer;
-    /// # Ok::<(), wgclip_burn::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`clip_by_global_norm`].
-    fn with_global_norm(self, limit: impl Into<NormLimit>) -> Result<GlobalNormOptimizer>;
-}
-
-impl<O: Into<ModuleOptimizer>> LimitGradients for O {
-    fn with_global_norm(self, limit: impl Into<NormLimit>) -> Result<GlobalNormOptimizer> {
-        Ok(GlobalNormOptimizer { optimizer: self.into(), limit: checked(limit.into())?, norm: None })
-    }
-}
-
-impl GlobalNormOptimizer {
-    /// Updates the module with its gradients, after their norm has been limited.
-    pub fn step<M: Module>(
-        &mut self,
-        learning_rate: impl Into<ModuleLearningRate>,
-        module: M,
-        mut grads: GradientsParams,
-    ) -> M {
-        self.norm = Some(limit_norm(&module, &mut grads, self.limit));
-        self.optimizer.step(learning_rate, module, grads)
-    }
-
-    /// The norm that the gradients of the last step had, as [`clip_by_global_norm`] returns it.
-    pub fn norm(&self) -> Option<&Tensor<1>> {
-        self.norm.as_ref()
-    }
-
-    /// The optimizer beneath, with its state.
-    pub fn inner(&self) -> &ModuleOptimizer {
-        &self.optimizer
     }
 }

@@ -1,19 +1,18 @@
 //! Plans for engines that have buffers and passes of their own.
 
 use std::cell::RefCell;
-use std::fmt::Write;
 
 use super::dispatch::{self, BufferPart, Dispatch, Memory, Planner, Sink};
 use super::geometry::Limits;
+use super::kernel::Kernel;
 use super::params::Params;
-use super::program::Program;
 use super::reduce::{self, Outputs};
 use super::scale::{self, SCALING_BYTES};
 use crate::backend::{Call, Limiter, MAX_OUTPUTS};
 use crate::bounds::ResolvedBounds;
 use crate::broadcast::{Broadcast, Reduction, Side};
 use crate::exact::ReduceOp;
-use crate::wgsl::Specialization;
+use crate::wgsl::{BLOCK_BYTES, Specialization};
 use crate::{BackwardRule, DeviceInfo, DeviceKind, ElementType, NormKind, NormLimit, Op, Result, Shape};
 
 /// A part of an operand: whole blocks of 16 bytes, which are all read and written.
@@ -45,55 +44,6 @@ impl Slice {
     }
 }
 
-/// A kernel: the same for all steps that are compiled to the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Kernel(Program);
-
-/// Numbers from here on are of bindings that a kernel does not use.
-const OTHERS: usize = 100;
-
-/// Where a kernel's parameters are bound, as a uniform in group 0. The slices of a step have the numbers that are left, in their
-/// order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParamsBinding {
-    /// At 0.
-    First,
-    /// After all slices.
-    Last,
-}
-
-impl Kernel {
-    /// Its text in WGSL. The entry point is `main`; every storage buffer is `read_write`, so that slices may be parts of one buffer.
-    pub fn source(&self, params: ParamsBinding) -> String {
-        let bindings = self.0.bindings();
-        let first = usize::from(params == ParamsBinding::First);
-        let of_params = if params == ParamsBinding::First { 0 } else { bindings.len() };
-        let number = |old: usize| match bindings.iter().position(|&(number, _)| number as usize == old) {
-            Some(place) => first + place,
-            None if old == 0 => of_params,
-            // Of other entry points of the file.
-            None => OTHERS + old,
-        };
-        let mut text = String::new();
-        for line in self.0.source().lines() {
-            let declared = line.strip_prefix("@group(0) @binding(").and_then(|rest| rest.split_once(") "));
-            let _ = match declared.and_then(|(old, rest)| Some((old.parse().ok()?, rest))) {
-                Some((old, rest)) => {
-                    let rest = rest.replace("var<storage, read>", "var<storage, read_write>");
-                    writeln!(text, "@group(0) @binding({}) {rest}", number(old))
-                }
-                None => writeln!(text, "{line}"),
-            };
-        }
-        text.replace(&format!("fn {}(", self.0.entry()), "fn main(")
-    }
-
-    /// A name, for labels.
-    pub fn name(&self) -> String {
-        self.0.name()
-    }
-}
-
 /// A kernel to dispatch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
@@ -122,17 +72,8 @@ pub struct Arguments<'a> {
 
 impl<'a> Arguments<'a> {
     /// The default rule, and all outputs.
-    pub const fn new(len: usize, bounds: &'a ResolvedBounds<Slice>) -> Self {
-        Self {
-            len,
-            bounds,
-            rule: BackwardRule {
-                outside: crate::OutsideRule::Masked,
-                ties: crate::TieRule::Inclusive,
-                nan: crate::NanRule::Pass,
-            },
-            wanted: [true; MAX_OUTPUTS],
-        }
+    pub fn new(len: usize, bounds: &'a ResolvedBounds<Slice>) -> Self {
+        Self { len, bounds, rule: BackwardRule::default(), wanted: [true; MAX_OUTPUTS] }
     }
 }
 
@@ -230,7 +171,7 @@ impl Plans {
 
     /// Bytes of the exact sum that a norm is made of.
     pub fn norm_bytes(kind: NormKind) -> u64 {
-        reduce::limb_bytes(kind.reduce_op()).next_multiple_of(crate::wgsl::BLOCK_BYTES)
+        reduce::limb_bytes(kind.reduce_op()).next_multiple_of(BLOCK_BYTES)
     }
 
     /// Makes an exact sum that a norm is made of 0.
@@ -312,10 +253,8 @@ impl Plans {
         let mut all = self.clear_norm(NormKind::L2, sum)?;
         all.extend(self.add_to_norm((element, len), x, NormKind::L2, sum)?);
         all.extend(self.limit_norm(sum, limit, [norm, scaling])?);
-        let reduction = &Reduction::all(len);
-        let (to, reduce) = (ElementType::F32, ReduceOp::SumProducts);
-        let specialization = Specialization { to, reduce, ..Specialization::of(element) };
-        let dots = Outputs { specialization, reduction };
+        let reduction = Reduction::all(len);
+        let dots = Outputs::dots(element, &reduction);
         let broadcast = Broadcast::new(&Shape::new([len])?, [Some(&Shape::new([1])?), None])?;
         all.extend(self.steps(|steps| {
             dots.reduce(steps, [x.part(), g.part()], Some(norm.part()), [sum.part(), dot.part()])?;
@@ -328,11 +267,8 @@ impl Plans {
 
     /// Bytes of each of the five slices of scratch of [`scale_backward`](Self::scale_backward).
     pub fn scale_backward_bytes(&self, element: ElementType) -> [u64; 5] {
-        let reduction = &Reduction::all(1);
-        let (to, reduce) = (ElementType::F32, ReduceOp::SumProducts);
-        let specialization = Specialization { to, reduce, ..Specialization::of(element) };
-        let [dots, _] = Outputs { specialization, reduction }.bytes(self.planner());
-        let block = crate::wgsl::BLOCK_BYTES;
+        let [dots, _] = Outputs::dots(element, &Reduction::all(1)).bytes(self.planner());
+        let block = BLOCK_BYTES;
         [
             Self::norm_bytes(NormKind::L2).max(dots.next_multiple_of(block)),
             block,
@@ -374,6 +310,7 @@ mod tests {
 
     use super::*;
     use crate::op::Operand;
+    use crate::plan::ParamsBinding;
 
     /// Every kernel that plans are made of, for engines that bind parameters first or last: its bindings are those of the step.
     #[test]

@@ -99,9 +99,9 @@ impl<M: Memory> BufferPart<M> {
     }
 }
 
-#[cfg(feature = "gpu")]
 /// Bytes of what becomes of `bytes` bytes of elements in another type: whole blocks, of all of them, or of as many as there
 /// may be in that many blocks at the least.
+#[cfg(feature = "gpu")]
 pub(crate) fn converted_bytes(from: ElementType, to: ElementType, bytes: u64) -> RangeInclusive<u64> {
     let most = bytes / from.size() as u64;
     let least = bytes.saturating_sub(BLOCK_BYTES) / from.size() as u64 + 1;

@@ -20,17 +20,19 @@
 mod api;
 mod dispatch;
 mod geometry;
+mod kernel;
 mod params;
 mod program;
 pub(crate) mod reduce;
 pub(crate) mod scale;
 
-pub use api::{Arguments, Kernel, ParamsBinding, Plans, Slice, Step, mask_bytes};
+pub use api::{Arguments, Plans, Slice, Step, mask_bytes};
 #[cfg(feature = "gpu")]
 pub(crate) use dispatch::{BufferPart, Dispatch, Memory, Planner, Sink, converted_bytes};
 pub use geometry::Limits;
 #[cfg(feature = "gpu")]
 pub(crate) use geometry::{DispatchRange, Granularity, dispatch_ranges};
+pub use kernel::{Kernel, ParamsBinding};
 pub use params::Params;
 #[cfg(feature = "gpu")]
 pub(crate) use program::{FixedKernel, MAX_BINDINGS, Program};

@@ -19,8 +19,8 @@ pub(crate) enum Program {
     Fixed(&'static FixedKernel, Specialization),
 }
 
-#[cfg(feature = "gpu")]
 /// Storage buffers of a kernel at the most: WebGPU allows 8.
+#[cfg(feature = "gpu")]
 pub(crate) const MAX_BINDINGS: usize = 7;
 
 impl Program {

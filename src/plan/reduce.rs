@@ -18,8 +18,8 @@ static REDUCE: FixedKernel = kernel("reduce", &[(1, true), (4, true), (3, false)
 static ROUND_OUTPUTS: FixedKernel = kernel("round_outputs", &[(2, false), (3, false)]);
 static ROUND_DOTS: FixedKernel = kernel("round_dots", &[(5, true), (2, false), (3, false)]);
 
-#[cfg(feature = "gpu")]
 /// The kernels of this file.
+#[cfg(feature = "gpu")]
 pub(crate) static KERNELS: [&FixedKernel; 4] = [&CLEAR_LIMBS, &REDUCE, &ROUND_OUTPUTS, &ROUND_DOTS];
 
 /// Bytes of the limbs of the outputs that are made at once.
@@ -69,7 +69,13 @@ pub(crate) struct Outputs<'a> {
     pub reduction: &'a Reduction,
 }
 
-impl Outputs<'_> {
+impl<'a> Outputs<'a> {
+    /// Dot products, as f32.
+    pub(crate) fn dots(element: ElementType, reduction: &'a Reduction) -> Self {
+        let (to, reduce) = (ElementType::F32, ReduceOp::SumProducts);
+        Self { specialization: Specialization { to, reduce, ..Specialization::of(element) }, reduction }
+    }
+
     /// Bytes of the limbs, and of the result.
     pub(crate) fn bytes(&self, planner: Planner<'_>) -> [u64; 2] {
         let (words, sums) = (self.words(), self.reduction.sums);
@@ -149,8 +155,8 @@ pub(crate) fn limb_bytes(op: ReduceOp) -> u64 {
     4 * u64::from(of_list(op).limbs() + 1)
 }
 
-#[cfg(feature = "gpu")]
 /// Clears limbs, and adds to them all elements of tensors, each with its number.
+#[cfg(feature = "gpu")]
 pub(crate) fn add_list<M: Memory>(
     sink: &dyn Sink<M>,
     list: &[(ElementType, usize, BufferPart<M>)],

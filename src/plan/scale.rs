@@ -22,8 +22,8 @@ static MAKE_PROJECTIONS: FixedKernel = kernel("make_projections", &[(4, true), (
 static SCALE_BACKWARD: FixedKernel =
     kernel("scale_backward", &[(4, true), (2, true), (5, true), (7, true), (6, false)]);
 
-#[cfg(feature = "gpu")]
 /// The kernels of this file.
+#[cfg(feature = "gpu")]
 pub(crate) static KERNELS: [&FixedKernel; 7] = [
     &MAKE_SCALINGS,
     &MAKE_RELATIVE_SCALINGS,

@@ -8,7 +8,7 @@ use crate::op::{Operand, RuleUse};
 use crate::{ElementType, Op, TieRule};
 
 /// Bytes of a block.
-pub(crate) const BLOCK_BYTES: u64 = 16;
+pub const BLOCK_BYTES: u64 = 16;
 
 impl Layout {
     #[cfg(feature = "gpu")]

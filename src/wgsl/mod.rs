@@ -12,7 +12,8 @@ mod kernel;
 use std::collections::HashSet;
 use std::fmt::Write;
 
-pub(crate) use kernel::{BLOCK_BYTES, Kernel, affine_kernel};
+pub use kernel::BLOCK_BYTES;
+pub(crate) use kernel::{Kernel, affine_kernel};
 
 use crate::element::{BitLayout, NumberClass};
 use crate::exact::{ReduceOp, SumFormat};

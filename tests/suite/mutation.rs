@@ -23,6 +23,10 @@ pub(crate) fn register(suite: &mut Suite) {
         ("mutation::wrong_references_are_caught", wrong_references_are_caught),
     ]);
     let Some(adapter) = suite.first_adapter() else { return };
+    let dirty = adapter.clone();
+    suite.add("mutation::workgroups_begin_with_any_memory".into(), move || {
+        workgroups_begin_with_any_memory(&dirty);
+    });
     // A few are enough to see that the table can fail.
     let step = if suite.settings.quick { 9 } else { 1 };
     for mutation in MUTATIONS.iter().step_by(step) {
@@ -80,6 +84,23 @@ fn is_caught(adapter: &Adapter, mutation: &'static Mutation) {
         Err(mismatch) => println!("{name}: caught, {mismatch}"),
         Ok(cases) => panic!("{name}: not caught in {cases} cases"),
     }
+}
+
+/// Some engines do not zero the memory of a workgroup, and some drivers do it unasked.
+fn workgroups_begin_with_any_memory(adapter: &Adapter) {
+    let begin = "    var n = invocation_index(id);\n    var work: Work;\n";
+    let dirt = "    if lane <= LIMBS {\n        atomicStore(&partial[lane], 0xdeadbeefu);\n    }\n    workgroupBarrier();\n";
+    let planted = Arc::new(AtomicBool::new(false));
+    let seen = planted.clone();
+    let patch = move |source: &str| {
+        seen.fetch_or(source.contains(begin), Ordering::Relaxed);
+        source.replace(begin, &format!("{dirt}{begin}"))
+    };
+    let device = block_on(open_patched(adapter, adapter.limits(), patch)).unwrap();
+    for reduction in [Reduction::Sum, Reduction::Norm, Reduction::ClipByNormBackward] {
+        reduced(&device, F16, reduction).unwrap_or_else(|mismatch| panic!("{mismatch}"));
+    }
+    assert!(planted.load(Ordering::Relaxed), "'{begin}' is in no shader any more");
 }
 
 fn wrong_references_are_caught() {

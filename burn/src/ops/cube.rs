@@ -11,10 +11,10 @@ use burn_cubecl::template::{KernelSource, SourceKernel, SourceTemplate};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::CubeDim;
 use cubecl::client::Client;
-use cubecl::ir::attributes::BufferIOAttr;
 use cubecl::prelude::{CubeCount, KernelId};
 use cubecl::server::{Handle, KernelArguments, MetadataBindingInfo};
 use wgclip::plan::{Arguments, Kernel, Limits, ParamsBinding, Plans, SCALING_BYTES, Slice, Step, mask_bytes};
+use wgclip::wgsl::BLOCK_BYTES;
 use wgclip::{
     BackwardRule, DeviceKind, Element, ElementType, NormKind, NormLimit, Op, ResolvedBounds, bf16, f16,
 };
@@ -49,13 +49,7 @@ fn mask_words(dtype: DType, len: usize) -> usize {
 }
 
 fn element_of(dtype: DType) -> ElementType {
-    match dtype {
-        DType::F32 => ElementType::F32,
-        DType::F16 => ElementType::F16,
-        DType::BF16 => ElementType::Bf16,
-        DType::F64 => ElementType::F64,
-        other => panic!("wgclip clips tensors of f64, f32, f16 and bf16, not of {other:?}"),
-    }
+    super::element_of(dtype).unwrap_or_else(|| panic!("wgclip has no kernels for {dtype:?}"))
 }
 
 /// A kernel's text, under a key of its own.
@@ -107,7 +101,7 @@ impl Launches {
 
     fn slice(&mut self, handle: Handle, bytes: u64) -> Slice {
         self.operands.push(handle);
-        Slice { operand: self.operands.len() - 1, offset: 0, bytes: bytes.next_multiple_of(BLOCK) }
+        Slice { operand: self.operands.len() - 1, offset: 0, bytes: bytes.next_multiple_of(BLOCK_BYTES) }
     }
 
     /// A new buffer.
@@ -127,7 +121,7 @@ impl Launches {
             let mut arguments = KernelArguments::new();
             for slice in &step.bindings {
                 let handle = part(&self.operands[slice.operand], slice.offset, slice.bytes);
-                arguments = arguments.with_buffer_io(handle.binding(), BufferIOAttr::ReadWrite);
+                arguments = arguments.with_buffer(handle.binding());
             }
             let data: Vec<u64> = bytemuck::pod_collect_to_vec(&[step.params]);
             let dynamic_metadata_offset = data.len();
@@ -138,9 +132,6 @@ impl Launches {
         }
     }
 }
-
-/// Bytes of a block.
-const BLOCK: u64 = 16;
 
 /// A part of a tensor's memory, which may reach into what its allocation has beyond its end.
 fn part(handle: &Handle, offset: u64, bytes: u64) -> Handle {
@@ -158,7 +149,7 @@ fn blocks(tensor: CubeTensor) -> CubeTensor {
     let start = tensor.handle.offset_start.unwrap_or(0);
     let bytes = (tensor.meta.shape().num_elements() * tensor.dtype.size()) as u64;
     let aligned = start.is_multiple_of(tensor.client.properties().memory.alignment);
-    match aligned && start + bytes.next_multiple_of(BLOCK) <= tensor.handle.size() {
+    match aligned && start + bytes.next_multiple_of(BLOCK_BYTES) <= tensor.handle.size() {
         true => tensor,
         // A new allocation has both.
         false => copy_contiguous(tensor),

@@ -9,11 +9,22 @@ mod flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, TensorMetadata, backend_extension};
 use burn::tensor::{DType, FloatDType};
-use wgclip::{BackwardRule, NormKind, NormLimit};
+use wgclip::{BackwardRule, ElementType, NormKind, NormLimit};
 
 /// What has been checked before.
 fn checked<T>(result: wgclip::Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("wgclip: {error}"))
+}
+
+/// The type of elements that have kernels.
+pub(crate) fn element_of(dtype: DType) -> Option<ElementType> {
+    match dtype {
+        DType::F64 => Some(ElementType::F64),
+        DType::F32 => Some(ElementType::F32),
+        DType::F16 => Some(ElementType::F16),
+        DType::BF16 => Some(ElementType::Bf16),
+        _ => None,
+    }
 }
 
 /// The type of the norm of elements.

@@ -1,12 +1,12 @@
 //! The CPU as a device: memory of the pool, and the operations over slices.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use super::Sums;
 use super::mask::mask_len;
 use super::memory::{self, PooledBytes};
-use super::reduce;
+use super::operands::elements;
 use super::scale::{self, Scalings};
+use super::{reduce, summed};
 use crate::backend::{Backend, Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
 use crate::broadcast::{Broadcast, Reduction};
 use crate::exact::{ExactSum, ReduceOp};
@@ -38,24 +38,24 @@ impl Cpu {
         }
     }
 
-    /// The call over bytes, into these outputs and sums.
+    /// The call over bytes, into these outputs.
     fn run_into(
         self,
         call: &Call<'_, Buffer>,
         inputs: &[&Buffer],
+        reductions: &Reductions,
         outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
-        sums: &Sums,
     ) -> Result<()> {
         let inputs: Vec<&[u8]> = inputs.iter().map(|input| &input.bytes[..]).collect();
         let bounds = call.bounds.try_map(|bound| Ok(&bound.bytes[..]))?;
         let Call { op, len, rule, scalars, to, wanted, .. } = *call;
-        super::run_into(
-            &Call { op, len, inputs: &inputs, bounds: &bounds, rule, scalars, to, wanted },
-            outputs,
-            sums,
-        )
+        let call = Call { op, len, inputs: &inputs, bounds: &bounds, rule, scalars, to, wanted };
+        summed::run(&call, reductions, outputs)
     }
 }
+
+/// Outputs as they are.
+const UNSUMMED: Reductions = [const { None }; MAX_OUTPUTS];
 
 fn sum_of(list: &[(ElementType, &Buffer)], op: ReduceOp, bits: u32) -> Result<ExactSum> {
     let slices: Vec<_> = list.iter().map(|(element, buffer)| (*element, &buffer.bytes[..])).collect();
@@ -108,38 +108,25 @@ impl Backend for Cpu {
     }
 
     fn run(&self, call: &Call<'_, Buffer>, reductions: &Reductions) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
-        let (element, mut made, mut sums) = (call.element(), [None, None, None], Sums::default());
+        let mut made = [const { None }; MAX_OUTPUTS];
         for (place, operand) in call.outputs() {
-            match &reductions[place] {
-                Some(reduction) if reduction.is_whole() && element.is_float() => {
-                    sums[place] = Some(Mutex::new(ExactSum::new(element.layout().bits, ReduceOp::Sum)));
-                }
-                _ => made[place] = Some(self.output(call, operand)?),
-            }
+            made[place] = Some(match &reductions[place] {
+                Some(reduction) => PooledBytes::new(call.element().size(), reduction.sums)?,
+                None => self.output(call, operand)?,
+            });
         }
         let outputs = made.each_mut().map(|output| output.as_deref_mut());
-        self.run_into(call, call.inputs, outputs, &sums)?;
-        let mut made = made.map(|output| output.map(Buffer::new));
-        for ((made, sum), reduction) in made.iter_mut().zip(sums).zip(reductions) {
-            if let Some(sum) = sum {
-                let rounded = sum.into_inner().unwrap_or_else(PoisonError::into_inner).round(element);
-                *made = Some(with_element!(element, T => {
-                    self.adopt(vec![<T as Element>::from_bits(rounded)])
-                })?);
-            } else if let (Some(output), Some(reduction)) = (&*made, reduction) {
-                *made = Some(self.reduce(element, output, reduction, ReduceOp::Sum, element)?);
-            }
-        }
-        Ok(made)
+        self.run_into(call, call.inputs, reductions, outputs)?;
+        Ok(made.map(|output| output.map(Buffer::new)))
     }
 
     fn run_in_place(&self, call: &Call<'_, Buffer>, target: &mut Buffer) -> Result<()> {
         if let Some(bytes) = Arc::get_mut(&mut target.bytes) {
-            return self.run_into(call, call.inputs, [Some(bytes), None, None], &Sums::default());
+            return self.run_into(call, call.inputs, &UNSUMMED, [Some(bytes), None, None]);
         }
         let mut made = self.output(call, call.op.info().outputs[0])?;
         let inputs = with_target(call, target)?;
-        self.run_into(call, &inputs, [Some(&mut made), None, None], &Sums::default())?;
+        self.run_into(call, &inputs, &UNSUMMED, [Some(&mut made), None, None])?;
         *target = Buffer::new(made);
         Ok(())
     }
@@ -154,7 +141,7 @@ impl Backend for Cpu {
     ) -> Result<Buffer> {
         let mut made = PooledBytes::new(to.size(), reduction.sums)?;
         with_element!(element, T => {
-            let from = super::elements::<T>(&from.bytes)?;
+            let from = elements::<T>(&from.bytes)?;
             reduce::reduce(from, reduction, op, to, &mut made)?;
         });
         Ok(Buffer::new(made))
@@ -174,7 +161,7 @@ impl Backend for Cpu {
         let Limiter { limit, average, relative } = limiter;
         let relative = relative.map(|(norms, least)| (&norms.bytes[..], least));
         let limiter = Limiter { limit, average, relative };
-        with_element!(norm, N => scale::scalings(super::elements::<N>(&norms.bytes)?, limiter))
+        with_element!(norm, N => scale::scalings(elements::<N>(&norms.bytes)?, limiter))
     }
 
     fn scale(
@@ -186,7 +173,7 @@ impl Backend for Cpu {
     ) -> Result<Buffer> {
         let mut made = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
         with_element!(element, T => {
-            let x = super::elements::<T>(&x.bytes)?;
+            let x = elements::<T>(&x.bytes)?;
             scale::scale(x, bytemuck::cast_slice_mut(&mut made), scalings, broadcast);
         });
         Ok(Buffer::new(made))
@@ -201,7 +188,7 @@ impl Backend for Cpu {
     ) -> Result<Buffer> {
         let mut made = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
         with_element!(element, T => {
-            let (x, g) = (super::elements::<T>(&x.bytes)?, super::elements::<T>(&g.bytes)?);
+            let (x, g) = (elements::<T>(&x.bytes)?, elements::<T>(&g.bytes)?);
             let mut norms = memory::zeroed::<<T as Element>::Norm>(reduction.sums)?;
             let to = <T as Element>::Norm::TYPE;
             reduce::reduce(x, reduction, ReduceOp::SumSquares, to, bytemuck::cast_slice_mut(&mut norms))?;

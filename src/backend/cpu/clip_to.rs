@@ -4,9 +4,9 @@ use bytemuck::cast_slice_mut;
 
 use super::bound_source::for_each_run;
 use super::elementwise::{Clip, Map1Run};
+use super::operands::{check_len, elements};
 use super::partition::Partition;
 use super::simd::vectorised;
-use super::{check_len, elements};
 use crate::backend::{Call, MAX_OUTPUTS};
 use crate::element::convert::{from_f32, to_f32};
 use crate::{Element, Result, with_element};

@@ -5,10 +5,11 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::bound_source::{BoundSource, RunKernel, Splat, for_each_run};
+use super::mask;
+use super::operands::Typed;
 use super::partition::{Partition, copy_then_apply};
 use super::reduce::{BLOCK, accumulate};
 use super::simd::vectorised;
-use super::{Typed, mask};
 use crate::broadcast::Side;
 use crate::element::accum::Accumulator;
 use crate::exact::{ExactSum, ReduceOp};

@@ -1,9 +1,9 @@
 //! Clip with a mask of what the gradient passes, and the gradient by that mask: the twins of
 //! `shaders/clip_with_mask.wgsl` and `shaders/mask_backward.wgsl`. Bit `i` of a mask belongs to element `i`.
 
-use super::Typed;
 use super::bound_source::{BoundSource, RunKernel, for_each_run};
 use super::elementwise::{chunks, clamp_hi, clamp_lo};
+use super::operands::Typed;
 use super::partition::{Partition, copy_then_apply};
 use super::simd::vectorised;
 use crate::{Element, NanRule, Result, TieRule};

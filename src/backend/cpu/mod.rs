@@ -20,25 +20,25 @@ mod clip_to;
 mod elementwise;
 mod mask;
 pub(crate) mod memory;
+mod operands;
 mod partition;
 pub(crate) mod reduce;
 mod scale;
 mod simd;
+mod summed;
 
 pub(crate) use backend::{Buffer, Cpu};
 pub use mask::mask_len;
 
-use std::sync::{Mutex, PoisonError};
-
 use bytemuck::{cast_slice, cast_slice_mut};
+
+use operands::check_len;
 
 use super::{Call, MAX_OUTPUTS};
 use crate::bounds::{BoundBits, ResolvedBounds};
 use crate::broadcast::{Reduction, Side};
-use crate::exact::{ExactSum, ReduceOp};
-use crate::op::Operand;
 use crate::reference::Scaling;
-use crate::{BackwardRule, Element, Error, Op, Result, with_element};
+use crate::{BackwardRule, Element, Error, Op, Result};
 
 /// How many threads the CPU path uses at most: those of the pool that the caller runs in.
 pub fn threads() -> usize {
@@ -139,46 +139,24 @@ pub fn clip_backward_bounds<T: Element>(
     let inputs = [cast_slice(x), cast_slice(g)];
     let mut call = call(Op::ClipBackwardBounds, x.len(), &inputs, &bytes, rule);
     call.wanted = [gx.is_some(), of_bounds[0].is_some(), of_bounds[1].is_some()];
-    let (mut sums, mut unsummed) = (Sums::default(), [None, None]);
-    let mut reductions = [None, None];
+    let mut reductions = [const { None }; MAX_OUTPUTS];
     for side in Side::BOTH {
         let Some(gradient) = &of_bounds[side as usize] else { continue };
-        if matches!(bounds.side(side), BoundBits::Absent) {
-            return Err(Error::NoBound { side: side.name() });
-        }
-        let broadcast = bounds.broadcast.as_ref().filter(|_| bounds.side(side).tensor().is_some());
-        let len = broadcast.map_or(Some(1), |broadcast| broadcast.bound_len(side));
-        check_len(gradient.len(), len.unwrap_or(gradient.len()))?;
-        let reduction = match broadcast {
-            Some(broadcast) => Reduction::of(broadcast, side, gradient.len()),
-            None => Reduction::all(x.len()),
+        let broadcast = match bounds.side(side) {
+            BoundBits::Absent => return Err(Error::NoBound { side: side.name() }),
+            BoundBits::Value(_) => None,
+            BoundBits::Tensor(_) => bounds.broadcast.as_ref(),
         };
-        if reduction.is_whole() && T::TYPE.is_float() {
-            sums[1 + side as usize] = Some(Mutex::new(ExactSum::new(T::TYPE.layout().bits, ReduceOp::Sum)));
-        } else {
-            unsummed[side as usize] = Some(memory::zeroed::<T>(x.len())?);
-        }
-        reductions[side as usize] = Some(reduction);
+        // Of an empty x all gradients are 0, however many.
+        let len = broadcast.map_or(Some(1), |broadcast| broadcast.bound_len(side)).unwrap_or(gradient.len());
+        check_len(gradient.len(), len)?;
+        reductions[1 + side as usize] = Some(match broadcast {
+            Some(broadcast) => Reduction::of(broadcast, side, len),
+            None => Reduction::all(x.len()),
+        });
     }
-    let [lo, hi] = unsummed.each_mut().map(|all| all.as_mut().map(|all| cast_slice_mut::<T, u8>(all)));
-    run_into(&call, [gx.map(cast_slice_mut), lo, hi], &sums)?;
-    let [_, sums @ ..] = sums;
-    for (((gradient, sum), unsummed), reduction) in
-        of_bounds.into_iter().zip(sums).zip(unsummed).zip(reductions)
-    {
-        let (Some(gradient), Some(reduction)) = (gradient, reduction) else { continue };
-        match (sum, unsummed) {
-            (Some(sum), _) => {
-                let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-                gradient[0] = T::from_bits(sum.round(T::TYPE));
-            }
-            (None, Some(all)) => {
-                reduce::reduce(&all, &reduction, ReduceOp::Sum, T::TYPE, cast_slice_mut(gradient))?;
-            }
-            (None, None) => {}
-        }
-    }
-    Ok(())
+    let [lo, hi] = of_bounds.map(|gradient| gradient.map(cast_slice_mut));
+    summed::run(&call, &reductions, [gx.map(cast_slice_mut), lo, hi])
 }
 
 /// Clips `x` into `y`, and sets bit `i % 64` of `mask[i / 64]` where the gradient of element `i` reaches x.
@@ -252,109 +230,7 @@ fn call<'a>(
 /// Runs an operation over bytes that are aligned to their elements. Where an input is missing, the first output is
 /// overwritten in place.
 pub(crate) fn run(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
-    run_into(call, outputs, &Sums::default())
-}
-
-/// What outputs that are not written are added to.
-type Sums = [Option<Mutex<ExactSum>>; MAX_OUTPUTS];
-
-/// The same, with some of the gradients of bounds added up instead.
-fn run_into(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS], sums: &Sums) -> Result<()> {
-    call.check()?;
-    if call.to() != call.element() {
-        return clip_to::run(call, outputs);
-    }
-    with_element!(call.element(), T => {
-        let mut operands = Typed::<T> { sums, ..Typed::new(call, outputs)? };
-        elementwise::run(call.op, &mut operands)
-    })
-}
-
-/// The operands of an operation as slices.
-struct Typed<'a, T> {
-    op: Op,
-    x: Option<&'a [T]>,
-    g: Option<&'a [T]>,
-    mask: Option<&'a [u64]>,
-    bounds: ResolvedBounds<&'a [T]>,
-    rule: BackwardRule,
-    scalars: [f64; 2],
-    outputs: [Option<&'a mut [T]>; MAX_OUTPUTS],
-    mask_output: Option<&'a mut [u64]>,
-    sums: &'a Sums,
-}
-
-impl<'a, T: Element> Typed<'a, T> {
-    fn new(call: &Call<'a, [u8]>, outputs: [Option<&'a mut [u8]>; MAX_OUTPUTS]) -> Result<Self> {
-        let bounds = call.bounds.try_map(|bound| elements(bound))?;
-        bounds.check_len(call.len, |bound| bound.len())?;
-        let mut operands = Self {
-            op: call.op,
-            x: None,
-            g: None,
-            mask: None,
-            bounds,
-            rule: call.rule,
-            scalars: call.scalars,
-            outputs: [None, None, None],
-            mask_output: None,
-            sums: &[const { None }; MAX_OUTPUTS],
-        };
-        let info = call.op.info();
-        let in_place = call.inputs.len() < info.inputs.len();
-        let given = info.inputs.iter().filter(|&&input| !in_place || Some(input) != info.in_place);
-        for (&operand, bytes) in given.zip(call.inputs) {
-            match operand {
-                Operand::Mask => operands.mask = Some(words(bytes, call.len)?),
-                Operand::G => operands.g = Some(checked(elements(bytes)?, call.len)?),
-                _ => operands.x = Some(checked(elements(bytes)?, call.len)?),
-            }
-        }
-        for (place, (&operand, output)) in info.outputs.iter().zip(outputs).enumerate() {
-            let Some(output) = output else { continue };
-            match operand {
-                Operand::Mask => {
-                    words(output, call.len)?;
-                    operands.mask_output = Some(cast_slice_mut(output));
-                }
-                _ => {
-                    checked(elements::<T>(output)?, call.len)?;
-                    operands.outputs[place] = Some(cast_slice_mut(output));
-                }
-            }
-        }
-        Ok(operands)
-    }
-
-    /// An operand that the list has is not there.
-    fn missing(&self) -> Error {
-        Error::Internal { op: self.op.name(), what: "without its operands".into() }
-    }
-}
-
-/// Bytes as elements.
-fn elements<T: Element>(bytes: &[u8]) -> Result<&[T]> {
-    bytemuck::try_cast_slice(bytes)
-        .map_err(|error| Error::Internal { op: "a CPU operation", what: format!("on bytes: {error}") })
-}
-
-fn checked<T>(slice: &[T], len: usize) -> Result<&[T]> {
-    check_len(slice.len(), len)?;
-    Ok(slice)
-}
-
-/// Bytes as the words of the mask of `len` elements.
-fn words(bytes: &[u8], len: usize) -> Result<&[u64]> {
-    let words = elements::<u64>(bytes)?;
-    check_len(words.len(), mask_len(len))?;
-    Ok(words)
-}
-
-fn check_len(actual: usize, expected: usize) -> Result<()> {
-    if actual == expected {
-        return Ok(());
-    }
-    Err(Error::LengthMismatch { shape: vec![expected], expected, actual })
+    summed::run(call, &[const { None }; MAX_OUTPUTS], outputs)
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ pub(super) type Scalings = Vec<Scaling<f64>>;
 
 /// What becomes of slices with these norms.
 pub(super) fn scalings<N: Element>(norms: &[N], limiter: Limiter<&[u8]>) -> Result<Scalings> {
-    let relative: Option<&[N]> = limiter.relative.map(|(norms, _)| super::elements(norms)).transpose()?;
+    let relative: Option<&[N]> =
+        limiter.relative.map(|(norms, _)| super::operands::elements(norms)).transpose()?;
     let scaling = |(n, &norm): (usize, &N)| {
         let norm = match limiter.average {
             Some(count) => reference::average(norm, count),

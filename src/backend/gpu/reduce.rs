@@ -42,11 +42,8 @@ impl Context {
         norms: &Buffer,
         reduction: &Reduction,
     ) -> Result<Buffer> {
-        let op = ReduceOp::SumProducts;
-        reduce::check(self.planner(), element, operands[0].bytes(), op)?;
-        let to = ElementType::F32;
-        let specialization = Specialization { to, reduce: op, ..Specialization::of(element) };
-        self.record_outputs(Outputs { specialization, reduction }, operands, Some(norms))
+        reduce::check(self.planner(), element, operands[0].bytes(), ReduceOp::SumProducts)?;
+        self.record_outputs(Outputs::dots(element, reduction), operands, Some(norms))
     }
 
     fn record_outputs(

@@ -215,7 +215,7 @@ fn rows(
 /// Takes several slices into a sum, on all cores.
 pub(crate) fn accumulate_all(sum: &mut ExactSum, slices: &[(ElementType, &[u8])]) -> Result<()> {
     for (element, slice) in slices {
-        with_element!(*element, T => super::elements::<T>(slice).map(drop))?;
+        with_element!(*element, T => super::operands::elements::<T>(slice).map(drop))?;
     }
     let (bits, op) = (sum.bits(), sum.op());
     let bytes = slices.iter().map(|(_, slice)| slice.len()).sum();

@@ -1,0 +1,71 @@
+//! Operations some of whose outputs come summed: the gradients of bounds.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::memory::PooledBytes;
+use super::operands::{Typed, elements};
+use super::{clip_to, elementwise, reduce};
+use crate::backend::{Call, MAX_OUTPUTS, Reductions};
+use crate::exact::{ExactSum, ReduceOp};
+use crate::{Element, Result, with_element};
+
+/// What outputs that are not written are added to.
+pub(super) type Sums = [Option<Mutex<ExactSum>>; MAX_OUTPUTS];
+
+/// Runs an operation over bytes that are aligned to their elements. Where an input is missing, the first output is overwritten in
+/// place. An output with a reduction is as long as that has sums: a sum of all floats is made on the way, others of what is
+/// written first.
+pub(super) fn run(
+    call: &Call<'_, [u8]>,
+    reductions: &Reductions,
+    mut outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
+) -> Result<()> {
+    let element = call.element();
+    let (mut sums, mut unsummed) = (Sums::default(), [const { None }; MAX_OUTPUTS]);
+    for (place, output) in outputs.iter().enumerate() {
+        match &reductions[place] {
+            // One alone keeps its bits.
+            Some(reduction) if output.is_none() || reduction.is_none() => {}
+            Some(reduction) if reduction.is_whole() && element.is_float() => {
+                sums[place] = Some(Mutex::new(ExactSum::new(element.layout().bits, ReduceOp::Sum)));
+            }
+            Some(_) => unsummed[place] = Some(PooledBytes::new(element.size(), call.len)?),
+            None => {}
+        }
+    }
+    let mut written = [const { None }; MAX_OUTPUTS];
+    for (place, (output, unsummed)) in outputs.iter_mut().zip(&mut unsummed).enumerate() {
+        written[place] = match unsummed {
+            _ if sums[place].is_some() => None,
+            Some(all) => Some(&mut all[..]),
+            None => output.as_deref_mut(),
+        };
+    }
+    write(call, written, &sums)?;
+    for (place, (sum, unsummed)) in sums.into_iter().zip(unsummed).enumerate() {
+        let (Some(output), Some(reduction)) = (&mut outputs[place], &reductions[place]) else { continue };
+        if let Some(sum) = sum {
+            let rounded = sum.into_inner().unwrap_or_else(PoisonError::into_inner).round(element);
+            with_element!(element, T => {
+                output.copy_from_slice(bytemuck::bytes_of(&<T as Element>::from_bits(rounded)));
+            });
+        } else if let Some(all) = unsummed {
+            with_element!(element, T => {
+                reduce::reduce(elements::<T>(&all)?, reduction, ReduceOp::Sum, element, output)?;
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The operation itself.
+fn write(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS], sums: &Sums) -> Result<()> {
+    call.check()?;
+    if call.to() != call.element() {
+        return clip_to::run(call, outputs);
+    }
+    with_element!(call.element(), T => {
+        let mut operands = Typed::<T> { sums, ..Typed::new(call, outputs)? };
+        elementwise::run(call.op, &mut operands)
+    })
+}
