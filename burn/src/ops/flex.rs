@@ -30,6 +30,11 @@ macro_rules! with_float {
 trait Float: Element + burn::tensor::Element {}
 impl<T: Element + burn::tensor::Element> Float for T {}
 
+/// A tensor whose elements are next to each other: itself, where they are, so that its only owner may overwrite it.
+fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
 fn elements<T: Float>(tensor: &FlexTensor) -> &[T] {
     // Whoever calls has made it contiguous.
     tensor.as_slice().unwrap_or_default()
@@ -60,7 +65,7 @@ impl Sides {
         };
         let values = [value(&lo), value(&hi)];
         let tensors = [lo, hi].map(|bound| {
-            let tensor = bound.tensor()?.to_contiguous();
+            let tensor = contiguous(bound.tensor()?.clone());
             let shape = shape_of(&tensor);
             Some((tensor, shape))
         });
@@ -83,7 +88,7 @@ fn shape_of(tensor: &FlexTensor) -> wgclip::Shape {
 
 impl ClipOps for Flex {
     fn clip(x: FlexTensor, lo: Bound<Self>, hi: Bound<Self>, _: BackwardRule) -> FlexTensor {
-        let (sides, mut x) = (Sides::new(lo, hi), x.to_contiguous());
+        let (sides, mut x) = (Sides::new(lo, hi), contiguous(x));
         with_float!(x.dtype(), T => {
             let bounds = sides.resolve::<T>(&x);
             if let Some(x) = own_elements::<T>(&mut x) {
@@ -106,7 +111,7 @@ impl ClipOps for Flex {
         rule: BackwardRule,
         wanted: Wanted,
     ) -> Gradients<Self> {
-        let (sides, x, mut g) = (Sides::new(lo, hi), x.to_contiguous(), g.to_contiguous());
+        let (sides, x, mut g) = (Sides::new(lo, hi), contiguous(x), contiguous(g));
         let is_identity = rule.outside == OutsideRule::StraightThrough;
         with_float!(x.dtype(), T => {
             let (bounds, from) = (sides.resolve::<T>(&x), elements::<T>(&x));
@@ -144,7 +149,7 @@ impl ClipOps for Flex {
     }
 
     fn clip_with_mask(x: FlexTensor, lo: Bound<Self>, hi: Bound<Self>, rule: BackwardRule) -> Masked<Self> {
-        let (sides, x) = (Sides::new(lo, hi), x.to_contiguous());
+        let (sides, x) = (Sides::new(lo, hi), contiguous(x));
         with_float!(x.dtype(), T => {
             let (bounds, from) = (sides.resolve::<T>(&x), elements::<T>(&x));
             let (mut y, mut mask) = (bytemuck::zeroed_vec(from.len()), vec![0; cpu::mask_len(from.len())]);
@@ -158,7 +163,7 @@ impl ClipOps for Flex {
     }
 
     fn mask_backward(g: FlexTensor, mask: FlexTensor) -> FlexTensor {
-        let mut g = g.to_contiguous();
+        let mut g = contiguous(g);
         let bits = bytemuck::cast_slice(elements::<i64>(&mask));
         with_float!(g.dtype(), T => {
             if let Some(g) = own_elements::<T>(&mut g) {
@@ -204,7 +209,7 @@ impl ClipOps for Flex {
             [1, _] => Scaling::Zero,
             _ => return x,
         };
-        let mut x = x.to_contiguous();
+        let mut x = contiguous(x);
         with_float!(x.dtype(), T => {
             if let Some(x) = own_elements::<T>(&mut x) {
                 cpu::scale_in_place(x, scaling);
@@ -218,7 +223,7 @@ impl ClipOps for Flex {
     }
 
     fn scale_backward(x: FlexTensor, g: FlexTensor, limit: NormLimit) -> FlexTensor {
-        let (x, g) = (x.to_contiguous(), g.to_contiguous());
+        let (x, g) = (contiguous(x), contiguous(g));
         with_float!(x.dtype(), T => {
             of_elements(checked(scale_backward::<T>(&x, &g, limit)), x.layout().shape().clone())
         })
@@ -235,7 +240,7 @@ fn scale_backward<T: Float>(x: &FlexTensor, g: &FlexTensor, limit: NormLimit) ->
 
 /// A sum with the elements of x.
 fn add(mut state: NormState, x: FlexTensor) -> NormState {
-    let x = x.to_contiguous();
+    let x = contiguous(x);
     with_float!(x.dtype(), T => checked(state.add_slice(elements::<T>(&x))));
     state
 }
