@@ -79,7 +79,9 @@ fn compare(
     };
     let medians: Vec<_> = times.iter_mut().map(median).collect();
     let micro = |time: f64| format!("{:.0}", time * 1e6);
-    let net = medians.get(2).map(|rest| (medians[1] - rest).max(0.0) / (medians[0] - rest).max(1e-9));
+    // What is lost in the noise of the rest has no ratio.
+    let net = medians.get(2).filter(|&&rest| medians[0] > 1.05 * rest);
+    let net = net.map(|rest| (medians[1] - rest) / (medians[0] - rest));
     let net = net.map_or(String::new(), |net| format!("{net:.2}"));
     let ratio = medians[1] / medians[0];
     println!("| {what} | {ratio:.2} | {net} | {} | {} |", micro(medians[0]), micro(medians[1]));
