@@ -90,7 +90,7 @@ macro_rules! fixed {
     };
 }
 
-/// The rule of PyTorch's hard activations.
+/// The rule of PyTorch's hard activations, and of learned bounds: a tie is the bound's.
 const HARD: BackwardRule =
     BackwardRule { outside: OutsideRule::Masked, ties: TieRule::Exclusive, nan: NanRule::Pass };
 
@@ -172,7 +172,7 @@ impl LearnedClip {
     pub fn new(lo: f64, hi: f64, channels: usize, device: &Device) -> Result<Self> {
         check(lo, hi, channels, device)?;
         let bound = |value| Initializer::Constant { value }.init([channels], device);
-        Ok(Self { lo: Some(bound(lo)), hi: bound(hi), fixed_lo: lo, rule: Self::RULE })
+        Ok(Self { lo: Some(bound(lo)), hi: bound(hi), fixed_lo: lo, rule: HARD })
     }
 
     /// The upper bound alone is learned, beginning with `hi`; the lower one is 0.
@@ -182,11 +182,8 @@ impl LearnedClip {
     pub fn pact(hi: f64, channels: usize, device: &Device) -> Result<Self> {
         check(0.0, hi, channels, device)?;
         let hi = Initializer::Constant { value: hi }.init([channels], device);
-        Ok(Self { lo: None, hi, fixed_lo: 0.0, rule: Self::RULE })
+        Ok(Self { lo: None, hi, fixed_lo: 0.0, rule: HARD })
     }
-
-    const RULE: BackwardRule =
-        BackwardRule { outside: OutsideRule::Masked, ties: TieRule::Exclusive, nan: NanRule::Pass };
 
     /// With another rule for the gradient.
     #[must_use]

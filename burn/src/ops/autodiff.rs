@@ -7,7 +7,7 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend};
 use burn::tensor::FloatDType;
-use wgclip::{BackwardRule, NormKind, NormLimit, OutsideRule};
+use wgclip::{BackwardRule, NormKind, NormLimit};
 
 use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Wanted};
 
@@ -96,7 +96,7 @@ fn record<B: ClipOps, C: CheckpointStrategy, const N: usize>(
 ) -> FloatTensor<Autodiff<B, C>> {
     match Backward::<B, N>::prepare::<C>(Clip, nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
-            let is_needed = N > 1 || rule.outside != OutsideRule::StraightThrough;
+            let is_needed = N > 1 || !rule.is_identity();
             let kept = is_needed.then(|| x.clone());
             let y = B::clip(x, lo.clone(), hi.clone(), rule);
             prep.finish(State { x: kept, lo, hi, rule }, y)
@@ -160,16 +160,12 @@ impl<B: ClipOps, C: CheckpointStrategy> ClipOps for Autodiff<B, C> {
         rule: BackwardRule,
     ) -> Masked<Self> {
         let ((x, node), lo, hi) = (x.into_parts(), inner(lo).0, inner(hi).0);
-        match Backward::<B, 1>::prepare::<C>(ByMask, [node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let Masked { y, mask } = B::clip_with_mask(x, lo, hi, rule);
-                Masked { y: prep.finish(mask.clone(), y), mask }
-            }
-            OpsKind::UnTracked(prep) => {
-                let Masked { y, mask } = B::clip_with_mask(x, lo, hi, rule);
-                Masked { y: prep.finish(y), mask }
-            }
-        }
+        let Masked { y, mask } = B::clip_with_mask(x, lo, hi, rule);
+        let y = match Backward::<B, 1>::prepare::<C>(ByMask, [node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(mask.clone(), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        };
+        Masked { y, mask }
     }
 
     fn mask_backward(g: FloatTensor<Self>, mask: IntTensor<Self>) -> FloatTensor<Self> {

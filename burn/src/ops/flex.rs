@@ -4,26 +4,24 @@ use burn::backend::Flex;
 use burn::tensor::{Bytes, DType, FloatDType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use wgclip::reference::Scaling;
-use wgclip::{BackwardRule, Element, NormKind, NormLimit, NormState, OutsideRule, ResolvedBounds, cpu};
+use wgclip::{BackwardRule, Element, NormKind, NormLimit, NormState, ResolvedBounds, bf16, cpu, f16};
 
 use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Wanted, checked};
 
 /// Evaluates an expression for the element type that a [`DType`] is.
 macro_rules! with_float {
     ($dtype:expr, $T:ident => $body:expr) => {
-        with_float!(@ $dtype, $T, $body, F64 f64, F32 f32, F16 (wgclip::f16), BF16 (wgclip::bf16))
+        with_float!(@ $dtype, $T, $body, F64 f64, F32 f32, F16 f16, BF16 bf16)
     };
-    (@ $dtype:expr, $T:ident, $body:expr, $($variant:ident $element:tt),+) => {
+    (@ $dtype:expr, $T:ident, $body:expr, $($variant:ident $element:ident),+) => {
         match $dtype {
             $(DType::$variant => {
-                with_float!(@@ $T, $element);
+                type $T = $element;
                 $body
             })+
-            other => panic!("wgclip clips tensors of f64, f32, f16 and bf16, not of {other:?}"),
+            other => panic!("wgclip has no kernels for {other:?}"),
         }
     };
-    (@@ $T:ident, ($element:ty)) => { type $T = $element; };
-    (@@ $T:ident, $element:ty) => { type $T = $element; };
 }
 
 /// An element type of both crates.
@@ -112,7 +110,7 @@ impl ClipOps for Flex {
         wanted: Wanted,
     ) -> Gradients<Self> {
         let (sides, x, mut g) = (Sides::new(lo, hi), contiguous(x), contiguous(g));
-        let is_identity = rule.outside == OutsideRule::StraightThrough;
+        let is_identity = rule.is_identity();
         with_float!(x.dtype(), T => {
             let (bounds, from) = (sides.resolve::<T>(&x), elements::<T>(&x));
             if !wanted.lo && !wanted.hi {
