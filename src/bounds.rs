@@ -1,9 +1,13 @@
 //! The bounds that values are clipped to.
 
+mod number;
+
 use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 
 use crate::broadcast::{Broadcast, Side};
 use crate::{Element, ElementType, Error, Result, Shape, Tensor};
+
+pub use number::Number;
 
 /// One end of the interval: absent, one value for all elements, or a tensor of values.
 #[derive(Debug, Clone, Default)]

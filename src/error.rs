@@ -16,6 +16,26 @@ pub enum Error {
         side: &'static str,
     },
 
+    /// A scalar bound of integers is not whole.
+    #[error("the {side} bound is not a whole number, but the tensor holds {element}: give a whole one")]
+    FractionalBound {
+        /// `"lower"` or `"upper"`.
+        side: &'static str,
+        /// The type of the elements.
+        element: ElementType,
+    },
+
+    /// A scalar bound is outside the range of the type, on the side where no value could satisfy it.
+    #[error(
+        "the {side} bound is outside the range of {element}, so no value could satisfy it: give one that fits"
+    )]
+    ImpossibleBound {
+        /// `"lower"` or `"upper"`.
+        side: &'static str,
+        /// The type of the elements.
+        element: ElementType,
+    },
+
     /// The data does not fill the shape.
     #[error("shape {shape:?} holds {expected} elements, but {actual} were given: make them agree")]
     LengthMismatch {

@@ -2,30 +2,15 @@
 
 use std::cmp::Ordering;
 
-/// What a text says, to an integer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Decimal {
-    Whole(i128),
-    /// Too small for an `i128`, or minus infinity.
-    Lowest,
-    /// Too large for an `i128`, or infinity.
-    Highest,
-    Fraction,
-    Nan,
-    Invalid,
-}
+use wgclip::Number;
 
-/// Reads a number as an integer, to the last digit: `"-3"`, `"1e3"`, `"2.50e1"`, `"inf"`.
-pub(crate) fn whole(text: &str) -> Decimal {
+/// Reads a number as an integer, to the last digit: `"-3"`, `"1e3"`, `"2.50e1"`, `"inf"`. One that is not whole, or not finite, comes as
+/// a float.
+pub(crate) fn whole(text: &str) -> Option<Number> {
     // The syntax is that of the standard library's floats.
-    let value = match text.parse::<f64>() {
-        Err(_) => return Decimal::Invalid,
-        Ok(v) if v.is_nan() => return Decimal::Nan,
-        Ok(v) => v,
-    };
-    let beyond = if value < 0.0 { Decimal::Lowest } else { Decimal::Highest };
+    let value = text.parse::<f64>().ok()?;
     if !text.contains(|c: char| c.is_ascii_digit()) {
-        return beyond;
+        return Some(Number::Float(value));
     }
 
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
@@ -33,7 +18,7 @@ pub(crate) fn whole(text: &str) -> Decimal {
     let digits = format!("{}{after}", before.trim_start_matches(['+', '-']));
     let significant = digits.trim_end_matches('0');
     if significant.is_empty() {
-        return Decimal::Whole(0);
+        return Some(Number::Integer(0));
     }
     // An exponent that an i64 cannot hold decides by its sign alone.
     let exponent =
@@ -41,14 +26,16 @@ pub(crate) fn whole(text: &str) -> Decimal {
     let dropped = (digits.len() - significant.len()) as i64;
     let zeros = exponent.saturating_add(dropped).saturating_sub(after.len() as i64);
     if zeros < 0 {
-        return Decimal::Fraction;
+        // Whatever its digits, which a float may have lost.
+        return Some(Number::Float(0.5));
     }
     let power = u32::try_from(zeros).ok().and_then(|zeros| 10i128.checked_pow(zeros));
     let magnitude = significant.parse::<i128>().ok().zip(power).and_then(|(v, power)| v.checked_mul(power));
-    match magnitude {
-        Some(v) => Decimal::Whole(if mantissa.starts_with('-') { -v } else { v }),
-        None => beyond,
-    }
+    let negative = mantissa.starts_with('-');
+    Some(match magnitude {
+        Some(v) => Number::Integer(if negative { -v } else { v }),
+        None => Number::Beyond { negative },
+    })
 }
 
 /// Reads a number and rounds it, ties to even, to a float of so many `fraction` bits whose least normal number
@@ -107,17 +94,17 @@ mod tests {
             ("-2.50e1", -25),
             ("1200e-2", 12),
         ] {
-            assert_eq!(whole(text), Decimal::Whole(value), "{text}");
+            assert_eq!(whole(text), Some(Number::Integer(value)), "{text}");
         }
         for text in ["0.5", "1e-400", "99999999999999999999.5", "25e-1", "1e-99999999999999999999"] {
-            assert_eq!(whole(text), Decimal::Fraction, "{text}");
+            assert_eq!(whole(text), Some(Number::Float(0.5)), "{text}");
         }
-        assert_eq!(whole("1e300"), Decimal::Highest);
-        assert_eq!(whole("-1e99999999999999999999"), Decimal::Lowest);
-        assert_eq!(whole("-inf"), Decimal::Lowest);
-        assert_eq!(whole("nan"), Decimal::Nan);
+        assert_eq!(whole("1e300"), Some(Number::Beyond { negative: false }));
+        assert_eq!(whole("-1e99999999999999999999"), Some(Number::Beyond { negative: true }));
+        assert_eq!(whole("-inf"), Some(Number::Float(f64::NEG_INFINITY)));
+        assert!(matches!(whole("nan"), Some(Number::Float(v)) if v.is_nan()));
         for text in ["", "x", "1.2.3", "--1", "e5"] {
-            assert_eq!(whole(text), Decimal::Invalid, "{text}");
+            assert_eq!(whole(text), None, "{text}");
         }
     }
 
