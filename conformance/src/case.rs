@@ -144,6 +144,36 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Compares the elements of a result, to the bit. `describe` tells of what it is, where it is the first that differs.
+    pub(crate) fn compare<T: Element>(
+        &mut self,
+        expected: &[T],
+        actual: &[T],
+        describe: impl FnOnce(Mismatch) -> Mismatch,
+    ) {
+        let differ = |(a, e): (&T, &T)| a.to_bits() != e.to_bits();
+        let found = actual.iter().zip(expected).filter(|&pair| differ(pair)).count();
+        // A result of another length is as wrong as can be.
+        let found = if actual.len() == expected.len() { found } else { expected.len().max(1) };
+        self.cases += expected.len() as u64;
+        self.mismatches += found as u64;
+        if found == 0 || self.first.is_some() {
+            return;
+        }
+        let index = actual.iter().zip(expected).position(differ).unwrap_or_default();
+        let bits = |values: &[T]| values.get(index).map_or(0, |value| value.to_bits());
+        self.first = Some(describe(Mismatch {
+            device: String::new(),
+            element: T::TYPE,
+            op: String::new(),
+            operands: String::new(),
+            index,
+            inputs: None,
+            expected: bits(expected),
+            actual: bits(actual),
+        }));
+    }
+
     /// Adds another.
     pub fn add(&mut self, other: Self) {
         self.cases += other.cases;
@@ -161,7 +191,7 @@ fn on_device<T: Element>(bound: &Bound<T, Host<T>>, device: &Device) -> Result<B
 }
 
 /// The results of an operation.
-type Results<T> = Vec<(Operand, Vec<T>)>;
+pub(crate) type Results<T> = Vec<(Operand, Vec<T>)>;
 
 impl<T: Element> Case<T> {
     /// Runs an operation on a device and compares each element of each of its results.
@@ -172,33 +202,33 @@ impl<T: Element> Case<T> {
         if variant.op.info().converts {
             return self.compare_converted(device);
         }
-        let mut tally = Tally::default();
         let expected = self.run_reference(oracle, variant);
         let actual = self.run_on_device(device, variant)?;
+        Ok(self.compare_results(&device.info().to_string(), variant, &expected, &actual))
+    }
+
+    /// Compares each element of each result.
+    pub(crate) fn compare_results(
+        &self,
+        device: &str,
+        variant: Variant,
+        expected: &Results<T>,
+        actual: &Results<T>,
+    ) -> Tally {
+        let mut tally = Tally::default();
         for (operand, expected) in expected {
-            let actual = actual.iter().find(|(made, _)| *made == operand).map_or(&[][..], |(_, data)| data);
-            tally.cases += expected.len() as u64;
-            let differ = |(a, e): (&T, &T)| a.to_bits() != e.to_bits();
-            let found = actual.iter().zip(&expected).filter(|&pair| differ(pair)).count();
-            // A result of another length is as wrong as can be.
-            let found = if actual.len() == expected.len() { found } else { expected.len().max(1) };
-            tally.mismatches += found as u64;
-            if found > 0 && tally.first.is_none() {
-                let index = actual.iter().zip(&expected).position(differ).unwrap_or_default();
-                let bits = |values: &[T]| values.get(index).map_or(0, |v| v.to_bits());
-                tally.first = Some(Mismatch {
-                    device: device.info().to_string(),
-                    element: T::TYPE,
-                    op: format!("{variant}, {}", operand.name()),
-                    operands: self.describe(),
-                    index,
-                    inputs: (expected.len() == self.x.len()).then(|| [bits(&self.x), bits(&self.g)]),
-                    expected: bits(&expected),
-                    actual: bits(actual),
-                });
-            }
+            let actual = actual.iter().find(|(made, _)| made == operand).map_or(&[][..], |(_, data)| data);
+            tally.compare(expected, actual, |mismatch| Mismatch {
+                device: device.to_owned(),
+                op: format!("{variant}, {}", operand.name()),
+                operands: self.describe(),
+                inputs: (expected.len() == self.x.len()).then(|| {
+                    [&self.x, &self.g].map(|of| of.get(mismatch.index).map_or(0, |value| value.to_bits()))
+                }),
+                ..mismatch
+            });
         }
-        Ok(tally)
+        tally
     }
 
     /// The same of an operation into other types of float.
@@ -257,7 +287,7 @@ impl<T: Element> Case<T> {
     }
 
     /// Whether an output is wanted: a bound that is absent has no gradient.
-    fn wants(&self, output: Operand) -> bool {
+    pub(crate) fn wants(&self, output: Operand) -> bool {
         match output {
             Operand::Glo => !self.lo.is_absent(),
             Operand::Ghi => !self.hi.is_absent(),
@@ -301,7 +331,11 @@ impl<T: Element> Case<T> {
         Ok(vec![(outputs[0], read(target)?)])
     }
 
-    fn run_reference(&self, oracle: &Oracle<T>, Variant { op, in_place: _, rule }: Variant) -> Results<T> {
+    pub(crate) fn run_reference(
+        &self,
+        oracle: &Oracle<T>,
+        Variant { op, in_place: _, rule }: Variant,
+    ) -> Results<T> {
         let outputs = op.info().outputs;
         let evaluate = |i: usize| {
             let (lo, hi) = (self.at(&self.lo, i), self.at(&self.hi, i));

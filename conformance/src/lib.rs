@@ -20,6 +20,7 @@
 mod builtins;
 mod case;
 mod exhaustive;
+mod external;
 mod inputs;
 mod mutations;
 mod reductions;
@@ -27,6 +28,7 @@ mod reductions;
 pub use builtins::{Builtin, builtins};
 pub use case::{Mismatch, Oracle, Tally, Variant};
 pub use exhaustive::exhaustive;
+pub use external::{ExternalBound, ExternalCase, ExternalNorm, external_cases, external_norms};
 pub use inputs::specials;
 pub use mutations::{MUTATIONS, Mutation, Target};
 pub use reductions::{Reduction, check_reduction, find_reduction_mismatch};

@@ -192,25 +192,12 @@ impl<T: Element> Case<'_, T> {
     }
 
     fn compare<U: Element>(&self, tally: &mut Tally, op: String, expected: &[U], actual: &[U]) {
-        let differ = |(a, e): (&U, &U)| a.to_bits() != e.to_bits();
-        let found = actual.iter().zip(expected).filter(|&pair| differ(pair)).count();
-        let found = if actual.len() == expected.len() { found } else { expected.len().max(1) };
-        tally.cases += expected.len() as u64;
-        tally.mismatches += found as u64;
-        if found == 0 || tally.first.is_some() {
-            return;
-        }
-        let index = actual.iter().zip(expected).position(differ).unwrap_or_default();
-        let bits = |values: &[U]| values.get(index).map_or(0, |value| value.to_bits());
-        tally.first = Some(Mismatch {
+        tally.compare(expected, actual, |mismatch| Mismatch {
             device: self.device.info().to_string(),
             element: T::TYPE,
             op,
             operands: format!("x of shape {:?}, axes {:?}", self.dims, self.axes),
-            index,
-            inputs: None,
-            expected: bits(expected),
-            actual: bits(actual),
+            ..mismatch
         });
     }
 

@@ -309,6 +309,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::Bound;
     use crate::op::Operand;
     use crate::plan::ParamsBinding;
 
@@ -323,9 +324,11 @@ mod tests {
             let len = 4096 / element.size();
             let (x, bound) = (Shape::new([len / 8, 8]).unwrap(), Shape::new([8]).unwrap());
             let mut steps = plans.sum(element, slice(0), [&x, &bound], [1, 2].map(slice)).unwrap();
-            for &op in Op::ALL.iter().filter(|op| !op.info().scalars) {
-                let bounds = ResolvedBounds::none(element);
+            let all = Op::ALL.iter().filter(|op| !op.info().scalars);
+            let between = |bounds: ResolvedBounds<Slice>| all.clone().map(move |&op| (op, bounds.clone()));
+            for (op, bounds) in kinds_of_bounds(element, &x, &bound).into_iter().flat_map(between) {
                 let info = op.info();
+                let bounds = if info.bounds { bounds } else { ResolvedBounds::none(element) };
                 let sized = |(operand, of): (usize, &Operand)| match of {
                     Operand::Mask => Slice { bytes: mask_bytes(element, 4096), ..slice(operand) },
                     _ => slice(operand),
@@ -333,10 +336,13 @@ mod tests {
                 let operands: Vec<_> =
                     info.inputs.iter().chain(info.outputs).enumerate().map(sized).collect();
                 let (inputs, outputs) = operands.split_at(info.inputs.len());
-                steps.extend(plans.op(op, inputs, outputs, &Arguments::new(len, &bounds)).unwrap());
+                let made = plans.op(op, inputs, outputs, &Arguments::new(len, &bounds)).unwrap();
+                let bindings = made[0].bindings.len();
+                steps.extend(made);
                 if let Some(place) = op.in_place_input() {
-                    let made = plans.op(op, inputs, &[inputs[place]], &Arguments::new(len, &bounds));
-                    assert!(made.unwrap()[0].bindings.len() < operands.len(), "{op} in place");
+                    let made = plans.op(op, inputs, &[inputs[place]], &Arguments::new(len, &bounds)).unwrap();
+                    assert!(made[0].bindings.len() < bindings, "{op} in place");
+                    steps.extend(made);
                 }
             }
             if element.is_float() {
@@ -360,7 +366,30 @@ mod tests {
         assert!(seen.len() > 20, "{}", seen.len());
     }
 
+    /// None, a tensor on either side, and on both.
+    fn kinds_of_bounds(element: ElementType, x: &Shape, bound: &Shape) -> Vec<ResolvedBounds<Slice>> {
+        let tensor = |operand| Slice { operand, offset: 0, bytes: 64 };
+        let sides = [[None, None], [Some(10), None], [None, Some(10)], [Some(10), Some(11)]];
+        let resolve = |sides: [Option<usize>; 2]| {
+            crate::with_element!(element, T => {
+                let [lo, hi] = sides.map(|operand| match operand {
+                    Some(operand) => Bound::<T, _>::Tensor((tensor(operand), bound)),
+                    None => Bound::Absent,
+                });
+                ResolvedBounds::broadcast(x, lo, hi).unwrap()
+            })
+        };
+        sides.into_iter().map(resolve).collect()
+    }
+
     fn check(step: &Step, params: ParamsBinding) {
+        // What is bound for writing must not be bound twice: browsers refuse it.
+        for (n, a) in step.bindings.iter().enumerate() {
+            let overlaps = |b: &Slice| {
+                a.operand == b.operand && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes
+            };
+            assert!(!step.bindings[..n].iter().any(overlaps), "{}: {:?}", step.kernel.name(), step.bindings);
+        }
         let text = step.kernel.source(params);
         let module = naga::front::wgsl::parse_str(&text)
             .unwrap_or_else(|error| panic!("{}", error.emit_to_string(&text)));

@@ -182,12 +182,9 @@ impl Planner<'_> {
             let binding = if same { BindingRange::Blocks } else { BindingRange::Whole };
             bounds.side(side).tensor().map(|part| part.bound(binding))
         });
-        // A binding needs a buffer, also for a bound that is no tensor: the other one.
-        if let Some((lo, hi)) = lo.or(hi).zip(hi.or(lo)) {
-            for bound in [lo, hi] {
-                self.fits(bound, "a bound that broadcasts", "give it the tensor's own shape")?;
-            }
-            operands.extend([lo, hi]);
+        for bound in [lo, hi].into_iter().flatten() {
+            self.fits(bound, "a bound that broadcasts", "give it the tensor's own shape")?;
+            operands.push(bound);
         }
         // The kernel counts along an axis in 32 bits.
         let axes = bounds.broadcast.iter().flat_map(Broadcast::axes);

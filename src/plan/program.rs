@@ -10,6 +10,8 @@ pub(crate) struct FixedKernel {
     pub source: &'static str,
     /// The storage buffers in the order in which they are bound: the number of the binding, and whether it is only read.
     pub bindings: &'static [(u32, bool)],
+    /// A text of the file, and what this kernel has in its place, for a binding that it does without.
+    pub replaced: Option<(&'static str, &'static str)>,
 }
 
 /// What is compiled.
@@ -60,7 +62,13 @@ impl Program {
     pub(crate) fn source(&self) -> String {
         match self {
             Self::Op(kernel) => kernel.source(),
-            Self::Fixed(kernel, specialization) => wgsl::compose(kernel.source, *specialization),
+            Self::Fixed(kernel, specialization) => {
+                let text = wgsl::compose(kernel.source, *specialization);
+                match kernel.replaced {
+                    Some((text_of_file, own)) => text.replace(text_of_file, own),
+                    None => text,
+                }
+            }
         }
     }
 }

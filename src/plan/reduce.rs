@@ -10,17 +10,23 @@ use crate::wgsl::{BLOCK_BYTES, Order, Specialization, WORKGROUP};
 use crate::{DeviceKind, ElementType, Result};
 
 const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
-    FixedKernel { entry, source: include_str!("../../shaders/reduce.wgsl"), bindings }
+    FixedKernel { entry, source: include_str!("../../shaders/reduce.wgsl"), bindings, replaced: None }
 }
 
 static CLEAR_LIMBS: FixedKernel = kernel("clear_limbs", &[(3, false)]);
-static REDUCE: FixedKernel = kernel("reduce", &[(1, true), (4, true), (3, false)]);
+/// Without factors, for engines that do not bind the elements twice.
+static REDUCE: FixedKernel = FixedKernel {
+    replaced: Some(("return factors[i];", "return elements[i];")),
+    ..kernel("reduce", &[(1, true), (3, false)])
+};
+static REDUCE_PRODUCTS: FixedKernel = kernel("reduce", &[(1, true), (4, true), (3, false)]);
 static ROUND_OUTPUTS: FixedKernel = kernel("round_outputs", &[(2, false), (3, false)]);
 static ROUND_DOTS: FixedKernel = kernel("round_dots", &[(5, true), (2, false), (3, false)]);
 
 /// The kernels of this file.
 #[cfg(feature = "gpu")]
-pub(crate) static KERNELS: [&FixedKernel; 4] = [&CLEAR_LIMBS, &REDUCE, &ROUND_OUTPUTS, &ROUND_DOTS];
+pub(crate) static KERNELS: [&FixedKernel; 5] =
+    [&CLEAR_LIMBS, &REDUCE, &REDUCE_PRODUCTS, &ROUND_OUTPUTS, &ROUND_DOTS];
 
 /// Bytes of the limbs of the outputs that are made at once.
 const LIMB_BYTES: u64 = 16 << 20;
@@ -226,8 +232,13 @@ impl<M: Memory> Recording<'_, M> {
         invocations: usize,
         part: impl Fn(BufferPart<M>) -> BufferPart<M>,
     ) -> Result<()> {
-        let operands = [part(self.elements), part(self.factors), self.limbs];
-        self.record(&REDUCE, params, invocations, &operands)
+        let (elements, factors) = (part(self.elements), part(self.factors));
+        match self.specialization.reduce {
+            ReduceOp::SumProducts => {
+                self.record(&REDUCE_PRODUCTS, params, invocations, &[elements, factors, self.limbs])
+            }
+            _ => self.record(&REDUCE, params, invocations, &[elements, self.limbs]),
+        }
     }
 
     /// How many are wanted.

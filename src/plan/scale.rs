@@ -9,7 +9,7 @@ use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, Specialization, WORKGROUP}
 use crate::{ElementType, Result};
 
 const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
-    FixedKernel { entry, source: include_str!("../../shaders/scale.wgsl"), bindings }
+    FixedKernel { entry, source: include_str!("../../shaders/scale.wgsl"), bindings, replaced: None }
 }
 
 static MAKE_SCALINGS: FixedKernel = kernel("make_scalings", &[(1, true), (3, false)]);

@@ -36,6 +36,9 @@ impl Layout {
     }
 }
 
+/// The buffers of bounds that are tensors.
+const BOUNDS: [&str; 2] = ["lo_blocks", "hi_blocks"];
+
 /// A kernel of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Kernel {
@@ -128,8 +131,9 @@ impl Kernel {
             is_input,
             read_only: is_input && !self.shared,
         };
-        let bounds = if self.specialization.has_tensors() { &["lo_blocks", "hi_blocks"][..] } else { &[] };
-        let bounds = bounds.iter().map(|name| binding(name, false, true));
+        let bounds = BOUNDS.iter().zip(self.specialization.layouts);
+        let bounds =
+            bounds.filter(|(_, layout)| *layout != Layout::Value).map(|(name, _)| binding(name, false, true));
         let overwritten = |input| self.in_place && Some(input) == info.in_place;
         let inputs = info.inputs.iter().filter(|&&input| !overwritten(input));
         let inputs = inputs.map(|input| binding(input.name(), *input == Operand::Mask, true));
@@ -165,6 +169,11 @@ impl Kernel {
         }
         root.push_str(&if self.converts() { self.converting_entry() } else { self.entry() });
         let source = compose(&root, self.specialization);
+        let source = match self.specialization.layouts {
+            [Layout::Value, tensor] if tensor != Layout::Value => one_tensor(&source, "lo", "hi"),
+            [tensor, Layout::Value] if tensor != Layout::Value => one_tensor(&source, "hi", "lo"),
+            _ => source,
+        };
         match self.shared {
             true => source.replace("var<storage, read>", "var<storage, read_write>"),
             false => source,
@@ -303,4 +312,23 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 /// Whether there is an affine kernel of a type: the shaders multiply in f32 alone.
 pub(crate) fn affine_kernel(element: ElementType) -> bool {
     element.is_float() && element.size() <= 4
+}
+
+/// The text for bounds of which one is a value: that has no buffer, and what would read it is never reached.
+fn one_tensor(source: &str, value: &str, tensor: &str) -> String {
+    let mut text = String::new();
+    for line in source.lines() {
+        match line.strip_prefix("@group(0) @binding(") {
+            Some(rest) if rest.ends_with(&format!(" {value}_blocks: array<vec4<u32>>;")) => continue,
+            Some(rest) if rest.ends_with(&format!(" {tensor}_blocks: array<vec4<u32>>;")) => {
+                let declaration = rest.split_once(')').map_or(rest, |(_, declaration)| declaration);
+                let _ = write!(text, "@group(0) @binding(1){declaration}");
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    [" ", "("].iter().fold(text, |text, before| {
+        text.replace(&format!("{before}{value}_blocks["), &format!("{before}{tensor}_blocks["))
+    })
 }

@@ -55,9 +55,11 @@ impl<T: Element> BoundSource<T> for Splat<T> {
 }
 
 /// An element of a tensor for each element of the run.
+#[cfg(not(target_arch = "wasm32"))]
 #[derive(Clone, Copy)]
 struct PerElement<'a, T>(&'a [T]);
 
+#[cfg(not(target_arch = "wasm32"))]
 impl<T: Element> BoundSource<T> for PerElement<'_, T> {
     const NAN: bool = true;
 
@@ -92,14 +94,15 @@ pub(super) fn for_each_run<T: Element>(
 ) {
     let Some(broadcast) = &bounds.broadcast else {
         let all = Run { start, len, bounds: [0, 0], strides: [0, 0] };
-        return with_lo(bounds, all, start, kernel);
+        return run_between(bounds, all, start, kernel);
     };
     for run in broadcast.runs(start..start + len) {
-        with_lo(bounds, run, start, kernel);
+        run_between(bounds, run, start, kernel);
     }
 }
 
-fn with_lo<T: Element>(
+#[cfg(not(target_arch = "wasm32"))]
+fn run_between<T: Element>(
     bounds: &ResolvedBounds<&[T]>,
     run: Run,
     chunk: usize,
@@ -112,6 +115,7 @@ fn with_lo<T: Element>(
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 fn with_hi<T: Element>(
     bounds: &ResolvedBounds<&[T]>,
     lo: impl BoundSource<T>,
@@ -148,3 +152,67 @@ fn source<'a, T: Element>(bounds: &ResolvedBounds<&'a [T]>, side: Side, run: Run
         BoundBits::Tensor(tensor) => RunSource::Splat(Splat { value: tensor[at], present: true }),
     }
 }
+
+/// Where code has to be [small](super::COMPACT): numbers are spread over the elements of a block, so that all bounds are of one kind.
+#[cfg(target_arch = "wasm32")]
+mod compact {
+    use super::*;
+
+    /// Elements of a block: whole words of a mask.
+    const BLOCK: usize = 512;
+
+    #[derive(Clone, Copy)]
+    struct Block<'a, T> {
+        values: &'a [T],
+        present: bool,
+    }
+
+    impl<T: Element> BoundSource<T> for Block<'_, T> {
+        const NAN: bool = true;
+
+        #[inline(always)]
+        fn is_present(self) -> bool {
+            self.present
+        }
+
+        #[inline(always)]
+        fn at(self, i: usize) -> T {
+            self.values[i]
+        }
+
+        #[inline(always)]
+        fn part(self, start: usize, len: usize) -> Self {
+            Self { values: &self.values[start..start + len], ..self }
+        }
+    }
+
+    pub(super) fn run_between<T: Element>(
+        bounds: &ResolvedBounds<&[T]>,
+        run: Run,
+        chunk: usize,
+        kernel: &mut impl RunKernel<T>,
+    ) {
+        let layout = T::TYPE.layout();
+        let spread = |side| match source(bounds, side, run) {
+            // Where there is no bound, one that is no NaN.
+            RunSource::Splat(Splat { value, present: false }) if value.is_nan() => {
+                let sign = if side == Side::Lo { layout.sign() } else { 0 };
+                ([T::from_bits(layout.max_number() | sign); BLOCK], &[][..], false)
+            }
+            RunSource::Splat(Splat { value, present }) => ([value; BLOCK], &[][..], present),
+            RunSource::Nan(value) => ([value; BLOCK], &[][..], true),
+            RunSource::PerElement(values) => ([T::ZERO; BLOCK], values, true),
+        };
+        let sides = Side::BOTH.map(spread);
+        for at in (0..run.len).step_by(BLOCK) {
+            let len = BLOCK.min(run.len - at);
+            let [lo, hi] = sides.each_ref().map(|(splat, values, present)| Block {
+                values: values.get(at..at + len).unwrap_or(&splat[..len]),
+                present: *present,
+            });
+            kernel.run(run.start - chunk + at, len, lo, hi);
+        }
+    }
+}
+#[cfg(target_arch = "wasm32")]
+use compact::run_between;

@@ -4,6 +4,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::COMPACT;
 use super::bound_source::{BoundSource, RunKernel, Splat, for_each_run};
 use super::mask;
 use super::operands::Typed;
@@ -225,12 +226,28 @@ impl<T: Element, F: Map1<T>> RunKernel<T> for Map1Run<'_, T, F> {
         let (f, y) = (self.f, &mut self.y[start..][..len]);
         match self.x.map(|x| &x[start..][..len]) {
             None => map1_run_in_place(f, y, lo, hi),
-            Some(x) if !self.exceeds_cache => map1_run(f, x, lo, hi, y),
+            Some(x) if !self.exceeds_cache && !COMPACT => map1_run(f, x, lo, hi, y),
             Some(x) => copy_then_apply(x, y, |at, y| {
                 map1_run_in_place(f, y, lo.part(at, y.len()), hi.part(at, y.len()));
             }),
         }
     }
+}
+
+/// Maps x and g into `out`.
+fn map2<T: Element, F: Map2<T>>(
+    f: F,
+    x: &[T],
+    g: &[T],
+    lo: impl BoundSource<T>,
+    hi: impl BoundSource<T>,
+    out: &mut [T],
+) {
+    if !COMPACT {
+        return map2_run(f, x, g, lo, hi, out);
+    }
+    out.copy_from_slice(g);
+    map2_run_in_place(f, x, lo, hi, out);
 }
 
 struct Map2Run<'a, T, F> {
@@ -245,7 +262,7 @@ impl<T: Element, F: Map2<T>> RunKernel<T> for Map2Run<'_, T, F> {
     fn run(&mut self, start: usize, len: usize, lo: impl BoundSource<T>, hi: impl BoundSource<T>) {
         let (f, x, out) = (self.f, &self.x[start..][..len], &mut self.out[start..][..len]);
         match self.g {
-            Some(g) => map2_run(f, x, &g[start..][..len], lo, hi, out),
+            Some(g) => map2(f, x, &g[start..][..len], lo, hi, out),
             None => map2_run_in_place(f, x, lo, hi, out),
         }
     }
@@ -293,10 +310,10 @@ impl<T: Element, F: Map2<T>> RunKernel<T> for BackwardBoundsRun<'_, T, F> {
             let (x, g) = (&self.x[start..][..len], &self.g[start..][..len]);
             let (lo, hi) = (lo.part(at, len), hi.part(at, len));
             if let Some(gx) = &mut self.gx {
-                map2_run(f, x, g, lo, hi, &mut gx[start..][..len]);
+                map2(f, x, g, lo, hi, &mut gx[start..][..len]);
             }
-            self.glo.take(start, len, |glo| map2_run(BoundGrad::<false>(ties), x, g, lo, hi, glo));
-            self.ghi.take(start, len, |ghi| map2_run(BoundGrad::<true>(ties), x, g, lo, hi, ghi));
+            self.glo.take(start, len, |glo| map2(BoundGrad::<false>(ties), x, g, lo, hi, glo));
+            self.ghi.take(start, len, |ghi| map2(BoundGrad::<true>(ties), x, g, lo, hi, ghi));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Clip with a mask of what the gradient passes, and the gradient by that mask: the twins of
 //! `shaders/clip_with_mask.wgsl` and `shaders/mask_backward.wgsl`. Bit `i` of a mask belongs to element `i`.
 
+use super::COMPACT;
 use super::bound_source::{BoundSource, RunKernel, for_each_run};
 use super::elementwise::{chunks, clamp_hi, clamp_lo};
 use super::operands::Typed;
@@ -142,7 +143,9 @@ pub(super) fn mask_backward<T: Element>(operands: &mut Typed<'_, T>) -> Result<(
     let work = gx.chunks_mut(parts.chunk).zip(chunks(g, parts.chunk)).zip(mask.chunks(parts.chunk / WORD));
     parts.for_each(work, |((gx, g), mask)| match g {
         None => apply(mask, gx),
-        Some(g) if parts.exceeds_cache() => copy_then_apply(g, gx, |at, gx| apply(&mask[at / WORD..], gx)),
+        Some(g) if COMPACT || parts.exceeds_cache() => {
+            copy_then_apply(g, gx, |at, gx| apply(&mask[at / WORD..], gx))
+        }
         Some(g) => {
             mask_backward_run(mask, g, gx);
             let whole = g.len() / WORD * WORD;

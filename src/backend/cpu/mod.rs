@@ -40,6 +40,10 @@ use crate::broadcast::{Reduction, Side};
 use crate::reference::Scaling;
 use crate::{BackwardRule, Element, Error, Op, Result};
 
+/// Whether each loop is compiled once, in place, for bounds of any kind. A page waits for all the code of its module, and that is a
+/// fifth of it so; a caller of one thread does without the rest, too.
+const COMPACT: bool = cfg!(target_arch = "wasm32");
+
 /// How many threads the CPU path uses at most: those of the pool that the caller runs in.
 pub fn threads() -> usize {
     rayon::current_num_threads()

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::COMPACT;
+
 /// Bytes of a slice that one thread takes at once at the most: few enough to stay in a core's own cache.
 const MAX_CHUNK: usize = 512 * 1024;
 
@@ -47,7 +49,7 @@ impl Partition {
     /// global one. In a pool of one thread the caller works alone.
     pub(super) fn new<T>(len: usize) -> Self {
         let bytes = len * size_of::<T>();
-        let threads = if bytes < MIN_SHARED { 1 } else { rayon::current_num_threads() };
+        let threads = if COMPACT || bytes < MIN_SHARED { 1 } else { rayon::current_num_threads() };
         let even = len.div_ceil(threads).next_multiple_of(64);
         let chunk = even.min(MAX_CHUNK / size_of::<T>()).max(64);
         let chunks = len.div_ceil(chunk);
@@ -56,7 +58,7 @@ impl Partition {
 
     /// For `count` [pieces](Self::pieces) of several slices, of so many bytes in all.
     pub(super) fn of_list(bytes: usize, count: usize) -> Self {
-        let threads = if bytes < MIN_SHARED { 1 } else { rayon::current_num_threads() };
+        let threads = if COMPACT || bytes < MIN_SHARED { 1 } else { rayon::current_num_threads() };
         Self { chunk: 0, chunks: count, bytes, helpers: count.min(threads).saturating_sub(1) }
     }
 
@@ -85,7 +87,7 @@ impl Partition {
     /// may take jobs of others while it waits for the rest. So a job takes a few chunks and ends, and the caller keeps some
     /// queued.
     pub(super) fn for_each<C: Send>(self, chunks: impl Iterator<Item = C> + Send, work: impl Fn(C) + Sync) {
-        if self.helpers == 0 {
+        if COMPACT || self.helpers == 0 {
             return chunks.for_each(work);
         }
         let (chunks, taken) = (Mutex::new(chunks), AtomicUsize::new(0));

@@ -10,7 +10,7 @@ use crate::{Device, ElementType, Result};
 use crate::{Shape, Tensor, device::AnyBackend, tensor::Stored};
 
 const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
-    FixedKernel { entry, source: include_str!("../../../shaders/probe.wgsl"), bindings }
+    FixedKernel { entry, source: include_str!("../../../shaders/probe.wgsl"), bindings, replaced: None }
 }
 
 static PATTERNS: FixedKernel = kernel("patterns", &[(3, false)]);

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use super::COMPACT;
 use super::memory;
 use super::partition::Partition;
 use crate::broadcast::Reduction;
@@ -122,6 +123,11 @@ fn reduce_tiles<T: Element, S: Tile>(
         let total = match tasks {
             0 => new(first, count),
             1 => task(0),
+            _ if COMPACT => {
+                let mut total = task(0);
+                (1..tasks).for_each(|n| total.merge(task(n)));
+                total
+            }
             _ => (0..tasks)
                 .into_par_iter()
                 .map(task)
@@ -136,7 +142,7 @@ fn reduce_tiles<T: Element, S: Tile>(
         }
     };
     match len {
-        ..SMALL => result.chunks_mut(width * to.size()).enumerate().for_each(tile),
+        _ if COMPACT || len < SMALL => result.chunks_mut(width * to.size()).enumerate().for_each(tile),
         _ => {
             let least = (SMALL / reduction.leaves.max(1)).div_ceil(width).max(1);
             result.par_chunks_mut(width * to.size()).enumerate().with_min_len(least).for_each(tile);
