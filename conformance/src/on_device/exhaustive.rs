@@ -7,10 +7,11 @@ use wgclip::{
     testing, with_element,
 };
 
+use super::mutations::Target;
+use super::reductions::Reduction;
+use super::table::{Progress, Row, supported};
 use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
-use crate::mutations::Target;
-use crate::reductions::Reduction;
-use crate::{Progress, Row, inputs, supported};
+use crate::inputs;
 
 /// Elements of 4 bytes that are checked at once.
 const CHUNK: usize = 1 << 24;

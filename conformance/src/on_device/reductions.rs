@@ -9,9 +9,10 @@ use wgclip::{
 
 use rayon::prelude::*;
 
+use super::table::supported;
 use crate::case::{Mismatch, Tally};
 use crate::inputs::{SUM_KINDS, hard_to_sum};
-use crate::{SHAPES, Tier, supported};
+use crate::{SHAPES, Tier};
 
 /// What reduces elements, or clips them by what they are reduced to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,0 +1,14 @@
+//! The table on a device of this process, with what else is tried there.
+
+mod builtins;
+mod case;
+mod exhaustive;
+mod mutations;
+mod reductions;
+mod table;
+
+pub use builtins::{Builtin, builtins};
+pub use exhaustive::exhaustive;
+pub use mutations::{MUTATIONS, Mutation, Target};
+pub use reductions::{Reduction, check_reduction, find_reduction_mismatch};
+pub use table::{Progress, Row, check, find_mismatch, run};

@@ -1,0 +1,211 @@
+import type { Clip } from '../src/clip.js';
+import { Call, Core } from '../src/core.js';
+import { ELEMENT_TYPES, type ElementType, bytesOf } from '../src/elements.js';
+import { ClipError } from '../src/errors.js';
+import { unpack } from '../src/modules.js';
+import type { Bound, HostTensor, NormLimit, Rule, RuledBounds, TypedArray } from '../src/index.js';
+
+/** What was found of an operation on tensors of a type. */
+export interface Row {
+    readonly type: ElementType;
+    readonly operation: string;
+    readonly cases: number;
+    readonly mismatches: number;
+    /** The first mismatch, in words. */
+    readonly first: string;
+}
+
+/** An operation of the package with what the library calls it. */
+interface Form {
+    readonly name: string;
+    readonly op: string;
+    readonly inPlace: boolean;
+}
+
+const FORMS: readonly Form[] = [
+    { name: 'clip', op: 'clip', inPlace: false },
+    { name: 'clipInPlace', op: 'clip', inPlace: true },
+    { name: 'clipBackward', op: 'clip_backward', inPlace: false },
+    { name: 'clipBackward in place', op: 'clip_backward', inPlace: true },
+    { name: 'clipBackwardBounds', op: 'clip_backward_bounds', inPlace: false },
+    { name: 'clipWithMask', op: 'clip_with_mask', inPlace: false },
+    { name: 'maskBackward', op: 'mask_backward', inPlace: false },
+    { name: 'maskBackward in place', op: 'mask_backward', inPlace: true },
+];
+
+const NORM = 'clipByGlobalNorm';
+
+/** The types whose norms a GPU has. */
+function hasNorm(type: ElementType, isOnGpu: boolean): boolean {
+    return type.includes('float') && !(isOnGpu && type === 'float64');
+}
+
+export interface CheckOptions {
+    /** Those of all types by default. */
+    readonly types?: readonly ElementType[];
+    /** The whole table, or a part that reaches every kernel. */
+    readonly full?: boolean;
+    readonly seed?: number;
+    /** Hears of every row, with the part of the work that is done. */
+    readonly progress?: (row: Row, done: number) => void;
+    readonly signal?: AbortSignal;
+}
+
+/** A case: what the module hands out, and how its words are read. */
+class Words {
+    #at = 0;
+
+    constructor(readonly core: Core, readonly words: Float64Array) {}
+
+    next(): number {
+        return this.words[this.#at++] ?? 0;
+    }
+
+    shape(): number[] {
+        return Array.from({ length: this.next() }, () => this.next());
+    }
+
+    /** The bytes of a buffer, which is released. */
+    bytes(): Uint8Array<ArrayBuffer> {
+        const [handle, length] = [this.next(), this.next()];
+        const copy = this.core.view(handle, length).slice();
+        this.core.release(handle);
+        return copy;
+    }
+
+    bound(type: ElementType): Bound | undefined {
+        switch (this.next()) {
+            case 1: return this.next();
+            case 2: {
+                const negative = this.next() !== 0;
+                const magnitude = [this.next(), this.next(), this.next()].reduce((sum, word) => (sum << 32n) | BigInt(word), 0n);
+                return negative ? -magnitude : magnitude;
+            }
+            case 4: {
+                const data = asArray(this.bytes(), type);
+                return { data, type, shape: this.shape() };
+            }
+            default: return undefined;
+        }
+    }
+}
+
+/** Bits of elements in an array of unsigned integers of their size. */
+function asArray(bytes: Uint8Array<ArrayBuffer>, type: ElementType): TypedArray {
+    const arrays = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array, 8: BigUint64Array };
+    return new arrays[bytesOf(type)](bytes.buffer);
+}
+
+function bytes({ buffer, byteOffset, byteLength }: TypedArray): Uint8Array {
+    return new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
+}
+
+/** The conformance table: every operation on every type, against the reference, at zero tolerance. */
+export class Check {
+    private constructor(readonly core: Core) {}
+
+    static async load(): Promise<Check> {
+        return new Check(await Core.of(await unpack((await import('./wasm/check.js')).default)));
+    }
+
+    async run(clip: Clip, { types = ELEMENT_TYPES, full = false, seed = 1, progress, signal }: CheckOptions = {}): Promise<Row[]> {
+        const rows: Row[] = [];
+        const work = types.flatMap((type) => [
+            ...FORMS.map((form) => ({ type, form })),
+            ...(hasNorm(type, clip.isOnGpu) ? [{ type, form: undefined }] : []),
+        ]);
+        for (const { type, form } of work) {
+            signal?.throwIfAborted();
+            const row = await this.#row(clip, type, form, full, seed, signal);
+            rows.push(row);
+            progress?.(row, rows.length / work.length);
+        }
+        return rows;
+    }
+
+    async #row(clip: Clip, type: ElementType, form: Form | undefined, full: boolean, seed: number, signal?: AbortSignal): Promise<Row> {
+        const { core } = this;
+        const op = form ? core.names.ops.indexOf(form.op) : core.names.ops.length;
+        core.words(Call.checkStart, [core.element(type), op, form?.inPlace ? 1 : 0, full ? 1 : 0, seed]);
+        let [cases, mismatches, first] = [0, 0, ''];
+        for (;;) {
+            signal?.throwIfAborted();
+            // The words move when memory grows.
+            const words = new Words(core, core.words(Call.checkNext, []).slice());
+            if (words.next() === 0) break;
+            const made = form ? await this.#operation(clip, type, form, words) : await this.#norm(clip, type, words);
+            if (!made) continue;
+            const handles = made.outputs.map((output) => {
+                const handle = core.allocate(output.byteLength);
+                core.view(handle, output.byteLength).set(bytes(output));
+                return handle;
+            });
+            const found = core.words(Call.checkCompare, [
+                made.norm, made.failed ? 1 : 0, handles.length, ...handles.flatMap((handle, n) => [handle, made.outputs[n]!.byteLength]),
+            ]);
+            cases += found[0]!;
+            mismatches += found[1]!;
+            first ||= core.lastText();
+            handles.forEach((handle) => core.release(handle));
+        }
+        return { type, operation: form?.name ?? NORM, cases, mismatches, first };
+    }
+
+    /** Runs a case of an operation with the package's own functions. */
+    async #operation(clip: Clip, type: ElementType, { op, inPlace }: Form, words: Words) {
+        const rule = this.#rule(words.next());
+        const shape = words.shape();
+        const tensor = (data: TypedArray): HostTensor => ({ data, type, shape });
+        const x = tensor(asArray(words.bytes(), type));
+        const g = tensor(asArray(words.bytes(), type));
+        const bounds: RuledBounds = { min: words.bound(type), max: words.bound(type), rule };
+        const wanted = [words.next() !== 0, words.next() !== 0];
+        const outputs: TypedArray[] = [];
+        switch (op) {
+            case 'clip':
+                outputs.push(inPlace ? await clip.clipInPlace(x, bounds) : await clip.clip(x, bounds));
+                break;
+            case 'clip_backward':
+                outputs.push(await clip.clipBackward(x, g, bounds, inPlace ? { out: g } : {}));
+                break;
+            case 'clip_backward_bounds': {
+                const made = await clip.clipBackwardBounds(x, g, bounds);
+                outputs.push(made.x, ...[made.min, made.max].filter((gradient, n) => gradient !== undefined && wanted[n]) as TypedArray[]);
+                break;
+            }
+            case 'clip_with_mask': {
+                const { y, mask } = await clip.clipWithMask(x, bounds);
+                outputs.push(y, await clip.maskBackward(mask, g));
+                mask.destroy();
+                break;
+            }
+            default: {
+                const { mask } = await clip.clipWithMask(x, bounds);
+                outputs.push(await clip.maskBackward(mask, g, inPlace ? { out: g } : {}));
+                mask.destroy();
+            }
+        }
+        return { outputs, norm: 0, failed: false };
+    }
+
+    async #norm(clip: Clip, type: ElementType, words: Words) {
+        const { kinds, nonfinite } = this.core.names;
+        const limit = {
+            maxNorm: words.next(), kind: kinds[words.next()], eps: words.next(), nonfinite: nonfinite[words.next()],
+        } as NormLimit;
+        const tensors = Array.from({ length: words.next() }, () => ({ data: asArray(words.bytes(), type), type }));
+        const outputs = tensors.map(({ data }) => data);
+        try {
+            return { outputs, norm: await clip.clipByGlobalNorm(tensors, limit), failed: false };
+        } catch (error) {
+            if (!(error instanceof ClipError && error.code === 'nonfinite')) throw error;
+            return { outputs, norm: Number(error.message.match(/the norm is (\S+),/)?.[1]), failed: true };
+        }
+    }
+
+    #rule(number: number): Rule {
+        const { outside, ties, nan } = this.core.names;
+        const [byNan, rest] = [number % nan.length, Math.floor(number / nan.length)];
+        return { outside: outside[Math.floor(rest / ties.length)], ties: ties[rest % ties.length], nan: nan[byNan] } as Rule;
+    }
+}

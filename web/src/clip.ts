@@ -1,0 +1,302 @@
+import type { Op } from './core.js';
+import { CpuBackend } from './cpu.js';
+import { type TypedArray } from './elements.js';
+import { ClipError } from './errors.js';
+import { GpuBackend } from './gpu/backend.js';
+import { loadCpu, loadPlan } from './modules.js';
+import type { Backend, ResolvedBound } from './operation.js';
+import {
+    type GpuTensor, type Made, type Operand, type Resolved, checkAlike, isGpu, lengthOf, resolve,
+} from './operands.js';
+import type { Bound, Bounds, NormLimit, RuledBounds } from './rules.js';
+
+/** Where results go. */
+export interface Into<X> {
+    /** An operand of x's type and elements; x or the gradient itself to work in place. A new one by default. */
+    readonly out?: X | undefined;
+}
+
+/** The gradients of x and its bounds. Of a bound that is a number it has one element; of one that is absent there is none. */
+export interface Gradients<X> {
+    readonly x: Made<X>;
+    readonly min: Made<X> | undefined;
+    readonly max: Made<X> | undefined;
+}
+
+/** One bit for each element of a tensor: whether its gradient passes. */
+export class Mask {
+    /** @internal */
+    constructor(readonly bits: Resolved, readonly of: Resolved, readonly backend: Backend) {}
+
+    /** Frees its buffer. */
+    destroy(): void {
+        if (isGpu(this.bits)) this.bits.buffer.destroy();
+    }
+}
+
+/** An operation that is prepared: records its kernels in a pass of the page's. */
+export type Prepared = (pass: GPUComputePassEncoder) => void;
+
+/** What a prepared operation works on: all of them buffers where they are. */
+export type PreparedOperands =
+    | ({ readonly op: 'clip'; readonly x: GpuTensor; readonly y: GpuTensor } & Bounds)
+    | ({ readonly op: 'clipBackward'; readonly x: GpuTensor; readonly g: GpuTensor; readonly gx: GpuTensor } & RuledBounds);
+
+/** How a Clip is created. */
+export interface CreateOptions {
+    /** What is asked for the adapter. */
+    readonly adapter?: GPURequestAdapterOptions;
+    /** `'cpu'` does without a GPU; `'gpu'` fails without one; by default the CPU serves where there is none. */
+    readonly on?: 'gpu' | 'cpu';
+}
+
+/**
+ * Clips tensors, on a GPU device or on the CPU, with the same bits.
+ *
+ * Every operation rejects with a {@link ClipError} and changes nothing if it fails. On a GPU it resolves when the device has accepted the work (buffers)
+ * or when the result is read (arrays). Work is recorded at the call, in the order of calls.
+ */
+export class Clip {
+    #backend: Backend | undefined;
+    readonly #open: () => Promise<Backend>;
+
+    private constructor(backend: Backend, open: () => Promise<Backend>) {
+        this.#backend = backend;
+        this.#open = open;
+    }
+
+    /** On a device of the page's own. Once it is lost every call says so. */
+    static async on(device: GPUDevice): Promise<Clip> {
+        const backend = new GpuBackend(await loadPlan(), device, false);
+        return new Clip(backend, async () => backend);
+    }
+
+    /** On a device that it opens itself, with the limits of its adapter, and again if that is lost; or on the CPU. */
+    static async create({ adapter: options, on }: CreateOptions = {}): Promise<Clip> {
+        const open = async (): Promise<Backend> => {
+            const gpu = on === 'cpu' ? undefined : await openDevice(options);
+            if (gpu) return new GpuBackend(await loadPlan(), gpu.device, gpu.isSoftware);
+            if (on === 'gpu') throw new ClipError('no-webgpu', 'there is no WebGPU adapter: use a browser that has one, or the CPU');
+            return new CpuBackend(await loadCpu());
+        };
+        return new Clip(await open(), open);
+    }
+
+    /** Its device, if it has one. */
+    get device(): GPUDevice | undefined {
+        return this.#backend instanceof GpuBackend ? this.#backend.device : undefined;
+    }
+
+    /** Whether it clips on a GPU. */
+    get isOnGpu(): boolean {
+        return this.#backend instanceof GpuBackend;
+    }
+
+    /** @internal */
+    get backend(): Backend {
+        return this.#backend!;
+    }
+
+    /** What runs the next call: another device where one that is its own was lost. */
+    #usable(): Backend | Promise<Backend> {
+        const backend = this.#backend!;
+        if (!(backend instanceof GpuBackend && backend.isLost)) return backend;
+        return this.#open().then((opened) => (this.#backend = opened));
+    }
+
+    /** `min(max(x, min), max)`, of the bits of x or of a bound. */
+    async clip<X extends Operand>(x: X, bounds: Bounds, { out }: Into<X> = {}): Promise<Made<X>> {
+        const from = resolve('x', x);
+        return this.#mapped('clip', from, [from], x, out, bounds);
+    }
+
+    /** The same where x is. */
+    async clipInPlace<X extends Operand>(x: X, bounds: Bounds): Promise<Made<X>> {
+        return this.clip(x, bounds, { out: x });
+    }
+
+    /** The gradient that reaches x, of the upstream gradient g. */
+    async clipBackward<X extends Operand>(x: Operand, g: X, bounds: RuledBounds, { out }: Into<X> = {}): Promise<Made<X>> {
+        const [from, upstream] = pair(x, g);
+        return this.#mapped('clip_backward', from, [from, upstream], g, out, bounds);
+    }
+
+    /** The gradients that reach x and its bounds, of the upstream gradient g. Those of bounds are summed exactly over what these broadcast to. */
+    async clipBackwardBounds<X extends Operand>(x: Operand, g: X, bounds: RuledBounds): Promise<Gradients<X>> {
+        const [from, upstream] = pair(x, g);
+        const sides = resolveBounds(from, bounds);
+        const backend = await this.#usable();
+        const rule = this.#rule(backend, bounds);
+        const made = await Promise.all([upstream, ...sides.map((side) => side === undefined ? undefined : gradientOf(side, upstream))]
+            .map((like) => like && makeLike(backend, like, g)));
+        const identity = backend.core.isIdentity(rule);
+        const outputs = identity ? [undefined, made[1], made[2]] : made;
+        const runs = outputs.some((output) => output !== undefined);
+        if (runs) await backend.run({ op: 'clip_backward_bounds', rule, x: from, inputs: [from, upstream], bounds: sides, outputs });
+        if (identity) await backend.copy(upstream, made[0]!);
+        const [gx, min, max] = made.map((tensor) => tensor && given<X>(tensor));
+        return { x: gx!, min, max };
+    }
+
+    /** Clips, and keeps one bit for each element for the backward pass. Not for rules that one bit cannot tell. */
+    async clipWithMask<X extends Operand>(x: X, bounds: RuledBounds, { out }: Into<X> = {}): Promise<{ y: Made<X>; mask: Mask }> {
+        const from = resolve('x', x);
+        const sides = resolveBounds(from, bounds);
+        const backend = await this.#usable();
+        const rule = this.#rule(backend, bounds);
+        const y = await output(backend, out, from, x, [from]);
+        const bytes = backend.maskBytes(from);
+        const shape = { type: 'uint8', shape: [bytes], length: bytes, bytes } as const;
+        const bits = backend instanceof GpuBackend ? await backend.tensor(shape) : { ...shape, data: new Uint8Array(bytes) };
+        await backend.run({ op: 'clip_with_mask', rule, x: from, inputs: [from], bounds: sides, outputs: [y, bits] });
+        return { y: given<X>(y), mask: new Mask(bits, from, backend) };
+    }
+
+    /** The gradient that reaches x by a mask: g where its bit is set, else 0. */
+    async maskBackward<X extends Operand>(mask: Mask, g: X, { out }: Into<X> = {}): Promise<Made<X>> {
+        const upstream = resolve('g', g);
+        checkAlike('g', upstream, 'the tensor of the mask', mask.of);
+        const { backend } = mask;
+        const gx = await output(backend, out, upstream, g, [upstream]);
+        await backend.run({
+            op: 'mask_backward', rule: 0, x: upstream, inputs: [mask.bits, upstream], bounds: [undefined, undefined], outputs: [gx],
+        });
+        return given<X>(gx);
+    }
+
+    /**
+     * Scales tensors of floats, in place, so that their common norm is at most a limit. Resolves to the norm that they had, exact and rounded
+     * once: the same on every device and in any order.
+     */
+    async clipByGlobalNorm(tensors: readonly Operand[], limit: NormLimit): Promise<number> {
+        const list = tensors.map((tensor, n) => resolve(`tensor ${n}`, tensor));
+        const backend = await this.#usable();
+        const { norm, failed } = await backend.globalNorm(backend.core.limit(limit), list);
+        if (failed) {
+            throw new ClipError('nonfinite', `the norm is ${norm}, so nothing was clipped by it: look for what made such elements, or choose what else `
+                + 'becomes of them');
+        }
+        return norm;
+    }
+
+    /** An operation over buffers where they are, which is recorded in the page's own pass as often as wanted. It is compiled when this resolves. */
+    async prepare(operands: PreparedOperands): Promise<Prepared> {
+        const backend = await this.#usable();
+        if (!(backend instanceof GpuBackend)) throw new ClipError('no-webgpu', 'there is no GPU device to prepare an operation on');
+        const x = resolve('x', operands.x);
+        const bounds = resolveBounds(x, operands);
+        if (operands.op === 'clip') {
+            const y = alias(resolve('y', operands.y), [x]);
+            checkAlike('y', y, 'x', x);
+            return backend.prepare({ op: 'clip', rule: 0, x, inputs: [x], bounds, outputs: [y] });
+        }
+        const g = resolve('g', operands.g);
+        const gx = alias(resolve('gx', operands.gx), [g]);
+        checkAlike('g', g, 'x', x);
+        checkAlike('gx', gx, 'x', x);
+        const rule = this.#rule(backend, operands);
+        if (backend.core.isIdentity(rule)) {
+            throw new ClipError('rule', 'a straight-through gradient is the upstream gradient itself: there is nothing to prepare');
+        }
+        return backend.prepare({ op: 'clip_backward', rule, x, inputs: [x, g], bounds, outputs: [gx] });
+    }
+
+    /** Destroys the device that it opened itself, and frees buffers. */
+    destroy(): void {
+        if (this.#backend instanceof GpuBackend) this.#backend.destroy();
+    }
+
+    #rule(backend: Backend, { rule }: RuledBounds): number {
+        return backend.core.rule(rule);
+    }
+
+    /** An operation that makes one element of one or two. `like` is what the result is like. */
+    async #mapped<X extends Operand>(
+        op: Op, x: Resolved, inputs: readonly Resolved[], like: X, out: X | undefined, bounds: RuledBounds,
+    ): Promise<Made<X>> {
+        const sides = resolveBounds(x, bounds);
+        const usable = this.#usable();
+        const backend = usable instanceof Promise ? await usable : usable;
+        const rule = this.#rule(backend, bounds);
+        const last = inputs[inputs.length - 1]!;
+        const made = await output(backend, out, last, like, inputs);
+        const copied = op === 'clip_backward' && backend.core.isIdentity(rule);
+        if (!copied) await backend.run({ op, rule, x, inputs, bounds: sides, outputs: [made] });
+        else if (made !== last) await backend.copy(last, made);
+        return given<X>(made);
+    }
+}
+
+async function openDevice(options?: GPURequestAdapterOptions): Promise<{ device: GPUDevice; isSoftware: boolean } | undefined> {
+    const adapter = await globalThis.navigator?.gpu?.requestAdapter(options);
+    if (!adapter) return undefined;
+    const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
+    const device = await adapter.requestDevice({ label: 'wgclip', requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } });
+    const { isFallbackAdapter } = adapter.info as GPUAdapterInfo & { readonly isFallbackAdapter?: boolean };
+    return { device, isSoftware: isFallbackAdapter === true };
+}
+
+function pair(x: Operand, g: Operand): [Resolved, Resolved] {
+    const [from, upstream] = [resolve('x', x), resolve('g', g)];
+    checkAlike('g', upstream, 'x', from);
+    return [from, upstream];
+}
+
+function resolveBounds(x: Resolved, { min, max }: Bounds): [ResolvedBound, ResolvedBound] {
+    const one = (name: string, bound: Bound | undefined): ResolvedBound => {
+        if (bound === undefined || bound === null) return undefined;
+        if (typeof bound === 'number' || typeof bound === 'bigint') return bound;
+        const tensor = resolve(name, bound, x.type);
+        if (tensor.type === x.type) return tensor;
+        throw new ClipError('shape', `${name} holds ${tensor.type}, but x ${x.type}: all operands need one type`);
+    };
+    return [one('min', min), one('max', max)];
+}
+
+/** What the gradient of a bound is like: one element, or the bound's own shape. */
+function gradientOf(bound: Exclude<ResolvedBound, undefined>, g: Resolved): Omit<Resolved, 'data' | 'buffer'> {
+    const shape = typeof bound === 'object' ? bound.shape : [];
+    const length = lengthOf(shape);
+    return { type: g.type, shape, length, bytes: (g.bytes / Math.max(g.length, 1)) * length };
+}
+
+/** An operand of the caller's as one of the inputs, if it is the very same elements. */
+function alias(tensor: Resolved, inputs: readonly Resolved[]): Resolved {
+    const same = (input: Resolved): boolean => {
+        if (isGpu(input) !== isGpu(tensor) || input.bytes !== tensor.bytes) return false;
+        if (isGpu(input) && isGpu(tensor)) return input.buffer === tensor.buffer && input.offset === tensor.offset;
+        if (isGpu(input) || isGpu(tensor)) return false;
+        return input.data.buffer === tensor.data.buffer && input.data.byteOffset === tensor.data.byteOffset;
+    };
+    return inputs.find(same) ?? tensor;
+}
+
+/** Where a result goes: what the caller gave, or something new that is like an operand. */
+async function output(
+    backend: Backend, out: Operand | undefined, like: Resolved, operand: Operand, inputs: readonly Resolved[],
+): Promise<Resolved> {
+    if (out === undefined) return makeLike(backend, like, operand);
+    const tensor = resolve('out', out, like.type);
+    checkAlike('out', tensor, 'the input', like);
+    return alias(tensor, inputs);
+}
+
+/** A new tensor of a type and shape, where an operand is. */
+async function makeLike(backend: Backend, like: Omit<Resolved, 'data' | 'buffer'>, operand: Operand): Promise<Resolved> {
+    const { type, shape, length, bytes } = like;
+    const array = ArrayBuffer.isView(operand) ? operand : 'data' in operand ? operand.data : undefined;
+    if (array) {
+        const make = array.constructor as new (length: number) => TypedArray;
+        return { data: new make(length), type, shape, length, bytes };
+    }
+    if (backend instanceof GpuBackend) return backend.tensor({ type, shape, length, bytes });
+    throw new ClipError('operand', 'this Clip has no GPU device, so buffers are out of its reach: give typed arrays, or use Clip.on(device)');
+}
+
+/** What the caller gets of a tensor. */
+function given<X>(tensor: Resolved): Made<X> {
+    if (!isGpu(tensor)) return tensor.data as Made<X>;
+    const { buffer, offset, size, type, shape } = tensor;
+    return { buffer, offset, size, type, shape } as Made<X>;
+}
+

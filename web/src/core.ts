@@ -1,0 +1,171 @@
+import { type ElementType, libraryName } from './elements.js';
+import { ClipError } from './errors.js';
+import type { NormLimit, Rule, RulePreset } from './rules.js';
+
+/** What the module exports: see wasm/src/abi.rs. */
+interface Exports {
+    readonly memory: WebAssembly.Memory;
+    allocate(bytes: number): number;
+    address(handle: number): number;
+    release(handle: number): void;
+    call(fn: number, request: number, words: number): number;
+    response(): number;
+    response_words(): number;
+    text(): number;
+    text_bytes(): number;
+}
+
+/** The functions of the module: those of `run` in wasm/src/abi.rs. */
+export const Call = {
+    names: 0, source: 1, planOp: 2, planGlobalNorm: 3, cpuOp: 4, cpuGlobalNorm: 5, planMask: 6,
+    checkStart: 7, checkNext: 8, checkCompare: 9,
+} as const;
+
+/** The names that requests have numbers for. */
+interface Names {
+    elements: string[];
+    ops: string[];
+    kinds: string[];
+    nonfinite: string[];
+    outside: string[];
+    ties: string[];
+    nan: string[];
+    presets: Record<string, number>;
+    eps: Record<string, number>;
+}
+
+/** An operation, by the library's name. */
+export type Op = 'clip' | 'clip_backward' | 'clip_backward_bounds' | 'clip_with_mask' | 'mask_backward';
+
+/** Words of a request at the most: shapes of many axes, lists of many tensors. */
+const REQUEST_WORDS = 512;
+
+/** The wasm module of the library: geometry, rules, kernels and the CPU path, from one source for all platforms. */
+export class Core {
+    readonly #module: WebAssembly.Module;
+    #exports: Exports;
+    #request = 0;
+    #capacity = 0;
+    readonly names: Names;
+
+    private constructor(module: WebAssembly.Module, instance: WebAssembly.Instance) {
+        this.#module = module;
+        this.#exports = instance.exports as unknown as Exports;
+        this.names = JSON.parse(this.text(Call.names, []));
+    }
+
+    /** Of the module's bytes. */
+    static async of(bytes: BufferSource): Promise<Core> {
+        const module = await WebAssembly.compile(bytes);
+        return new Core(module, await WebAssembly.instantiate(module));
+    }
+
+    #run(fn: number, words: readonly number[]): void {
+        if (words.length > this.#capacity) {
+            this.#exports.release(this.#request);
+            this.#capacity = Math.max(words.length, REQUEST_WORDS);
+            this.#request = this.allocate(8 * this.#capacity);
+        }
+        new Float64Array(this.memory, this.#exports.address(this.#request), words.length).set(words);
+        let code;
+        try {
+            code = this.#exports.call(fn, this.#request, words.length);
+        } catch (error) {
+            // A trap leaves the module in any state: it begins anew.
+            this.#exports = new WebAssembly.Instance(this.#module).exports as unknown as Exports;
+            this.#capacity = 0;
+            this.#request = 0;
+            throw new ClipError('out-of-memory', 'the CPU path ran out of memory: clip smaller parts', { cause: error });
+        }
+        if (code !== 0) throw ClipError.ofModule(code, this.#text());
+    }
+
+    #text(): string {
+        const bytes = new Uint8Array(this.memory, this.#exports.text(), this.#exports.text_bytes());
+        return new TextDecoder().decode(bytes.slice());
+    }
+
+    /** Calls a function that responds with words. They are valid until the next call. */
+    words(fn: number, request: readonly number[]): Float64Array {
+        this.#run(fn, request);
+        return new Float64Array(this.memory, this.#exports.response(), this.#exports.response_words());
+    }
+
+    /** Calls a function that responds with a text. */
+    text(fn: number, request: readonly number[]): string {
+        this.#run(fn, request);
+        return this.#text();
+    }
+
+    /** The text of the last call, if it was one that responds with words and a text. */
+    lastText(): string {
+        return this.#text();
+    }
+
+    /** The module's memory now: it moves when it grows. */
+    get memory(): ArrayBuffer {
+        return this.#exports.memory.buffer as ArrayBuffer;
+    }
+
+    /** A buffer in the module's memory, as a handle. */
+    allocate(bytes: number): number {
+        const handle = this.#exports.allocate(bytes);
+        if (handle === 0) {
+            throw new ClipError('out-of-memory', `no memory for ${bytes} bytes on the CPU: clip smaller parts`);
+        }
+        return handle;
+    }
+
+    /** The first bytes of such a buffer: valid until the next call. */
+    view(handle: number, bytes: number): Uint8Array {
+        return new Uint8Array(this.memory, this.#exports.address(handle), bytes);
+    }
+
+    release(handle: number): void {
+        this.#exports.release(handle);
+    }
+
+    element(type: ElementType): number {
+        return this.names.elements.indexOf(libraryName(type));
+    }
+
+    op(op: Op): number {
+        return this.names.ops.indexOf(op);
+    }
+
+    #numbered(list: readonly string[], what: string, name: string): number {
+        const number = list.indexOf(name);
+        if (number >= 0) return number;
+        throw new ClipError('rule', `${what} is not '${name}': there are ${list.join(', ')}`);
+    }
+
+    rule(rule: RulePreset | Rule = {}): number {
+        const { presets, outside, ties, nan } = this.names;
+        if (typeof rule === 'string') {
+            const preset = Object.hasOwn(presets, rule) ? presets[rule] : undefined;
+            if (preset !== undefined) return preset;
+            throw new ClipError('rule', `no rule is called '${rule}': there are ${Object.keys(presets).join(', ')}`);
+        }
+        const numbers = [
+            this.#numbered(outside, 'outside', rule.outside ?? 'masked'),
+            this.#numbered(ties, 'ties', rule.ties ?? 'inclusive'),
+            this.#numbered(nan, 'nan', rule.nan ?? 'pass'),
+        ] as const;
+        return (numbers[0] * ties.length + numbers[1]) * nan.length + numbers[2];
+    }
+
+    /** Whether the gradient of a rule is the upstream gradient itself. */
+    isIdentity(rule: number): boolean {
+        const { outside, ties, nan } = this.names;
+        return outside[Math.floor(rule / (ties.length * nan.length))] === 'straight-through';
+    }
+
+    limit({ maxNorm, kind = 'l2', eps = 0, nonfinite = 'propagate' }: NormLimit): number[] {
+        const { kinds, nonfinite: policies } = this.names;
+        const added = typeof eps === 'string' ? this.names.eps[eps] : eps;
+        if (typeof maxNorm !== 'number' || typeof added !== 'number') {
+            throw new ClipError('limit', `a norm cannot be limited to ${String(maxNorm)} with eps ${String(eps)}: give numbers`);
+        }
+        return [maxNorm, this.#numbered(kinds, 'kind', kind), added, this.#numbered(policies, 'nonfinite', nonfinite)];
+    }
+}

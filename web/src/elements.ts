@@ -1,0 +1,61 @@
+import { ClipError } from './errors.js';
+
+/** The types of elements, by their usual names, with what the library calls them and their bytes. */
+const TYPES = {
+    float32: ['f32', 4],
+    float16: ['f16', 2],
+    bfloat16: ['bf16', 2],
+    float64: ['f64', 8],
+    float8_e4m3fn: ['f8_e4m3fn', 1],
+    float8_e5m2: ['f8_e5m2', 1],
+    int8: ['i8', 1],
+    uint8: ['u8', 1],
+    int16: ['i16', 2],
+    uint16: ['u16', 2],
+    int32: ['i32', 4],
+    uint32: ['u32', 4],
+    int64: ['i64', 8],
+    uint64: ['u64', 8],
+} as const;
+
+/** A type of elements. JavaScript has no arrays of bfloat16 and the floats of 8 bits: their bits come in a `Uint16Array` or `Uint8Array`. */
+export type ElementType = keyof typeof TYPES;
+
+/** Every type. */
+export const ELEMENT_TYPES = Object.keys(TYPES) as ElementType[];
+
+/** A typed array: of any kind, those of newer engines too. */
+export interface TypedArray extends ArrayBufferView {
+    readonly length: number;
+    readonly BYTES_PER_ELEMENT: number;
+}
+
+/** Its name in the library. */
+export function libraryName(type: ElementType): string {
+    return TYPES[type][0];
+}
+
+/** Bytes of an element. */
+export function bytesOf(type: ElementType): number {
+    return TYPES[type][1];
+}
+
+/** A type by its name. */
+export function checkedType(type: string): ElementType {
+    if (Object.hasOwn(TYPES, type)) return type as ElementType;
+    throw new ClipError('operand', `no type of elements is called '${type}': there are ${ELEMENT_TYPES.join(', ')}`);
+}
+
+const OF_ARRAYS: Record<string, ElementType> = {
+    Float32Array: 'float32', Float16Array: 'float16', Float64Array: 'float64', Int8Array: 'int8', Uint8Array: 'uint8',
+    Uint8ClampedArray: 'uint8', Int16Array: 'int16', Uint16Array: 'uint16', Int32Array: 'int32', Uint32Array: 'uint32',
+    BigInt64Array: 'int64', BigUint64Array: 'uint64',
+};
+
+/** The type of elements that an array holds, unless it holds bits of another. */
+export function typeOfArray(array: ArrayBufferView): ElementType {
+    const name = Object.prototype.toString.call(array).slice(8, -1);
+    const type = OF_ARRAYS[name];
+    if (type) return type;
+    throw new ClipError('operand', `a ${name} holds no elements that can be clipped: give a typed array, or { data, type }`);
+}

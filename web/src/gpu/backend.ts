@@ -1,0 +1,190 @@
+import { Call, type Core } from '../core.js';
+import { ClipError } from '../errors.js';
+import { type Backend, type Operation, boundWords, shapeWords, sliceWords } from '../operation.js';
+import { type Resolved, type ResolvedGpu, type ResolvedHost, bytesOfArray, isGpu } from '../operands.js';
+import { Executor, type Loaded } from './executor.js';
+import { MAP_MODE_READ, TENSOR_USAGE } from './flags.js';
+import { Pool } from './pool.js';
+import { Session, isAligned } from './session.js';
+
+/** A GPU device, with what was compiled for it. */
+export class GpuBackend implements Backend {
+    readonly executor: Executor;
+    readonly #pool: Pool;
+    readonly #lost: Promise<never>;
+    #loss: ClipError | undefined;
+
+    constructor(readonly core: Core, readonly device: GPUDevice, isSoftware: boolean) {
+        this.executor = new Executor(core, device, isSoftware);
+        this.#pool = new Pool(device);
+        this.#lost = device.lost.then(({ reason, message }) => {
+            this.#loss = new ClipError('lost', `the GPU device was lost (${message || reason}): its buffers are gone, so upload again to another device`);
+            throw this.#loss;
+        });
+        // Whoever waits for work hears of it.
+        this.#lost.catch(() => {});
+    }
+
+    get isLost(): boolean {
+        return this.#loss !== undefined;
+    }
+
+    /** Waits for work of the device, but not for ever: a lost device does none. */
+    #orLost<T>(work: Promise<T>): Promise<T> {
+        return Promise.race([work, this.#lost]);
+    }
+
+    /** Does what creates, records and submits, and rejects with what the device says of it. */
+    async #checked<T>(work: () => T): Promise<T> {
+        if (this.#loss) throw this.#loss;
+        const { device } = this;
+        FILTERS.forEach((filter) => device.pushErrorScope(filter));
+        let done: { readonly value: T } | { readonly error: unknown };
+        try {
+            done = { value: work() };
+        } catch (error) {
+            done = { error };
+        }
+        // The last one pushed comes first.
+        const scopes = Promise.allSettled(FILTERS.map(() => device.popErrorScope()).reverse());
+        const results = await this.#orLost(scopes);
+        if (this.#loss) throw this.#loss;
+        if ('error' in done) throw done.error;
+        for (const [n, result] of results.entries()) {
+            // A scope that cannot be popped is one of a lost device.
+            if (result.status === 'rejected') throw await this.#orLost(device.lost.then(() => this.#loss));
+            if (result.value) throw ofDevice(FILTERS[n]!, result.value);
+        }
+        return done.value;
+    }
+
+    /** Records with a session, submits, and reads what goes to the page's memory. Nothing is written there before all is read. */
+    async #submit(work: (session: Session) => Loaded | undefined): Promise<void> {
+        const staged = await this.#checked(() => {
+            const session = new Session(this.executor, this.#pool);
+            try {
+                const loaded = work(session);
+                const encoder = this.device.createCommandEncoder({ label: 'wgclip' });
+                session.record(encoder, loaded);
+                this.device.queue.submit([encoder.finish()]);
+                return session.staged;
+            } finally {
+                session.close(true);
+            }
+        });
+        const mapped = staged.map(({ buffer }) => buffer.mapAsync(MAP_MODE_READ));
+        const results = await this.#orLost(Promise.allSettled(mapped));
+        if (results.some(({ status }) => status === 'rejected')) await this.#orLost(this.device.lost);
+        for (const { to, buffer } of staged) {
+            bytesOfArray(to.data).set(new Uint8Array(buffer.getMappedRange(), 0, to.bytes));
+            buffer.unmap();
+            this.#pool.give(buffer, true);
+        }
+    }
+
+    #load(session: Session, { op, rule, x, inputs, bounds, outputs }: Operation): Loaded {
+        const { core, executor } = this;
+        const words = bounds.flatMap((bound) => boundWords(bound, (tensor) => session.input(tensor)));
+        const taken = inputs.flatMap((input) => sliceWords(session.input(input)));
+        const made = outputs.flatMap((output) => (output ? [1, ...sliceWords(session.output(output))] : [0]));
+        const request = [
+            ...executor.limits, core.op(op), core.element(x.type), rule, ...shapeWords(x.shape), ...words, session.places.length,
+            ...taken, ...made,
+        ];
+        return executor.load(Call.planOp, request);
+    }
+
+    async run(operation: Operation): Promise<void> {
+        return this.#submit((session) => this.#load(session, operation));
+    }
+
+    maskBytes({ type, bytes }: Resolved): number {
+        return this.core.words(Call.planMask, [this.core.element(type), bytes])[0] ?? 0;
+    }
+
+    async copy(from: Resolved, to: Resolved): Promise<void> {
+        return this.#submit((session) => {
+            session.move(from, to);
+            return undefined;
+        });
+    }
+
+    async globalNorm(limit: readonly number[], list: readonly Resolved[]): Promise<{ norm: number; failed: boolean }> {
+        const scaling: ResolvedHost = { data: new Float32Array(4), type: 'float32', shape: [4], length: 4, bytes: 16 };
+        await this.#submit((session) => {
+            const words = list.flatMap((tensor) => {
+                session.input(tensor);
+                return [this.core.element(tensor.type), tensor.length, ...sliceWords(session.output(tensor))];
+            });
+            const result = sliceWords(session.output(scaling));
+            const request = [...this.executor.limits, ...limit, session.places.length, list.length, ...words, ...result];
+            return this.executor.load(Call.planGlobalNorm, request);
+        });
+        const [norm, , , failed] = scaling.data as Float32Array;
+        return { norm: norm ?? NaN, failed: failed !== 0 };
+    }
+
+    /**
+     * Records an operation over buffers with an encoder of anybody's, who submits it. What is wrong with it is reported to whoever has that
+     * encoder's error scopes.
+     */
+    record(encoder: GPUCommandEncoder, operation: Operation): void {
+        const session = new Session(this.executor, this.#pool);
+        try {
+            session.record(encoder, this.#load(session, operation));
+        } finally {
+            session.close(false);
+        }
+    }
+
+    /** An operation over buffers where they are, bound for good. */
+    async prepare(operation: Operation): Promise<(pass: GPUComputePassEncoder) => void> {
+        for (const tensor of [...operation.inputs, ...operation.bounds, ...operation.outputs]) {
+            if (typeof tensor === 'object' && !(isGpu(tensor) && isAligned(this.device, tensor))) {
+                throw new ClipError('operand', 'a prepared operation takes buffers where they are: each at an offset that is a multiple of '
+                    + `${this.device.limits.minStorageBufferOffsetAlignment}, with a size of whole blocks of 16 bytes`);
+            }
+        }
+        const session = new Session(this.executor, this.#pool);
+        const loaded = await this.#checked(() => this.#load(session, operation));
+        if (session.copies) throw new ClipError('operand', 'a prepared operation takes buffers where they are: two operands overlap');
+        await this.#orLost(this.executor.compile(loaded.plan));
+        return this.#checked(() => {
+            const scratch = loaded.plan.scratch.map((size) => ({
+                buffer: this.device.createBuffer({ label: 'wgclip scratch', size, usage: TENSOR_USAGE }), offset: 0,
+            }));
+            return this.executor.bind(loaded, [...session.places, ...scratch]);
+        });
+    }
+
+    /** A new tensor. */
+    async tensor({ type, shape, length, bytes }: Omit<Resolved, 'data' | 'buffer'>): Promise<ResolvedGpu> {
+        const size = Math.max(Math.ceil(bytes / 16) * 16, 16);
+        const { maxBufferSize } = this.device.limits;
+        if (size > maxBufferSize) {
+            throw new ClipError('unsupported', `a buffer of ${size} bytes is larger than this device allows (${maxBufferSize}): clip smaller parts, `
+                + 'or ask for a device with its adapter\'s limits');
+        }
+        const buffer = await this.#checked(() => this.device.createBuffer({ label: 'wgclip tensor', size, usage: TENSOR_USAGE }));
+        return { buffer, offset: 0, size, type, shape, length, bytes };
+    }
+
+    /** Frees what calls have left. */
+    destroy(): void {
+        this.#pool.clear();
+    }
+}
+
+/** What a device may report, with what that is to the caller. */
+const FILTERS = ['validation', 'internal', 'out-of-memory'] as const;
+
+const REPORTS = {
+    validation: ['operand', 'the device refused an operand: buffers have to be of this device, not mapped and not destroyed'],
+    internal: ['internal', 'the device failed'],
+    'out-of-memory': ['out-of-memory', 'the GPU has no memory left: destroy tensors, or clip smaller parts'],
+} as const;
+
+function ofDevice(filter: (typeof FILTERS)[number], { message }: GPUError): ClipError {
+    const [code, advice] = REPORTS[filter];
+    return new ClipError(code, `${advice} (${message})`);
+}

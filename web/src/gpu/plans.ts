@@ -1,0 +1,45 @@
+import type { Call, Core } from '../core.js';
+import type { Slice } from '../operation.js';
+
+/** A kernel to dispatch, over slices of operands in whole blocks of 16 bytes. */
+interface Step {
+    readonly kernel: number;
+    readonly workgroups: readonly [number, number];
+    readonly bindings: readonly Slice[];
+    readonly params: Uint32Array<ArrayBuffer>;
+}
+
+/** What an operation takes: kernels over its operands and over scratch, which has the numbers after those. */
+export interface Plan {
+    /** Bytes of each slice of scratch. */
+    readonly scratch: readonly number[];
+    readonly steps: readonly Step[];
+}
+
+/** What plans need to know of a device. */
+export function limitWords({ limits }: GPUDevice, isSoftware: boolean): number[] {
+    return [
+        isSoftware ? 1 : 0,
+        limits.maxStorageBufferBindingSize,
+        limits.minStorageBufferOffsetAlignment,
+        limits.maxComputeWorkgroupsPerDimension,
+        limits.maxStorageBuffersPerShaderStage,
+    ];
+}
+
+/** Makes a plan of a request. */
+export function plan(core: Core, call: typeof Call.planOp | typeof Call.planGlobalNorm, request: readonly number[]): Plan {
+    const words = core.words(call, request);
+    let at = 0;
+    const next = (): number => words[at++] ?? 0;
+    const list = <T>(item: () => T): T[] => Array.from({ length: next() }, item);
+    const scratch = list(next);
+    const steps = list((): Step => {
+        const kernel = next();
+        const workgroups = [next(), next()] as const;
+        const bindings = list(() => ({ operand: next(), offset: next(), bytes: next() }));
+        const params = Uint32Array.from(list(next));
+        return { kernel, workgroups, bindings, params };
+    });
+    return { scratch, steps };
+}

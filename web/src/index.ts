@@ -1,0 +1,19 @@
+/**
+ * Tensor clipping on the page's own GPU, forward and backward, the same bits on every device.
+ *
+ * ```ts
+ * import { Clip } from 'wgclip';
+ *
+ * const clip = await Clip.create();
+ * const y = await clip.clip(Float32Array.of(-2, 0.5, 7), { min: 0, max: 1 });  // 0, 0.5, 1
+ * ```
+ * @packageDocumentation
+ */
+
+export {
+    Clip, type CreateOptions, type Gradients, type Into, type Mask, type Prepared, type PreparedOperands,
+} from './clip.js';
+export { ELEMENT_TYPES, type ElementType, type TypedArray } from './elements.js';
+export { ClipError, type ClipErrorCode } from './errors.js';
+export type { GpuTensor, HostTensor, Made, Operand } from './operands.js';
+export type { Bound, Bounds, NormLimit, Rule, RulePreset, RuledBounds } from './rules.js';

@@ -1,0 +1,137 @@
+import { type ElementType, type TypedArray, bytesOf, checkedType, typeOfArray } from './elements.js';
+import { ClipError } from './errors.js';
+import { TENSOR_USAGE } from './gpu/flags.js';
+
+/** Elements in the page's memory, with a type where the array does not tell it, and a shape where bounds broadcast. */
+export interface HostTensor<A extends TypedArray = TypedArray> {
+    readonly data: A;
+    /** Of `data`'s bits, if that is not what the array holds: `'bfloat16'` in a `Uint16Array`. */
+    readonly type?: ElementType;
+    /** One dimension by default. */
+    readonly shape?: readonly number[];
+}
+
+/** Elements in a buffer of the page's GPU device, which is neither copied nor destroyed. */
+export interface GpuTensor {
+    /** With the usages `STORAGE`, `COPY_SRC` and `COPY_DST`. */
+    readonly buffer: GPUBuffer;
+    /** Where they begin, in bytes: a multiple of 4, 0 by default. */
+    readonly offset?: number;
+    /**
+     * Bytes that may be used: up to the buffer's end by default. Kernels work on whole blocks of 16 bytes, so where elements end within one, the
+     * rest of it is written too if it is part of this, and copies are made if it is not.
+     */
+    readonly size?: number;
+    readonly type: ElementType;
+    /** One dimension by default, of all elements that `size` has room for. */
+    readonly shape?: readonly number[];
+}
+
+/** What is clipped. */
+export type Operand = TypedArray | HostTensor | GpuTensor;
+
+/** What is made of an operand: an array of the same kind, or a tensor in a buffer. */
+export type Made<X> =
+    X extends { readonly buffer: GPUBuffer } ? Required<GpuTensor> : X extends { readonly data: infer A } ? A : X;
+
+/** An operand with nothing left open. */
+export type Resolved = ResolvedHost | ResolvedGpu;
+
+interface Common {
+    readonly type: ElementType;
+    readonly shape: readonly number[];
+    /** How many elements. */
+    readonly length: number;
+    /** Their bytes. */
+    readonly bytes: number;
+}
+
+export interface ResolvedHost extends Common {
+    readonly data: TypedArray;
+}
+
+export interface ResolvedGpu extends Common {
+    readonly buffer: GPUBuffer;
+    readonly offset: number;
+    /** Bytes that may be used. */
+    readonly size: number;
+}
+
+/** Bytes of an array. */
+export function bytesOfArray({ buffer, byteOffset, byteLength }: TypedArray): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
+}
+
+export function isGpu(operand: Resolved): operand is ResolvedGpu {
+    return 'buffer' in operand;
+}
+
+export function lengthOf(shape: readonly number[]): number {
+    return shape.reduce((length, dim) => length * dim, 1);
+}
+
+function isArray(value: unknown): value is TypedArray {
+    return ArrayBuffer.isView(value) && !(value instanceof DataView);
+}
+
+/** Checks an operand and fills in its defaults. `name` is for messages, `type` what its bits are taken for if it does not say. */
+export function resolve(name: string, operand: Operand, type?: ElementType): Resolved {
+    if (isArray(operand)) return host(name, { data: operand }, type);
+    if (typeof operand === 'object' && operand !== null) {
+        if ('data' in operand && isArray(operand.data)) return host(name, operand, type);
+        if ('buffer' in operand && typeof operand.buffer === 'object') return gpu(name, operand);
+    }
+    throw new ClipError('operand', `${name} is no tensor: give a typed array, { data, type, shape } or { buffer, offset, size, type, shape }`);
+}
+
+/** One shape or all elements, and how many these are. */
+function shaped(name: string, shape: readonly number[] | undefined, room: number): readonly number[] {
+    if (shape === undefined) return [room];
+    const whole = shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0);
+    if (!whole || lengthOf(shape) > room) {
+        throw new ClipError('shape', `${name} has room for ${room} elements, but the shape [${shape}]: make them agree`);
+    }
+    return shape;
+}
+
+function host(name: string, { data, type, shape }: HostTensor, assumed?: ElementType): ResolvedHost {
+    const held = typeOfArray(data);
+    const bits = type === undefined ? undefined : checkedType(type);
+    // The bits of one type may come in an array of unsigned integers of its size.
+    const taken = bits ?? (assumed !== undefined && held.startsWith('uint') && bytesOf(assumed) === data.BYTES_PER_ELEMENT ? assumed : held);
+    if (bytesOf(taken) !== data.BYTES_PER_ELEMENT) {
+        throw new ClipError('operand', `${name} is said to hold ${taken}, but its elements have ${data.BYTES_PER_ELEMENT} bytes`);
+    }
+    const dims = shaped(name, shape, data.length);
+    const length = lengthOf(dims);
+    if (length !== data.length) {
+        throw new ClipError('shape', `${name} holds ${data.length} elements, but the shape [${dims}] has ${length}: make them agree`);
+    }
+    return { data, type: taken, shape: dims, length, bytes: data.byteLength };
+}
+
+function gpu(name: string, { buffer, offset = 0, size, type, shape }: GpuTensor): ResolvedGpu {
+    const taken = checkedType(type);
+    const room = size ?? buffer.size - offset;
+    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(room) || offset < 0 || room < 0 || offset % 4 !== 0
+        || offset + room > buffer.size) {
+        throw new ClipError('operand', `${name} is at bytes ${offset} to ${offset + room} of a buffer of ${buffer.size}: give an offset that is a `
+            + 'multiple of 4, and a size within the buffer');
+    }
+    if ((buffer.usage & TENSOR_USAGE) !== TENSOR_USAGE) {
+        throw new ClipError('operand', `the buffer of ${name} lacks a usage: create it with STORAGE, COPY_SRC and COPY_DST`);
+    }
+    const dims = shaped(name, shape, Math.floor(room / bytesOf(taken)));
+    const length = lengthOf(dims);
+    return { buffer, offset, size: room, type: taken, shape: dims, length, bytes: length * bytesOf(taken) };
+}
+
+/** Both operands, of one type and length. */
+export function checkAlike(name: string, operand: Resolved, otherName: string, other: Resolved): void {
+    if (operand.type !== other.type) {
+        throw new ClipError('shape', `${name} holds ${operand.type}, but ${otherName} ${other.type}: all operands need one type`);
+    }
+    if (operand.length !== other.length) {
+        throw new ClipError('shape', `${name} has ${operand.length} elements, but ${otherName} ${other.length}: make them agree`);
+    }
+}
