@@ -1,8 +1,9 @@
 import type { Clip } from '../src/clip.js';
 import { Call, Core } from '../src/core.js';
-import { ELEMENT_TYPES, type ElementType, bytesOf } from '../src/elements.js';
+import { ELEMENT_TYPES, type ElementType, asUnsigned } from '../src/elements.js';
 import { ClipError } from '../src/errors.js';
 import { unpack } from '../src/modules.js';
+import { bytesOfArray } from '../src/operands.js';
 import type { Bound, HostTensor, NormLimit, Rule, RuledBounds, TypedArray } from '../src/index.js';
 
 /** What was found of an operation on tensors of a type. */
@@ -66,11 +67,11 @@ class Words {
     }
 
     /** The bytes of a buffer, which is released. */
-    bytes(): Uint8Array<ArrayBuffer> {
+    bytes(): ArrayBuffer {
         const [handle, length] = [this.next(), this.next()];
         const copy = this.core.view(handle, length).slice();
         this.core.release(handle);
-        return copy;
+        return copy.buffer;
     }
 
     bound(type: ElementType): Bound | undefined {
@@ -82,22 +83,12 @@ class Words {
                 return negative ? -magnitude : magnitude;
             }
             case 4: {
-                const data = asArray(this.bytes(), type);
+                const data = asUnsigned(this.bytes(), type);
                 return { data, type, shape: this.shape() };
             }
             default: return undefined;
         }
     }
-}
-
-/** Bits of elements in an array of unsigned integers of their size. */
-function asArray(bytes: Uint8Array<ArrayBuffer>, type: ElementType): TypedArray {
-    const arrays = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array, 8: BigUint64Array };
-    return new arrays[bytesOf(type)](bytes.buffer);
-}
-
-function bytes({ buffer, byteOffset, byteLength }: TypedArray): Uint8Array {
-    return new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
 }
 
 /** The conformance table: every operation on every type, against the reference, at zero tolerance. */
@@ -137,7 +128,7 @@ export class Check {
             if (!made) continue;
             const handles = made.outputs.map((output) => {
                 const handle = core.allocate(output.byteLength);
-                core.view(handle, output.byteLength).set(bytes(output));
+                core.view(handle, output.byteLength).set(bytesOfArray(output));
                 return handle;
             });
             const found = core.words(Call.checkCompare, [
@@ -156,8 +147,8 @@ export class Check {
         const rule = this.#rule(words.next());
         const shape = words.shape();
         const tensor = (data: TypedArray): HostTensor => ({ data, type, shape });
-        const x = tensor(asArray(words.bytes(), type));
-        const g = tensor(asArray(words.bytes(), type));
+        const x = tensor(asUnsigned(words.bytes(), type));
+        const g = tensor(asUnsigned(words.bytes(), type));
         const bounds: RuledBounds = { min: words.bound(type), max: words.bound(type), rule };
         const wanted = [words.next() !== 0, words.next() !== 0];
         const outputs: TypedArray[] = [];
@@ -193,7 +184,7 @@ export class Check {
         const limit = {
             maxNorm: words.next(), kind: kinds[words.next()], eps: words.next(), nonfinite: nonfinite[words.next()],
         } as NormLimit;
-        const tensors = Array.from({ length: words.next() }, () => ({ data: asArray(words.bytes(), type), type }));
+        const tensors = Array.from({ length: words.next() }, () => ({ data: asUnsigned(words.bytes(), type), type }));
         const outputs = tensors.map(({ data }) => data);
         try {
             return { outputs, norm: await clip.clipByGlobalNorm(tensors, limit), failed: false };

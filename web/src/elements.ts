@@ -36,8 +36,17 @@ export function libraryName(type: ElementType): string {
 }
 
 /** Bytes of an element. */
-export function bytesOf(type: ElementType): number {
+export function bytesOf(type: ElementType): 1 | 2 | 4 | 8 {
     return TYPES[type][1];
+}
+
+/** An array of unsigned integers. */
+export type UnsignedArray = Uint8Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | BigUint64Array<ArrayBuffer>;
+
+/** The bits of elements as integers of their size. */
+export function asUnsigned(buffer: ArrayBuffer, type: ElementType): UnsignedArray {
+    const arrays = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array, 8: BigUint64Array };
+    return new arrays[bytesOf(type)](buffer);
 }
 
 /** A type by its name. */

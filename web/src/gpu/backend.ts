@@ -1,6 +1,6 @@
 import { Call, type Core } from '../core.js';
 import { ClipError } from '../errors.js';
-import { type Backend, type Operation, boundWords, shapeWords, sliceWords } from '../operation.js';
+import { type Backend, type Operation, type Slice, boundWords, shapeWords, sliceWords } from '../operation.js';
 import { type Resolved, type ResolvedGpu, type ResolvedHost, bytesOfArray, isGpu } from '../operands.js';
 import { Executor, type Loaded } from './executor.js';
 import { MAP_MODE_READ, TENSOR_USAGE } from './flags.js';
@@ -94,6 +94,15 @@ export class GpuBackend implements Backend {
         return executor.load(Call.planOp, request);
     }
 
+    #loadNorm(session: Session, limit: readonly number[], list: readonly Resolved[], scaling: Slice): Loaded {
+        const words = list.flatMap((tensor) => {
+            session.input(tensor);
+            return [this.core.element(tensor.type), tensor.length, ...sliceWords(session.output(tensor))];
+        });
+        const request = [...this.executor.limits, ...limit, session.places.length, list.length, ...words, ...sliceWords(scaling)];
+        return this.executor.load(Call.planGlobalNorm, request);
+    }
+
     async run(operation: Operation): Promise<void> {
         return this.#submit((session) => this.#load(session, operation));
     }
@@ -103,38 +112,37 @@ export class GpuBackend implements Backend {
     }
 
     async copy(from: Resolved, to: Resolved): Promise<void> {
-        return this.#submit((session) => {
-            session.move(from, to);
-            return undefined;
-        });
+        return this.#submit((session) => void session.move(from, to));
     }
 
     async globalNorm(limit: readonly number[], list: readonly Resolved[]): Promise<{ norm: number; failed: boolean }> {
         const scaling: ResolvedHost = { data: new Float32Array(4), type: 'float32', shape: [4], length: 4, bytes: 16 };
-        await this.#submit((session) => {
-            const words = list.flatMap((tensor) => {
-                session.input(tensor);
-                return [this.core.element(tensor.type), tensor.length, ...sliceWords(session.output(tensor))];
-            });
-            const result = sliceWords(session.output(scaling));
-            const request = [...this.executor.limits, ...limit, session.places.length, list.length, ...words, ...result];
-            return this.executor.load(Call.planGlobalNorm, request);
-        });
+        await this.#submit((session) => this.#loadNorm(session, limit, list, session.output(scaling)));
         const [norm, , , failed] = scaling.data as Float32Array;
         return { norm: norm ?? NaN, failed: failed !== 0 };
     }
 
-    /**
-     * Records an operation over buffers with an encoder of anybody's, who submits it. What is wrong with it is reported to whoever has that
-     * encoder's error scopes.
-     */
-    record(encoder: GPUCommandEncoder, operation: Operation): void {
+    /** Records work over buffers with an encoder of anybody's, who submits it. What is wrong with it, the device reports there. */
+    #record(encoder: GPUCommandEncoder, work: (session: Session) => Loaded | undefined): void {
         const session = new Session(this.executor, this.#pool);
         try {
-            session.record(encoder, this.#load(session, operation));
+            session.record(encoder, work(session));
         } finally {
             session.close(false);
         }
+    }
+
+    record(encoder: GPUCommandEncoder, operation: Operation): void {
+        this.#record(encoder, (session) => this.#load(session, operation));
+    }
+
+    recordCopy(encoder: GPUCommandEncoder, from: Resolved, to: Resolved): void {
+        this.#record(encoder, (session) => void session.move(from, to));
+    }
+
+    /** Leaves the norm on the device, unread. */
+    recordGlobalNorm(encoder: GPUCommandEncoder, limit: readonly number[], list: readonly Resolved[]): void {
+        this.#record(encoder, (session) => this.#loadNorm(session, limit, list, session.borrow(16)));
     }
 
     /** An operation over buffers where they are, bound for good. */

@@ -1,0 +1,75 @@
+/**
+ * Clipping of ONNX Runtime Web tensors: those in GPU buffers where they are, on the device of its WebGPU backend.
+ *
+ * ```ts
+ * import * as ort from 'onnxruntime-web/webgpu';
+ * import { OrtClip } from 'wgclip/ort';
+ *
+ * const session = await ort.InferenceSession.create(model, { executionProviders: ['webgpu'], preferredOutputLocation: 'gpu-buffer' });
+ * const clip = await OrtClip.create(ort);            // once there is a session
+ * const { logits } = await session.run(feeds);
+ * const clipped = await clip.clip(logits, { min: -10, max: 10 });
+ * ```
+ * @packageDocumentation
+ */
+
+import type * as Ort from 'onnxruntime-web';
+import { Clip } from './clip.js';
+import { type TypedArray, checkedType } from './elements.js';
+import { ClipError } from './errors.js';
+import type { GpuTensor, HostTensor, Operand } from './operands.js';
+import type { Bounds, NormLimit, RuledBounds } from './rules.js';
+
+/** What of the module is used. It is given, since each of its entry points has classes of its own. */
+export type OrtModule = Pick<typeof Ort, 'env' | 'Tensor'>;
+
+/** Bounds that may be tensors of ONNX Runtime too. */
+export type OrtBounds<B extends Bounds = Bounds> = Omit<B, 'min' | 'max'> & {
+    readonly min?: number | bigint | Ort.Tensor | undefined;
+    readonly max?: number | bigint | Ort.Tensor | undefined;
+};
+
+/** Clips tensors of ONNX Runtime Web. */
+export class OrtClip {
+    private constructor(readonly ort: OrtModule, readonly on: Clip) {}
+
+    /** On the device of ONNX Runtime's WebGPU backend, which is there once a session was created. */
+    static async create(ort: OrtModule): Promise<OrtClip> {
+        const device = await ort.env.webgpu?.device as GPUDevice | undefined;
+        if (!device) throw new ClipError('no-webgpu', 'ONNX Runtime has no WebGPU device yet: create a session with the execution provider webgpu before');
+        return new OrtClip(ort, await Clip.on(device));
+    }
+
+    /** `min(max(x, min), max)`, as a new tensor where x is. */
+    async clip(x: Ort.Tensor, bounds: OrtBounds): Promise<Ort.Tensor> {
+        return this.#tensor(x, await this.on.clip(operand(x), resolved(bounds)));
+    }
+
+    /** The gradient that reaches x, of the upstream gradient g, where g is. */
+    async clipBackward(x: Ort.Tensor, g: Ort.Tensor, bounds: OrtBounds<RuledBounds>): Promise<Ort.Tensor> {
+        return this.#tensor(g, await this.on.clipBackward(operand(x), operand(g), resolved(bounds)));
+    }
+
+    /** Scales tensors of floats, in place, so that their common norm is at most a limit. Resolves to the norm that they had. */
+    async clipByGlobalNorm(tensors: readonly Ort.Tensor[], limit: NormLimit): Promise<number> {
+        return this.on.clipByGlobalNorm(tensors.map(operand), limit);
+    }
+
+    #tensor({ type, dims }: Ort.Tensor, made: unknown): Ort.Tensor {
+        if (ArrayBuffer.isView(made)) return new this.ort.Tensor(type, made as Float32Array, dims) as Ort.Tensor;
+        const { buffer } = made as GpuTensor;
+        const dataType = type as Ort.Tensor.GpuBufferDataTypes;
+        return this.ort.Tensor.fromGpuBuffer(buffer as never, { dataType, dims: [...dims], dispose: () => buffer.destroy() });
+    }
+}
+
+function operand(tensor: Ort.Tensor): Operand {
+    const [type, shape] = [checkedType(tensor.type), tensor.dims];
+    if (tensor.location === 'gpu-buffer') return { buffer: tensor.gpuBuffer as unknown as GPUBuffer, type, shape } satisfies GpuTensor;
+    return { data: tensor.data as unknown as TypedArray, type, shape } satisfies HostTensor;
+}
+
+function resolved<B extends Bounds>({ min, max, ...rest }: OrtBounds<B>): B {
+    const bound = (value: number | bigint | Ort.Tensor | undefined) => typeof value === 'object' ? operand(value) : value;
+    return { ...rest, min: bound(min), max: bound(max) } as unknown as B;
+}

@@ -1,0 +1,334 @@
+// What the package promises, in Dawn and in the CPU path: operands of every kind, errors, order, lost devices, prepared operations.
+import './dawn.mjs';
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Clip, ClipError, ELEMENT_TYPES } from 'wgclip';
+
+const USAGE = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+const limit = { timeout: 60_000 };
+
+async function device() {
+    return (await navigator.gpu.requestAdapter()).requestDevice();
+}
+
+/** A buffer of these elements, with what comes before and after them. */
+function buffer(device, data, { before = 0, after = 0, usage = USAGE, fill = 0xa5 } = {}) {
+    const size = Math.ceil((before + data.byteLength + after) / 4) * 4;
+    const made = device.createBuffer({ size, usage });
+    const bytes = new Uint8Array(size).fill(fill);
+    bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), before);
+    device.queue.writeBuffer(made, 0, bytes);
+    return made;
+}
+
+async function read(device, buffer) {
+    const staging = device.createBuffer({ size: buffer.size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    const encoder = device.createCommandEncoder();
+    encoder.copyBufferToBuffer(buffer, 0, staging, 0, buffer.size);
+    device.queue.submit([encoder.finish()]);
+    await staging.mapAsync(GPUMapMode.READ);
+    return staging.getMappedRange().slice(0);
+}
+
+async function rejects(promise, code, text) {
+    await assert.rejects(promise, (error) => {
+        assert.ok(error instanceof ClipError, `${error}`);
+        assert.equal(error.code, code, error.message);
+        if (text) assert.match(error.message, text);
+        return true;
+    });
+}
+
+for (const on of ['cpu', 'gpu']) {
+    describe(`on the ${on}`, () => {
+        const opened = Clip.create({ on });
+
+        test('arrays keep their kind, and views are not read beyond', limit, async () => {
+            const clip = await opened;
+            const all = Float32Array.of(99, -2, 0.5, 7, 99);
+            const view = all.subarray(1, 4);
+            assert.deepEqual(await clip.clip(view, { min: 0, max: 1 }), Float32Array.of(0, 0.5, 1));
+            assert.deepEqual(await clip.clipInPlace(view, { max: 1 }), Float32Array.of(-2, 0.5, 1));
+            assert.deepEqual(all, Float32Array.of(99, -2, 0.5, 1, 99));
+            const out = new Uint8ClampedArray(3);
+            assert.equal(await clip.clip(Uint8ClampedArray.of(1, 100, 200), { min: 50, max: 1000 }, { out }), out);
+            assert.deepEqual(out, Uint8ClampedArray.of(50, 100, 200));
+            assert.deepEqual(await clip.clip(BigUint64Array.of(2n ** 63n, 1n), { max: 2n ** 40n }), BigUint64Array.of(2n ** 40n, 1n));
+        });
+
+        test('every length up to blocks and beyond, of every type', limit, async () => {
+            const clip = await opened;
+            for (const type of ELEMENT_TYPES) {
+                const size = Number(type.match(/\d+/)[0]) / 8;
+                const Bits = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array, 8: BigUint64Array }[size];
+                for (const length of [0, 1, 2, 3, 5, 15, 16, 17, 33]) {
+                    const data = Bits.from({ length }, (_, n) => (size === 8 ? BigInt(n) : n));
+                    const y = await clip.clip({ data, type }, {});
+                    assert.deepEqual(y, data, `${type} of ${length}`);
+                }
+            }
+        });
+
+        test('NaN keeps its payload, and -0 and infinities pass where there is no bound', limit, async () => {
+            const clip = await opened;
+            const bits = Uint32Array.of(0xffc12345, 0x7f800001, 0x80000000, 0x7f800000, 0x00000001);
+            const y = await clip.clip({ data: bits, type: 'float32' }, { min: 0 });
+            assert.deepEqual(y, bits);
+        });
+
+        test('bounds that are tensors broadcast, and receive gradients that are summed', limit, async () => {
+            const clip = await opened;
+            const x = { data: Float32Array.of(1, 5, 9, -1, 5, 11), shape: [2, 3] };
+            const min = { data: Float32Array.of(0, 6, 0), shape: [3] };
+            const max = { data: Float32Array.of(8, 10), shape: [2, 1] };
+            const g = { data: Float32Array.of(1, 2, 3, 4, 5, 6), shape: [2, 3] };
+            assert.deepEqual(await clip.clip(x, { min, max }), Float32Array.of(1, 6, 8, 0, 6, 10));
+            const made = await clip.clipBackwardBounds(x, g, { min, max });
+            assert.deepEqual(made, {
+                x: Float32Array.of(1, 0, 0, 0, 0, 0), min: Float32Array.of(4, 7, 0), max: Float32Array.of(3, 6),
+            });
+            const values = await clip.clipBackwardBounds(x, g, { max: 6, rule: { outside: 'straight-through' } });
+            assert.deepEqual(values, { x: g.data, min: undefined, max: Float32Array.of(9) });
+        });
+
+        test('a mask keeps what passes', limit, async () => {
+            const clip = await opened;
+            const x = Float32Array.from({ length: 1000 }, (_, n) => n % 7 - 3);
+            const g = Float32Array.from({ length: 1000 }, (_, n) => n + 1);
+            const { y, mask } = await clip.clipWithMask(x, { min: -1, max: 2, rule: 'torch' });
+            assert.deepEqual(y, x.map((v) => Math.min(Math.max(v, -1), 2)));
+            const gx = await clip.clipBackward(x, g, { min: -1, max: 2, rule: 'torch' });
+            assert.deepEqual(await clip.maskBackward(mask, g), gx);
+            assert.equal(await clip.maskBackward(mask, g, { out: g }), g);
+            assert.deepEqual(g, gx);
+            mask.destroy();
+            await rejects(clip.clipWithMask(x, { min: 0, rule: 'jax' }), 'rule');
+        });
+
+        test('a global norm is exact, and what is not finite follows the policy', limit, async () => {
+            const clip = await opened;
+            const tensors = [Float32Array.of(3e20, 0), { data: Uint16Array.of(0x4200, 0), type: 'bfloat16' }, Float32Array.of(4e20)];
+            const norm = await clip.clipByGlobalNorm(tensors, { maxNorm: 1 });
+            assert.ok(Math.abs(norm / 5e20 - 1) < 1e-6, `${norm}`);
+            assert.deepEqual([...tensors[0], ...tensors[2]].map((v) => v.toFixed(6)), ['0.600000', '0.000000', '0.800000']);
+            const bad = [Float32Array.of(1, Infinity)];
+            await rejects(clip.clipByGlobalNorm(bad, { maxNorm: 1, nonfinite: 'error' }), 'nonfinite');
+            assert.deepEqual(bad, [Float32Array.of(1, Infinity)]);
+            assert.equal(await clip.clipByGlobalNorm(bad, { maxNorm: 1, nonfinite: 'zero' }), Infinity);
+            assert.deepEqual(bad, [Float32Array.of(0, 0)]);
+            await rejects(clip.clipByGlobalNorm(bad, { maxNorm: -1 }), 'limit');
+            await rejects(clip.clipByGlobalNorm([Int32Array.of(1)], { maxNorm: 1 }), 'unsupported');
+            assert.equal(await clip.clipByGlobalNorm([], { maxNorm: 1 }), 0);
+        });
+
+        test('mistakes are typed errors that change nothing', limit, async () => {
+            const clip = await opened;
+            const x = Float32Array.of(1, 2, 3);
+            await rejects(clip.clip(x, { min: NaN }), 'bounds');
+            await rejects(clip.clip(Uint8Array.of(1), { min: 256 }), 'bounds', /outside the range/);
+            await rejects(clip.clip(Int16Array.of(1), { max: 0.5 }), 'bounds', /whole/);
+            await rejects(clip.clip(Int32Array.of(1), { min: 2n ** 200n }), 'bounds');
+            await rejects(clip.clip(x, { min: '0' }), 'operand');
+            await rejects(clip.clip([1, 2], {}), 'operand', /no tensor/);
+            await rejects(clip.clip(null, {}), 'operand');
+            await rejects(clip.clip({ data: x, type: 'float64' }, {}), 'operand', /4 bytes/);
+            await rejects(clip.clip({ data: x, type: 'half' }, {}), 'operand', /float16/);
+            await rejects(clip.clip({ data: x, shape: [2, 2] }, {}), 'shape');
+            await rejects(clip.clip({ data: x, shape: [3.5] }, {}), 'shape');
+            await rejects(clip.clip(x, { min: Float32Array.of(1, 2) }), 'shape', /broadcast/);
+            await rejects(clip.clip(x, { min: Int32Array.of(1, 2, 3) }), 'shape', /one type/);
+            await rejects(clip.clip(x, {}, { out: new Float32Array(2) }), 'shape');
+            await rejects(clip.clip(x, {}, { out: new Int32Array(3) }), 'shape');
+            await rejects(clip.clipBackward(x, new Float32Array(2), {}), 'shape');
+            await rejects(clip.clipBackward(x, x, { rule: 'pytorch' }), 'rule', /torch-2.13/);
+            await rejects(clip.clipBackward(x, x, { rule: 'toString' }), 'rule');
+            await rejects(clip.clipBackward(x, x, { rule: { ties: 'both' } }), 'rule');
+            assert.deepEqual(x, Float32Array.of(1, 2, 3));
+        });
+
+        test('many calls at once keep apart', limit, async () => {
+            const clip = await opened;
+            const made = await Promise.all(Array.from({ length: 50 }, (_, n) =>
+                clip.clip(Float32Array.of(n, 100 + n, -n), { min: 0, max: n + 50 })));
+            made.forEach((y, n) => assert.deepEqual(y, Float32Array.of(n, n + 50, n ? 0 : -0)));
+        });
+    });
+}
+
+test('the CPU has no buffers', limit, async () => {
+    const clip = await Clip.create({ on: 'cpu' });
+    const gpu = await device();
+    await rejects(clip.clip({ buffer: buffer(gpu, new Float32Array(4)), type: 'float32' }, {}), 'operand', /no GPU device/);
+    assert.equal(clip.isOnGpu, false);
+    gpu.destroy();
+});
+
+describe('buffers of the page', () => {
+    const ready = device().then(async (gpu) => ({ gpu, clip: await Clip.on(gpu) }));
+
+    test('parts at any offset and length, and nothing beside them is written', limit, async () => {
+        const { gpu, clip } = await ready;
+        for (const [type, Bits] of [['float32', Uint32Array], ['float16', Uint16Array], ['int8', Uint8Array]]) {
+            for (const before of [0, 4, 16, 256, 1024 + 4]) {
+                for (const length of [4, 8, 20, 1000]) {
+                    const data = Bits.from({ length }, (_, n) => n * 37);
+                    const all = buffer(gpu, data, { before, after: 40 });
+                    const x = { buffer: all, offset: before, size: data.byteLength, type };
+                    const expected = await (await Clip.create({ on: 'cpu' })).clip({ data, type }, { min: 1, max: 50 });
+                    await clip.clipInPlace(x, { min: 1, max: 50 });
+                    const bytes = await read(gpu, all);
+                    const where = `${type} of ${length} at ${before}`;
+                    assert.deepEqual(new Bits(bytes.slice(before, before + data.byteLength)), expected, where);
+                    const rest = [...new Uint8Array(bytes, 0, before), ...new Uint8Array(bytes, before + data.byteLength)];
+                    assert.ok(rest.every((byte) => byte === 0xa5), where);
+                    all.destroy();
+                }
+            }
+        }
+    });
+
+    test('results are new buffers, or where the caller wants them', limit, async () => {
+        const { gpu, clip } = await ready;
+        const x = { buffer: buffer(gpu, Float32Array.of(-1, 2, 3, 4, 5)), type: 'float32', shape: [5] };
+        const y = await clip.clip(x, { min: 0, max: 3 });
+        assert.deepEqual({ ...y, buffer: undefined }, { buffer: undefined, offset: 0, size: 32, type: 'float32', shape: [5] });
+        assert.deepEqual(new Float32Array(await read(gpu, y.buffer), 0, 5), Float32Array.of(0, 2, 3, 3, 3));
+        const out = { buffer: buffer(gpu, new Float32Array(8)), type: 'float32', shape: [5] };
+        const made = await clip.clip(x, { min: 0, max: 3 }, { out });
+        assert.equal(made.buffer, out.buffer);
+        assert.deepEqual(new Float32Array(await read(gpu, out.buffer), 0, 5), Float32Array.of(0, 2, 3, 3, 3));
+        // A host tensor beside one in a buffer.
+        const low = await clip.clip(x, { min: Float32Array.of(9, 9, 9, 9, 9) });
+        assert.deepEqual(new Float32Array(await read(gpu, low.buffer), 0, 5), Float32Array.of(9, 9, 9, 9, 9));
+    });
+
+    test('operands that are one buffer, or overlap', limit, async () => {
+        const { gpu, clip } = await ready;
+        const data = Float32Array.from({ length: 300 }, (_, n) => n - 150);
+        const all = buffer(gpu, data);
+        const part = (offset, length) => ({ buffer: all, offset, size: 4 * length, type: 'float32' });
+        const gx = await clip.clipBackward(part(0, 200), part(0, 200), { min: -100 });
+        assert.deepEqual(new Float32Array(await read(gpu, gx.buffer)), data.slice(0, 200).map((v) => (v < -100 ? 0 : v)));
+        const both = await clip.clip(part(0, 100), { min: part(256, 100), max: part(256, 100) });
+        assert.deepEqual(new Float32Array(await read(gpu, both.buffer)), data.slice(64, 164));
+        // The result over a part of the input.
+        await clip.clip(part(0, 200), { min: 0 }, { out: part(400, 200) });
+        const expected = data.slice();
+        expected.set(data.slice(0, 200).map((v) => Math.max(v, 0)), 100);
+        assert.deepEqual(new Float32Array(await read(gpu, all)), expected);
+    });
+
+    test('a global norm over buffers of several types', limit, async () => {
+        const { gpu, clip } = await ready;
+        const tensors = [
+            { buffer: buffer(gpu, Float32Array.of(3, 0, 0)), type: 'float32', shape: [3] },
+            { buffer: buffer(gpu, Uint16Array.of(0x4400, 0)), type: 'float16', shape: [2] },
+        ];
+        assert.equal(await clip.clipByGlobalNorm(tensors, { maxNorm: 2.5 }), 5);
+        assert.deepEqual(new Float32Array(await read(gpu, tensors[0].buffer)), Float32Array.of(1.5, 0, 0));
+        assert.deepEqual(new Uint16Array(await read(gpu, tensors[1].buffer)), Uint16Array.of(0x4000, 0));
+    });
+
+    test('a prepared operation joins a pass of the page', limit, async () => {
+        const { gpu, clip } = await ready;
+        const data = Float32Array.from({ length: 4096 }, (_, n) => n - 2048);
+        const tensor = (data) => ({ buffer: buffer(gpu, data), type: 'float32' });
+        const [x, y, g, gx] = [tensor(data), tensor(data), tensor(data), tensor(data)];
+        const forward = await clip.prepare({ op: 'clip', x, y, min: -1, max: 1 });
+        const backward = await clip.prepare({ op: 'clipBackward', x, g, gx, min: -1, max: 1, rule: 'torch' });
+        for (let round = 0; round < 2; round++) {
+            const encoder = gpu.createCommandEncoder();
+            const pass = encoder.beginComputePass();
+            forward(pass);
+            backward(pass);
+            pass.end();
+            gpu.queue.submit([encoder.finish()]);
+            assert.deepEqual(new Float32Array(await read(gpu, y.buffer)), data.map((v) => Math.min(Math.max(v, -1), 1)));
+            assert.deepEqual(new Float32Array(await read(gpu, gx.buffer)), data.map((v) => (Math.abs(v) < 1 ? v : 0)));
+        }
+        const odd = { buffer: x.buffer, size: 20, type: 'float32' };
+        await rejects(clip.prepare({ op: 'clip', x: odd, y: odd }), 'operand', /whole blocks/);
+        await rejects(clip.prepare({ op: 'clipBackward', x, g, gx, rule: { outside: 'straight-through' } }), 'rule');
+        await rejects((await Clip.create({ on: 'cpu' })).prepare({ op: 'clip', x, y }), 'no-webgpu');
+    });
+
+    test('buffers that cannot be used are errors, and the device goes on', limit, async () => {
+        const { gpu, clip } = await ready;
+        const good = { buffer: buffer(gpu, Float32Array.of(5, 6)), type: 'float32' };
+        await rejects(clip.clip({ buffer: gpu.createBuffer({ size: 16, usage: GPUBufferUsage.STORAGE }), type: 'float32' }, {}), 'operand', /COPY_DST/);
+        await rejects(clip.clip({ ...good, offset: 2 }, {}), 'operand');
+        await rejects(clip.clip({ ...good, offset: 4, size: 8 }, {}), 'operand');
+        await rejects(clip.clip({ ...good, shape: [3] }, {}), 'shape');
+        const destroyed = buffer(gpu, Float32Array.of(1, 2, 3, 4));
+        destroyed.destroy();
+        await rejects(clip.clipInPlace({ buffer: destroyed, type: 'float32' }, { max: 0 }), 'operand');
+        const other = await device();
+        await rejects(clip.clipInPlace({ buffer: buffer(other, Float32Array.of(1, 2, 3, 4)), type: 'float32' }, { max: 0 }), 'operand');
+        await rejects(clip.clip({ buffer: good.buffer, type: 'float32', shape: [2] }, {}, { out: { ...good, shape: [1] } }), 'shape');
+        const y = await clip.clip(good, { max: 5.5 });
+        assert.deepEqual(new Float32Array(await read(gpu, y.buffer), 0, 2), Float32Array.of(5, 5.5));
+        other.destroy();
+    });
+
+    test('what is too large is an error', limit, async () => {
+        const { gpu, clip } = await ready;
+        const length = gpu.limits.maxBufferSize / 4 + 1;
+        // Not the memory of it: only its length is looked at.
+        const fake = { buffer: { size: 4 * length + 16, usage: USAGE }, type: 'float32', shape: [length] };
+        await rejects(clip.clip(fake, { min: 0 }), 'unsupported', /larger than this device allows/);
+    });
+
+    test('a tensor over more than one binding is split', { timeout: 120_000 }, async () => {
+        const { gpu, clip } = await ready;
+        const length = gpu.limits.maxStorageBufferBindingSize / 4 + 1028;
+        const x = { buffer: gpu.createBuffer({ size: 4 * length, usage: USAGE }), type: 'float32' };
+        gpu.queue.writeBuffer(x.buffer, 4 * (length - 4), Float32Array.of(-1, 2, 3, 0.5));
+        gpu.queue.writeBuffer(x.buffer, 0, Float32Array.of(5));
+        await clip.clipInPlace(x, { min: 0.25, max: 1 });
+        const bytes = await read(gpu, x.buffer);
+        assert.deepEqual(new Float32Array(bytes, 4 * (length - 4)), Float32Array.of(0.25, 1, 1, 0.5));
+        assert.deepEqual(new Float32Array(bytes, 0, 2), Float32Array.of(1, 0.25));
+        assert.ok(new Float32Array(bytes).subarray(1, length - 4).every((v) => v === 0.25));
+        x.buffer.destroy();
+    });
+});
+
+describe('a lost device', () => {
+    test('of the page: every call says so, and none hangs', limit, async () => {
+        const gpu = await device();
+        const clip = await Clip.on(gpu);
+        const x = Float32Array.from({ length: 1 << 20 }, (_, n) => n);
+        const kept = x.slice();
+        const calls = [clip.clipInPlace(x, { max: 5 }), clip.clipByGlobalNorm([x], { maxNorm: 1 })];
+        gpu.destroy();
+        for (const call of calls) await call.catch((error) => assert.equal(error.code, 'lost', error.message));
+        await rejects(clip.clip(x, { max: 5 }), 'lost', /upload again/);
+        await rejects(clip.prepare({ op: 'clip', x: { buffer: { size: 64, usage: USAGE }, type: 'float32' }, y: { buffer: { size: 64, usage: USAGE }, type: 'float32' } }), 'lost');
+        assert.ok(x.every((v, n) => v === kept[n] || v <= 5));
+    });
+
+    test('of its own: the next call has another', limit, async () => {
+        const clip = await Clip.create({ on: 'gpu' });
+        const first = clip.device;
+        const { mask } = await clip.clipWithMask(Float32Array.of(1), { max: 2 });
+        first.destroy();
+        await first.lost;
+        assert.deepEqual(await clip.clip(Float32Array.of(1, 9), { max: 5 }), Float32Array.of(1, 5));
+        assert.notEqual(clip.device, first);
+        await rejects(clip.maskBackward(mask, Float32Array.of(1)), 'lost');
+    });
+});
+
+test('without WebGPU the CPU serves, and says so', limit, async () => {
+    const before = Object.getOwnPropertyDescriptor(globalThis, 'navigator');
+    Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true });
+    try {
+        const clip = await Clip.create();
+        assert.equal(clip.isOnGpu, false);
+        assert.equal(clip.device, undefined);
+        assert.deepEqual(await clip.clip(Float32Array.of(5), { max: 1 }), Float32Array.of(1));
+        await rejects(Clip.create({ on: 'gpu' }), 'no-webgpu');
+    } finally {
+        Object.defineProperty(globalThis, 'navigator', before);
+    }
+});
