@@ -1,6 +1,6 @@
 import type { Op } from './core.js';
 import { CpuBackend } from './cpu.js';
-import { type TypedArray } from './elements.js';
+import { type TypedArray, asArray } from './elements.js';
 import { ClipError } from './errors.js';
 import { GpuBackend } from './gpu/backend.js';
 import { loadCpu, loadPlan } from './modules.js';
@@ -102,6 +102,16 @@ export class Clip {
         const backend = this.#backend!;
         if (!(backend instanceof GpuBackend && backend.isLost)) return backend;
         return this.#open().then((opened) => (this.#backend = opened));
+    }
+
+    /** The elements of a tensor in a buffer, as an array: of bits, where JavaScript has no array of the type. */
+    async read(tensor: GpuTensor): Promise<TypedArray> {
+        const from = resolve('the tensor', tensor);
+        const backend = await this.#usable();
+        const { type, shape, length, bytes } = from;
+        const data = asArray(new ArrayBuffer(bytes), type);
+        await backend.copy(from, { data, type, shape, length, bytes });
+        return data;
     }
 
     /** `min(max(x, min), max)`, of the bits of x or of a bound. */

@@ -40,6 +40,18 @@ export function bytesOf(type: ElementType): 1 | 2 | 4 | 8 {
     return TYPES[type][1];
 }
 
+const ARRAYS = {
+    float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array,
+    int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array, uint64: BigUint64Array,
+};
+
+/** An array of elements; of bits, where JavaScript has no such array. Half floats have one in newer engines. */
+export function asArray(buffer: ArrayBuffer, type: ElementType): TypedArray {
+    const { Float16Array: Half } = globalThis as { Float16Array?: new (buffer: ArrayBuffer) => TypedArray };
+    if (type === 'float16' && Half) return new Half(buffer);
+    return type in ARRAYS ? new ARRAYS[type as keyof typeof ARRAYS](buffer) : asUnsigned(buffer, type);
+}
+
 /** An array of unsigned integers. */
 export type UnsignedArray = Uint8Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | BigUint64Array<ArrayBuffer>;
 

@@ -57,9 +57,11 @@ export class OrtClip {
 
     #tensor({ type, dims }: Ort.Tensor, made: unknown): Ort.Tensor {
         if (ArrayBuffer.isView(made)) return new this.ort.Tensor(type, made as Float32Array, dims) as Ort.Tensor;
-        const { buffer } = made as GpuTensor;
+        const tensor = made as GpuTensor;
         const dataType = type as Ort.Tensor.GpuBufferDataTypes;
-        return this.ort.Tensor.fromGpuBuffer(buffer as never, { dataType, dims: [...dims], dispose: () => buffer.destroy() });
+        return this.ort.Tensor.fromGpuBuffer(tensor.buffer as never, {
+            dataType, dims: [...dims], dispose: () => tensor.buffer.destroy(), download: () => this.on.read(tensor) as Promise<never>,
+        });
     }
 }
 

@@ -9,7 +9,7 @@
  * await tf.setBackend('webgpu');
  * const clip = await TfClip.create();
  * const y = clip.clipByValue(x, 0, 1);
- * const dx = tf.grad((x) => clip.clipByValue(x, 0, 1).sum())(x);
+ * const dx = tf.grad((x) => tf.sum(clip.clipByValue(x, 0, 1)))(x);
  * ```
  * @packageDocumentation
  */
@@ -21,7 +21,6 @@ import type { Op } from './core.js';
 import type { ElementType } from './elements.js';
 import { ClipError } from './errors.js';
 import { GpuBackend } from './gpu/backend.js';
-import { TENSOR_USAGE } from './gpu/flags.js';
 import type { ResolvedBound } from './operation.js';
 import type { ResolvedGpu } from './operands.js';
 import type { NormLimit, Rule, RulePreset } from './rules.js';
@@ -146,15 +145,11 @@ export class TfClip {
         return { buffer, offset: 0, size: buffer.size, type, shape, length, bytes };
     }
 
-    /** A new tensor, in a buffer of whole blocks from the backend's own pool. */
-    #output(like: tf.Tensor): [ResolvedGpu, tf.Tensor] {
-        const { shape, size: length, dtype } = like;
-        const info = this.backend.makeTensorInfo(shape, dtype);
-        const [bytes, size] = [4 * length, Math.max(16, Math.ceil(length / 4) * 16)];
-        const data = this.backend.tensorMap.get(info.dataId);
-        const buffer = this.backend.bufferManager.acquireBuffer(size, TENSOR_USAGE);
-        data.resource = buffer;
-        const tensor = tf.engine().makeTensorFromTensorInfo(info);
-        return [{ buffer, offset: 0, size, type: this.#type(like), shape, length, bytes }, tensor];
+    /** A new tensor, in a buffer from the backend's own pool. It has the size of the tensor, which the backend takes it to have. */
+    #output({ shape, dtype, size }: tf.Tensor): [ResolvedGpu, tf.Tensor] {
+        // An empty one has no buffer.
+        const made = size > 0 ? undefined : dtype === 'int32' ? new Int32Array(0) : new Float32Array(0);
+        const tensor = tf.engine().makeTensorFromTensorInfo(this.backend.makeTensorInfo(shape, dtype, made));
+        return [this.#operand(tensor), tensor];
     }
 }

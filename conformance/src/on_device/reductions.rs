@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::table::supported;
 use crate::case::{Mismatch, Tally};
-use crate::inputs::{SUM_KINDS, hard_to_sum};
+use crate::inputs::{SUM_KINDS, above_middle, hard_to_sum};
 use crate::{SHAPES, Tier};
 
 /// What reduces elements, or clips them by what they are reduced to.
@@ -102,8 +102,10 @@ fn run_table(
             let axes = |set: usize| (0..dims.len()).filter(move |axis| set >> axis & 1 == 1).collect();
             sets.map(move |set| (n + set, dims.to_vec(), axes(set)))
         });
-        for (n, dims, axes) in lengths.chain(shapes) {
-            let x = hard_to_sum::<T>(rng, n, dims.iter().product());
+        let middles = [2, 16, 300].map(|len| (ABOVE_MIDDLE, vec![len], vec![0]));
+        for (n, dims, axes) in lengths.chain(shapes).chain(middles) {
+            let len = dims.iter().product();
+            let x = if n == ABOVE_MIDDLE { above_middle::<T>(len) } else { hard_to_sum::<T>(rng, n, len) };
             let table = Case { device, dims: &dims, axes: &axes, x: &x };
             let mut found = Tally::default();
             let done = match reduction {
@@ -122,6 +124,9 @@ fn run_table(
     });
     Ok(tally)
 }
+
+/// In place of a way of making elements: those of [`above_middle`].
+const ABOVE_MIDDLE: usize = usize::MAX;
 
 /// Rows that several invocations take, of no whole blocks.
 const LONG_ROWS: &[&[usize]] = &[&[3, 1021], &[5, 1027], &[2, 3, 701], &[2, 40_003]];

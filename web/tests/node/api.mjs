@@ -197,6 +197,8 @@ describe('buffers of the page', () => {
         const made = await clip.clip(x, { min: 0, max: 3 }, { out });
         assert.equal(made.buffer, out.buffer);
         assert.deepEqual(new Float32Array(await read(gpu, out.buffer), 0, 5), Float32Array.of(0, 2, 3, 3, 3));
+        assert.deepEqual(await clip.read(y), Float32Array.of(0, 2, 3, 3, 3));
+        assert.deepEqual(await clip.read({ ...y, type: 'bfloat16', size: 6, shape: undefined }), Uint16Array.of(0, 0, 0));
         // A host tensor beside one in a buffer.
         const low = await clip.clip(x, { min: Float32Array.of(9, 9, 9, 9, 9) });
         assert.deepEqual(new Float32Array(await read(gpu, low.buffer), 0, 5), Float32Array.of(9, 9, 9, 9, 9));
