@@ -4,6 +4,10 @@ import package::lib::constants::SUBWORDS;
 import package::lib::element::{extract_subword, insert_subword};
 
 fn clip(x: vec4<u32>, bounds: Bounds) -> vec4<u32> {
+    if SUBWORDS == 1u {
+        // Some drivers keep a loop of one round, which takes a fifth of the time.
+        return clip_subword(x, bounds);
+    }
     var y = vec4(0u);
     for (var s = 0u; s < SUBWORDS; s++) {
         y |= insert_subword(clip_subword(extract_subword(x, s), subword_bounds(bounds, s)), s);

@@ -6,6 +6,9 @@ import package::lib::element::{equal, extract_subword, halve, halve_remainder, i
 import package::lib::rule::Rule;
 
 fn clip_backward(x: vec4<u32>, g: vec4<u32>, bounds: Bounds, rule: Rule) -> vec4<u32> {
+    if SUBWORDS == 1u {
+        return gradients(x, g, bounds, rule).gx;
+    }
     var gx = vec4(0u);
     for (var s = 0u; s < SUBWORDS; s++) {
         let part = gradients(extract_subword(x, s), extract_subword(g, s), subword_bounds(bounds, s), rule);

@@ -1,4 +1,3 @@
-import type { Op } from './core.js';
 import { CpuBackend } from './cpu.js';
 import { type TypedArray, asArray } from './elements.js';
 import { ClipError } from './errors.js';
@@ -57,7 +56,8 @@ export interface CreateOptions {
  * or when the result is read (arrays). Work is recorded at the call, in the order of calls.
  */
 export class Clip {
-    #backend: Backend | undefined;
+    #backend: Backend;
+    #opening: Promise<Backend> | undefined;
     readonly #open: () => Promise<Backend>;
 
     private constructor(backend: Backend, open: () => Promise<Backend>) {
@@ -67,15 +67,15 @@ export class Clip {
 
     /** On a device of the page's own. Once it is lost every call says so. */
     static async on(device: GPUDevice): Promise<Clip> {
-        const backend = new GpuBackend(await loadPlan(), device, false);
+        const backend = new GpuBackend(await loadPlan(), device);
         return new Clip(backend, async () => backend);
     }
 
     /** On a device that it opens itself, with the limits of its adapter, and again if that is lost; or on the CPU. */
     static async create({ adapter: options, on }: CreateOptions = {}): Promise<Clip> {
         const open = async (): Promise<Backend> => {
-            const gpu = on === 'cpu' ? undefined : await openDevice(options);
-            if (gpu) return new GpuBackend(await loadPlan(), gpu.device, gpu.isSoftware);
+            const device = on === 'cpu' ? undefined : await openDevice(options);
+            if (device) return new GpuBackend(await loadPlan(), device);
             if (on === 'gpu') throw new ClipError('no-webgpu', 'there is no WebGPU adapter: use a browser that has one, or the CPU');
             return new CpuBackend(await loadCpu());
         };
@@ -94,30 +94,36 @@ export class Clip {
 
     /** @internal */
     get backend(): Backend {
-        return this.#backend!;
+        return this.#backend;
     }
 
-    /** What runs the next call: another device where one that is its own was lost. */
-    #usable(): Backend | Promise<Backend> {
-        const backend = this.#backend!;
-        if (!(backend instanceof GpuBackend && backend.isLost)) return backend;
-        return this.#open().then((opened) => (this.#backend = opened));
+    /** Works at once, or on another device where one that is its own was lost. */
+    async #with<T>(work: (backend: Backend) => Promise<T>): Promise<T> {
+        const backend = this.#backend;
+        if (!(backend instanceof GpuBackend && backend.isLost)) return work(backend);
+        // One device for all calls that find it lost.
+        this.#opening ??= this.#open().then((opened) => (this.#backend = opened)).finally(() => (this.#opening = undefined));
+        return work(await this.#opening);
     }
 
     /** The elements of a tensor in a buffer, as an array: of bits, where JavaScript has no array of the type. */
     async read(tensor: GpuTensor): Promise<TypedArray> {
         const from = resolve('the tensor', tensor);
-        const backend = await this.#usable();
         const { type, shape, length, bytes } = from;
         const data = asArray(new ArrayBuffer(bytes), type);
-        await backend.copy(from, { data, type, shape, length, bytes });
+        await this.#with((backend) => backend.copy(from, { data, type, shape, length, bytes }));
         return data;
     }
 
     /** `min(max(x, min), max)`, of the bits of x or of a bound. */
     async clip<X extends Operand>(x: X, bounds: Bounds, { out }: Into<X> = {}): Promise<Made<X>> {
         const from = resolve('x', x);
-        return this.#mapped('clip', from, [from], x, out, bounds);
+        const sides = resolveBounds(from, bounds);
+        return this.#with(async (backend) => {
+            const y = output(backend, out, from, x, [from]);
+            await backend.run({ op: 'clip', rule: 0, x: from, inputs: [from], bounds: sides, outputs: [y] });
+            return given<X>(y);
+        });
     }
 
     /** The same where x is. */
@@ -128,48 +134,63 @@ export class Clip {
     /** The gradient that reaches x, of the upstream gradient g. */
     async clipBackward<X extends Operand>(x: Operand, g: X, bounds: RuledBounds, { out }: Into<X> = {}): Promise<Made<X>> {
         const [from, upstream] = pair(x, g);
-        return this.#mapped('clip_backward', from, [from, upstream], g, out, bounds);
+        const sides = resolveBounds(from, bounds);
+        return this.#with(async (backend) => {
+            const rule = backend.core.rule(bounds.rule);
+            const gx = output(backend, out, upstream, g, [upstream]);
+            if (!backend.core.isIdentity(rule)) {
+                await backend.run({ op: 'clip_backward', rule, x: from, inputs: [from, upstream], bounds: sides, outputs: [gx] });
+            } else if (gx !== upstream) {
+                await backend.copy(upstream, gx);
+            }
+            return given<X>(gx);
+        });
     }
 
     /** The gradients that reach x and its bounds, of the upstream gradient g. Those of bounds are summed exactly over what these broadcast to. */
     async clipBackwardBounds<X extends Operand>(x: Operand, g: X, bounds: RuledBounds): Promise<Gradients<X>> {
         const [from, upstream] = pair(x, g);
         const sides = resolveBounds(from, bounds);
-        const backend = await this.#usable();
-        const rule = this.#rule(backend, bounds);
-        const made = await Promise.all([upstream, ...sides.map((side) => side === undefined ? undefined : gradientOf(side, upstream))]
-            .map((like) => like && makeLike(backend, like, g)));
-        const identity = backend.core.isIdentity(rule);
-        const outputs = identity ? [undefined, made[1], made[2]] : made;
-        const runs = outputs.some((output) => output !== undefined);
-        if (runs) await backend.run({ op: 'clip_backward_bounds', rule, x: from, inputs: [from, upstream], bounds: sides, outputs });
-        if (identity) await backend.copy(upstream, made[0]!);
-        const [gx, min, max] = made.map((tensor) => tensor && given<X>(tensor));
-        return { x: gx!, min, max };
+        return this.#with(async (backend) => {
+            const rule = backend.core.rule(bounds.rule);
+            const like = [upstream, ...sides.map((side) => (side === undefined ? undefined : gradientOf(side, upstream)))];
+            const made = like.map((tensor) => tensor && makeLike(backend, tensor, g));
+            const identity = backend.core.isIdentity(rule);
+            const outputs = identity ? [undefined, made[1], made[2]] : made;
+            const work = [];
+            if (identity) work.push(backend.copy(upstream, made[0]!));
+            if (outputs.some((output) => output !== undefined)) {
+                work.push(backend.run({ op: 'clip_backward_bounds', rule, x: from, inputs: [from, upstream], bounds: sides, outputs }));
+            }
+            await Promise.all(work);
+            const [gx, min, max] = made.map((tensor) => tensor && given<X>(tensor));
+            return { x: gx!, min, max };
+        });
     }
 
     /** Clips, and keeps one bit for each element for the backward pass. Not for rules that one bit cannot tell. */
     async clipWithMask<X extends Operand>(x: X, bounds: RuledBounds, { out }: Into<X> = {}): Promise<{ y: Made<X>; mask: Mask }> {
         const from = resolve('x', x);
         const sides = resolveBounds(from, bounds);
-        const backend = await this.#usable();
-        const rule = this.#rule(backend, bounds);
-        const y = await output(backend, out, from, x, [from]);
-        const bytes = backend.maskBytes(from);
-        const shape = { type: 'uint8', shape: [bytes], length: bytes, bytes } as const;
-        const bits = backend instanceof GpuBackend ? await backend.tensor(shape) : { ...shape, data: new Uint8Array(bytes) };
-        await backend.run({ op: 'clip_with_mask', rule, x: from, inputs: [from], bounds: sides, outputs: [y, bits] });
-        return { y: given<X>(y), mask: new Mask(bits, from, backend) };
+        return this.#with(async (backend) => {
+            const rule = backend.core.rule(bounds.rule);
+            const y = output(backend, out, from, x, []);
+            const bytes = backend.maskBytes(from);
+            const shape = { type: 'uint8', shape: [bytes], length: bytes, bytes } as const;
+            const bits = backend instanceof GpuBackend ? backend.tensor(shape) : { ...shape, data: new Uint8Array(bytes) };
+            await backend.run({ op: 'clip_with_mask', rule, x: from, inputs: [from], bounds: sides, outputs: [y, bits] });
+            return { y: given<X>(y), mask: new Mask(bits, from, backend) };
+        });
     }
 
     /** The gradient that reaches x by a mask: g where its bit is set, else 0. */
     async maskBackward<X extends Operand>(mask: Mask, g: X, { out }: Into<X> = {}): Promise<Made<X>> {
         const upstream = resolve('g', g);
         checkAlike('g', upstream, 'the tensor of the mask', mask.of);
-        const { backend } = mask;
-        const gx = await output(backend, out, upstream, g, [upstream]);
+        const { backend, bits } = mask;
+        const gx = output(backend, out, upstream, g, [upstream]);
         await backend.run({
-            op: 'mask_backward', rule: 0, x: upstream, inputs: [mask.bits, upstream], bounds: [undefined, undefined], outputs: [gx],
+            op: 'mask_backward', rule: 0, x: upstream, inputs: [bits, upstream], bounds: [undefined, undefined], outputs: [gx],
         });
         return given<X>(gx);
     }
@@ -180,8 +201,7 @@ export class Clip {
      */
     async clipByGlobalNorm(tensors: readonly Operand[], limit: NormLimit): Promise<number> {
         const list = tensors.map((tensor, n) => resolve(`tensor ${n}`, tensor));
-        const backend = await this.#usable();
-        const { norm, failed } = await backend.globalNorm(backend.core.limit(limit), list);
+        const { norm, failed } = await this.#with(async (backend) => backend.globalNorm(backend.core.limit(limit), list));
         if (failed) {
             throw new ClipError('nonfinite', `the norm is ${norm}, so nothing was clipped by it: look for what made such elements, or choose what else `
                 + 'becomes of them');
@@ -191,59 +211,38 @@ export class Clip {
 
     /** An operation over buffers where they are, which is recorded in the page's own pass as often as wanted. It is compiled when this resolves. */
     async prepare(operands: PreparedOperands): Promise<Prepared> {
-        const backend = await this.#usable();
-        if (!(backend instanceof GpuBackend)) throw new ClipError('no-webgpu', 'there is no GPU device to prepare an operation on');
         const x = resolve('x', operands.x);
         const bounds = resolveBounds(x, operands);
-        if (operands.op === 'clip') {
-            const y = alias(resolve('y', operands.y), [x]);
-            checkAlike('y', y, 'x', x);
-            return backend.prepare({ op: 'clip', rule: 0, x, inputs: [x], bounds, outputs: [y] });
-        }
-        const g = resolve('g', operands.g);
-        const gx = alias(resolve('gx', operands.gx), [g]);
-        checkAlike('g', g, 'x', x);
-        checkAlike('gx', gx, 'x', x);
-        const rule = this.#rule(backend, operands);
-        if (backend.core.isIdentity(rule)) {
-            throw new ClipError('rule', 'a straight-through gradient is the upstream gradient itself: there is nothing to prepare');
-        }
-        return backend.prepare({ op: 'clip_backward', rule, x, inputs: [x, g], bounds, outputs: [gx] });
+        return this.#with(async (backend) => {
+            if (!(backend instanceof GpuBackend)) throw new ClipError('no-webgpu', 'there is no GPU device to prepare an operation on');
+            if (operands.op === 'clip') {
+                const y = alias(resolve('y', operands.y), [x]);
+                checkAlike('y', y, 'x', x);
+                return backend.prepare({ op: 'clip', rule: 0, x, inputs: [x], bounds, outputs: [y] });
+            }
+            const g = resolve('g', operands.g);
+            const gx = alias(resolve('gx', operands.gx), [g]);
+            checkAlike('g', g, 'x', x);
+            checkAlike('gx', gx, 'x', x);
+            const rule = backend.core.rule(operands.rule);
+            if (backend.core.isIdentity(rule)) {
+                throw new ClipError('rule', 'a straight-through gradient is the upstream gradient itself: there is nothing to prepare');
+            }
+            return backend.prepare({ op: 'clip_backward', rule, x, inputs: [x, g], bounds, outputs: [gx] });
+        });
     }
 
-    /** Destroys the device that it opened itself, and frees buffers. */
-    destroy(): void {
-        if (this.#backend instanceof GpuBackend) this.#backend.destroy();
-    }
-
-    #rule(backend: Backend, { rule }: RuledBounds): number {
-        return backend.core.rule(rule);
-    }
-
-    /** An operation that makes one element of one or two. `like` is what the result is like. */
-    async #mapped<X extends Operand>(
-        op: Op, x: Resolved, inputs: readonly Resolved[], like: X, out: X | undefined, bounds: RuledBounds,
-    ): Promise<Made<X>> {
-        const sides = resolveBounds(x, bounds);
-        const usable = this.#usable();
-        const backend = usable instanceof Promise ? await usable : usable;
-        const rule = this.#rule(backend, bounds);
-        const last = inputs[inputs.length - 1]!;
-        const made = await output(backend, out, last, like, inputs);
-        const copied = op === 'clip_backward' && backend.core.isIdentity(rule);
-        if (!copied) await backend.run({ op, rule, x, inputs, bounds: sides, outputs: [made] });
-        else if (made !== last) await backend.copy(last, made);
-        return given<X>(made);
+    /** Frees the buffers that calls have left for the next ones. */
+    freeBuffers(): void {
+        if (this.#backend instanceof GpuBackend) this.#backend.freeBuffers();
     }
 }
 
-async function openDevice(options?: GPURequestAdapterOptions): Promise<{ device: GPUDevice; isSoftware: boolean } | undefined> {
+async function openDevice(options?: GPURequestAdapterOptions): Promise<GPUDevice | undefined> {
     const adapter = await globalThis.navigator?.gpu?.requestAdapter(options);
     if (!adapter) return undefined;
     const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
-    const device = await adapter.requestDevice({ label: 'wgclip', requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } });
-    const { isFallbackAdapter } = adapter.info as GPUAdapterInfo & { readonly isFallbackAdapter?: boolean };
-    return { device, isSoftware: isFallbackAdapter === true };
+    return adapter.requestDevice({ label: 'wgclip', requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } });
 }
 
 function pair(x: Operand, g: Operand): [Resolved, Resolved] {
@@ -282,9 +281,9 @@ function alias(tensor: Resolved, inputs: readonly Resolved[]): Resolved {
 }
 
 /** Where a result goes: what the caller gave, or something new that is like an operand. */
-async function output(
+function output(
     backend: Backend, out: Operand | undefined, like: Resolved, operand: Operand, inputs: readonly Resolved[],
-): Promise<Resolved> {
+): Resolved {
     if (out === undefined) return makeLike(backend, like, operand);
     const tensor = resolve('out', out, like.type);
     checkAlike('out', tensor, 'the input', like);
@@ -292,7 +291,7 @@ async function output(
 }
 
 /** A new tensor of a type and shape, where an operand is. */
-async function makeLike(backend: Backend, like: Omit<Resolved, 'data' | 'buffer'>, operand: Operand): Promise<Resolved> {
+function makeLike(backend: Backend, like: Omit<Resolved, 'data' | 'buffer'>, operand: Operand): Resolved {
     const { type, shape, length, bytes } = like;
     const array = ArrayBuffer.isView(operand) ? operand : 'data' in operand ? operand.data : undefined;
     if (array) {

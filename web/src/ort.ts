@@ -17,7 +17,8 @@ import type * as Ort from 'onnxruntime-web';
 import { Clip } from './clip.js';
 import { type TypedArray, checkedType } from './elements.js';
 import { ClipError } from './errors.js';
-import type { GpuTensor, HostTensor, Operand } from './operands.js';
+import type { GpuBackend } from './gpu/backend.js';
+import { type GpuTensor, type HostTensor, type Operand, resolve } from './operands.js';
 import type { Bounds, NormLimit, RuledBounds } from './rules.js';
 
 /** What of the module is used. It is given, since each of its entry points has classes of its own. */
@@ -42,12 +43,12 @@ export class OrtClip {
 
     /** `min(max(x, min), max)`, as a new tensor where x is. */
     async clip(x: Ort.Tensor, bounds: OrtBounds): Promise<Ort.Tensor> {
-        return this.#tensor(x, await this.on.clip(operand(x), resolved(bounds)));
+        return this.#made(x, (x, out) => this.on.clip(x, resolved(bounds), { out }));
     }
 
     /** The gradient that reaches x, of the upstream gradient g, where g is. */
     async clipBackward(x: Ort.Tensor, g: Ort.Tensor, bounds: OrtBounds<RuledBounds>): Promise<Ort.Tensor> {
-        return this.#tensor(g, await this.on.clipBackward(operand(x), operand(g), resolved(bounds)));
+        return this.#made(g, (g, out) => this.on.clipBackward(operand(x), g, resolved(bounds), { out }));
     }
 
     /** Scales tensors of floats, in place, so that their common norm is at most a limit. Resolves to the norm that they had. */
@@ -55,12 +56,20 @@ export class OrtClip {
         return this.on.clipByGlobalNorm(tensors.map(operand), limit);
     }
 
-    #tensor({ type, dims }: Ort.Tensor, made: unknown): Ort.Tensor {
-        if (ArrayBuffer.isView(made)) return new this.ort.Tensor(type, made as Float32Array, dims) as Ort.Tensor;
-        const tensor = made as GpuTensor;
-        const dataType = type as Ort.Tensor.GpuBufferDataTypes;
+    /** A tensor that is like another, and where it is. To dispose of one in a buffer is to leave that to the next. */
+    async #made(like: Ort.Tensor, run: (like: Operand, out: Operand | undefined) => Promise<unknown>): Promise<Ort.Tensor> {
+        const { type, dims } = like;
+        const given = operand(like);
+        if (!('buffer' in given)) return new this.ort.Tensor(type, await run(given, undefined) as Float32Array, dims) as Ort.Tensor;
+        const [tensor, giveBack] = (this.on.backend as GpuBackend).borrow(resolve('the tensor', given));
+        try {
+            await run(given, tensor);
+        } catch (error) {
+            giveBack();
+            throw error;
+        }
         return this.ort.Tensor.fromGpuBuffer(tensor.buffer as never, {
-            dataType, dims: [...dims], dispose: () => tensor.buffer.destroy(), download: () => this.on.read(tensor) as Promise<never>,
+            dataType: type as Ort.Tensor.GpuBufferDataTypes, dims: [...dims], dispose: giveBack, download: () => this.on.read(tensor) as Promise<never>,
         });
     }
 }

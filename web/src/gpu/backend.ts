@@ -13,9 +13,11 @@ export class GpuBackend implements Backend {
     readonly #pool: Pool;
     readonly #lost: Promise<never>;
     #loss: ClipError | undefined;
+    /** What became of buffers that were created for the next call. */
+    #created: Promise<GPUError | null>[] = [];
 
-    constructor(readonly core: Core, readonly device: GPUDevice, isSoftware: boolean) {
-        this.executor = new Executor(core, device, isSoftware);
+    constructor(readonly core: Core, readonly device: GPUDevice) {
+        this.executor = new Executor(core, device);
         this.#pool = new Pool(device);
         this.#lost = device.lost.then(({ reason, message }) => {
             this.#loss = new ClipError('lost', `the GPU device was lost (${message || reason}): its buffers are gone, so upload again to another device`);
@@ -36,6 +38,7 @@ export class GpuBackend implements Backend {
 
     /** Does what creates, records and submits, and rejects with what the device says of it. */
     async #checked<T>(work: () => T): Promise<T> {
+        const created = this.#created.splice(0);
         if (this.#loss) throw this.#loss;
         const { device } = this;
         FILTERS.forEach((filter) => device.pushErrorScope(filter));
@@ -46,15 +49,19 @@ export class GpuBackend implements Backend {
             done = { error };
         }
         // The last one pushed comes first.
-        const scopes = Promise.allSettled(FILTERS.map(() => device.popErrorScope()).reverse());
+        const scopes = Promise.allSettled([...FILTERS.map(() => device.popErrorScope()).reverse(), ...created]);
         const results = await this.#orLost(scopes);
         if (this.#loss) throw this.#loss;
         if ('error' in done) throw done.error;
+        const errors = new Map<Filter, GPUError>();
         for (const [n, result] of results.entries()) {
             // A scope that cannot be popped is one of a lost device.
             if (result.status === 'rejected') throw await this.#orLost(device.lost.then(() => this.#loss));
-            if (result.value) throw ofDevice(FILTERS[n]!, result.value);
+            if (result.value) errors.set(FILTERS[n] ?? 'out-of-memory', result.value);
         }
+        // Whatever follows from a lack of memory is no fault of the operands.
+        const filter = [...FILTERS].reverse().find((filter) => errors.has(filter));
+        if (filter) throw ofDevice(filter, errors.get(filter)!);
         return done.value;
     }
 
@@ -165,20 +172,33 @@ export class GpuBackend implements Backend {
         });
     }
 
-    /** A new tensor. */
-    async tensor({ type, shape, length, bytes }: Omit<Resolved, 'data' | 'buffer'>): Promise<ResolvedGpu> {
+    /** A new tensor. Whether there was memory for it, is known when the call that it is for ends. */
+    tensor(like: Omit<Resolved, 'data' | 'buffer'>): ResolvedGpu {
+        return this.#create(like, (size) => this.device.createBuffer({ label: 'wgclip tensor', size, usage: TENSOR_USAGE }));
+    }
+
+    /** The same in a buffer that was used before, perhaps, and what gives it back. */
+    borrow(like: Omit<Resolved, 'data' | 'buffer'>): [ResolvedGpu, () => void] {
+        const tensor = this.#create(like, (size) => this.#pool.take(size, TENSOR_USAGE));
+        return [tensor, () => this.#pool.give(tensor.buffer, true)];
+    }
+
+    #create({ type, shape, length, bytes }: Omit<Resolved, 'data' | 'buffer'>, create: (size: number) => GPUBuffer): ResolvedGpu {
         const size = Math.max(Math.ceil(bytes / 16) * 16, 16);
         const { maxBufferSize } = this.device.limits;
         if (size > maxBufferSize) {
             throw new ClipError('unsupported', `a buffer of ${size} bytes is larger than this device allows (${maxBufferSize}): clip smaller parts, `
                 + 'or ask for a device with its adapter\'s limits');
         }
-        const buffer = await this.#checked(() => this.device.createBuffer({ label: 'wgclip tensor', size, usage: TENSOR_USAGE }));
+        this.device.pushErrorScope('out-of-memory');
+        const buffer = create(size);
+        const error = this.device.popErrorScope();
+        error.catch(() => {});
+        this.#created.push(error);
         return { buffer, offset: 0, size, type, shape, length, bytes };
     }
 
-    /** Frees what calls have left. */
-    destroy(): void {
+    freeBuffers(): void {
         this.#pool.clear();
     }
 }
@@ -186,13 +206,15 @@ export class GpuBackend implements Backend {
 /** What a device may report, with what that is to the caller. */
 const FILTERS = ['validation', 'internal', 'out-of-memory'] as const;
 
+type Filter = (typeof FILTERS)[number];
+
 const REPORTS = {
     validation: ['operand', 'the device refused an operand: buffers have to be of this device, not mapped and not destroyed'],
     internal: ['internal', 'the device failed'],
     'out-of-memory': ['out-of-memory', 'the GPU has no memory left: destroy tensors, or clip smaller parts'],
 } as const;
 
-function ofDevice(filter: (typeof FILTERS)[number], { message }: GPUError): ClipError {
+function ofDevice(filter: Filter, { message }: GPUError): ClipError {
     const [code, advice] = REPORTS[filter];
     return new ClipError(code, `${advice} (${message})`);
 }

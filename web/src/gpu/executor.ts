@@ -28,8 +28,8 @@ export class Executor {
     readonly #pipelines = new Map<number, GPUComputePipeline>();
     readonly #layouts = new Map<number, [GPUBindGroupLayout, GPUPipelineLayout]>();
 
-    constructor(readonly core: Core, readonly device: GPUDevice, isSoftware: boolean) {
-        this.limits = limitWords(device, isSoftware);
+    constructor(readonly core: Core, readonly device: GPUDevice) {
+        this.limits = limitWords(device);
     }
 
     /** The plan of a request, made if it is new. */

@@ -17,9 +17,11 @@ export interface Plan {
 }
 
 /** What plans need to know of a device. */
-export function limitWords({ limits }: GPUDevice, isSoftware: boolean): number[] {
+export function limitWords({ limits, adapterInfo }: GPUDevice): number[] {
+    // Newer than the types; software rasterisers want fewer and longer invocations.
+    const { isFallbackAdapter } = (adapterInfo ?? {}) as { isFallbackAdapter?: boolean };
     return [
-        isSoftware ? 1 : 0,
+        isFallbackAdapter ? 1 : 0,
         limits.maxStorageBufferBindingSize,
         limits.minStorageBufferOffsetAlignment,
         limits.maxComputeWorkgroupsPerDimension,

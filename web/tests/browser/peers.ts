@@ -94,7 +94,7 @@ async function tfjs() {
 
     // Nothing is left behind.
     const before = tf.memory();
-    tf.tidy(() => tf.grad((x: tf.Tensor) => clip.clipByValue(x, -1, 1))(x, upstream));
+    tf.tidy(() => tf.grad((x: tf.Tensor) => clip.clipByValue(x, -1, 1))(x, upstream)).dispose();
     const after = tf.memory();
     found.leaked = after.numTensors - before.numTensors;
 
@@ -118,6 +118,8 @@ async function tfjsTimes(sizes: readonly number[]) {
         const repeats = Math.max(1, Math.min(50, (1 << 22) / size));
         const run = (work: () => tf.Tensor) => async () => {
             for (let n = 0; n < repeats; n++) work().dispose();
+            backend.ensureCommandEncoderReady();
+            backend.endComputePassEncoder();
             backend.submitQueue();
             await backend.queue.onSubmittedWorkDone();
         };
