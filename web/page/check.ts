@@ -44,6 +44,8 @@ function hasNorm(type: ElementType, isOnGpu: boolean): boolean {
 export interface CheckOptions {
     /** Those of all types by default. */
     readonly types?: readonly ElementType[];
+    /** Those with these names; all by default. */
+    readonly operations?: readonly string[];
     /** The whole table, or a part that reaches every kernel. */
     readonly full?: boolean;
     readonly seed?: number;
@@ -99,12 +101,14 @@ export class Check {
         return new Check(await Core.of(await unpack((await import('./wasm/check.js')).default)));
     }
 
-    async run(clip: Clip, { types = ELEMENT_TYPES, full = false, seed = 1, progress, signal }: CheckOptions = {}): Promise<Row[]> {
+    async run(clip: Clip, options: CheckOptions = {}): Promise<Row[]> {
+        const { types = ELEMENT_TYPES, operations, full = false, seed = 1, progress, signal } = options;
         const rows: Row[] = [];
-        const work = types.flatMap((type) => [
+        const all = types.flatMap((type) => [
             ...FORMS.map((form) => ({ type, form })),
             ...(hasNorm(type, clip.isOnGpu) ? [{ type, form: undefined }] : []),
         ]);
+        const work = all.filter(({ form }) => operations?.includes(form?.name ?? NORM) ?? true);
         for (const { type, form } of work) {
             signal?.throwIfAborted();
             const row = await this.#row(clip, type, form, full, seed, signal);

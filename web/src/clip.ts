@@ -5,7 +5,7 @@ import { GpuBackend } from './gpu/backend.js';
 import { loadCpu, loadPlan } from './modules.js';
 import type { Backend, ResolvedBound } from './operation.js';
 import {
-    type GpuTensor, type Made, type Operand, type Resolved, checkAlike, isGpu, lengthOf, resolve,
+    type GpuTensor, type HostTensor, type Operand, type Resolved, checkAlike, isGpu, lengthOf, resolve,
 } from './operands.js';
 import type { Bound, Bounds, NormLimit, RuledBounds } from './rules.js';
 
@@ -16,11 +16,23 @@ export interface Into<X> {
 }
 
 /** The gradients of x and its bounds. Of a bound that is a number it has one element; of one that is absent there is none. */
-export interface Gradients<X> {
-    readonly x: Made<X>;
-    readonly min: Made<X> | undefined;
-    readonly max: Made<X> | undefined;
+export interface Gradients<Y> {
+    readonly x: Y;
+    readonly min: Y | undefined;
+    readonly max: Y | undefined;
 }
+
+/** What is clipped, and what keeps which of it reaches x. */
+export interface Masked<Y> {
+    readonly y: Y;
+    readonly mask: Mask;
+}
+
+/** An array of elements, or one with its type and shape. */
+export type Host<A extends TypedArray> = A | HostTensor<A>;
+
+/** A tensor in a buffer that was made, with nothing left open. */
+export type MadeGpu = Required<GpuTensor>;
 
 /** One bit for each element of a tensor: whether its gradient passes. */
 export class Mask {
@@ -116,23 +128,32 @@ export class Clip {
     }
 
     /** `min(max(x, min), max)`, of the bits of x or of a bound. */
-    async clip<X extends Operand>(x: X, bounds: Bounds, { out }: Into<X> = {}): Promise<Made<X>> {
+    clip<A extends TypedArray>(x: Host<A>, bounds: Bounds, into?: Into<Host<A>>): Promise<A>;
+    clip(x: GpuTensor, bounds: Bounds, into?: Into<GpuTensor>): Promise<MadeGpu>;
+    clip(x: Operand, bounds: Bounds, into?: Into<Operand>): Promise<TypedArray | MadeGpu>;
+    async clip(x: Operand, bounds: Bounds, { out }: Into<Operand> = {}): Promise<TypedArray | MadeGpu> {
         const from = resolve('x', x);
         const sides = resolveBounds(from, bounds);
         return this.#with(async (backend) => {
             const y = output(backend, out, from, x, [from]);
             await backend.run({ op: 'clip', rule: 0, x: from, inputs: [from], bounds: sides, outputs: [y] });
-            return given<X>(y);
+            return given(y);
         });
     }
 
     /** The same where x is. */
-    async clipInPlace<X extends Operand>(x: X, bounds: Bounds): Promise<Made<X>> {
+    clipInPlace<A extends TypedArray>(x: Host<A>, bounds: Bounds): Promise<A>;
+    clipInPlace(x: GpuTensor, bounds: Bounds): Promise<MadeGpu>;
+    clipInPlace(x: Operand, bounds: Bounds): Promise<TypedArray | MadeGpu>;
+    async clipInPlace(x: Operand, bounds: Bounds): Promise<TypedArray | MadeGpu> {
         return this.clip(x, bounds, { out: x });
     }
 
     /** The gradient that reaches x, of the upstream gradient g. */
-    async clipBackward<X extends Operand>(x: Operand, g: X, bounds: RuledBounds, { out }: Into<X> = {}): Promise<Made<X>> {
+    clipBackward<A extends TypedArray>(x: Operand, g: Host<A>, bounds: RuledBounds, into?: Into<Host<A>>): Promise<A>;
+    clipBackward(x: Operand, g: GpuTensor, bounds: RuledBounds, into?: Into<GpuTensor>): Promise<MadeGpu>;
+    clipBackward(x: Operand, g: Operand, bounds: RuledBounds, into?: Into<Operand>): Promise<TypedArray | MadeGpu>;
+    async clipBackward(x: Operand, g: Operand, bounds: RuledBounds, { out }: Into<Operand> = {}): Promise<TypedArray | MadeGpu> {
         const [from, upstream] = pair(x, g);
         const sides = resolveBounds(from, bounds);
         return this.#with(async (backend) => {
@@ -143,12 +164,15 @@ export class Clip {
             } else if (gx !== upstream) {
                 await backend.copy(upstream, gx);
             }
-            return given<X>(gx);
+            return given(gx);
         });
     }
 
     /** The gradients that reach x and its bounds, of the upstream gradient g. Those of bounds are summed exactly over what these broadcast to. */
-    async clipBackwardBounds<X extends Operand>(x: Operand, g: X, bounds: RuledBounds): Promise<Gradients<X>> {
+    clipBackwardBounds<A extends TypedArray>(x: Operand, g: Host<A>, bounds: RuledBounds): Promise<Gradients<A>>;
+    clipBackwardBounds(x: Operand, g: GpuTensor, bounds: RuledBounds): Promise<Gradients<MadeGpu>>;
+    clipBackwardBounds(x: Operand, g: Operand, bounds: RuledBounds): Promise<Gradients<TypedArray | MadeGpu>>;
+    async clipBackwardBounds(x: Operand, g: Operand, bounds: RuledBounds): Promise<Gradients<TypedArray | MadeGpu>> {
         const [from, upstream] = pair(x, g);
         const sides = resolveBounds(from, bounds);
         return this.#with(async (backend) => {
@@ -163,13 +187,16 @@ export class Clip {
                 work.push(backend.run({ op: 'clip_backward_bounds', rule, x: from, inputs: [from, upstream], bounds: sides, outputs }));
             }
             await Promise.all(work);
-            const [gx, min, max] = made.map((tensor) => tensor && given<X>(tensor));
+            const [gx, min, max] = made.map((tensor) => tensor && given(tensor));
             return { x: gx!, min, max };
         });
     }
 
     /** Clips, and keeps one bit for each element for the backward pass. Not for rules that one bit cannot tell. */
-    async clipWithMask<X extends Operand>(x: X, bounds: RuledBounds, { out }: Into<X> = {}): Promise<{ y: Made<X>; mask: Mask }> {
+    clipWithMask<A extends TypedArray>(x: Host<A>, bounds: RuledBounds, into?: Into<Host<A>>): Promise<Masked<A>>;
+    clipWithMask(x: GpuTensor, bounds: RuledBounds, into?: Into<GpuTensor>): Promise<Masked<MadeGpu>>;
+    clipWithMask(x: Operand, bounds: RuledBounds, into?: Into<Operand>): Promise<Masked<TypedArray | MadeGpu>>;
+    async clipWithMask(x: Operand, bounds: RuledBounds, { out }: Into<Operand> = {}): Promise<Masked<TypedArray | MadeGpu>> {
         const from = resolve('x', x);
         const sides = resolveBounds(from, bounds);
         return this.#with(async (backend) => {
@@ -179,12 +206,15 @@ export class Clip {
             const shape = { type: 'uint8', shape: [bytes], length: bytes, bytes } as const;
             const bits = backend instanceof GpuBackend ? backend.tensor(shape) : { ...shape, data: new Uint8Array(bytes) };
             await backend.run({ op: 'clip_with_mask', rule, x: from, inputs: [from], bounds: sides, outputs: [y, bits] });
-            return { y: given<X>(y), mask: new Mask(bits, from, backend) };
+            return { y: given(y), mask: new Mask(bits, from, backend) };
         });
     }
 
     /** The gradient that reaches x by a mask: g where its bit is set, else 0. */
-    async maskBackward<X extends Operand>(mask: Mask, g: X, { out }: Into<X> = {}): Promise<Made<X>> {
+    maskBackward<A extends TypedArray>(mask: Mask, g: Host<A>, into?: Into<Host<A>>): Promise<A>;
+    maskBackward(mask: Mask, g: GpuTensor, into?: Into<GpuTensor>): Promise<MadeGpu>;
+    maskBackward(mask: Mask, g: Operand, into?: Into<Operand>): Promise<TypedArray | MadeGpu>;
+    async maskBackward(mask: Mask, g: Operand, { out }: Into<Operand> = {}): Promise<TypedArray | MadeGpu> {
         const upstream = resolve('g', g);
         checkAlike('g', upstream, 'the tensor of the mask', mask.of);
         const { backend, bits } = mask;
@@ -192,7 +222,7 @@ export class Clip {
         await backend.run({
             op: 'mask_backward', rule: 0, x: upstream, inputs: [bits, upstream], bounds: [undefined, undefined], outputs: [gx],
         });
-        return given<X>(gx);
+        return given(gx);
     }
 
     /**
@@ -303,9 +333,8 @@ function makeLike(backend: Backend, like: Omit<Resolved, 'data' | 'buffer'>, ope
 }
 
 /** What the caller gets of a tensor. */
-function given<X>(tensor: Resolved): Made<X> {
-    if (!isGpu(tensor)) return tensor.data as Made<X>;
+function given(tensor: Resolved): TypedArray | MadeGpu {
+    if (!isGpu(tensor)) return tensor.data;
     const { buffer, offset, size, type, shape } = tensor;
-    return { buffer, offset, size, type, shape } as Made<X>;
+    return { buffer, offset, size, type, shape };
 }
-

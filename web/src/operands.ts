@@ -30,10 +30,6 @@ export interface GpuTensor {
 /** What is clipped. */
 export type Operand = TypedArray | HostTensor | GpuTensor;
 
-/** What is made of an operand: an array of the same kind, or a tensor in a buffer. */
-export type Made<X> =
-    X extends { readonly buffer: GPUBuffer } ? Required<GpuTensor> : X extends { readonly data: infer A } ? A : X;
-
 /** An operand with nothing left open. */
 export type Resolved = ResolvedHost | ResolvedGpu;
 

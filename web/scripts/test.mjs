@@ -1,0 +1,25 @@
+// Runs all tests: types, then in Node.js on Dawn, then in Chromium. It says what it needs where that is missing.
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const web = dirname(dirname(fileURLToPath(import.meta.url)));
+const chromium = process.env.CHROMIUM ?? '/usr/bin/chromium';
+if (!existsSync(chromium)) {
+    console.error(`test: no Chromium at ${chromium}: install Debian's package chromium (its SwiftShader is the GPU of Dawn, too), or name one by CHROMIUM`);
+    process.exit(1);
+}
+
+function run(...command) {
+    console.log(`> node ${command.join(' ')}`);
+    const { status } = spawnSync(process.execPath, command, { cwd: web, stdio: 'inherit' });
+    if (status !== 0) process.exit(status ?? 1);
+}
+
+run('scripts/build.mjs', '--check');
+run(join('node_modules/typescript/bin/tsc'), '-p', 'tsconfig.page.json');
+// One file after the other: each has the machine to itself.
+for (const file of ['node/api', 'node/conformance', 'node/mutations', 'browser/peers', 'browser/page', 'browser/package']) {
+    run('--test', '--test-reporter=spec', `tests/${file}.mjs`);
+}
