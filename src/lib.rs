@@ -47,6 +47,8 @@
 //! `gpu` (default) brings wgpu. Without it the CPU path stands alone.
 
 #![forbid(unsafe_code)]
+// In a browser wgpu's objects stay on their thread.
+#![cfg_attr(target_arch = "wasm32", allow(clippy::arc_with_non_send_sync))]
 
 /// The examples of the README are tests.
 #[cfg(doctest)]

@@ -2,7 +2,7 @@
 //! entry points, both backends, conformance, the benchmarks, the fuzz target and the kernels for the caller's own passes.
 //!
 //! To add one: a row here, its function in [`mod@crate::reference`], its twin `shaders/<name>.wgsl`, its loop in
-//! `backend/cpu/elementwise.rs`, a method of [`Tensor`](crate::Tensor), and a mutation in `conformance/src/mutations.rs`.
+//! `backend/cpu/elementwise.rs`, a method of [`Tensor`](crate::Tensor), and a mutation in `conformance/src/on_device/mutations.rs`.
 
 use std::fmt;
 

@@ -21,16 +21,17 @@ function values(length: number): Float32Array {
     return made;
 }
 
-/** How many elements of two arrays have other bits, and how many of these are NaN in both. */
-function differ(a: Float32Array, b: Float32Array): { bits: number; ofNaN: number } {
+/** How many elements of two arrays have other bits, and how many of these are NaN or subnormal in the second. */
+function differ(a: Float32Array, b: Float32Array): { bits: number; ofNaN: number; ofSubnormals: number } {
     const [x, y] = [a, b].map(({ buffer, byteOffset, length }) => new Uint32Array(buffer, byteOffset, length)) as [Uint32Array, Uint32Array];
-    let [bits, ofNaN] = [0, 0];
+    let [bits, ofNaN, ofSubnormals] = [0, 0, 0];
     for (let n = 0; n < x.length; n++) {
         if (x[n] === y[n]) continue;
         bits += 1;
-        if (Number.isNaN(a[n]) && Number.isNaN(b[n])) ofNaN += 1;
+        if (Number.isNaN(b[n])) ofNaN += 1;
+        if (b[n] !== 0 && Math.abs(b[n]!) < 2 ** -126) ofSubnormals += 1;
     }
-    return { bits, ofNaN };
+    return { bits, ofNaN, ofSubnormals };
 }
 
 function median(times: number[]): number {

@@ -81,7 +81,8 @@ pub extern "C" fn release(handle: usize) {
 pub extern "C" fn call(function: usize, request: usize, words: usize) -> u32 {
     with_state(|state| {
         let mut request = Request::new(state.buffers.words(request, words));
-        (state.response.words.clear(), state.response.text.clear());
+        state.response.words.clear();
+        state.response.text.clear();
         run(function, state, &mut request).map_or_else(
             |error| {
                 state.response.text = error.to_string();

@@ -126,6 +126,9 @@ impl Side {
     }
 }
 
+/// A bound of elements; a tensor comes with its shape.
+type Shaped<'a, T, B> = Bound<T, (B, &'a Shape)>;
+
 /// The bounds of elements of a type. `operand` gives what a slice of so many elements is to whoever takes them.
 pub(crate) fn resolve<T: Element, B>(
     sides: &[Side; 2],
@@ -134,9 +137,9 @@ pub(crate) fn resolve<T: Element, B>(
 ) -> Result<ResolvedBounds<B>> {
     fn bound<'a, T: Element, B>(
         side: &'a Side,
-        value: fn(Number) -> Result<Bound<T, (B, &'a Shape)>>,
+        value: fn(Number) -> Result<Shaped<'a, T, B>>,
         operand: &impl Fn(Slice, usize) -> Result<B>,
-    ) -> Result<Bound<T, (B, &'a Shape)>> {
+    ) -> Result<Shaped<'a, T, B>> {
         match side {
             Side::Absent => Ok(Bound::Absent),
             Side::Value(number) => value(*number),
