@@ -58,17 +58,17 @@ export function draw(svg: SVGElement, { bars, full, all, bounds, kind, label }: 
     const place = (value: number): number => ((value - FROM + STEP / 2) / (BARS * STEP)) * width;
     svg.setAttribute('viewBox', `0 0 ${width} ${HEIGHT}`);
     svg.setAttribute('aria-label', label);
-    const [zero, room] = kind === 'grad' ? [BASE / 2, BASE / 2 - 4] : [BASE, BASE - 16];
+    const [zero, room] = kind === 'grad' ? [BASE / 2, BASE / 2 - 4] : [BASE, BASE - 18];
     const [low, high] = bounds;
     const drawn = bars.flatMap((value, n) => {
-        const height = Math.min(Math.abs(value) / full, 1.15) * room;
+        const height = Math.min(Math.abs(value) / full, 1.05) * room;
         const at = FROM + n * STEP;
         const beyond = (low !== undefined && at < low) || (high !== undefined && at > high);
         const bar = element('rect', {
             class: kind === 'grad' ? 'grad' : beyond ? 'bar clipped' : 'bar', x: (n * width) / BARS + 0.5, width: Math.max(width / BARS - 1, 1),
             y: value < 0 ? zero : zero - height, height,
         });
-        if (all === undefined || value <= 1.15 * full) return [bar];
+        if (all === undefined || value <= 1.05 * full) return [bar];
         const anchor = at < -3 ? 'start' : at > 3 ? 'end' : 'middle';
         const note = element('text', { x: place(at), y: 10, 'text-anchor': anchor }, `${((100 * value) / all).toFixed(0)} %`);
         return [bar, note];

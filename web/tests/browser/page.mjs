@@ -46,14 +46,14 @@ function bars(page, id) {
 }
 
 test('bounds and rules are shown as they are set', limit, async () => {
-    const { page, errors, requests, text } = await open();
+    const { page, errors, requests, text } = await open({ viewport: { width: 800, height: 1030 } });
     assert.match(await text('device'), /WebGPU/);
     assert.match(await text('summary'), /^35\.\d % of the values were clipped; 64\.\d % of the gradient passes\.$/);
     // A bar for each eighth from -4: those of -1 and 1.5 are the outermost that are left.
     const left = await bars(page, 'after');
     assert.deepEqual([left.indexOf(1), left.lastIndexOf(1)], [24, 44]);
     assert.deepEqual(await bars(page, 'gradient'), left);
-    await page.screenshot({ path: join(shots, 'page.png'), fullPage: true });
+    await page.screenshot({ path: join(shots, 'page.png') });
 
     await set(page, 'min', 0);
     assert.equal(await text('min-value'), '0');
@@ -241,7 +241,11 @@ test('without WebGPU the CPU does it, and the page says so', { timeout: 300_000 
 
 test('a phone has it all in its width', limit, async () => {
     const { page } = await open({ viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, colorScheme: 'dark' });
-    const [inner, scroll] = await page.evaluate(() => [innerWidth, document.documentElement.scrollWidth]);
-    assert.ok(scroll <= inner, `${scroll} wide on ${inner}`);
+    const width = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(width <= 360, `${width} wide on 360`);
+    const beyond = await page.$$eval('main *', (all) => all.filter((element) => element.getBoundingClientRect().right > 360).map(({ id, tagName }) => id || tagName));
+    assert.deepEqual(beyond, []);
+    await page.screenshot({ path: join(shots, 'phone-top.png') });
+    await page.evaluate(() => document.querySelector('label[for=sign]').scrollIntoView());
     await page.screenshot({ path: join(shots, 'phone.png') });
 });
