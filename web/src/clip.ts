@@ -86,10 +86,13 @@ export class Clip {
     /** On a device that it opens itself, with the limits of its adapter, and again if that is lost; or on the CPU. */
     static async create({ adapter: options, on }: CreateOptions = {}): Promise<Clip> {
         const open = async (): Promise<Backend> => {
-            const device = on === 'cpu' ? undefined : await openDevice(options);
-            if (device) return new GpuBackend(await loadPlan(), device);
-            if (on === 'gpu') throw new ClipError('no-webgpu', 'there is no WebGPU adapter: use a browser that has one, or the CPU');
-            return new CpuBackend(await loadCpu());
+            if (on === 'cpu') return new CpuBackend(await loadCpu());
+            try {
+                return new GpuBackend(await loadPlan(), await openDevice(options));
+            } catch (error) {
+                if (on === 'gpu') throw error;
+                return new CpuBackend(await loadCpu());
+            }
         };
         return new Clip(await open(), open);
     }
@@ -268,11 +271,15 @@ export class Clip {
     }
 }
 
-async function openDevice(options?: GPURequestAdapterOptions): Promise<GPUDevice | undefined> {
+async function openDevice(options?: GPURequestAdapterOptions): Promise<GPUDevice> {
     const adapter = await globalThis.navigator?.gpu?.requestAdapter(options);
-    if (!adapter) return undefined;
+    if (!adapter) throw new ClipError('no-webgpu', 'there is no WebGPU adapter: use a browser that has one, or the CPU');
     const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
-    return adapter.requestDevice({ label: 'wgclip', requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } });
+    try {
+        return await adapter.requestDevice({ label: 'wgclip', requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } });
+    } catch (cause) {
+        throw new ClipError('no-webgpu', `the WebGPU adapter gave no device (${String(cause)}): try again, or use the CPU`, { cause });
+    }
 }
 
 function pair(x: Operand, g: Operand): [Resolved, Resolved] {

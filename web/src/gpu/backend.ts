@@ -36,6 +36,13 @@ export class GpuBackend implements Backend {
         return Promise.race([work, this.#lost]);
     }
 
+    /** What is behind a promise of the device that was rejected: it is lost, and will say so, or something that should not be. */
+    async #refused(cause: unknown): Promise<ClipError> {
+        const later = new Promise((resolve) => setTimeout(resolve, 1000));
+        await Promise.race([later, this.device.lost]);
+        return this.#loss ?? new ClipError('internal', `the device failed (${String(cause)})`, { cause });
+    }
+
     /** Does what creates, records and submits, and rejects with what the device says of it. */
     async #checked<T>(work: () => T): Promise<T> {
         const created = this.#created.splice(0);
@@ -55,8 +62,7 @@ export class GpuBackend implements Backend {
         if ('error' in done) throw done.error;
         const errors = new Map<Filter, GPUError>();
         for (const [n, result] of results.entries()) {
-            // A scope that cannot be popped is one of a lost device.
-            if (result.status === 'rejected') throw await this.#orLost(device.lost.then(() => this.#loss));
+            if (result.status === 'rejected') throw await this.#refused(result.reason);
             if (result.value) errors.set(FILTERS[n] ?? 'out-of-memory', result.value);
         }
         // Whatever follows from a lack of memory is no fault of the operands.
@@ -81,7 +87,7 @@ export class GpuBackend implements Backend {
         });
         const mapped = staged.map(({ buffer }) => buffer.mapAsync(MAP_MODE_READ));
         const results = await this.#orLost(Promise.allSettled(mapped));
-        if (results.some(({ status }) => status === 'rejected')) await this.#orLost(this.device.lost);
+        for (const result of results) if (result.status === 'rejected') throw await this.#refused(result.reason);
         for (const { to, buffer } of staged) {
             bytesOfArray(to.data).set(new Uint8Array(buffer.getMappedRange(), 0, to.bytes));
             buffer.unmap();
