@@ -252,11 +252,15 @@ pub(crate) fn hard_to_sum<T: Element>(rng: &mut fastrand::Rng, kind: usize, len:
     elements
 }
 
-/// Elements of which the squares add up to one above the middle between two numbers: less than a root's guard bits show.
-pub(crate) fn above_middle<T: Element>(len: usize) -> Vec<T> {
+/// Elements of a sum just above the middle between two numbers, by what is far below it; and of which the squares are, by less than
+/// a root's guard bits show.
+pub(crate) fn above_middle<T: Element>(len: usize, squares: bool) -> Vec<T> {
     let power = f64::from(T::TYPE.layout().min_normal().trailing_zeros() + 1).exp2();
-    let pair = [power, (2.0 * power + 1.0).sqrt().floor() + 1.0].map(float_bits::<T>);
-    pair.into_iter().chain(std::iter::repeat(0)).take(len).map(T::from_bits).collect()
+    let bits = match squares {
+        true => [float_bits::<T>(power), float_bits::<T>((2.0 * power + 1.0).sqrt().floor() + 1.0), 0],
+        false => [float_bits::<T>(power), float_bits::<T>(1.0), 1],
+    };
+    bits.into_iter().chain(std::iter::repeat(0)).take(len).map(T::from_bits).collect()
 }
 
 /// How many ways there are.

@@ -19,10 +19,16 @@ const SAFETENSORS_TYPES: Record<string, ElementType> = {
     I16: 'int16', U16: 'uint16', I32: 'int32', U32: 'uint32', I64: 'int64', U64: 'uint64',
 };
 
+/** What is in a file: tensors, and the names of those that cannot be clipped. */
+export interface Contents {
+    readonly tensors: FileTensor[];
+    readonly others: string[];
+}
+
 /** The tensors of a .npy or .safetensors file, whose order of bytes is the little-endian one of every browser. */
-export function tensorsOf(name: string, data: ArrayBuffer): FileTensor[] {
+export function contentsOf(name: string, data: ArrayBuffer): Contents {
     const head = new Uint8Array(data, 0, Math.min(data.byteLength, 6));
-    if (String.fromCharCode(...head) === '\x93NUMPY') return [npy(data)];
+    if (String.fromCharCode(...head) === '\x93NUMPY') return { tensors: [npy(data)], others: [] };
     if (name.endsWith('.safetensors')) return safetensors(data);
     throw new Error('this is no .npy and no .safetensors file');
 }
@@ -43,17 +49,22 @@ function npy(data: ArrayBuffer): FileTensor {
     return whole({ name: '', type, shape, offset, bytes: data.byteLength - offset });
 }
 
-function safetensors(data: ArrayBuffer): FileTensor[] {
+function safetensors(data: ArrayBuffer): Contents {
     const length = data.byteLength < 8 ? Infinity : Number(new DataView(data).getBigUint64(0, true));
     if (8 + length > data.byteLength) throw new Error('this .safetensors file ends within its header');
     const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 8, length))) as Record<string, unknown>;
-    return Object.entries(header).filter(([name]) => name !== '__metadata__').map(([name, entry]) => {
+    const [tensors, others]: [FileTensor[], string[]] = [[], []];
+    for (const [name, entry] of Object.entries(header).filter(([name]) => name !== '__metadata__')) {
         const { dtype, shape, data_offsets: [start, end] } = entry as { dtype: string; shape: number[]; data_offsets: [number, number] };
         const type = SAFETENSORS_TYPES[dtype];
-        if (!type) throw new Error(`the tensor ${name} is of ${dtype}, which cannot be clipped`);
+        if (!type) {
+            others.push(`${name} is left as it is: ${dtype} cannot be clipped`);
+            continue;
+        }
         if (8 + length + end > data.byteLength) throw new Error(`this .safetensors file ends within the tensor ${name}`);
-        return whole({ name, type, shape, offset: 8 + length + start, bytes: end - start });
-    });
+        tensors.push(whole({ name, type, shape, offset: 8 + length + start, bytes: end - start }));
+    }
+    return { tensors, others };
 }
 
 function whole(tensor: FileTensor): FileTensor {

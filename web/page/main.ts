@@ -1,7 +1,7 @@
 import { Clip, ClipError, type Rule, type RulePreset, type RuledBounds } from '../src/index.js';
 import { type Measured, measure } from './bench.js';
 import { Check, type Row } from './check.js';
-import { elementsOf, tensorsOf } from './files.js';
+import { contentsOf, elementsOf } from './files.js';
 import { counts, draw, means } from './histogram.js';
 
 function $<E extends Element = HTMLElement>(id: string): E {
@@ -123,6 +123,11 @@ function describeDevice(): void {
     if (!device) $('bench-status').textContent = 'There is no GPU to measure.';
 }
 
+/** The whole numbers between the same bounds. */
+function inward({ min, max }: RuledBounds): RuledBounds {
+    return { min: min === undefined ? undefined : Math.ceil(Number(min)), max: max === undefined ? undefined : Math.floor(Number(max)) };
+}
+
 async function clipFile(file: File): Promise<void> {
     const status = $('file-status');
     const save = $<HTMLAnchorElement>('save');
@@ -132,13 +137,12 @@ async function clipFile(file: File): Promise<void> {
         const data = await file.arrayBuffer();
         const clipped = new Uint8Array(data.slice(0));
         const limits = bounds();
-        const tensors = tensorsOf(file.name, data);
+        const { tensors, others: left } = contentsOf(file.name, data);
         let [changed, elements] = [0, 0];
-        const left: string[] = [];
         for (const tensor of tensors) {
             const before = elementsOf(data, tensor);
             try {
-                const after = await clip.clip({ data: before, type: tensor.type }, limits);
+                const after = await clip.clip({ data: before, type: tensor.type }, tensor.type.includes('float') ? limits : inward(limits));
                 for (let n = 0; n < before.length; n++) changed += Number(before[n] !== after[n]);
                 elements += before.length;
                 clipped.set(new Uint8Array(after.buffer), tensor.offset);

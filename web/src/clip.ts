@@ -1,9 +1,9 @@
 import { CpuBackend } from './cpu.js';
-import { type TypedArray, asArray } from './elements.js';
+import { type Arrays, type ElementType, type TypedArray, arrayLike, asArray, bytesOf } from './elements.js';
 import { ClipError } from './errors.js';
 import { GpuBackend } from './gpu/backend.js';
 import { loadCpu, loadPlan } from './modules.js';
-import type { Backend, ResolvedBound } from './operation.js';
+import { type Backend, type ResolvedBound, boundWords } from './operation.js';
 import {
     type GpuTensor, type HostTensor, type Operand, type Resolved, checkAlike, isGpu, lengthOf, resolve,
 } from './operands.js';
@@ -79,6 +79,7 @@ export class Clip {
 
     /** On a device of the page's own. Once it is lost every call says so. */
     static async on(device: GPUDevice): Promise<Clip> {
+        if (typeof (device as Partial<GPUDevice> | undefined)?.createBuffer !== 'function') throw new ClipError('operand', 'Clip.on takes a GPUDevice');
         const backend = new GpuBackend(await loadPlan(), device);
         return new Clip(backend, async () => backend);
     }
@@ -122,6 +123,7 @@ export class Clip {
     }
 
     /** The elements of a tensor in a buffer, as an array: of bits, where JavaScript has no array of the type. */
+    read<T extends ElementType>(tensor: GpuTensor & { readonly type: T }): Promise<Arrays[T]>;
     async read(tensor: GpuTensor): Promise<TypedArray> {
         const from = resolve('the tensor', tensor);
         const { type, shape, length, bytes } = from;
@@ -134,13 +136,17 @@ export class Clip {
     clip<A extends TypedArray>(x: Host<A>, bounds: Bounds, into?: Into<Host<A>>): Promise<A>;
     clip(x: GpuTensor, bounds: Bounds, into?: Into<GpuTensor>): Promise<MadeGpu>;
     clip(x: Operand, bounds: Bounds, into?: Into<Operand>): Promise<TypedArray | MadeGpu>;
-    async clip(x: Operand, bounds: Bounds, { out }: Into<Operand> = {}): Promise<TypedArray | MadeGpu> {
+    async clip(x: Operand, bounds: Bounds, into?: Into<Operand>): Promise<TypedArray | MadeGpu> {
+        const out = into?.out;
         const from = resolve('x', x);
         const sides = resolveBounds(from, bounds);
-        return this.#with(async (backend) => {
+        return this.#with((backend) => {
+            check(backend, from, sides);
             const y = output(backend, out, from, x, [from]);
-            await backend.run({ op: 'clip', rule: 0, x: from, inputs: [from], bounds: sides, outputs: [y] });
-            return given(y);
+            return kept(backend, out ? [] : [y], async () => {
+                await backend.run({ op: 'clip', rule: 0, x: from, inputs: [from], bounds: sides, outputs: [y] });
+                return given(y);
+            });
         });
     }
 
@@ -156,18 +162,22 @@ export class Clip {
     clipBackward<A extends TypedArray>(x: Operand, g: Host<A>, bounds: RuledBounds, into?: Into<Host<A>>): Promise<A>;
     clipBackward(x: Operand, g: GpuTensor, bounds: RuledBounds, into?: Into<GpuTensor>): Promise<MadeGpu>;
     clipBackward(x: Operand, g: Operand, bounds: RuledBounds, into?: Into<Operand>): Promise<TypedArray | MadeGpu>;
-    async clipBackward(x: Operand, g: Operand, bounds: RuledBounds, { out }: Into<Operand> = {}): Promise<TypedArray | MadeGpu> {
+    async clipBackward(x: Operand, g: Operand, bounds: RuledBounds, into?: Into<Operand>): Promise<TypedArray | MadeGpu> {
+        const out = into?.out;
         const [from, upstream] = pair(x, g);
         const sides = resolveBounds(from, bounds);
-        return this.#with(async (backend) => {
+        return this.#with((backend) => {
             const rule = backend.core.rule(bounds.rule);
+            check(backend, from, sides);
             const gx = output(backend, out, upstream, g, [upstream]);
-            if (!backend.core.isIdentity(rule)) {
-                await backend.run({ op: 'clip_backward', rule, x: from, inputs: [from, upstream], bounds: sides, outputs: [gx] });
-            } else if (gx !== upstream) {
-                await backend.copy(upstream, gx);
-            }
-            return given(gx);
+            return kept(backend, out ? [] : [gx], async () => {
+                if (!backend.core.isIdentity(rule)) {
+                    await backend.run({ op: 'clip_backward', rule, x: from, inputs: [from, upstream], bounds: sides, outputs: [gx] });
+                } else if (gx !== upstream) {
+                    await backend.copy(upstream, gx);
+                }
+                return given(gx);
+            });
         });
     }
 
@@ -178,20 +188,23 @@ export class Clip {
     async clipBackwardBounds(x: Operand, g: Operand, bounds: RuledBounds): Promise<Gradients<TypedArray | MadeGpu>> {
         const [from, upstream] = pair(x, g);
         const sides = resolveBounds(from, bounds);
-        return this.#with(async (backend) => {
+        return this.#with((backend) => {
             const rule = backend.core.rule(bounds.rule);
+            check(backend, from, sides);
             const like = [upstream, ...sides.map((side) => (side === undefined ? undefined : gradientOf(side, upstream)))];
             const made = like.map((tensor) => tensor && makeLike(backend, tensor, g));
             const identity = backend.core.isIdentity(rule);
             const outputs = identity ? [undefined, made[1], made[2]] : made;
-            const work = [];
-            if (identity) work.push(backend.copy(upstream, made[0]!));
-            if (outputs.some((output) => output !== undefined)) {
-                work.push(backend.run({ op: 'clip_backward_bounds', rule, x: from, inputs: [from, upstream], bounds: sides, outputs }));
-            }
-            await Promise.all(work);
-            const [gx, min, max] = made.map((tensor) => tensor && given(tensor));
-            return { x: gx!, min, max };
+            return kept(backend, made, async () => {
+                const work = [];
+                if (identity) work.push(backend.copy(upstream, made[0]!));
+                if (outputs.some((output) => output !== undefined)) {
+                    work.push(backend.run({ op: 'clip_backward_bounds', rule, x: from, inputs: [from, upstream], bounds: sides, outputs }));
+                }
+                await Promise.all(work);
+                const [gx, min, max] = made.map((tensor) => tensor && given(tensor));
+                return { x: gx!, min, max };
+            });
         });
     }
 
@@ -199,17 +212,21 @@ export class Clip {
     clipWithMask<A extends TypedArray>(x: Host<A>, bounds: RuledBounds, into?: Into<Host<A>>): Promise<Masked<A>>;
     clipWithMask(x: GpuTensor, bounds: RuledBounds, into?: Into<GpuTensor>): Promise<Masked<MadeGpu>>;
     clipWithMask(x: Operand, bounds: RuledBounds, into?: Into<Operand>): Promise<Masked<TypedArray | MadeGpu>>;
-    async clipWithMask(x: Operand, bounds: RuledBounds, { out }: Into<Operand> = {}): Promise<Masked<TypedArray | MadeGpu>> {
+    async clipWithMask(x: Operand, bounds: RuledBounds, into?: Into<Operand>): Promise<Masked<TypedArray | MadeGpu>> {
+        const out = into?.out;
         const from = resolve('x', x);
         const sides = resolveBounds(from, bounds);
         return this.#with(async (backend) => {
             const rule = backend.core.rule(bounds.rule);
+            check(backend, from, sides);
             const y = output(backend, out, from, x, []);
             const bytes = backend.maskBytes(from);
             const shape = { type: 'uint8', shape: [bytes], length: bytes, bytes } as const;
             const bits = backend instanceof GpuBackend ? backend.tensor(shape) : { ...shape, data: new Uint8Array(bytes) };
-            await backend.run({ op: 'clip_with_mask', rule, x: from, inputs: [from], bounds: sides, outputs: [y, bits] });
-            return { y: given(y), mask: new Mask(bits, from, backend) };
+            return kept(backend, out ? [bits] : [y, bits], async () => {
+                await backend.run({ op: 'clip_with_mask', rule, x: from, inputs: [from], bounds: sides, outputs: [y, bits] });
+                return { y: given(y), mask: new Mask(bits, from, backend) };
+            });
         });
     }
 
@@ -217,15 +234,19 @@ export class Clip {
     maskBackward<A extends TypedArray>(mask: Mask, g: Host<A>, into?: Into<Host<A>>): Promise<A>;
     maskBackward(mask: Mask, g: GpuTensor, into?: Into<GpuTensor>): Promise<MadeGpu>;
     maskBackward(mask: Mask, g: Operand, into?: Into<Operand>): Promise<TypedArray | MadeGpu>;
-    async maskBackward(mask: Mask, g: Operand, { out }: Into<Operand> = {}): Promise<TypedArray | MadeGpu> {
+    async maskBackward(mask: Mask, g: Operand, into?: Into<Operand>): Promise<TypedArray | MadeGpu> {
+        const out = into?.out;
         const upstream = resolve('g', g);
+        if (!(mask instanceof Mask)) throw new ClipError('operand', 'the mask is none: give that of clipWithMask');
         checkAlike('g', upstream, 'the tensor of the mask', mask.of);
         const { backend, bits } = mask;
         const gx = output(backend, out, upstream, g, [upstream]);
-        await backend.run({
-            op: 'mask_backward', rule: 0, x: upstream, inputs: [bits, upstream], bounds: [undefined, undefined], outputs: [gx],
+        return kept(backend, out ? [] : [gx], async () => {
+            await backend.run({
+                op: 'mask_backward', rule: 0, x: upstream, inputs: [bits, upstream], bounds: [undefined, undefined], outputs: [gx],
+            });
+            return given(gx);
         });
-        return given(gx);
     }
 
     /**
@@ -233,6 +254,7 @@ export class Clip {
      * once: the same on every device and in any order.
      */
     async clipByGlobalNorm(tensors: readonly Operand[], limit: NormLimit): Promise<number> {
+        if (!Array.isArray(tensors)) throw new ClipError('operand', 'give a list of tensors: [w, b]');
         const list = tensors.map((tensor, n) => resolve(`tensor ${n}`, tensor));
         const { norm, failed } = await this.#with(async (backend) => backend.globalNorm(backend.core.limit(limit), list));
         if (failed) {
@@ -248,6 +270,9 @@ export class Clip {
         const bounds = resolveBounds(x, operands);
         return this.#with(async (backend) => {
             if (!(backend instanceof GpuBackend)) throw new ClipError('no-webgpu', 'there is no GPU device to prepare an operation on');
+            if (operands.op !== 'clip' && operands.op !== 'clipBackward') {
+                throw new ClipError('operand', `'${String((operands as { op: unknown }).op)}' cannot be prepared: there are clip and clipBackward`);
+            }
             if (operands.op === 'clip') {
                 const y = alias(resolve('y', operands.y), [x]);
                 checkAlike('y', y, 'x', x);
@@ -288,10 +313,29 @@ function pair(x: Operand, g: Operand): [Resolved, Resolved] {
     return [from, upstream];
 }
 
-function resolveBounds(x: Resolved, { min, max }: Bounds): [ResolvedBound, ResolvedBound] {
+/** Keeps what was made, unless it was made for nothing. */
+async function kept<T>(backend: Backend, made: readonly (Resolved | undefined)[], work: () => Promise<T>): Promise<T> {
+    try {
+        return await work();
+    } catch (error) {
+        if (backend instanceof GpuBackend) made.forEach((tensor) => backend.drop(tensor));
+        throw error;
+    }
+}
+
+/** Whether these are bounds of x, before anything is made. */
+function check({ core }: Backend, { type, shape }: Resolved, bounds: readonly ResolvedBound[]): void {
+    const nowhere = { operand: 0, offset: 0, bytes: 0 };
+    core.checkBounds(type, shape, bounds.flatMap((bound) => boundWords(bound, () => nowhere)));
+}
+
+function resolveBounds(x: Resolved, bounds: Bounds): [ResolvedBound, ResolvedBound] {
+    if (typeof bounds !== 'object' || bounds === null) throw new ClipError('bounds', 'bounds are { min, max }, of which either may be left out');
+    const { min, max } = bounds;
     const one = (name: string, bound: Bound | undefined): ResolvedBound => {
         if (bound === undefined || bound === null) return undefined;
         if (typeof bound === 'number' || typeof bound === 'bigint') return bound;
+        if (typeof bound !== 'object') throw new ClipError('bounds', `${name} is no bound: give a number, or a tensor`);
         const tensor = resolve(name, bound, x.type);
         if (tensor.type === x.type) return tensor;
         throw new ClipError('shape', `${name} holds ${tensor.type}, but x ${x.type}: all operands need one type`);
@@ -303,7 +347,7 @@ function resolveBounds(x: Resolved, { min, max }: Bounds): [ResolvedBound, Resol
 function gradientOf(bound: Exclude<ResolvedBound, undefined>, g: Resolved): Omit<Resolved, 'data' | 'buffer'> {
     const shape = typeof bound === 'object' ? bound.shape : [];
     const length = lengthOf(shape);
-    return { type: g.type, shape, length, bytes: (g.bytes / Math.max(g.length, 1)) * length };
+    return { type: g.type, shape, length, bytes: bytesOf(g.type) * length };
 }
 
 /** An operand of the caller's as one of the inputs, if it is the very same elements. */
@@ -332,8 +376,7 @@ function makeLike(backend: Backend, like: Omit<Resolved, 'data' | 'buffer'>, ope
     const { type, shape, length, bytes } = like;
     const array = ArrayBuffer.isView(operand) ? operand : 'data' in operand ? operand.data : undefined;
     if (array) {
-        const make = array.constructor as new (length: number) => TypedArray;
-        return { data: new make(length), type, shape, length, bytes };
+        return { data: arrayLike(array, length), type, shape, length, bytes };
     }
     if (backend instanceof GpuBackend) return backend.tensor({ type, shape, length, bytes });
     throw new ClipError('operand', 'this Clip has no GPU device, so buffers are out of its reach: give typed arrays, or use Clip.on(device)');

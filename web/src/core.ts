@@ -1,4 +1,4 @@
-import { type ElementType, libraryName } from './elements.js';
+import { type ElementType, libraryName, translated } from './elements.js';
 import { ClipError } from './errors.js';
 import type { NormLimit, Rule, RulePreset } from './rules.js';
 
@@ -17,7 +17,7 @@ interface Exports {
 
 /** The functions of the module: those of `run` in wasm/src/abi.rs. */
 export const Call = {
-    names: 0, source: 1, planOp: 2, planGlobalNorm: 3, cpuOp: 4, cpuGlobalNorm: 5, planMask: 6,
+    names: 0, source: 1, planOp: 2, planGlobalNorm: 3, cpuOp: 4, cpuGlobalNorm: 5, planMask: 6, checkBounds: 10,
     checkStart: 7, checkNext: 8, checkCompare: 9,
 } as const;
 
@@ -62,9 +62,10 @@ export class Core {
 
     #run(fn: number, words: readonly number[]): void {
         if (words.length > this.#capacity) {
+            const capacity = Math.max(words.length, REQUEST_WORDS);
+            const request = this.allocate(8 * capacity);
             this.#exports.release(this.#request);
-            this.#capacity = Math.max(words.length, REQUEST_WORDS);
-            this.#request = this.allocate(8 * this.#capacity);
+            [this.#request, this.#capacity] = [request, capacity];
         }
         new Float64Array(this.memory, this.#exports.address(this.#request), words.length).set(words);
         let code;
@@ -77,7 +78,7 @@ export class Core {
             this.#request = 0;
             throw new ClipError('out-of-memory', 'the CPU path ran out of memory: clip smaller parts', { cause: error });
         }
-        if (code !== 0) throw ClipError.ofModule(code, this.#text());
+        if (code !== 0) throw ClipError.ofModule(code, translated(this.#text()));
     }
 
     #text(): string {
@@ -133,10 +134,10 @@ export class Core {
         return this.names.ops.indexOf(op);
     }
 
-    #numbered(list: readonly string[], what: string, name: string): number {
+    #numbered(code: 'rule' | 'limit', list: readonly string[], what: string, name: string): number {
         const number = list.indexOf(name);
         if (number >= 0) return number;
-        throw new ClipError('rule', `${what} is not '${name}': there are ${list.join(', ')}`);
+        throw new ClipError(code, `${what} is not '${String(name)}': there are ${list.join(', ')}`);
     }
 
     rule(rule: RulePreset | Rule = {}): number {
@@ -146,10 +147,11 @@ export class Core {
             if (preset !== undefined) return preset;
             throw new ClipError('rule', `no rule is called '${rule}': there are ${Object.keys(presets).join(', ')}`);
         }
+        if (typeof rule !== 'object' || rule === null) throw new ClipError('rule', 'a rule is the name of a preset, or { outside, ties, nan }');
         const numbers = [
-            this.#numbered(outside, 'outside', rule.outside ?? 'masked'),
-            this.#numbered(ties, 'ties', rule.ties ?? 'inclusive'),
-            this.#numbered(nan, 'nan', rule.nan ?? 'pass'),
+            this.#numbered('rule', outside, 'outside', rule.outside ?? 'masked'),
+            this.#numbered('rule', ties, 'ties', rule.ties ?? 'inclusive'),
+            this.#numbered('rule', nan, 'nan', rule.nan ?? 'pass'),
         ] as const;
         return (numbers[0] * ties.length + numbers[1]) * nan.length + numbers[2];
     }
@@ -160,12 +162,20 @@ export class Core {
         return outside[Math.floor(rule / (ties.length * nan.length))] === 'straight-through';
     }
 
-    limit({ maxNorm, kind = 'l2', eps = 0, nonfinite = 'propagate' }: NormLimit): number[] {
+    limit(limit: NormLimit): number[] {
+        if (typeof limit !== 'object' || limit === null) throw new ClipError('limit', 'a limit is { maxNorm, kind, eps, nonfinite }, of which maxNorm is needed');
+        const { maxNorm, kind = 'l2', eps = 0, nonfinite = 'propagate' } = limit;
         const { kinds, nonfinite: policies } = this.names;
         const added = typeof eps === 'string' ? this.names.eps[eps] : eps;
         if (typeof maxNorm !== 'number' || typeof added !== 'number') {
-            throw new ClipError('limit', `a norm cannot be limited to ${String(maxNorm)} with eps ${String(eps)}: give numbers`);
+            throw new ClipError('limit', `a norm cannot be limited to ${String(maxNorm)} with eps ${String(eps)}: give numbers, or as eps one of `
+                + Object.keys(this.names.eps).join(', '));
         }
-        return [maxNorm, this.#numbered(kinds, 'kind', kind), added, this.#numbered(policies, 'nonfinite', nonfinite)];
+        return [maxNorm, this.#numbered('limit', kinds, 'kind', kind), added, this.#numbered('limit', policies, 'nonfinite', nonfinite)];
+    }
+
+    /** Whether these are bounds of elements of a type and shape: what operations look at, for those that run none. */
+    checkBounds(type: ElementType, shape: readonly number[], words: readonly number[]): void {
+        this.words(Call.checkBounds, [this.element(type), shape.length, ...shape, ...words]);
     }
 }

@@ -28,6 +28,25 @@ export const ELEMENT_TYPES = Object.keys(TYPES) as ElementType[];
 export interface TypedArray extends ArrayBufferView {
     readonly length: number;
     readonly BYTES_PER_ELEMENT: number;
+    readonly [index: number]: number | bigint;
+}
+
+/** The arrays of elements of a type. Of half floats they are new, or else bits. */
+export interface Arrays {
+    float32: Float32Array;
+    float16: TypedArray;
+    bfloat16: Uint16Array;
+    float64: Float64Array;
+    float8_e4m3fn: Uint8Array;
+    float8_e5m2: Uint8Array;
+    int8: Int8Array;
+    uint8: Uint8Array;
+    int16: Int16Array;
+    uint16: Uint16Array;
+    int32: Int32Array;
+    uint32: Uint32Array;
+    int64: BigInt64Array;
+    uint64: BigUint64Array;
 }
 
 /** Its name in the library. */
@@ -44,6 +63,13 @@ const ARRAYS = {
     float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array,
     int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array, uint64: BigUint64Array,
 };
+
+/** A new array of the kind of another: of a subclass, that of the language. */
+export function arrayLike(array: TypedArray, length: number): TypedArray {
+    const name = Object.prototype.toString.call(array).slice(8, -1);
+    const make = (globalThis as unknown as Record<string, new (length: number) => TypedArray>)[name]!;
+    return new make(length);
+}
 
 /** An array of elements; of bits, where JavaScript has no such array. Half floats have one in newer engines. */
 export function asArray(buffer: ArrayBuffer, type: ElementType): TypedArray {
@@ -62,9 +88,18 @@ export function asUnsigned(buffer: ArrayBuffer, type: ElementType): UnsignedArra
 }
 
 /** A type by its name. */
-export function checkedType(type: string): ElementType {
+export function checkedType(name: string, type: string | undefined): ElementType {
+    if (type === undefined) throw new ClipError('operand', `${name} has no type: give one of ${ELEMENT_TYPES.join(', ')}`);
     if (Object.hasOwn(TYPES, type)) return type as ElementType;
-    throw new ClipError('operand', `no type of elements is called '${type}': there are ${ELEMENT_TYPES.join(', ')}`);
+    throw new ClipError('operand', `no type of elements is called '${String(type)}': there are ${ELEMENT_TYPES.join(', ')}`);
+}
+
+/** A text of the library with the names that are used here. */
+export function translated(text: string): string {
+    const types = ELEMENT_TYPES.map((type) => [libraryName(type), type] as const);
+    const names = new Map<string, string>(types);
+    return text.replace(/\b[a-z]+[a-z0-9_]*\b/g, (word) =>
+        names.get(word) ?? (/^(clip|mask)_/.test(word) ? word.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()) : word));
 }
 
 const OF_ARRAYS: Record<string, ElementType> = {

@@ -14,7 +14,7 @@ export {
     Clip, type CreateOptions, type Gradients, type Host, type Into, type MadeGpu, type Mask, type Masked, type Prepared,
     type PreparedOperands,
 } from './clip.js';
-export { ELEMENT_TYPES, type ElementType, type TypedArray } from './elements.js';
+export { type Arrays, ELEMENT_TYPES, type ElementType, type TypedArray } from './elements.js';
 export { ClipError, type ClipErrorCode } from './errors.js';
 export type { GpuTensor, HostTensor, Operand } from './operands.js';
 export type { Bound, Bounds, NormLimit, Rule, RulePreset, RuledBounds } from './rules.js';

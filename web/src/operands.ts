@@ -18,8 +18,8 @@ export interface GpuTensor {
     /** Where they begin, in bytes: a multiple of 4, 0 by default. */
     readonly offset?: number;
     /**
-     * Bytes that may be used: up to the buffer's end by default. Kernels work on whole blocks of 16 bytes, so where elements end within one, the
-     * rest of it is written too if it is part of this, and copies are made if it is not.
+     * Bytes that may be written: those of `shape` by default, or all to the buffer's end where there is none. Kernels work on whole blocks of 16
+     * bytes. Where elements end within one, the rest of it is written too if it is part of this; if not, copies are made.
      */
     readonly size?: number;
     readonly type: ElementType;
@@ -49,7 +49,7 @@ export interface ResolvedHost extends Common {
 export interface ResolvedGpu extends Common {
     readonly buffer: GPUBuffer;
     readonly offset: number;
-    /** Bytes that may be used. */
+    /** Bytes that may be written. */
     readonly size: number;
 }
 
@@ -75,24 +75,26 @@ export function resolve(name: string, operand: Operand, type?: ElementType): Res
     if (isArray(operand)) return host(name, { data: operand }, type);
     if (typeof operand === 'object' && operand !== null) {
         if ('data' in operand && isArray(operand.data)) return host(name, operand, type);
-        if ('buffer' in operand && typeof operand.buffer === 'object') return gpu(name, operand);
+        if ('buffer' in operand && typeof operand.buffer === 'object' && operand.buffer !== null) return gpu(name, operand);
     }
     throw new ClipError('operand', `${name} is no tensor: give a typed array, { data, type, shape } or { buffer, offset, size, type, shape }`);
 }
 
-/** One shape or all elements, and how many these are. */
+/** A shape, or one dimension of all elements that there is room for. */
 function shaped(name: string, shape: readonly number[] | undefined, room: number): readonly number[] {
     if (shape === undefined) return [room];
-    const whole = shape.every((dim) => Number.isSafeInteger(dim) && dim >= 0);
-    if (!whole || lengthOf(shape) > room) {
-        throw new ClipError('shape', `${name} has room for ${room} elements, but the shape [${shape}]: make them agree`);
+    // Holes are no dimensions.
+    const dims = Array.isArray(shape) ? Array.from(shape as readonly unknown[]) : [];
+    const whole = Array.isArray(shape) && dims.every((dim): dim is number => Number.isSafeInteger(dim) && (dim as number) >= 0);
+    if (!whole || lengthOf(dims) > room) {
+        throw new ClipError('shape', `${name} has room for ${room} elements, but the shape [${String(shape)}]: make them agree`);
     }
-    return shape;
+    return dims;
 }
 
 function host(name: string, { data, type, shape }: HostTensor, assumed?: ElementType): ResolvedHost {
     const held = typeOfArray(data);
-    const bits = type === undefined ? undefined : checkedType(type);
+    const bits = type === undefined ? undefined : checkedType(name, type);
     // The bits of one type may come in an array of unsigned integers of its size.
     const taken = bits ?? (assumed !== undefined && held.startsWith('uint') && bytesOf(assumed) === data.BYTES_PER_ELEMENT ? assumed : held);
     if (bytesOf(taken) !== data.BYTES_PER_ELEMENT) {
@@ -107,19 +109,23 @@ function host(name: string, { data, type, shape }: HostTensor, assumed?: Element
 }
 
 function gpu(name: string, { buffer, offset = 0, size, type, shape }: GpuTensor): ResolvedGpu {
-    const taken = checkedType(type);
-    const room = size ?? buffer.size - offset;
-    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(room) || offset < 0 || room < 0 || offset % 4 !== 0
-        || offset + room > buffer.size) {
-        throw new ClipError('operand', `${name} is at bytes ${offset} to ${offset + room} of a buffer of ${buffer.size}: give an offset that is a `
-            + 'multiple of 4, and a size within the buffer');
+    const taken = checkedType(name, type);
+    const left = buffer.size - offset;
+    const given = size ?? left;
+    if (typeof buffer.usage !== 'number' || !Number.isSafeInteger(offset) || !Number.isSafeInteger(given) || offset < 0 || given < 0 || offset % 4 !== 0
+        || given > left) {
+        throw new ClipError('operand', `${name} is at bytes ${offset} to ${offset + given} of a buffer of ${buffer.size}: give a GPUBuffer, an offset that is `
+            + 'a multiple of 4, and a size within the buffer');
     }
     if ((buffer.usage & TENSOR_USAGE) !== TENSOR_USAGE) {
         throw new ClipError('operand', `the buffer of ${name} lacks a usage: create it with STORAGE, COPY_SRC and COPY_DST`);
     }
-    const dims = shaped(name, shape, Math.floor(room / bytesOf(taken)));
+    const dims = shaped(name, shape, Math.floor(given / bytesOf(taken)));
     const length = lengthOf(dims);
-    return { buffer, offset, size: room, type: taken, shape: dims, length, bytes: length * bytesOf(taken) };
+    const bytes = length * bytesOf(taken);
+    // What is beyond a shape belongs to others, but for the rest of the buffer's last word, where no tensor can begin.
+    const own = size !== undefined || shape === undefined || left - bytes < 4 ? given : bytes;
+    return { buffer, offset, size: own, type: taken, shape: dims, length, bytes };
 }
 
 /** Both operands, of one type and length. */

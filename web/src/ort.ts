@@ -75,7 +75,7 @@ export class OrtClip {
 }
 
 function operand(tensor: Ort.Tensor): Operand {
-    const [type, shape] = [checkedType(tensor.type), tensor.dims];
+    const [type, shape] = [checkedType('the tensor', tensor.type), tensor.dims];
     if (tensor.location === 'gpu-buffer') return { buffer: tensor.gpuBuffer as unknown as GPUBuffer, type, shape } satisfies GpuTensor;
     return { data: tensor.data as unknown as TypedArray, type, shape } satisfies HostTensor;
 }

@@ -3,6 +3,7 @@
  *
  * ```ts
  * import * as tf from '@tensorflow/tfjs-core';
+ * import '@tensorflow/tfjs-core/dist/register_all_gradients.js';
  * import '@tensorflow/tfjs-backend-webgpu';
  * import { TfClip } from 'wgclip/tfjs';
  *
@@ -52,6 +53,7 @@ export class TfClip {
      */
     clipByValue<T extends tf.Tensor>(x: T, min: TfBound, max: TfBound, rule: RulePreset | Rule = 'tfjs'): T {
         const number = this.gpu.core.rule(rule);
+        [min, max] = [min ?? undefined, max ?? undefined];
         const bounds = [min, max].filter((bound): bound is tf.Tensor => typeof bound === 'object');
         const between = (x: tf.Tensor, tensors: tf.Tensor[]): [ResolvedBound, ResolvedBound] => {
             let used = 0;
@@ -94,6 +96,7 @@ export class TfClip {
      * A norm that is NaN or infinite follows `nonfinite`; what would be an error leaves the gradients as they are.
      */
     clipByGlobalNorm<T extends tf.Tensor>(gradients: readonly T[], limit: NormLimit): T[] {
+        if (!Array.isArray(gradients)) throw new ClipError('operand', 'give a list of tensors: [dw, db]');
         return tf.tidy(() => {
             const copies = gradients.map((gradient) => this.#copy(gradient));
             const norm = this.gpu.core.limit(limit);

@@ -102,10 +102,13 @@ fn run_table(
             let axes = |set: usize| (0..dims.len()).filter(move |axis| set >> axis & 1 == 1).collect();
             sets.map(move |set| (n + set, dims.to_vec(), axes(set)))
         });
-        let middles = [2, 16, 300].map(|len| (ABOVE_MIDDLE, vec![len], vec![0]));
+        let middles = [3, 16, 300].into_iter().flat_map(|len| ABOVE_MIDDLE.map(|way| (way, vec![len], vec![0])));
         for (n, dims, axes) in lengths.chain(shapes).chain(middles) {
             let len = dims.iter().product();
-            let x = if n == ABOVE_MIDDLE { above_middle::<T>(len) } else { hard_to_sum::<T>(rng, n, len) };
+            let x = match ABOVE_MIDDLE.iter().position(|&way| way == n) {
+                Some(way) => above_middle::<T>(len, way == 1),
+                None => hard_to_sum::<T>(rng, n, len),
+            };
             let table = Case { device, dims: &dims, axes: &axes, x: &x };
             let mut found = Tally::default();
             let done = match reduction {
@@ -126,7 +129,7 @@ fn run_table(
 }
 
 /// In place of a way of making elements: those of [`above_middle`].
-const ABOVE_MIDDLE: usize = usize::MAX;
+const ABOVE_MIDDLE: [usize; 2] = [usize::MAX - 1, usize::MAX];
 
 /// Rows that several invocations take, of no whole blocks.
 const LONG_ROWS: &[&[usize]] = &[&[3, 1021], &[5, 1027], &[2, 3, 701], &[2, 40_003]];

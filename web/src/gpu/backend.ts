@@ -11,7 +11,8 @@ import { Session, isAligned } from './session.js';
 export class GpuBackend implements Backend {
     readonly executor: Executor;
     readonly #pool: Pool;
-    readonly #lost: Promise<never>;
+    /** Those who wait for the device, to be told that it is lost. */
+    readonly #waiting = new Set<(loss: ClipError) => void>();
     #loss: ClipError | undefined;
     /** What became of buffers that were created for the next call. */
     #created: Promise<GPUError | null>[] = [];
@@ -19,12 +20,11 @@ export class GpuBackend implements Backend {
     constructor(readonly core: Core, readonly device: GPUDevice) {
         this.executor = new Executor(core, device);
         this.#pool = new Pool(device);
-        this.#lost = device.lost.then(({ reason, message }) => {
-            this.#loss = new ClipError('lost', `the GPU device was lost (${message || reason}): its buffers are gone, so upload again to another device`);
-            throw this.#loss;
+        void device.lost.then(({ reason, message }) => {
+            const loss = new ClipError('lost', `the GPU device was lost (${message || reason}): its buffers are gone, so upload again to another device`);
+            this.#loss = loss;
+            this.#waiting.forEach((tell) => tell(loss));
         });
-        // Whoever waits for work hears of it.
-        this.#lost.catch(() => {});
     }
 
     get isLost(): boolean {
@@ -33,7 +33,11 @@ export class GpuBackend implements Backend {
 
     /** Waits for work of the device, but not for ever: a lost device does none. */
     #orLost<T>(work: Promise<T>): Promise<T> {
-        return Promise.race([work, this.#lost]);
+        // A race with `device.lost` would keep every call in memory.
+        return new Promise<T>((resolve, reject) => {
+            this.#waiting.add(reject);
+            work.then(resolve, reject).finally(() => this.#waiting.delete(reject));
+        });
     }
 
     /** What is behind a promise of the device that was rejected: it is lost, and will say so, or something that should not be. */
@@ -59,7 +63,7 @@ export class GpuBackend implements Backend {
         const scopes = Promise.allSettled([...FILTERS.map(() => device.popErrorScope()).reverse(), ...created]);
         const results = await this.#orLost(scopes);
         if (this.#loss) throw this.#loss;
-        if ('error' in done) throw done.error;
+        if ('error' in done) throw asClipError(done.error);
         const errors = new Map<Filter, GPUError>();
         for (const [n, result] of results.entries()) {
             if (result.status === 'rejected') throw await this.#refused(result.reason);
@@ -67,27 +71,40 @@ export class GpuBackend implements Backend {
         }
         // Whatever follows from a lack of memory is no fault of the operands.
         const filter = [...FILTERS].reverse().find((filter) => errors.has(filter));
-        if (filter) throw ofDevice(filter, errors.get(filter)!);
+        if (filter) {
+            // What was created meanwhile, by other calls too, may be invalid.
+            this.#pool.clear();
+            this.executor.forget();
+            throw ofDevice(filter, errors.get(filter)!);
+        }
         return done.value;
     }
 
     /** Records with a session, submits, and reads what goes to the page's memory. Nothing is written there before all is read. */
     async #submit(work: (session: Session) => Loaded | undefined): Promise<void> {
-        const staged = await this.#checked(() => {
-            const session = new Session(this.executor, this.#pool);
-            try {
+        const session = new Session(this.executor, this.#pool);
+        try {
+            await this.#checked(() => {
                 const loaded = work(session);
                 const encoder = this.device.createCommandEncoder({ label: 'wgclip' });
                 session.record(encoder, loaded);
                 this.device.queue.submit([encoder.finish()]);
-                return session.staged;
-            } finally {
                 session.close(true);
-            }
-        });
+            });
+            await this.#read(session.staged);
+        } catch (error) {
+            session.abandon();
+            throw error;
+        }
+    }
+
+    async #read(staged: Session['staged']): Promise<void> {
         const mapped = staged.map(({ buffer }) => buffer.mapAsync(MAP_MODE_READ));
         const results = await this.#orLost(Promise.allSettled(mapped));
         for (const result of results) if (result.status === 'rejected') throw await this.#refused(result.reason);
+        if (staged.some(({ to }) => to.data.byteLength !== to.bytes)) {
+            throw new ClipError('operand', 'an array was transferred or resized while it was to be written: keep it until the promise resolves');
+        }
         for (const { to, buffer } of staged) {
             bytesOfArray(to.data).set(new Uint8Array(buffer.getMappedRange(), 0, to.bytes));
             buffer.unmap();
@@ -98,7 +115,7 @@ export class GpuBackend implements Backend {
     #load(session: Session, { op, rule, x, inputs, bounds, outputs }: Operation): Loaded {
         const { core, executor } = this;
         const words = bounds.flatMap((bound) => boundWords(bound, (tensor) => session.input(tensor)));
-        const taken = inputs.flatMap((input) => sliceWords(session.input(input)));
+        const taken = inputs.flatMap((input) => sliceWords(session.input(input, outputs.includes(input))));
         const made = outputs.flatMap((output) => (output ? [1, ...sliceWords(session.output(output))] : [0]));
         const request = [
             ...executor.limits, core.op(op), core.element(x.type), rule, ...shapeWords(x.shape), ...words, session.places.length,
@@ -109,7 +126,7 @@ export class GpuBackend implements Backend {
 
     #loadNorm(session: Session, limit: readonly number[], list: readonly Resolved[], scaling: Slice): Loaded {
         const words = list.flatMap((tensor) => {
-            session.input(tensor);
+            session.input(tensor, true);
             return [this.core.element(tensor.type), tensor.length, ...sliceWords(session.output(tensor))];
         });
         const request = [...this.executor.limits, ...limit, session.places.length, list.length, ...words, ...sliceWords(scaling)];
@@ -129,6 +146,9 @@ export class GpuBackend implements Backend {
     }
 
     async globalNorm(limit: readonly number[], list: readonly Resolved[]): Promise<{ norm: number; failed: boolean }> {
+        if (list.some(({ type }) => type === 'float64')) {
+            throw new ClipError('unsupported', 'norms of float64 are not taken on a GPU: use Clip.create({ on: \'cpu\' })');
+        }
         const scaling: ResolvedHost = { data: new Float32Array(4), type: 'float32', shape: [4], length: 4, bytes: 16 };
         await this.#submit((session) => this.#loadNorm(session, limit, list, session.output(scaling)));
         const [norm, , , failed] = scaling.data as Float32Array;
@@ -160,8 +180,9 @@ export class GpuBackend implements Backend {
 
     /** An operation over buffers where they are, bound for good. */
     async prepare(operation: Operation): Promise<(pass: GPUComputePassEncoder) => void> {
-        for (const tensor of [...operation.inputs, ...operation.bounds, ...operation.outputs]) {
-            if (typeof tensor === 'object' && !(isGpu(tensor) && isAligned(this.device, tensor))) {
+        const { inputs, bounds, outputs } = operation;
+        for (const tensor of [...inputs, ...bounds, ...outputs]) {
+            if (typeof tensor === 'object' && !(isGpu(tensor) && isAligned(this.device, tensor, outputs.includes(tensor)))) {
                 throw new ClipError('operand', 'a prepared operation takes buffers where they are: each at an offset that is a multiple of '
                     + `${this.device.limits.minStorageBufferOffsetAlignment}, with a size of whole blocks of 16 bytes`);
             }
@@ -204,6 +225,11 @@ export class GpuBackend implements Backend {
         return { buffer, offset: 0, size, type, shape, length, bytes };
     }
 
+    /** Destroys a tensor that was made for nothing. */
+    drop(tensor: Resolved | undefined): void {
+        if (tensor && isGpu(tensor)) tensor.buffer.destroy();
+    }
+
     freeBuffers(): void {
         this.#pool.clear();
     }
@@ -219,6 +245,12 @@ const REPORTS = {
     internal: ['internal', 'the device failed'],
     'out-of-memory': ['out-of-memory', 'the GPU has no memory left: destroy tensors, or clip smaller parts'],
 } as const;
+
+/** What an engine throws at operands that are none of its own. */
+function asClipError(error: unknown): unknown {
+    if (error instanceof ClipError) return error;
+    return new ClipError('operand', `the device refused an operand (${String(error)})`, { cause: error });
+}
 
 function ofDevice(filter: Filter, { message }: GPUError): ClipError {
     const [code, advice] = REPORTS[filter];

@@ -130,9 +130,10 @@ export class Executor {
         };
     }
 
-    /** Forgets pipelines, so that a check of all types does not keep them. */
-    dropPipelines(): void {
+    /** Forgets what was created, some of which the device may have refused. */
+    forget(): void {
         this.#pipelines.clear();
+        this.#layouts.clear();
         this.#plans.clear();
     }
 }

@@ -34,16 +34,16 @@ export class Session {
     }
 
     /** Whether a kernel can work on a tensor where it is: what is bound for writing must not be bound twice. */
-    #isDirect(tensor: ResolvedGpu): boolean {
+    #isDirect(tensor: ResolvedGpu, isWritten: boolean): boolean {
         const end = ({ offset, bytes }: ResolvedGpu): number => offset + Math.max(wholeBlocks(bytes), 16);
         const overlaps = (other: ResolvedGpu): boolean =>
             other.buffer === tensor.buffer && other.offset < end(tensor) && tensor.offset < end(other);
-        return isAligned(this.executor.device, tensor) && !this.#bound.some(overlaps);
+        return isAligned(this.executor.device, tensor, isWritten) && !this.#bound.some(overlaps);
     }
 
-    /** An operand with its elements. */
-    input(tensor: Resolved): Slice {
-        return this.#slice(tensor, (buffer) => {
+    /** An operand with its elements, which may be overwritten. */
+    input(tensor: Resolved, isWritten = false): Slice {
+        return this.#slice(tensor, isWritten, (buffer) => {
             if (!isGpu(tensor)) return upload(this.executor.device, buffer, tensor);
             this.#copy(this.#before, { buffer: tensor.buffer, offset: tensor.offset }, { buffer, offset: 0 }, tensor);
         });
@@ -51,24 +51,28 @@ export class Session {
 
     /** An operand that receives elements. */
     output(tensor: Resolved): Slice {
-        const slice = this.#slice(tensor, () => {});
+        const slice = this.#slice(tensor, true, () => {});
         const from = this.places[slice.operand]!;
         if (!isGpu(tensor)) {
             const buffer = this.pool.take(tensor.bytes, READ_USAGE);
             this.#copy(this.#after, from, { buffer, offset: 0 }, tensor);
             this.staged.push({ to: tensor, buffer });
         } else if (from.buffer !== tensor.buffer) {
+            if (wholeWords(tensor.bytes) > tensor.size) {
+                throw new ClipError('operand', `a part of ${tensor.size} bytes cannot be written: give it a size that is a multiple of 4, of which the rest `
+                    + 'may be written too');
+            }
             this.#copy(this.#after, from, { buffer: tensor.buffer, offset: tensor.offset }, tensor);
         }
         return slice;
     }
 
     /** An operand where it is, or a buffer of its own, which `fill` gives the elements. */
-    #slice(tensor: Resolved, fill: (buffer: GPUBuffer) => void): Slice {
+    #slice(tensor: Resolved, isWritten: boolean, fill: (buffer: GPUBuffer) => void): Slice {
         const known = this.#slices.get(tensor);
         if (known) return known;
         let slice;
-        if (isGpu(tensor) && this.#isDirect(tensor)) {
+        if (isGpu(tensor) && this.#isDirect(tensor, isWritten)) {
             this.#bound.push(tensor);
             slice = this.#place(tensor, tensor.bytes);
         } else {
@@ -113,10 +117,14 @@ export class Session {
         for (const copy of this.#after) copy(encoder);
     }
 
-    /** Gives buffers back: what is submitted later runs after what was submitted with them. One that was only recorded with must not be destroyed. */
+    /** Gives buffers back: what is submitted later runs after what was submitted, or recorded, with them. */
     close(isSubmitted: boolean): void {
         this.#borrowed.forEach((buffer) => this.pool.give(buffer, isSubmitted));
-        this.#borrowed.length = 0;
+    }
+
+    /** Destroys buffers after a failure: they may be invalid. */
+    abandon(): void {
+        [...this.#borrowed, ...this.staged.map(({ buffer }) => buffer)].forEach((buffer) => buffer.destroy());
     }
 }
 
@@ -128,13 +136,15 @@ function wholeWords(bytes: number): number {
     return Math.ceil(bytes / 4) * 4;
 }
 
-/** Whether a tensor begins and ends where kernels can. */
-export function isAligned({ limits }: GPUDevice, { offset, size, bytes }: ResolvedGpu): boolean {
-    return offset % limits.minStorageBufferOffsetAlignment === 0 && Math.max(wholeBlocks(bytes), 16) <= size;
+/** Whether a tensor begins and ends where kernels can: what is only read may be beside it. */
+export function isAligned({ limits }: GPUDevice, { buffer, offset, size, bytes }: ResolvedGpu, isWritten: boolean): boolean {
+    const room = isWritten ? size : buffer.size - offset;
+    return offset % limits.minStorageBufferOffsetAlignment === 0 && Math.max(wholeBlocks(bytes), 16) <= room;
 }
 
 function upload({ queue }: GPUDevice, buffer: GPUBuffer, { data }: ResolvedHost): void {
-    const bytes = bytesOfArray(data);
+    // Memory that other threads share is copied: not every engine takes it.
+    const bytes = data.buffer instanceof ArrayBuffer ? bytesOfArray(data) : bytesOfArray(data).slice();
     const words = bytes.byteLength - (bytes.byteLength % 4);
     if (words > 0) queue.writeBuffer(buffer, 0, bytes, 0, words);
     if (words < bytes.byteLength) {

@@ -151,15 +151,18 @@ test('files are clipped and saved, and what is no such file is told', limit, asy
 
     const several = safetensors([
         ['a', 'BF16', Uint16Array.of(0x4120, 0x3f80)], ['b', 'I32', Int32Array.of(-3, 9)], ['c', 'F64', Float64Array.of(0.5, -9)],
+        ['d', 'BOOL', Uint8Array.of(1, 0)], ['e', 'U8', Uint8Array.of(0, 9)],
     ]);
-    await set(page, 'max', 2);
+    await set(page, 'max', 2.5);
     const model = await clipped(page, 'model.safetensors', several);
     assert.deepEqual(model.bytes, safetensors([
-        ['a', 'BF16', Uint16Array.of(0x4000, 0x3f80)], ['b', 'I32', Int32Array.of(-1, 2)], ['c', 'F64', Float64Array.of(0.5, -1)],
+        ['a', 'BF16', Uint16Array.of(0x4020, 0x3f80)], ['b', 'I32', Int32Array.of(-1, 2)], ['c', 'F64', Float64Array.of(0.5, -1)],
+        ['d', 'BOOL', Uint8Array.of(1, 0)], ['e', 'U8', Uint8Array.of(0, 2)],
     ]));
-    await set(page, 'max', 1.5);
+    assert.match(await text('file-status'), /^model\.safetensors: 4 tensors, 5 of 8 values clipped\. d is left as it is: BOOL/);
+    await set(page, 'max', -2);
     await clipped(page, 'model.safetensors', several);
-    assert.match(await text('file-status'), /b is left as it is: .*whole/);
+    assert.match(await text('file-status'), /e is left as it is: .*outside the range of uint8/);
 
     for (const [name, bytes, reason] of [
         ['a.txt', Buffer.from('hello'), /no \.npy and no/], ['cut.npy', file.subarray(0, 60), /ends within its header/],

@@ -117,7 +117,8 @@ for (const on of ['cpu', 'gpu']) {
             assert.equal(await clip.clipByGlobalNorm(bad, { maxNorm: 1, nonfinite: 'zero' }), Infinity);
             assert.deepEqual(bad, [Float32Array.of(0, 0)]);
             await rejects(clip.clipByGlobalNorm(bad, { maxNorm: -1 }), 'limit');
-            await rejects(clip.clipByGlobalNorm([Int32Array.of(1)], { maxNorm: 1 }), 'unsupported');
+            await rejects(clip.clipByGlobalNorm([Int32Array.of(1)], { maxNorm: 1 }), 'unsupported', /int32/);
+            if (on === 'gpu') await rejects(clip.clipByGlobalNorm([Float64Array.of(1)], { maxNorm: 1 }), 'unsupported', /on: 'cpu'/);
             assert.equal(await clip.clipByGlobalNorm([], { maxNorm: 1 }), 0);
         });
 
@@ -125,10 +126,10 @@ for (const on of ['cpu', 'gpu']) {
             const clip = await opened;
             const x = Float32Array.of(1, 2, 3);
             await rejects(clip.clip(x, { min: NaN }), 'bounds');
-            await rejects(clip.clip(Uint8Array.of(1), { min: 256 }), 'bounds', /outside the range/);
+            await rejects(clip.clip(Uint8Array.of(1), { min: 256 }), 'bounds', /outside the range of uint8/);
             await rejects(clip.clip(Int16Array.of(1), { max: 0.5 }), 'bounds', /whole/);
             await rejects(clip.clip(Int32Array.of(1), { min: 2n ** 200n }), 'bounds');
-            await rejects(clip.clip(x, { min: '0' }), 'operand');
+            await rejects(clip.clip(x, { min: '0' }), 'bounds');
             await rejects(clip.clip([1, 2], {}), 'operand', /no tensor/);
             await rejects(clip.clip(null, {}), 'operand');
             await rejects(clip.clip({ data: x, type: 'float64' }, {}), 'operand', /4 bytes/);
@@ -137,13 +138,41 @@ for (const on of ['cpu', 'gpu']) {
             await rejects(clip.clip({ data: x, shape: [3.5] }, {}), 'shape');
             await rejects(clip.clip(x, { min: Float32Array.of(1, 2) }), 'shape', /broadcast/);
             await rejects(clip.clip(x, { min: Int32Array.of(1, 2, 3) }), 'shape', /one type/);
+            await rejects(clip.clip({ data: x, shape: new Array(1) }, {}), 'shape');
+            await rejects(clip.clip({ data: x, shape: '3' }, {}), 'shape');
+            await rejects(clip.clip(x), 'bounds');
+            await rejects(clip.clip(x, null), 'bounds');
+            await rejects(clip.clip(x, { min: true }), 'bounds', /no bound/);
+            await rejects(clip.clip(new DataView(new ArrayBuffer(4)), {}), 'operand');
+            await rejects(clip.clip({ buffer: null, type: 'float32' }, {}), 'operand');
+            await rejects(clip.clip({ buffer: { size: 16, usage: USAGE } }, {}), 'operand', /no type/);
             await rejects(clip.clip(x, {}, { out: new Float32Array(2) }), 'shape');
             await rejects(clip.clip(x, {}, { out: new Int32Array(3) }), 'shape');
             await rejects(clip.clipBackward(x, new Float32Array(2), {}), 'shape');
             await rejects(clip.clipBackward(x, x, { rule: 'pytorch' }), 'rule', /torch-2.13/);
             await rejects(clip.clipBackward(x, x, { rule: 'toString' }), 'rule');
             await rejects(clip.clipBackward(x, x, { rule: { ties: 'both' } }), 'rule');
+            await rejects(clip.clipBackward(x, x, { rule: 5 }), 'rule');
+            await rejects(clip.clipBackward(x, x, { min: NaN, rule: { outside: 'straight-through' } }), 'bounds');
+            await rejects(clip.clipWithMask(x, { rule: { outside: 'toward' } }), 'rule', /clipWithMask/);
+            await rejects(clip.maskBackward({}, x), 'operand');
+            await rejects(clip.clipByGlobalNorm(x, { maxNorm: 1 }), 'operand', /list/);
+            await rejects(clip.clipByGlobalNorm([x]), 'limit');
+            await rejects(clip.clipByGlobalNorm([x], { maxNorm: 1, kind: 'l3' }), 'limit');
             assert.deepEqual(x, Float32Array.of(1, 2, 3));
+        });
+
+        test('memory that is shared, and arrays of classes of one\'s own', limit, async () => {
+            const clip = await opened;
+            const shared = new Float32Array(new SharedArrayBuffer(12));
+            shared.set([-1, 2, 3]);
+            await clip.clipInPlace(shared, { min: 0 });
+            assert.deepEqual([...shared], [0, 2, 3]);
+            class Own extends Float32Array {
+                constructor(length) { super(length + 1); }
+            }
+            const own = Object.setPrototypeOf(Float32Array.of(5, 6), Own.prototype);
+            assert.deepEqual([...await clip.clip(own, { max: 5.5 })], [5, 5.5]);
         });
 
         test('many calls at once keep apart', limit, async () => {
@@ -185,6 +214,55 @@ describe('buffers of the page', () => {
                 }
             }
         }
+    });
+
+    test('what is beside a shape is kept, and what cannot be kept is refused', limit, async () => {
+        const { gpu, clip } = await ready;
+        const all = buffer(gpu, Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8));
+        await clip.clipInPlace({ buffer: all, type: 'float32', shape: [2] }, { max: 0 });
+        await clip.clipByGlobalNorm([{ buffer: all, offset: 12, type: 'float32', shape: [3] }], { maxNorm: 0 });
+        assert.deepEqual(new Float32Array(await read(gpu, all)), Float32Array.of(0, 0, 3, 0, 0, 0, 7, 8));
+        const bytes = buffer(gpu, Uint8Array.of(9, 9, 9, 9, 9, 9, 9, 9));
+        await rejects(clip.clipInPlace({ buffer: bytes, size: 3, type: 'uint8' }, { max: 1 }), 'operand', /multiple of 4/);
+        await rejects(clip.clip(Uint8Array.of(1, 2, 3), {}, { out: { buffer: bytes, type: 'uint8', shape: [3] } }), 'operand', /multiple of 4/);
+        assert.deepEqual(new Uint8Array(await read(gpu, bytes)), new Uint8Array(8).fill(9));
+        // The end of a buffer is nobody else's.
+        await clip.clipInPlace({ buffer: bytes, offset: 4, type: 'uint8', shape: [3] }, { max: 1 });
+        assert.deepEqual(new Uint8Array(await read(gpu, bytes), 0, 7), Uint8Array.of(9, 9, 9, 9, 1, 1, 1));
+        assert.deepEqual(await clip.read({ buffer: bytes, size: 3, type: 'uint8' }), Uint8Array.of(9, 9, 9));
+    });
+
+    test('an array that is transferred during a call changes no other', limit, async () => {
+        const { clip } = await ready;
+        const [a, b] = [Float32Array.of(3), Float32Array.of(4)];
+        const call = clip.clipByGlobalNorm([a, b], { maxNorm: 1 });
+        structuredClone(b.buffer, { transfer: [b.buffer] });
+        await rejects(call, 'operand', /transferred/);
+        assert.deepEqual(a, Float32Array.of(3));
+    });
+
+    test('a failure leaves nothing that fails again', limit, async () => {
+        const { clip, gpu } = await ready;
+        const other = await device();
+        const create = gpu.createBuffer;
+        const made = [];
+        const x = new Float32Array(12_345).fill(9);
+        gpu.createBuffer = (descriptor) => other.createBuffer(descriptor);
+        await rejects(clip.clip(x, { max: 1 }), 'operand');
+        gpu.createBuffer = (descriptor) => {
+            const buffer = create.call(gpu, descriptor);
+            const destroy = buffer.destroy.bind(buffer);
+            made.push(buffer);
+            buffer.destroy = () => (made.splice(made.indexOf(buffer), 1), destroy());
+            return buffer;
+        };
+        assert.equal((await clip.clip(x, { max: 1 }))[12_344], 1);
+        made.length = 0;
+        for (let n = 0; n < 20; n++) await rejects(clip.clip({ buffer: buffer(gpu, new Float32Array(4)), type: 'float32' }, { min: NaN }), 'bounds');
+        gpu.createBuffer = create;
+        // Those of the test itself.
+        assert.equal(made.length, 20, 'buffers that are left');
+        other.destroy();
     });
 
     test('results are new buffers, or where the caller wants them', limit, async () => {

@@ -37,6 +37,7 @@ fn with_state<R>(work: impl FnOnce(&mut State) -> R) -> R {
 fn run(function: usize, state: &mut State, request: &mut Request) -> Result<()> {
     match function {
         0 => crate::names::names(state),
+        10 => crate::request::check_bounds(request),
         #[cfg(feature = "plan")]
         1 => crate::plan::source(state, request),
         #[cfg(feature = "plan")]

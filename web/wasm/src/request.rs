@@ -3,7 +3,7 @@
 use wgclip::plan::{Limits, Plans, Slice};
 use wgclip::{
     BackwardRule, Bound, DeviceKind, Element, ElementType, Error, NonFinite, NormKind, NormLimit, Number, Op,
-    ResolvedBounds, Result, Shape,
+    ResolvedBounds, Result, Shape, with_element,
 };
 
 /// The words of a request, read one after the other.
@@ -149,4 +149,10 @@ pub(crate) fn resolve<T: Element, B>(
     let [lo, hi] = sides;
     let (lo, hi) = (bound(lo, Bound::lower, &operand)?, bound(hi, Bound::upper, &operand)?);
     ResolvedBounds::broadcast::<T>(x, lo, hi)
+}
+
+/// Whether bounds are those of elements of a type: the type, x's shape, the bounds.
+pub(crate) fn check_bounds(request: &mut Request) -> Result<()> {
+    let (element, x, sides) = (request.element()?, request.shape()?, request.sides()?);
+    with_element!(element, T => resolve::<T, _>(&sides, &x, |slice, _| Ok(slice)).map(|_| ()))
 }
