@@ -85,8 +85,12 @@ export class Session {
 
     /** Copies the elements of an operand to another, in place of a kernel. */
     move(from: Resolved, to: Resolved): void {
-        const [source, target] = [this.input(from), this.output(to)];
-        this.#copy(this.#before, this.places[source.operand]!, this.places[target.operand]!, from);
+        const [source, target] = [this.input(from), this.output(to)].map(({ operand }) => this.places[operand]!) as [Place, Place];
+        if (source.buffer !== target.buffer) return this.#copy(this.#before, source, target, from);
+        // Within one buffer nothing can be copied.
+        const between = this.places[this.borrow(from.bytes).operand]!;
+        this.#copy(this.#before, source, between, from);
+        this.#copy(this.#before, between, target, from);
     }
 
     #copy(list: Recording[], from: Place, to: Place, { bytes }: Resolved): void {
@@ -119,10 +123,10 @@ export class Session {
 
     /** Gives buffers back: what is submitted later runs after what was submitted, or recorded, with them. */
     close(isSubmitted: boolean): void {
-        this.#borrowed.forEach((buffer) => this.pool.give(buffer, isSubmitted));
+        this.#borrowed.splice(0).forEach((buffer) => this.pool.give(buffer, isSubmitted));
     }
 
-    /** Destroys buffers after a failure: they may be invalid. */
+    /** Destroys what was not given back, after a failure: it may be invalid. */
     abandon(): void {
         [...this.#borrowed, ...this.staged.map(({ buffer }) => buffer)].forEach((buffer) => buffer.destroy());
     }

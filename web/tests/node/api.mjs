@@ -239,6 +239,7 @@ describe('buffers of the page', () => {
         structuredClone(b.buffer, { transfer: [b.buffer] });
         await rejects(call, 'operand', /transferred/);
         assert.deepEqual(a, Float32Array.of(3));
+        assert.equal(await clip.clipByGlobalNorm([a, Float32Array.of(4)], { maxNorm: 9 }), 5);
     });
 
     test('a failure leaves nothing that fails again', limit, async () => {
@@ -291,6 +292,13 @@ describe('buffers of the page', () => {
         assert.deepEqual(new Float32Array(await read(gpu, gx.buffer)), data.slice(0, 200).map((v) => (v < -100 ? 0 : v)));
         const both = await clip.clip(part(0, 100), { min: part(256, 100), max: part(256, 100) });
         assert.deepEqual(new Float32Array(await read(gpu, both.buffer)), data.slice(64, 164));
+        // A straight-through gradient within the buffer: a copy to another part, and to one that overlaps.
+        const straight = { rule: { outside: 'straight-through' } };
+        await clip.clipBackward(part(0, 64), part(0, 64), straight, { out: part(768, 64) });
+        assert.deepEqual(new Float32Array(await read(gpu, all), 768, 64), data.slice(0, 64));
+        await clip.clipBackward(part(0, 64), part(768, 64), straight, { out: part(896, 64) });
+        assert.deepEqual(new Float32Array(await read(gpu, all), 896, 64), data.slice(0, 64));
+        gpu.queue.writeBuffer(all, 0, data);
         // The result over a part of the input.
         await clip.clip(part(0, 200), { min: 0 }, { out: part(400, 200) });
         const expected = data.slice();
