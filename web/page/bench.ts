@@ -1,3 +1,4 @@
+import { TENSOR_USAGE } from '../src/gpu/flags.js';
 import type { Clip, GpuTensor } from '../src/index.js';
 
 /** Clip beside a copy, in milliseconds for one operation. */
@@ -19,8 +20,7 @@ export async function measure(clip: Clip, progress: (row: Measured) => void): Pr
     const device = clip.device!;
     for (const elements of SIZES) {
         const size = 4 * elements;
-        const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-        const tensor = (): GpuTensor => ({ buffer: device.createBuffer({ size, usage }), type: 'float32' });
+        const tensor = (): GpuTensor => ({ buffer: device.createBuffer({ size, usage: TENSOR_USAGE }), type: 'float32' });
         const [x, y] = [tensor(), tensor()];
         const values = Float32Array.from({ length: elements }, (_, n) => Math.sin(n) * 3);
         device.queue.writeBuffer(x.buffer, 0, values);

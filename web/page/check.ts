@@ -4,7 +4,7 @@ import { ELEMENT_TYPES, type ElementType, asUnsigned } from '../src/elements.js'
 import { ClipError } from '../src/errors.js';
 import { unpack } from '../src/modules.js';
 import { bytesOfArray } from '../src/operands.js';
-import type { Bound, HostTensor, NormLimit, Rule, RuledBounds, TypedArray } from '../src/index.js';
+import type { Bound, HostTensor, NormLimit, RuledBounds, TypedArray } from '../src/index.js';
 
 /** What was found of an operation on tensors of a type. */
 export interface Row {
@@ -148,7 +148,7 @@ export class Check {
 
     /** Runs a case of an operation with the package's own functions. */
     async #operation(clip: Clip, type: ElementType, { op, inPlace }: Form, words: Words) {
-        const rule = this.#rule(words.next());
+        const rule = this.core.choices(words.next());
         const shape = words.shape();
         const tensor = (data: TypedArray): HostTensor => ({ data, type, shape });
         const x = tensor(asUnsigned(words.bytes(), type));
@@ -194,13 +194,7 @@ export class Check {
             return { outputs, norm: await clip.clipByGlobalNorm(tensors, limit), failed: false };
         } catch (error) {
             if (!(error instanceof ClipError && error.code === 'nonfinite')) throw error;
-            return { outputs, norm: Number(error.message.match(/the norm is (\S+),/)?.[1]), failed: true };
+            return { outputs, norm: Number(error.cause), failed: true };
         }
-    }
-
-    #rule(number: number): Rule {
-        const { outside, ties, nan } = this.core.names;
-        const [byNan, rest] = [number % nan.length, Math.floor(number / nan.length)];
-        return { outside: outside[Math.floor(rest / ties.length)], ties: ties[rest % ties.length], nan: nan[byNan] } as Rule;
     }
 }

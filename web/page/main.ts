@@ -13,18 +13,6 @@ const [hasMin, hasMax] = [$<HTMLInputElement>('has-min'), $<HTMLInputElement>('h
 const preset = $<HTMLSelectElement>('preset');
 const choices = ['outside', 'ties', 'nan'].map((id) => $<HTMLSelectElement>(id));
 
-/** What presets choose, so that the lists show it. */
-const PRESETS: Record<RulePreset, Required<Rule>> = {
-    torch: { outside: 'masked', ties: 'exclusive', nan: 'zero' },
-    'torch-2.13': { outside: 'masked', ties: 'inclusive', nan: 'zero' },
-    hardtanh: { outside: 'masked', ties: 'exclusive', nan: 'pass' },
-    burn: { outside: 'masked', ties: 'inclusive', nan: 'pass' },
-    tensorflow: { outside: 'masked', ties: 'inclusive', nan: 'zero' },
-    tfjs: { outside: 'masked', ties: 'inclusive', nan: 'zero' },
-    jax: { outside: 'masked', ties: 'half', nan: 'zero' },
-    lax: { outside: 'masked', ties: 'exclusive', nan: 'zero' },
-};
-
 /** Values as a layer might put them out: a bell with long tails, on steps of 1/8 so that some lie at the bounds, and a NaN. */
 function sample(length: number): Float32Array {
     let state = 2463534242;
@@ -237,7 +225,7 @@ async function runBench(): Promise<void> {
 function listen(): void {
     for (const input of [min, max, hasMin, hasMax, $<HTMLSelectElement>('sign')]) input.addEventListener('input', () => void update());
     preset.addEventListener('input', () => {
-        const chosen = PRESETS[preset.value as RulePreset];
+        const chosen = preset.value === '' ? undefined : clip.choices(preset.value as RulePreset);
         if (chosen) for (const choice of choices) choice.value = chosen[choice.id as keyof Rule];
         void update();
     });

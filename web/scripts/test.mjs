@@ -11,9 +11,13 @@ if (!existsSync(chromium)) {
     process.exit(1);
 }
 
+/** What takes longer hangs. */
+const LIMIT_MS = 15 * 60 * 1000;
+
 function run(...command) {
     console.log(`> node ${command.join(' ')}`);
-    const { status } = spawnSync(process.execPath, command, { cwd: web, stdio: 'inherit' });
+    const { status, error } = spawnSync(process.execPath, command, { cwd: web, stdio: 'inherit', timeout: LIMIT_MS });
+    if (error) console.error(`test: ${error.message}`);
     if (status !== 0) process.exit(status ?? 1);
 }
 

@@ -1,13 +1,14 @@
 import { CpuBackend } from './cpu.js';
-import { type Arrays, type ElementType, type TypedArray, arrayLike, asArray, bytesOf } from './elements.js';
+import { type Arrays, type ElementType, type TypedArray, asArray } from './elements.js';
 import { ClipError } from './errors.js';
 import { GpuBackend } from './gpu/backend.js';
+import { Mask, checkedMask, maskBits } from './mask.js';
 import { loadCpu, loadPlan } from './modules.js';
-import { type Backend, type ResolvedBound, boundWords } from './operation.js';
-import {
-    type GpuTensor, type HostTensor, type Operand, type Resolved, checkAlike, isGpu, lengthOf, resolve,
-} from './operands.js';
-import type { Bound, Bounds, NormLimit, RuledBounds } from './rules.js';
+import type { Backend } from './operation.js';
+import { type GpuTensor, type HostTensor, type Operand, checkAlike, resolve } from './operands.js';
+import { type PreparedOperands, operation } from './prepare.js';
+import { type MadeGpu, check, given, gradientOf, kept, makeLike, output, pair, resolveBounds } from './results.js';
+import type { Bounds, NormLimit, Rule, RulePreset, RuledBounds } from './rules.js';
 
 /** Where results go. */
 export interface Into<X> {
@@ -31,27 +32,8 @@ export interface Masked<Y> {
 /** An array of elements, or one with its type and shape. */
 export type Host<A extends TypedArray> = A | HostTensor<A>;
 
-/** A tensor in a buffer that was made, with nothing left open. */
-export type MadeGpu = Required<GpuTensor>;
-
-/** One bit for each element of a tensor: whether its gradient passes. */
-export class Mask {
-    /** @internal */
-    constructor(readonly bits: Resolved, readonly of: Resolved, readonly backend: Backend) {}
-
-    /** Frees its buffer. */
-    destroy(): void {
-        if (isGpu(this.bits)) this.bits.buffer.destroy();
-    }
-}
-
 /** An operation that is prepared: records its kernels in a pass of the page's. */
 export type Prepared = (pass: GPUComputePassEncoder) => void;
-
-/** What a prepared operation works on: all of them buffers where they are. */
-export type PreparedOperands =
-    | ({ readonly op: 'clip'; readonly x: GpuTensor; readonly y: GpuTensor } & Bounds)
-    | ({ readonly op: 'clipBackward'; readonly x: GpuTensor; readonly g: GpuTensor; readonly gx: GpuTensor } & RuledBounds);
 
 /** How a Clip is created. */
 export interface CreateOptions {
@@ -106,6 +88,12 @@ export class Clip {
     /** Whether it clips on a GPU. */
     get isOnGpu(): boolean {
         return this.#backend instanceof GpuBackend;
+    }
+
+    /** What a framework's rule chooses. */
+    choices(rule: RulePreset | Rule): Required<Rule> {
+        const { core } = this.#backend;
+        return core.choices(core.rule(rule));
     }
 
     /** @internal */
@@ -220,9 +208,7 @@ export class Clip {
             const rule = backend.core.rule(bounds.rule);
             check(backend, from, sides);
             const y = output(backend, out, from, x, []);
-            const bytes = backend.maskBytes(from);
-            const shape = { type: 'uint8', shape: [bytes], length: bytes, bytes } as const;
-            const bits = backend instanceof GpuBackend ? backend.tensor(shape) : { ...shape, data: new Uint8Array(bytes) };
+            const bits = maskBits(backend, from);
             return kept(backend, out ? [bits] : [y, bits], async () => {
                 await backend.run({ op: 'clip_with_mask', rule, x: from, inputs: [from], bounds: sides, outputs: [y, bits] });
                 return { y: given(y), mask: new Mask(bits, from, backend) };
@@ -237,9 +223,8 @@ export class Clip {
     async maskBackward(mask: Mask, g: Operand, into?: Into<Operand>): Promise<TypedArray | MadeGpu> {
         const out = into?.out;
         const upstream = resolve('g', g);
-        if (!(mask instanceof Mask)) throw new ClipError('operand', 'the mask is none: give that of clipWithMask');
-        checkAlike('g', upstream, 'the tensor of the mask', mask.of);
-        const { backend, bits } = mask;
+        const { backend, bits, of } = checkedMask(mask);
+        checkAlike('g', upstream, 'the tensor of the mask', of);
         const gx = output(backend, out, upstream, g, [upstream]);
         return kept(backend, out ? [] : [gx], async () => {
             await backend.run({
@@ -259,35 +244,23 @@ export class Clip {
         const { norm, failed } = await this.#with(async (backend) => backend.globalNorm(backend.core.limit(limit), list));
         if (failed) {
             throw new ClipError('nonfinite', `the norm is ${norm}, so nothing was clipped by it: look for what made such elements, or choose what else `
-                + 'becomes of them');
+                + 'becomes of them', { cause: norm });
         }
         return norm;
     }
 
     /** An operation over buffers where they are, which is recorded in the page's own pass as often as wanted. It is compiled when this resolves. */
     async prepare(operands: PreparedOperands): Promise<Prepared> {
-        const x = resolve('x', operands.x);
-        const bounds = resolveBounds(x, operands);
         return this.#with(async (backend) => {
             if (!(backend instanceof GpuBackend)) throw new ClipError('no-webgpu', 'there is no GPU device to prepare an operation on');
-            if (operands.op !== 'clip' && operands.op !== 'clipBackward') {
-                throw new ClipError('operand', `'${String((operands as { op: unknown }).op)}' cannot be prepared: there are clip and clipBackward`);
-            }
-            if (operands.op === 'clip') {
-                const y = alias(resolve('y', operands.y), [x]);
-                checkAlike('y', y, 'x', x);
-                return backend.prepare({ op: 'clip', rule: 0, x, inputs: [x], bounds, outputs: [y] });
-            }
-            const g = resolve('g', operands.g);
-            const gx = alias(resolve('gx', operands.gx), [g]);
-            checkAlike('g', g, 'x', x);
-            checkAlike('gx', gx, 'x', x);
-            const rule = backend.core.rule(operands.rule);
-            if (backend.core.isIdentity(rule)) {
-                throw new ClipError('rule', 'a straight-through gradient is the upstream gradient itself: there is nothing to prepare');
-            }
-            return backend.prepare({ op: 'clip_backward', rule, x, inputs: [x, g], bounds, outputs: [gx] });
+            return backend.prepare(operation(backend, operands));
         });
+    }
+
+    /** Room for the mask of a tensor in a buffer, for an operation that is prepared. */
+    async maskFor(x: GpuTensor): Promise<Mask> {
+        const of = resolve('x', x);
+        return this.#with(async (backend) => new Mask(maskBits(backend, of), of, backend));
     }
 
     /** Frees the buffers that calls have left for the next ones. */
@@ -305,86 +278,4 @@ async function openDevice(options?: GPURequestAdapterOptions): Promise<GPUDevice
     } catch (cause) {
         throw new ClipError('no-webgpu', `the WebGPU adapter gave no device (${String(cause)}): try again, or use the CPU`, { cause });
     }
-}
-
-function pair(x: Operand, g: Operand): [Resolved, Resolved] {
-    const [from, upstream] = [resolve('x', x), resolve('g', g)];
-    checkAlike('g', upstream, 'x', from);
-    return [from, upstream];
-}
-
-/** Keeps what was made, unless it was made for nothing. */
-async function kept<T>(backend: Backend, made: readonly (Resolved | undefined)[], work: () => Promise<T>): Promise<T> {
-    try {
-        return await work();
-    } catch (error) {
-        if (backend instanceof GpuBackend) made.forEach((tensor) => backend.drop(tensor));
-        throw error;
-    }
-}
-
-/** Whether these are bounds of x, before anything is made. */
-function check({ core }: Backend, { type, shape }: Resolved, bounds: readonly ResolvedBound[]): void {
-    const nowhere = { operand: 0, offset: 0, bytes: 0 };
-    core.checkBounds(type, shape, bounds.flatMap((bound) => boundWords(bound, () => nowhere)));
-}
-
-function resolveBounds(x: Resolved, bounds: Bounds): [ResolvedBound, ResolvedBound] {
-    if (typeof bounds !== 'object' || bounds === null) throw new ClipError('bounds', 'bounds are { min, max }, of which either may be left out');
-    const { min, max } = bounds;
-    const one = (name: string, bound: Bound | undefined): ResolvedBound => {
-        if (bound === undefined || bound === null) return undefined;
-        if (typeof bound === 'number' || typeof bound === 'bigint') return bound;
-        if (typeof bound !== 'object') throw new ClipError('bounds', `${name} is no bound: give a number, or a tensor`);
-        const tensor = resolve(name, bound, x.type);
-        if (tensor.type === x.type) return tensor;
-        throw new ClipError('shape', `${name} holds ${tensor.type}, but x ${x.type}: all operands need one type`);
-    };
-    return [one('min', min), one('max', max)];
-}
-
-/** What the gradient of a bound is like: one element, or the bound's own shape. */
-function gradientOf(bound: Exclude<ResolvedBound, undefined>, g: Resolved): Omit<Resolved, 'data' | 'buffer'> {
-    const shape = typeof bound === 'object' ? bound.shape : [];
-    const length = lengthOf(shape);
-    return { type: g.type, shape, length, bytes: bytesOf(g.type) * length };
-}
-
-/** An operand of the caller's as one of the inputs, if it is the very same elements. */
-function alias(tensor: Resolved, inputs: readonly Resolved[]): Resolved {
-    const same = (input: Resolved): boolean => {
-        if (isGpu(input) !== isGpu(tensor) || input.bytes !== tensor.bytes) return false;
-        if (isGpu(input) && isGpu(tensor)) return input.buffer === tensor.buffer && input.offset === tensor.offset;
-        if (isGpu(input) || isGpu(tensor)) return false;
-        return input.data.buffer === tensor.data.buffer && input.data.byteOffset === tensor.data.byteOffset;
-    };
-    return inputs.find(same) ?? tensor;
-}
-
-/** Where a result goes: what the caller gave, or something new that is like an operand. */
-function output(
-    backend: Backend, out: Operand | undefined, like: Resolved, operand: Operand, inputs: readonly Resolved[],
-): Resolved {
-    if (out === undefined) return makeLike(backend, like, operand);
-    const tensor = resolve('out', out, like.type);
-    checkAlike('out', tensor, 'the input', like);
-    return alias(tensor, inputs);
-}
-
-/** A new tensor of a type and shape, where an operand is. */
-function makeLike(backend: Backend, like: Omit<Resolved, 'data' | 'buffer'>, operand: Operand): Resolved {
-    const { type, shape, length, bytes } = like;
-    const array = ArrayBuffer.isView(operand) ? operand : 'data' in operand ? operand.data : undefined;
-    if (array) {
-        return { data: arrayLike(array, length), type, shape, length, bytes };
-    }
-    if (backend instanceof GpuBackend) return backend.tensor({ type, shape, length, bytes });
-    throw new ClipError('operand', 'this Clip has no GPU device, so buffers are out of its reach: give typed arrays, or use Clip.on(device)');
-}
-
-/** What the caller gets of a tensor. */
-function given(tensor: Resolved): TypedArray | MadeGpu {
-    if (!isGpu(tensor)) return tensor.data;
-    const { buffer, offset, size, type, shape } = tensor;
-    return { buffer, offset, size, type, shape };
 }

@@ -156,10 +156,16 @@ export class Core {
         return (numbers[0] * ties.length + numbers[1]) * nan.length + numbers[2];
     }
 
+    /** What a rule chooses, by its number. */
+    choices(rule: number): Required<Rule> {
+        const { outside, ties, nan } = this.names;
+        const rest = Math.floor(rule / nan.length);
+        return { outside: outside[Math.floor(rest / ties.length)], ties: ties[rest % ties.length], nan: nan[rule % nan.length] } as Required<Rule>;
+    }
+
     /** Whether the gradient of a rule is the upstream gradient itself. */
     isIdentity(rule: number): boolean {
-        const { outside, ties, nan } = this.names;
-        return outside[Math.floor(rule / (ties.length * nan.length))] === 'straight-through';
+        return this.choices(rule).outside === 'straight-through';
     }
 
     limit(limit: NormLimit): number[] {

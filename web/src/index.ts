@@ -10,11 +10,11 @@
  * @packageDocumentation
  */
 
-export {
-    Clip, type CreateOptions, type Gradients, type Host, type Into, type MadeGpu, type Mask, type Masked, type Prepared,
-    type PreparedOperands,
-} from './clip.js';
+export { Clip, type CreateOptions, type Gradients, type Host, type Into, type Masked, type Prepared } from './clip.js';
 export { type Arrays, ELEMENT_TYPES, type ElementType, type TypedArray } from './elements.js';
 export { ClipError, type ClipErrorCode } from './errors.js';
+export type { Mask } from './mask.js';
 export type { GpuTensor, HostTensor, Operand } from './operands.js';
+export type { PreparedOperands } from './prepare.js';
+export type { MadeGpu } from './results.js';
 export type { Bound, Bounds, NormLimit, Rule, RulePreset, RuledBounds } from './rules.js';

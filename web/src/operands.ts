@@ -33,7 +33,8 @@ export type Operand = TypedArray | HostTensor | GpuTensor;
 /** An operand with nothing left open. */
 export type Resolved = ResolvedHost | ResolvedGpu;
 
-interface Common {
+/** What a tensor is, wherever it lies. */
+export interface TensorInfo {
     readonly type: ElementType;
     readonly shape: readonly number[];
     /** How many elements. */
@@ -42,11 +43,11 @@ interface Common {
     readonly bytes: number;
 }
 
-export interface ResolvedHost extends Common {
+export interface ResolvedHost extends TensorInfo {
     readonly data: TypedArray;
 }
 
-export interface ResolvedGpu extends Common {
+export interface ResolvedGpu extends TensorInfo {
     readonly buffer: GPUBuffer;
     readonly offset: number;
     /** Bytes that may be written. */
@@ -129,7 +130,7 @@ function gpu(name: string, { buffer, offset = 0, size, type, shape }: GpuTensor)
 }
 
 /** Both operands, of one type and length. */
-export function checkAlike(name: string, operand: Resolved, otherName: string, other: Resolved): void {
+export function checkAlike(name: string, operand: Resolved, otherName: string, other: TensorInfo): void {
     if (operand.type !== other.type) {
         throw new ClipError('shape', `${name} holds ${operand.type}, but ${otherName} ${other.type}: all operands need one type`);
     }

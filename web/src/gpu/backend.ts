@@ -1,7 +1,7 @@
 import { Call, type Core } from '../core.js';
 import { ClipError } from '../errors.js';
 import { type Backend, type Operation, type Slice, boundWords, shapeWords, sliceWords } from '../operation.js';
-import { type Resolved, type ResolvedGpu, type ResolvedHost, bytesOfArray, isGpu } from '../operands.js';
+import { type Resolved, type ResolvedGpu, type ResolvedHost, type TensorInfo, bytesOfArray, isGpu } from '../operands.js';
 import { Executor, type Loaded } from './executor.js';
 import { MAP_MODE_READ, TENSOR_USAGE } from './flags.js';
 import { Pool } from './pool.js';
@@ -200,17 +200,17 @@ export class GpuBackend implements Backend {
     }
 
     /** A new tensor. Whether there was memory for it, is known when the call that it is for ends. */
-    tensor(like: Omit<Resolved, 'data' | 'buffer'>): ResolvedGpu {
+    tensor(like: TensorInfo): ResolvedGpu {
         return this.#create(like, (size) => this.device.createBuffer({ label: 'wgclip tensor', size, usage: TENSOR_USAGE }));
     }
 
     /** The same in a buffer that was used before, perhaps, and what gives it back. */
-    borrow(like: Omit<Resolved, 'data' | 'buffer'>): [ResolvedGpu, () => void] {
+    borrow(like: TensorInfo): [ResolvedGpu, () => void] {
         const tensor = this.#create(like, (size) => this.#pool.take(size, TENSOR_USAGE));
         return [tensor, () => this.#pool.give(tensor.buffer, true)];
     }
 
-    #create({ type, shape, length, bytes }: Omit<Resolved, 'data' | 'buffer'>, create: (size: number) => GPUBuffer): ResolvedGpu {
+    #create({ type, shape, length, bytes }: TensorInfo, create: (size: number) => GPUBuffer): ResolvedGpu {
         const size = Math.max(Math.ceil(bytes / 16) * 16, 16);
         const { maxBufferSize } = this.device.limits;
         if (size > maxBufferSize) {

@@ -150,6 +150,8 @@ for (const on of ['cpu', 'gpu']) {
             await rejects(clip.clip(x, {}, { out: new Int32Array(3) }), 'shape');
             await rejects(clip.clipBackward(x, new Float32Array(2), {}), 'shape');
             await rejects(clip.clipBackward(x, x, { rule: 'pytorch' }), 'rule', /torch-2.13/);
+            assert.deepEqual(clip.choices('jax'), { outside: 'masked', ties: 'half', nan: 'zero' });
+            assert.deepEqual(clip.choices({ outside: 'toward' }), { outside: 'toward', ties: 'inclusive', nan: 'pass' });
             await rejects(clip.clipBackward(x, x, { rule: 'toString' }), 'rule');
             await rejects(clip.clipBackward(x, x, { rule: { ties: 'both' } }), 'rule');
             await rejects(clip.clipBackward(x, x, { rule: 5 }), 'rule');
@@ -334,6 +336,26 @@ describe('buffers of the page', () => {
             assert.deepEqual(new Float32Array(await read(gpu, y.buffer)), data.map((v) => Math.min(Math.max(v, -1), 1)));
             assert.deepEqual(new Float32Array(await read(gpu, gx.buffer)), data.map((v) => (Math.abs(v) < 1 ? v : 0)));
         }
+        // With a mask, and gradients of bounds.
+        const mask = await clip.maskFor(x);
+        const sums = [0, 1].map(() => ({ buffer: gpu.createBuffer({ size: 16, usage: USAGE }), type: 'float32', size: 16, shape: [] }));
+        gpu.queue.writeBuffer(g.buffer, 0, data.map(() => 2));
+        const all = await Promise.all([
+            clip.prepare({ op: 'clipWithMask', x, y, mask, min: 0, rule: 'torch' }),
+            clip.prepare({ op: 'maskBackward', mask, g, gx: g }),
+            clip.prepare({ op: 'clipBackwardBounds', x, g: y, gmin: sums[0], gmax: sums[1], min: -5, max: 2, rule: { outside: 'straight-through' } }),
+        ]);
+        const encoder = gpu.createCommandEncoder();
+        const pass = encoder.beginComputePass();
+        all.forEach((record) => record(pass));
+        pass.end();
+        gpu.queue.submit([encoder.finish()]);
+        assert.deepEqual(new Float32Array(await read(gpu, g.buffer)), data.map((v) => (v > 0 ? 2 : 0)));
+        assert.equal(new Float32Array(await read(gpu, sums[0].buffer))[0], 0);
+        assert.equal(new Float32Array(await read(gpu, sums[1].buffer))[0], data.reduce((sum, v) => sum + (v > 2 ? v : 0), 0));
+        await rejects(clip.prepare({ op: 'clipBackwardBounds', x, g, gmin: sums[0], max: 2 }), 'bounds');
+        await rejects(clip.prepare({ op: 'maskBackward', mask: {}, g, gx: g }), 'operand');
+        await rejects(clip.prepare({ op: 'clipTo', x, g }), 'operand', /clipTo/);
         const odd = { buffer: x.buffer, size: 20, type: 'float32' };
         await rejects(clip.prepare({ op: 'clip', x: odd, y: odd }), 'operand', /whole blocks/);
         await rejects(clip.prepare({ op: 'clipBackward', x, g, gx, rule: { outside: 'straight-through' } }), 'rule');
