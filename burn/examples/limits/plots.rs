@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::net::Shape;
-use crate::results::{Point, Results, Summary};
+use crate::results::{Results, Summary};
 use crate::train::Limit;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -124,11 +124,10 @@ fn legend(area: &Area<'_>) -> Result<()> {
     Ok(())
 }
 
-fn by_epoch(curve: &[Point], colour: RGBColor, value: impl Fn(&Point) -> [f64; 3]) -> Line {
-    let at = |n: usize| (n + 1) as f64;
-    let points = curve.iter().enumerate().map(|(n, point)| (at(n), value(point)[1])).collect();
-    let band = curve.iter().enumerate().map(|(n, point)| (at(n), value(point)[0], value(point)[2])).collect();
-    Line { colour, points, band }
+/// The medians, from 1 on.
+fn line(colour: RGBColor, values: impl IntoIterator<Item = f64>) -> Line {
+    let points = (1..).map(f64::from).zip(values).collect();
+    Line { colour, points, band: Vec::new() }
 }
 
 /// Test accuracy by epoch at the harshest rate: a row for each way to limit gradients, a column for each network.
@@ -139,7 +138,12 @@ fn accuracy(results: &Results, rate: f64, path: &Path) -> Result<()> {
     for (row, limit) in top.split_evenly((3, 1)).iter().zip(Limit::ALL) {
         for (area, shape) in row.split_evenly((1, 3)).iter().zip(Shape::ALL) {
             let lines: Vec<_> = lines(results, shape.name(), rate, limit.name())
-                .map(|(setting, colour)| by_epoch(&setting.curve, colour, |point| point.test))
+                .map(|(setting, colour)| {
+                    let test = &setting.curve.test;
+                    let band =
+                        (1..).map(f64::from).zip(test).map(|(epoch, of)| (epoch, of[0], of[2])).collect();
+                    Line { band, ..line(colour, test.iter().map(|of| of[1])) }
+                })
                 .collect();
             let title = format!("{}, rate {rate}, gradients {}", shape.name(), limit.name());
             let of = Panel { title, x: "epoch", y: "test accuracy", range: (0.0, 1.0), log: false };
@@ -158,17 +162,15 @@ fn layers(results: &Results, rates: &[f64], path: &Path) -> Result<()> {
     let rows = top.split_evenly((2, 1));
     for (n, row) in rows.iter().enumerate() {
         for (area, &rate) in row.split_evenly((1, rates.len())).iter().zip(rates) {
-            let line = |(setting, colour): (&Summary, RGBColor)| {
-                let first = setting.curve.first()?;
+            let of = |(setting, colour): (&Summary, RGBColor)| {
+                let [first, _] = &setting.layers;
                 let values: Vec<_> = match n {
-                    0 => first.layers.iter().map(|layer| layer[0].abs().max(layer[1].abs())).collect(),
+                    0 => first.outputs.iter().map(|layer| layer[0].abs().max(layer[1].abs())).collect(),
                     _ => first.gradient_norms.clone(),
                 };
-                let points =
-                    values.into_iter().enumerate().map(|(n, value)| ((n + 1) as f64, value)).collect();
-                Some(Line { colour, points, band: Vec::new() })
+                line(colour, values)
             };
-            let lines: Vec<_> = lines(results, "deep", rate, Limit::None.name()).filter_map(line).collect();
+            let lines: Vec<_> = lines(results, "deep", rate, Limit::None.name()).map(of).collect();
             let (y, range) = match n {
                 0 => ("greatest magnitude", (1e-2, 1e4)),
                 _ => ("norm of the gradient", (1e-12, 1e6)),
@@ -188,9 +190,8 @@ fn clipped(results: &Results, rates: &[f64], path: &Path) -> Result<()> {
     let (top, foot) = root.split_vertically(330 * rates.len() as i32);
     for (row, &rate) in top.split_evenly((rates.len(), 1)).iter().zip(rates) {
         for (area, shape) in row.split_evenly((1, 3)).iter().zip(Shape::ALL) {
-            let share = |point: &Point| [point.layers.last().map_or(f64::NAN, |layer| layer[2]); 3];
             let lines: Vec<_> = lines(results, shape.name(), rate, Limit::Norm.name())
-                .map(|(setting, colour)| Line { band: Vec::new(), ..by_epoch(&setting.curve, colour, share) })
+                .map(|(setting, colour)| line(colour, setting.curve.at_bound.iter().copied()))
                 .collect();
             let title = format!("{}, rate {rate}, gradients by global norm", shape.name());
             let of = Panel { title, x: "epoch", y: "share at a bound", range: (0.0, 1.0), log: false };

@@ -23,21 +23,30 @@ pub struct Summary {
     /// Of each seed: the test accuracy at the end, the one on the images trained on, epochs until 90 %, and the steps whose loss or
     /// gradient norm was not finite.
     pub runs: Vec<(f64, f64, Option<usize>, usize)>,
-    pub curve: Vec<Point>,
+    pub curve: Curve,
+    /// After the first epoch, and after the last.
+    pub layers: [Layers; 2],
 }
 
-/// An epoch: the quartiles and the median over the seeds of accuracies and loss, and the medians of what each layer does. What is not
-/// finite is null.
+/// Epoch by epoch, the quartiles and the median over the seeds of accuracies and loss, and the median share of outputs of the last hidden
+/// layer that are at a bound. What is not finite is null.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Point {
-    pub test: [f64; 3],
-    pub train: [f64; 3],
-    #[serde(deserialize_with = "quartiles_or_null")]
-    pub loss: [f64; 3],
-    /// Of each hidden layer: the least and the greatest output, and the share at a bound.
-    #[serde(deserialize_with = "layers_or_null")]
-    pub layers: Vec<[f64; 3]>,
-    /// Of each hidden layer's weights: the norm of the gradient.
+pub struct Curve {
+    pub test: Vec<[f64; 3]>,
+    pub train: Vec<[f64; 3]>,
+    #[serde(deserialize_with = "triples_or_null")]
+    pub loss: Vec<[f64; 3]>,
+    #[serde(deserialize_with = "numbers_or_null")]
+    pub at_bound: Vec<f64>,
+}
+
+/// Medians over the seeds of what each hidden layer does.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Layers {
+    /// The least and the greatest output, and the share at a bound.
+    #[serde(deserialize_with = "triples_or_null")]
+    pub outputs: Vec<[f64; 3]>,
+    /// Of its weights: the norm of the gradient.
     #[serde(deserialize_with = "numbers_or_null")]
     pub gradient_norms: Vec<f64>,
 }
@@ -47,13 +56,9 @@ fn number(value: Option<f64>) -> f64 {
     value.unwrap_or(f64::INFINITY)
 }
 
-fn quartiles_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<[f64; 3], D::Error> {
-    Ok(<[Option<f64>; 3]>::deserialize(from)?.map(number))
-}
-
-fn layers_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<[f64; 3]>, D::Error> {
-    let layers = Vec::<[Option<f64>; 3]>::deserialize(from)?;
-    Ok(layers.into_iter().map(|layer| layer.map(number)).collect())
+fn triples_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<[f64; 3]>, D::Error> {
+    let triples = Vec::<[Option<f64>; 3]>::deserialize(from)?;
+    Ok(triples.into_iter().map(|triple| triple.map(number)).collect())
 }
 
 fn numbers_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
@@ -73,9 +78,8 @@ impl Summary {
             gradients: setting.limit.name().into(),
             rate: setting.rate,
             runs: runs.iter().map(of_run).collect(),
-            curve: (0..epochs)
-                .map(|n| Point::new(&runs.iter().map(|run| &run.epochs[n]).collect::<Vec<_>>()))
-                .collect(),
+            curve: Curve::new(runs, epochs),
+            layers: [0, epochs.saturating_sub(1)].map(|epoch| Layers::new(runs, epoch)),
         }
     }
 
@@ -94,25 +98,36 @@ impl Summary {
     }
 }
 
-impl Point {
-    fn new(epochs: &[&Epoch]) -> Self {
-        let of = |value: &dyn Fn(&Epoch) -> f64| quartiles(epochs.iter().map(|epoch| value(epoch)));
-        let median = |value: &dyn Fn(&Epoch) -> f64| of(value)[1];
-        let layers = epochs.first().map_or(0, |epoch| epoch.layers.len());
-        let weights = epochs.first().map_or(0, |epoch| epoch.gradients.len());
+impl Curve {
+    fn new(runs: &[Run], epochs: usize) -> Self {
+        let of = |value: &dyn Fn(&Epoch) -> f64| -> Vec<_> {
+            (0..epochs).map(|n| quartiles(runs.iter().map(|run| value(&run.epochs[n])))).collect()
+        };
+        let at_bound = of(&|epoch| epoch.layers.last().map_or(f64::NAN, |layer| layer.clipped));
         Self {
             test: of(&|epoch| epoch.test),
             train: of(&|epoch| epoch.train),
             loss: of(&|epoch| epoch.loss),
-            layers: (0..layers)
-                .map(|n| {
-                    [
-                        median(&|epoch| epoch.layers[n].min),
-                        median(&|epoch| epoch.layers[n].max),
-                        median(&|epoch| epoch.layers[n].clipped),
-                    ]
-                })
-                .collect(),
+            at_bound: at_bound.into_iter().map(|quartiles| quartiles[1]).collect(),
+        }
+    }
+}
+
+impl Layers {
+    fn new(runs: &[Run], epoch: usize) -> Self {
+        let epochs: Vec<_> = runs.iter().filter_map(|run| run.epochs.get(epoch)).collect();
+        let median = |value: &dyn Fn(&Epoch) -> f64| quartiles(epochs.iter().map(|epoch| value(epoch)))[1];
+        let layers = epochs.first().map_or(0, |epoch| epoch.layers.len());
+        let weights = epochs.first().map_or(0, |epoch| epoch.gradients.len());
+        let output = |n: usize| {
+            [
+                median(&|epoch| epoch.layers[n].min),
+                median(&|epoch| epoch.layers[n].max),
+                median(&|epoch| epoch.layers[n].clipped),
+            ]
+        };
+        Self {
+            outputs: (0..layers).map(output).collect(),
             gradient_norms: (0..weights).map(|n| median(&|epoch| epoch.gradients[n])).collect(),
         }
     }
