@@ -96,6 +96,29 @@ impl NormState {
         cpu::reduce::accumulate_all(&mut self.sum, &[(T::TYPE, bytemuck::cast_slice(elements))])
     }
 
+    /// The same of several slices together, of types that are values: bytes, aligned to their elements.
+    ///
+    /// ```
+    /// use wgclip::{ElementType, NormKind, NormState, f16};
+    ///
+    /// let (weight, bias) = ([3.0f32, 0.0], [f16::from_f32(-4.0)]);
+    /// let mut state = NormState::new(NormKind::L2);
+    /// state.add_list(&[
+    ///     (ElementType::F32, bytemuck::cast_slice(&weight)),
+    ///     (ElementType::F16, bytemuck::cast_slice(&bias)),
+    /// ])?;
+    /// assert_eq!(state.norm::<f32>()?, 5.0);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`add_slice`](Self::add_slice); [`Error::LengthMismatch`] for bytes that are not so aligned, or no whole number of elements.
+    /// The state is then as it was.
+    pub fn add_list(&mut self, list: &[(ElementType, &[u8])]) -> Result<()> {
+        list.iter().try_for_each(|&(element, _)| self.check_element(element))?;
+        cpu::reduce::accumulate_all(&mut self.sum, list)
+    }
+
     /// Takes in the elements of tensors, on the device that holds them; some words are read from it.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ mod source;
 mod target;
 mod temp_file_guard;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -36,12 +37,21 @@ use args::{Cli, Command};
 /// Runs the command with the arguments of this process.
 pub fn main() -> ExitCode {
     quiet_mesa();
+    ExitCode::from(run(std::env::args_os()))
+}
+
+/// Runs the command with these arguments, of which the first is its name. Returns the exit code. It is for the only thread of a process that is
+/// the command: it takes over its signals and its logger.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments: Vec<_> = arguments.into_iter().collect();
     temp_file_guard::survive_size_limits();
     // wgpu and the drivers say much that a user of this command cannot act on: `RUST_LOG` shows it.
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off,wgclip=warn")).init();
-    let cli = match Cli::try_parse() {
+    let filter = env_logger::Env::default().default_filter_or("off,wgclip=warn");
+    // It fails where the process has a logger already, which will do.
+    let _ = env_logger::Builder::from_env(filter).try_init();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, arguments.get(1)),
     };
     let done = match &cli.command {
         Command::Clip(args) => run::clip(args),
@@ -54,10 +64,10 @@ pub fn main() -> ExitCode {
         Command::Devices { json } => devices::list(*json),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             say(&format!("error: {error:#}"));
-            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+            if is_usage(&error) { 2 } else { 1 }
         }
     }
 }
@@ -83,7 +93,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
 }
 
 /// Prints help, or what is wrong with the command line in two lines.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error, subcommand: Option<&OsString>) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
@@ -97,13 +107,13 @@ fn usage(error: &clap::Error) -> ExitCode {
             let what: Vec<_> = what.lines().map(str::trim).collect();
             let tip: String = text.lines().filter(|line| line.trim().starts_with("tip:")).collect();
             let tip = if tip.is_empty() { tip } else { format!("{}; ", tip.trim()) };
-            let command =
-                std::env::args().nth(1).filter(|name| Cli::command().find_subcommand(name).is_some());
+            let command = subcommand.and_then(|name| name.to_str());
+            let command = command.filter(|name| Cli::command().find_subcommand(name).is_some());
             let command = command.map_or(String::new(), |name| format!("{name} "));
             say(&format!("{}\n{tip}for more information, try 'wgclip {command}--help'", what.join(" ")));
         }
     }
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    u8::try_from(error.exit_code()).unwrap_or(2)
 }
 
 /// Mesa's device selection layer for Vulkan writes to stderr where no desktop session is running. There it has

@@ -29,6 +29,7 @@ mod summed;
 
 pub(crate) use backend::{Buffer, Cpu};
 pub use mask::mask_len;
+pub use partition::on_this_thread;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
@@ -38,7 +39,7 @@ use super::{Call, MAX_OUTPUTS};
 use crate::bounds::{BoundBits, ResolvedBounds};
 use crate::broadcast::{Reduction, Side};
 use crate::reference::Scaling;
-use crate::{BackwardRule, Element, Error, Op, Result};
+use crate::{BackwardRule, Element, ElementType, Error, Op, Result, with_element};
 
 /// Whether each loop is compiled once, in place, for bounds of any kind. A page waits for all the code of its module, and that is a
 /// fifth of it so; a caller of one thread does without the rest, too.
@@ -203,6 +204,18 @@ pub fn mask_backward_in_place<T: Element>(mask: &[u64], g: &mut [T]) -> Result<(
 /// types than f64 is one of f32.
 pub fn scale_in_place<T: Element>(x: &mut [T], scaling: Scaling<f64>) {
     scale::scale_all(scaling, vec![(T::TYPE, cast_slice_mut(x))]);
+}
+
+/// The same of several slices together, of types that are values: bytes, aligned to their elements.
+///
+/// # Errors
+/// [`Error::LengthMismatch`] for bytes that are not so aligned, or no whole number of elements. Nothing is changed then.
+pub fn scale_list_in_place(list: &mut [(ElementType, &mut [u8])], scaling: Scaling<f64>) -> Result<()> {
+    for (element, slice) in list.iter() {
+        with_element!(*element, T => operands::elements::<T>(slice).map(drop))?;
+    }
+    scale::scale_all(scaling, list.iter_mut().map(|(element, slice)| (*element, &mut **slice)).collect());
+    Ok(())
 }
 
 fn typed<T: Element>(

@@ -1,9 +1,34 @@
 //! Slices on the cores of the caller's rayon pool, where that pays.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::COMPACT;
+
+thread_local! {
+    /// Whether this thread is to work alone.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, in which operations of the CPU path keep to the calling thread: for a program that has threads or processes of
+/// its own for the work.
+pub fn on_this_thread<R>(work: impl FnOnce() -> R) -> R {
+    /// Restores what was, whatever happens.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _restore = Restore(ALONE.replace(true));
+    work()
+}
+
+/// The threads that work on so many bytes.
+fn threads_for(bytes: usize) -> usize {
+    if COMPACT || bytes < MIN_SHARED || ALONE.get() { 1 } else { rayon::current_num_threads() }
+}
 
 /// Bytes of a slice that one thread takes at once at the most: few enough to stay in a core's own cache.
 const MAX_CHUNK: usize = 512 * 1024;
@@ -49,7 +74,7 @@ impl Partition {
     /// global one. In a pool of one thread the caller works alone.
     pub(super) fn new<T>(len: usize) -> Self {
         let bytes = len * size_of::<T>();
-        let threads = if COMPACT || bytes < MIN_SHARED { 1 } else { rayon::current_num_threads() };
+        let threads = threads_for(bytes);
         let even = len.div_ceil(threads).next_multiple_of(64);
         let chunk = even.min(MAX_CHUNK / size_of::<T>()).max(64);
         let chunks = len.div_ceil(chunk);
@@ -58,7 +83,7 @@ impl Partition {
 
     /// For `count` [pieces](Self::pieces) of several slices, of so many bytes in all.
     pub(super) fn of_list(bytes: usize, count: usize) -> Self {
-        let threads = if COMPACT || bytes < MIN_SHARED { 1 } else { rayon::current_num_threads() };
+        let threads = threads_for(bytes);
         Self { chunk: 0, chunks: count, bytes, helpers: count.min(threads).saturating_sub(1) }
     }
 
@@ -186,6 +211,20 @@ mod tests {
             });
         });
         seen.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_thread_that_is_to_work_alone_does() {
+        let helpers = || [Partition::new::<u8>(64 << 20).helpers, Partition::of_list(64 << 20, 9).helpers];
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        pool.install(|| {
+            assert_eq!(helpers(), [2; 2]);
+            on_this_thread(|| {
+                on_this_thread(|| assert_eq!(helpers(), [0; 2]));
+                assert_eq!(helpers(), [0; 2]);
+            });
+            assert_eq!(helpers(), [2; 2]);
+        });
     }
 
     #[test]

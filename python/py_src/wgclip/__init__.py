@@ -1,0 +1,65 @@
+"""Exact tensor clipping for numpy, torch and JAX.
+
+`clip` and its gradients have the same bits on every device; sums and norms are exact, and rounded once. ``wgclip.torch``, ``wgclip.jax``,
+``wgclip.tensorflow``, ``wgclip.distributed`` and ``wgclip.dask`` are imported by whoever has those packages.
+"""
+
+from ._check import Report, Row, check
+from ._core import (
+    BackwardRule,
+    Device,
+    DeviceError,
+    NonFiniteNormError,
+    NormState,
+    Tensor,
+    __version__,
+    num_threads,
+    set_num_threads,
+)
+from ._elementwise import (
+    clip,
+    clip_backward,
+    clip_backward_bounds,
+    clip_to,
+    clip_with_mask,
+    mask_backward,
+)
+from ._norms import (
+    clip_adaptive,
+    clip_by_average_norm,
+    clip_by_global_norm,
+    clip_by_norm,
+    clip_by_norm_backward,
+    global_norm,
+    norm,
+    sum,
+)
+
+__all__ = [
+    "BackwardRule",
+    "Device",
+    "DeviceError",
+    "NonFiniteNormError",
+    "NormState",
+    "Report",
+    "Row",
+    "Tensor",
+    "__version__",
+    "check",
+    "clip",
+    "clip_adaptive",
+    "clip_backward",
+    "clip_backward_bounds",
+    "clip_by_average_norm",
+    "clip_by_global_norm",
+    "clip_by_norm",
+    "clip_by_norm_backward",
+    "clip_to",
+    "clip_with_mask",
+    "global_norm",
+    "mask_backward",
+    "norm",
+    "num_threads",
+    "set_num_threads",
+    "sum",
+]

@@ -1,0 +1,134 @@
+"""What comes in as numpy arrays, and what goes out: the ways of all operations over arrays."""
+
+from __future__ import annotations
+
+import importlib
+import types
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+
+Array: TypeAlias = npt.NDArray[Any]
+
+#: Modules of ours for the arrays of others: what comes in decides what comes out.
+_FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "tensorflow": "tensorflow"}
+
+
+def framework(x: object) -> types.ModuleType | None:
+    """The module for arrays of a framework: None for numpy's, and for whatever becomes one."""
+    name = _FRAMEWORKS.get(type(x).__module__.partition(".")[0])
+    return importlib.import_module(f"wgclip.{name}") if name else None
+
+
+def as_array(x: Any) -> Array:
+    """An array of numpy, without a copy where that can be."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError("a masked array would lose its mask: give its data, or x.filled(value)")
+    if isinstance(x, np.ndarray):
+        return np.asarray(x)
+    if hasattr(x, "__dlpack__"):
+        # A tensor of torch may be a negated view of its memory, which DLPack does not tell.
+        x = x.resolve_neg() if hasattr(x, "resolve_neg") else x
+        return np.from_dlpack(x)
+    return np.asarray(x)
+
+
+def is_plain(x: Array) -> bool:
+    """Whether the compiled part takes it as it is: in C order, aligned, in the machine's byte order."""
+    return x.flags.c_contiguous and x.flags.aligned and x.dtype.isnative
+
+
+def plain(x: Any) -> Array:
+    """The same elements as an array that the compiled part takes: a copy only where that is needed."""
+    array = as_array(x)
+    if is_plain(array):
+        return array
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True)
+
+
+def bound(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A bound as the compiled part takes it: lists become arrays of the type of x."""
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return np.asarray(value, dtype=dtype)
+    if isinstance(value, np.ndarray) and value.ndim:
+        return plain(value)
+    return value
+
+
+def into(
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], run: Callable[[Any], object]
+) -> Any:
+    """Runs what writes to an output: a new array, or the one that is given, whatever its strides and byte order."""
+    if out is None:
+        made = np.empty(shape, dtype)
+        run(made)
+        return made if made.ndim else made[()]
+    if isinstance(out, np.ndarray) and not is_plain(out):
+        if not out.flags.writeable:
+            raise ValueError("an output is read-only: give an array that is writable")
+        if out.shape != shape or out.dtype.newbyteorder("=") != dtype:
+            raise ValueError(
+                f"the output is {out.dtype} of shape {out.shape}, but the result is {dtype} of shape {shape}"
+            )
+        made = np.empty(shape, dtype)
+        run(made)
+        out[...] = made
+        return out
+    run(out)
+    return out
+
+
+_NAMES = {
+    "f32": "float32",
+    "f16": "float16",
+    "f64": "float64",
+    "bf16": "bfloat16",
+    "f8_e4m3fn": "float8_e4m3fn",
+    "f8_e5m2": "float8_e5m2",
+    "i8": "int8",
+    "u8": "uint8",
+    "i16": "int16",
+    "u16": "uint16",
+    "i32": "int32",
+    "u32": "uint32",
+    "i64": "int64",
+    "u64": "uint64",
+}
+
+
+def dtype_of(name: Any) -> np.dtype[Any]:
+    """numpy's type of a name: one that numpy knows, one of ml_dtypes, or one of Rust."""
+    if isinstance(name, str):
+        name = _NAMES.get(name, name)
+    if isinstance(name, str) and name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise TypeError(f"{name} is a type of ml_dtypes: pip install ml_dtypes") from None
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return found
+    plain_type: np.dtype[Any] = np.dtype(name)
+    return plain_type
+
+
+def element_of(dtype: np.dtype[Any]) -> str:
+    """The name of a type in Rust."""
+    found = [ours for ours, theirs in _NAMES.items() if theirs == dtype.name]
+    if not found:
+        raise TypeError(
+            f"elements of {dtype} are not clipped here: convert them to one of {', '.join(_NAMES.values())}"
+        )
+    return found[0]
+
+
+def of_tensor(tensor: _core.Tensor) -> Array:
+    """The elements of a tensor on a device, copied to the host."""
+    made = np.empty(tensor.shape, dtype_of(tensor.element))
+    tensor.copy_to(made)
+    return made

@@ -1,0 +1,212 @@
+"""The compiled part of the package. Operations write to outputs that are given, of the shape and type that the result has.
+
+Arrays are whatever has a buffer or DLPack: in C order, aligned, on the CPU; else ``BufferError``.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__version__: str
+
+#: What limits a norm: the limit, which norm, eps, and what becomes of one that is not finite.
+_Limit: TypeAlias = tuple[float, float | str, float, str]
+
+class DeviceError(RuntimeError):
+    """A GPU is not there, could not be opened, was lost, or failed."""
+
+class NonFiniteNormError(RuntimeError):
+    """A norm is NaN or infinite, and ``nonfinite="error"`` was asked for: nothing was changed."""
+
+class BackwardRule:
+    """What gradient passes a clip outside of the bounds, at them, and at NaN."""
+
+    def __init__(self, outside: str = "masked", ties: str = "inclusive", nan: str = "pass") -> None: ...
+    @staticmethod
+    def like(preset: str) -> BackwardRule:
+        """The rule of a framework, by its name: one of `presets()`."""
+
+    @staticmethod
+    def presets() -> list[str]:
+        """The names of the presets."""
+
+    @property
+    def outside(self) -> str: ...
+    @property
+    def ties(self) -> str: ...
+    @property
+    def nan(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+
+class NormState:
+    """The exact norm so far of elements that are not all in one place: chunks of an array beyond memory, or the parts of ranks."""
+
+    def __init__(self, ord: float | str = 2, *, wide: bool = False) -> None: ...
+    def add(self, *arrays: Any) -> None:
+        """Takes in the elements of arrays."""
+
+    def merge(self, other: NormState) -> None:
+        """Takes in another state."""
+
+    def words(self) -> list[int]:
+        """The state as integers below 2**32: that of several ranks is their sum (for ord=inf the greatest), word by word."""
+
+    @staticmethod
+    def from_words(words: Sequence[int] | npt.NDArray[np.int64], ord: float | str = 2) -> NormState:
+        """The state of such words, or of their sums."""
+
+    def norm(self, *, double: bool = False) -> float:
+        """The norm so far: a float that holds an f32, or, if ``double``, one that has all bits of an f64."""
+
+class Device:
+    """A GPU, or the CPU path. It holds tensors, which are copies of arrays."""
+
+    def __init__(self, name: str = "auto") -> None: ...
+    @staticmethod
+    def auto() -> Device:
+        """A GPU, or else the CPU."""
+
+    @staticmethod
+    def cpu() -> Device:
+        """The CPU path."""
+
+    @staticmethod
+    def gpu(name: str | None = None) -> Device:
+        """The GPU, hardware or software, whose name has this in it, or the first."""
+
+    @staticmethod
+    def list() -> list[str]:
+        """The names of the devices there are."""
+
+    @property
+    def name(self) -> str:
+        """What the driver calls it."""
+
+    @property
+    def kind(self) -> str:
+        """``"gpu"``, ``"software"`` or ``"cpu"``."""
+
+    def tensor(self, x: Any) -> Tensor:
+        """Copies an array to the device."""
+
+    def wait(self) -> None:
+        """Blocks until all that was asked of it is done."""
+
+    def trim(self) -> None:
+        """Frees the memory that is kept to be used again."""
+
+class Tensor:
+    """Elements on a device, as copies. Operations on a GPU are recorded and run together when something is read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def element(self) -> str: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def device(self) -> Device: ...
+    def numpy(self) -> npt.NDArray[Any]:
+        """Copies the elements to an array. Blocks until the device has made them."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]: ...
+    def __len__(self) -> int: ...
+    def copy_to(self, out: Any) -> None:
+        """Copies the elements into an array of the same type and shape."""
+
+    def clip(self, min: float | Tensor | None = None, max: float | Tensor | None = None) -> Self:
+        """Clips: each bound is None, a number, or a Tensor that broadcasts."""
+
+    def clip_to(
+        self, min: float | Tensor | None = None, max: float | Tensor | None = None, *, element: str
+    ) -> Self:
+        """Clips and converts to another type of float, by its name in Rust."""
+
+    def clip_backward(
+        self,
+        g: Tensor,
+        min: float | Tensor | None = None,
+        max: float | Tensor | None = None,
+        *,
+        rule: BackwardRule | str = ...,
+    ) -> Self:
+        """The gradient that reaches this tensor, of the upstream gradient g."""
+
+    def clip_backward_bounds(
+        self,
+        g: Tensor,
+        min: float | Tensor | None = None,
+        max: float | Tensor | None = None,
+        *,
+        rule: BackwardRule | str = ...,
+    ) -> tuple[Self, Self | None, Self | None]:
+        """The gradients that reach this tensor and its bounds: None for a bound that is absent."""
+
+    def sum(self, axes: Sequence[int] | None = None) -> Self:
+        """The exact sum of all elements, or along axes, each of which is left with a length of 1."""
+
+    def norm(self, axes: Sequence[int] | None = None, ord: float | str = 2) -> Self:
+        """The exact norm of all elements, or along axes, each of which is left with a length of 1."""
+
+    def clip_by_norm(
+        self,
+        max_norm: float,
+        axes: Sequence[int] | None = None,
+        *,
+        ord: float | str = 2,
+        eps: float = 0.0,
+        nonfinite: str = "propagate",
+    ) -> Self:
+        """Clips by the norm of all elements, or along axes."""
+
+    def clip_by_norm_backward(
+        self,
+        g: Tensor,
+        max_norm: float,
+        axes: Sequence[int] | None = None,
+        *,
+        eps: float = 0.0,
+        nonfinite: str = "propagate",
+    ) -> Self:
+        """The gradient that reaches this tensor of what it was clipped to by its 2-norm, of the upstream gradient g."""
+
+def num_threads() -> int:
+    """How many threads work on a large array."""
+
+def set_num_threads(count: int) -> None:
+    """Lets so many threads work on a large array, in this process and in those that it forks from now on."""
+
+def set_alone(alone: bool) -> bool:
+    """Whether what this thread calls is to stay on it: for a thread that is one of many workers. Returns what was so before."""
+
+def clip(x: Any, min: Any, max: Any, out: Any) -> None: ...
+def clip_to(x: Any, min: Any, max: Any, out: Any) -> None: ...
+def clip_backward(x: Any, g: Any, min: Any, max: Any, rule: BackwardRule | str, out: Any) -> None: ...
+def clip_backward_bounds(
+    x: Any, g: Any, min: Any, max: Any, rule: BackwardRule | str, gx: Any, gmin: Any, gmax: Any
+) -> None: ...
+def mask_len(len: int) -> int: ...
+def clip_with_mask(x: Any, min: Any, max: Any, rule: BackwardRule | str, out: Any, mask: Any) -> None: ...
+def mask_backward(mask: Any, g: Any, out: Any) -> None: ...
+def sum(x: Any, along: list[int] | None, out: Any) -> None: ...
+def norm(x: Any, along: list[int] | None, ord: float | str, out: Any) -> None: ...
+def clip_by_norm(x: Any, along: list[int] | None, limit: _Limit, average: bool, out: Any) -> None: ...
+def clip_by_norm_backward(x: Any, g: Any, along: list[int] | None, limit: _Limit, out: Any) -> None: ...
+def clip_adaptive(
+    x: Any, parameter: Any, along: list[int], limit: _Limit, least: float, out: Any
+) -> None: ...
+def global_norm(list: Sequence[Any], ord: float | str) -> float: ...
+def clip_by_global_norm(list: Sequence[Any], limit: _Limit, out: Sequence[Any]) -> float: ...
+def scale_by_norm(
+    list: Sequence[Any], norm: float, double: bool, limit: _Limit, out: Sequence[Any]
+) -> None: ...
+def clip_tensors_by_global_norm(
+    tensors: Sequence[Tensor], limit: _Limit
+) -> tuple[list[Tensor], Tensor]: ...
+def check(
+    device: Device, elements: list[str] | None, ops: list[str] | None, seed: int
+) -> list[tuple[str, str, int, int, str | None]]: ...
+def run_command(arguments: Sequence[str]) -> int: ...

@@ -1,0 +1,185 @@
+"""Clip and its backward pass, over arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import _core
+from ._arrays import Array, bound, dtype_of, element_of, framework, into, plain
+from ._core import BackwardRule, Tensor
+
+_DEFAULT = BackwardRule()
+
+
+def clip(
+    x: Any,
+    /,
+    min: Any = None,
+    max: Any = None,
+    out: Any = None,
+    *,
+    a_min: Any = None,
+    a_max: Any = None,
+) -> Any:
+    """Clips the elements of x: ``minimum(maximum(x, min), max)``, as ``numpy.clip`` does.
+
+    ``x`` is an array of any shape, of float16, float32, float64, an integer type, or a type of ml_dtypes; whatever becomes such an array; a
+    tensor of torch, JAX or TensorFlow, which goes to ``wgclip.torch`` and so on and comes back as one; or a ``wgclip.Tensor``.
+
+    ``min`` and ``max`` are each None, a number, or an array of the type of x that broadcasts with it. A number is rounded to the type of x;
+    one beyond the range of an integer type bounds nothing. ``a_min`` and ``a_max`` are numpy's older names for them.
+
+    ``out`` is an array of the shape and type of the result, which may be x: then x is clipped in place.
+
+    A NaN in x or in an array of bounds gives NaN; where min is above max, every number becomes max. Bits are kept: the payload of a NaN and
+    the sign of a zero.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.clip(np.array([-2.0, 0.5, 7.0], dtype="float32"), 0, 1)
+    array([0. , 0.5, 1. ], dtype=float32)
+
+    Raises ``ValueError`` for a bound that is NaN, for shapes that do not broadcast, and for an output that is read-only; ``TypeError`` for
+    elements of another type (also those of bounds and output) and for a fraction that is to bound integers. Nothing is changed then.
+    """
+    if a_min is not None or a_max is not None:
+        if (a_min is not None and min is not None) or (a_max is not None and max is not None):
+            raise TypeError("give min and max, or a_min and a_max")
+        min, max = (min if a_min is None else a_min), (max if a_max is None else a_max)
+    if type(x) is np.ndarray and out is None:
+        y = np.empty_like(x)
+        try:
+            _core.clip(x, min, max, y)
+        except (BufferError, TypeError, ValueError):
+            pass
+        else:
+            return y if y.ndim else y[()]
+    if isinstance(x, Tensor):
+        if out is not None:
+            raise TypeError("a Tensor is not changed: leave out out")
+        return x.clip(min, max)
+    if (home := framework(x)) is not None:
+        if out is not None:
+            raise TypeError("out is for arrays of numpy: see the module of the framework")
+        return home.clip(x, min, max)
+    of = plain(x)
+    min, max = bound(min, of.dtype), bound(max, of.dtype)
+    # As numpy: bounds may enlarge x.
+    shapes = [np.shape(side) for side in (min, max) if isinstance(side, np.ndarray)]
+    shape = np.broadcast_shapes(of.shape, *shapes)
+    if shape != of.shape:
+        of = np.array(np.broadcast_to(of, shape), order="C")
+    return into(out, shape, of.dtype, lambda y: _core.clip(of, min, max, y))
+
+
+def clip_to(x: Any, /, min: Any = None, max: Any = None, *, dtype: Any, out: Any = None) -> Any:
+    """Clips the elements of x, and converts them to another type of float in the same pass, rounding to nearest even.
+
+    ``dtype`` is numpy's, or a name: ``"bfloat16"``, ``"float8_e4m3fn"`` and ``"float8_e5m2"`` need ml_dtypes. Otherwise as `clip`, but that
+    bounds do not enlarge x.
+
+    Raises ``TypeError`` for integers, unless both types are one.
+    """
+    to = dtype_of(dtype)
+    if isinstance(x, Tensor):
+        return x.clip_to(min, max, element=element_of(to))
+    of = plain(x)
+    min, max = bound(min, of.dtype), bound(max, of.dtype)
+    return into(out, of.shape, to, lambda y: _core.clip_to(of, min, max, y))
+
+
+def clip_backward(
+    x: Any,
+    g: Any,
+    /,
+    min: Any = None,
+    max: Any = None,
+    out: Any = None,
+    *,
+    rule: BackwardRule | str = _DEFAULT,
+) -> Any:
+    """The gradient that reaches x, of the gradient g of ``clip(x, min, max)``.
+
+    ``g`` has the shape and type of x, and ``out`` too, which may be g. ``rule`` says what passes outside of the bounds, where x is equal to
+    one, and at NaN: a `BackwardRule`, or the name of a framework (``BackwardRule.presets()``).
+
+    >>> import numpy as np, wgclip
+    >>> x = np.array([-1.0, 0.0, 0.5, 1.0, 2.0])
+    >>> wgclip.clip_backward(x, np.full(5, 3.0), 0, 1)
+    array([0., 3., 3., 3., 0.])
+    >>> wgclip.clip_backward(x, np.full(5, 3.0), 0, 1, rule="jax")
+    array([0. , 1.5, 3. , 1.5, 0. ])
+
+    Raises as `clip`; ``ValueError`` for a rule that there is not.
+    """
+    if isinstance(x, Tensor):
+        return x.clip_backward(g, min, max, rule=rule)
+    x, g = plain(x), plain(g)
+    min, max = bound(min, x.dtype), bound(max, x.dtype)
+    return into(out, x.shape, x.dtype, lambda gx: _core.clip_backward(x, g, min, max, rule, gx))
+
+
+def clip_backward_bounds(
+    x: Any,
+    g: Any,
+    /,
+    min: Any = None,
+    max: Any = None,
+    *,
+    rule: BackwardRule | str = _DEFAULT,
+    needs: tuple[bool, bool, bool] = (True, True, True),
+) -> tuple[Any, Any, Any]:
+    """The gradients that reach x and its two bounds, of the gradient g of ``clip(x, min, max)``.
+
+    That of a bound has the bound's shape: a number's is a scalar. It is the exact sum over what the bound broadcasts to, rounded once.
+    ``needs`` says which of the three are wanted; the others, and that of a bound which is None, are None.
+
+    >>> import numpy as np, wgclip
+    >>> x, g = np.array([5.0, 7.0, 8.0]), np.array([1.0, 10.0, 100.0])
+    >>> gx, gmin, gmax = wgclip.clip_backward_bounds(x, g, None, 6)
+    >>> gx, gmin, float(gmax)
+    (array([1., 0., 0.]), None, 110.0)
+
+    Raises as `clip_backward`.
+    """
+    if isinstance(x, Tensor):
+        made = x.clip_backward_bounds(g, min, max, rule=rule)
+        return tuple(of if need else None for of, need in zip(made, needs))  # type: ignore[return-value]
+    x, g = plain(x), plain(g)
+    min, max = bound(min, x.dtype), bound(max, x.dtype)
+    outputs: list[Array | None] = [np.empty_like(x) if needs[0] else None]
+    for side, need in ((min, needs[1]), (max, needs[2])):
+        wanted = need and side is not None
+        outputs.append(np.empty(np.shape(side), x.dtype) if wanted else None)
+    _core.clip_backward_bounds(x, g, min, max, rule, *outputs)
+    gx, gmin, gmax = (of if of is None or of.ndim else of[()] for of in outputs)
+    return gx, gmin, gmax
+
+
+def clip_with_mask(
+    x: Any, /, min: Any = None, max: Any = None, *, rule: BackwardRule | str = _DEFAULT
+) -> tuple[Array, Array]:
+    """Clips x, and keeps one bit for each element that says whether its gradient passes, so that x need not be kept.
+
+    The mask is an array of uint64: bit ``i % 64`` of word ``i // 64`` is that of element ``i`` in C order.
+
+    Raises as `clip_backward`; ``ValueError`` for a rule that one bit cannot tell (ties="half", outside="toward").
+    """
+    of = plain(x)
+    min, max = bound(min, of.dtype), bound(max, of.dtype)
+    y, mask = np.empty_like(of), np.empty(_core.mask_len(of.size), np.uint64)
+    _core.clip_with_mask(of, min, max, rule, y, mask)
+    return y, mask
+
+
+def mask_backward(mask: Array, g: Any, /, out: Any = None) -> Any:
+    """The gradient that reaches x by the mask of `clip_with_mask`, of the gradient g: g where the bit is set, else 0.
+
+    Raises ``ValueError`` for a mask of another length, ``TypeError`` for one that is not of uint64.
+    """
+    of = plain(g)
+    mask = plain(mask)
+    return into(out, of.shape, of.dtype, lambda gx: _core.mask_backward(mask, of, gx))
+
+

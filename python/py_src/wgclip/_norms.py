@@ -1,0 +1,223 @@
+"""Exact sums and norms, and clipping by norm, over arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from . import _core
+from ._arrays import Array, framework, into, is_plain, plain
+from ._core import Tensor
+
+Axis: TypeAlias = int | Sequence[int] | None
+#: 1, 2 or infinity, as numpy and torch count norms.
+Ord: TypeAlias = float | str
+NonFinite: TypeAlias = Literal["propagate", "zero", "skip", "error"]
+
+
+def _axes(axis: Axis) -> list[int] | None:
+    if axis is None:
+        return None
+    return [axis] if isinstance(axis, int) else list(axis)
+
+
+def _reduced(x: Array, axis: Axis, keepdims: bool, dtype: Any, run: Any) -> Any:
+    axes = _axes(axis)
+    if axes is None:
+        made = np.empty((), dtype)
+        run(None, made)
+        return made.reshape((1,) * x.ndim) if keepdims else made[()]
+    along = {axis % x.ndim for axis in axes if -x.ndim <= axis < x.ndim}
+    made = np.empty([1 if n in along else length for n, length in enumerate(x.shape)], dtype)
+    run(axes, made)
+    if keepdims:
+        return made
+    made = made.reshape([length for n, length in enumerate(x.shape) if n not in along])
+    return made if made.ndim else made[()]
+
+
+def sum(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    """The sum of all elements, or along axes: exact, and rounded to the type of x once, so that no order of the elements changes it.
+
+    Sums of integers are clipped to the range of their type.
+
+    >>> import numpy as np, wgclip
+    >>> float(wgclip.sum(np.array([1e30, 1.0, -1e30])))
+    1.0
+
+    Raises ``ValueError`` for an axis that there is not, ``TypeError`` for elements of another type than `clip` takes.
+    """
+    if isinstance(x, Tensor):
+        return x.sum(_axes(axis))
+    of = plain(x)
+    return _reduced(of, axis, keepdims, of.dtype, lambda axes, out: _core.sum(of, axes, out))
+
+
+def norm(x: Any, /, axis: Axis = None, *, ord: Ord = 2, keepdims: bool = False) -> Any:
+    """The norm of all elements, or along axes: the root of the exact sum of squares, rounded once.
+
+    It is a float32, and a float64 for float64. ``ord`` is 1, 2 or ``numpy.inf``. Nothing overflows or vanishes on the way:
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.norm(np.array([3e30, 4e30], dtype="float32"))
+    np.float32(5e+30)
+
+    Raises ``TypeError`` for integers, ``ValueError`` for another norm and for an axis that there is not.
+    """
+    if isinstance(x, Tensor):
+        return x.norm(_axes(axis), ord)
+    of = plain(x)
+    dtype = np.float64 if of.dtype == np.float64 else np.float32
+    return _reduced(of, axis, keepdims, dtype, lambda axes, out: _core.norm(of, axes, ord, out))
+
+
+def clip_by_norm(
+    x: Any,
+    max_norm: float,
+    /,
+    axis: Axis = None,
+    *,
+    ord: Ord = 2,
+    eps: float = 0.0,
+    nonfinite: NonFinite = "propagate",
+    out: Any = None,
+) -> Any:
+    """Scales x down so that its norm, or that of each slice along axes, is at most ``max_norm``: TensorFlow's ``clip_by_norm``.
+
+    What is within the limit keeps its bits; else elements are multiplied by ``max_norm / (norm + eps)``. ``nonfinite`` says what becomes of
+    elements whose norm is NaN or infinite: arithmetic ("propagate"), "zero", "skip" (they are kept), or "error".
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.clip_by_norm(np.array([3.0, 4.0]), 2.5)
+    array([1.5, 2. ])
+
+    Raises as `norm`; ``ValueError`` for a limit that is negative or NaN; ``NonFiniteNormError`` where it is asked for.
+    """
+    limit = (max_norm, ord, eps, nonfinite)
+    if isinstance(x, Tensor):
+        return x.clip_by_norm(max_norm, _axes(axis), ord=ord, eps=eps, nonfinite=nonfinite)
+    if (home := framework(x)) is not None:
+        return home.clip_by_norm(x, max_norm, axis, ord=ord, eps=eps, nonfinite=nonfinite)
+    of = plain(x)
+    return into(
+        out, of.shape, of.dtype, lambda y: _core.clip_by_norm(of, _axes(axis), limit, False, y)
+    )
+
+
+def clip_by_average_norm(
+    x: Any,
+    max_norm: float,
+    /,
+    axis: Axis = None,
+    *,
+    ord: Ord = 2,
+    eps: float = 0.0,
+    nonfinite: NonFinite = "propagate",
+    out: Any = None,
+) -> Any:
+    """The same by the norm divided by the number of elements that it is of: TensorFlow's ``clip_by_average_norm``."""
+    of, limit = plain(x), (max_norm, ord, eps, nonfinite)
+    return into(
+        out, of.shape, of.dtype, lambda y: _core.clip_by_norm(of, _axes(axis), limit, True, y)
+    )
+
+
+def clip_by_norm_backward(
+    x: Any,
+    g: Any,
+    max_norm: float,
+    /,
+    axis: Axis = None,
+    *,
+    eps: float = 0.0,
+    nonfinite: NonFinite = "propagate",
+    out: Any = None,
+) -> Any:
+    """The gradient that reaches x, of the gradient g of ``clip_by_norm(x, max_norm, axis)`` by the 2-norm.
+
+    Raises as `clip_by_norm`; ``ValueError`` if x and g differ in shape.
+    """
+    if isinstance(x, Tensor):
+        return x.clip_by_norm_backward(g, max_norm, _axes(axis), eps=eps, nonfinite=nonfinite)
+    x, g, limit = plain(x), plain(g), (max_norm, 2, eps, nonfinite)
+    return into(
+        out, x.shape, x.dtype, lambda gx: _core.clip_by_norm_backward(x, g, _axes(axis), limit, gx)
+    )
+
+
+def clip_adaptive(
+    grad: Any,
+    parameter: Any,
+    clipping: float,
+    /,
+    axis: Axis,
+    *,
+    eps: float = 1e-3,
+    ord: Ord = 2,
+    nonfinite: NonFinite = "propagate",
+    out: Any = None,
+) -> Any:
+    """Adaptive gradient clipping: the norm of each slice of a gradient is at most ``clipping`` times that of the same slice of its parameter,
+    which counts as ``eps`` at the least. ``axis`` are the axes of a slice (a unit): those of a layer's inputs.
+
+    Raises as `clip_by_norm`.
+    """
+    of, by, limit = plain(grad), plain(parameter), (clipping, ord, 0.0, nonfinite)
+    axes = _axes(axis) or []
+    return into(
+        out, of.shape, of.dtype, lambda y: _core.clip_adaptive(of, by, axes, limit, eps, y)
+    )
+
+
+def global_norm(arrays: Iterable[Any], /, *, ord: Ord = 2) -> float:
+    """The norm of all elements of several arrays, of any types of float: rounded to float32, or to float64 if all are of that.
+
+    Raises as `norm`.
+    """
+    return _core.global_norm([plain(x) for x in arrays], ord)
+
+
+def clip_by_global_norm(
+    arrays: Iterable[Any],
+    max_norm: float,
+    /,
+    *,
+    ord: Ord = 2,
+    eps: float = 0.0,
+    nonfinite: NonFinite = "propagate",
+    out: Sequence[Any] | None = None,
+) -> tuple[list[Any], Any]:
+    """Scales several arrays down so that the norm of all together is at most ``max_norm``. Returns what they become, and that norm.
+
+    ``out`` is a sequence of arrays to write to, which may be ``arrays`` themselves. Tensors of a device give tensors, and the norm as one.
+
+    >>> import numpy as np, wgclip
+    >>> gradients = [np.array([3.0, 0.0]), np.array([-4.0])]
+    >>> wgclip.clip_by_global_norm(gradients, 2.5)
+    ([array([1.5, 0. ]), array([-2.])], 5.0)
+
+    Raises as `clip_by_norm`. Nothing is changed then.
+    """
+    given, limit = list(arrays), (max_norm, ord, eps, nonfinite)
+    if given and all(isinstance(x, Tensor) for x in given):
+        return _core.clip_tensors_by_global_norm(given, limit)
+    read = [plain(x) for x in given]
+    if out is None:
+        made: list[Any] = [np.empty_like(x) for x in read]
+        return made, _core.clip_by_global_norm(read, limit, made)
+    targets = list(out)
+    # Those that are written to by way of a copy.
+    written = [
+        np.empty_like(x) if isinstance(to, np.ndarray) and not is_plain(to) else to
+        for x, to in zip(read, targets, strict=True)
+    ]
+    for to in targets:
+        if isinstance(to, np.ndarray) and not to.flags.writeable:
+            raise ValueError("an output is read-only: give an array that is writable")
+    found = _core.clip_by_global_norm(read, limit, written)
+    for to, made_for in zip(targets, written):
+        if to is not made_for:
+            to[...] = made_for
+    return targets, found

@@ -1,0 +1,205 @@
+"""The exact norm of what several processes have, and clipping by it: the same bits for every number of ranks and every sharding.
+
+Each rank sums its own elements exactly, as integers; one all-reduce of some dozens of int64 adds these, and every rank rounds the same sum once.
+The engine is one that exists: ``torch.distributed``, MPI by mpi4py, or any function that all-reduces.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from ._core import NormState
+from ._norms import NonFinite, Ord
+
+Words: TypeAlias = npt.NDArray[np.int64]
+
+#: Reduces an array over all ranks, elementwise, and returns the result on each.
+AllReduce: TypeAlias = Callable[[Words, Literal["sum", "max"]], Words]
+
+
+class AllReduceError(RuntimeError):
+    """An all-reduce failed or took too long: a rank died, or hangs. Gradients are as they were on the rank that raises this."""
+
+
+def global_norm(
+    arrays: Iterable[Any], all_reduce: AllReduce, *, ord: Ord = 2, double: bool = False
+) -> float:
+    """The norm of the arrays of all ranks together. Every rank calls it, also one that has none.
+
+    What several ranks have, one of them gives. ``double`` takes in float64, and rounds to it; all ranks say the same.
+
+    >>> import numpy as np, wgclip.distributed
+    >>> alone = lambda words, op: words
+    >>> wgclip.distributed.global_norm([np.array([3.0, 4.0], dtype="float32")], alone)
+    5.0
+
+    Raises as `wgclip.norm`, and what ``all_reduce`` raises.
+    """
+    state = NormState(ord, wide=double)
+    state.add(*arrays)
+    words = np.array(state.words(), dtype=np.int64)
+    op: Literal["sum", "max"] = "max" if str(ord) in ("inf", "max") else "sum"
+    return NormState.from_words(all_reduce(words, op), ord).norm(double=double)
+
+
+def clip_by_global_norm(
+    arrays: Iterable[Any],
+    max_norm: float,
+    all_reduce: AllReduce,
+    *,
+    counted: Iterable[Any] | None = None,
+    ord: Ord = 2,
+    eps: float = 0.0,
+    nonfinite: NonFinite = "propagate",
+    double: bool = False,
+) -> float:
+    """Scales this rank's arrays in place so that the norm of those of all ranks together is at most ``max_norm``. Returns that norm.
+
+    ``counted`` are the arrays that this rank adds to the norm, if not all of them: what several ranks have counts once.
+
+    Raises as `global_norm`; ``NonFiniteNormError`` where it is asked for, on all ranks. Nothing is changed then.
+    """
+    own = list(arrays)
+    norm = global_norm(own if counted is None else counted, all_reduce, ord=ord, double=double)
+    _core.scale_by_norm(own, norm, double, (max_norm, ord, eps, nonfinite), own)
+    return norm
+
+
+def mpi(comm: Any, timeout: float | None = 300.0) -> AllReduce:
+    """An all-reduce by mpi4py: ``clip_by_global_norm(arrays, 1.0, mpi(MPI.COMM_WORLD))``.
+
+    Raises `AllReduceError` after ``timeout`` seconds. MPI itself ends all ranks when one of them dies, unless it is told otherwise.
+    """
+    from mpi4py import MPI
+
+    ops = {"sum": MPI.SUM, "max": MPI.MAX}
+
+    def all_reduce(words: Words, op: Literal["sum", "max"]) -> Words:
+        made = np.empty_like(words)
+        try:
+            request = comm.Iallreduce(words, made, op=ops[op])
+            end = None if timeout is None else time.monotonic() + timeout
+            pause = 1e-5
+            while not request.Test():
+                if end is not None and time.monotonic() > end:
+                    raise AllReduceError(
+                        f"no norm after {timeout} s: a rank died, hangs, or did not call this"
+                    )
+                time.sleep(pause)
+                pause = min(2 * pause, 1e-3)
+        except MPI.Exception as error:
+            raise AllReduceError(f"MPI failed: {error}") from error
+        return made
+
+    return all_reduce
+
+
+def torch_all_reduce(group: Any = None, timeout: float | None = 300.0) -> AllReduce:
+    """An all-reduce by ``torch.distributed``, in a process group, or in all processes.
+
+    Raises `AllReduceError` after ``timeout`` seconds, and when a rank dies.
+    """
+    import datetime
+
+    import torch
+    import torch.distributed as dist
+
+    def all_reduce(words: Words, op: Literal["sum", "max"]) -> Words:
+        made = torch.from_numpy(words.copy())
+        try:
+            work = dist.all_reduce(
+                made, dist.ReduceOp.SUM if op == "sum" else dist.ReduceOp.MAX, group, async_op=True
+            )
+            if timeout is None:
+                work.wait()
+            elif not work.wait(datetime.timedelta(seconds=timeout)):
+                raise AllReduceError(f"no norm after {timeout} s: a rank died, hangs, or did not call this")
+        except AllReduceError:
+            raise
+        except RuntimeError as error:
+            raise AllReduceError(
+                f"no norm of all ranks: one died, hangs, or did not call this within {timeout} s ({error})"
+            ) from error
+        return made.numpy()
+
+    return all_reduce
+
+
+def _local(gradient: Any, rank: int) -> tuple[Any, bool]:
+    """What this rank has of a gradient, and whether it is to count it: what is replicated counts on one rank."""
+    placements = getattr(gradient, "placements", None)
+    if placements is None:
+        return gradient, rank == 0
+    coordinate = gradient.device_mesh.get_coordinate()
+    if coordinate is None:
+        return gradient.to_local(), False
+    counts = True
+    for place, at in zip(placements, coordinate):
+        if place.is_partial():
+            raise ValueError(
+                "a gradient is partial: its ranks have summands, not elements; redistribute it to Shard or Replicate first"
+            )
+        if not place.is_shard():
+            counts = counts and at == 0
+    return gradient.to_local(), counts
+
+
+def clip_grad_norm_(
+    parameters: Any,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+    *,
+    group: Any = None,
+    timeout: float | None = 300.0,
+    all_reduce: AllReduce | None = None,
+    sharded: bool = False,
+) -> Any:
+    """``torch.nn.utils.clip_grad_norm_`` of a model whose gradients several ranks have: the exact norm of the whole, once over all of them.
+
+    Gradients that are a ``DTensor`` (FSDP2, tensor parallelism) count by their placements: shards on each rank, replicas once. Plain ones are taken
+    to be the same on all ranks (DDP) and count once, or, if ``sharded``, to be this rank's own. Every rank of ``group`` calls this, and has all the
+    mesh's ranks in it. Returns the norm, a tensor.
+
+    Raises `AllReduceError` within ``timeout`` seconds if a rank died or hangs; otherwise as `wgclip.torch.clip_grad_norm_`. The gradients of the
+    rank that raises are as they were.
+    """
+    import torch
+    import torch.distributed as dist
+
+    from . import torch as ours
+
+    given = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+    gradients = {id(p.grad): p.grad for p in given if p.grad is not None}.values()
+    rank = dist.get_rank(group) if dist.is_initialized() else 0
+    reduce = all_reduce or torch_all_reduce(group, timeout)
+    with torch.no_grad():
+        own: list[Any] = []
+        counted: list[Any] = []
+        for gradient in gradients:
+            local, counts = _local(gradient, rank)
+            ours._check(local)
+            own.append(local)
+            if counts or (sharded and local is gradient):
+                counted.append(ours._lying(local))
+        # All ranks are to agree on it, also one without gradients.
+        narrow = any(x.dtype != torch.float64 for x in own)
+        kinds = reduce(np.array([int(narrow), int(bool(own) and not narrow)], dtype=np.int64), "max")
+        double = bool(kinds[1]) and not kinds[0]
+        wide = bool(kinds[1])
+        state = NormState(norm_type, wide=wide)
+        state.add(*counted)
+        words = reduce(
+            np.array(state.words(), dtype=np.int64), "max" if norm_type == float("inf") else "sum"
+        )
+        norm = NormState.from_words(words, norm_type).norm(double=double)
+        limit = (float(max_norm), float(norm_type), 1e-6, ours._policy(error_if_nonfinite))
+        ours._write(own, lambda flat: _core.scale_by_norm(flat, norm, double, limit, flat))
+        return torch.tensor(norm, dtype=torch.float64 if double else torch.float32)

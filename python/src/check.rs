@@ -1,0 +1,51 @@
+//! The conformance check.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use wgclip::ElementType;
+use wgclip_conformance::{self as conformance, Target};
+
+use crate::device::Device;
+use crate::errors::exception;
+
+/// Runs the table of an operation for a type on a device: of each operation its name, cases, mismatches and the first mismatch.
+type Row = (String, String, u64, u64, Option<String>);
+
+/// Compares a device with the reference, bit by bit. Ctrl-C is heard between two operations.
+#[pyfunction]
+pub(crate) fn check(
+    py: Python<'_>,
+    device: &Device,
+    elements: Option<Vec<String>>,
+    ops: Option<Vec<String>>,
+    seed: u64,
+) -> PyResult<Vec<Row>> {
+    let device = device.get()?;
+    let unknown = |what: &str, name: &str| PyValueError::new_err(format!("no {what} is called {name:?}"));
+    let elements: Vec<_> = match elements {
+        None => ElementType::ALL.to_vec(),
+        Some(names) => names
+            .iter()
+            .map(|name| ElementType::from_name(name).ok_or_else(|| unknown("element type", name)))
+            .collect::<PyResult<_>>()?,
+    };
+    let targets: Vec<_> = match ops {
+        None => Target::all().collect(),
+        Some(names) => names
+            .iter()
+            .map(|name| Target::from_name(name).ok_or_else(|| unknown("operation", name)))
+            .collect::<PyResult<_>>()?,
+    };
+    let mut rows = Vec::new();
+    for &element in &elements {
+        for &target in &targets {
+            py.check_signals()?;
+            let found = py.detach(|| conformance::run(device, &[element], &[target], seed, &mut |_| {}));
+            rows.extend(found.map_err(exception)?.into_iter().map(|row| {
+                let first = row.tally.first.as_ref().map(ToString::to_string);
+                (element.name().to_owned(), row.name(), row.tally.cases, row.tally.mismatches, first)
+            }));
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,11 @@
+//! The `wgclip` command.
+
+use std::ffi::OsString;
+
+use pyo3::prelude::*;
+
+/// Runs the command with these arguments, of which the first is its name. Returns the exit code.
+#[pyfunction]
+pub(crate) fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+    py.detach(|| wgclip_cli::run(arguments))
+}

@@ -1,0 +1,99 @@
+//! Devices.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::errors::exception;
+use crate::memory::Memory;
+use crate::tensor::{Tensor, arrays, check_process};
+
+/// A GPU, or the CPU path. It holds tensors, which are copies of arrays.
+#[pyclass(frozen, module = "wgclip")]
+pub(crate) struct Device {
+    device: wgclip::Device,
+    process: u32,
+}
+
+impl Device {
+    pub(crate) fn of(device: wgclip::Device) -> Self {
+        Self { device, process: std::process::id() }
+    }
+
+    pub(crate) fn get(&self) -> PyResult<&wgclip::Device> {
+        check_process(self.process)?;
+        Ok(&self.device)
+    }
+}
+
+#[pymethods]
+impl Device {
+    /// The device of a name: "auto", "cpu", "gpu", or a part of what `Device.list()` shows.
+    #[new]
+    #[pyo3(signature = (name = "auto"))]
+    fn new(py: Python<'_>, name: &str) -> PyResult<Self> {
+        py.detach(|| wgclip::Device::select(name)).map(Self::of).map_err(exception)
+    }
+
+    /// A GPU, or else the CPU.
+    #[staticmethod]
+    fn auto(py: Python<'_>) -> PyResult<Self> {
+        Self::new(py, "auto")
+    }
+
+    /// The CPU path.
+    #[staticmethod]
+    fn cpu() -> Self {
+        Self::of(wgclip::Device::cpu())
+    }
+
+    /// The GPU, hardware or software, whose name has this in it, or the first.
+    #[staticmethod]
+    #[pyo3(signature = (name = None))]
+    fn gpu(py: Python<'_>, name: Option<&str>) -> PyResult<Self> {
+        py.detach(|| wgclip::Device::gpu(name)).map(Self::of).map_err(exception)
+    }
+
+    /// The names of the devices there are.
+    #[staticmethod]
+    fn list(py: Python<'_>) -> Vec<String> {
+        py.detach(|| wgclip::Device::list().iter().map(ToString::to_string).collect())
+    }
+
+    /// What the driver calls it.
+    #[getter]
+    fn name(&self) -> String {
+        self.device.info().name
+    }
+
+    /// `"gpu"`, `"software"` or `"cpu"`.
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.device.info().kind.name()
+    }
+
+    /// Copies an array to the device.
+    fn tensor(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<Tensor> {
+        let device = self.get()?;
+        let memory = Memory::of(x).or_else(|_| {
+            // Lists, strides, and other byte orders.
+            Memory::of(&arrays(py)?.call_method1(intern!(py, "plain"), (x,))?)
+        })?;
+        Tensor::from_memory(py, device, &memory)
+    }
+
+    /// Blocks until all that was asked of it is done.
+    fn wait(&self, py: Python<'_>) -> PyResult<()> {
+        let device = self.get()?;
+        py.detach(|| device.wait()).map_err(exception)
+    }
+
+    /// Frees the memory that is kept to be used again.
+    fn trim(&self, py: Python<'_>) -> PyResult<()> {
+        let device = self.get()?;
+        py.detach(|| device.trim()).map_err(exception)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Device({:?})", self.device.info().to_string())
+    }
+}

@@ -1,0 +1,53 @@
+//! The compiled part of the Python package `wgclip`: the CPU path over memory that Python owns, devices and tensors of the library, and
+//! the command. What is convenient is made of it in Python, in `wgclip/`.
+
+// The library forbids unsafe code. Here memory comes from Python: memory.rs has all of it, each with its reason.
+#![deny(unsafe_code)]
+
+mod bounds;
+mod check;
+mod command;
+mod device;
+mod errors;
+mod memory;
+mod norm;
+mod ops;
+mod rule;
+mod tensor;
+mod threads;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use crate::check::check;
+    #[pymodule_export]
+    use crate::command::run_command;
+    #[pymodule_export]
+    use crate::device::Device;
+    #[pymodule_export]
+    use crate::errors::{DeviceError, NonFiniteNormError};
+    #[pymodule_export]
+    use crate::norm::{
+        NormState, clip_adaptive, clip_by_global_norm, clip_by_norm, clip_by_norm_backward, global_norm,
+        norm, scale_by_norm, sum,
+    };
+    #[pymodule_export]
+    use crate::ops::{
+        clip, clip_backward, clip_backward_bounds, clip_to, clip_with_mask, mask_backward, mask_len,
+    };
+    #[pymodule_export]
+    use crate::rule::BackwardRule;
+    #[pymodule_export]
+    use crate::tensor::{Tensor, clip_tensors_by_global_norm};
+    #[pymodule_export]
+    use crate::threads::{num_threads, set_alone, set_num_threads};
+
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

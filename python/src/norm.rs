@@ -1,0 +1,399 @@
+//! Sums, norms, and clipping by norm, over memory that is given.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use wgclip::reference::{self, Scaling};
+use wgclip::{Element, ElementType, Error, NonFinite, NormKind, NormLimit, Result, Shape, cpu, with_element};
+
+use crate::bounds::axes;
+use crate::errors::exception;
+use crate::memory::{Memory, run};
+
+type Any<'a, 'py> = &'a Bound<'py, PyAny>;
+
+/// Which norm: 1, 2 or infinity, as numpy and torch count them, or its name.
+pub(crate) struct Ord(pub NormKind);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Ord {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let kind = match (object.extract::<f64>(), object.extract::<String>()) {
+            (Ok(1.0), _) => Some(NormKind::L1),
+            (Ok(2.0), _) => Some(NormKind::L2),
+            (Ok(f64::INFINITY), _) => Some(NormKind::Max),
+            (_, Ok(name)) => name.parse().ok(),
+            _ => None,
+        };
+        kind.map(Self).ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "{} is no norm here: give 1, 2 or inf (\"l1\", \"l2\" or \"max\")",
+                *object
+            ))
+        })
+    }
+}
+
+/// The limit of a norm: the limit, which norm, eps, and the policy of one that is not finite.
+pub(crate) struct Limit(pub NormLimit);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Limit {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let (limit, Ord(kind), eps, policy): (f64, Ord, f64, String) = object.extract()?;
+        Self::new(limit, kind, eps, &policy)
+    }
+}
+
+impl Limit {
+    /// # Errors
+    /// `ValueError` for a limit or eps that is none, or an unknown policy.
+    pub(crate) fn new(limit: f64, kind: NormKind, eps: f64, policy: &str) -> PyResult<Self> {
+        let nonfinite = policy.parse::<NonFinite>().map_err(exception)?;
+        let limit = NormLimit::new(limit).kind(kind).eps(eps).nonfinite(nonfinite);
+        // The library checks it where it scales.
+        wgclip::NormState::new(kind).scaling::<f32>(limit.nonfinite(NonFinite::Skip)).map_err(exception)?;
+        Ok(Self(limit))
+    }
+}
+
+/// The shape that is left of axes, each with a length of 1.
+fn kept(x: &Shape, axes: Option<&[usize]>) -> PyResult<Shape> {
+    let Some(axes) = axes else { return Shape::new([]).map_err(exception) };
+    let dims = x.dims().iter().enumerate().map(|(n, &len)| if axes.contains(&n) { 1 } else { len });
+    Shape::new(dims.collect::<Vec<_>>()).map_err(exception)
+}
+
+fn check_reduced(out: &Memory, element: ElementType, shape: &Shape) -> PyResult<()> {
+    if out.element != element {
+        return Err(exception(Error::TypeMismatch { left: element, right: out.element }));
+    }
+    if out.shape != *shape {
+        let [left, right] = [shape, &out.shape].map(|of| of.dims().to_vec());
+        return Err(exception(Error::ShapeMismatch { left, right }));
+    }
+    Ok(())
+}
+
+/// A tensor of the CPU path, of a copy.
+fn tensor<T: Element>(bytes: &[u8], shape: &Shape) -> Result<wgclip::Tensor<T>> {
+    wgclip::Device::cpu().tensor(bytemuck::cast_slice::<u8, T>(bytes), shape.dims())
+}
+
+fn write<T: Element>(made: wgclip::Tensor<T>, out: &mut [u8]) -> Result<()> {
+    out.copy_from_slice(bytemuck::cast_slice(&made.into_vec()?));
+    Ok(())
+}
+
+/// The exact sum along axes, or of all elements, into out, which has a length of 1 along them.
+#[pyfunction]
+#[pyo3(name = "sum")]
+pub(crate) fn sum(py: Python<'_>, x: Any<'_, '_>, along: Option<Vec<i64>>, out: Any<'_, '_>) -> PyResult<()> {
+    let [x, out] = [Memory::of(x)?, Memory::of(out)?];
+    let along = axes(along, &x.shape)?;
+    check_reduced(&out, x.element, &kept(&x.shape, along.as_deref())?)?;
+    run(py, &[&x], &[&out], |inputs, mut outputs| {
+        with_element!(x.element, T => {
+            let of = tensor::<T>(inputs[0], &x.shape)?;
+            write(along.map_or_else(|| of.sum(), |axes| of.sum_along(&axes))?, outputs[0])
+        })
+    })
+}
+
+/// The type of the norm of elements.
+fn norm_type(element: ElementType) -> ElementType {
+    if element == ElementType::F64 { ElementType::F64 } else { ElementType::F32 }
+}
+
+/// The exact norm along axes, or of all elements, into out, which has a length of 1 along them.
+#[pyfunction]
+pub(crate) fn norm(
+    py: Python<'_>,
+    x: Any<'_, '_>,
+    along: Option<Vec<i64>>,
+    ord: Ord,
+    out: Any<'_, '_>,
+) -> PyResult<()> {
+    let [x, out] = [Memory::of(x)?, Memory::of(out)?];
+    let along = axes(along, &x.shape)?;
+    check_reduced(&out, norm_type(x.element), &kept(&x.shape, along.as_deref())?)?;
+    run(py, &[&x], &[&out], |inputs, mut outputs| match along {
+        Some(axes) => with_element!(x.element, T => {
+            write(tensor::<T>(inputs[0], &x.shape)?.norm_along(&axes, ord.0)?, outputs[0])
+        }),
+        None => {
+            let state = state_of(&[(x.element, inputs[0])], ord.0)?;
+            match norm_type(x.element) {
+                ElementType::F64 => outputs[0].copy_from_slice(&state.norm::<f64>()?.to_ne_bytes()),
+                _ => outputs[0].copy_from_slice(&state.norm::<f32>()?.to_ne_bytes()),
+            }
+            Ok(())
+        }
+    })
+}
+
+/// The state of the elements of several slices.
+fn state_of(list: &[(ElementType, &[u8])], kind: NormKind) -> Result<wgclip::NormState> {
+    let mut state = NormState::empty(kind, list.iter().any(|(element, _)| *element == ElementType::F64));
+    state.add_list(list)?;
+    Ok(state)
+}
+
+/// The norm of tensors together, and whether it is one of f64: if all of them are.
+fn norm_of(state: &wgclip::NormState, double: bool) -> Result<f64> {
+    if double { state.norm::<f64>() } else { state.norm::<f32>().map(f64::from) }
+}
+
+/// Clips x by its norm along axes, or of all elements, into out. With `average` by the norm divided by how many elements it has.
+#[pyfunction]
+pub(crate) fn clip_by_norm(
+    py: Python<'_>,
+    x: Any<'_, '_>,
+    along: Option<Vec<i64>>,
+    limit: Limit,
+    average: bool,
+    out: Any<'_, '_>,
+) -> PyResult<()> {
+    let [x, out] = [Memory::of(x)?, Memory::of(out)?];
+    out.check_like(&x)?;
+    let along = axes(along, &x.shape)?;
+    if along.is_none() && !average {
+        return scale_list(py, vec![x], vec![out], limit.0, None).map(drop);
+    }
+    run(py, &[&x], &[&out], |inputs, mut outputs| {
+        with_element!(x.element, T => {
+            let of = tensor::<T>(inputs[0], &x.shape)?;
+            let made = match (along, average) {
+                (Some(axes), false) => of.clip_by_norm_along(&axes, limit.0)?,
+                (Some(axes), true) => of.clip_by_average_norm_along(&axes, limit.0)?,
+                (None, _) => of.clip_by_average_norm(limit.0)?,
+            };
+            write(made, outputs[0])
+        })
+    })
+}
+
+/// The gradient that reaches what was clipped by its norm, of the upstream gradient g, into out.
+#[pyfunction]
+pub(crate) fn clip_by_norm_backward(
+    py: Python<'_>,
+    x: Any<'_, '_>,
+    g: Any<'_, '_>,
+    along: Option<Vec<i64>>,
+    limit: Limit,
+    out: Any<'_, '_>,
+) -> PyResult<()> {
+    let [x, g, out] = [Memory::of(x)?, Memory::of(g)?, Memory::of(out)?];
+    g.check_like(&x)?;
+    out.check_like(&x)?;
+    let along = axes(along, &x.shape)?;
+    run(py, &[&x, &g], &[&out], |inputs, mut outputs| {
+        with_element!(x.element, T => {
+            let (of, g) = (tensor::<T>(inputs[0], &x.shape)?, tensor::<T>(inputs[1], &x.shape)?);
+            let made = match along {
+                Some(axes) => of.clip_by_norm_along_backward(&g, &axes, limit.0)?,
+                None => of.clip_by_norm_backward(&g, limit.0)?,
+            };
+            write(made, outputs[0])
+        })
+    })
+}
+
+/// Clips the gradient x, each slice of it along axes by the norm of the same slice of its parameter, into out.
+#[pyfunction]
+pub(crate) fn clip_adaptive(
+    py: Python<'_>,
+    x: Any<'_, '_>,
+    parameter: Any<'_, '_>,
+    along: Vec<i64>,
+    limit: Limit,
+    least: f64,
+    out: Any<'_, '_>,
+) -> PyResult<()> {
+    let [x, parameter, out] = [Memory::of(x)?, Memory::of(parameter)?, Memory::of(out)?];
+    parameter.check_like(&x)?;
+    out.check_like(&x)?;
+    let along = axes(Some(along), &x.shape)?.unwrap_or_default();
+    run(py, &[&x, &parameter], &[&out], |inputs, mut outputs| {
+        with_element!(x.element, T => {
+            let (of, by) = (tensor::<T>(inputs[0], &x.shape)?, tensor::<T>(inputs[1], &x.shape)?);
+            write(of.clip_adaptive(&by, &along, limit.0, least)?, outputs[0])
+        })
+    })
+}
+
+fn memories(list: &[Bound<'_, PyAny>]) -> PyResult<Vec<Memory>> {
+    list.iter().map(Memory::of).collect()
+}
+
+/// The norm of several tensors together: one of f64 where all of them are, else of f32.
+#[pyfunction]
+pub(crate) fn global_norm(py: Python<'_>, list: Vec<Bound<'_, PyAny>>, ord: Ord) -> PyResult<f64> {
+    let list = memories(&list)?;
+    let inputs: Vec<_> = list.iter().collect();
+    run(py, &inputs, &[], |inputs, _| {
+        let list = typed(&list, inputs);
+        norm_of(&state_of(&list, ord.0)?, all_double(&list))
+    })
+}
+
+fn typed<'a>(list: &[Memory], bytes: &[&'a [u8]]) -> Vec<(ElementType, &'a [u8])> {
+    list.iter().zip(bytes).map(|(memory, &bytes)| (memory.element, bytes)).collect()
+}
+
+fn all_double(list: &[(ElementType, &[u8])]) -> bool {
+    !list.is_empty() && list.iter().all(|(element, _)| *element == ElementType::F64)
+}
+
+/// Clips several tensors by their common norm, into outputs, each of which may be its input. Returns the norm.
+#[pyfunction]
+pub(crate) fn clip_by_global_norm(
+    py: Python<'_>,
+    list: Vec<Bound<'_, PyAny>>,
+    limit: Limit,
+    out: Vec<Bound<'_, PyAny>>,
+) -> PyResult<f64> {
+    scale_list(py, memories(&list)?, memories(&out)?, limit.0, None)
+}
+
+/// The same by a norm that is known: a float that holds one of f64, or, unless `double`, one of f32.
+#[pyfunction]
+pub(crate) fn scale_by_norm(
+    py: Python<'_>,
+    list: Vec<Bound<'_, PyAny>>,
+    norm: f64,
+    double: bool,
+    limit: Limit,
+    out: Vec<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    scale_list(py, memories(&list)?, memories(&out)?, limit.0, Some((norm, double))).map(drop)
+}
+
+fn scale_list(
+    py: Python<'_>,
+    list: Vec<Memory>,
+    outputs: Vec<Memory>,
+    limit: NormLimit,
+    known: Option<(f64, bool)>,
+) -> PyResult<f64> {
+    if list.len() != outputs.len() {
+        let text = format!("{} tensors, but {} outputs: give one for each", list.len(), outputs.len());
+        return Err(PyValueError::new_err(text));
+    }
+    for (x, out) in list.iter().zip(&outputs) {
+        out.check_like(x)?;
+        if !x.element.is_float() {
+            return Err(PyTypeError::new_err(format!(
+                "a norm of {} is not supported: norms are of floats",
+                x.element
+            )));
+        }
+    }
+    let apart: Vec<_> = list.iter().zip(&outputs).map(|(x, out)| !x.is(out)).collect();
+    let inputs: Vec<_> = list.iter().zip(&apart).filter(|(_, apart)| **apart).map(|(x, _)| x).collect();
+    let written: Vec<_> = outputs.iter().collect();
+    run(py, &inputs, &written, |inputs, mut written| {
+        let mut inputs = inputs.iter();
+        let froms: Vec<Option<&[u8]>> =
+            apart.iter().map(|apart| apart.then(|| inputs.next().copied()).flatten()).collect();
+        let (norm, double) = match known {
+            Some(known) => known,
+            None => {
+                let reads = froms.iter().zip(&written).map(|(from, to)| from.unwrap_or(&**to));
+                let read: Vec<_> = list.iter().map(|x| x.element).zip(reads).collect();
+                let double = all_double(&read);
+                (norm_of(&state_of(&read, limit.kind)?, double)?, double)
+            }
+        };
+        if limit.nonfinite == NonFinite::Error && !norm.is_finite() {
+            return Err(Error::NonFiniteNorm { device: "the CPU".into() });
+        }
+        let scaling: Scaling<f64> = match double {
+            true => reference::scaling(norm, &limit),
+            false => reference::scaling(norm as f32, &limit).to_f64(),
+        };
+        for (from, to) in froms.iter().zip(&mut written) {
+            if let Some(from) = from {
+                to.copy_from_slice(from);
+            }
+        }
+        let mut scaled: Vec<_> = list.iter().map(|x| x.element).zip(written).collect();
+        cpu::scale_list_in_place(&mut scaled, scaling)?;
+        Ok(norm)
+    })
+}
+
+/// The exact norm so far of elements that are not all in one place: chunks of an array beyond memory, or the parts of ranks. States are
+/// merged in any order, and the norm is rounded once.
+///
+/// `ord` is 1, 2 or inf. A state that is to take in float64 has to be `wide`.
+#[pyclass(frozen, module = "wgclip")]
+pub(crate) struct NormState {
+    state: Mutex<wgclip::NormState>,
+    wide: bool,
+}
+
+impl NormState {
+    fn lock(&self) -> MutexGuard<'_, wgclip::NormState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn empty(kind: NormKind, wide: bool) -> wgclip::NormState {
+        if wide { wgclip::NormState::wide(kind) } else { wgclip::NormState::new(kind) }
+    }
+}
+
+#[pymethods]
+impl NormState {
+    #[new]
+    #[pyo3(signature = (ord = Ord(NormKind::L2), *, wide = false), text_signature = "(ord=2, *, wide=False)")]
+    fn new(ord: Ord, wide: bool) -> Self {
+        Self { state: Mutex::new(Self::empty(ord.0, wide)), wide }
+    }
+
+    /// Takes in the elements of arrays.
+    #[pyo3(signature = (*arrays))]
+    fn add(&self, py: Python<'_>, arrays: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+        let list = memories(&arrays)?;
+        let inputs: Vec<_> = list.iter().collect();
+        let mut part = Self::empty(self.lock().kind(), self.wide);
+        let part = run(py, &inputs, &[], |inputs, _| part.add_list(&typed(&list, inputs)).map(|()| part))?;
+        self.lock().merge(&part).map_err(exception)
+    }
+
+    /// Takes in another state.
+    fn merge(&self, other: &Self) -> PyResult<()> {
+        let other = other.lock().clone();
+        self.lock().merge(&other).map_err(exception)
+    }
+
+    /// The state as integers below 2**32. The state of several ranks is their sum, word by word (for ord=inf the greatest of each), for up
+    /// to 2**31 ranks.
+    fn words(&self) -> Vec<i64> {
+        self.lock().to_words()
+    }
+
+    /// The state of such words, or of their sums.
+    #[staticmethod]
+    #[pyo3(signature = (words, ord = Ord(NormKind::L2)), text_signature = "(words, ord=2)")]
+    fn from_words(words: Vec<i64>, ord: Ord) -> PyResult<Self> {
+        let wide = words.len() > wgclip::NormState::new(ord.0).to_words().len();
+        let state = wgclip::NormState::from_words(ord.0, &words).map_err(exception)?;
+        Ok(Self { state: Mutex::new(state), wide })
+    }
+
+    /// The norm so far: a float that holds an f32, or, if `double`, one that has all bits of an f64.
+    #[pyo3(signature = (*, double = false))]
+    fn norm(&self, double: bool) -> PyResult<f64> {
+        norm_of(&self.lock(), double).map_err(exception)
+    }
+
+    fn __repr__(&self) -> String {
+        let state = self.lock();
+        let norm = norm_of(&state, true).map_or_else(|error| error.to_string(), |norm| norm.to_string());
+        format!("NormState({}, {norm})", state.kind())
+    }
+}

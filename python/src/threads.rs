@@ -1,0 +1,87 @@
+//! The threads that large arrays are shared among.
+//!
+//! The library uses rayon's pool, whose threads a forked process does not have, although it seems to: there a pool of its own takes its
+//! place. The same serves a count of threads that is asked for.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use wgclip::cpu;
+
+/// What stands in for rayon's own pool.
+struct Threads {
+    /// The process that has the pool, or rayon's own.
+    process: Option<u32>,
+    /// How many were asked for.
+    wanted: Option<usize>,
+    pool: Option<Arc<ThreadPool>>,
+}
+
+static THREADS: Mutex<Threads> = Mutex::new(Threads { process: None, wanted: None, pool: None });
+
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+fn build(count: usize) -> Option<Arc<ThreadPool>> {
+    // Without threads the caller's does it all.
+    ThreadPoolBuilder::new().num_threads(count).build().ok().map(Arc::new)
+}
+
+/// The pool that stands in for rayon's, if one does.
+fn pool() -> Option<Arc<ThreadPool>> {
+    let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let process = std::process::id();
+    match threads.process {
+        Some(before) if before == process => {}
+        Some(_) => {
+            // The threads of the pool before were not forked, so nobody can end them.
+            std::mem::forget(threads.pool.take());
+            threads.pool = build(threads.wanted.unwrap_or(0));
+        }
+        None => threads.pool = threads.wanted.and_then(build),
+    }
+    threads.process = Some(process);
+    threads.pool.clone()
+}
+
+/// Runs work on the threads that are to do it.
+pub(crate) fn install<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    if ALONE.get() {
+        return cpu::on_this_thread(work);
+    }
+    match pool() {
+        Some(pool) => pool.install(work),
+        None => work(),
+    }
+}
+
+/// How many threads work on a large array.
+#[pyfunction]
+pub(crate) fn num_threads(py: Python<'_>) -> usize {
+    py.detach(|| install(|| if ALONE.get() { 1 } else { cpu::threads() }))
+}
+
+/// Lets so many threads work on a large array, in this process and in those that it forks from now on.
+#[pyfunction]
+pub(crate) fn set_num_threads(py: Python<'_>, count: usize) -> PyResult<()> {
+    if count == 0 {
+        return Err(PyValueError::new_err("0 threads can do no work: give 1 or more"));
+    }
+    let pool = py.detach(|| build(count));
+    let Some(pool) = pool else {
+        return Err(PyRuntimeError::new_err(format!("{count} threads could not be started: ask for fewer")));
+    };
+    let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    *threads = Threads { process: Some(std::process::id()), wanted: Some(count), pool: Some(pool) };
+    Ok(())
+}
+
+/// Whether what this thread calls is to stay on it: for a thread that is one of many workers. Returns what was so before.
+#[pyfunction]
+pub(crate) fn set_alone(alone: bool) -> bool {
+    ALONE.replace(alone)
+}

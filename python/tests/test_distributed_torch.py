@@ -1,0 +1,190 @@
+"""wgclip.distributed with torch.distributed: gloo processes, DDP, FSDP2, and ranks that die or hang."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+
+import numpy as np
+import oracle
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from wgclip import distributed
+
+
+def model(dtype):
+    torch.manual_seed(3)
+    made = nn.Sequential(nn.Linear(13, 17), nn.ReLU(), nn.Linear(17, 7), nn.Linear(7, 1)).to(dtype)
+    return made
+
+
+def gradients(dtype):
+    """One whole model with gradients of every size."""
+    whole = model(dtype)
+    whole(torch.randn(5, 13, dtype=dtype)).sum().backward()
+    grads = [p.grad for p in whole.parameters()]
+    grads[0].view(-1)[3] = 1e20
+    grads[0].view(-1)[100] = -3e19
+    grads[2].view(-1)[5] = 1e-25
+    return whole
+
+
+def whole_norm(dtype):
+    flat = torch.cat([p.grad.flatten() for p in gradients(dtype).parameters()])
+    array = flat.float().numpy() if dtype == torch.bfloat16 else flat.numpy()
+    return float(oracle.norm(array))
+
+
+def start(rank, count, file):
+    # The same random numbers as those of the test's process are made by model() itself.
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=count)
+
+
+def replicas(rank, count, file, dtype, results):
+    """DDP: each rank has all gradients."""
+    start(rank, count, file)
+    whole = gradients(dtype)
+    norm = distributed.clip_grad_norm_(whole.parameters(), 1.0)
+    results.put((rank, float(norm), [p.grad.double().numpy() for p in whole.parameters()]))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def shards(rank, count, file, dtype, results):
+    """FSDP2: each rank has its rows."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import distribute_tensor, Replicate, Shard
+
+    start(rank, count, file)
+    mesh = init_device_mesh("cpu", (count,))
+    whole = gradients(dtype)
+    parameters = []
+    for n, p in enumerate(whole.parameters()):
+        # Some by rows, some by columns, one replicated.
+        place = [Replicate()] if n == 3 else [Shard(min(n % 2, p.ndim - 1))]
+        sharded = nn.Parameter(distribute_tensor(p.detach(), mesh, place))
+        sharded.grad = distribute_tensor(p.grad, mesh, place)
+        parameters.append(sharded)
+    norm = distributed.clip_grad_norm_(parameters, 1.0)
+    results.put((rank, float(norm), [p.grad.full_tensor().double().numpy() for p in parameters]))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def fully_sharded(rank, count, file, dtype, results):
+    """FSDP2 itself, in a training step."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    start(rank, count, file)
+    mesh = init_device_mesh("cpu", (count,))
+    sharded = model(dtype)
+    for layer in sharded:
+        if isinstance(layer, nn.Linear):
+            fully_shard(layer, mesh=mesh)
+    fully_shard(sharded, mesh=mesh)
+    torch.manual_seed(11)
+    sharded(torch.randn(8, 13, dtype=dtype)).square().sum().backward()
+    before = [p.grad.full_tensor() for p in sharded.parameters()]
+    norm = distributed.clip_grad_norm_(sharded.parameters(), 0.01)
+    flat = torch.cat([g.flatten() for g in before]).numpy()
+    after = torch.cat([p.grad.full_tensor().flatten() for p in sharded.parameters()])
+    results.put((rank, float(norm), [flat, after.numpy()]))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def spawn(work, count, dtype):
+    context = mp.get_context("spawn")
+    results = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        made = mp.spawn(work, (count, f"{folder}/store", dtype, results), nprocs=count, join=False)
+        found = [results.get(timeout=120) for _ in range(count)]
+        while not made.join(timeout=60):
+            pass
+    return sorted(found, key=lambda of: of[0])
+
+
+@pytest.mark.parametrize("work", [replicas, shards])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_norm_for_every_number_of_ranks(work, dtype):
+    torch.manual_seed(3)
+    expected, first = whole_norm(dtype), None
+    for count in (1, 2, 3, 4):
+        for _, norm, clipped in spawn(work, count, dtype):
+            assert norm == expected
+            first = first or clipped
+            assert all((a == b).all() for a, b in zip(first, clipped))
+
+
+def test_fsdp2():
+    for count in (2, 3):
+        for _, norm, (before, after) in spawn(fully_sharded, count, torch.float32):
+            assert norm == float(oracle.norm(before))
+            assert np.allclose(after, before * (0.01 / norm), rtol=1e-5)
+
+
+def dying(rank, count, file, how, results):
+    start(rank, count, file)
+    whole = gradients(torch.float32)
+    before = [p.grad.clone() for p in whole.parameters()]
+    dist.barrier()
+    if rank == 1:
+        if how == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    begun = time.monotonic()
+    try:
+        distributed.clip_grad_norm_(whole.parameters(), 1.0, timeout=3)
+        said = "nothing"
+    except distributed.AllReduceError as error:
+        said = str(error)
+    same = all(torch.equal(a, p.grad) for a, p in zip(before, whole.parameters()))
+    results.put((rank, said, same, time.monotonic() - begun))
+    results.close()
+    results.join_thread()
+    os._exit(0)
+
+
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+def test_a_rank_that_is_lost(how):
+    context = mp.get_context("spawn")
+    results = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        ranks = [context.Process(target=dying, args=(rank, 3, f"{folder}/store", how, results)) for rank in range(3)]
+        for rank in ranks:
+            rank.start()
+        found = [results.get(timeout=90) for _ in range(2)]
+        for rank in ranks:
+            rank.kill()
+            rank.join()
+    for _, said, same, seconds in found:
+        assert "died, hangs" in said and same and seconds < 20, (said, same, seconds)
+
+
+def partial(rank, count, file, dtype, results):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Partial, Replicate
+
+    start(rank, count, file)
+    mesh = init_device_mesh("cpu", (count,))
+    p = nn.Parameter(DTensor.from_local(torch.ones(4), mesh, [Replicate()]))
+    p.grad = DTensor.from_local(torch.ones(4), mesh, [Partial()])
+    try:
+        distributed.clip_grad_norm_([p], 1.0)
+        said = "nothing"
+    except ValueError as error:
+        said = str(error)
+    results.put((rank, said, None))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_partial_gradients_are_refused():
+    for _, said, _ in spawn(partial, 2, None):
+        assert "redistribute" in said

@@ -1,0 +1,307 @@
+"""wgclip.torch: what torch's tensors are, autograd, compile, and clipping of gradients."""
+
+from __future__ import annotations
+
+import doctest
+import math
+import threading
+
+import numpy as np
+import parity
+import pytest
+import torch
+import wgclip
+import wgclip.torch as ours
+from torch import nn
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.uint8, torch.int64]
+
+
+def random(*shape, dtype=torch.float32, **options):
+    x = 3 * torch.randn(*shape)
+    return (x if dtype.is_floating_point else (20 * x).abs()).to(dtype).requires_grad_(options.get("requires_grad", False))
+
+
+def same(made, expected):
+    assert made.dtype == expected.dtype and made.shape == expected.shape
+    size = made.element_size()
+    ints = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[size]
+    assert torch.equal(made.detach().contiguous().view(ints), expected.detach().contiguous().view(ints))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_are_torchs(dtype):
+    x = random(5, 77, dtype=dtype)
+    same(ours.clip(x, 1, 2), torch.clamp(x, 1, 2))
+    same(ours.clip(x, min=2), torch.clamp(x, min=2))
+    lo = random(77, dtype=dtype)
+    same(ours.clip(x, lo), torch.maximum(x, lo))
+    same(wgclip.clip(x, 1, 2), torch.clamp(x, 1, 2))
+    own = x.clone()
+    assert ours.clip_(own, 1, 2) is own
+    same(own, torch.clamp(x, 1, 2))
+
+
+@pytest.mark.parametrize("dtype", [of for of in DTYPES if of.is_floating_point])
+@pytest.mark.parametrize("rule", wgclip.BackwardRule.presets())
+def test_gradients_go_by_the_rule(dtype, rule):
+    x = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0, math.nan], dtype=dtype, requires_grad=True)
+    g = torch.tensor([3.0, 5.0, 7.0, 11.0, 13.0, 17.0], dtype=dtype)
+    ours.clip(x, 0, 1, rule=rule).backward(g)
+    given = wgclip.BackwardRule.like(rule)
+    tie = {"inclusive": 1.0, "exclusive": 0.0, "half": 0.5}[given.ties]
+    same(x.grad, g * torch.tensor([0, tie, 1, tie, 0, given.nan == "pass"], dtype=dtype))
+
+
+def test_the_default_rule_is_torchs():
+    x = torch.cat([random(100), torch.tensor([0.0, 1.0, math.nan, math.inf])]).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    g = random(104)
+    ours.clip(x, 0, 1).backward(g)
+    torch.clamp(y, 0, 1).backward(g)
+    same(x.grad, y.grad)
+
+
+def test_bounds_have_gradients():
+    x, lo, hi = random(6, 9, requires_grad=True), random(9, requires_grad=True), random(6, 1, requires_grad=True)
+    g = torch.randn(6, 9)
+    ours.clip(x, lo, hi, rule="torch").backward(g)
+    found = [of.grad for of in (x, lo, hi)]
+    with torch.no_grad():
+        below, above = x < lo, torch.maximum(x, lo) > hi
+        same(found[1], torch.where(below & ~above, g, 0).double().sum(0).float())
+        same(found[2], torch.where(above, g, 0).double().sum(1, keepdim=True).float())
+    # Only what requires one; a number beside a tensor.
+    top = torch.tensor(1.0, requires_grad=True)
+    ours.clip(x.detach(), 0, top).backward(g)
+    assert top.grad.shape == () and lo.grad is found[1]
+
+
+def test_parity_with_numbers():
+    """Not one bit differs, forward and backward."""
+    x, g = torch.tensor(parity.elements()), torch.tensor(parity.upstream())
+    for lo, hi in parity.numbers():
+        made, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+        y, z = ours.clip(made, lo, hi), torch.clamp(theirs, lo, hi)
+        y.backward(g), z.backward(g)
+        assert not parity.differences(y.detach(), z.detach(), x)
+        assert not parity.differences(made.grad, theirs.grad, x)
+        if lo is not None and hi is not None and lo < hi:
+            made, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+            ours.Clip(lo, hi, rule="hardtanh")(made).backward(g)
+            nn.functional.hardtanh(theirs, lo, hi).backward(g)
+            assert not parity.differences(made.grad, theirs.grad, x)
+
+
+def test_parity_with_tensors():
+    """torch loses or doubles gradients where the bounds are equal, and knows no NaN in them."""
+    *operands, g = (torch.tensor(of) for of in (parity.arrays()[n] for n in (0, 2, 3, 1)))
+    made, theirs = ([of.clone().requires_grad_() for of in operands] for _ in range(2))
+    y, z = ours.clip(*made), torch.clamp(*theirs)
+    y.backward(g), z.backward(g)
+    parity.assert_excused(parity.differences(y.detach(), z.detach(), *operands), "sign of a zero")
+    found = [of for a, b in zip(made, theirs) for of in parity.differences(a.grad, b.grad, *operands)]
+    parity.assert_excused(found, "the bounds are equal", "a bound is NaN", "x is NaN")
+
+
+@pytest.mark.parametrize("op", ["clip", "clip_tensor", "clip_by_norm", "clip_backward"])
+def test_operators_are_whole(op):
+    x = random(4, 5, dtype=torch.float64, requires_grad=True)
+    g = random(4, 5, dtype=torch.float64, requires_grad=True)
+    side = random(5, dtype=torch.float64, requires_grad=True)
+    arguments = {
+        "clip": (x, -1, 1, "masked/inclusive/pass"),
+        "clip_backward": (x.detach(), g, -1, 1, "masked/inclusive/pass"),
+        "clip_tensor": (x, None, side, "masked/exclusive/zero"),
+        "clip_by_norm": (x, 1.0, [1], 0.0, "propagate"),
+    }[op]
+    torch.library.opcheck(getattr(torch.ops.wgclip, op).default, arguments)
+
+
+def test_derivatives():
+    x = random(4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: ours.clip(x, -1, 1), (x,))
+    assert torch.autograd.gradgradcheck(lambda x: ours.clip(x, -1, 1), (x,))
+    side = random(5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, side: ours.clip(x, None, side), (x, side))
+    assert torch.autograd.gradcheck(lambda x: ours.clip_by_norm(x, 1.0), (x,))
+    assert torch.autograd.gradcheck(lambda x: ours.clip_by_norm(x, 1.0, 1), (x,))
+
+
+def test_compile_keeps_the_operator():
+    model = torch.compile(lambda x: ours.clip(x * 2, -1, 1, rule="jax"), fullgraph=True, backend="aot_eager")
+    x = random(100, requires_grad=True)
+    model(x).sum().backward()
+    y = x.detach().clone().requires_grad_()
+    ours.clip(y * 2, -1, 1, rule="jax").sum().backward()
+    same(x.grad, y.grad)
+    in_place = torch.compile(lambda x: ours.clip_(x.clone(), 0, 1), fullgraph=True, backend="aot_eager")
+    same(in_place(y.detach()), y.detach().clamp(0, 1))
+
+
+def test_vmap():
+    x = random(3, 10)
+    same(torch.vmap(lambda x: ours.clip(x, 0, 1))(x), x.clamp(0, 1))
+    same(torch.vmap(lambda x: ours.clip(x, 0, 1), in_dims=1)(x), x.t().clamp(0, 1))
+    # Many gradients at once go through the operator of the backward pass.
+    y = x.clone().requires_grad_()
+    (made,) = torch.autograd.grad(ours.clip(y, 0, 1), y, torch.ones(2, 3, 10), is_grads_batched=True)
+    same(made[1], ((x > 0) & (x < 1)).float())
+
+
+def test_what_dlpack_would_lose():
+    z = torch.randn(10, dtype=torch.complex64)
+    neg = torch.imag(z.conj())
+    assert neg.is_neg()
+    same(ours.clip(neg, -0.5, 0.5), neg.resolve_neg().clamp(-0.5, 0.5))
+    same(ours.clip_(neg.clone(), -0.5, 0.5), neg.resolve_neg().clamp(-0.5, 0.5))
+    assert ours.get_total_norm([neg]) == wgclip.norm(neg.resolve_neg().numpy())
+    own = torch.imag(z.clone().conj())
+    ours.clip_(own, -0.5, 0.5)
+    same(own.resolve_neg(), neg.resolve_neg().clamp(-0.5, 0.5))
+
+
+def test_strides():
+    x = random(2, 3, 4, 5)
+    for of in (
+        x.to(memory_format=torch.channels_last),
+        x.transpose(1, 2),
+        x[:, ::2],
+        torch.randn(5).expand(4, 5),
+        x.flatten()[3:].as_strided((4, 4), (2, 1)),
+    ):
+        made = ours.clip(of, -0.5, 0.5)
+        same(made, of.clamp(-0.5, 0.5))
+        same(ours.clip(of, torch.tensor(0.1), 0.5), of.clamp(0.1, 0.5))
+    assert ours.clip(x.to(memory_format=torch.channels_last), 0, 1).is_contiguous(memory_format=torch.channels_last)
+    own = x.clone()
+    ours.clip_(own[:, ::2], 0, 1)
+    same(own[:, ::2], x[:, ::2].clamp(0, 1))
+    same(own[:, 1], x[:, 1])
+
+
+def test_autograd_notices_what_changes_in_place():
+    x = random(10, requires_grad=True)
+    y = x * 2
+    z = y * y
+    with torch.no_grad():
+        ours.clip_(y, 0, 1)
+    assert y._version == 1
+    with pytest.raises(RuntimeError, match="modified by an inplace"):
+        z.sum().backward()
+    with pytest.raises(RuntimeError, match="requires a gradient"):
+        ours.clip_(x, 0, 1)
+
+
+def test_what_is_elsewhere():
+    with pytest.raises(BufferError, match="meta"):
+        wgclip.norm(torch.empty(3, device="meta"))
+    neg = torch.imag(torch.full((3,), 2j).conj())
+    assert float(wgclip.sum(neg)) == -6.0
+    assert ours.clip(torch.empty(3, device="meta"), 0, 1).device.type == "meta"
+    with pytest.raises(TypeError, match="layout"):
+        ours.clip(torch.eye(3).to_sparse(), 0, 1)
+    with pytest.raises(TypeError, match="bool"):
+        ours.clip(torch.tensor([True]), 0, 1)
+    for empty in (torch.empty(0), torch.empty(3, 0), torch.tensor(7.0)):
+        same(ours.clip(empty, 0, 1), empty.clamp(0, 1))
+
+
+def test_another_thread():
+    x = random(1000, requires_grad=True)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(ours.clip(x, 0, 1)))
+    thread.start()
+    thread.join()
+    found[0].sum().backward()
+    assert x.grad.sum() == ((x > 0) & (x < 1)).sum()
+
+
+class TwoLayers(nn.Module):
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(20, 30, dtype=dtype), ours.Clip(0, 6), nn.Linear(30, 5, dtype=dtype))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, math.inf])
+def test_gradients_are_clipped_as_torch_clips_them(dtype, norm_type):
+    model = TwoLayers(dtype)
+    model(torch.randn(7, 20, dtype=dtype)).square().sum().backward()
+    before = [p.grad.clone() for p in model.parameters()]
+    versions = [p.grad._version for p in model.parameters()]
+    expected = nn.utils.get_total_norm([g.double() for g in before], norm_type)
+    norm = ours.clip_grad_norm_(model.parameters(), 0.5, norm_type)
+    assert norm.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert abs(norm.double() - expected) <= 1e-6 * expected
+    assert ours.get_total_norm(before, norm_type) == norm
+    for p, g, version in zip(model.parameters(), before, versions):
+        wanted = (g.double() * (0.5 / (expected + 1e-6))).to(dtype)
+        assert torch.allclose(p.grad, wanted, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6, atol=1e-9)
+        assert p.grad._version > version
+        p.grad = g.clone()
+    ours.clip_grads_with_norm_(model.parameters(), 0.5, norm)
+    again = [p.grad.clone() for p in model.parameters()]
+    for p, g in zip(model.parameters(), before):
+        p.grad = g.clone()
+    ours.clip_grad_norm_(model.parameters(), 0.5, norm_type)
+    for p, g in zip(model.parameters(), again):
+        same(p.grad, g)
+    # Within the limit every bit is kept.
+    ours.clip_grad_norm_(model.parameters(), 1e9, norm_type)
+    for p, g in zip(model.parameters(), again):
+        same(p.grad, g)
+
+
+def test_gradients_of_every_make():
+    strided, neg = nn.Parameter(torch.zeros(4, 4)), nn.Parameter(torch.zeros(4))
+    strided.grad = torch.full((4, 4), 3.0).t()
+    neg.grad = torch.imag(torch.full((4,), 3.0 * 1j).conj())
+    gap = nn.Parameter(torch.zeros(4))
+    memory = torch.full((8,), 3.0)
+    gap.grad = memory[::2]
+    none = nn.Parameter(torch.zeros(4))
+    norm = ours.clip_grad_norm_([strided, neg, gap, none, gap], 1.0)
+    assert float(norm) == float(np.float32(np.sqrt(24 * 9.0)))
+    value = 3 / (math.sqrt(24 * 9.0) + 1e-6)
+    for p in (strided, gap):
+        assert torch.allclose(p.grad, torch.full_like(p.grad, value))
+    assert torch.allclose(neg.grad.resolve_neg(), torch.full((4,), -value))
+    assert memory[1] == 3.0
+    assert float(ours.clip_grad_norm_([none], 1.0)) == 0.0
+    ours.clip_grad_value_([strided, neg, gap], 0.1)
+    assert strided.grad.max() == torch.tensor(0.1) and neg.grad.resolve_neg().min() == torch.tensor(-0.1)
+
+
+def test_norms_that_are_not_finite_and_half_floats():
+    p = nn.Parameter(torch.zeros(2))
+    p.grad = torch.tensor([1.0, math.inf])
+    with pytest.raises(RuntimeError, match="NaN or infinite"):
+        ours.clip_grad_norm_([p], 1.0, error_if_nonfinite=True)
+    assert p.grad.tolist() == [1.0, math.inf]
+    with pytest.raises(RuntimeError):
+        ours.get_total_norm([p.grad], error_if_nonfinite=True)
+    with pytest.raises(ValueError, match="limited"):
+        ours.clip_grad_norm_([p], -1.0)
+    half = nn.Parameter(torch.zeros(2, dtype=torch.float16))
+    half.grad = torch.full((2,), 6e4, dtype=torch.float16)
+    assert float(ours.clip_grad_norm_([half], 1.0)) == float(np.float32(84852.81))
+    assert abs(float(half.grad[0]) - 0.7071) < 1e-3
+
+
+def test_docstrings():
+    found = doctest.testmod(ours)
+    assert found.attempted > 3 and not found.failed
+
+
+def test_layers():
+    layer = ours.LearnedClip(max=torch.full((3,), 1.0))
+    x = torch.tensor([[0.5, 1.0, 2.0]], requires_grad=True)
+    layer(x).backward(torch.tensor([[1.0, 10.0, 100.0]]))
+    assert layer.max.grad.tolist() == [0.0, 10.0, 100.0] and x.grad.tolist() == [[1.0, 0.0, 0.0]]
+    assert layer.min is None and list(layer.state_dict()) == ["max"]
+    assert "0, 6" in repr(ours.Clip(0, 6))
+    assert torch.equal(ours.Clip(max=1.0)(x), x.clamp(max=1.0))
