@@ -11,6 +11,9 @@ use crate::memory::Memory;
 /// A lower and an upper bound.
 pub(crate) struct Bounds([Given; 2]);
 
+/// A bound, with its elements and their shape where it is an array.
+type Operand<'a, T> = Side<T, (&'a [T], &'a Shape)>;
+
 enum Given {
     Absent,
     Number(Number),
@@ -50,12 +53,12 @@ impl Bounds {
 
     /// The bounds of an x of a shape, with the bytes of those that are [arrays](Self::arrays).
     pub(crate) fn resolve<'a, T: Element>(
-        &self,
+        &'a self,
         x: &Shape,
         arrays: &[&'a [u8]],
     ) -> Result<ResolvedBounds<&'a [T]>> {
         let mut arrays = arrays.iter().copied();
-        let mut side = |given, number: fn(Number) -> Result<Side<T, (&'a [T], _)>>| match given {
+        let mut side = |given, number: fn(Number) -> Result<Operand<'a, T>>| match given {
             &Given::Number(of) => number(of),
             Given::Array(memory) => {
                 let bytes = arrays.next().unwrap_or_default();

@@ -258,7 +258,7 @@ pub(crate) fn run<R: Send>(
         inputs.iter().map(|input| input.len()).chain(written.iter().map(|output| output.len())).sum();
     let done = match len < SMALL {
         true => work(&inputs, written),
-        false => py.detach(|| threads::install(|| work(&inputs, written))),
+        false => py.detach(|| threads::install_for(len, || work(&inputs, written))),
     };
     done.map_err(exception)
 }

@@ -13,17 +13,25 @@ use wgclip::cpu;
 
 /// What stands in for rayon's own pool.
 struct Threads {
-    /// The process that has the pool, or rayon's own.
+    /// The process that all this is of.
     process: Option<u32>,
+    /// Whether that is one that was forked.
+    forked: bool,
     /// How many were asked for.
     wanted: Option<usize>,
     pool: Option<Arc<ThreadPool>>,
 }
 
-static THREADS: Mutex<Threads> = Mutex::new(Threads { process: None, wanted: None, pool: None });
+static THREADS: Mutex<Threads> =
+    Mutex::new(Threads { process: None, forked: false, wanted: None, pool: None });
 
 thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes which process it is that imports the package.
+pub(crate) fn begin() {
+    THREADS.lock().unwrap_or_else(PoisonError::into_inner).process = Some(std::process::id());
 }
 
 fn build(count: usize) -> Option<Arc<ThreadPool>> {
@@ -35,21 +43,25 @@ fn build(count: usize) -> Option<Arc<ThreadPool>> {
 fn pool() -> Option<Arc<ThreadPool>> {
     let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let process = std::process::id();
-    match threads.process {
-        Some(before) if before == process => {}
-        Some(_) => {
-            // The threads of the pool before were not forked, so nobody can end them.
-            std::mem::forget(threads.pool.take());
-            threads.pool = build(threads.wanted.unwrap_or(0));
-        }
-        None => threads.pool = threads.wanted.and_then(build),
+    if threads.process != Some(process) {
+        // The threads of the pool before were not forked, so nobody can end them.
+        std::mem::forget(threads.pool.take());
+        threads.pool = build(threads.wanted.unwrap_or(0));
+        threads.process = Some(process);
+        threads.forked = true;
     }
-    threads.process = Some(process);
     threads.pool.clone()
 }
 
-/// Runs work on the threads that are to do it.
-pub(crate) fn install<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+/// Bytes below which the library does not share work.
+const SHARED: usize = 1 << 20;
+
+/// Runs work over so many bytes on the threads that are to do it.
+pub(crate) fn install_for<R: Send>(bytes: usize, work: impl FnOnce() -> R + Send) -> R {
+    if bytes < SHARED { work() } else { install(work) }
+}
+
+fn install<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     if ALONE.get() {
         return cpu::on_this_thread(work);
     }
@@ -71,12 +83,20 @@ pub(crate) fn set_num_threads(py: Python<'_>, count: usize) -> PyResult<()> {
     if count == 0 {
         return Err(PyValueError::new_err("0 threads can do no work: give 1 or more"));
     }
-    let pool = py.detach(|| build(count));
-    let Some(pool) = pool else {
-        return Err(PyRuntimeError::new_err(format!("{count} threads could not be started: ask for fewer")));
-    };
+    let process = std::process::id();
     let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-    *threads = Threads { process: Some(std::process::id()), wanted: Some(count), pool: Some(pool) };
+    // Rayon's own pool is the best, since the caller works beside it: it takes a count once, before its first use.
+    let own = threads.process == Some(process) && !threads.forked;
+    let global = own
+        && py.detach(|| {
+            ThreadPoolBuilder::new().num_threads(count).build_global().is_ok()
+                || rayon::current_num_threads() == count
+        });
+    let pool = if global { None } else { py.detach(|| build(count)) };
+    if pool.is_none() && !global {
+        return Err(PyRuntimeError::new_err(format!("{count} threads could not be started: ask for fewer")));
+    }
+    *threads = Threads { process: Some(process), forked: threads.forked || !own, wanted: Some(count), pool };
     Ok(())
 }
 

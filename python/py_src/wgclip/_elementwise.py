@@ -47,14 +47,15 @@ def clip(
         if (a_min is not None and min is not None) or (a_max is not None and max is not None):
             raise TypeError("give min and max, or a_min and a_max")
         min, max = (min if a_min is None else a_min), (max if a_max is None else a_max)
-    if type(x) is np.ndarray and out is None:
-        y = np.empty_like(x)
+    if type(x) is np.ndarray and (out is None or type(out) is np.ndarray):
+        # The short way of most calls. What it refuses goes the long one, which says why.
+        y = np.empty_like(x) if out is None else out
         try:
             _core.clip(x, min, max, y)
         except (BufferError, TypeError, ValueError):
             pass
         else:
-            return y if y.ndim else y[()]
+            return y if y.ndim or y is out else y[()]
     if isinstance(x, Tensor):
         if out is not None:
             raise TypeError("a Tensor is not changed: leave out out")

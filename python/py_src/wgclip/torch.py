@@ -33,17 +33,19 @@ _lib.define(
 
 
 def _check(x: Tensor) -> None:
-    if x.device.type not in ("cpu", "meta"):
+    if not (x.is_cpu or x.is_meta):
         raise ValueError(
             f"this tensor is on {x.device}; wgclip for Python works on CPU tensors: copy it to the CPU first, x.cpu()"
         )
-    if x.layout != torch.strided:
+    if x.layout is not torch.strided:
         raise TypeError(f"a tensor of layout {x.layout} is not clipped here: give x.to_dense()")
 
 
 def _plain(x: Tensor) -> Tensor:
     """The elements as the compiled part takes them: DLPack would lose a negative bit."""
-    return x.detach().resolve_neg().contiguous()
+    if x.is_neg():
+        x = x.resolve_neg()
+    return x.contiguous()
 
 
 def _lie(x: Tensor) -> Tensor:
@@ -52,9 +54,10 @@ def _lie(x: Tensor) -> Tensor:
 
 
 def _clip_cpu(x: Tensor, min: Any, max: Any, rule: str) -> Tensor:
-    x = x.detach().resolve_neg()
     # It has the strides of x, unless these have gaps.
     y = torch.empty_like(x)
+    if x.is_neg():
+        x = x.resolve_neg()
     if x.is_contiguous():
         _core.clip(x, min, max, y)
     elif x.stride() == y.stride():
@@ -68,7 +71,7 @@ def _clip_cpu(x: Tensor, min: Any, max: Any, rule: str) -> Tensor:
 
 def _clip_backward_cpu(x: Tensor, g: Tensor, min: Any, max: Any, rule: str) -> Tensor:
     x, g = _plain(x), _plain(g)
-    gx = torch.empty_like(x)
+    gx = torch.empty_like(g)
     _core.clip_backward(x, g, min, max, rule, gx)
     return gx
 
@@ -192,6 +195,48 @@ _TORCH = _PRESETS["torch"]
 _TORCH_TENSORS = "masked/half/pass"
 
 
+class _Clip(torch.autograd.Function):
+    """Clip and its gradient without torch's dispatcher, which costs more than a small clip."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, min: Any, max: Any, rule: str) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.arguments = min, max, rule
+        return _clip_cpu(x, min, max, rule)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        # With create_graph the gradient has a gradient.
+        plain = _is_plain(g) and not torch.is_grad_enabled()
+        run = _clip_backward_cpu if plain else torch.ops.wgclip.clip_backward
+        return run(x, g, *ctx.arguments), None, None, None
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether nothing but autograd follows what is done to a tensor: no compiler, no transformation, no mode, no subclass."""
+    return (
+        type(x) in (Tensor, nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and _dispatch_modes() == 0
+        and _function_modes() == 0
+        and _transformation() is None
+        and _tracing() is None
+        and not _batched(x)
+    )
+
+
+# What torch asks itself before it calls an operator. Where a version does not tell, its dispatcher does.
+try:
+    _dispatch_modes = torch._C._len_torch_dispatch_stack
+    _function_modes = torch._C._len_torch_function_stack
+    _transformation = torch._C._functorch.peek_interpreter_stack
+    _batched = torch._C._functorch.is_legacy_batchedtensor
+    _tracing = torch._C._get_tracing_state
+except AttributeError:
+    _tracing = lambda: "unknown"  # noqa: E731
+
+
 @torch.library.register_vmap("wgclip::clip", lib=_lib)
 def _clip_vmap(info: Any, batched: tuple[int | None, ...], x: Tensor, *arguments: Any) -> tuple[Tensor, int | None]:
     return torch.ops.wgclip.clip(x, *arguments), batched[0]
@@ -239,7 +284,12 @@ def clip(
             for side in (min, max)
         ]
         return torch.ops.wgclip.clip_tensor(x, *sides, rule)
-    return torch.ops.wgclip.clip(x, min, max, _TORCH if rule is None else _rule(rule))
+    rule = _TORCH if rule is None else _rule(rule)
+    if not (x.is_cpu and _is_plain(x)):
+        return torch.ops.wgclip.clip(x, min, max, rule)
+    if x.requires_grad and torch.is_grad_enabled():
+        return _Clip.apply(x, min, max, rule)
+    return _clip_cpu(x, min, max, rule)
 
 
 def clip_(x: Tensor, min: Bound = None, max: Bound = None) -> Tensor:
@@ -250,7 +300,7 @@ def clip_(x: Tensor, min: Bound = None, max: Bound = None) -> Tensor:
     _check(x)
     if x.requires_grad and torch.is_grad_enabled():
         raise RuntimeError("a tensor that requires a gradient is not clipped in place: use clip, or torch.no_grad()")
-    if torch.compiler.is_compiling() or type(x) is not Tensor or x.is_neg() or not x.is_contiguous():
+    if not (_is_plain(x) and x.is_contiguous()) or x.is_neg():
         return x.copy_(clip(x.detach(), min, max))
     lo, hi = (_plain(side) if isinstance(side, Tensor) else side for side in (min, max))
     _core.clip(x, lo, hi, x)
