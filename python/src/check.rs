@@ -7,6 +7,7 @@ use wgclip_conformance::{self as conformance, Target};
 
 use crate::device::Device;
 use crate::errors::exception;
+use crate::threads;
 
 /// Runs the table of an operation for a type on a device: of each operation its name, cases, mismatches and the first mismatch.
 type Row = (String, String, u64, u64, Option<String>);
@@ -40,7 +41,8 @@ pub(crate) fn check(
     for &element in &elements {
         for &target in &targets {
             py.check_signals()?;
-            let found = py.detach(|| conformance::run(device, &[element], &[target], seed, &mut |_| {}));
+            let found =
+                threads::detach(py, || conformance::run(device, &[element], &[target], seed, &mut |_| {}));
             rows.extend(found.map_err(exception)?.into_iter().map(|row| {
                 let first = row.tally.first.as_ref().map(ToString::to_string);
                 (element.name().to_owned(), row.name(), row.tally.cases, row.tally.mismatches, first)

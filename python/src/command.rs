@@ -4,8 +4,10 @@ use std::ffi::OsString;
 
 use pyo3::prelude::*;
 
+use crate::threads;
+
 /// Runs the command with these arguments, of which the first is its name. Returns the exit code.
 #[pyfunction]
 pub(crate) fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
-    py.detach(|| wgclip_cli::run(arguments))
+    threads::detach(py, || wgclip_cli::run(arguments))
 }

@@ -1,11 +1,11 @@
 //! Devices.
 
-use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::errors::exception;
 use crate::memory::Memory;
-use crate::tensor::{Tensor, arrays, check_process};
+use crate::tensor::{Tensor, check_process};
+use crate::threads;
 
 /// A GPU, or the CPU path. It holds tensors, which are copies of arrays.
 #[pyclass(frozen, module = "wgclip")]
@@ -31,7 +31,7 @@ impl Device {
     #[new]
     #[pyo3(signature = (name = "auto"))]
     fn new(py: Python<'_>, name: &str) -> PyResult<Self> {
-        py.detach(|| wgclip::Device::select(name)).map(Self::of).map_err(exception)
+        threads::detach(py, || wgclip::Device::select(name)).map(Self::of).map_err(exception)
     }
 
     /// A GPU, or else the CPU.
@@ -50,13 +50,13 @@ impl Device {
     #[staticmethod]
     #[pyo3(signature = (name = None))]
     fn gpu(py: Python<'_>, name: Option<&str>) -> PyResult<Self> {
-        py.detach(|| wgclip::Device::gpu(name)).map(Self::of).map_err(exception)
+        threads::detach(py, || wgclip::Device::gpu(name)).map(Self::of).map_err(exception)
     }
 
     /// The names of the devices there are.
     #[staticmethod]
     fn list(py: Python<'_>) -> Vec<String> {
-        py.detach(|| wgclip::Device::list().iter().map(ToString::to_string).collect())
+        threads::detach(py, || wgclip::Device::list().iter().map(ToString::to_string).collect())
     }
 
     /// What the driver calls it.
@@ -74,23 +74,20 @@ impl Device {
     /// Copies an array to the device.
     fn tensor(&self, py: Python<'_>, x: &Bound<'_, PyAny>) -> PyResult<Tensor> {
         let device = self.get()?;
-        let memory = Memory::of(x).or_else(|_| {
-            // Lists, strides, and other byte orders.
-            Memory::of(&arrays(py)?.call_method1(intern!(py, "plain"), (x,))?)
-        })?;
+        let memory = Memory::of_any(x)?;
         Tensor::from_memory(py, device, &memory)
     }
 
     /// Blocks until all that was asked of it is done.
     fn wait(&self, py: Python<'_>) -> PyResult<()> {
         let device = self.get()?;
-        py.detach(|| device.wait()).map_err(exception)
+        threads::detach(py, || device.wait()).map_err(exception)
     }
 
     /// Frees the memory that is kept to be used again.
     fn trim(&self, py: Python<'_>) -> PyResult<()> {
         let device = self.get()?;
-        py.detach(|| device.trim()).map_err(exception)
+        threads::detach(py, || device.trim()).map_err(exception)
     }
 
     fn __repr__(&self) -> String {

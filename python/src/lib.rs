@@ -1,7 +1,7 @@
 //! The compiled part of the Python package `wgclip`: the CPU path over memory that Python owns, devices and tensors of the library, and
 //! the command. What is convenient is made of it in Python, in `wgclip/`.
 
-// The library forbids unsafe code. Here memory comes from Python: memory.rs has all of it, each with its reason.
+// The library forbids unsafe code. Here memory and threads come from Python: memory.rs and float_mode.rs have all of it, each with its reason.
 #![deny(unsafe_code)]
 
 mod bounds;
@@ -9,6 +9,7 @@ mod check;
 mod command;
 mod device;
 mod errors;
+mod float_mode;
 mod memory;
 mod norm;
 mod ops;

@@ -15,7 +15,7 @@ use wgclip::element::NumberClass;
 use wgclip::{Element, ElementType, Error, Number, Result, Shape, with_element};
 
 use crate::errors::exception;
-use crate::threads;
+use crate::{float_mode, threads};
 
 /// The memory of a tensor, in C order.
 pub(crate) struct Memory {
@@ -49,12 +49,23 @@ impl Memory {
                 Ok(buffer) => return Self::of_buffer(object, buffer, None),
                 Err(error) => match Self::of_view(object)? {
                     Some(memory) => return Ok(memory),
-                    None if object.hasattr(intern!(object.py(), "__dlpack__"))? => {}
+                    None if object.hasattr(intern!(object.py(), "__dlpack__"))? => {
+                        return Self::of_dlpack(object).map_err(|_| no_element(object));
+                    }
                     None => return Err(error),
                 },
             }
         }
         Self::of_dlpack(object)
+    }
+
+    /// The same of a copy, where the elements are not as they have to be.
+    pub(crate) fn of_any(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = object.py();
+        Self::of(object).or_else(|_| {
+            // Lists, strides, and other byte orders.
+            Self::of(&arrays(py)?.call_method1(intern!(py, "plain"), (object,))?)
+        })
     }
 
     /// The memory of what numpy or PyO3 have no buffer for: types of ml_dtypes, and arrays without axes.
@@ -132,7 +143,7 @@ impl Memory {
         let dtype = tensor.dtype();
         let element = ElementType::ALL.iter().copied().find(|&element| dlpack_type(element) == Some(dtype));
         let Some(element) = element else { return Err(no_element(object)) };
-        if !tensor.is_compact().map_err(|error| PyValueError::new_err(error.to_string()))? {
+        if !is_c_contiguous(tensor.shape(), tensor.strides()) || is_negated(object)? {
             return Err(not_plain());
         }
         let shape: Vec<_> = tensor.shape().iter().map(|&len| len as usize).collect();
@@ -257,8 +268,8 @@ pub(crate) fn run<R: Send>(
     let len: usize =
         inputs.iter().map(|input| input.len()).chain(written.iter().map(|output| output.len())).sum();
     let done = match len < SMALL {
-        true => work(&inputs, written),
-        false => py.detach(|| threads::install_for(len, || work(&inputs, written))),
+        true => float_mode::with_default(|| work(&inputs, written)),
+        false => threads::detach(py, || threads::install_for(len, || work(&inputs, written))),
     };
     done.map_err(exception)
 }
@@ -353,6 +364,33 @@ fn no_element(object: &Bound<'_, PyAny>) -> PyErr {
         dtype.unwrap_or_else(|_| "this type".into()),
         names.join(", ")
     ))
+}
+
+/// Whether elements are in C order without gaps. Along an axis of one element a stride says nothing.
+fn is_c_contiguous(shape: &[i64], strides: Option<&[i64]>) -> bool {
+    let Some(strides) = strides else { return true };
+    if shape.contains(&0) {
+        return true;
+    }
+    let mut step = 1;
+    shape.iter().zip(strides).rev().all(|(&len, &stride)| {
+        let fits = len == 1 || stride == step;
+        step *= len;
+        fits
+    })
+}
+
+/// Whether a tensor of torch is the negative of its memory, which DLPack does not tell.
+fn is_negated(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match object.getattr_opt(intern!(object.py(), "is_neg"))? {
+        Some(is_neg) => is_neg.call0()?.is_truthy(),
+        None => Ok(false),
+    }
+}
+
+/// What the package does with arrays in Python.
+pub(crate) fn arrays(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import(intern!(py, "wgclip._arrays"))
 }
 
 fn not_plain() -> PyErr {

@@ -9,6 +9,7 @@ use wgclip::{Element, ElementType, Error, NonFinite, NormKind, NormLimit, Result
 
 use crate::bounds::axes;
 use crate::errors::exception;
+use crate::float_mode;
 use crate::memory::{Memory, run};
 
 type Any<'a, 'py> = &'a Bound<'py, PyAny>;
@@ -24,6 +25,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Ord {
             (Ok(1.0), _) => Some(NormKind::L1),
             (Ok(2.0), _) => Some(NormKind::L2),
             (Ok(f64::INFINITY), _) => Some(NormKind::Max),
+            (_, Ok(name)) if name == "inf" => Some(NormKind::Max),
             (_, Ok(name)) => name.parse().ok(),
             _ => None,
         };
@@ -357,7 +359,7 @@ impl NormState {
     /// Takes in the elements of arrays.
     #[pyo3(signature = (*arrays))]
     fn add(&self, py: Python<'_>, arrays: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
-        let list = memories(&arrays)?;
+        let list: Vec<_> = arrays.iter().map(Memory::of_any).collect::<PyResult<_>>()?;
         let inputs: Vec<_> = list.iter().collect();
         let mut part = Self::empty(self.lock().kind(), self.wide);
         let part = run(py, &inputs, &[], |inputs, _| part.add_list(&typed(&list, inputs)).map(|()| part))?;
@@ -388,7 +390,7 @@ impl NormState {
     /// The norm so far: a float that holds an f32, or, if `double`, one that has all bits of an f64.
     #[pyo3(signature = (*, double = false))]
     fn norm(&self, double: bool) -> PyResult<f64> {
-        norm_of(&self.lock(), double).map_err(exception)
+        float_mode::with_default(|| norm_of(&self.lock(), double)).map_err(exception)
     }
 
     fn __repr__(&self) -> String {

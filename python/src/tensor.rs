@@ -13,9 +13,10 @@ use wgclip::{
 use crate::bounds::axes;
 use crate::device::Device;
 use crate::errors::exception;
-use crate::memory::{Memory, run};
+use crate::memory::{Memory, arrays, run};
 use crate::norm::{Limit, Ord};
 use crate::rule::AnyRule;
+use crate::threads;
 
 /// A tensor of a type that is a value. Tensors are not changed, so clones share their elements.
 pub(crate) trait Dynamic: AnyTensor + Send + Sync {
@@ -178,7 +179,7 @@ impl Tensor {
     }
 
     fn make(py: Python<'_>, work: impl FnOnce() -> Result<Made> + Send) -> PyResult<Self> {
-        py.detach(work).map(Self::of).map_err(exception)
+        threads::detach(py, work).map(Self::of).map_err(exception)
     }
 }
 
@@ -190,11 +191,6 @@ pub(crate) fn check_process(process: u32) -> PyResult<()> {
     Err(PyRuntimeError::new_err(
         "this device was opened by another process, before a fork: open it in this one, or start processes by spawn",
     ))
-}
-
-/// What the package does with arrays in Python.
-pub(crate) fn arrays(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    py.import(intern!(py, "wgclip._arrays"))
 }
 
 type AnyBound<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
@@ -321,7 +317,8 @@ impl Tensor {
     ) -> PyResult<(Self, Option<Self>, Option<Self>)> {
         let (tensor, g, sides) = (self.get()?, g.get()?, sides(min, max)?);
         let [lo, hi] = [0, 1].map(|n| !matches!(sides[n], Given::Absent));
-        let made = py.detach(|| tensor.clip_backward_bounds(&**g, &sides, rule.0, NeedsGrad { lo, hi }));
+        let made =
+            threads::detach(py, || tensor.clip_backward_bounds(&**g, &sides, rule.0, NeedsGrad { lo, hi }));
         let (x, lo, hi) = made.map_err(exception)?;
         Ok((Self::of(x), lo.map(Self::of), hi.map(Self::of)))
     }
@@ -397,22 +394,19 @@ pub(crate) fn clip_tensors_by_global_norm(
 ) -> PyResult<(Vec<Tensor>, Tensor)> {
     let tensors: Vec<Made> = tensors.iter().map(|tensor| tensor.get().cloned()).collect::<PyResult<_>>()?;
     let limit = limit.0;
-    let (clipped, norm) = py
-        .detach(|| -> Result<_> {
-            let mut clipped: Vec<Box<dyn Dynamic>> =
-                tensors.iter().map(|tensor| tensor.duplicate()).collect();
-            let mut list: Vec<&mut dyn AnyTensor> = Vec::new();
-            for tensor in &mut clipped {
-                list.push(&mut **tensor);
-            }
-            let double =
-                !tensors.is_empty() && tensors.iter().all(|tensor| tensor.element() == ElementType::F64);
-            let norm = match double {
-                true => made(wgclip::clip_by_global_norm::<f64>(&mut list, limit)?),
-                false => made(wgclip::clip_by_global_norm::<f32>(&mut list, limit)?),
-            };
-            Ok((clipped, norm))
-        })
-        .map_err(exception)?;
+    let (clipped, norm) = threads::detach(py, || -> Result<_> {
+        let mut clipped: Vec<Box<dyn Dynamic>> = tensors.iter().map(|tensor| tensor.duplicate()).collect();
+        let mut list: Vec<&mut dyn AnyTensor> = Vec::new();
+        for tensor in &mut clipped {
+            list.push(&mut **tensor);
+        }
+        let double = !tensors.is_empty() && tensors.iter().all(|tensor| tensor.element() == ElementType::F64);
+        let norm = match double {
+            true => made(wgclip::clip_by_global_norm::<f64>(&mut list, limit)?),
+            false => made(wgclip::clip_by_global_norm::<f32>(&mut list, limit)?),
+        };
+        Ok((clipped, norm))
+    })
+    .map_err(exception)?;
     Ok((clipped.into_iter().map(|tensor| Tensor::of(Arc::from(tensor))).collect(), Tensor::of(norm)))
 }

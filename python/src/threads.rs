@@ -11,6 +11,8 @@ use pyo3::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use wgclip::cpu;
 
+use crate::float_mode;
+
 /// What stands in for rayon's own pool.
 struct Threads {
     /// The process that all this is of.
@@ -61,6 +63,11 @@ pub(crate) fn install_for<R: Send>(bytes: usize, work: impl FnOnce() -> R + Send
     if bytes < SHARED { work() } else { install(work) }
 }
 
+/// Runs work while other Python threads have the interpreter, in the mode of floats in which programs start: threads that it starts inherit that.
+pub(crate) fn detach<R: Send>(py: Python<'_>, work: impl FnOnce() -> R + Send) -> R {
+    py.detach(|| float_mode::with_default(work))
+}
+
 fn install<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     if ALONE.get() {
         return cpu::on_this_thread(work);
@@ -74,25 +81,31 @@ fn install<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 /// How many threads work on a large array.
 #[pyfunction]
 pub(crate) fn num_threads(py: Python<'_>) -> usize {
-    py.detach(|| install(|| if ALONE.get() { 1 } else { cpu::threads() }))
+    detach(py, || install(|| if ALONE.get() { 1 } else { cpu::threads() }))
 }
+
+/// Threads that may be asked for on any machine.
+const MOST: usize = 256;
 
 /// Lets so many threads work on a large array, in this process and in those that it forks from now on.
 #[pyfunction]
 pub(crate) fn set_num_threads(py: Python<'_>, count: usize) -> PyResult<()> {
-    if count == 0 {
-        return Err(PyValueError::new_err("0 threads can do no work: give 1 or more"));
+    // Rayon does not recover from threads that could not be started.
+    let most = std::thread::available_parallelism().map_or(1, usize::from) * 4;
+    if !(1..=most.max(MOST)).contains(&count) {
+        let text = format!("{count} threads cannot do the work here: give 1 to {}", most.max(MOST));
+        return Err(PyValueError::new_err(text));
     }
     let process = std::process::id();
     let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     // Rayon's own pool is the best, since the caller works beside it: it takes a count once, before its first use.
     let own = threads.process == Some(process) && !threads.forked;
     let global = own
-        && py.detach(|| {
+        && detach(py, || {
             ThreadPoolBuilder::new().num_threads(count).build_global().is_ok()
                 || rayon::current_num_threads() == count
         });
-    let pool = if global { None } else { py.detach(|| build(count)) };
+    let pool = if global { None } else { detach(py, || build(count)) };
     if pool.is_none() && !global {
         return Err(PyRuntimeError::new_err(format!("{count} threads could not be started: ask for fewer")));
     }

@@ -112,7 +112,7 @@ def test_operators_are_whole(op):
     arguments = {
         "clip": (x, -1, 1, "masked/inclusive/pass"),
         "clip_backward": (x.detach(), g, -1, 1, "masked/inclusive/pass"),
-        "clip_tensor": (x, None, side, "masked/exclusive/zero"),
+        "clip_tensor": (x, None, side, -1, None, "masked/exclusive/zero"),
         "clip_by_norm": (x, 1.0, [1], 0.0, "propagate"),
     }[op]
     torch.library.opcheck(getattr(torch.ops.wgclip, op).default, arguments)
@@ -191,6 +191,75 @@ def test_autograd_notices_what_changes_in_place():
         z.sum().backward()
     with pytest.raises(RuntimeError, match="requires a gradient"):
         ours.clip_(x, 0, 1)
+
+
+def test_axes_of_one_element_have_any_stride():
+    for of in (
+        torch.rand(1).expand(1),
+        torch.randn(1, 3).t(),
+        torch.randn(2)[::2],
+        torch.ones(1, 3)[:, :2],
+        torch.randn(1, 3)[:, :1],
+    ):
+        same(ours.clip(of, 0, 0.5), of.clamp(0, 0.5))
+        same(ours.clip(of, torch.zeros(1)), of.clamp(0))
+        same(ours.clip_(of.clone(), 0, 0.5), of.clamp(0, 0.5))
+    x = torch.rand(1, requires_grad=True)
+    ours.clip(x, 0, 1).sum().backward()
+    assert x.grad.tolist() == [1.0]
+    layer = nn.Conv2d(3, 8, 1).to(memory_format=torch.channels_last)
+    layer(torch.randn(2, 3, 5, 5)).sum().backward()
+    ours.clip_grad_norm_(layer.parameters(), 0.1)
+
+
+def test_derivatives_that_there_are_not_are_errors():
+    x = torch.tensor([0.5, 0.5], requires_grad=True)
+    for call in (
+        lambda x: ours.clip(x, torch.tensor(0.0), torch.tensor(1.0)) * x,
+        lambda x: ours.clip_by_norm(x, 0.5) * x,
+    ):
+        (g,) = torch.autograd.grad((call(x) ** 2).sum(), x, create_graph=True)
+        with pytest.raises(NotImplementedError, match="no gradient of its own"):
+            torch.autograd.grad(g.sum(), x)
+    for call in (
+        lambda x: ours.clip(x, 0, 1),
+        lambda x: ours.clip(x, torch.zeros(2)),
+        lambda x: ours.clip_by_norm(x, 0.5),
+    ):
+        with pytest.raises(NotImplementedError, match="forward mode"):
+            torch.func.jvp(call, (x.detach(),), (torch.ones(2),))
+
+
+def test_bounds_keep_their_types():
+    x = torch.tensor([0, 1, 2], dtype=torch.uint8)
+    one = torch.tensor([1, 1, 1], dtype=torch.uint8)
+    assert ours.clip(x, -1, one).tolist() == [0, 1, 1]
+    with pytest.raises(TypeError, match="whole number"):
+        ours.clip(x, 0.5, one)
+    with pytest.raises(TypeError, match="does not go with"):
+        ours.clip(torch.zeros(3), torch.tensor(0.0, dtype=torch.float64))
+    with pytest.raises(ValueError, match="meta"):
+        ours.clip(torch.zeros(3), torch.zeros(3, device="meta"))
+    assert ours.clip(torch.zeros(3), torch.tensor(math.nan)).isnan().all()
+    with pytest.raises(ValueError, match="no rule"):
+        ours.Clip(0, 1, rule="a/b/c")
+
+
+def test_negated_views_outside_of_torch():
+    neg = torch._neg_view(torch.tensor([1.0, 2.0, 3.0]))
+    assert wgclip.clip(np.full(3, -5, "f4"), neg).tolist() == [-1.0, -2.0, -3.0]
+    assert wgclip.Device.cpu().tensor(neg).numpy().tolist() == [-1.0, -2.0, -3.0]
+    with pytest.raises(TypeError, match="numpy"):
+        wgclip.clip(np.arange(3.0), 0, 1, out=torch.zeros(3, dtype=torch.float64))
+
+
+def test_gradients_that_cannot_be_written_change_nothing():
+    first, second = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))
+    first.grad, second.grad = torch.tensor([3.0, 4.0]), torch.ones(1).expand(3)
+    for clip in (ours.clip_grad_norm_, ours.clip_grad_value_):
+        with pytest.raises(ValueError, match="expanded"):
+            clip([first, second], 1.0)
+    assert first.grad.tolist() == [3.0, 4.0]
 
 
 def test_what_is_elsewhere():
@@ -290,6 +359,22 @@ def test_norms_that_are_not_finite_and_half_floats():
     half.grad = torch.full((2,), 6e4, dtype=torch.float16)
     assert float(ours.clip_grad_norm_([half], 1.0)) == float(np.float32(84852.81))
     assert abs(float(half.grad[0]) - 0.7071) < 1e-3
+
+
+def test_a_thread_that_flushes_subnormals():
+    """Values keep theirs, whatever the thread's mode, which stays as it is."""
+    x = np.array([1e-40, -1e-40, 1e-45, -0.0, 3.0], "f4")
+    expected = [of.view("u4").tolist() for of in (wgclip.clip(x, 0, 1), wgclip.clip(x, -5e-41, 5e-41), wgclip.norm(x[:3]))]
+    large = np.tile(x, 1 << 18)
+    try:
+        assert torch.set_flush_denormal(True)
+        assert torch.tensor(1e-40) * 1 == 0
+        made = [of.view("u4").tolist() for of in (wgclip.clip(x, 0, 1), wgclip.clip(x, -5e-41, 5e-41), wgclip.norm(x[:3]))]
+        assert made == expected
+        assert (wgclip.clip(large, -5e-41, 5e-41).view("u4") == np.tile(np.array(expected[1], "u4"), 1 << 18)).all()
+        assert torch.tensor(1e-40) * 1 == 0
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_docstrings():

@@ -1,5 +1,7 @@
 //! Bounds given as numbers of no type: by a command line, or by a language that has one type of number.
 
+use std::cmp::Ordering;
+
 use super::Bound;
 use crate::broadcast::Side;
 use crate::element::NumberClass;
@@ -93,7 +95,8 @@ fn fit<T: Element>(number: Number) -> Fit<T> {
         let last = |sign| T::from_bits(layout.max_number() | sign);
         let (value, finite) = match number {
             Number::Float(value) => (value, value.is_finite()),
-            Number::Integer(value) => (value as f64, true),
+            Number::Integer(value) if layout.bits == 64 => (value as f64, true),
+            Number::Integer(value) => (to_odd(value), true),
             Number::Beyond { negative } => (if negative { f64::NEG_INFINITY } else { f64::INFINITY }, true),
         };
         let nearest = T::from_f64(value);
@@ -132,6 +135,18 @@ fn fit<T: Element>(number: Number) -> Fit<T> {
     }
 }
 
+/// An integer rounded to odd, so that rounding it to a shorter type then is to round once.
+fn to_odd(value: i128) -> f64 {
+    let near = value as f64;
+    let whole = near as i128;
+    match whole.cmp(&value) {
+        Ordering::Equal => near,
+        _ if near.to_bits() & 1 == 1 => near,
+        Ordering::Less => near.next_up(),
+        Ordering::Greater => near.next_down(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +162,11 @@ mod tests {
         assert_eq!(both(0.1), [Some(0.1f32); 2]);
         assert_eq!(both(0.1), [Some(bf16::from_f32(0.1)); 2]);
         assert_eq!(both(65519.0), [Some(f16::MAX); 2]);
+        // Beside the middle of two numbers by less than an f64 tells.
+        let middle = (1i128 << 80) + (1 << 56);
+        assert_eq!(both(middle + 1), [Some((1u128 << 80) as f32 + (1u64 << 57) as f32); 2]);
+        assert_eq!(both(middle - 1), [Some((1u128 << 80) as f32); 2]);
+        assert_eq!(both(-middle - 1), [Some(-((1u128 << 80) as f32) - (1u64 << 57) as f32); 2]);
         assert_eq!(both(464.0), [Some(f8_e4m3fn::MAX); 2]);
         assert_eq!(both(f64::NEG_INFINITY), [Some(f32::NEG_INFINITY); 2]);
         assert_eq!(both(i128::from(i64::MIN)), [Some(i64::MIN); 2]);

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import types
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from . import _core
 
 Array: TypeAlias = npt.NDArray[Any]
+_Result = TypeVar("_Result")
 
 #: Modules of ours for the arrays of others: what comes in decides what comes out.
 _FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "tensorflow": "tensorflow"}
@@ -52,13 +53,32 @@ def plain(x: Any) -> Array:
 
 def bound(value: Any, dtype: np.dtype[Any]) -> Any:
     """A bound as the compiled part takes it: lists become arrays of the type of x."""
-    if value is None or isinstance(value, int | float):
+    if value is None or isinstance(value, int | float | np.generic | _core.Tensor):
         return value
-    if isinstance(value, list | tuple):
-        return np.asarray(value, dtype=dtype)
-    if isinstance(value, np.ndarray) and value.ndim:
-        return plain(value)
-    return value
+    array = plain(value)
+    if array.dtype == dtype or not isinstance(value, list | tuple):
+        return array
+    if dtype.kind not in "iu":
+        made = np.empty(array.shape, dtype)
+        # Rounded once, also to types of ml_dtypes.
+        _core.clip_to(array.astype(np.float64), None, None, made)
+        return made
+    info = np.iinfo(dtype)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"bounds of {dtype} are whole numbers: give a list of them")
+    if array.size and not info.min <= int(array.min()) <= int(array.max()) <= info.max:
+        raise ValueError(f"a bound is outside of the range of {dtype}: give a list of numbers that fit")
+    return array.astype(dtype)
+
+
+def check_output(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuses an array that a result cannot be copied to."""
+    if not out.flags.writeable:
+        raise ValueError("an output is read-only: give an array that is writable")
+    if out.dtype.newbyteorder("=") != dtype:
+        raise TypeError(f"the output is of {out.dtype}, but the result of {dtype}: give one of that type")
+    if out.shape != shape:
+        raise ValueError(f"the output is of shape {out.shape}, but the result of {shape}: give one of that shape")
 
 
 def into(
@@ -69,19 +89,29 @@ def into(
         made = np.empty(shape, dtype)
         run(made)
         return made if made.ndim else made[()]
-    if isinstance(out, np.ndarray) and not is_plain(out):
-        if not out.flags.writeable:
-            raise ValueError("an output is read-only: give an array that is writable")
-        if out.shape != shape or out.dtype.newbyteorder("=") != dtype:
-            raise ValueError(
-                f"the output is {out.dtype} of shape {out.shape}, but the result is {dtype} of shape {shape}"
-            )
-        made = np.empty(shape, dtype)
-        run(made)
-        out[...] = made
-        return out
-    run(out)
+    into_all([out], [(shape, dtype)], lambda outputs: run(outputs[0]))
     return out
+
+
+def into_all(
+    outputs: Sequence[Any],
+    results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
+    run: Callable[[list[Any]], _Result],
+) -> _Result:
+    """Runs what writes to outputs that are given, each of the shape and type of a result. Nothing is changed if one of them does not fit."""
+    written = []
+    for out, (shape, dtype) in zip(outputs, results, strict=True):
+        if framework(out) is not None:
+            raise TypeError("an output is an array of numpy: see the module of the framework")
+        direct = not isinstance(out, np.ndarray) or is_plain(out)
+        if not direct:
+            check_output(out, shape, dtype)
+        written.append(out if direct else np.empty(shape, dtype))
+    made = run(written)
+    for out, of in zip(outputs, written):
+        if out is not of:
+            out[...] = of
+    return made
 
 
 _NAMES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,27 @@ from ._arrays import Array, bound, dtype_of, element_of, framework, into, plain
 from ._core import BackwardRule, Tensor
 
 _DEFAULT = BackwardRule()
+
+#: The types of bounds that go the short way.
+_DIRECT = (type(None), float, int, np.ndarray)
+
+#: The text of every rule.
+_TEXTS = frozenset(
+    "/".join(of)
+    for of in itertools.product(
+        ("masked", "straight-through", "toward"), ("inclusive", "exclusive", "half"), ("pass", "zero")
+    )
+)
+
+#: The text of each preset.
+_PRESETS = {name: str(BackwardRule.like(name)) for name in BackwardRule.presets()}
+
+
+def rule_text(rule: BackwardRule | str) -> str:
+    """A rule as the text that stands for it: for frameworks whose operators take no other objects, and whose compilers follow no calls of ours."""
+    if isinstance(rule, str):
+        return _PRESETS[rule] if rule in _PRESETS else rule if rule in _TEXTS else str(BackwardRule.like(rule))
+    return str(rule)
 
 
 def clip(
@@ -47,7 +69,12 @@ def clip(
         if (a_min is not None and min is not None) or (a_max is not None and max is not None):
             raise TypeError("give min and max, or a_min and a_max")
         min, max = (min if a_min is None else a_min), (max if a_max is None else a_max)
-    if type(x) is np.ndarray and (out is None or type(out) is np.ndarray):
+    if (
+        type(x) is np.ndarray
+        and (out is None or type(out) is np.ndarray)
+        and type(min) in _DIRECT
+        and type(max) in _DIRECT
+    ):
         # The short way of most calls. What it refuses goes the long one, which says why.
         y = np.empty_like(x) if out is None else out
         try:
@@ -170,6 +197,8 @@ def clip_with_mask(
     of = plain(x)
     min, max = bound(min, of.dtype), bound(max, of.dtype)
     y, mask = np.empty_like(of), np.empty(_core.mask_len(of.size), np.uint64)
+    # Bits beyond the last element are 0.
+    mask[-1:] = 0
     _core.clip_with_mask(of, min, max, rule, y, mask)
     return y, mask
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 
 from . import _core
-from ._arrays import Array, framework, into, is_plain, plain
+from ._arrays import Array, framework, into, into_all, plain
 from ._core import Tensor
 
-Axis: TypeAlias = int | Sequence[int] | None
+Axis: TypeAlias = SupportsIndex | Sequence[int] | None
 #: 1, 2 or infinity, as numpy and torch count norms.
 Ord: TypeAlias = float | str
 NonFinite: TypeAlias = Literal["propagate", "zero", "skip", "error"]
 
 
+def merge_of(ord: Ord) -> Literal["sum", "max"]:
+    """How the words of the states of a norm are merged."""
+    return "max" if str(ord) in ("inf", "max") else "sum"
+
+
 def _axes(axis: Axis) -> list[int] | None:
     if axis is None:
         return None
-    return [axis] if isinstance(axis, int) else list(axis)
+    return [operator.index(axis)] if isinstance(axis, SupportsIndex) else [operator.index(of) for of in axis]
 
 
 def _reduced(x: Array, axis: Axis, keepdims: bool, dtype: Any, run: Any) -> Any:
@@ -208,16 +214,5 @@ def clip_by_global_norm(
         made: list[Any] = [np.empty_like(x) for x in read]
         return made, _core.clip_by_global_norm(read, limit, made)
     targets = list(out)
-    # Those that are written to by way of a copy.
-    written = [
-        np.empty_like(x) if isinstance(to, np.ndarray) and not is_plain(to) else to
-        for x, to in zip(read, targets, strict=True)
-    ]
-    for to in targets:
-        if isinstance(to, np.ndarray) and not to.flags.writeable:
-            raise ValueError("an output is read-only: give an array that is writable")
-    found = _core.clip_by_global_norm(read, limit, written)
-    for to, made_for in zip(targets, written):
-        if to is not made_for:
-            to[...] = made_for
-    return targets, found
+    results = [(x.shape, x.dtype) for x in read]
+    return targets, into_all(targets, results, lambda written: _core.clip_by_global_norm(read, limit, written))

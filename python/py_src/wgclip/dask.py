@@ -16,7 +16,7 @@ from dask.graph_manipulation import bind
 from . import _core, _elementwise
 from ._arrays import Array, plain
 from ._core import NormState
-from ._norms import Ord
+from ._norms import Ord, merge_of
 
 
 class _Alone:
@@ -62,7 +62,7 @@ def _words(x: Array, ord: Ord, wide: bool) -> Array:
 
 
 def _merge(parts: Sequence[Array], ord: Ord) -> Array:
-    reduce = np.max if str(ord) in ("inf", "max") else np.sum
+    reduce = np.max if merge_of(ord) == "max" else np.sum
     return np.asarray(reduce(np.stack(parts), axis=0))
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from ._arrays import into_all, plain
 from ._core import NormState
-from ._norms import NonFinite, Ord
+from ._norms import NonFinite, Ord, merge_of
 
 Words: TypeAlias = npt.NDArray[np.int64]
 
@@ -25,6 +26,13 @@ AllReduce: TypeAlias = Callable[[Words, Literal["sum", "max"]], Words]
 
 class AllReduceError(RuntimeError):
     """An all-reduce failed or took too long: a rank died, or hangs. Gradients are as they were on the rank that raises this."""
+
+
+def _norm(arrays: Iterable[Any], all_reduce: AllReduce, ord: Ord, *, wide: bool, double: bool) -> float:
+    state = NormState(ord, wide=wide)
+    state.add(*arrays)
+    words = all_reduce(np.array(state.words(), dtype=np.int64), merge_of(ord))
+    return NormState.from_words(words, ord).norm(double=double)
 
 
 def global_norm(
@@ -41,11 +49,7 @@ def global_norm(
 
     Raises as `wgclip.norm`, and what ``all_reduce`` raises.
     """
-    state = NormState(ord, wide=double)
-    state.add(*arrays)
-    words = np.array(state.words(), dtype=np.int64)
-    op: Literal["sum", "max"] = "max" if str(ord) in ("inf", "max") else "sum"
-    return NormState.from_words(all_reduce(words, op), ord).norm(double=double)
+    return _norm(arrays, all_reduce, ord, wide=double, double=double)
 
 
 def clip_by_global_norm(
@@ -67,7 +71,9 @@ def clip_by_global_norm(
     """
     own = list(arrays)
     norm = global_norm(own if counted is None else counted, all_reduce, ord=ord, double=double)
-    _core.scale_by_norm(own, norm, double, (max_norm, ord, eps, nonfinite), own)
+    limit, results = (max_norm, ord, eps, nonfinite), [(np.shape(x), x.dtype) for x in own]
+    # In place, also of arrays with strides.
+    into_all(own, results, lambda written: _core.scale_by_norm([plain(x) for x in own], norm, double, limit, written))
     return norm
 
 
@@ -190,16 +196,10 @@ def clip_grad_norm_(
             if counts or (sharded and local is gradient):
                 counted.append(ours._lying(local))
         # All ranks are to agree on it, also one without gradients.
-        narrow = any(x.dtype != torch.float64 for x in own)
-        kinds = reduce(np.array([int(narrow), int(bool(own) and not narrow)], dtype=np.int64), "max")
-        double = bool(kinds[1]) and not kinds[0]
-        wide = bool(kinds[1])
-        state = NormState(norm_type, wide=wide)
-        state.add(*counted)
-        words = reduce(
-            np.array(state.words(), dtype=np.int64), "max" if norm_type == float("inf") else "sum"
-        )
-        norm = NormState.from_words(words, norm_type).norm(double=double)
+        wide = [x.dtype == torch.float64 for x in own]
+        there = reduce(np.array([any(wide), not all(wide)], dtype=np.int64), "max")
+        double = bool(there[0]) and not there[1]
+        norm = _norm(counted, reduce, float(norm_type), wide=bool(there[0]), double=double)
         limit = (float(max_norm), float(norm_type), 1e-6, ours._policy(error_if_nonfinite))
         ours._write(own, lambda flat: _core.scale_by_norm(flat, norm, double, limit, flat))
         return torch.tensor(norm, dtype=torch.float64 if double else torch.float32)

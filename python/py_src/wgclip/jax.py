@@ -19,7 +19,7 @@ from ._arrays import Array
 from ._core import BackwardRule
 from ._norms import Axis, NonFinite, Ord
 
-_JAX = str(BackwardRule.like("jax"))
+_JAX = _elementwise.rule_text("jax")
 
 #: What does not change under transformations: the bounds that are numbers, and the rule.
 _Static = tuple[float | None, float | None, str]
@@ -100,8 +100,7 @@ def clip(x: Any, min: Any = None, max: Any = None, *, rule: BackwardRule | str =
         numbers_.append(None)
         # With as many axes as x, so that a batch's axis is in front of all of them.
         arrays.append(side.reshape((1,) * (x.ndim - side.ndim) + side.shape))
-    name = str(rule if isinstance(rule, BackwardRule) else BackwardRule.like(rule) if "/" not in rule else rule)
-    return _clip((numbers_[0], numbers_[1], name), x, *arrays)
+    return _clip((numbers_[0], numbers_[1], _elementwise.rule_text(rule)), x, *arrays)
 
 
 _Limit = tuple[float, tuple[int, ...] | None, float, NonFinite]

@@ -10,7 +10,7 @@ from . import _elementwise, _norms
 from ._core import BackwardRule
 from ._norms import Axis, NonFinite, Ord
 
-_TENSORFLOW = str(BackwardRule.like("tensorflow"))
+_TENSORFLOW = _elementwise.rule_text("tensorflow")
 
 
 def clip_by_value(

@@ -6,14 +6,17 @@ them. A ``DTensor``, whose elements other ranks have too, goes to `wgclip.distri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import torch
+import torch.autograd.forward_ad as _forward_mode
 from torch import Tensor, nn
 
 from . import _core
 from ._core import BackwardRule
+from ._elementwise import rule_text
 from ._norms import NonFinite, Ord
 
 Bound: TypeAlias = float | Tensor | None
@@ -21,10 +24,13 @@ Bound: TypeAlias = float | Tensor | None
 _lib = torch.library.Library("wgclip", "DEF")
 _lib.define("clip(Tensor x, Scalar? min, Scalar? max, str rule) -> Tensor")
 _lib.define("clip_backward(Tensor x, Tensor g, Scalar? min, Scalar? max, str rule) -> Tensor")
-_lib.define("clip_tensor(Tensor x, Tensor? min, Tensor? max, str rule) -> Tensor")
+# A bound is a tensor, or else a number.
 _lib.define(
-    "clip_tensor_backward(Tensor x, Tensor g, Tensor? min, Tensor? max, str rule, bool[] needs)"
-    " -> (Tensor, Tensor, Tensor)"
+    "clip_tensor(Tensor x, Tensor? min, Tensor? max, Scalar? min_number, Scalar? max_number, str rule) -> Tensor"
+)
+_lib.define(
+    "clip_tensor_backward(Tensor x, Tensor g, Tensor? min, Tensor? max, Scalar? min_number, Scalar? max_number,"
+    " str rule, bool[] needs) -> (Tensor, Tensor, Tensor)"
 )
 _lib.define("clip_by_norm(Tensor x, float max_norm, int[]? dim, float eps, str nonfinite) -> Tensor")
 _lib.define(
@@ -76,27 +82,52 @@ def _clip_backward_cpu(x: Tensor, g: Tensor, min: Any, max: Any, rule: str) -> T
     return gx
 
 
-def _clip_tensor_cpu(x: Tensor, min: Tensor | None, max: Tensor | None, rule: str) -> Tensor:
+def _side(x: Tensor, tensor: Tensor | None, number: Any) -> Any:
+    """A bound as the compiled part takes it. One without axes stays an array there, whose NaN is no mistake."""
+    if tensor is None:
+        return number
+    return _plain(tensor.reshape(1) if tensor.ndim == 0 and x.ndim else tensor)
+
+
+def _clip_tensor_cpu(
+    x: Tensor, min: Tensor | None, max: Tensor | None, min_number: Any, max_number: Any, rule: str
+) -> Tensor:
     x = _plain(x)
     y = torch.empty_like(x)
-    lo, hi = (None if side is None else _plain(side) for side in (min, max))
-    _core.clip(x, lo, hi, y)
+    _core.clip(x, _side(x, min, min_number), _side(x, max, max_number), y)
     return y
 
 
 def _clip_tensor_backward_cpu(
-    x: Tensor, g: Tensor, min: Tensor | None, max: Tensor | None, rule: str, needs: list[bool]
+    x: Tensor,
+    g: Tensor,
+    min: Tensor | None,
+    max: Tensor | None,
+    min_number: Any,
+    max_number: Any,
+    rule: str,
+    needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     x, g = _plain(x), _plain(g)
-    lo, hi = (None if side is None else _plain(side) for side in (min, max))
-    made = _clip_tensor_backward_fake(x, g, lo, hi, rule, needs)
+    lo, hi = _side(x, min, min_number), _side(x, max, max_number)
+    made = _clip_tensor_backward_fake(x, g, min, max, min_number, max_number, rule, needs)
     gx, gmin, gmax = (of if need else None for of, need in zip(made, needs))
+    gmin, gmax = (
+        of.reshape(1) if of is not None and of.ndim == 0 and x.ndim else of for of in (gmin, gmax)
+    )
     _core.clip_backward_bounds(x, g, lo, hi, rule, gx, gmin, gmax)
     return made
 
 
 def _clip_tensor_backward_fake(
-    x: Tensor, g: Tensor, min: Tensor | None, max: Tensor | None, rule: str, needs: list[bool]
+    x: Tensor,
+    g: Tensor,
+    min: Tensor | None,
+    max: Tensor | None,
+    min_number: Any,
+    max_number: Any,
+    rule: str,
+    needs: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     made = (
         torch.empty_like(of, memory_format=torch.contiguous_format) if need and of is not None else x.new_empty(0)
@@ -153,15 +184,25 @@ def _clip_double_autograd(ctx: Any, gg: Tensor) -> tuple[Any, ...]:
 
 
 def _save_tensors(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
-    x, min, max, ctx.rule = inputs
+    x, min, max, *ctx.arguments = inputs
     ctx.save_for_backward(x, min, max)
 
 
 def _clip_tensor_autograd(ctx: Any, g: Tensor) -> tuple[Any, ...]:
     x, min, max = ctx.saved_tensors
     needs = list(ctx.needs_input_grad[:3])
-    made = torch.ops.wgclip.clip_tensor_backward(x, g, min, max, ctx.rule, needs)
-    return *(of if need else None for of, need in zip(made, needs)), None
+    made = torch.ops.wgclip.clip_tensor_backward(x, g, min, max, *ctx.arguments, needs)
+    return *(of if need else None for of, need in zip(made, needs)), None, None, None
+
+
+def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
+    pass
+
+
+def _no_second(ctx: Any, *gradients: Tensor) -> Any:
+    raise NotImplementedError(
+        "this gradient has no gradient of its own: only a clip between bounds that are numbers is derived twice"
+    )
 
 
 def _clip_by_norm_autograd(ctx: Any, g: Tensor) -> tuple[Any, ...]:
@@ -183,14 +224,14 @@ for _name, _autograd, _saved in (
     ("clip", _clip_autograd, _save),
     ("clip_backward", _clip_double_autograd, _save_backward),
     ("clip_tensor", _clip_tensor_autograd, _save_tensors),
+    ("clip_tensor_backward", _no_second, _save_nothing),
     ("clip_by_norm", _clip_by_norm_autograd, _save),
+    ("clip_by_norm_backward", _no_second, _save_nothing),
 ):
     torch.library.register_autograd(f"wgclip::{_name}", _autograd, setup_context=_saved, lib=_lib)
 
 
-#: The text of each preset: torch.compile follows no calls of the compiled part.
-_PRESETS = {name: str(BackwardRule.like(name)) for name in BackwardRule.presets()}
-_TORCH = _PRESETS["torch"]
+_TORCH = rule_text("torch")
 #: Of torch.clamp with bounds that are tensors: it is a minimum of a maximum, and these give each operand half of a tie.
 _TORCH_TENSORS = "masked/half/pass"
 
@@ -253,12 +294,6 @@ def _clip_backward_vmap(
     return torch.ops.wgclip.clip_backward(x, g, *arguments), 0
 
 
-def _rule(rule: BackwardRule | str) -> str:
-    if isinstance(rule, str):
-        return _PRESETS[rule] if rule in _PRESETS else rule if "/" in rule else str(BackwardRule.like(rule))
-    return str(rule)
-
-
 def clip(
     x: Tensor, min: Bound = None, max: Bound = None, *, rule: BackwardRule | str | None = None
 ) -> Tensor:
@@ -278,18 +313,39 @@ def clip(
     """
     _check(x)
     if isinstance(min, Tensor) or isinstance(max, Tensor):
-        rule = _TORCH_TENSORS if rule is None else _rule(rule)
-        sides = [
-            side if side is None or isinstance(side, Tensor) else torch.tensor(side, dtype=x.dtype, device=x.device)
-            for side in (min, max)
-        ]
-        return torch.ops.wgclip.clip_tensor(x, *sides, rule)
-    rule = _TORCH if rule is None else _rule(rule)
+        rule = _TORCH_TENSORS if rule is None else rule_text(rule)
+        tensors = [side if isinstance(side, Tensor) else None for side in (min, max)]
+        _check_sides(x, tensors)
+        numbers = [None if isinstance(side, Tensor) else side for side in (min, max)]
+        return torch.ops.wgclip.clip_tensor(x, *tensors, *numbers, rule)
+    rule = _TORCH if rule is None else rule_text(rule)
+    if _forward_mode._current_level >= 0:
+        _check_tangents(x)
     if not (x.is_cpu and _is_plain(x)):
         return torch.ops.wgclip.clip(x, min, max, rule)
     if x.requires_grad and torch.is_grad_enabled():
         return _Clip.apply(x, min, max, rule)
     return _clip_cpu(x, min, max, rule)
+
+
+def _check_sides(x: Tensor, sides: list[Tensor | None]) -> None:
+    """Refuses bounds of another type or device, and what has a tangent."""
+    for side in sides:
+        if side is None:
+            continue
+        _check(side)
+        if side.dtype != x.dtype:
+            raise TypeError(f"a bound of {side.dtype} does not go with elements of {x.dtype}: give both the same type")
+        if side.device != x.device:
+            raise ValueError(f"a bound on {side.device} does not go with elements on {x.device}: give both the same device")
+        _check_tangents(side)
+    _check_tangents(x)
+
+
+def _check_tangents(x: Tensor) -> None:
+    """Refuses derivatives in forward mode, which torch would drop without a word."""
+    if _forward_mode._current_level >= 0 and _forward_mode.unpack_dual(x).tangent is not None:
+        raise NotImplementedError("there are no derivatives in forward mode here: use those in backward mode")
 
 
 def clip_(x: Tensor, min: Bound = None, max: Bound = None) -> Tensor:
@@ -300,9 +356,11 @@ def clip_(x: Tensor, min: Bound = None, max: Bound = None) -> Tensor:
     _check(x)
     if x.requires_grad and torch.is_grad_enabled():
         raise RuntimeError("a tensor that requires a gradient is not clipped in place: use clip, or torch.no_grad()")
+    sides = [side if isinstance(side, Tensor) else None for side in (min, max)]
+    _check_sides(x, sides)
     if not (_is_plain(x) and x.is_contiguous()) or x.is_neg():
         return x.copy_(clip(x.detach(), min, max))
-    lo, hi = (_plain(side) if isinstance(side, Tensor) else side for side in (min, max))
+    lo, hi = (_side(x, tensor, side) for tensor, side in zip(sides, (min, max)))
     _core.clip(x, lo, hi, x)
     torch.autograd.graph.increment_version(x)
     return x
@@ -322,6 +380,7 @@ def clip_by_norm(
     Raises as `wgclip.clip_by_norm`; ``ValueError`` for another norm.
     """
     _check(x)
+    _check_tangents(x)
     if ord != 2:
         raise ValueError("tensors of torch are clipped by the 2-norm, which has a gradient")
     along = None if dim is None else [dim] if isinstance(dim, int) else list(dim)
@@ -341,7 +400,7 @@ class Clip(nn.Module):
         self, min: float | None = None, max: float | None = None, *, rule: BackwardRule | str = "torch"
     ) -> None:
         super().__init__()
-        self.min, self.max, self.rule = min, max, _rule(rule)
+        self.min, self.max, self.rule = min, max, rule_text(rule)
 
     def forward(self, x: Tensor) -> Tensor:
         return clip(x, self.min, self.max, rule=self.rule)
@@ -367,7 +426,7 @@ class LearnedClip(nn.Module):
         for name, side in (("min", min), ("max", max)):
             made = None if side is None else nn.Parameter(torch.as_tensor(side, dtype=None if isinstance(side, Tensor) else torch.get_default_dtype()).detach().clone())
             self.register_parameter(name, made)
-        self.rule = _rule(rule)
+        self.rule = rule_text(rule)
 
     def forward(self, x: Tensor) -> Tensor:
         sides = (None if side is None else side.to(x.dtype) for side in (self.min, self.max))
@@ -383,6 +442,8 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
             found[id(parameter.grad)] = parameter.grad
     for gradient in found.values():
         _check(gradient)
+        if any(stride == 0 and size > 1 for stride, size in zip(gradient.stride(), gradient.shape)):
+            raise ValueError("a gradient has one element in many places (an expanded tensor): give it a copy, .clone()")
         if hasattr(gradient, "placements"):
             raise TypeError(
                 "other ranks have elements of this gradient too (a DTensor): use wgclip.distributed.clip_grad_norm_"
@@ -482,5 +543,7 @@ def clip_grad_value_(
 ) -> None:
     """Clips the gradients of parameters in place to ``[-clip_value, clip_value]``: torch's ``torch.nn.utils.clip_grad_value_``."""
     value = float(clip_value)
+    if math.isnan(value):
+        raise ValueError("gradients cannot be clipped to NaN: give a number")
     for gradient in _gradients(parameters):
         clip_(gradient, -value, value)
