@@ -13,7 +13,7 @@ import pytest
 FRAMEWORKS = {
     "torch": ["test_torch.py", "test_distributed_torch.py", "guide-torch.md"],
     "jax": ["test_jax.py", "guide-jax.md"],
-    "tensorflow": ["test_tensorflow.py"],
+    "tensorflow": ["test_tensorflow.py", "guide-tensorflow.md"],
     "dask": ["test_dask.py", "guide-dask.md"],
 }
 

@@ -57,8 +57,25 @@ def test_quantiles(rng, dtype):
             oracle.assert_same(clipped.compute(), wgclip.clip(x, expected[1], expected[4]))
 
 
+def test_arrays_of_other_makes():
+    x = (np.random.default_rng(0).standard_normal((50, 4)) * 100).astype("f4")
+    foreign = da.from_array(x.astype(">f4"), chunks=(10, 4))
+    found = np.array(dask.compute(*ours.quantiles(foreign, [0.1, 0.9])))
+    oracle.assert_same(found, np.quantile(x, [0.1, 0.9], method="inverted_cdf").astype("f4"))
+    assert ours.clip(foreign, 0, 1).dtype == ours.clip(foreign, 0, 1).compute().dtype == np.dtype("f4")
+    oracle.assert_same(ours.norm(da.from_array(x.astype(">f8"), chunks=10)).compute(), wgclip.norm(x.astype("f8")))
+    lazy = da.from_array(x, chunks=(10, 4))
+    some = lazy[lazy[:, 0] > 0]
+    oracle.assert_same(ours.clip(some, 0, 1).compute(), wgclip.clip(x[x[:, 0] > 0], 0, 1))
+    lo, hi = dask.compute(*ours.quantiles(some, [0.1, 0.9]))
+    oracle.assert_same(ours.clip_quantiles(some, 0.1, 0.9).compute(), wgclip.clip(x[x[:, 0] > 0], lo, hi))
+    oracle.assert_same(ours.clip(lazy, [0, 1, 2, 3]).compute(), wgclip.clip(x, [0, 1, 2, 3]))
+
+
 def test_mistakes_are_errors():
     x = da.zeros(10, chunks=5, dtype="f4")
+    with pytest.raises(ValueError, match="broadcast"):
+        ours.clip(x, [1.0, 5.0])
     for call, error in (
         (lambda: ours.clip(x, float("nan")).compute(), ValueError),
         (lambda: ours.quantiles(x, [1.5]), ValueError),

@@ -185,6 +185,59 @@ def partial(rank, count, file, dtype, results):
     dist.destroy_process_group()
 
 
+def two_ways(rank, count, file, dtype, results):
+    """FSDP2 beside tensor parallelism: shards of its own kind."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+    start(rank, count, file)
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
+    torch.manual_seed(3)
+    both = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 8))
+    parallelize_module(both, mesh["tp"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    fully_shard(both, mesh=mesh["dp"])
+    torch.manual_seed(5)
+    both(torch.randn(4, 12)).square().mean().backward()
+    before = torch.cat([p.grad.full_tensor().flatten() for p in both.parameters()]).numpy()
+    norm = distributed.clip_grad_norm_(both.parameters(), 0.1)
+    results.put((rank, float(norm), before))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_fsdp2_beside_tensor_parallelism():
+    for _, norm, before in spawn(two_ways, 4, None):
+        assert norm == float(oracle.norm(before))
+
+
+def uneven(rank, count, file, dtype, results):
+    """One rank has two types, and one is refused: all are told at once."""
+    start(rank, count, file)
+    parameters = [nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1, dtype=torch.float64))][: 2 - rank]
+    for p, value in zip(parameters, (3.0, 4.0)):
+        p.grad = torch.full_like(p, value)
+    norm = float(distributed.clip_grad_norm_(parameters, 10.0))
+    said = []
+    for how in ("refused", "elsewhere"):
+        given = parameters[:1]
+        if how == "refused" and rank == 1:
+            given[0].grad = torch.ones(1).to_sparse()
+        if how == "elsewhere":
+            given[0].grad = None if rank == 0 else torch.ones(1)
+        try:
+            distributed.clip_grad_norm_(given, 1.0, timeout=60)
+        except (TypeError, ValueError, distributed.AllReduceError) as error:
+            said.append(type(error).__name__)
+    results.put((rank, norm, said))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_ranks_that_differ():
+    assert spawn(uneven, 2, None) == [(0, 5.0, ["AllReduceError", "ValueError"]), (1, 5.0, ["TypeError", "ValueError"])]
+
+
 def test_partial_gradients_are_refused():
     for _, said, _ in spawn(partial, 2, None):
         assert "redistribute" in said

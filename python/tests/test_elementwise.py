@@ -182,6 +182,22 @@ def test_what_becomes_an_array():
     assert wgclip.clip(Series(), 2, 3).tolist() == [2.0, 3.0]
 
 
+def test_bounds_of_every_make(rng):
+    x = random_bits(rng, np.dtype("float32"), (4, 6))
+    row = draw(rng, np.dtype("float32"), 6)
+    expected = oracle.clip(x, row)
+    for lo in (row.astype(">f4"), np.repeat(row, 2)[::2], memoryview(np.repeat(row, 2))[::2]):
+        assert_same(wgclip.clip(x, lo), expected)
+    assert_same(wgclip.clip(x, np.array(0.5, ">f8")), oracle.clip(x, 0.5))
+    # Rounded once, from lists too.
+    far = np.full(1, -np.inf, "float32")
+    assert wgclip.clip(far, 16017917328821577580545)[0] == np.float32(1.601791789177153e22)
+    small = np.full(1, -np.inf, ml_dtypes.bfloat16)
+    assert float(wgclip.clip(small, [0.00010895729064941408])[0]) == 0.00010919570922851562
+    y, mask = wgclip.clip_with_mask(np.float32(3), 0, 1)
+    assert mask.tolist() == [0]
+
+
 def test_numbers_take_the_type_of_x():
     u8 = np.array([0, 7, 255], "uint8")
     assert wgclip.clip(u8, -1, 300).tolist() == [0, 7, 255]
@@ -209,7 +225,7 @@ READ_ONLY.flags.writeable = False
         (lambda: wgclip.clip(F32.astype("u1"), 0.5, None), TypeError, "not a whole number"),
         (lambda: wgclip.clip(F32, np.zeros(3, "f4")), ValueError, "broadcast"),
         (lambda: wgclip.clip(F32, np.zeros(4)), TypeError, "do not mix"),
-        (lambda: wgclip.clip(F32, "0"), TypeError, "no array"),
+        (lambda: wgclip.clip(F32, "0"), TypeError, "elements of <U1"),
         (lambda: wgclip.clip(F32 > 1, 0, 1), TypeError, "bool"),
         (lambda: wgclip.clip(F32 * 1j, 0, 1), TypeError, "complex64"),
         (lambda: wgclip.clip(np.array(["a"]), 0, 1), TypeError, "elements of"),
@@ -220,7 +236,10 @@ READ_ONLY.flags.writeable = False
         (lambda: wgclip.clip(F32, 0, 1, out=READ_ONLY[::2]), ValueError, "read-only"),
         (lambda: wgclip.clip(F32, 0, 1, out=np.zeros(5, "f4")), ValueError, "differ"),
         (lambda: wgclip.clip(F32, 0, 1, out=np.zeros(4)), TypeError, "do not mix"),
-        (lambda: wgclip.clip(F32, 0, 1, out=np.zeros(8)[::2]), ValueError, "float64"),
+        (lambda: wgclip.clip(F32, 0, 1, out=np.zeros(8)[::2]), TypeError, "float64"),
+        (lambda: wgclip.clip(np.arange(3), [0.5] * 3), TypeError, "whole numbers"),
+        (lambda: wgclip.clip(np.arange(3, dtype="u1"), [-1] * 3), ValueError, "outside of the range"),
+        (lambda: wgclip.clip(F32, np.ma.masked_array(F32, F32 > 1)), TypeError, "mask"),
         (lambda: wgclip.clip(F32, 0, 1, out=[0.0] * 4), TypeError, "no array"),
         (lambda: wgclip.clip(F32, 0, 1, a_min=0), TypeError, "a_min"),
         (lambda: wgclip.clip_backward(F32, F32[:3], 0, 1), ValueError, "differ"),

@@ -156,6 +156,23 @@ def test_norms_that_are_not_finite(policy):
             assert (made[0] == 0 or math.isnan(made[0])) and math.isnan(made[1])
 
 
+def test_outputs_that_do_not_fit_change_nothing():
+    x = np.array([3.0, 4.0])
+    for out, error in (
+        ([x, np.zeros((3, 2)).T], ValueError),
+        ([x, np.zeros((6, 2), "i4").T], TypeError),
+        ([x, np.zeros((3, 2), "f4").T], TypeError),
+    ):
+        with pytest.raises(error):
+            wgclip.clip_by_global_norm([x, np.ones((2, 6))], 1.0, out=out)
+        assert x.tolist() == [3.0, 4.0]
+    strided = np.ones((2, 6))[:, ::2]
+    state = wgclip.NormState(wide=True)
+    state.add(strided)
+    assert state.norm(double=True) == 6**0.5
+    assert wgclip.norm(strided, np.int64(0)).shape == (3,)
+
+
 def test_states_of_parts_are_the_state_of_all(rng):
     x = finite(rng, "float32", 5000)
     for ord in (1, 2, math.inf):

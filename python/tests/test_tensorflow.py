@@ -70,6 +70,23 @@ def test_parity():
     )
 
 
+def test_a_gradient_of_a_gradient_is_an_error():
+    v = tf.Variable([0.1, 0.5, 2.0])
+    for clip in (lambda v: ours.clip_by_value(v, 0, 1), lambda v: ours.clip_by_norm(v, 1.0)):
+        with pytest.raises(NotImplementedError, match="no gradient of its own"), tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                y = tf.reduce_sum(clip(v) * v)
+            p = tf.reduce_sum(inner.gradient(y, v) ** 2)
+            outer.gradient(p, v)
+
+
+def test_lists_without_tensors():
+    assert float(ours.clip_by_global_norm([], 1.0)[1]) == 0.0
+    assert ours.clip_by_global_norm([None], 1.0)[0] == [None]
+    with pytest.raises(TypeError, match="slices"):
+        ours.clip_by_global_norm([tf.IndexedSlices(tf.ones((1, 2)), tf.constant([0]))], 1.0)
+
+
 def test_norms(rng):
     x, g = rng.standard_normal((4, 9)).astype("f4"), rng.standard_normal((4, 9)).astype("f4")
     with tf.GradientTape() as tape:

@@ -28,11 +28,12 @@ class AllReduceError(RuntimeError):
     """An all-reduce failed or took too long: a rank died, or hangs. Gradients are as they were on the rank that raises this."""
 
 
-def _norm(arrays: Iterable[Any], all_reduce: AllReduce, ord: Ord, *, wide: bool, double: bool) -> float:
-    state = NormState(ord, wide=wide)
-    state.add(*arrays)
+def _reduced(state: NormState, all_reduce: AllReduce, ord: Ord, double: bool) -> float:
     words = all_reduce(np.array(state.words(), dtype=np.int64), merge_of(ord))
-    return NormState.from_words(words, ord).norm(double=double)
+    norm = NormState.from_words(words, ord).norm(double=double)
+    if norm < 0:
+        raise AllReduceError("what the all-reduce gave is no sum of what the ranks have: it has to add integers of 64 bits")
+    return norm
 
 
 def global_norm(
@@ -49,7 +50,9 @@ def global_norm(
 
     Raises as `wgclip.norm`, and what ``all_reduce`` raises.
     """
-    return _norm(arrays, all_reduce, ord, wide=double, double=double)
+    state = NormState(ord, wide=double)
+    state.add(*arrays)
+    return _reduced(state, all_reduce, ord, double)
 
 
 def clip_by_global_norm(
@@ -77,10 +80,15 @@ def clip_by_global_norm(
     return norm
 
 
+#: What MPI may still read and write after a timeout: an all-reduce cannot be cancelled.
+_UNFINISHED: list[Any] = []
+
+
 def mpi(comm: Any, timeout: float | None = 300.0) -> AllReduce:
     """An all-reduce by mpi4py: ``clip_by_global_norm(arrays, 1.0, mpi(MPI.COMM_WORLD))``.
 
-    Raises `AllReduceError` after ``timeout`` seconds. MPI itself ends all ranks when one of them dies, unless it is told otherwise.
+    Raises `AllReduceError` after ``timeout`` seconds; the communicator is of no use then. MPI itself ends all ranks when one of them dies, unless
+    it is told otherwise.
     """
     from mpi4py import MPI
 
@@ -94,6 +102,7 @@ def mpi(comm: Any, timeout: float | None = 300.0) -> AllReduce:
             pause = 1e-5
             while not request.Test():
                 if end is not None and time.monotonic() > end:
+                    _UNFINISHED.append((request, words, made))
                     raise AllReduceError(
                         f"no norm after {timeout} s: a rank died, hangs, or did not call this"
                     )
@@ -109,7 +118,7 @@ def mpi(comm: Any, timeout: float | None = 300.0) -> AllReduce:
 def torch_all_reduce(group: Any = None, timeout: float | None = 300.0) -> AllReduce:
     """An all-reduce by ``torch.distributed``, in a process group, or in all processes.
 
-    Raises `AllReduceError` after ``timeout`` seconds, and when a rank dies.
+    Raises `AllReduceError` after ``timeout`` seconds, and when a rank dies; the process group is of no use then.
     """
     import datetime
 
@@ -151,7 +160,8 @@ def _local(gradient: Any, rank: int) -> tuple[Any, bool]:
             raise ValueError(
                 "a gradient is partial: its ranks have summands, not elements; redistribute it to Shard or Replicate first"
             )
-        if not place.is_shard():
+        # Whatever else there is divides the elements: FSDP2 beside tensor parallelism has shards of its own kind.
+        if place.is_replicate():
             counts = counts and at == 0
     return gradient.to_local(), counts
 
@@ -174,8 +184,9 @@ def clip_grad_norm_(
     to be the same on all ranks (DDP) and count once, or, if ``sharded``, to be this rank's own. Every rank of ``group`` calls this, and has all the
     mesh's ranks in it. Returns the norm, a tensor.
 
-    Raises `AllReduceError` within ``timeout`` seconds if a rank died or hangs; otherwise as `wgclip.torch.clip_grad_norm_`. The gradients of the
-    rank that raises are as they were.
+    Raises `AllReduceError` within ``timeout`` seconds if a rank died or hangs, and at once if one has gradients that are refused;
+    ``ValueError`` if another rank than the first has plain gradients and the first has none; otherwise as `wgclip.torch.clip_grad_norm_`. The
+    gradients of the rank that raises are as they were. After an `AllReduceError` the process group is of no use.
     """
     import torch
     import torch.distributed as dist
@@ -185,21 +196,49 @@ def clip_grad_norm_(
     given = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
     gradients = {id(p.grad): p.grad for p in given if p.grad is not None}.values()
     rank = dist.get_rank(group) if dist.is_initialized() else 0
+    if rank < 0:
+        raise ValueError("this rank is not in the group: only those that are call this")
     reduce = all_reduce or torch_all_reduce(group, timeout)
     with torch.no_grad():
         own: list[Any] = []
-        counted: list[Any] = []
-        for gradient in gradients:
-            local, counts = _local(gradient, rank)
-            ours._check(local)
-            own.append(local)
-            if counts or (sharded and local is gradient):
-                counted.append(ours._lying(local))
-        # All ranks are to agree on it, also one without gradients.
-        wide = [x.dtype == torch.float64 for x in own]
-        there = reduce(np.array([any(wide), not all(wide)], dtype=np.int64), "max")
-        double = bool(there[0]) and not there[1]
-        norm = _norm(counted, reduce, float(norm_type), wide=bool(there[0]), double=double)
+        state, refused = NormState(norm_type), None
+        plain = False
+        try:
+            counted: list[Any] = []
+            for gradient in gradients:
+                local, counts = _local(gradient, rank)
+                ours._check(local)
+                own.append(local)
+                plain = plain or local is gradient
+                if counts or (sharded and local is gradient):
+                    counted.append(ours._lying(local))
+            state = NormState(norm_type, wide=any(x.dtype == torch.float64 for x in counted))
+            state.add(*counted)
+        except Exception as error:
+            # The others wait for this rank, so it tells them.
+            refused = error
+        replicas = plain and not sharded
+        said = [
+            any(x.dtype == torch.float64 for x in own),
+            any(x.dtype != torch.float64 for x in own),
+            refused is not None,
+            replicas and rank > 0,
+            replicas and rank == 0,
+        ]
+        doubles, others, refusals, elsewhere, first = reduce(np.array(said, dtype=np.int64), "max").tolist()
+        if refused is not None:
+            raise refused
+        if refusals:
+            raise AllReduceError("another rank has gradients that are refused: see what it raises")
+        if elsewhere and not first:
+            raise ValueError(
+                "ranks have plain gradients that the first one has not: say sharded=True if they are each rank's own"
+            )
+        double = bool(doubles and not others)
+        if doubles:
+            narrow, state = state, NormState(norm_type, wide=True)
+            state.merge(narrow)
+        norm = _reduced(state, reduce, float(norm_type), double)
         limit = (float(max_norm), float(norm_type), 1e-6, ours._policy(error_if_nonfinite))
         ours._write(own, lambda flat: _core.scale_by_norm(flat, norm, double, limit, flat))
         return torch.tensor(norm, dtype=torch.float64 if double else torch.float32)

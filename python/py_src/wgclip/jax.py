@@ -84,7 +84,8 @@ def clip(x: Any, min: Any = None, max: Any = None, *, rule: BackwardRule | str =
     >>> jax.grad(lambda x: wgclip.jax.clip(x, 0, 1).sum())(x)
     Array([0., 1., 0.], dtype=float32)
 
-    Raises as `wgclip.clip`; under ``jit`` when it runs.
+    Raises as `wgclip.clip`, but that what is found out when it runs (a bound that is NaN) is an error of JAX's that tells it. There are no derivatives
+    in forward mode, and none of the gradient.
     """
     x = jnp.asarray(x)
     numbers_: list[Any] = []
@@ -94,7 +95,11 @@ def clip(x: Any, min: Any = None, max: Any = None, *, rule: BackwardRule | str =
             numbers_.append(side)
             arrays.append(None)
             continue
-        side = jnp.asarray(side)
+        # Lists, and what has no type of its own, take that of x.
+        typed = isinstance(side, np.ndarray | np.generic) or not getattr(side, "weak_type", True)
+        side = jnp.asarray(side) if typed else jnp.asarray(side, x.dtype)
+        if side.dtype != x.dtype:
+            raise TypeError(f"a bound of {side.dtype} does not go with elements of {x.dtype}: give both the same type")
         if side.ndim > x.ndim:
             raise ValueError(f"a bound of shape {side.shape} does not broadcast to {x.shape}")
         numbers_.append(None)
@@ -150,7 +155,8 @@ def clip_by_norm(
     """
     if ord != 2:
         raise ValueError("arrays of JAX are clipped by the 2-norm, which has a gradient")
-    along = None if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = _norms._axes(axis)
+    along = None if axes is None else tuple(axes)
     return _by_norm((float(max_norm), along, eps, nonfinite), jnp.asarray(x))
 
 

@@ -13,6 +13,19 @@ from ._norms import Axis, NonFinite, Ord
 _TENSORFLOW = _elementwise.rule_text("tensorflow")
 
 
+def _underivable(run: Any, *tensors: Any) -> Any:
+    """What cannot be derived again: an error there, and not a gradient that is lost."""
+
+    @tf.custom_gradient
+    def made(*tensors: Any) -> Any:
+        def gradient(*_: Any) -> Any:
+            raise NotImplementedError("this gradient has no gradient of its own: clip with TensorFlow's own function there")
+
+        return run(*tensors), gradient
+
+    return made(*tensors)
+
+
 def clip_by_value(
     t: Any, clip_value_min: Any = None, clip_value_max: Any = None, *, rule: BackwardRule | str = _TENSORFLOW
 ) -> Any:
@@ -23,7 +36,7 @@ def clip_by_value(
 
     Raises as `wgclip.clip`.
     """
-    t = tf.convert_to_tensor(t)
+    t, rule = tf.convert_to_tensor(t), _elementwise.rule_text(rule)
     given = (clip_value_min, clip_value_max)
     tensors = [side is not None and tf.is_tensor(side) or isinstance(side, tf.Variable) for side in given]
     traced = [tf.convert_to_tensor(side) for side, is_tensor in zip(given, tensors) if is_tensor]
@@ -43,11 +56,14 @@ def clip_by_value(
                 made = _elementwise.clip_backward_bounds(t, g, *sides(bounds), rule=rule, needs=needs)
                 return [of for of in made if of is not None]
 
-            made = tf.numpy_function(backward, [t, g, *bounds], [t.dtype] * (1 + len(bounds)), stateful=False)
-            made = made if isinstance(made, list | tuple) else [made]
-            for of, like in zip(made, (t, *bounds)):
-                of.set_shape(like.shape)
-            return made
+            def run(t: Any, g: Any, *bounds: Any) -> Any:
+                made = tf.numpy_function(backward, [t, g, *bounds], [t.dtype] * (1 + len(bounds)), stateful=False)
+                made = made if isinstance(made, list | tuple) else [made]
+                for of, like in zip(made, (t, *bounds)):
+                    of.set_shape(like.shape)
+                return made
+
+            return _underivable(run, t, g, *bounds)
 
         y = tf.numpy_function(forward, [t, *bounds], t.dtype, stateful=False)
         y.set_shape(t.shape)
@@ -87,9 +103,12 @@ def clip_by_norm(
             def backward(t: Any, g: Any) -> Any:
                 return _norms.clip_by_norm_backward(t, g, clip_norm, axes, eps=eps, nonfinite=nonfinite)
 
-            made = tf.numpy_function(backward, [t, g], t.dtype, stateful=False)
-            made.set_shape(t.shape)
-            return made
+            def run(t: Any, g: Any) -> Any:
+                made = tf.numpy_function(backward, [t, g], t.dtype, stateful=False)
+                made.set_shape(t.shape)
+                return made
+
+            return _underivable(run, t, g)
 
         y = tf.numpy_function(forward, [t], t.dtype, stateful=False)
         y.set_shape(t.shape)
@@ -106,8 +125,12 @@ def clip_by_global_norm(
 
     Raises as `wgclip.clip_by_global_norm`.
     """
+    if any(isinstance(t, tf.IndexedSlices) for t in t_list):
+        raise TypeError("slices by index are not clipped here: give tensors, tf.convert_to_tensor(t)")
     given = [None if t is None else tf.convert_to_tensor(t) for t in t_list]
     there = [t for t in given if t is not None]
+    if not there:
+        return given, tf.constant(0.0)
     double = bool(there) and all(t.dtype == tf.float64 for t in there)
     total = tf.float64 if double else tf.float32
 
