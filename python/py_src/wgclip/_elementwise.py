@@ -72,8 +72,8 @@ def clip(
     if (
         type(x) is np.ndarray
         and (out is None or type(out) is np.ndarray)
-        and type(min) in _DIRECT
-        and type(max) in _DIRECT
+        and (type(min) in _DIRECT or isinstance(min, np.generic))
+        and (type(max) in _DIRECT or isinstance(max, np.generic))
     ):
         # The short way of most calls. What it refuses goes the long one, which says why.
         y = np.empty_like(x) if out is None else out

@@ -254,6 +254,25 @@ class _Clip(torch.autograd.Function):
         return run(x, g, *ctx.arguments), None, None, None
 
 
+class _ClipTensor(torch.autograd.Function):
+    """The same between bounds of which one is a tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, min: Any, max: Any, min_number: Any, max_number: Any, rule: str) -> Tensor:
+        ctx.save_for_backward(x, min, max)
+        ctx.arguments = min_number, max_number, rule
+        return _clip_tensor_cpu(x, min, max, min_number, max_number, rule)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, min, max = ctx.saved_tensors
+        needs = list(ctx.needs_input_grad[:3])
+        plain = _is_plain(g) and not torch.is_grad_enabled()
+        run: Any = _clip_tensor_backward_cpu if plain else torch.ops.wgclip.clip_tensor_backward
+        made = run(x, g, min, max, *ctx.arguments, needs)
+        return *(of if need else None for of, need in zip(made, needs)), None, None, None
+
+
 def _is_plain(x: Tensor) -> bool:
     """Whether nothing but autograd follows what is done to a tensor: no compiler, no transformation, no mode, no subclass."""
     return (
@@ -317,7 +336,9 @@ def clip(
         tensors = [side if isinstance(side, Tensor) else None for side in (min, max)]
         _check_sides(x, tensors)
         numbers = [None if isinstance(side, Tensor) else side for side in (min, max)]
-        return torch.ops.wgclip.clip_tensor(x, *tensors, *numbers, rule)
+        if not (x.is_cpu and _is_plain(x) and all(side is None or _is_plain(side) for side in tensors)):
+            return torch.ops.wgclip.clip_tensor(x, *tensors, *numbers, rule)
+        return _ClipTensor.apply(x, *tensors, *numbers, rule)
     rule = _TORCH if rule is None else rule_text(rule)
     if _forward_mode._current_level >= 0:
         _check_tangents(x)
@@ -356,12 +377,15 @@ def clip_(x: Tensor, min: Bound = None, max: Bound = None) -> Tensor:
     _check(x)
     if x.requires_grad and torch.is_grad_enabled():
         raise RuntimeError("a tensor that requires a gradient is not clipped in place: use clip, or torch.no_grad()")
-    sides = [side if isinstance(side, Tensor) else None for side in (min, max)]
-    _check_sides(x, sides)
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
+        sides = [side if isinstance(side, Tensor) else None for side in (min, max)]
+        _check_sides(x, sides)
+        min, max = (_side(x, tensor, side) for tensor, side in zip(sides, (min, max)))
+    else:
+        _check_tangents(x)
     if not (_is_plain(x) and x.is_contiguous()) or x.is_neg():
         return x.copy_(clip(x.detach(), min, max))
-    lo, hi = (_side(x, tensor, side) for tensor, side in zip(sides, (min, max)))
-    _core.clip(x, lo, hi, x)
+    _core.clip(x, min, max, x)
     torch.autograd.graph.increment_version(x)
     return x
 
