@@ -5,10 +5,10 @@ Each block is worked on by the thread of the worker that has it, and by no more:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 from dask.graph_manipulation import bind
@@ -62,30 +62,40 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:
     return da.blockwise(_clip_block, axes, *arguments, dtype=x.dtype, meta=x._meta)
 
 
-def _words(x: Array, ord: Ord, wide: bool) -> Array:
-    with _Alone():
-        state = NormState(ord, wide=wide)
-        state.add(plain(x))
-    return np.array(state.words(), dtype=np.int64)
+def _over_blocks(run: Any, x: Any, shape: tuple[int, ...], *operands: Any) -> Any:
+    """What a function makes of each block, an array of int64 of a shape, as a dask array: its axes are those of the blocks, then those of the
+    shape. Operands are dask arrays in one chunk, which each call gets whole."""
+
+    def one(block: Array, *operands: Any) -> Array:
+        with _Alone():
+            made: Array = run(plain(block), *operands)
+        return made.reshape((1,) * block.ndim + made.shape)
+
+    axes = tuple(range(x.ndim))
+    new = {x.ndim + n: length for n, length in enumerate(shape)}
+    arguments = []
+    for place, of in enumerate(operands):
+        # Axes that are no axes of the result.
+        arguments += [of, tuple(1000 + 10 * place + n for n in range(of.ndim))]
+    return da.blockwise(
+        one,
+        (*axes, *new),
+        x,
+        axes,
+        *arguments,
+        new_axes=new,
+        adjust_chunks={axis: lambda _: 1 for axis in axes},
+        dtype=np.int64,
+        concatenate=True,
+        meta=np.empty((0,) * (x.ndim + len(shape)), np.int64),
+    )
 
 
-def _merge(parts: Sequence[Array], ord: Ord) -> Array:
-    reduce = np.max if merge_of(ord) == "max" else np.sum
-    return np.asarray(reduce(np.stack(parts), axis=0))
-
-
-def _round(words: Array, ord: Ord, dtype: Any) -> Array:
-    return np.asarray(NormState.from_words(words, ord).norm(double=dtype == np.float64), dtype)
-
-
-#: How many parts of a tree are merged at once.
-_FAN = 16
-
-
-def _tree(parts: list[Any], merge: Any) -> Any:
-    while len(parts) > 1:
-        parts = [merge(parts[n : n + _FAN]) for n in range(0, len(parts), _FAN)]
-    return parts[0]
+def _whole(run: Any, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """What a function makes of a dask array as a whole: an array of a shape."""
+    axes = tuple(range(x.ndim))
+    new = {x.ndim + n: length for n, length in enumerate(shape)}
+    return da.blockwise(run, tuple(new), x, axes, new_axes=new, dtype=dtype, concatenate=True, meta=np.empty((0,) * len(shape), dtype))
 
 
 def norm(x: Any, *, ord: Ord = 2) -> Any:
@@ -95,16 +105,22 @@ def norm(x: Any, *, ord: Ord = 2) -> Any:
     Raises as `wgclip.norm`, when it is computed.
     """
     x = _native(x)
-    dtype = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
     wide = x.dtype == np.float64
-    if x.size == 0:
-        return da.zeros((), dtype=dtype)
-    words = dask.delayed(_words, pure=True)
-    merge = dask.delayed(_merge, pure=True)
-    parts = [words(block, ord, wide) for block in x.to_delayed().ravel()]
-    merged = _tree(parts, lambda parts: merge(parts, ord))
-    rounded = dask.delayed(_round, pure=True)(merged, ord, dtype)
-    return da.from_delayed(rounded, (), dtype=dtype)
+    dtype = np.dtype(np.float64 if wide else np.float32)
+    empty = NormState(ord, wide=wide).words()
+
+    def words(block: Array) -> Array:
+        state = NormState(ord, wide=wide)
+        state.add(block)
+        return np.array(state.words(), dtype=np.int64)
+
+    def rounded(words: Array) -> Array:
+        return np.asarray(NormState.from_words(words, ord).norm(double=wide), dtype)
+
+    parts = _over_blocks(words, x, (len(empty),))
+    axes = tuple(range(x.ndim))
+    merged = (parts.max if merge_of(ord) == "max" else parts.sum)(axis=axes) if axes else parts
+    return _whole(rounded, merged, (), dtype)
 
 
 #: Bits of an order key that one pass over the elements tells.
@@ -141,43 +157,38 @@ def _element(key: int, dtype: Any) -> Array:
     return np.array(key, dtype=f"u{dtype.itemsize}").view(dtype)
 
 
-def _count(x: Array, prefixes: Sequence[int], done: int) -> Array:
-    """How many keys begin with each prefix of `done` bits, by the bits that come next."""
+def _count(x: Array, state: Array, done: int) -> Array:
+    """How many keys begin with each prefix of `done` bits, by the bits that come next. Prefixes are the first row of the state."""
     keys = _keys(x)
     bits = 8 * keys.dtype.itemsize
     step = min(_DIGIT, bits - done)
     unsigned = keys.astype(np.uint64, copy=False)
-    digits = (unsigned >> np.uint64(bits - done - step)) & np.uint64((1 << step) - 1)
-    counts = []
-    for prefix in prefixes:
-        ours = digits if done == 0 else digits[unsigned >> np.uint64(bits - done) == np.uint64(prefix)]
-        counts.append(np.bincount(ours.astype(np.int64), minlength=1 << step))
-    return np.stack(counts).astype(np.int64)
+    digits = ((unsigned >> np.uint64(bits - done - step)) & np.uint64((1 << step) - 1)).astype(np.int64)
+    counts = np.zeros((state.shape[1], 1 << step), np.int64)
+    found: dict[int, Array] = {}
+    for n, prefix in enumerate(state[0].tolist()):
+        if prefix not in found:
+            ours = digits if done == 0 else digits[unsigned >> np.uint64(bits - done) == np.uint64(prefix)]
+            found[prefix] = np.bincount(ours, minlength=1 << step)
+        counts[n] = found[prefix]
+    return counts
 
 
-def _sum(parts: Sequence[Array]) -> Array:
-    return np.asarray(np.sum(np.stack(parts), axis=0))
-
-
-def _descend(counts: Array, state: Any, qs: Sequence[float]) -> Any:
-    """The digits of each quantile that the counts tell: prefixes, and the ranks that are left among their keys."""
-    if state is None:
-        total = int(counts[0].sum())
-        if total == 0:
-            raise ValueError("an array without numbers has no quantiles: give bounds instead")
+def _descend(counts: Array, state: Array, qs: Sequence[float], done: int) -> Array:
+    """The digits of each quantile that the counts tell: a row of prefixes, and one of the ranks that are left among their keys."""
+    made = state.copy()
+    total = int(counts[0].sum())
+    if done == 0 and total == 0:
+        raise ValueError("an array without numbers has no quantiles: give bounds instead")
+    for n, (count, q) in enumerate(zip(counts, qs)):
         # The least element that a share q of all are at most: numpy's "inverted_cdf".
-        ranks = [max(0, int(np.ceil(np.float64(q) * total)) - 1) for q in qs]
-        prefixes = [0] * len(qs)
-        counts = np.repeat(counts, len(qs), axis=0)
-    else:
-        prefixes, ranks = state
-    found = []
-    for count, prefix, rank in zip(counts, prefixes, ranks):
+        rank = max(0, int(np.ceil(np.float64(q) * total)) - 1) if done == 0 else int(state[1, n])
         sums = np.cumsum(count)
         digit = int(np.searchsorted(sums, rank, side="right"))
         below = int(sums[digit - 1]) if digit else 0
-        found.append((prefix << int(len(count)).bit_length() - 1 | digit, rank - below))
-    return [prefix for prefix, _ in found], [rank for _, rank in found]
+        made[0, n] = int(state[0, n]) << (len(count).bit_length() - 1) | digit
+        made[1, n] = rank - below
+    return made
 
 
 def quantiles(x: Any, q: Sequence[float]) -> list[Any]:
@@ -190,17 +201,27 @@ def quantiles(x: Any, q: Sequence[float]) -> list[Any]:
     x = _native(x)
     if not all(0 <= share <= 1 for share in q):
         raise ValueError("a quantile is of a share between 0 and 1")
-    count, add, descend = (dask.delayed(of, pure=True) for of in (_count, _sum, _descend))
-    bits = 8 * x.dtype.itemsize
-    state: Any = None
+    bits, shares = 8 * x.dtype.itemsize, list(q)
+    if not shares:
+        return []
+    state = da.zeros((2, len(shares)), dtype=np.uint64, chunks=-1)
     for done in range(0, bits, _DIGIT):
+        step = min(_DIGIT, bits - done)
         # Blocks are loaded for each pass anew, and not before: they would be kept from the first pass to the last.
-        blocks = (x if state is None else bind(x, state)).to_delayed().ravel()
-        prefixes = [0] if state is None else state[0]
-        counts = _tree([count(block, prefixes, done) for block in blocks], add)
-        state = descend(counts, state, list(q))
-    element = dask.delayed(lambda state, n, dtype: _element(state[0][n], dtype), pure=True)
-    return [da.from_delayed(element(state, n, x.dtype), (), dtype=x.dtype) for n in range(len(q))]
+        again = bind(x, state) if done else x
+        counts = _over_blocks(functools.partial(_count, done=done), again, (len(shares), 1 << step), state)
+        total = counts.sum(axis=tuple(range(x.ndim))) if x.ndim else counts
+        next_state = functools.partial(_descend, qs=shares, done=done)
+        state = da.blockwise(
+            next_state, "sq", total, "nd", state, "sq", dtype=np.uint64, concatenate=True,
+            meta=np.empty((0, 0), np.uint64), align_arrays=False,
+        )
+    element = x.dtype
+
+    def one(state: Array, n: int) -> Array:
+        return _element(int(state[0, n]), element)
+
+    return [_whole(functools.partial(one, n=n), state, (), element) for n in range(len(shares))]
 
 
 def _clip_between(x: Array, lo: Any, hi: Any) -> Array:
