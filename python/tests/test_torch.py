@@ -380,6 +380,7 @@ def test_a_thread_that_flushes_subnormals():
 def test_docstrings():
     found = doctest.testmod(ours)
     assert found.attempted > 3 and not found.failed
+    assert all(getattr(ours, name).__doc__ for name in ours.__all__)
 
 
 def test_layers():

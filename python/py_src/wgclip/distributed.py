@@ -191,7 +191,8 @@ def clip_grad_norm_(
     import torch
     import torch.distributed as dist
 
-    from . import torch as ours
+    from . import _torch_gradients as ours
+    from ._torch_operators import check
 
     given = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
     gradients = {id(p.grad): p.grad for p in given if p.grad is not None}.values()
@@ -207,11 +208,11 @@ def clip_grad_norm_(
             counted: list[Any] = []
             for gradient in gradients:
                 local, counts = _local(gradient, rank)
-                ours._check(local)
+                check(local)
                 own.append(local)
                 plain = plain or local is gradient
                 if counts or (sharded and local is gradient):
-                    counted.append(ours._lying(local))
+                    counted.append(ours.lying(local))
             state = NormState(norm_type, wide=any(x.dtype == torch.float64 for x in counted))
             state.add(*counted)
         except Exception as error:
@@ -239,6 +240,6 @@ def clip_grad_norm_(
             narrow, state = state, NormState(norm_type, wide=True)
             state.merge(narrow)
         norm = _reduced(state, reduce, float(norm_type), double)
-        limit = (float(max_norm), float(norm_type), 1e-6, ours._policy(error_if_nonfinite))
-        ours._write(own, lambda flat: _core.scale_by_norm(flat, norm, double, limit, flat))
+        limit = (float(max_norm), float(norm_type), 1e-6, ours.policy(error_if_nonfinite))
+        ours.write(own, lambda flat: _core.scale_by_norm(flat, norm, double, limit, flat))
         return torch.tensor(norm, dtype=torch.float64 if double else torch.float32)
