@@ -33,6 +33,12 @@ impl BackwardRule {
         preset.parse().map(Self).map_err(|_| unknown(preset))
     }
 
+    /// Every rule.
+    #[staticmethod]
+    fn all() -> Vec<Self> {
+        wgclip::BackwardRule::all().map(Self).collect()
+    }
+
     /// The names of the presets.
     #[staticmethod]
     fn presets() -> Vec<&'static str> {

@@ -96,21 +96,28 @@ pub(crate) fn set_num_threads(py: Python<'_>, count: usize) -> PyResult<()> {
         let text = format!("{count} threads cannot do the work here: give 1 to {}", most.max(MOST));
         return Err(PyValueError::new_err(text));
     }
+    // Nobody waits for the lock with the interpreter in hand.
+    if detach(py, || replace_pool(count)) {
+        return Ok(());
+    }
+    Err(PyRuntimeError::new_err(format!("{count} threads could not be started: ask for fewer")))
+}
+
+/// Has so many threads work from now on, and returns whether they could be started.
+fn replace_pool(count: usize) -> bool {
     let process = std::process::id();
     let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     // Rayon's own pool is the best, since the caller works beside it: it takes a count once, before its first use.
     let own = threads.process == Some(process) && !threads.forked;
     let global = own
-        && detach(py, || {
-            ThreadPoolBuilder::new().num_threads(count).build_global().is_ok()
-                || rayon::current_num_threads() == count
-        });
-    let pool = if global { None } else { detach(py, || build(count)) };
+        && (ThreadPoolBuilder::new().num_threads(count).build_global().is_ok()
+            || rayon::current_num_threads() == count);
+    let pool = if global { None } else { build(count) };
     if pool.is_none() && !global {
-        return Err(PyRuntimeError::new_err(format!("{count} threads could not be started: ask for fewer")));
+        return false;
     }
-    *threads = Threads { process: Some(process), forked: threads.forked || !own, wanted: Some(count), pool };
-    Ok(())
+    *threads = Threads { process: Some(process), forked: !own, wanted: Some(count), pool };
+    true
 }
 
 /// Whether what this thread calls is to stay on it: for a thread that is one of many workers. Returns what was so before.

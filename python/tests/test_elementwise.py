@@ -280,4 +280,4 @@ def test_rules_are_values():
     assert pickle.loads(pickle.dumps(rule)) == rule and hash(rule) == hash(wgclip.BackwardRule("toward", "half", "zero"))
     assert eval(repr(rule), {"BackwardRule": wgclip.BackwardRule}) == rule
     assert wgclip.BackwardRule.like("jax") == wgclip.BackwardRule(ties="half", nan="zero")
-    assert len(wgclip.BackwardRule.presets()) == 8
+    assert len(wgclip.BackwardRule.presets()) == 8 and len(set(wgclip.BackwardRule.all())) == 18

@@ -160,6 +160,18 @@ except ValueError:
     assert run.stdout == "done\n", run.stderr
 
 
+def test_threads_that_ask_for_threads_do_not_wait_for_each_other():
+    code = """
+import concurrent.futures, numpy, wgclip
+x = numpy.zeros(1 << 18)
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    list(pool.map(lambda n: (wgclip.set_num_threads(n % 3 + 1), wgclip.clip(x, 0, 1), wgclip.num_threads()), range(200)))
+print("done")
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.stdout == "done\n", run.stderr
+
+
 def test_memory_stays_flat():
     """A call leaves nothing behind, and neither does one that fails."""
     import resource

@@ -29,6 +29,10 @@ class BackwardRule:
         """The rule of a framework, by its name: one of `presets()`."""
 
     @staticmethod
+    def all() -> list[BackwardRule]:
+        """Every rule."""
+
+    @staticmethod
     def presets() -> list[str]:
         """The names of the presets."""
 

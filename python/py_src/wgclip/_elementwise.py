@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,7 @@ _DEFAULT = BackwardRule()
 _DIRECT = (type(None), float, int, np.ndarray)
 
 #: The text of every rule.
-_TEXTS = frozenset(
-    "/".join(of)
-    for of in itertools.product(
-        ("masked", "straight-through", "toward"), ("inclusive", "exclusive", "half"), ("pass", "zero")
-    )
-)
+_TEXTS = frozenset(map(str, BackwardRule.all()))
 
 #: The text of each preset.
 _PRESETS = {name: str(BackwardRule.like(name)) for name in BackwardRule.presets()}

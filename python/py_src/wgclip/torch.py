@@ -102,7 +102,7 @@ try:
     _batched = torch._C._functorch.is_legacy_batchedtensor
     _tracing = torch._C._get_tracing_state
 except AttributeError:
-    _tracing = lambda: "unknown"  # noqa: E731
+    _dispatch_modes = lambda: "unknown"  # noqa: E731
 
 
 def clip(
