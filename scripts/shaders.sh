@@ -19,5 +19,7 @@ folder=target/tint
 mkdir -p "$folder"
 cp scripts/tint/package.json scripts/tint/package-lock.json scripts/tint/check.mjs "$folder/"
 (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --silent)
-cargo run --quiet --package wgclip-conformance --example dump_shaders > "$folder/shaders.jsonl"
+# With the features of the tests, so that nothing is built again.
+cargo build --quiet --workspace --all-features --example dump_shaders
+"${CARGO_TARGET_DIR:-target}/debug/examples/dump_shaders" > "$folder/shaders.jsonl"
 VK_DRIVER_FILES="$swiftshader" timeout 600 node "$folder/check.mjs" "$folder/shaders.jsonl"

@@ -4,7 +4,7 @@
 #
 #   scripts/test.sh [--quick] [--install] [ARGUMENTS OF cargo test]
 #
-# --quick    the unit tests and the suite's quick part: two or three minutes after the build
+# --quick    the unit tests and the suite's quick part: about a minute after the build
 # --install  on Debian and Ubuntu, install Mesa's software adapters where there is no adapter
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,6 +19,9 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+# Times are those of two cores and a software adapter.
+stage() { printf '\ntest.sh: %s (%s s so far)\n' "$*" "$SECONDS" >&2; }
+
 # Mesa's device selection layer complains where no desktop session runs.
 if [ -z "${XDG_RUNTIME_DIR:-}" ]; then export NODEVICE_SELECT=1; fi
 
@@ -29,7 +32,11 @@ if [ -f "$swiftshader" ]; then export VK_ADD_DRIVER_FILES="$swiftshader"; fi
 # libegl1 and libgl1-mesa-dri add the same rasteriser as an OpenGL adapter.
 mesa=(libvulkan1 mesa-vulkan-drivers libegl1 libgl1-mesa-dri)
 
-has_adapter() { cargo run --quiet --package wgclip-cli -- devices --json | grep -Eq '"kind": "(gpu|software)"'; }
+# The features of the whole workspace in every command: with others, cargo would build wgpu and all that needs it again.
+all=(--workspace --all-features)
+command=${CARGO_TARGET_DIR:-target}/debug/wgclip
+
+has_adapter() { "$command" devices --json | grep -Eq '"kind": "(gpu|software)"'; }
 
 install_mesa() {
     local sudo=()
@@ -38,12 +45,15 @@ install_mesa() {
         exit 1
     fi
     if [ "$(id -u)" != 0 ]; then sudo=(sudo); fi
-    echo "test.sh: no GPU adapter: installing ${mesa[*]}" >&2
+    stage "no GPU adapter: installing ${mesa[*]}"
     "${sudo[@]}" apt-get update -q
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${mesa[@]}"
 }
 
-cargo build --package wgclip-cli
+if [ "$quick" = true ]; then targets=(--lib --bins --test suite); else targets=(--lib --bins --tests); fi
+stage "building the tests: 4 to 6 minutes the first time, most of it wgpu"
+cargo test "${all[@]}" "${targets[@]}" --no-run
+
 if [ "${WGCLIP_TEST_DEVICES:-}" != cpu ] && ! has_adapter; then
     if [ "$install" = true ]; then
         install_mesa
@@ -52,15 +62,18 @@ if [ "${WGCLIP_TEST_DEVICES:-}" != cpu ] && ! has_adapter; then
         echo "test.sh: WGCLIP_TEST_DEVICES=cpu tests the CPU path alone" >&2
         exit 1
     fi
-    has_adapter || { echo "test.sh: still no GPU adapter: see 'cargo run -- devices'" >&2; exit 1; }
+    has_adapter || { echo "test.sh: still no GPU adapter: see '$command devices'" >&2; exit 1; }
 fi
-cargo run --quiet --package wgclip-cli -- devices
+"$command" devices
 
 if [ "$quick" = true ]; then
     export WGCLIP_TEST_QUICK=1
-    cargo test --package wgclip --lib --test suite "$@"
+    stage "the unit tests and the suite's quick part: about a minute"
+    cargo test "${all[@]}" "${targets[@]}" "$@"
     exit
 fi
-# Tests of the whole workspace, doc tests among them; then of the library without wgpu.
-cargo test --workspace "$@"
-cargo test --package wgclip --no-default-features
+stage "unit tests, the suite on every device, and the command: 5 to 8 minutes"
+cargo test "${all[@]}" "${targets[@]}" "$@"
+stage "the examples of the documentation: a minute"
+cargo test "${all[@]}" --doc "$@"
+stage "all tests passed"

@@ -101,6 +101,22 @@ impl Slices<'_> {
     }
 }
 
+/// A tensor of a pattern that no operation makes, without a copy from the host where that costs more: its memory goes to the next output
+/// of its size once it is dropped.
+///
+/// # Errors
+/// As [`Device::tensor`].
+pub fn poison<T: Element>(device: &Device, len: usize) -> Result<Tensor<T>> {
+    const BITS: u32 = 0xdead_beef;
+    if device.info().limits.is_none() {
+        let bits = u64::from(BITS) << 32 | u64::from(BITS);
+        return device.tensor(&vec![T::from_bits(bits); len], [len]);
+    }
+    let words = (len * size_of::<T>()).div_ceil(size_of_val(&BITS));
+    let pattern = patterns::<f32>(device, BITS, 0, words)?;
+    Ok(Tensor::new(pattern.storage().clone(), Shape::new([len])?))
+}
+
 /// A tensor of elements of 4 bytes whose bits are `start`, `start + step`, and so on, made on the device.
 ///
 /// # Errors

@@ -5,8 +5,10 @@
 
 mod args;
 mod batch;
+#[cfg(feature = "bench")]
 mod bench;
 mod bound_text;
+#[cfg(feature = "check")]
 mod check;
 mod decimal;
 mod devices;
@@ -58,9 +60,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Backward(args) => run::backward(args),
         Command::Norm(args) => norm::norm(args),
         Command::ClipNorm(args) => norm::clip_norm(args),
+        #[cfg(not(feature = "plot"))]
+        Command::Inspect(args) if args.plot.is_some() => return not_built("inspect --plot", "plot"),
         Command::Inspect(args) => inspect::inspect(args),
+        #[cfg(feature = "check")]
         Command::Check(args) => check::check(args),
+        #[cfg(not(feature = "check"))]
+        Command::Check(_) => return not_built("check", "check"),
+        #[cfg(feature = "bench")]
         Command::Bench(args) => bench::bench(args),
+        #[cfg(not(feature = "bench"))]
+        Command::Bench(_) => return not_built("bench", "bench"),
         Command::Devices { json } => devices::list(*json),
     };
     match done {
@@ -70,6 +80,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             if is_usage(&error) { 2 } else { 1 }
         }
     }
+}
+
+/// Says how to build what this build does not have, and returns the exit code of wrong usage.
+#[cfg(not(feature = "full"))]
+fn not_built(what: &str, feature: &str) -> u8 {
+    say(&format!(
+        "error: this build has no 'wgclip {what}': build it with 'cargo run --release --features {feature} -- {what} …', or install \
+         all of the command with 'cargo install --path cli --features full'"
+    ));
+    2
 }
 
 /// Writes to stderr. Ignores write errors: it may be closed.

@@ -116,6 +116,7 @@ impl Output {
     }
 
     /// Both.
+    #[cfg(feature = "plot")]
     pub(crate) fn finish(mut self, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         self.write(content)?;
         self.commit()

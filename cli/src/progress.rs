@@ -5,9 +5,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Of a check of a device.
+/// Of a check or a benchmark of a device.
+#[cfg(any(feature = "bench", feature = "check"))]
 pub(crate) fn steps(device: &str) -> ProgressBar {
-    bar("{prefix} [{bar:30}] {percent}% {msg}, {eta} left").with_prefix(device.to_owned())
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = style("{prefix} [{bar:30}] {percent}% {msg}, {eta} left");
+    ProgressBar::new(1).with_style(style).with_prefix(device.to_owned())
 }
 
 /// How long a run goes on before it tells how far it is.
@@ -41,11 +46,4 @@ impl Bytes {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn bar(template: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    ProgressBar::new(1).with_style(style(template))
 }

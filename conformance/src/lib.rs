@@ -16,7 +16,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
-// What runs a case on a device is not there.
+// The code that runs cases on a device is compiled out.
 #![cfg_attr(target_arch = "wasm32", allow(dead_code))]
 
 mod case;
@@ -35,7 +35,7 @@ pub use on_device::*;
 use case::Case;
 
 use wgclip::op::RuleUse;
-use wgclip::{BackwardRule, Element, Op, OutsideRule, TieRule};
+use wgclip::{BackwardRule, Element, ElementType, Op, OutsideRule, TieRule};
 
 /// How much of the table is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub enum Tier {
     Full,
     /// A part that reaches every kernel in a fraction of the time.
     Quick,
+    /// What is split and folded under tight limits, by lengths and shapes: values are compared as everywhere.
+    Split,
 }
 
 /// Part of the table: how a case is made, before memory is taken for it.
@@ -104,17 +106,25 @@ impl Plan {
         plans.extend(pairs.into_iter().step_by(2).map(|(lo, hi)| Self::Pairs(lo, hi)));
         plans.extend(Self::lengths::<T>().into_iter().map(Self::Length));
         plans.extend(SHAPES.iter().map(|&(x, lo, hi)| Self::Shapes(x, lo, hi)));
-        if tier == Tier::Full {
-            plans.push(Self::Length((1 << 20) + 3));
-            plans.push(Self::Shapes(&[1021, 1027], Some(&[1027]), Some(&[1021, 1])));
-        } else {
-            let mut kept = 0;
-            plans.retain(|plan| {
-                !matches!(plan, Self::Pairs(..) | Self::Length(_)) || {
-                    kept += 1;
-                    kept % 5 == 1
-                }
-            });
+        match tier {
+            Tier::Full => {
+                plans.push(Self::Length((1 << 20) + 3));
+                plans.push(Self::Shapes(&[1021, 1027], Some(&[1027]), Some(&[1021, 1])));
+            }
+            Tier::Quick => {
+                let mut kept = 0;
+                plans.retain(|plan| {
+                    !matches!(plan, Self::Pairs(..) | Self::Length(_)) || {
+                        kept += 1;
+                        kept % 5 == 1
+                    }
+                });
+            }
+            Tier::Split => plans.retain(|plan| match plan {
+                Self::Length(_) | Self::Shapes(..) => true,
+                Self::Combinations => T::TYPE == ElementType::F32,
+                Self::Pairs(..) | Self::NearHalves => false,
+            }),
         }
         plans
     }

@@ -12,13 +12,6 @@ pub trait Compute: Copy {
     /// one of so many bits that no sum of a slice overflows.
     type Accum: Accumulator;
 
-    /// Whether this is less than `other`; never where either is NaN. As `<`, in a form that vectorises for every
-    /// type.
-    fn less(self, other: Self) -> bool;
-
-    /// Whether this equals `other`, zeros of either sign each other; never where either is NaN.
-    fn equals(self, other: Self) -> bool;
-
     /// Half of this value, rounded to nearest with ties to even (which only a subnormal or an odd integer needs).
     /// NaN and infinities are returned as they are, NaN with its payload.
     fn halve(self) -> Self;
@@ -35,7 +28,7 @@ pub trait Compute: Copy {
 }
 
 macro_rules! float {
-    ($type:ty, $variant:ident, $bits:ty, $accum:ty, $to_accum:expr, $from_accum:expr, $less:expr, $equals:expr, $from:expr) => {
+    ($type:ty, $variant:ident, $bits:ty, $accum:ty, $to_accum:expr, $from_accum:expr, $from:expr) => {
         impl Element for $type {
             const TYPE: ElementType = ElementType::$variant;
             type Norm = $accum;
@@ -68,18 +61,6 @@ macro_rules! float {
 
         impl Compute for $type {
             type Accum = $accum;
-
-            #[inline(always)]
-            fn less(self, other: Self) -> bool {
-                let less: fn($type, $type) -> bool = $less;
-                less(self, other)
-            }
-
-            #[inline(always)]
-            fn equals(self, other: Self) -> bool {
-                let equals: fn($type, $type) -> bool = $equals;
-                equals(self, other)
-            }
 
             #[inline(always)]
             fn halve(self) -> Self {
@@ -117,62 +98,12 @@ macro_rules! float {
     };
 }
 
-float!(f32, F32, u32, f32, |v| v, |v| v, |a, b| a < b, |a, b| a == b, |v| v as f32);
-float!(f64, F64, u64, f64, |v| v, |v| v, |a, b| a < b, |a, b| a == b, |v| v);
-float!(f16, F16, u16, f32, f16::to_f32, f16::from_f32, short_less, short_equals, |v| f16::from_f32(
-    round_to_odd(v)
-));
-float!(bf16, Bf16, u16, f32, bf16::to_f32, bf16::from_f32, short_less, short_equals, |v| bf16::from_f32(
-    round_to_odd(v)
-));
-
-float!(
-    f8_e4m3fn,
-    F8E4M3Fn,
-    u8,
-    f32,
-    f8_e4m3fn::to_f32,
-    f8_e4m3fn::from_f32,
-    byte_less,
-    byte_equals,
-    f8_e4m3fn::from_f64
-);
-float!(
-    f8_e5m2,
-    F8E5M2,
-    u8,
-    f32,
-    f8_e5m2::to_f32,
-    f8_e5m2::from_f32,
-    byte_less,
-    byte_equals,
-    f8_e5m2::from_f64
-);
-
-/// Comparisons of a short float in integers of its size, by order keys: sign and magnitude to two's complement, one key for
-/// both zeros.
-macro_rules! keyed {
-    ($less:ident, $equals:ident, $key:ident, $int:ty) => {
-        #[inline(always)]
-        fn $less<T: Element>(a: T, b: T) -> bool {
-            ($key(a) < $key(b)) & !(a.is_nan() | b.is_nan())
-        }
-
-        #[inline(always)]
-        fn $equals<T: Element>(a: T, b: T) -> bool {
-            ($key(a) == $key(b)) & !(a.is_nan() | b.is_nan())
-        }
-
-        #[inline(always)]
-        fn $key<T: Element>(v: T) -> $int {
-            let bits = v.to_bits() as $int;
-            if bits < 0 { <$int>::MIN.wrapping_sub(bits) } else { bits }
-        }
-    };
-}
-
-keyed!(short_less, short_equals, short_key, i16);
-keyed!(byte_less, byte_equals, byte_key, i8);
+float!(f32, F32, u32, f32, |v| v, |v| v, |v| v as f32);
+float!(f64, F64, u64, f64, |v| v, |v| v, |v| v);
+float!(f16, F16, u16, f32, f16::to_f32, f16::from_f32, |v| f16::from_f32(round_to_odd(v)));
+float!(bf16, Bf16, u16, f32, bf16::to_f32, bf16::from_f32, |v| bf16::from_f32(round_to_odd(v)));
+float!(f8_e4m3fn, F8E4M3Fn, u8, f32, f8_e4m3fn::to_f32, f8_e4m3fn::from_f32, f8_e4m3fn::from_f64);
+float!(f8_e5m2, F8E5M2, u8, f32, f8_e5m2::to_f32, f8_e5m2::from_f32, f8_e5m2::from_f64);
 
 macro_rules! integer {
     ($($type:ident, $variant:ident, $unsigned:ty, $accum:ty;)+) => {$(
@@ -207,16 +138,6 @@ macro_rules! integer {
 
         impl Compute for $type {
             type Accum = $accum;
-
-            #[inline(always)]
-            fn less(self, other: Self) -> bool {
-                self < other
-            }
-
-            #[inline(always)]
-            fn equals(self, other: Self) -> bool {
-                self == other
-            }
 
             #[inline(always)]
             fn halve(self) -> Self {

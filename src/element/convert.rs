@@ -40,21 +40,20 @@ pub(crate) fn to_f32<T: Element>(value: T, odd: bool) -> f32 {
     }
 }
 
-/// The float nearest to an f32, ties to even, and the greatest finite one of its sign for those beyond. NaN is quiet and
-/// keeps its sign alone.
+/// The float nearest to an f32, ties to even. NaN is quiet and keeps its sign alone.
 #[inline(always)]
-pub(crate) fn from_f32<T: Element>(value: f32) -> T {
+pub(crate) fn from_f32<T: Element>(value: f32, overflow: Overflow) -> T {
     let layout = T::TYPE.layout();
     let nan = layout.quiet_nan() | u64::from(value.to_bits() >> 31) << (layout.bits - 1);
     let bits = match layout.bits {
         64 => f64::from(value).to_bits(),
         32 => value.to_bits().into(),
-        _ => layout.narrow(value, Overflow::Saturate).into(),
+        _ => layout.narrow(value, overflow).into(),
     };
     T::from_bits(if value.is_nan() { nan } else { bits })
 }
 
-/// The f32 nearest to an f64, as [`from_f32`] does it.
+/// The f32 nearest to an f64, and the greatest finite one of its sign for those beyond. NaN is quiet and keeps its sign alone.
 #[inline(always)]
 fn f64_to_f32(value: f64) -> f32 {
     let near = value as f32;

@@ -63,6 +63,15 @@ impl BitLayout {
         }
     }
 
+    /// The least and the greatest element that is a number, infinities included.
+    pub(crate) const fn ends(self) -> [u64; 2] {
+        match self.class {
+            NumberClass::Unsigned => [0, self.mask()],
+            NumberClass::Signed => [self.sign(), self.sign() - 1],
+            NumberClass::Float { .. } => [self.sign() | self.max_number(), self.max_number()],
+        }
+    }
+
     /// Bits of the fraction of a float; all but the sign for integers.
     pub(crate) const fn fraction_bits(self) -> u32 {
         match self.class {
@@ -116,11 +125,7 @@ impl BitLayout {
         if self.bits > 32 {
             return [(0, 0), (0, 0)];
         }
-        let (least, most) = match self.class {
-            NumberClass::Unsigned => (0, self.mask()),
-            NumberClass::Signed => (self.sign(), self.sign() - 1),
-            NumberClass::Float { .. } => (self.sign() | self.max_number(), self.max_number()),
-        };
+        let [least, most] = self.ends();
         // Zeros are equal, so the lower bound is the first of them and the upper one the last.
         let is_zero = |bits: u64| matches!(self.class, NumberClass::Float { .. }) && bits & !self.sign() == 0;
         let lo = lo.map(|bits| self.order_key(if is_zero(bits) { self.sign() } else { bits }));

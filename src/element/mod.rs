@@ -1,13 +1,14 @@
 //! The element types, and the layout of their bits.
 
 // The one folder that knows the types; `shaders/lib/element.wgsl` is its twin on the GPU. A new type is a row of the table
-// `elements!` and of `with_element!` here, and a row of `float!` or `integer!` in compute.rs; one that neither the language nor `half` brings is
+// `elements!` and of `with_element!` here, a row of `float!` or `integer!` in compute.rs, and one in lane.rs; one that neither the language nor `half` brings is
 // made in f8.rs.
 
 pub(crate) mod accum;
 pub(crate) mod compute;
 pub(crate) mod convert;
 mod f8;
+pub(crate) mod lane;
 mod layout;
 
 use std::fmt;
@@ -154,6 +155,45 @@ macro_rules! with_element {
     };
 }
 
+/// The same for some types: `None` for others.
+macro_rules! with_one_of {
+    ($element:expr, $T:ident => $body:expr; $($variant:ident: $type:ty),+) => {
+        match $element {
+            $($crate::ElementType::$variant => {
+                type $T = $type;
+                Some($body)
+            })+
+            _ => None,
+        }
+    };
+}
+
+/// The same for types of float.
+macro_rules! with_float {
+    ($element:expr, $T:ident => $body:expr) => {
+        $crate::element::with_one_of!($element, $T => $body;
+            F32: f32, F64: f64, F16: half::f16, Bf16: half::bf16,
+            F8E4M3Fn: $crate::f8_e4m3fn, F8E5M2: $crate::f8_e5m2)
+    };
+}
+
+/// The same for floats of up to 16 bits.
+macro_rules! with_short_float {
+    ($element:expr, $T:ident => $body:expr) => {
+        $crate::element::with_one_of!($element, $T => $body;
+            F16: half::f16, Bf16: half::bf16, F8E4M3Fn: $crate::f8_e4m3fn, F8E5M2: $crate::f8_e5m2)
+    };
+}
+
+/// The same for integers.
+macro_rules! with_integer {
+    ($element:expr, $T:ident => $body:expr) => {
+        $crate::element::with_one_of!($element, $T => $body;
+            I8: i8, U8: u8, I16: i16, U16: u16, I32: i32, U32: u32, I64: i64, U64: u64)
+    };
+}
+pub(crate) use {with_float, with_integer, with_one_of, with_short_float};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +213,7 @@ mod tests {
     fn a_type_says_the_same_of_itself_everywhere() {
         for &element in ElementType::ALL {
             with_element!(element, T => says_the_same::<T>(element));
+            assert_eq!(with_float!(element, T => T::TYPE), element.is_float().then_some(element));
             assert_eq!(ElementType::from_name(element.name()), Some(element));
         }
         assert_eq!(ElementType::F16.layout().max_number(), 0x7c00);

@@ -4,94 +4,96 @@ use std::cmp::Ordering;
 
 use crate::{Element, NormKind};
 
-/// A natural number: words of 32 bits, the low one first.
-#[derive(Debug, Clone, Default)]
-struct Natural(Vec<u32>);
+/// Words of a [`Natural`]: for sums of products of f64, in units of the square of the least f64, times the greatest power of two
+/// that a [dot product](dot) is brought to the size of its norm by.
+const WORDS: usize = (2 * (1024 + 1074) + 64 + 1074) / 64 + 1;
+
+/// A natural number: words of 64 bits, the low one first. All numbers here fit.
+#[derive(Debug, Clone, Copy)]
+struct Natural([u64; WORDS]);
 
 impl Natural {
-    /// `value * 2^shift`.
-    fn shifted(value: u128, shift: u32) -> Self {
-        let mut number = Self::default();
-        number.add_shifted(value, shift);
-        number
-    }
+    const ZERO: Self = Self([0; WORDS]);
 
+    /// Adds `value * 2^shift`.
     fn add_shifted(&mut self, value: u128, shift: u32) {
-        let (skipped, bit) = (shift as usize / 32, shift % 32);
-        for part in 0..4 {
-            let word = value >> (32 * part) & 0xffff_ffff;
-            let (mut rest, mut at) = ((word as u64) << bit, skipped + part);
-            while rest > 0 {
-                if self.0.len() <= at {
-                    self.0.resize(at + 1, 0);
-                }
-                rest += u64::from(self.0[at]);
-                self.0[at] = rest as u32;
-                rest >>= 32;
-                at += 1;
-            }
+        let (first, bit) = (shift as usize / 64, shift % 64);
+        let (low, high) = (value << bit, if bit == 0 { 0 } else { value >> (128 - bit) });
+        let mut carry = false;
+        for (at, word) in [low as u64, (low >> 64) as u64, high as u64].into_iter().enumerate() {
+            carry = self.add_word(first + at, word, carry);
+        }
+        let mut at = first + 3;
+        while carry {
+            carry = self.add_word(at, 0, carry);
+            at += 1;
         }
     }
 
+    /// Adds to one word, and returns what is carried to the next.
+    fn add_word(&mut self, at: usize, word: u64, carry: bool) -> bool {
+        if word == 0 && !carry {
+            return false;
+        }
+        let (sum, first) = self.0[at].overflowing_add(word);
+        let (sum, second) = sum.overflowing_add(u64::from(carry));
+        self.0[at] = sum;
+        first || second
+    }
+
+    fn plus(mut self, other: &Self) -> Self {
+        let mut carry = false;
+        for (at, &word) in other.0.iter().enumerate() {
+            carry = self.add_word(at, word, carry);
+        }
+        self
+    }
+
+    /// What is left of a number that is not less.
+    fn minus(mut self, other: &Self) -> Self {
+        let mut borrow = false;
+        for (word, &taken) in self.0.iter_mut().zip(&other.0) {
+            let (left, first) = word.overflowing_sub(taken);
+            let (left, second) = left.overflowing_sub(u64::from(borrow));
+            (*word, borrow) = (left, first || second);
+        }
+        self
+    }
+
+    fn doubled(self) -> Self {
+        self.plus(&self)
+    }
+
     fn times_power(&self, shift: u32) -> Self {
-        let mut product = Self::default();
-        for (n, &word) in self.0.iter().enumerate() {
-            product.add_shifted(word.into(), shift + 32 * n as u32);
+        let mut product = Self::ZERO;
+        for (n, &word) in self.0.iter().enumerate().filter(|&(_, &word)| word > 0) {
+            product.add_shifted(word.into(), shift + 64 * n as u32);
+        }
+        product
+    }
+
+    fn times(&self, other: &Self) -> Self {
+        let mut product = Self::ZERO;
+        for (n, &a) in self.0.iter().enumerate().filter(|&(_, &a)| a > 0) {
+            for (m, &b) in other.0.iter().enumerate().filter(|&(_, &b)| b > 0) {
+                product.add_shifted(u128::from(a) * u128::from(b), 64 * (n + m) as u32);
+            }
         }
         product
     }
 
     fn compare(&self, other: &Self) -> Ordering {
-        let word = |number: &Self, n: usize| *number.0.get(n).unwrap_or(&0);
-        let most = self.0.len().max(other.0.len());
-        (0..most)
-            .rev()
-            .map(|n| word(self, n).cmp(&word(other, n)))
-            .find(|o| o.is_ne())
-            .unwrap_or(Ordering::Equal)
-    }
-
-    /// What is left of a number that is not less.
-    fn minus(&self, other: &Self) -> Self {
-        let mut borrow = 0i64;
-        let words = self.0.iter().enumerate().map(|(n, &word)| {
-            let left = i64::from(word) - i64::from(*other.0.get(n).unwrap_or(&0)) - borrow;
-            borrow = i64::from(left < 0);
-            left as u32
-        });
-        Self(words.collect())
-    }
-
-    fn plus(mut self, other: &Self) -> Self {
-        for (n, &word) in other.0.iter().enumerate().filter(|&(_, &word)| word > 0) {
-            self.add_shifted(word.into(), 32 * n as u32);
-        }
-        self
-    }
-
-    fn doubled(&self) -> Self {
-        self.clone().plus(self)
-    }
-
-    fn times(&self, other: &Self) -> Self {
-        let mut product = Self::default();
-        for (n, &a) in self.0.iter().enumerate().filter(|&(_, &a)| a > 0) {
-            for (m, &b) in other.0.iter().enumerate().filter(|&(_, &b)| b > 0) {
-                product.add_shifted(u128::from(a) * u128::from(b), 32 * (n + m) as u32);
-            }
-        }
-        product
+        self.0.iter().rev().cmp(other.0.iter().rev())
     }
 
     /// The magnitude of a finite float, in units of the least f64.
     fn of<T: Element>(value: T) -> Self {
-        let (significand, exponent) = parts(value);
-        Self::shifted(significand, exponent)
+        Self::sum(std::iter::once(value))
     }
 
     /// The sum of magnitudes, in such units.
     fn sum<T: Element>(values: impl Iterator<Item = T>) -> Self {
-        let mut sum = Self::default();
+        let mut sum = Self::ZERO;
         for (significand, exponent) in values.map(parts) {
             sum.add_shifted(significand, exponent);
         }
@@ -100,7 +102,7 @@ impl Natural {
 
     /// The sum of products of magnitudes, in units of the square of the least f64.
     fn sum_of_products<T: Element>(values: impl Iterator<Item = (T, T)>) -> Self {
-        let mut sum = Self::default();
+        let mut sum = Self::ZERO;
         for ((a, exponent), (b, other)) in values.map(|(a, b)| (parts(a), parts(b))) {
             sum.add_shifted(a * b, exponent + other);
         }
@@ -208,7 +210,7 @@ pub fn norm<T: Element>(elements: &[T], kind: NormKind) -> T::Norm {
     let bits = match kind {
         NormKind::Max => {
             let greater = |a: Natural, b: Natural| if b.compare(&a).is_gt() { b } else { a };
-            let most = terms.map(Natural::of).fold(Natural::default(), greater);
+            let most = terms.map(Natural::of).fold(Natural::ZERO, greater);
             nearest::<T::Norm>(|float| float.compare(&most).is_le(), |both| most.doubled().compare(&both))
         }
         NormKind::L1 => {
@@ -244,7 +246,7 @@ pub fn dot<T: Element>(x: &[T], g: &[T], scale: i32) -> T::Norm {
     let (up, down) = (total(false), total(true));
     let negative = up.compare(&down).is_lt();
     let sum = if negative { down.minus(&up) } else { up.minus(&down) };
-    if sum.compare(&Natural::default()).is_eq() {
+    if sum.compare(&Natural::ZERO).is_eq() {
         return T::Norm::ZERO;
     }
     // In units of the least f64, as a float is; the product of two of these is that of the sum.

@@ -80,7 +80,7 @@ impl Kernel {
         Self { op, in_place, wanted, shared, specialization: Specialization { ties, ..specialization } }
     }
 
-    /// Every kernel of a type.
+    /// Every kernel of a type. Those that share a buffer differ in how it is declared alone, so one type has them all.
     #[cfg(feature = "gpu")]
     pub(crate) fn all(element: ElementType) -> Vec<Self> {
         let mut kernels = Vec::new();
@@ -94,7 +94,9 @@ impl Kernel {
                 _ => &[[true; 3]],
             };
             for &layouts in layouts.iter().take(if op.info().bounds { usize::MAX } else { 1 }) {
-                for (&ties, shared) in TieRule::ALL.iter().flat_map(|ties| [(ties, false), (ties, true)]) {
+                let shared = |shared: &bool| !shared || element == ElementType::F32;
+                let forms = |ties| [false, true].into_iter().filter(shared).map(move |shared| (ties, shared));
+                for (&ties, shared) in TieRule::ALL.iter().flat_map(forms) {
                     for &wanted in wanted {
                         let others = ElementType::ALL.iter().filter(|to| to.is_float() && element.is_float());
                         let to: Vec<_> = others.copied().filter(|_| op.info().converts).collect();

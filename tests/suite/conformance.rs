@@ -21,39 +21,37 @@ const SPLIT: [ElementType; 8] = [
     ElementType::I64,
 ];
 
+/// How much of the table a type meets on a device, if any.
+fn tier(slug: &str, element: ElementType, quick: bool) -> Option<Tier> {
+    let (is_tiny, is_gl) = (slug.ends_with("-tiny-limits"), slug.contains("-gl"));
+    match (is_tiny, quick) {
+        (true, true) => None,
+        // OpenGL has the rasteriser that Vulkan has.
+        (true, false) => (if is_gl { &QUICK[..] } else { &SPLIT }).contains(&element).then_some(Tier::Split),
+        (false, true) => QUICK.contains(&element).then_some(Tier::Quick),
+        (false, false) => Some(if is_gl { Tier::Quick } else { Tier::Full }),
+    }
+}
+
 pub(crate) fn register(suite: &mut Suite) {
-    let tier = if suite.settings.quick { Tier::Quick } else { Tier::Full };
+    let quick = suite.settings.quick;
     for (slug, open) in suite.openers() {
         let open = std::sync::Arc::new(open);
-        for (op, in_place) in Op::variants() {
-            for &element in ElementType::ALL {
-                let is_tiny = slug.ends_with("tiny-limits");
-                if tier == Tier::Quick && (!QUICK.contains(&element) || is_tiny)
-                    || is_tiny && !SPLIT.contains(&element)
-                {
-                    continue;
-                }
-                // A part reaches every kernel, and OpenGL has the rasteriser that Vulkan has.
-                let tier = if slug.ends_with("-gl") { Tier::Quick } else { tier };
+        let types =
+            ElementType::ALL.iter().filter_map(|&element| Some((element, tier(&slug, element, quick)?)));
+        for (element, tier) in types {
+            for (op, in_place) in Op::variants() {
                 let open = open.clone();
                 suite.add(format!("{}::{element}::{slug}", op.variant_name(in_place)), move || {
                     conforms(&open(), op, in_place, element, tier);
                 });
             }
-        }
-        for reduction in Reduction::ALL {
-            for &element in ElementType::ALL {
-                let is_tiny = slug.ends_with("tiny-limits");
+            for reduction in Reduction::ALL {
                 let is_norm = reduction != Reduction::Sum;
                 // Norms of one type are enough for a quick run.
-                let is_quick =
-                    QUICK.contains(&element) && !is_tiny && (!is_norm || element == ElementType::F32);
-                let skipped = tier == Tier::Quick && !is_quick || is_tiny && !SPLIT.contains(&element);
-                if skipped || is_norm && !element.is_float() {
+                if is_norm && (!element.is_float() || quick && element != ElementType::F32) {
                     continue;
                 }
-                // Where work is split shows in short tensors, too.
-                let tier = if is_tiny || slug.ends_with("-gl") { Tier::Quick } else { tier };
                 let open = open.clone();
                 suite.add(format!("{}::{element}::{slug}", reduction.name()), move || {
                     reduces(&open(), reduction, element, tier);
@@ -75,7 +73,7 @@ fn conforms(device: &Device, op: Op, in_place: bool, element: ElementType, tier:
     let least = match tier {
         _ if op.info().scalars && !multiplies || op.info().converts && !element.is_float() => 0,
         Tier::Full => 200_000,
-        Tier::Quick => 30_000,
+        Tier::Quick | Tier::Split => 30_000,
     };
     assert!(tally.cases >= least, "{} cases only", tally.cases);
     assert!(least > 0 || tally.cases == 0, "{op} of {element} is said to be unsupported");

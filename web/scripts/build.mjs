@@ -1,4 +1,8 @@
-// Builds the package: the wasm modules of the library, and TypeScript. With `--check` what tests the conformance of a device, too.
+// Builds the package: the wasm modules of the library, and TypeScript.
+//
+//   --page     the module of the page's check, too
+//   --check    that, and what tests the conformance of a device in Node.js
+//   --testing  one module for all, little optimised: for tests of what it does, not of its size or speed
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -17,22 +21,26 @@ function newest() {
     return Math.max(...sources.map((path) => of(join(dirname(web), path))));
 }
 
-/** Builds the module with a feature, unless it is newer than all that it is made of. */
-function wasm(feature) {
-    const made = join(web, 'build', `${feature}.wasm`);
+/** Builds the module with some features, unless it is newer than all that it is made of. */
+function wasm(features, profile) {
+    const made = join(web, 'build', `${profile}-${features.replaceAll(',', '-')}.wasm`);
     if (existsSync(made) && statSync(made).mtimeMs > newest()) return made;
     const folder = join(web, 'wasm/target');
     cargo([
-        'build', '--release', '--locked', '--quiet', '--manifest-path', join(web, 'wasm/Cargo.toml'), '--target-dir', folder, '--features', feature,
+        'build', '--profile', profile, '--locked', '--quiet', '--manifest-path', join(web, 'wasm/Cargo.toml'), '--target-dir', folder,
+        '--features', features,
     ]);
     mkdirSync(dirname(made), { recursive: true });
-    cpSync(join(folder, TARGET, 'release/wgclip_web.wasm'), made);
+    cpSync(join(folder, TARGET, profile, 'wgclip_web.wasm'), made);
     return made;
 }
 
-/** A module as text in TypeScript: base64 of gzip, which a transfer that is compressed again hardly lengthens. */
+const testing = process.argv.includes('--testing');
+
+/** The module with a feature as text in TypeScript: base64 of gzip, which a transfer that is compressed again hardly lengthens. */
 function embed(feature, folder) {
-    const packed = gzipSync(readFileSync(wasm(feature)), { level: 9 });
+    const module = testing ? wasm('plan,cpu,check', 'testing') : wasm(feature, 'release');
+    const packed = gzipSync(readFileSync(module), { level: testing ? 1 : 9 });
     mkdirSync(folder, { recursive: true });
     writeFileSync(join(folder, `${feature}.ts`), `export default "${packed.toString('base64')}" as string;\n`);
 }

@@ -1,5 +1,9 @@
 //! The command line.
 
+#[cfg(feature = "bench")]
+mod bench;
+#[cfg(feature = "check")]
+mod check;
 mod norm;
 
 use std::path::{Path, PathBuf};
@@ -8,8 +12,11 @@ use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use wgclip::{BackwardRule, ElementType, NanRule, OutsideRule, TieRule};
-use wgclip_conformance::Target;
 
+#[cfg(feature = "bench")]
+pub(crate) use bench::{Bench, EXAMPLES as BENCH_EXAMPLES};
+#[cfg(feature = "check")]
+pub(crate) use check::{Check, EXAMPLES as CHECK_EXAMPLES};
 pub(crate) use norm::{ClipNorm, Norm};
 
 const EXAMPLES: &str = "\
@@ -41,22 +48,6 @@ Examples:
   wgclip inspect model.safetensors
   wgclip inspect checkpoint/ --tensor '*.weight' --min -1 --max 1    # and how much lies beyond
   wgclip inspect x.npy --json --plot x.svg";
-
-const CHECK_EXAMPLES: &str = "\
-Examples:
-  wgclip check                                 # the device that `auto` takes
-  wgclip check --device all
-  wgclip check --device gpu --exhaustive --json > check.json
-
-Exit codes: 0 no mismatch, 1 a mismatch, or the device failed.";
-
-const BENCH_EXAMPLES: &str = "\
-Examples:
-  wgclip bench                                 # the device that `auto` takes
-  wgclip bench --device all --quick
-  wgclip bench --device gpu --type f32,f16 --json bench.json --plot bench.svg
-
-A file of `--device gpu --json FILE` from a GPU that is not in benches/results is welcome there.";
 
 /// Clip tensor files on the GPU or the CPU, to the bit.
 #[derive(Debug, Parser)]
@@ -97,70 +88,22 @@ pub(crate) enum Command {
     },
 }
 
+/// In place of a subcommand that this build does not have.
+#[cfg(not(all(feature = "bench", feature = "check")))]
 #[derive(Debug, Args)]
-pub(crate) struct Bench {
-    /// auto, all, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name; several may be given
-    #[arg(long, value_name = "D", num_args = 1.., value_delimiter = ',', default_value = "auto")]
-    pub device: Vec<String>,
-    /// The operations [default: all]
-    #[arg(long = "op", value_name = "OP", num_args = 1.., value_delimiter = ',', value_parser = PossibleValuesParser::new(wgclip_harness::ops()))]
-    pub ops: Vec<String>,
-    /// The types, f32,u8 for example [default: f32]
-    #[arg(long = "type", value_name = "T", num_args = 1.., value_delimiter = ',', value_parser = names(ElementType::ALL.iter().map(|t| t.name()).chain(["all"])))]
-    pub types: Vec<String>,
-    /// Elements: numbers, or 64Ki, 16Mi and the like [default: 4Ki,64Ki,1Mi,16Mi]
-    #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = elements)]
-    pub sizes: Vec<Elements>,
-    /// Use fewer sizes and samples (seconds on a GPU, half a minute on a software adapter)
-    #[arg(long)]
-    pub quick: bool,
-    /// Write what was measured: a JSON array, one object per measurement
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Draw the throughput over the sizes: an SVG
-    #[arg(long, value_name = "FILE")]
-    pub plot: Option<PathBuf>,
+pub(crate) struct NotBuilt {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<std::ffi::OsString>,
 }
 
-/// A count of elements.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Elements(pub usize);
-
-fn elements(text: &str) -> Result<Elements, &'static str> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &text[digits.len()..] {
-        "" => 0,
-        "Ki" => 10,
-        "Mi" => 20,
-        "Gi" => 30,
-        _ => return Err("not a count of elements: give a number, 64Ki or 16Mi"),
-    };
-    let count: Option<usize> = digits.parse().ok();
-    let count = count.and_then(|n| n.checked_mul(1 << shift)).filter(|&n| n > 0);
-    count.map(Elements).ok_or("not a count of elements: give a number, 64Ki or 16Mi")
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Check {
-    /// auto, all, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
-    #[arg(long, value_name = "D", default_value = "auto")]
-    pub device: String,
-    /// The operations to check [default: all]
-    #[arg(long = "op", value_name = "OP", value_delimiter = ',', value_parser = names(Target::all().map(Target::name)))]
-    pub ops: Vec<String>,
-    /// The types to check, f32,u8 for example [default: all]
-    #[arg(long = "type", value_name = "T", value_delimiter = ',', value_parser = names(ElementType::ALL.iter().map(|t| t.name())))]
-    pub types: Vec<String>,
-    /// Check every bit pattern of the types of 8, 16 and 32 bits: minutes on a GPU, long on a software adapter
-    #[arg(long)]
-    pub exhaustive: bool,
-    /// Print a JSON object
-    #[arg(long)]
-    pub json: bool,
-    /// Where the random values begin, to repeat a run [default: fresh]
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-}
+#[cfg(not(feature = "bench"))]
+pub(crate) type Bench = NotBuilt;
+#[cfg(not(feature = "bench"))]
+const BENCH_EXAMPLES: &str = "This build does not have it: build the command with --features bench.";
+#[cfg(not(feature = "check"))]
+pub(crate) type Check = NotBuilt;
+#[cfg(not(feature = "check"))]
+const CHECK_EXAMPLES: &str = "This build does not have it: build the command with --features check.";
 
 #[derive(Debug, Args)]
 #[command(group = interval())]

@@ -1,23 +1,22 @@
 //! `wgclip inspect`: what the values of a file are, before they are clipped.
 
 mod histogram;
+#[cfg(feature = "plot")]
 mod plot;
 mod summary;
 
 use std::collections::HashSet;
 use std::io::{self, Write};
-use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde::Serialize;
 use wgclip::{Element, with_element};
 
-use crate::args::{Inspect, Interval, Limit};
+use crate::args::Inspect;
 use crate::batch::Side;
 use crate::files::printable;
 use crate::ignore_broken_pipe;
-use crate::output::{Output, is_same_file};
 use crate::report::Counts;
 use crate::select::{Selection, select};
 use crate::session::{Session, Settings};
@@ -52,11 +51,8 @@ struct Row {
 /// Looks at the values of a file, or of the files of a folder.
 pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     let mut source = Source::open_again(&args.input, args.choice.tensors.assumed)?;
-    let read: Vec<_> = source.paths().into_iter().chain(args.interval.files().map(Path::to_owned)).collect();
-    if let Some(read) = args.plot.as_ref().and_then(|plot| read.iter().find(|read| is_same_file(plot, read)))
-    {
-        bail!("the plot would take the place of {}: name another file", read.display());
-    }
+    #[cfg(feature = "plot")]
+    plot::check_file(args, &source)?;
     let everything = args.choice.tensors.tensor.is_empty() && args.choice.tensors.except.is_empty();
     let selection = match select(&source, &args.choice.tensors.tensor, &args.choice.tensors.except) {
         Ok(selection) => selection,
@@ -67,10 +63,8 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     let (interval, choice) = (&args.interval, &args.choice);
     let settings = Settings { interval, choice, device: "cpu", quiet: false };
     let mut session = Session::new(settings, Instant::now(), &source, &selection)?;
-    let plot = args.plot.as_ref().map(|path| Output::create(path)).transpose()?;
-    if plot.as_ref().is_some_and(Output::is_direct) {
-        bail!("--plot needs a file of its own: what is told goes to stdout");
-    }
+    #[cfg(feature = "plot")]
+    let plot = plot::create(args)?;
 
     let has_bounds = interval.min.is_some() || interval.max.is_some();
     // Those that a clip would choose have bounds. The others are looked at too: nothing is changed.
@@ -99,13 +93,9 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     }
     let histogram =
         range(&rows).map(|(from, to)| histogram_of(&mut source, &chosen, from, to)).transpose()?;
+    #[cfg(feature = "plot")]
     if let Some(plot) = plot {
-        let Some(histogram) = &histogram else {
-            bail!("there is nothing to plot: {} holds no two different finite values", args.input.display());
-        };
-        let title = printable(&args.input.display().to_string());
-        let text = plot::svg(histogram, &title, numbers(interval))?;
-        plot.finish(|out| Ok(out.write_all(text.as_bytes())?))?;
+        plot::draw(plot, args, histogram.as_ref())?;
     }
     let report = Report { file: args.input.display().to_string(), tensors: rows, histogram };
     let mut out = io::stdout().lock();
@@ -121,12 +111,6 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
 /// The tensors of a type that can be clipped.
 fn known(source: &Source) -> Vec<Place> {
     source.places().filter(|&place| source.entry(place).element().is_some()).collect()
-}
-
-/// The bounds that are numbers.
-fn numbers(interval: &Interval) -> [Option<f64>; 2] {
-    let finite = |text: &str| text.parse().ok().filter(|bound: &f64| bound.is_finite());
-    interval.sides().map(|limit| limit.and_then(Limit::number).and_then(finite))
 }
 
 /// What a tensor holds, and how much of it lies where.

@@ -1,24 +1,65 @@
 //! The histogram as a picture.
 
-use anyhow::{Result, anyhow};
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail};
 use plotters::prelude::*;
 
 use super::histogram::Histogram;
+use crate::args::{Inspect, Interval, Limit};
+use crate::files::printable;
+use crate::output::{Output, is_same_file};
+use crate::source::Source;
 
 const SIZE: (u32, u32) = (720, 420);
 
+/// Refuses to plot over what is read.
+pub(super) fn check_file(args: &Inspect, source: &Source) -> Result<()> {
+    let Some(plot) = &args.plot else { return Ok(()) };
+    let read = source.paths().into_iter().chain(args.interval.files().map(Path::to_owned));
+    match read.into_iter().find(|read| is_same_file(plot, read)) {
+        Some(read) => bail!("the plot would take the place of {}: name another file", read.display()),
+        None => Ok(()),
+    }
+}
+
+/// The file of the plot, if one is to be made.
+pub(super) fn create(args: &Inspect) -> Result<Option<Output>> {
+    let plot = args.plot.as_ref().map(|path| Output::create(path)).transpose()?;
+    if plot.as_ref().is_some_and(Output::is_direct) {
+        bail!("--plot needs a file of its own: what is told goes to stdout");
+    }
+    Ok(plot)
+}
+
+/// Draws the histogram.
+pub(super) fn draw(plot: Output, args: &Inspect, histogram: Option<&Histogram>) -> Result<()> {
+    let Some(histogram) = histogram else {
+        bail!("there is nothing to plot: {} holds no two different finite values", args.input.display());
+    };
+    let title = printable(&args.input.display().to_string());
+    let text = svg(histogram, &title, numbers(&args.interval))?;
+    plot.finish(|out| Ok(out.write_all(text.as_bytes())?))
+}
+
+/// The bounds that are numbers.
+fn numbers(interval: &Interval) -> [Option<f64>; 2] {
+    let finite = |text: &str| text.parse().ok().filter(|bound: &f64| bound.is_finite());
+    interval.sides().map(|limit| limit.and_then(Limit::number).and_then(finite))
+}
+
 /// An SVG of the counts on a logarithmic scale, and of the bounds that are given.
-pub(super) fn svg(histogram: &Histogram, title: &str, bounds: [Option<f64>; 2]) -> Result<String> {
+fn svg(histogram: &Histogram, title: &str, bounds: [Option<f64>; 2]) -> Result<String> {
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-        draw(&area, histogram, title, bounds)
+        chart(&area, histogram, title, bounds)
             .map_err(|error| anyhow!("the plot could not be drawn: {error}"))?;
     }
     Ok(text)
 }
 
-fn draw(
+fn chart(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     histogram: &Histogram,
     title: &str,

@@ -7,7 +7,8 @@ use wgclip::{
     Bound, Bounds, Device, Element, ElementType, Op, Result, Tensor, reference, testing, with_element,
 };
 
-use crate::case::{Case, Host, Mismatch, Oracle, Results, Tally, Variant};
+use super::table::supported;
+use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
 
 fn on_device<T: Element>(bound: &Bound<T, Host<T>>, device: &Device) -> Result<Bound<T>> {
     match bound {
@@ -17,34 +18,71 @@ fn on_device<T: Element>(bound: &Bound<T, Host<T>>, device: &Device) -> Result<B
     }
 }
 
+/// Bytes of elements of x, counted once for each variant, that are recorded before results are read.
+const RECORDED_BYTES: usize = 16 << 20;
+
+/// The operands of a case, and where they are.
+struct Uploaded<'a, T: Element> {
+    device: &'a Device,
+    x: Tensor<T>,
+    g: Tensor<T>,
+    bounds: Bounds<T>,
+}
+
+/// The outputs of a variant.
+type Outputs<T> = Vec<(Operand, Tensor<T>)>;
+
 impl<T: Element> Case<T> {
-    /// Runs an operation on a device and compares each element of each of its results.
+    /// Runs variants of an operation on a device and compares each element of each of their results. The operands are uploaded once,
+    /// and as many variants as memory is to hold are recorded before the first result is read: a read waits for the device. A
+    /// variant that the device does not have, and says so, is left out.
     ///
     /// # Errors
     /// What the device returns.
-    pub(crate) fn compare(&self, device: &Device, oracle: &Oracle<T>, variant: Variant) -> Result<Tally> {
-        if variant.op.info().converts {
-            return self.compare_converted(device);
+    pub(crate) fn compare(
+        &self,
+        device: &Device,
+        oracle: &Oracle<T>,
+        variants: impl IntoIterator<Item = Variant>,
+    ) -> Result<Tally> {
+        let mut tally = Tally::default();
+        let variants: Vec<_> = variants.into_iter().collect();
+        if variants.is_empty() {
+            return Ok(tally);
         }
-        let expected = self.run_reference(oracle, variant);
-        let actual = self.run_on_device(device, variant)?;
-        Ok(self.compare_results(&device.info().to_string(), variant, &expected, &actual))
+        let upload = |data: &[T]| device.tensor(data, &self.dims[..]);
+        let bounds = Bounds::new(on_device(&self.lo, device)?, on_device(&self.hi, device)?)?;
+        let uploaded = Uploaded { device, x: upload(&self.x)?, g: upload(&self.g)?, bounds };
+        let batch = (RECORDED_BYTES / size_of_val(&self.x[..]).max(1)).max(1);
+        for variants in variants.chunks(batch) {
+            let mut recorded = Vec::new();
+            for &variant in variants {
+                if variant.op.info().converts {
+                    tally.add(supported(self.compare_converted(&uploaded))?.unwrap_or_default());
+                } else if let Some(outputs) = supported(self.record(&uploaded, variant))? {
+                    recorded.push((variant, outputs));
+                }
+            }
+            for (variant, outputs) in recorded {
+                let read = |(operand, tensor): (Operand, Tensor<T>)| Ok((operand, tensor.into_vec()?));
+                let actual = outputs.into_iter().map(read).collect::<Result<_>>()?;
+                let expected = self.run_reference(oracle, variant);
+                tally.add(self.compare_results(&device.info().to_string(), variant, &expected, &actual));
+            }
+        }
+        Ok(tally)
     }
 
-    /// The same of an operation into other types of float.
-    fn compare_converted(&self, device: &Device) -> Result<Tally> {
+    /// Compares an operation into other types of float.
+    fn compare_converted(&self, on: &Uploaded<'_, T>) -> Result<Tally> {
         let mut tally = Tally::default();
         let floats: Vec<_> = ElementType::ALL.iter().filter(|to| to.is_float()).collect();
         // Any one: upstream gradients are random.
         let any = self.g.iter().map(|g| g.to_bits()).fold(0, u64::wrapping_add) as usize % floats.len();
         for (_, &&to) in floats.iter().enumerate().filter(|&(n, _)| self.all_types || n == any) {
             with_element!(to, U => {
-                let bounds = Bounds::new(on_device(&self.lo, device)?, on_device(&self.hi, device)?)?;
-                let x = device.tensor(&self.x, &self.dims[..])?;
-                // The pool hands these buffers to the results, so an element that is not written shows.
-                let poison = vec![<U as Element>::from_bits(0xdead_beef_dead_beef); self.x.len()];
-                drop([device.tensor(&poison, &self.dims[..])?, device.tensor(&poison, &self.dims[..])?]);
-                let actual = x.clip_to::<U>(&bounds)?.into_vec()?;
+                poison::<U>(on.device, self.x.len())?;
+                let actual = on.x.clip_to::<U>(&on.bounds)?.into_vec()?;
                 let expected = |i: usize| {
                     reference::clip_to::<T, U>(self.x[i], self.at(&self.lo, i), self.at(&self.hi, i))
                 };
@@ -53,7 +91,7 @@ impl<T: Element> Case<T> {
                 let found = all.clone().into_par_iter().with_min_len(1 << 14).filter(differs).count();
                 let first = if found > 0 { all.clone().find(differs) } else { None };
                 let first = first.map(|index| Mismatch {
-                    device: device.info().to_string(),
+                    device: on.device.info().to_string(),
                     element: T::TYPE,
                     op: format!("clip_to {to}"),
                     operands: self.describe(),
@@ -68,39 +106,37 @@ impl<T: Element> Case<T> {
         Ok(tally)
     }
 
-    fn run_on_device(&self, device: &Device, Variant { op, in_place, rule }: Variant) -> Result<Results<T>> {
-        let tensor = |data: &[T]| device.tensor(data, &self.dims[..]);
-        let (mut x, mut g) = (tensor(&self.x)?, tensor(&self.g)?);
-        let bounds = Bounds::new(on_device(&self.lo, device)?, on_device(&self.hi, device)?)?;
-        // The pool hands these buffers to the results, so an element that is not written shows.
-        let poison = vec![T::from_bits(0xdead_beef_dead_beef); self.x.len()];
-        drop([tensor(&poison)?, tensor(&poison)?, tensor(&poison)?]);
-        let read = |tensor: Tensor<T>| tensor.into_vec();
-
+    /// Runs a variant, whose outputs nobody has waited for yet.
+    fn record(&self, on: &Uploaded<'_, T>, Variant { op, in_place, rule }: Variant) -> Result<Outputs<T>> {
+        let Uploaded { device, x, g, bounds } = on;
         // What makes or reads a mask is seen by what the mask passes.
-        let masked = op.has(Operand::Mask).then(|| x.clip_with_mask(&bounds, rule)).transpose()?;
+        poison::<T>(device, self.x.len())?;
+        let masked = op.has(Operand::Mask).then(|| x.clip_with_mask(bounds, rule)).transpose()?;
         if let (Op::ClipWithMask, Some((y, mask))) = (op, &masked) {
-            drop((x, bounds));
-            return Ok(vec![(Operand::Y, y.to_vec()?), (Operand::Mask, read(mask.backward(&g)?)?)]);
+            let passed = mask.backward(g)?;
+            return Ok(vec![(Operand::Y, y.clone()), (Operand::Mask, passed)]);
         }
         let mask = masked.as_ref().map(|(_, mask)| mask);
         let outputs = op.info().outputs;
         let wanted =
             [0, 1, 2].map(|place: usize| outputs.get(place).is_some_and(|&output| self.wants(output)));
-        let scalars = self.scalars;
-        if !in_place {
-            let operands =
-                testing::Operands { x: &x, g: &g, mask, bounds: &bounds, rule, scalars, to: None, wanted };
-            let made = testing::run(op, &operands)?;
-            return made.into_iter().map(|(operand, tensor)| Ok((operand, read(tensor)?))).collect();
-        }
-        // The other operand stays; what is overwritten is taken out of its place, so that it is not shared.
-        let empty = device.tensor(&[], [0])?;
-        let target = if op.info().in_place == Some(Operand::G) { &mut g } else { &mut x };
-        let mut target = std::mem::replace(target, empty);
         let operands =
-            testing::Operands { x: &x, g: &g, mask, bounds: &bounds, rule, scalars, to: None, wanted };
+            testing::Operands { x, g, mask, bounds, rule, scalars: self.scalars, to: None, wanted };
+        if !in_place {
+            return testing::run(op, &operands);
+        }
+        // One that nobody else has.
+        let target = if op.info().in_place == Some(Operand::G) { &self.g } else { &self.x };
+        let mut target = device.tensor(target, &self.dims[..])?;
         testing::run_in_place(op, &operands, &mut target)?;
-        Ok(vec![(outputs[0], read(target)?)])
+        Ok(vec![(outputs[0], target)])
     }
+}
+
+/// Makes and gives back tensors of a pattern: the pool hands their buffers to the next outputs, so that an element which is not written
+/// shows.
+fn poison<T: Element>(device: &Device, len: usize) -> Result<()> {
+    let made: Vec<_> = (0..3).map(|_| testing::poison::<T>(device, len)).collect::<Result<_>>()?;
+    drop(made);
+    Ok(())
 }

@@ -9,7 +9,7 @@ use wgclip::{
 
 use super::mutations::Target;
 use super::reductions::Reduction;
-use super::table::{Progress, Row, supported};
+use super::table::{Progress, Row};
 use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
 use crate::inputs;
 
@@ -155,12 +155,10 @@ fn every_rule<T: Element>(device: &Device, seed: u64, step: &mut dyn FnMut()) ->
 }
 
 fn every_variant<T: Element>(device: &Device, case: &Case<T>, rows: &mut [Row]) -> Result<()> {
-    for variant in Variant::all().filter(|variant| variant.is_for(T::TYPE)) {
-        let Some(tally) = supported(case.compare(device, &Oracle::REFERENCE, variant))? else { continue };
-        let row = rows
-            .iter_mut()
-            .find(|row| (row.target, row.in_place) == (Target::Op(variant.op), variant.in_place));
-        row.into_iter().for_each(|row| row.tally.add(tally.clone()));
+    for row in rows {
+        let variants = Variant::all()
+            .filter(|variant| (Target::Op(variant.op), variant.in_place) == (row.target, row.in_place));
+        row.tally.add(case.compare(device, &Oracle::REFERENCE, variants)?);
     }
     Ok(())
 }

@@ -134,7 +134,8 @@ const ABOVE_MIDDLE: [usize; 2] = [usize::MAX - 1, usize::MAX];
 /// Rows that several invocations take, of no whole blocks.
 const LONG_ROWS: &[&[usize]] = &[&[3, 1021], &[5, 1027], &[2, 3, 701], &[2, 40_003]];
 
-/// About each boundary: of a block, a lane, a chunk, a workgroup and what it takes, and a binding under tight limits.
+/// About each boundary: of a block, a lane, a chunk, a workgroup and what it takes, and a binding under tight limits. Where work is
+/// split shows in short tensors, too.
 fn lengths<T: Element>(tier: Tier) -> Vec<usize> {
     let blocks = 16 / size_of::<T>();
     let boundaries = [1, 16, 128, 256, 2048, 256 * blocks, 1024 * blocks, 4096 * blocks, 16 * 1024 * blocks];

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use bytemuck::{cast_slice, cast_slice_mut};
+
 use super::mask::mask_len;
 use super::memory::{self, PooledBytes};
-use super::operands::elements;
+use super::operands::{check_aligned, elements};
 use super::scale::{self, Scalings};
-use super::{reduce, summed};
+use super::{reduce, run};
 use crate::backend::{Backend, Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
 use crate::broadcast::{Broadcast, Reduction};
+use crate::element::with_float;
 use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
 use crate::reference::{self, Scaling};
-use crate::{DeviceInfo, Element, ElementType, Error, NonFinite, NormLimit, Result, with_element};
+use crate::{DeviceInfo, Element, ElementType, Error, NonFinite, NormLimit, Result};
 
 /// The CPU path.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +53,7 @@ impl Cpu {
         let bounds = call.bounds.try_map(|bound| Ok(&bound.bytes[..]))?;
         let Call { op, len, rule, scalars, to, wanted, .. } = *call;
         let call = Call { op, len, inputs: &inputs, bounds: &bounds, rule, scalars, to, wanted };
-        summed::run(&call, reductions, outputs)
+        run::run(&call, reductions, outputs)
     }
 }
 
@@ -62,6 +65,35 @@ fn sum_of(list: &[(ElementType, &Buffer)], op: ReduceOp, bits: u32) -> Result<Ex
     let mut sum = ExactSum::new(bits, op);
     reduce::accumulate_all(&mut sum, &slices)?;
     Ok(sum)
+}
+
+/// The gradients of elements that are scaled by their norms.
+fn scale_backward<T: Element>(
+    [x, g]: [&Buffer; 2],
+    (reduction, broadcast): (&Reduction, &Broadcast),
+    limit: &NormLimit,
+    gx: &mut [u8],
+) -> Result<()> {
+    let mut norms = memory::zeroed::<T::Norm>(reduction.sums)?;
+    let (x, g) = (elements::<T>(&x.bytes)?, elements::<T>(&g.bytes)?);
+    let squares = ReduceOp::SumSquares;
+    reduce::reduce((T::TYPE, cast_slice(x)), reduction, squares, T::Norm::TYPE, cast_slice_mut(&mut norms));
+    let is_error = |norm: &T::Norm| !norm.to_f64().is_finite();
+    if limit.nonfinite == NonFinite::Error && norms.iter().any(is_error) {
+        return Err(Error::NonFiniteNorm { device: "the CPU".into() });
+    }
+    let mut scalings = Vec::new();
+    memory::reserve(&mut scalings, norms.len())?;
+    // Where nothing is scaled nobody asks for them.
+    let is_scaled = |&norm: &T::Norm| matches!(reference::scaling(norm, limit), Scaling::By(_));
+    let dots = match norms.iter().any(is_scaled) {
+        true => reduce::dots(x, g, reduction, &norms)?,
+        false => memory::zeroed(norms.len())?,
+    };
+    let pairs = norms.iter().zip(dots);
+    scalings.extend(pairs.map(|(&norm, dot)| reference::projection(norm, dot, limit)));
+    scale::scale_backward(x, g, cast_slice_mut(gx), &scalings, broadcast);
+    Ok(())
 }
 
 impl Backend for Cpu {
@@ -140,17 +172,16 @@ impl Backend for Cpu {
         to: ElementType,
     ) -> Result<Buffer> {
         let mut made = PooledBytes::new(to.size(), reduction.sums)?;
-        with_element!(element, T => {
-            let from = elements::<T>(&from.bytes)?;
-            reduce::reduce(from, reduction, op, to, &mut made)?;
-        });
+        check_aligned(element, &from.bytes)?;
+        reduce::reduce((element, &from.bytes), reduction, op, to, &mut made);
         Ok(Buffer::new(made))
     }
 
     fn reduce_list(&self, list: &[(ElementType, &Buffer)], op: ReduceOp, to: ElementType) -> Result<Buffer> {
         let bits = list.iter().map(|(element, _)| element.layout().bits).max().unwrap_or(32);
-        let rounded = sum_of(list, op, bits)?.round(to);
-        with_element!(to, T => self.adopt(vec![<T as Element>::from_bits(rounded)]))
+        let mut made = PooledBytes::new(to.size(), 1)?;
+        reduce::store(&mut made, sum_of(list, op, bits)?.round(to));
+        Ok(Buffer::new(made))
     }
 
     async fn exact_sum(&self, list: &[(ElementType, &Buffer)], op: ReduceOp, bits: u32) -> Result<ExactSum> {
@@ -161,7 +192,10 @@ impl Backend for Cpu {
         let Limiter { limit, average, relative } = limiter;
         let relative = relative.map(|(norms, least)| (&norms.bytes[..], least));
         let limiter = Limiter { limit, average, relative };
-        with_element!(norm, N => scale::scalings(elements::<N>(&norms.bytes)?, limiter))
+        match norm {
+            ElementType::F64 => scale::scalings(elements::<f64>(&norms.bytes)?, limiter),
+            _ => scale::scalings(elements::<f32>(&norms.bytes)?, limiter),
+        }
     }
 
     fn scale(
@@ -172,44 +206,26 @@ impl Backend for Cpu {
         broadcast: &Broadcast,
     ) -> Result<Buffer> {
         let mut made = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
-        with_element!(element, T => {
-            let x = elements::<T>(&x.bytes)?;
-            scale::scale(x, bytemuck::cast_slice_mut(&mut made), scalings, broadcast);
-        });
+        check_aligned(element, &x.bytes)?;
+        scale::scale(element, &x.bytes, &mut made, scalings, broadcast);
         Ok(Buffer::new(made))
     }
 
     fn scale_backward(
         &self,
         element: ElementType,
-        [x, g]: [&Buffer; 2],
-        (reduction, broadcast): (&Reduction, &Broadcast),
+        operands: [&Buffer; 2],
+        slices: (&Reduction, &Broadcast),
         limit: &NormLimit,
     ) -> Result<Buffer> {
+        let [x, _] = operands;
         let mut made = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
-        with_element!(element, T => {
-            let (x, g) = (elements::<T>(&x.bytes)?, elements::<T>(&g.bytes)?);
-            let mut norms = memory::zeroed::<<T as Element>::Norm>(reduction.sums)?;
-            let to = <T as Element>::Norm::TYPE;
-            reduce::reduce(x, reduction, ReduceOp::SumSquares, to, bytemuck::cast_slice_mut(&mut norms))?;
-            let is_error = |norm: &<T as Element>::Norm| !norm.to_f64().is_finite();
-            if limit.nonfinite == NonFinite::Error && norms.iter().any(is_error) {
-                return Err(Error::NonFiniteNorm { device: "the CPU".into() });
-            }
-            let mut scalings = Vec::new();
-            memory::reserve(&mut scalings, norms.len())?;
-            // Where nothing is scaled nobody asks for them.
-            let is_scaled = |&norm: &<T as Element>::Norm| {
-                matches!(reference::scaling(norm, limit), Scaling::By(_))
-            };
-            let dots = match norms.iter().any(is_scaled) {
-                true => reduce::dots(x, g, reduction, &norms)?,
-                false => memory::zeroed(norms.len())?,
-            };
-            let pairs = norms.iter().zip(dots);
-            scalings.extend(pairs.map(|(&norm, dot)| reference::projection(norm, dot, limit)));
-            scale::scale_backward(x, g, bytemuck::cast_slice_mut(&mut made), &scalings, broadcast);
+        let done = with_float!(element, T => {
+            scale_backward::<T>(operands, slices, limit, &mut made)
         });
+        done.unwrap_or_else(|| {
+            Err(Error::Internal { op: "clip_by_norm_backward", what: format!("on elements of {element}") })
+        })?;
         Ok(Buffer::new(made))
     }
 

@@ -1,51 +1,47 @@
 //! The bounds that go with each element of a slice.
 
-use crate::Element;
+use bytemuck::cast_slice;
+
 use crate::bounds::{BoundBits, ResolvedBounds};
 use crate::broadcast::{Run, Side};
+use crate::element::lane::Lane;
 
-/// A bound of a run of elements. Which kind it is, is known when the loop is compiled.
-pub(super) trait BoundSource<T>: Copy {
-    /// Whether it may be NaN.
+/// Both bounds of a run of elements. A loop is compiled for two kinds: [`Splats`] for what is common, and [`Blocks`] for the
+/// rest.
+pub(super) trait BoundSource<L>: Copy {
+    /// Whether a bound may be NaN.
     const NAN: bool;
 
-    /// Whether there is a bound: nothing ties with one that is absent.
-    fn is_present(self) -> bool;
+    /// Which bounds there are: nothing ties with one that is absent.
+    fn present(self) -> [bool; 2];
 
-    /// The bound of element `i`; where there is none, one that no element is beyond.
-    fn at(self, i: usize) -> T;
+    /// The bounds of element `i`; where there is none, one that no element is beyond.
+    fn at(self, i: usize) -> [L; 2];
 
-    /// The same bound from element `start` on, for `len` elements, so that the compiler knows how many there are.
+    /// The same bounds from element `start` on, for `len` elements, so that the compiler knows how many there are.
     fn part(self, start: usize, len: usize) -> Self;
 }
 
-/// One number for the whole run, or none.
+/// One number for the whole run, or none, on either side.
+#[cfg(not(target_arch = "wasm32"))]
 #[derive(Clone, Copy)]
-pub(super) struct Splat<T> {
-    value: T,
-    present: bool,
+pub(super) struct Splats<L> {
+    values: [L; 2],
+    present: [bool; 2],
 }
 
-impl<T: Element> Splat<T> {
-    /// No bound.
-    pub(super) fn absent(side: Side) -> Self {
-        let layout = T::TYPE.layout();
-        let unreachable = [layout.total_order_min(), layout.total_order_max()][side as usize];
-        Self { value: T::from_bits(unreachable), present: false }
-    }
-}
-
-impl<T: Element> BoundSource<T> for Splat<T> {
+#[cfg(not(target_arch = "wasm32"))]
+impl<L: Lane> BoundSource<L> for Splats<L> {
     const NAN: bool = false;
 
     #[inline(always)]
-    fn is_present(self) -> bool {
+    fn present(self) -> [bool; 2] {
         self.present
     }
 
     #[inline(always)]
-    fn at(self, _: usize) -> T {
-        self.value
+    fn at(self, _: usize) -> [L; 2] {
+        self.values
     }
 
     #[inline(always)]
@@ -54,165 +50,167 @@ impl<T: Element> BoundSource<T> for Splat<T> {
     }
 }
 
-/// An element of a tensor for each element of the run.
-#[cfg(not(target_arch = "wasm32"))]
+/// A lower and an upper bound for each element of the run.
 #[derive(Clone, Copy)]
-struct PerElement<'a, T>(&'a [T]);
+pub(super) struct Blocks<'a, L> {
+    values: [&'a [L]; 2],
+    present: [bool; 2],
+}
 
-#[cfg(not(target_arch = "wasm32"))]
-impl<T: Element> BoundSource<T> for PerElement<'_, T> {
+impl<L: Lane> BoundSource<L> for Blocks<'_, L> {
     const NAN: bool = true;
 
     #[inline(always)]
-    fn is_present(self) -> bool {
-        true
+    fn present(self) -> [bool; 2] {
+        self.present
     }
 
     #[inline(always)]
-    fn at(self, i: usize) -> T {
-        self.0[i]
+    fn at(self, i: usize) -> [L; 2] {
+        self.values.map(|values| values[i])
     }
 
     #[inline(always)]
     fn part(self, start: usize, len: usize) -> Self {
-        Self(&self.0[start..start + len])
+        Self { values: self.values.map(|values| &values[start..start + len]), ..self }
     }
 }
 
-/// A loop over a run of elements between bounds.
-pub(super) trait RunKernel<T> {
-    /// Works on `len` elements from `start`, counted in the chunk. Bounds are counted from there.
-    fn run(&mut self, start: usize, len: usize, lo: impl BoundSource<T>, hi: impl BoundSource<T>);
+/// The bounds of a run of elements.
+pub(super) enum RunBounds<'a, L> {
+    // Where code has to be small there is one kind.
+    #[cfg(not(target_arch = "wasm32"))]
+    Splats(Splats<L>),
+    Blocks(Blocks<'a, L>),
 }
 
-/// Runs a kernel on the `len` elements from `start`, counted in x, with their bounds.
-pub(super) fn for_each_run<T: Element>(
-    bounds: &ResolvedBounds<&[T]>,
-    start: usize,
-    len: usize,
-    kernel: &mut impl RunKernel<T>,
-) {
-    let Some(broadcast) = &bounds.broadcast else {
-        let all = Run { start, len, bounds: [0, 0], strides: [0, 0] };
-        return run_between(bounds, all, start, kernel);
+/// Runs a block with the bounds of a run, of either kind.
+macro_rules! with_bounds {
+    ($bounds:expr, $name:ident => $body:expr) => {
+        match $bounds {
+            #[cfg(not(target_arch = "wasm32"))]
+            $crate::backend::cpu::bound_source::RunBounds::Splats($name) => $body,
+            $crate::backend::cpu::bound_source::RunBounds::Blocks($name) => $body,
+        }
     };
-    for run in broadcast.runs(start..start + len) {
-        run_between(bounds, run, start, kernel);
-    }
+}
+pub(super) use with_bounds;
+
+/// One side of the bounds of a run.
+#[derive(Clone, Copy)]
+enum Source<'a, L> {
+    Splat { value: L, present: bool },
+    PerElement(&'a [L]),
 }
 
-#[cfg(not(target_arch = "wasm32"))]
-fn run_between<T: Element>(
-    bounds: &ResolvedBounds<&[T]>,
-    run: Run,
-    chunk: usize,
-    kernel: &mut impl RunKernel<T>,
+/// Calls `run` for each run of the `len` elements from `start`, counted in x: with where it begins, counted from `start`, its
+/// length and its bounds.
+pub(super) fn for_each_run<L: Lane>(
+    bounds: &ResolvedBounds<&[u8]>,
+    (start, len): (usize, usize),
+    run: &mut dyn FnMut(usize, usize, RunBounds<'_, L>),
 ) {
-    match source(bounds, Side::Lo, run) {
-        RunSource::Splat(lo) => with_hi(bounds, lo, run, chunk, kernel),
-        RunSource::PerElement(lo) => with_hi(bounds, PerElement(lo), run, chunk, kernel),
-        RunSource::Nan(lo) => with_hi(bounds, PerElement(&vec![lo; run.len]), run, chunk, kernel),
-    }
+    let mut spread = Spread::default();
+    for_each_source(bounds, (start, len), &mut |at, len, sides| {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(splats) = splats(sides, L::format(bounds.element.layout())) {
+            return run(at, len, RunBounds::Splats(splats));
+        }
+        spread.run(sides, (at, len), &mut |at, len, blocks| run(at, len, RunBounds::Blocks(blocks)));
+    });
 }
 
-#[cfg(not(target_arch = "wasm32"))]
-fn with_hi<T: Element>(
-    bounds: &ResolvedBounds<&[T]>,
-    lo: impl BoundSource<T>,
-    run: Run,
-    chunk: usize,
-    kernel: &mut impl RunKernel<T>,
+/// The same for a loop that is compiled for blocks alone, since it is rare.
+pub(super) fn for_each_block<L: Lane>(
+    bounds: &ResolvedBounds<&[u8]>,
+    (start, len): (usize, usize),
+    run: &mut dyn FnMut(usize, usize, Blocks<'_, L>),
 ) {
-    let (start, len) = (run.start - chunk, run.len);
-    match source(bounds, Side::Hi, run) {
-        RunSource::Splat(hi) => kernel.run(start, len, lo, hi),
-        RunSource::PerElement(hi) => kernel.run(start, len, lo, PerElement(hi)),
-        RunSource::Nan(hi) => kernel.run(start, len, lo, PerElement(&vec![hi; len])),
+    let mut spread = Spread::default();
+    for_each_source(bounds, (start, len), &mut |at, len, sides| spread.run(sides, (at, len), run));
+}
+
+fn for_each_source<L: Lane>(
+    bounds: &ResolvedBounds<&[u8]>,
+    (start, len): (usize, usize),
+    run: &mut dyn FnMut(usize, usize, [Source<'_, L>; 2]),
+) {
+    let sides = |piece: Run| Side::BOTH.map(|side| source(bounds, side, piece));
+    match &bounds.broadcast {
+        None => run(0, len, sides(Run { start, len, bounds: [0, 0], strides: [0, 0] })),
+        Some(broadcast) => broadcast
+            .runs(start..start + len)
+            .for_each(|piece| run(piece.start - start, piece.len, sides(piece))),
     }
 }
 
-/// What a bound is for a run.
-enum RunSource<'a, T> {
-    Splat(Splat<T>),
-    PerElement(&'a [T]),
-    /// One NaN for the whole run, which is rare: it goes the way of [`PerElement`], so that loops with one number need
-    /// not look for NaN.
-    Nan(T),
-}
-
-fn source<'a, T: Element>(bounds: &ResolvedBounds<&'a [T]>, side: Side, run: Run) -> RunSource<'a, T> {
+fn source<'a, L: Lane>(bounds: &ResolvedBounds<&'a [u8]>, side: Side, run: Run) -> Source<'a, L> {
     let at = run.bounds[side as usize];
     match *bounds.side(side) {
-        BoundBits::Absent => RunSource::Splat(Splat::absent(side)),
-        BoundBits::Value(bits) => RunSource::Splat(Splat { value: T::from_bits(bits), present: true }),
-        BoundBits::Tensor(tensor) if run.strides[side as usize] == 1 => {
-            RunSource::PerElement(&tensor[at..at + run.len])
+        // One that no element is beyond.
+        BoundBits::Absent => {
+            let bits = bounds.element.layout().ends()[side as usize];
+            Source::Splat { value: L::from_bits(bits), present: false }
         }
-        BoundBits::Tensor(tensor) if tensor[at].is_nan() => RunSource::Nan(tensor[at]),
-        BoundBits::Tensor(tensor) => RunSource::Splat(Splat { value: tensor[at], present: true }),
+        BoundBits::Value(bits) => Source::Splat { value: L::from_bits(bits), present: true },
+        BoundBits::Tensor(tensor) => match run.strides[side as usize] {
+            0 => Source::Splat { value: cast_slice(tensor)[at], present: true },
+            _ => Source::PerElement(&cast_slice(tensor)[at..at + run.len]),
+        },
     }
 }
 
-/// Where code has to be [small](super::COMPACT): numbers are spread over the elements of a block, so that all bounds are of one kind.
-#[cfg(target_arch = "wasm32")]
-mod compact {
-    use super::*;
+/// Two numbers for a run. One NaN for a whole run is rare: it is no splat, so that loops with one number need not look for NaN.
+#[cfg(not(target_arch = "wasm32"))]
+fn splats<L: Lane>(sides: [Source<'_, L>; 2], format: L::Format) -> Option<Splats<L>> {
+    let [Source::Splat { value: lo, present: has_lo }, Source::Splat { value: hi, present: has_hi }] = sides
+    else {
+        return None;
+    };
+    let nan = lo.is_nan(format) | hi.is_nan(format);
+    (!nan).then_some(Splats { values: [lo, hi], present: [has_lo, has_hi] })
+}
 
-    /// Elements of a block: whole words of a mask.
-    const BLOCK: usize = 512;
+/// Elements of a block over which a number is spread: whole words of a mask.
+const BLOCK: usize = 512;
 
-    #[derive(Clone, Copy)]
-    struct Block<'a, T> {
-        values: &'a [T],
-        present: bool,
+/// Room for a number of each side, spread over the elements of a block.
+struct Spread<L>(Option<[[L; BLOCK]; 2]>);
+
+impl<L> Default for Spread<L> {
+    fn default() -> Self {
+        Self(None)
     }
+}
 
-    impl<T: Element> BoundSource<T> for Block<'_, T> {
-        const NAN: bool = true;
-
-        #[inline(always)]
-        fn is_present(self) -> bool {
-            self.present
-        }
-
-        #[inline(always)]
-        fn at(self, i: usize) -> T {
-            self.values[i]
-        }
-
-        #[inline(always)]
-        fn part(self, start: usize, len: usize) -> Self {
-            Self { values: &self.values[start..start + len], ..self }
-        }
-    }
-
-    pub(super) fn run_between<T: Element>(
-        bounds: &ResolvedBounds<&[T]>,
-        run: Run,
-        chunk: usize,
-        kernel: &mut impl RunKernel<T>,
+impl<L: Lane> Spread<L> {
+    /// Calls `run` for blocks with bounds for each element.
+    fn run(
+        &mut self,
+        sides: [Source<'_, L>; 2],
+        (start, len): (usize, usize),
+        run: &mut dyn FnMut(usize, usize, Blocks<'_, L>),
     ) {
-        let layout = T::TYPE.layout();
-        let spread = |side| match source(bounds, side, run) {
-            // Where there is no bound, one that is no NaN.
-            RunSource::Splat(Splat { value, present: false }) if value.is_nan() => {
-                let sign = if side == Side::Lo { layout.sign() } else { 0 };
-                ([T::from_bits(layout.max_number() | sign); BLOCK], &[][..], false)
+        if let [Source::PerElement(lo), Source::PerElement(hi)] = sides {
+            return run(start, len, Blocks { values: [lo, hi], present: [true; 2] });
+        }
+        let rooms = self.0.get_or_insert_with(|| [[L::ZERO; BLOCK]; 2]);
+        let mut present = [true; 2];
+        for ((side, room), present) in sides.iter().zip(&mut *rooms).zip(&mut present) {
+            if let Source::Splat { value, present: there } = *side {
+                room[..len.min(BLOCK)].fill(value);
+                *present = there;
             }
-            RunSource::Splat(Splat { value, present }) => ([value; BLOCK], &[][..], present),
-            RunSource::Nan(value) => ([value; BLOCK], &[][..], true),
-            RunSource::PerElement(values) => ([T::ZERO; BLOCK], values, true),
-        };
-        let sides = Side::BOTH.map(spread);
-        for at in (0..run.len).step_by(BLOCK) {
-            let len = BLOCK.min(run.len - at);
-            let [lo, hi] = sides.each_ref().map(|(splat, values, present)| Block {
-                values: values.get(at..at + len).unwrap_or(&splat[..len]),
-                present: *present,
-            });
-            kernel.run(run.start - chunk + at, len, lo, hi);
+        }
+        for at in (0..len).step_by(BLOCK) {
+            let here = BLOCK.min(len - at);
+            let mut values = rooms.each_ref().map(|room| &room[..here]);
+            for (values, side) in values.iter_mut().zip(&sides) {
+                if let Source::PerElement(elements) = side {
+                    *values = &elements[at..at + here];
+                }
+            }
+            run(start + at, here, Blocks { values, present });
         }
     }
 }
-#[cfg(target_arch = "wasm32")]
-use compact::run_between;

@@ -1,13 +1,16 @@
 //! Clip with a mask of what the gradient passes, and the gradient by that mask: the twins of
 //! `shaders/clip_with_mask.wgsl` and `shaders/mask_backward.wgsl`. Bit `i` of a mask belongs to element `i`.
 
+use bytemuck::{Pod, cast_slice, cast_slice_mut};
+
 use super::COMPACT;
-use super::bound_source::{BoundSource, RunKernel, for_each_run};
-use super::elementwise::{chunks, clamp_hi, clamp_lo};
-use super::operands::Typed;
+use super::bound_source::{BoundSource, for_each_run, with_bounds};
+use super::clip::clip;
+use super::operands::Operands;
 use super::partition::{Partition, copy_then_apply};
 use super::simd::vectorised;
-use crate::{Element, NanRule, Result, TieRule};
+use crate::element::lane::{Lane, with_bits, with_lane};
+use crate::{NanRule, TieRule};
 
 /// Bits of a word of a mask.
 const WORD: usize = u64::BITS as usize;
@@ -26,141 +29,129 @@ struct Rule {
 
 /// Whether the gradient of an element reaches x.
 #[inline(always)]
-fn passes<T: Element, L: BoundSource<T>, H: BoundSource<T>>(
-    x: T,
-    lo: L,
-    hi: H,
-    i: usize,
-    rule: Rule,
-) -> bool {
-    let (l, h) = (lo.at(i), hi.at(i));
-    let ties = (lo.is_present() & x.equals(l)) | (hi.is_present() & x.equals(h));
-    let nan = (L::NAN & l.is_nan()) | (H::NAN & h.is_nan());
-    let stopped = x.less(l) | h.less(x) | (rule.exclusive & ties) | nan;
-    if x.is_nan() { !rule.nan_zero } else { !stopped }
+fn passes<L: Lane, B: BoundSource<L>>(x: L, bounds: B, i: usize, rule: Rule, format: L::Format) -> bool {
+    let ([lo, hi], [has_lo, has_hi]) = (bounds.at(i), bounds.present());
+    let ties = (has_lo & x.equals(lo, format)) | (has_hi & x.equals(hi, format));
+    let nan = B::NAN & (lo.is_nan(format) | hi.is_nan(format));
+    let stopped = x.less(lo, format) | hi.less(x, format) | (rule.exclusive & ties) | nan;
+    if x.is_nan(format) { !rule.nan_zero } else { !stopped }
 }
 
 vectorised! {
     /// Clips whole words of elements.
-    fn clip_with_mask_run<T: Element, L: BoundSource<T>, H: BoundSource<T>>(
-        x: &[T],
-        lo: L,
-        hi: H,
+    fn clip_with_mask_words<L: Lane, B: BoundSource<L>>(
+        x: &[L],
+        bounds: B,
         rule: Rule,
-        y: &mut [T],
+        format: L::Format,
+        y: &mut [L],
         mask: &mut [u64],
     ) {
         let (x, y) = (x.as_chunks::<WORD>().0, y.as_chunks_mut::<WORD>().0);
         for (n, ((x, y), word)) in x.iter().zip(y).zip(mask).enumerate() {
-            let (lo, hi) = (lo.part(n * WORD, WORD), hi.part(n * WORD, WORD));
+            let bounds = bounds.part(n * WORD, WORD);
             // In halves: these the compiler makes of compared vectors.
             let mut halves = [0u32; 2];
             for (half, bits) in halves.iter_mut().enumerate() {
                 for i in 0..WORD / 2 {
                     let at = half * WORD / 2 + i;
-                    *bits |= u32::from(passes(x[at], lo, hi, at, rule)) << i;
+                    *bits |= u32::from(passes(x[at], bounds, at, rule, format)) << i;
                 }
             }
             *word = u64::from(halves[1]) << 32 | u64::from(halves[0]);
             for i in 0..WORD {
-                y[i] = clamp_hi(clamp_lo(x[i], lo, i), hi, i);
+                y[i] = clip(x[i], bounds, i, format);
             }
         }
     }
 
-    /// Masks whole words of elements.
-    fn mask_backward_run<T: Element>(mask: &[u64], g: &[T], gx: &mut [T]) {
+    /// Masks whole words of elements, which are selected by their bits.
+    fn mask_words<B: Pod>(mask: &[u64], g: &[B], gx: &mut [B]) {
         let (g, gx) = (g.as_chunks::<WORD>().0, gx.as_chunks_mut::<WORD>().0);
         for ((g, gx), &word) in g.iter().zip(gx).zip(mask) {
             for i in 0..WORD {
-                gx[i] = if word >> i & 1 == 1 { g[i] } else { T::ZERO };
+                gx[i] = if word >> i & 1 == 1 { g[i] } else { B::zeroed() };
             }
         }
     }
 
-    fn mask_backward_run_in_place<T: Element>(mask: &[u64], g: &mut [T]) {
+    fn mask_words_in_place<B: Pod>(mask: &[u64], g: &mut [B]) {
         for (g, &word) in g.as_chunks_mut::<WORD>().0.iter_mut().zip(mask) {
             for (i, g) in g.iter_mut().enumerate() {
-                *g = if word >> i & 1 == 1 { *g } else { T::ZERO };
+                *g = if word >> i & 1 == 1 { *g } else { B::zeroed() };
             }
         }
-    }
-}
-
-struct ClipWithMask<'a, T> {
-    x: &'a [T],
-    y: &'a mut [T],
-    mask: &'a mut [u64],
-    rule: Rule,
-}
-
-impl<T: Element> RunKernel<T> for ClipWithMask<'_, T> {
-    /// A run may begin and end within a word: what is of whole words goes the fast way.
-    fn run(&mut self, start: usize, len: usize, lo: impl BoundSource<T>, hi: impl BoundSource<T>) {
-        let end = start + len;
-        let first = start.next_multiple_of(WORD).min(end);
-        let last = first + (end - first) / WORD * WORD;
-        for i in (start..first).chain(last..end) {
-            self.y[i] = clamp_hi(clamp_lo(self.x[i], lo, i - start), hi, i - start);
-            let passes = passes(self.x[i], lo, hi, i - start, self.rule);
-            let word = &mut self.mask[i / WORD];
-            *word = *word & !(1 << (i % WORD)) | u64::from(passes) << (i % WORD);
-        }
-        let whole = first..last;
-        let (lo, hi) = (lo.part(first - start, whole.len()), hi.part(first - start, whole.len()));
-        let (x, y) = (&self.x[whole.clone()], &mut self.y[whole]);
-        clip_with_mask_run(x, lo, hi, self.rule, y, &mut self.mask[first / WORD..]);
     }
 }
 
 /// Clips x into y, and writes into the mask whether the gradient of each element reaches x.
-pub(super) fn clip_with_mask<T: Element>(operands: &mut Typed<'_, T>) -> Result<()> {
-    let missing = operands.missing();
+pub(super) fn clip_with_mask(operands: &Operands<'_>, x: &[u8], y: &mut [u8], mask: &mut [u64]) {
+    let element = operands.element;
+    let parts = Partition::new(element.size(), operands.len);
+    let bytes = parts.chunk * element.size();
+    let outputs = y.chunks_mut(bytes).zip(mask.chunks_mut(parts.chunk / WORD));
+    let mut chunks = x.chunks(bytes).zip(outputs).enumerate();
+    parts.for_each(&mut chunks, &|(n, (x, (y, mask)))| {
+        let start = n * parts.chunk;
+        with_lane!(element, L => clip_elements::<L>(operands, start, cast_slice(x), cast_slice_mut(y), mask));
+    });
+}
+
+/// Clips elements with the bounds from `start` on.
+fn clip_elements<L: Lane>(operands: &Operands<'_>, start: usize, x: &[L], y: &mut [L], mask: &mut [u64]) {
     let rule = Rule {
         exclusive: operands.rule.ties == TieRule::Exclusive,
         nan_zero: operands.rule.nan == NanRule::Zero,
     };
-    let (Some(x), bounds, Some(y), Some(mask)) =
-        (operands.x, &operands.bounds, &mut operands.outputs[0], &mut operands.mask_output)
-    else {
-        return Err(missing);
-    };
-    let parts = Partition::new::<T>(x.len());
-    let outputs = y.chunks_mut(parts.chunk).zip(mask.chunks_mut(parts.chunk / WORD));
-    parts.for_each(x.chunks(parts.chunk).zip(outputs).enumerate(), |(n, (x, (y, mask)))| {
-        for_each_run(bounds, n * parts.chunk, x.len(), &mut ClipWithMask { x, y, mask, rule });
+    let format = L::format(operands.element.layout());
+    for_each_run(operands.bounds, (start, x.len()), &mut |start, len, bounds| {
+        with_bounds!(bounds, bounds => {
+            // A run may begin and end within a word: what is of whole words goes the fast way.
+            let end = start + len;
+            let first = start.next_multiple_of(WORD).min(end);
+            let last = first + (end - first) / WORD * WORD;
+            for i in (start..first).chain(last..end) {
+                y[i] = clip(x[i], bounds, i - start, format);
+                let passes = passes(x[i], bounds, i - start, rule, format);
+                let word = &mut mask[i / WORD];
+                *word = *word & !(1 << (i % WORD)) | u64::from(passes) << (i % WORD);
+            }
+            let (whole, bounds) = (first..last, bounds.part(first - start, last - first));
+            let (x, y) = (&x[whole.clone()], &mut y[whole]);
+            clip_with_mask_words(x, bounds, rule, format, y, &mut mask[first / WORD..]);
+        });
     });
-    Ok(())
 }
 
-/// The gradient that reaches x: g where the mask says so, else zero.
-pub(super) fn mask_backward<T: Element>(operands: &mut Typed<'_, T>) -> Result<()> {
-    let missing = operands.missing();
-    let (g, Some(mask), Some(gx)) = (operands.g, operands.mask, &mut operands.outputs[0]) else {
-        return Err(missing);
-    };
-    let parts = Partition::new::<T>(gx.len());
-    let work = gx.chunks_mut(parts.chunk).zip(chunks(g, parts.chunk)).zip(mask.chunks(parts.chunk / WORD));
-    parts.for_each(work, |((gx, g), mask)| match g {
-        None => apply(mask, gx),
-        Some(g) if COMPACT || parts.exceeds_cache() => {
-            copy_then_apply(g, gx, |at, gx| apply(&mask[at / WORD..], gx))
-        }
-        Some(g) => {
-            mask_backward_run(mask, g, gx);
+/// The gradient that reaches x: g where the mask says so, else zero. In place where g is missing.
+pub(super) fn mask_backward(operands: &Operands<'_>, mask: &[u64], gx: &mut [u8]) {
+    let element = operands.element;
+    let parts = Partition::new(element.size(), operands.len);
+    parts.for_each_chunk(gx, element.size(), &|start, gx| {
+        let (g, mask) = (operands.g.map(|g| &g[start * element.size()..][..gx.len()]), &mask[start / WORD..]);
+        with_bits!(element, B => {
+            mask_elements::<B>(mask, g.map(cast_slice), cast_slice_mut(gx), parts.exceeds_cache())
+        });
+    });
+}
+
+fn mask_elements<B: Pod>(mask: &[u64], g: Option<&[B]>, gx: &mut [B], exceeds_cache: bool) {
+    match g {
+        Some(g) if !COMPACT && !exceeds_cache => {
+            mask_words(mask, g, gx);
             let whole = g.len() / WORD * WORD;
             gx[whole..].copy_from_slice(&g[whole..]);
-            apply(&mask[whole / WORD..], &mut gx[whole..]);
+            mask_in_place(&mask[whole / WORD..], &mut gx[whole..]);
         }
-    });
-    Ok(())
+        g => copy_then_apply(g, gx, &mut |at, gx| mask_in_place(&mask[at / WORD..], gx)),
+    }
 }
 
 /// Masks gradients where they are.
-fn apply<T: Element>(mask: &[u64], g: &mut [T]) {
-    mask_backward_run_in_place(mask, g);
+fn mask_in_place<B: Pod>(mask: &[u64], g: &mut [B]) {
+    mask_words_in_place(mask, g);
     let whole = g.len() / WORD * WORD;
     for (i, g) in g.iter_mut().enumerate().skip(whole) {
-        *g = if mask[i / WORD] >> (i % WORD) & 1 == 1 { *g } else { T::ZERO };
+        *g = if mask[i / WORD] >> (i % WORD) & 1 == 1 { *g } else { B::zeroed() };
     }
 }

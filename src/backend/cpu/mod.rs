@@ -14,18 +14,21 @@
 //! # Ok::<(), wgclip::Error>(())
 //! ```
 
+mod affine;
 mod backend;
+mod backward;
 mod bound_source;
+mod clip;
 mod clip_to;
-mod elementwise;
+mod convert;
 mod mask;
 pub(crate) mod memory;
 mod operands;
 mod partition;
 pub(crate) mod reduce;
+mod run;
 mod scale;
 mod simd;
-mod summed;
 
 pub(crate) use backend::{Buffer, Cpu};
 pub use mask::mask_len;
@@ -39,10 +42,10 @@ use super::{Call, MAX_OUTPUTS};
 use crate::bounds::{BoundBits, ResolvedBounds};
 use crate::broadcast::{Reduction, Side};
 use crate::reference::Scaling;
-use crate::{BackwardRule, Element, ElementType, Error, Op, Result, with_element};
+use crate::{BackwardRule, Element, ElementType, Error, Op, Result};
 
-/// Whether each loop is compiled once, in place, for bounds of any kind. A page waits for all the code of its module, and that is a
-/// fifth of it so; a caller of one thread does without the rest, too.
+/// Optimise for size: one in-place loop an operation, for bounds of any kind, and no thread pool. A page waits for all the code of
+/// its module, and has one thread.
 const COMPACT: bool = cfg!(target_arch = "wasm32");
 
 /// How many threads the CPU path uses at most: those of the pool that the caller runs in.
@@ -161,7 +164,7 @@ pub fn clip_backward_bounds<T: Element>(
         });
     }
     let [lo, hi] = of_bounds.map(|gradient| gradient.map(cast_slice_mut));
-    summed::run(&call, &reductions, [gx.map(cast_slice_mut), lo, hi])
+    run::run(&call, &reductions, [gx.map(cast_slice_mut), lo, hi])
 }
 
 /// Clips `x` into `y`, and sets bit `i % 64` of `mask[i / 64]` where the gradient of element `i` reaches x.
@@ -212,7 +215,7 @@ pub fn scale_in_place<T: Element>(x: &mut [T], scaling: Scaling<f64>) {
 /// [`Error::LengthMismatch`] for bytes that are not so aligned, or no whole number of elements. Nothing is changed then.
 pub fn scale_list_in_place(list: &mut [(ElementType, &mut [u8])], scaling: Scaling<f64>) -> Result<()> {
     for (element, slice) in list.iter() {
-        with_element!(*element, T => operands::elements::<T>(slice).map(drop))?;
+        operands::check_aligned(*element, slice)?;
     }
     scale::scale_all(scaling, list.iter_mut().map(|(element, slice)| (*element, &mut **slice)).collect());
     Ok(())
@@ -247,7 +250,7 @@ fn call<'a>(
 /// Runs an operation over bytes that are aligned to their elements. Where an input is missing, the first output is
 /// overwritten in place.
 pub(crate) fn run(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
-    summed::run(call, &[const { None }; MAX_OUTPUTS], outputs)
+    run::run(call, &[const { None }; MAX_OUTPUTS], outputs)
 }
 
 #[cfg(test)]

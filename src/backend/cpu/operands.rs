@@ -1,85 +1,114 @@
-//! The operands of an operation on the CPU: bytes of a type that is a value, as slices of it.
+//! The operands of an operation on the CPU: bytes of a type that is a value, checked once.
 
 use bytemuck::cast_slice_mut;
 
 use super::mask::mask_len;
-use super::summed::Sums;
 use crate::backend::{Call, MAX_OUTPUTS};
 use crate::bounds::ResolvedBounds;
+use crate::element::lane::with_bits;
 use crate::op::Operand;
-use crate::{BackwardRule, Element, Error, Op, Result};
+use crate::{BackwardRule, Element, ElementType, Error, Op, Result};
 
-/// The operands of an operation as slices.
-pub(super) struct Typed<'a, T> {
+/// What an operation reads: as many elements as x has, aligned to their type.
+pub(super) struct Operands<'a> {
     pub op: Op,
-    pub x: Option<&'a [T]>,
-    pub g: Option<&'a [T]>,
+    /// Elements of x.
+    pub len: usize,
+    pub element: ElementType,
+    /// The type of the output.
+    pub to: ElementType,
+    /// Absent where the operation does not have it, or overwrites it.
+    pub x: Option<&'a [u8]>,
+    pub g: Option<&'a [u8]>,
     pub mask: Option<&'a [u64]>,
-    pub bounds: ResolvedBounds<&'a [T]>,
+    pub bounds: &'a ResolvedBounds<&'a [u8]>,
     pub rule: BackwardRule,
     pub scalars: [f64; 2],
-    pub outputs: [Option<&'a mut [T]>; MAX_OUTPUTS],
-    pub mask_output: Option<&'a mut [u64]>,
-    pub sums: &'a Sums,
 }
 
-impl<'a, T: Element> Typed<'a, T> {
-    pub(super) fn new(call: &Call<'a, [u8]>, outputs: [Option<&'a mut [u8]>; MAX_OUTPUTS]) -> Result<Self> {
-        let bounds = call.bounds.try_map(|bound| elements(bound))?;
-        bounds.check_len(call.len, |bound| bound.len())?;
+impl<'a> Operands<'a> {
+    /// Those of a call.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`], or [`Error::Internal`] for bytes that are not aligned.
+    pub(super) fn new(call: &'a Call<'a, [u8]>) -> Result<Self> {
+        let element = call.element();
+        for side in &call.bounds.sides {
+            side.tensor().map_or(Ok(()), |bound| check_aligned(element, bound))?;
+        }
+        call.bounds.check_len(call.len, |bound| bound.len() / element.size())?;
         let mut operands = Self {
             op: call.op,
+            len: call.len,
+            element,
+            to: call.to(),
             x: None,
             g: None,
             mask: None,
-            bounds,
+            bounds: call.bounds,
             rule: call.rule,
             scalars: call.scalars,
-            outputs: [None, None, None],
-            mask_output: None,
-            sums: &[const { None }; MAX_OUTPUTS],
         };
         let info = call.op.info();
         let in_place = call.inputs.len() < info.inputs.len();
         let given = info.inputs.iter().filter(|&&input| !in_place || Some(input) != info.in_place);
-        for (&operand, bytes) in given.zip(call.inputs) {
+        for (&operand, &bytes) in given.zip(call.inputs) {
             match operand {
                 Operand::Mask => operands.mask = Some(words(bytes, call.len)?),
-                Operand::G => operands.g = Some(checked(elements(bytes)?, call.len)?),
-                _ => operands.x = Some(checked(elements(bytes)?, call.len)?),
-            }
-        }
-        for (place, (&operand, output)) in info.outputs.iter().zip(outputs).enumerate() {
-            let Some(output) = output else { continue };
-            match operand {
-                Operand::Mask => {
-                    words(output, call.len)?;
-                    operands.mask_output = Some(cast_slice_mut(output));
-                }
-                _ => {
-                    checked(elements::<T>(output)?, call.len)?;
-                    operands.outputs[place] = Some(cast_slice_mut(output));
-                }
+                Operand::G => operands.g = Some(checked(element, bytes, call.len)?),
+                _ => operands.x = Some(checked(element, bytes, call.len)?),
             }
         }
         Ok(operands)
     }
 
-    /// An operand that the list has is not there.
-    pub(super) fn missing(&self) -> Error {
-        Error::Internal { op: self.op.name(), what: "without its operands".into() }
+    /// The outputs that are there, each as long as it must be.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(super) fn check_outputs(&self, outputs: &[Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
+        for (&operand, output) in self.op.info().outputs.iter().zip(outputs) {
+            match output {
+                Some(output) if operand == Operand::Mask => drop(words(output, self.len)?),
+                Some(output) => drop(checked(self.to, output, self.len)?),
+                None => {}
+            }
+        }
+        Ok(())
     }
+
+    /// An operand that the operation does not do without.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub(super) fn required<T>(&self, operand: Option<T>) -> Result<T> {
+        operand.ok_or_else(|| Error::Internal { op: self.op.name(), what: "without its operands".into() })
+    }
+}
+
+/// The words of a mask, of bytes that were checked.
+pub(super) fn mask_words(bytes: &mut [u8]) -> &mut [u64] {
+    cast_slice_mut(bytes)
 }
 
 /// Bytes as elements.
 pub(super) fn elements<T: Element>(bytes: &[u8]) -> Result<&[T]> {
-    bytemuck::try_cast_slice(bytes)
-        .map_err(|error| Error::Internal { op: "a CPU operation", what: format!("on bytes: {error}") })
+    bytemuck::try_cast_slice(bytes).map_err(unaligned)
 }
 
-fn checked<T>(slice: &[T], len: usize) -> Result<&[T]> {
-    check_len(slice.len(), len)?;
-    Ok(slice)
+fn unaligned(error: bytemuck::PodCastError) -> Error {
+    Error::Internal { op: "a CPU operation", what: format!("on bytes: {error}") }
+}
+
+/// Whether bytes are whole elements of a type, and aligned to it.
+pub(super) fn check_aligned(element: ElementType, bytes: &[u8]) -> Result<()> {
+    with_bits!(element, B => bytemuck::try_cast_slice::<u8, B>(bytes).map(drop)).map_err(unaligned)
+}
+
+fn checked(element: ElementType, bytes: &[u8], len: usize) -> Result<&[u8]> {
+    check_aligned(element, bytes)?;
+    check_len(bytes.len() / element.size(), len)?;
+    Ok(bytes)
 }
 
 /// Bytes as the words of the mask of `len` elements.

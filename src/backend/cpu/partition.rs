@@ -49,8 +49,14 @@ const QUEUED_PER_HELPER: usize = 2;
 /// Bytes of a slice that does not stay in the caches.
 const LAST_LEVEL_CACHE: usize = 16 * 1024 * 1024;
 
-/// Copies blocks that stay in a core's first cache, and applies `work` to each: its offset, and the copy.
-pub(super) fn copy_then_apply<T: Copy>(from: &[T], to: &mut [T], mut work: impl FnMut(usize, &mut [T])) {
+/// Applies `work` to an output, after copying an operand to it if there is one: block by block, so that the copy stays in a core's
+/// first cache. `work` gets the offset of a block, and the block.
+pub(super) fn copy_then_apply<T: Copy>(
+    from: Option<&[T]>,
+    to: &mut [T],
+    work: &mut dyn FnMut(usize, &mut [T]),
+) {
+    let Some(from) = from else { return work(0, to) };
     let block = 32 * 1024 / size_of::<T>();
     for (n, (from, to)) in from.chunks(block).zip(to.chunks_mut(block)).enumerate() {
         to.copy_from_slice(from);
@@ -70,13 +76,13 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// For `len` elements of `T`, on the pool that the caller runs in: that of [`rayon::ThreadPool::install`], or the
+    /// For `len` elements of `size` bytes, on the pool that the caller runs in: that of [`rayon::ThreadPool::install`], or the
     /// global one. In a pool of one thread the caller works alone.
-    pub(super) fn new<T>(len: usize) -> Self {
-        let bytes = len * size_of::<T>();
+    pub(super) fn new(size: usize, len: usize) -> Self {
+        let bytes = len * size;
         let threads = threads_for(bytes);
         let even = len.div_ceil(threads).next_multiple_of(64);
-        let chunk = even.min(MAX_CHUNK / size_of::<T>()).max(64);
+        let chunk = even.min(MAX_CHUNK / size).max(64);
         let chunks = len.div_ceil(chunk);
         Self { chunk, chunks, bytes, helpers: chunks.min(threads).saturating_sub(1) }
     }
@@ -104,6 +110,17 @@ impl Partition {
         self.bytes >= LAST_LEVEL_CACHE
     }
 
+    /// Applies `work` to each chunk of an output whose elements have `size` bytes: to its first element, and the chunk.
+    pub(super) fn for_each_chunk(
+        self,
+        output: &mut [u8],
+        size: usize,
+        work: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) {
+        let mut chunks = output.chunks_mut(self.chunk * size).enumerate();
+        self.for_each(&mut chunks, &|(n, chunk)| work(n * self.chunk, chunk));
+    }
+
     /// Applies `work` to each chunk. The caller works too, from the start: rayon's own iterators leave all the work of a
     /// thread outside the pool to others, which have to be woken first.
     ///
@@ -111,7 +128,13 @@ impl Partition {
     /// its last jobs would have to wait for theirs. Within a pool a caller takes back what nobody has begun, but its thread
     /// may take jobs of others while it waits for the rest. So a job takes a few chunks and ends, and the caller keeps some
     /// queued.
-    pub(super) fn for_each<C: Send>(self, chunks: impl Iterator<Item = C> + Send, work: impl Fn(C) + Sync) {
+    ///
+    /// Chunks and work are behind references, so that all this is compiled once for each kind of chunk.
+    pub(super) fn for_each<C: Send>(
+        self,
+        chunks: &mut (dyn Iterator<Item = C> + Send),
+        work: &(dyn Fn(C) + Sync),
+    ) {
         if COMPACT || self.helpers == 0 {
             return chunks.for_each(work);
         }
@@ -123,7 +146,7 @@ impl Partition {
         let jobs = Jobs::default();
         let help = || {
             jobs.begin();
-            std::iter::from_fn(next).take(CHUNKS_PER_JOB).for_each(&work);
+            std::iter::from_fn(next).take(CHUNKS_PER_JOB).for_each(work);
             jobs.end();
         };
         rayon::in_place_scope(|scope| {
@@ -204,8 +227,8 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n).thread_name(name).build().unwrap();
         let seen = Mutex::new(HashSet::new());
         pool.install(|| {
-            let parts = Partition::new::<u8>(64 << 20);
-            parts.for_each(0..128, |_| {
+            let parts = Partition::new(1, 64 << 20);
+            parts.for_each(&mut (0..128), &|_| {
                 let name = std::thread::current().name().unwrap_or_default().to_owned();
                 seen.lock().unwrap().insert(name);
             });
@@ -215,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_is_to_work_alone_does() {
-        let helpers = || [Partition::new::<u8>(64 << 20).helpers, Partition::of_list(64 << 20, 9).helpers];
+        let helpers = || [Partition::new(1, 64 << 20).helpers, Partition::of_list(64 << 20, 9).helpers];
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         pool.install(|| {
             assert_eq!(helpers(), [2; 2]);
@@ -240,10 +263,10 @@ mod tests {
         let (begun, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let end = Instant::now() + Duration::from_secs(60);
         let endless = || {
-            let chunks = std::iter::from_fn(|| {
+            let mut chunks = std::iter::from_fn(|| {
                 (done.load(Ordering::SeqCst) < 20 && Instant::now() < end).then_some(())
             });
-            parts.for_each(chunks, |()| {
+            parts.for_each(&mut chunks, &|()| {
                 begun.fetch_add(1, Ordering::SeqCst);
             });
         };
@@ -252,7 +275,7 @@ mod tests {
                 std::thread::yield_now();
             }
             for _ in 0..20 {
-                parts.for_each(0..8, |_| {});
+                parts.for_each(&mut (0..8), &|_| {});
                 done.fetch_add(1, Ordering::SeqCst);
             }
             assert!(Instant::now() < end, "it waited for the other one");
@@ -280,7 +303,7 @@ mod tests {
     #[test]
     fn small_slices_are_not_shared_and_chunks_cover_all() {
         for len in [0, 1, 63, MIN_SHARED - 1, MIN_SHARED, (40 << 20) + 5] {
-            let parts = Partition::new::<u8>(len);
+            let parts = Partition::new(1, len);
             assert!(parts.chunk.is_multiple_of(64) && parts.chunk <= MAX_CHUNK);
             assert!(len >= MIN_SHARED || parts.helpers == 0);
         }

@@ -1,14 +1,17 @@
 //! Multiplies elements by coefficients, one for all or one for each slice, and the backward pass of that: the twin of
 //! `shaders/scale.wgsl`.
 
+use bytemuck::cast_slice_mut;
+
 use super::memory;
 use super::partition::{Partition, copy_then_apply};
 use super::simd::vectorised;
 use crate::backend::Limiter;
 use crate::broadcast::Broadcast;
 use crate::element::convert::{self, Overflow};
+use crate::element::{with_float, with_short_float};
 use crate::reference::{Scaling, ScalingBackward};
-use crate::{Element, ElementType, Error, NonFinite, Result, reference, with_element};
+use crate::{Element, ElementType, Error, NonFinite, Result, reference};
 
 /// What [`Scaling`] is for each output, in f64, which holds every f32.
 pub(super) type Scalings = Vec<Scaling<f64>>;
@@ -104,39 +107,51 @@ fn product<T: Element>(x: T, coefficient: f64) -> T {
 }
 
 /// Applies a scaling to elements where they are.
-fn apply<T: Element>(scaling: Scaling<f64>, x: &mut [T]) {
-    match scaling {
-        Scaling::Keep => {}
-        Scaling::Zero => x.fill(T::ZERO),
-        Scaling::By(coefficient) if size_of::<T>() < 4 => multiply_short(coefficient as f32, x),
-        Scaling::By(coefficient) => multiply(coefficient, x),
+fn apply(scaling: Scaling<f64>, element: ElementType, x: &mut [u8]) {
+    let coefficient = match scaling {
+        Scaling::Keep => return,
+        Scaling::Zero => return x.fill(0),
+        Scaling::By(coefficient) => coefficient,
+    };
+    match element {
+        ElementType::F32 => multiply::<f32>(coefficient, cast_slice_mut(x)),
+        ElementType::F64 => multiply::<f64>(coefficient, cast_slice_mut(x)),
+        _ => {
+            with_short_float!(element, T => multiply_short::<T>(coefficient as f32, cast_slice_mut(x)));
+        }
     }
 }
 
 /// Scales elements, by one scaling for all or by that of the output that they broadcast to.
-pub(super) fn scale<T: Element>(x: &[T], y: &mut [T], scalings: &[Scaling<f64>], broadcast: &Broadcast) {
-    let parts = Partition::new::<T>(y.len());
-    let chunks = y.chunks_mut(parts.chunk).zip(x.chunks(parts.chunk)).enumerate();
-    parts.for_each(chunks, |(n, (y, x))| {
+pub(super) fn scale(
+    element: ElementType,
+    x: &[u8],
+    y: &mut [u8],
+    scalings: &[Scaling<f64>],
+    broadcast: &Broadcast,
+) {
+    let size = element.size();
+    let parts = Partition::new(size, y.len() / size);
+    parts.for_each_chunk(y, size, &|start, y| {
+        let x = &x[start * size..][..y.len()];
         if let [scaling] = scalings {
-            return copy_then_apply(x, y, |_, y| apply(*scaling, y));
+            return copy_then_apply(Some(x), y, &mut |_, y| apply(*scaling, element, y));
         }
         y.copy_from_slice(x);
-        let start = n * parts.chunk;
-        for run in broadcast.runs(start..start + y.len()) {
-            let y = &mut y[run.start - start..][..run.len];
+        for run in broadcast.runs(start..start + y.len() / size) {
+            let y = &mut y[(run.start - start) * size..][..run.len * size];
             match run.strides[0] {
-                0 => apply(scalings[run.bounds[0]], y),
-                _ => apply_each(&scalings[run.bounds[0]..][..run.len], y),
+                0 => apply(scalings[run.bounds[0]], element, y),
+                _ => apply_each(&scalings[run.bounds[0]..][..run.len], element, y),
             }
         }
     });
 }
 
 /// A scaling for each element.
-fn apply_each<T: Element>(scalings: &[Scaling<f64>], y: &mut [T]) {
+fn apply_each(scalings: &[Scaling<f64>], element: ElementType, y: &mut [u8]) {
     let mut coefficients = [0.0; 256];
-    for (scalings, y) in scalings.chunks(256).zip(y.chunks_mut(256)) {
+    for (scalings, y) in scalings.chunks(256).zip(y.chunks_mut(256 * element.size())) {
         let all: Option<()> =
             scalings.iter().zip(&mut coefficients).try_for_each(|(scaling, coefficient)| {
                 *coefficient = match scaling {
@@ -146,9 +161,12 @@ fn apply_each<T: Element>(scalings: &[Scaling<f64>], y: &mut [T]) {
                 };
                 Some(())
             });
-        match all {
-            Some(()) => multiply_each(&coefficients[..y.len()], y),
-            None => scalings.iter().zip(y).for_each(|(scaling, y)| apply(*scaling, std::slice::from_mut(y))),
+        if all.is_some() {
+            with_float!(element, T => multiply_each::<T>(&coefficients, cast_slice_mut(y)));
+            continue;
+        }
+        for (scaling, y) in scalings.iter().zip(y.chunks_mut(element.size())) {
+            apply(*scaling, element, y);
         }
     }
 }
@@ -161,10 +179,10 @@ pub(super) fn scale_backward<T: Element>(
     scalings: &[ScalingBackward<T::Norm>],
     broadcast: &Broadcast,
 ) {
-    let parts = Partition::new::<T>(gx.len());
-    let inputs = x.chunks(parts.chunk).zip(g.chunks(parts.chunk));
-    parts.for_each(gx.chunks_mut(parts.chunk).zip(inputs).enumerate(), |(n, (gx, (x, g)))| {
-        let start = n * parts.chunk;
+    let parts = Partition::new(size_of::<T>(), gx.len());
+    parts.for_each_chunk(cast_slice_mut(gx), size_of::<T>(), &|start, gx| {
+        let gx: &mut [T] = cast_slice_mut(gx);
+        let (x, g) = (&x[start..][..gx.len()], &g[start..][..gx.len()]);
         for run in broadcast.runs(start..start + gx.len()) {
             let here = run.start - start..run.start - start + run.len;
             let (x, g, gx) = (&x[here.clone()], &g[here.clone()], &mut gx[here]);
@@ -250,7 +268,7 @@ pub(super) fn scale_all(scaling: Scaling<f64>, slices: Vec<(ElementType, &mut [u
     let chunk =
         |(element, slice): (ElementType, _)| Partition::pieces_mut(slice).map(move |piece| (element, piece));
     let count = slices.iter().map(|(_, slice)| Partition::pieces(slice).count()).sum();
-    Partition::of_list(bytes, count).for_each(slices.into_iter().flat_map(chunk), |(element, piece)| {
-        with_element!(element, T => apply::<T>(scaling, bytemuck::cast_slice_mut(piece)));
-    });
+    let mut chunks = slices.into_iter().flat_map(chunk);
+    Partition::of_list(bytes, count)
+        .for_each(&mut chunks, &|(element, piece)| apply(scaling, element, piece));
 }

@@ -1,4 +1,5 @@
-// The tests can fail: faults planted in the kernels, as a device would make them, are found by the check.
+// The tests can fail: faults planted in the kernels, as a device would make them, are found by the check. conformance.mjs sees that the
+// right kernels pass.
 import './dawn.mjs';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -36,9 +37,3 @@ for (const [operation, type, find, replace] of [
         assert.match(first, /expected 0x/);
     });
 }
-
-test('the right kernels pass', { timeout: 120_000 }, async () => {
-    const { clip } = await mutated('none', '');
-    const rows = await check.run(clip, { types: ['float16'] });
-    assert.deepEqual(rows.filter(({ mismatches }) => mismatches > 0), []);
-});

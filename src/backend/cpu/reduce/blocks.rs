@@ -6,10 +6,14 @@
 //! 2^(m - 47), and summed in lanes of its own. The exponents of the greatest and of the least element tell how many cuts that
 //! takes. Where it would be more than two, the block takes the slow road, bit for bit.
 
+use bytemuck::cast_slice;
+
+use super::super::convert::widen;
 use super::super::simd::vectorised;
-use crate::element::{BitLayout, convert};
+use crate::ElementType;
+use crate::element::lane::with_bits;
+use crate::element::{BitLayout, with_short_float};
 use crate::exact::{ExactSum, ReduceOp};
-use crate::{Element, ElementType};
 
 /// Elements of a block.
 pub(in crate::backend::cpu) const BLOCK: usize = LANES * ADDENDS;
@@ -218,31 +222,30 @@ vectorised! {
         }
         sums
     }
-
-    pub(super) fn widen<T: Element>(elements: &[T], wide: &mut [f32]) {
-        for (wide, element) in wide.iter_mut().zip(elements) {
-            *wide = convert::to_f32(*element, false);
-        }
-    }
 }
 
-/// Takes elements into a sum.
-pub(in crate::backend::cpu) fn accumulate<T: Element>(sum: &mut ExactSum, elements: &[T]) {
-    let (mut wide, layout) = ([0.0; BLOCK], T::TYPE.layout());
-    for block in elements.chunks(BLOCK) {
-        let done = match T::TYPE {
-            ElementType::F32 => whole(sum, bytemuck::cast_slice::<T, f32>(block), layout),
-            ElementType::F64 => whole(sum, bytemuck::cast_slice::<T, f64>(block), layout),
+/// Takes elements of a type of float into a sum.
+pub(in crate::backend::cpu) fn accumulate(sum: &mut ExactSum, element: ElementType, elements: &[u8]) {
+    let (mut wide, layout) = ([0.0; BLOCK], element.layout());
+    for block in elements.chunks(BLOCK * element.size()) {
+        let done = match element {
+            ElementType::F32 => whole(sum, cast_slice::<u8, f32>(block), layout),
+            ElementType::F64 => whole(sum, cast_slice::<u8, f64>(block), layout),
             _ => {
-                let wide = &mut wide[..block.len()];
-                widen(block, wide);
+                let wide = &mut wide[..block.len() / element.size()];
+                widen_short(element, block, wide);
                 whole(sum, wide, layout)
             }
         };
         if !done {
-            slowly(sum, block);
+            slowly(sum, element, block);
         }
     }
+}
+
+/// Elements of a short type of float as f32.
+pub(super) fn widen_short(element: ElementType, elements: &[u8], wide: &mut [f32]) {
+    with_short_float!(element, T => widen::<T>(cast_slice(elements), false, wide));
 }
 
 /// Takes in a block, of elements that had a layout, unless that is not exact.
@@ -285,32 +288,41 @@ fn cut_parts<V: Lane, F: Term, const N: usize>(sum: &mut ExactSum, term: F, bloc
 }
 
 /// Element by element: those of a type of up to 32 bits by exponents first.
-pub(super) fn slowly<T: Element>(sum: &mut ExactSum, block: &[T]) {
-    let layout = T::TYPE.layout();
-    let op = sum.op();
-    let finite = |element: &T| Element::to_bits(*element) & (layout.sign() - 1) <= layout.max_finite();
-    for element in block.iter().filter(|element| !finite(element)) {
-        let negative = op == ReduceOp::Sum && Element::to_bits(*element) & layout.sign() != 0;
-        match element.is_nan() {
+pub(super) fn slowly(sum: &mut ExactSum, element: ElementType, block: &[u8]) {
+    let (op, layout) = (sum.op(), element.layout());
+    let mut room = [0; BLOCK];
+    let all = &mut room[..block.len() / element.size()];
+    with_bits!(element, B => {
+        for (bits, &element) in all.iter_mut().zip(cast_slice::<u8, B>(block)) {
+            *bits = element.into();
+        }
+    });
+    let magnitude = |bits: u64| bits & (layout.sign() - 1);
+    let negative = |bits: u64| op == ReduceOp::Sum && bits & layout.sign() != 0;
+    for &bits in all.iter().filter(|&&bits| magnitude(bits) > layout.max_finite()) {
+        match magnitude(bits) > layout.max_number() {
             true => sum.special.nan = true,
-            false => sum.special.infinite[usize::from(negative)] = true,
+            false => sum.special.infinite[usize::from(negative(bits))] = true,
         }
     }
-    let finite = block.iter().filter(|element| finite(element));
+    let finite = all.iter().copied().filter(|&bits| magnitude(bits) <= layout.max_finite());
     if op == ReduceOp::MaxAbs {
-        finite.for_each(|element| sum.max(element.to_f64().abs().to_bits()));
+        let value = |bits: u64| match element {
+            ElementType::F64 => f64::from_bits(bits),
+            ElementType::F32 => f32::from_bits(bits as u32).into(),
+            _ => layout.widen(bits as u32).into(),
+        };
+        finite.for_each(|bits| sum.max(value(magnitude(bits)).to_bits()));
         return;
     }
-    let term = |element: &T| {
-        let bits = Element::to_bits(*element);
+    let term = |bits: u64| {
         let (significand, exponent) = layout.decompose(bits);
-        let negative = op == ReduceOp::Sum && bits & layout.sign() != 0;
         match op {
             ReduceOp::SumSquares => (false, u128::from(significand) * u128::from(significand), 2 * exponent),
-            _ => (negative, significand.into(), exponent),
+            _ => (negative(bits), significand.into(), exponent),
         }
     };
-    if layout.bits > 32 || block.len() < 256 {
+    if layout.bits > 32 || all.len() < 256 {
         for (negative, magnitude, exponent) in finite.map(term) {
             sum.add(negative, magnitude, exponent);
         }

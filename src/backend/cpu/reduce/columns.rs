@@ -1,12 +1,14 @@
 //! Exact sums of floats side by side: a tile of rows at a time, cut as blocks.rs cuts a block.
 
+use bytemuck::{Pod, cast_slice, cast_slice_mut};
+
 use super::super::simd::vectorised;
 use super::blocks::{
-    ADDENDS, Cuts, Ends, Lane, Magnitude, Square, Term, Value, accumulate, parts_of, slowly, widen,
+    ADDENDS, Cuts, Ends, Lane, Magnitude, Square, Term, Value, accumulate, parts_of, slowly, widen_short,
 };
 use super::{Piece, Tile, gather};
+use crate::ElementType;
 use crate::exact::{ExactSum, ReduceOp};
-use crate::{Element, ElementType};
 
 /// Outputs of a tile.
 pub(super) const WIDTH: usize = 256;
@@ -20,36 +22,39 @@ const LANES: usize = 16;
 /// Rows that are summed before the sums go to memory.
 const STEP: usize = 4;
 
-/// Sums of floats side by side.
-pub(super) struct Floats<'a, T> {
-    elements: &'a [T],
+/// Sums of floats side by side: of a type that is a value, whose bits are `B`.
+pub(super) struct Floats<'a, B> {
+    element: ElementType,
+    elements: &'a [B],
     sums: Vec<ExactSum>,
     /// The rows of a tile, one after the other.
-    tile: Vec<T>,
-    narrow: Vec<f32>,
+    tile: Vec<B>,
+    wide: Vec<f32>,
 }
 
-impl<'a, T: Element> Floats<'a, T> {
-    pub(super) fn new(elements: &'a [T], op: ReduceOp, count: usize) -> Self {
-        let sums = vec![ExactSum::new(T::TYPE.layout().bits, op); count];
-        Self { elements, sums, tile: Vec::new(), narrow: Vec::new() }
+impl<'a, B: Pod> Floats<'a, B> {
+    pub(super) fn new(element: ElementType, elements: &'a [B], op: ReduceOp, count: usize) -> Self {
+        let sums = vec![ExactSum::new(element.layout().bits, op); count];
+        Self { element, elements, sums, tile: Vec::new(), wide: Vec::new() }
     }
 }
 
-impl<T: Element> Tile for Floats<'_, T> {
+impl<B: Pod + Send + Sync> Tile for Floats<'_, B> {
     fn run(&mut self, pieces: &[Piece]) {
-        accumulate(&mut self.sums[0], gather(self.elements, pieces, &mut self.tile));
+        let elements = gather(self.elements, pieces, &mut self.tile);
+        accumulate(&mut self.sums[0], self.element, cast_slice(elements));
     }
 
     fn rows(&mut self, pieces: &[Piece]) {
-        let (sums, tile) = (&mut self.sums[..], gather(self.elements, pieces, &mut self.tile));
-        match T::TYPE {
-            ElementType::F32 => whole(sums, bytemuck::cast_slice::<T, f32>(tile), tile),
-            ElementType::F64 => whole(sums, bytemuck::cast_slice::<T, f64>(tile), tile),
+        let (sums, element) = (&mut self.sums[..], self.element);
+        let tile: &[u8] = cast_slice(gather(self.elements, pieces, &mut self.tile));
+        match element {
+            ElementType::F32 => whole(sums, cast_slice::<u8, f32>(tile), element, tile),
+            ElementType::F64 => whole(sums, cast_slice::<u8, f64>(tile), element, tile),
             _ => {
-                self.narrow.resize(tile.len(), 0.0);
-                widen(tile, &mut self.narrow);
-                whole(sums, &self.narrow, tile);
+                self.wide.resize(tile.len() / element.size(), 0.0);
+                widen_short(element, tile, &mut self.wide);
+                whole(sums, &self.wide, element, tile);
             }
         }
     }
@@ -64,9 +69,9 @@ impl<T: Element> Tile for Floats<'_, T> {
 }
 
 /// Takes in a tile; what cannot be cut column by column.
-fn whole<V: Lane, T: Element>(sums: &mut [ExactSum], wide: &[V], tile: &[T]) {
-    let (op, layout) = (sums[0].op(), T::TYPE.layout());
-    // The square of an f64 is none.
+fn whole<V: Lane>(sums: &mut [ExactSum], wide: &[V], element: ElementType, tile: &[u8]) {
+    let (op, layout) = (sums[0].op(), element.layout());
+    // An f64 cannot hold the square of an f64.
     let cuts = op != ReduceOp::MaxAbs && !(op == ReduceOp::SumSquares && layout.bits == 64);
     let ends = if cuts { Ends::of::<V>(V::ends(wide), layout, op == ReduceOp::SumSquares) } else { None };
     let done = ends.is_some_and(|ends| match op {
@@ -77,12 +82,17 @@ fn whole<V: Lane, T: Element>(sums: &mut [ExactSum], wide: &[V], tile: &[T]) {
     if done {
         return;
     }
-    let width = sums.len();
-    let mut column: Vec<T> = Vec::with_capacity(HEIGHT);
+    let (width, size) = (sums.len(), element.size());
+    let mut column = [0u64; HEIGHT];
+    let column: &mut [u8] = cast_slice_mut(&mut column);
     for (n, sum) in sums.iter_mut().enumerate() {
-        column.clear();
-        column.extend(tile.iter().skip(n).step_by(width));
-        slowly(sum, &column);
+        let elements = tile.chunks(size).skip(n).step_by(width);
+        let mut len = 0;
+        for (to, from) in column.chunks_mut(size).zip(elements) {
+            to.copy_from_slice(from);
+            len += size;
+        }
+        slowly(sum, element, &column[..len]);
     }
 }
 

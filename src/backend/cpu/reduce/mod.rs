@@ -8,14 +8,18 @@ mod products;
 
 use std::sync::{Mutex, PoisonError};
 
+use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
 
 use super::COMPACT;
 use super::memory;
+use super::operands::check_aligned;
 use super::partition::Partition;
 use crate::broadcast::Reduction;
+use crate::element::lane::with_bits;
+use crate::element::with_integer;
 use crate::exact::{ExactSum, ReduceOp};
-use crate::{Element, ElementType, Result, with_element};
+use crate::{Element, ElementType, Result};
 
 pub(super) use blocks::{BLOCK, accumulate};
 
@@ -45,29 +49,30 @@ trait Tile: Send {
     fn output(&self, n: usize, to: ElementType) -> u64;
 }
 
-/// Reduces `elements` to `result`, elements of `to`, one for each that is kept. Sums of integers are clipped to their type.
-pub(super) fn reduce<T: Element>(
-    elements: &[T],
+/// Reduces elements of a type to `result`, elements of `to`, one for each that is kept. Sums of integers are clipped to their type.
+pub(super) fn reduce(
+    (element, elements): (ElementType, &[u8]),
     reduction: &Reduction,
     op: ReduceOp,
     to: ElementType,
     result: &mut [u8],
-) -> Result<()> {
+) {
+    let size = element.size();
     if op == ReduceOp::Sum && reduction.leaves == 1 {
         // Nothing to add: one alone keeps its bits.
-        let result: &mut [T] = bytemuck::cast_slice_mut(result);
-        result.iter_mut().enumerate().for_each(|(n, result)| *result = elements[reduction.element(n, 0)]);
-        return Ok(());
-    }
-    match T::TYPE.is_float() {
-        true => {
-            reduce_tiles::<T, _>(reduction, to, result, |_, count| columns::Floats::new(elements, op, count))
+        for (n, result) in result.chunks_mut(size).enumerate() {
+            result.copy_from_slice(&elements[reduction.element(n, 0) * size..][..size]);
         }
-        false => {
-            reduce_tiles::<T, _>(reduction, to, result, |_, count| integers::Integers::new(elements, count));
-        }
+        return;
     }
-    Ok(())
+    if element.is_float() {
+        return with_bits!(element, B => reduce_tiles(size, reduction, to, result, &|_, count| {
+            columns::Floats::<B>::new(element, cast_slice(elements), op, count)
+        }));
+    }
+    with_integer!(element, T => reduce_tiles(size, reduction, to, result, &|_, count| {
+        integers::Integers::<T>::new(cast_slice(elements), count)
+    }));
 }
 
 /// The dot products of the elements of each output with others, as f32 or, of f64, as f64: each times the power of two that
@@ -79,24 +84,24 @@ pub(super) fn dots<T: Element>(
     norms: &[T::Norm],
 ) -> Result<Vec<T::Norm>> {
     let mut dots = memory::zeroed::<T::Norm>(reduction.sums)?;
-    reduce_tiles::<T, _>(reduction, T::Norm::TYPE, bytemuck::cast_slice_mut(&mut dots), |first, count| {
-        products::Products::new(x, g, &norms[first..][..count])
-    });
+    let new = |first: usize, count: usize| products::Products::new(x, g, &norms[first..][..count]);
+    reduce_tiles(size_of::<T>(), reduction, T::Norm::TYPE, cast_slice_mut(&mut dots), &new);
     Ok(dots)
 }
 
-/// Reduces elements of T to elements of `to`. `new` makes the tile of so many outputs from one on.
-fn reduce_tiles<T: Element, S: Tile>(
+/// Reduces elements of `size` bytes to elements of `to`. `new` makes the tile of so many outputs from one on.
+fn reduce_tiles<S: Tile>(
+    size: usize,
     reduction: &Reduction,
     to: ElementType,
     result: &mut [u8],
-    new: impl Fn(usize, usize) -> S + Sync,
+    new: &(dyn Fn(usize, usize) -> S + Sync),
 ) {
     let len = reduction.leaves * reduction.sums;
     if reduction.is_whole() {
         let total = Mutex::new(new(0, 1));
-        let parts = Partition::new::<T>(len);
-        parts.for_each((0..len).step_by(parts.chunk), |start| {
+        let parts = Partition::new(size, len);
+        parts.for_each(&mut (0..len).step_by(parts.chunk), &|start| {
             let mut part = new(0, 1);
             part.run(&[(start, parts.chunk.min(len - start))]);
             total.lock().unwrap_or_else(PoisonError::into_inner).merge(part);
@@ -107,7 +112,7 @@ fn reduce_tiles<T: Element, S: Tile>(
     }
     // Several outputs at once where their elements are neighbours.
     let width = if reduction.sum_run(0) >= 16 { columns::WIDTH } else { 1 };
-    let tile = |(tile, result): (usize, &mut [u8])| {
+    let tile = |tile: usize, result: &mut [u8]| {
         let (first, count) = (tile * width, result.len() / to.size());
         let per_task = (TASK / width).max(1);
         let task = |task: usize| {
@@ -119,39 +124,49 @@ fn reduce_tiles<T: Element, S: Tile>(
             }
             part
         };
-        let tasks = reduction.leaves.div_ceil(per_task);
-        let total = match tasks {
+        let total = match reduction.leaves.div_ceil(per_task) {
             0 => new(first, count),
             1 => task(0),
-            _ if COMPACT => {
-                let mut total = task(0);
-                (1..tasks).for_each(|n| total.merge(task(n)));
-                total
+            tasks => {
+                // In any order: sums are exact.
+                let total = Mutex::new(new(first, count));
+                for_each_task(tasks, &|n| {
+                    let part = task(n);
+                    total.lock().unwrap_or_else(PoisonError::into_inner).merge(part);
+                });
+                total.into_inner().unwrap_or_else(PoisonError::into_inner)
             }
-            _ => (0..tasks)
-                .into_par_iter()
-                .map(task)
-                .reduce_with(|mut a, b| {
-                    a.merge(b);
-                    a
-                })
-                .unwrap_or_else(|| new(first, count)),
         };
         for (n, result) in result.chunks_mut(to.size()).enumerate() {
             store(result, total.output(n, to));
         }
     };
-    match len {
-        _ if COMPACT || len < SMALL => result.chunks_mut(width * to.size()).enumerate().for_each(tile),
-        _ => {
-            let least = (SMALL / reduction.leaves.max(1)).div_ceil(width).max(1);
-            result.par_chunks_mut(width * to.size()).enumerate().with_min_len(least).for_each(tile);
+    let least =
+        if len < SMALL { usize::MAX } else { (SMALL / reduction.leaves.max(1)).div_ceil(width).max(1) };
+    for_each_tile(result, width * to.size(), least, &tile);
+}
+
+/// Calls `work` with each number below `count`, on all cores.
+fn for_each_task(count: usize, work: &(dyn Fn(usize) + Sync)) {
+    match COMPACT {
+        true => (0..count).for_each(work),
+        false => (0..count).into_par_iter().for_each(work),
+    }
+}
+
+/// Calls `work` with each piece of `bytes` bytes, on all cores, of which each takes `least` of them at the least.
+fn for_each_tile(result: &mut [u8], bytes: usize, least: usize, work: &(dyn Fn(usize, &mut [u8]) + Sync)) {
+    match COMPACT || least == usize::MAX {
+        true => result.chunks_mut(bytes).enumerate().for_each(|(n, tile)| work(n, tile)),
+        false => {
+            let tiles = result.par_chunks_mut(bytes).enumerate().with_min_len(least);
+            tiles.for_each(|(n, tile)| work(n, tile));
         }
     }
 }
 
 /// An element of so many bytes, by its bits.
-fn store(element: &mut [u8], bits: u64) {
+pub(super) fn store(element: &mut [u8], bits: u64) {
     match element.len() {
         1 => element.copy_from_slice(&(bits as u8).to_ne_bytes()),
         2 => element.copy_from_slice(&(bits as u16).to_ne_bytes()),
@@ -221,18 +236,18 @@ fn rows(
 /// Takes several slices into a sum, on all cores.
 pub(crate) fn accumulate_all(sum: &mut ExactSum, slices: &[(ElementType, &[u8])]) -> Result<()> {
     for (element, slice) in slices {
-        with_element!(*element, T => super::operands::elements::<T>(slice).map(drop))?;
+        check_aligned(*element, slice)?;
     }
     let (bits, op) = (sum.bits(), sum.op());
     let bytes = slices.iter().map(|(_, slice)| slice.len()).sum();
     let count = slices.iter().map(|(_, slice)| Partition::pieces(slice).count()).sum();
     let total = Mutex::new(sum);
-    let pieces = slices
+    let mut pieces = slices
         .iter()
         .flat_map(|&(element, slice)| Partition::pieces(slice).map(move |piece| (element, piece)));
-    Partition::of_list(bytes, count).for_each(pieces, |(element, piece)| {
+    Partition::of_list(bytes, count).for_each(&mut pieces, &|(element, piece)| {
         let mut part = ExactSum::new(bits, op);
-        with_element!(element, T => accumulate::<T>(&mut part, bytemuck::cast_slice(piece)));
+        accumulate(&mut part, element, piece);
         total.lock().unwrap_or_else(PoisonError::into_inner).merge(&part);
     });
     Ok(())

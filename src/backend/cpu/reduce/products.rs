@@ -1,7 +1,8 @@
 //! Exact dot products: those of elements of up to 32 bits are f64, and summed as blocks.rs sums a block.
 
+use super::super::convert::widen;
 use super::super::simd::vectorised;
-use super::blocks::{BLOCK, Ends, Lane, Value, cut_into, widen};
+use super::blocks::{BLOCK, Ends, Lane, Value, cut_into};
 use super::{Piece, Tile, gather};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType, reference};
@@ -63,12 +64,12 @@ fn accumulate<T: Element>(sum: &mut ExactSum, x: &[T], g: &[T]) {
 fn whole<T: Element>(sum: &mut ExactSum, x: &[T], g: &[T]) -> bool {
     let (mut wide, layout) = ([[0.0; BLOCK]; 2], T::TYPE.layout());
     if layout.bits == 64 {
-        // The product of two is none.
+        // The product of two f64 is not exact in f64.
         return false;
     }
     let [of_x, of_g] = wide.each_mut().map(|wide| &mut wide[..x.len()]);
-    widen(x, of_x);
-    widen(g, of_g);
+    widen(x, false, of_x);
+    widen(g, false, of_g);
     let ends = [&*of_x, of_g].map(|wide| Ends::of::<f32>(f32::ends(wide), layout, false));
     let [Some(a), Some(b)] = ends else { return false };
     let ends = Ends { power: a.power + b.power, lowest: a.lowest + b.lowest };

@@ -1,13 +1,13 @@
-//! Operations some of whose outputs come summed: the gradients of bounds.
+//! Runs an operation of the list. Some outputs may come summed: the gradients of bounds.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::memory::PooledBytes;
-use super::operands::{Typed, elements};
-use super::{clip_to, elementwise, reduce};
+use super::operands::{Operands, mask_words};
+use super::{affine, backward, clip, clip_to, mask, reduce};
 use crate::backend::{Call, MAX_OUTPUTS, Reductions};
 use crate::exact::{ExactSum, ReduceOp};
-use crate::{Element, Result, with_element};
+use crate::{Op, Result};
 
 /// What outputs that are not written are added to.
 pub(super) type Sums = [Option<Mutex<ExactSum>>; MAX_OUTPUTS];
@@ -46,13 +46,9 @@ pub(super) fn run(
         let (Some(output), Some(reduction)) = (&mut outputs[place], &reductions[place]) else { continue };
         if let Some(sum) = sum {
             let rounded = sum.into_inner().unwrap_or_else(PoisonError::into_inner).round(element);
-            with_element!(element, T => {
-                output.copy_from_slice(bytemuck::bytes_of(&<T as Element>::from_bits(rounded)));
-            });
+            reduce::store(output, rounded);
         } else if let Some(all) = unsummed {
-            with_element!(element, T => {
-                reduce::reduce(elements::<T>(&all)?, reduction, ReduceOp::Sum, element, output)?;
-            });
+            reduce::reduce((element, &all), reduction, ReduceOp::Sum, element, output);
         }
     }
     Ok(())
@@ -61,11 +57,28 @@ pub(super) fn run(
 /// The operation itself.
 fn write(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS], sums: &Sums) -> Result<()> {
     call.check()?;
-    if call.to() != call.element() {
-        return clip_to::run(call, outputs);
+    let operands = Operands::new(call)?;
+    operands.check_outputs(&outputs)?;
+    let &Operands { x, g, mask, .. } = &operands;
+    let [first, second, third] = outputs;
+    match call.op {
+        Op::ClipTo if operands.to != operands.element => {
+            clip_to::run(&operands, operands.required(x)?, operands.required(first)?);
+        }
+        Op::Clip | Op::ClipTo => clip::run(&operands, operands.required(first)?),
+        Op::ClipBackward => backward::run(&operands, operands.required(x)?, operands.required(first)?),
+        Op::ClipBackwardBounds => {
+            let inputs = [operands.required(x)?, operands.required(g)?];
+            backward::run_bounds(&operands, inputs, [first, second, third], sums);
+        }
+        Op::ClipWithMask => {
+            let (y, mask) = (operands.required(first)?, mask_words(operands.required(second)?));
+            mask::clip_with_mask(&operands, operands.required(x)?, y, mask);
+        }
+        Op::MaskBackward => {
+            mask::mask_backward(&operands, operands.required(mask)?, operands.required(first)?);
+        }
+        Op::Affine => affine::run(&operands, operands.required(first)?),
     }
-    with_element!(call.element(), T => {
-        let mut operands = Typed::<T> { sums, ..Typed::new(call, outputs)? };
-        elementwise::run(call.op, &mut operands)
-    })
+    Ok(())
 }

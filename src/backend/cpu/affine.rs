@@ -1,0 +1,66 @@
+//! The affine map: the twin of `shaders/affine.wgsl`.
+
+use bytemuck::cast_slice_mut;
+
+use super::convert::{BLOCK, widen};
+use super::operands::Operands;
+use super::partition::{Partition, copy_then_apply};
+use super::simd::vectorised;
+use crate::element::convert::{Overflow, from_f32};
+use crate::element::with_short_float;
+use crate::{Element, ElementType};
+
+vectorised! {
+    /// A product and a sum, each rounded once. A NaN element stays; one that is computed is canonical, since machines differ.
+    fn affine_f32(x: &mut [f32], scale: f32, offset: f32) {
+        for x in x {
+            let y = *x * scale;
+            let y = if y.is_nan() { f32::NAN } else { y } + offset;
+            let y = if y.is_nan() { f32::NAN } else { y };
+            *x = if x.is_nan() { *x } else { y };
+        }
+    }
+
+    fn affine_f64(x: &mut [f64], scale: f64, offset: f64) {
+        for x in x {
+            let y = *x * scale;
+            let y = if y.is_nan() { f64::NAN } else { y } + offset;
+            let y = if y.is_nan() { f64::NAN } else { y };
+            *x = if x.is_nan() { *x } else { y };
+        }
+    }
+
+    /// Replaces elements by the nearest to numbers. NaN stay.
+    fn replace<T: Element>(numbers: &[f32], x: &mut [T]) {
+        for (x, &number) in x.iter_mut().zip(numbers) {
+            *x = if Element::is_nan(*x) { *x } else { from_f32(number, Overflow::Infinity) };
+        }
+    }
+}
+
+/// Runs the operation.
+pub(super) fn run(operands: &Operands<'_>, y: &mut [u8]) {
+    let (element, [scale, offset]) = (operands.element, operands.scalars);
+    let parts = Partition::new(element.size(), operands.len);
+    parts.for_each_chunk(y, element.size(), &|start, y| {
+        let x = operands.x.map(|x| &x[start * element.size()..][..y.len()]);
+        copy_then_apply(x, y, &mut |_, y| match element {
+            ElementType::F64 => affine_f64(cast_slice_mut(y), scale, offset),
+            ElementType::F32 => affine_f32(cast_slice_mut(y), scale as f32, offset as f32),
+            _ => {
+                with_short_float!(element, T => short::<T>(cast_slice_mut(y), scale as f32, offset as f32));
+            }
+        });
+    });
+}
+
+/// Short floats are mapped in f32, and rounded.
+fn short<T: Element>(x: &mut [T], scale: f32, offset: f32) {
+    let mut wide = [0.0; BLOCK];
+    for x in x.chunks_mut(BLOCK) {
+        let wide = &mut wide[..x.len()];
+        widen(x, false, wide);
+        affine_f32(wide, scale, offset);
+        replace(wide, x);
+    }
+}
