@@ -275,20 +275,33 @@ impl<B> ResolvedBounds<B> {
     ///
     /// # Errors
     /// [`Error::NanBound`], [`Error::BroadcastMismatch`] or [`Error::TooManyAxes`].
-    pub fn broadcast<T: Element>(
+    pub fn broadcast<'a, T: Element>(
         x: &Shape,
-        lo: Bound<T, (B, &Shape)>,
-        hi: Bound<T, (B, &Shape)>,
+        lo: Bound<T, (B, &'a Shape)>,
+        hi: Bound<T, (B, &'a Shape)>,
     ) -> Result<Self> {
-        let shapes = [&lo, &hi].map(|bound| bound.tensor().map(|(_, shape)| *shape));
-        let tensors = shapes.iter().any(Option::is_some);
-        let broadcast = tensors.then(|| Broadcast::new(x, shapes)).transpose()?;
-        let resolve = |bound: Bound<T, (B, &Shape)>, side| match bound.checked(side)? {
+        let bits = |bound: Bound<T, (B, &'a Shape)>, side| match bound.checked(side)? {
             Bound::Absent => Ok(BoundBits::Absent),
             Bound::Value(value) => Ok(BoundBits::Value(value.to_bits())),
-            Bound::Tensor((operand, _)) => Ok(BoundBits::Tensor(operand)),
+            Bound::Tensor(tensor) => Ok(BoundBits::Tensor(tensor)),
         };
-        Ok(Self { element: T::TYPE, sides: [resolve(lo, Side::Lo)?, resolve(hi, Side::Hi)?], broadcast })
+        Self::of(T::TYPE, x, [bits(lo, Side::Lo)?, bits(hi, Side::Hi)?])
+    }
+
+    /// The same of a type that is a value.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast), but for NaN, which is not looked for.
+    pub(crate) fn of(element: ElementType, x: &Shape, sides: [BoundBits<(B, &Shape)>; 2]) -> Result<Self> {
+        let shapes = sides.each_ref().map(|bound| bound.tensor().map(|(_, shape)| *shape));
+        let tensors = shapes.iter().any(Option::is_some);
+        let broadcast = tensors.then(|| Broadcast::new(x, shapes)).transpose()?;
+        let sides = sides.map(|bound| match bound {
+            BoundBits::Absent => BoundBits::Absent,
+            BoundBits::Value(bits) => BoundBits::Value(bits),
+            BoundBits::Tensor((operand, _)) => BoundBits::Tensor(operand),
+        });
+        Ok(Self { element, sides, broadcast })
     }
 
     /// The type of the elements.

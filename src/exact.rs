@@ -106,15 +106,18 @@ impl ExactSum {
         }
     }
 
+    #[inline]
     pub(crate) fn format(&self) -> SumFormat {
         self.format
     }
 
     /// Bits of the widest elements that it takes.
+    #[inline]
     pub(crate) fn bits(&self) -> u32 {
         self.bits
     }
 
+    #[inline]
     pub(crate) fn op(&self) -> ReduceOp {
         self.op
     }

@@ -111,7 +111,9 @@ impl<T: Element> ClipStream<T> {
                     });
                 };
                 let readback = readback.map_or_else(|| self.values.begin(context, &chunk), Ok);
-                match readback.and_then(|readback| context.read_into(readback, &mut chunk)) {
+                match readback
+                    .and_then(|readback| context.read_into(readback, bytemuck::cast_slice_mut(&mut chunk)))
+                {
                     Ok(()) => Ok(Some(chunk)),
                     Err(error) => {
                         self.waiting.push_front(Chunk::Uploaded(chunk, None));
@@ -179,12 +181,12 @@ fn clip_on_gpu<T: Element>(
         if waiting.len() >= IN_FLIGHT
             && let Some((range, readback)) = waiting.pop_front()
         {
-            context.read_into(readback, &mut data[range.clone()])?;
+            context.read_into(readback, bytemuck::cast_slice_mut(&mut data[range.clone()]))?;
             *done = range.end;
         }
     }
     for (range, readback) in waiting {
-        context.read_into(readback, &mut data[range.clone()])?;
+        context.read_into(readback, bytemuck::cast_slice_mut(&mut data[range.clone()]))?;
         *done = range.end;
     }
     Ok(())

@@ -5,7 +5,9 @@ use crate::bounds::ResolvedBounds;
 use crate::device::with_backend;
 use crate::op::Operand;
 use crate::tensor::{Arguments, Inputs, Storage, Stored, apply, apply_in_place};
-use crate::{BackwardRule, Bounds, Device, Element, ElementType, Error, Mask, Op, Result, Shape, Tensor};
+use crate::{
+    BackwardRule, Bounds, Device, Element, ElementType, Error, Mask, Op, Result, Shape, Tensor, with_element,
+};
 
 pub use crate::element::accum::Accumulator;
 
@@ -101,20 +103,51 @@ impl Slices<'_> {
     }
 }
 
-/// A tensor of a pattern that no operation makes, without a copy from the host where that costs more: its memory goes to the next output
-/// of its size once it is dropped.
+/// A pattern that no operation makes, in memory for `len` elements. Once it is dropped that is the memory of the next output of its
+/// size, where an element that is not written shows.
 ///
 /// # Errors
 /// As [`Device::tensor`].
-pub fn poison<T: Element>(device: &Device, len: usize) -> Result<Tensor<T>> {
+pub fn poison(device: &Device, element: ElementType, len: usize) -> Result<Poison> {
     const BITS: u32 = 0xdead_beef;
-    if device.info().limits.is_none() {
-        let bits = u64::from(BITS) << 32 | u64::from(BITS);
-        return device.tensor(&vec![T::from_bits(bits); len], [len]);
-    }
-    let words = (len * size_of::<T>()).div_ceil(size_of_val(&BITS));
-    let pattern = patterns::<f32>(device, BITS, 0, words)?;
-    Ok(Tensor::new(pattern.storage().clone(), Shape::new([len])?))
+    let words = (len * element.size()).div_ceil(size_of_val(&BITS)).max(1);
+    // Written on a GPU, which takes less time than a copy, if one dispatch does.
+    let written = device.info().limits.and_then(|_| patterns::<f32>(device, BITS, 0, words).ok());
+    let storage = match written {
+        Some(written) => written.storage().clone(),
+        None => with_element!(element, T => {
+            let bits = u64::from(BITS) << 32 | u64::from(BITS);
+            device.tensor(&vec![<T as Element>::from_bits(bits); len], [len])?.storage().clone()
+        }),
+    };
+    Ok(Poison { _storage: storage })
+}
+
+/// Memory with a [`poison`] in it.
+#[derive(Debug)]
+pub struct Poison {
+    _storage: Storage,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+/// The bits of [`Tensor::clip_to`], of a type that is a value.
+///
+/// # Errors
+/// As that.
+pub fn clip_to<T: Element>(x: &Tensor<T>, bounds: &Bounds<T>, to: ElementType) -> Result<Vec<u64>> {
+    let arguments = Arguments { to: Some(to), ..Arguments::between(bounds, BackwardRule::default()) };
+    let inputs = Inputs { shape: x.shape(), storages: &[x.storage()] };
+    let [y, ..] = apply(Op::ClipTo, &inputs, arguments)?;
+    let y = y.ok_or(Error::Internal { op: Op::ClipTo.name(), what: "without its output".into() })?;
+    read_bits(y, to, x.shape().clone())
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn read_bits(storage: Storage, element: ElementType, shape: Shape) -> Result<Vec<u64>> {
+    with_element!(element, T => {
+        let elements = Tensor::<T>::new(storage, shape).into_vec()?;
+        Ok(elements.into_iter().map(Element::to_bits).collect())
+    })
 }
 
 /// A tensor of elements of 4 bytes whose bits are `start`, `start + step`, and so on, made on the device.

@@ -3,11 +3,11 @@
 
 use std::fmt;
 
-use rayon::prelude::*;
-
 use wgclip::op::{Operand, RuleUse};
 use wgclip::reference::{self, Operands};
 use wgclip::{BackwardRule, Bound, Element, ElementType, Op};
+
+use crate::parallel;
 
 /// An operation of the list, in one of its forms, with a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,7 +249,7 @@ impl<T: Element> Case<T> {
                 Operands { x: self.x[i], g: self.g[i], lo, hi, rule, scalars: self.scalars },
             )
         };
-        let made: Vec<_> = (0..self.x.len()).into_par_iter().with_min_len(1 << 14).map(evaluate).collect();
+        let made = parallel::map_many(self.x.len(), &evaluate);
         let results = (0..outputs.len()).map(|place| made.iter().map(|made| made[place]).collect::<Vec<T>>());
         let results = outputs.iter().copied().zip(results).filter(|(output, _)| self.wants(*output));
         results

@@ -117,6 +117,11 @@ pub(crate) fn combinations<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
     Case { lo, hi, dims: dims.clone(), x, g, scalars: [1.0 / 6.0, 0.5], all_types: true }
 }
 
+/// The number of an element's bits.
+fn number(element: ElementType, bits: u64) -> f64 {
+    with_element!(element, T => Element::to_f64(<T as Element>::from_bits(bits)))
+}
+
 /// The numbers of every type of float, those halfway between two, and what is next to each, as far as the type has them:
 /// where rounding goes wrong.
 pub(crate) fn near_halves<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
@@ -131,8 +136,7 @@ pub(crate) fn near_halves<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
                 ..9 => (ends[n as usize / 3] + n % 3).wrapping_sub(1) & layout.mask() >> 1,
                 _ => rng.u64(..=layout.max_finite()),
             };
-            let number =
-                |bits: u64| with_element!(element, U => Element::to_f64(<U as Element>::from_bits(bits)));
+            let number = |bits: u64| number(element, bits);
             let (low, high) = (number(bits), number(bits + 1));
             for value in [low, high, low / 2.0 + high / 2.0] {
                 let near = Element::to_bits(T::from_f64(value));

@@ -22,6 +22,7 @@
 mod case;
 mod external;
 mod inputs;
+mod parallel;
 // A browser's main thread cannot wait for a device.
 #[cfg(not(target_arch = "wasm32"))]
 mod on_device;

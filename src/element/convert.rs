@@ -69,6 +69,7 @@ pub(crate) fn converts(from: ElementType, to: ElementType) -> bool {
 
 impl BitLayout {
     /// Bits of an f32's fraction that a float has no room for, and how much less its bias is than an f32's.
+    #[inline]
     const fn to_f32_shifts(self) -> (u32, u32) {
         match self.class {
             NumberClass::Float { exponent, .. } => (24 + exponent - self.bits, 128 - (1 << (exponent - 1))),
@@ -120,6 +121,7 @@ impl BitLayout {
 impl BitLayout {
     /// Of a float of up to 16 bits: how many bits of an f32's fraction it has no room for, and the bits of the f32 that is its
     /// least normal number.
+    #[inline]
     pub(crate) const fn f32_rest(self) -> (u32, u32) {
         let (excess, rebias) = self.to_f32_shifts();
         (excess, (rebias + 1) << 23)

@@ -28,16 +28,19 @@ pub struct BitLayout {
 
 impl BitLayout {
     /// All bits set.
+    #[inline]
     pub const fn mask(self) -> u64 {
         u64::MAX >> (64 - self.bits)
     }
 
     /// The topmost bit.
+    #[inline]
     pub const fn sign(self) -> u64 {
         1 << (self.bits - 1)
     }
 
     /// The least normal number of a float; 0 for integers.
+    #[inline]
     pub const fn min_normal(self) -> u64 {
         match self.class {
             NumberClass::Float { exponent, .. } => 1 << (self.bits - 1 - exponent),
@@ -46,6 +49,7 @@ impl BitLayout {
     }
 
     /// The greatest finite magnitude of a float. The topmost bit for integers, which no magnitude reaches.
+    #[inline]
     pub const fn max_finite(self) -> u64 {
         match self.class {
             NumberClass::Float { infinity: true, .. } => self.sign() - self.min_normal() - 1,
@@ -56,6 +60,7 @@ impl BitLayout {
 
     /// The greatest magnitude of a float that is a number: infinity, or the greatest finite one where there is no infinity.
     /// Beyond it are the NaNs. For integers as [`max_finite`](Self::max_finite).
+    #[inline]
     pub const fn max_number(self) -> u64 {
         match self.class {
             NumberClass::Float { infinity: true, .. } => self.max_finite() + 1,
@@ -64,6 +69,7 @@ impl BitLayout {
     }
 
     /// The least and the greatest element that is a number, infinities included.
+    #[inline]
     pub(crate) const fn ends(self) -> [u64; 2] {
         match self.class {
             NumberClass::Unsigned => [0, self.mask()],
@@ -73,6 +79,7 @@ impl BitLayout {
     }
 
     /// Bits of the fraction of a float; all but the sign for integers.
+    #[inline]
     pub(crate) const fn fraction_bits(self) -> u32 {
         match self.class {
             NumberClass::Float { exponent, .. } => self.bits - 1 - exponent,
@@ -81,6 +88,7 @@ impl BitLayout {
     }
 
     /// The exponent of the least normal number of a float: that of its leading bit.
+    #[inline]
     pub(crate) const fn min_exponent(self) -> i32 {
         match self.class {
             NumberClass::Float { exponent, .. } => 2 - (1 << (exponent - 1)),
@@ -100,6 +108,7 @@ impl BitLayout {
     }
 
     /// The positive quiet NaN of a float, without payload; 0 for integers.
+    #[inline]
     pub const fn quiet_nan(self) -> u64 {
         match self.class {
             NumberClass::Float { infinity: true, .. } => self.max_number() | self.min_normal() >> 1,
@@ -111,6 +120,7 @@ impl BitLayout {
     /// The order key of an element of up to 32 bits, left-aligned in a word, by which the shaders test whether it is
     /// outside scalar bounds (`order_key` in `shaders/lib/element.wgsl`): integers modulo 2^32 that grow with the
     /// elements, -0 right before +0, a NaN beyond an infinity.
+    #[inline]
     const fn order_key(self, bits: u64) -> u32 {
         let word = (bits << (32 - self.bits)) as u32;
         match self.class {
@@ -139,6 +149,7 @@ impl BitLayout {
 
     /// The least bit pattern in the order in which the shaders compare: for floats a NaN beyond negative infinity. It
     /// stands for a lower bound that is absent.
+    #[inline]
     pub(crate) const fn total_order_min(self) -> u64 {
         match self.class {
             NumberClass::Unsigned => 0,
@@ -148,6 +159,7 @@ impl BitLayout {
     }
 
     /// The greatest bit pattern in that order, for an upper bound that is absent.
+    #[inline]
     pub(crate) const fn total_order_max(self) -> u64 {
         match self.class {
             NumberClass::Unsigned => self.mask(),

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use crate::element::BitLayout;
 use crate::{Element, NormKind};
 
 /// Words of a [`Natural`]: for sums of products of f64, in units of the square of the least f64, times the greatest power of two
@@ -66,7 +67,7 @@ impl Natural {
 
     fn times_power(&self, shift: u32) -> Self {
         let mut product = Self::ZERO;
-        for (n, &word) in self.0.iter().enumerate().filter(|&(_, &word)| word > 0) {
+        for (n, word) in self.words() {
             product.add_shifted(word.into(), shift + 64 * n as u32);
         }
         product
@@ -74,37 +75,51 @@ impl Natural {
 
     fn times(&self, other: &Self) -> Self {
         let mut product = Self::ZERO;
-        for (n, &a) in self.0.iter().enumerate().filter(|&(_, &a)| a > 0) {
-            for (m, &b) in other.0.iter().enumerate().filter(|&(_, &b)| b > 0) {
+        for (n, a) in self.words() {
+            for (m, b) in other.words() {
                 product.add_shifted(u128::from(a) * u128::from(b), 64 * (n + m) as u32);
             }
         }
         product
     }
 
+    /// The words that are not zero, from the first on, and where they are: those of a float are next to each other.
+    fn words(&self) -> impl Iterator<Item = (usize, u64)> {
+        let first = self.0.iter().position(|&word| word > 0).unwrap_or(WORDS);
+        let last = self.0.iter().rposition(|&word| word > 0).map_or(first, |last| last + 1);
+        self.0[first..last].iter().enumerate().map(move |(n, &word)| (first + n, word))
+    }
+
     fn compare(&self, other: &Self) -> Ordering {
-        self.0.iter().rev().cmp(other.0.iter().rev())
+        for (word, other) in self.0.iter().zip(&other.0).rev() {
+            if word != other {
+                return word.cmp(other);
+            }
+        }
+        Ordering::Equal
     }
 
-    /// The magnitude of a finite float, in units of the least f64.
-    fn of<T: Element>(value: T) -> Self {
-        Self::sum(std::iter::once(value))
+    /// The magnitude of a finite number, in units of the least f64.
+    fn of(value: f64) -> Self {
+        Self::sum(&[value], |_| true)
     }
 
-    /// The sum of magnitudes, in such units.
-    fn sum<T: Element>(values: impl Iterator<Item = T>) -> Self {
+    /// The sum of some magnitudes, in such units.
+    fn sum(values: &[f64], takes: impl Fn(f64) -> bool) -> Self {
         let mut sum = Self::ZERO;
-        for (significand, exponent) in values.map(parts) {
+        for &value in values.iter().filter(|&&value| takes(value)) {
+            let (significand, exponent) = parts(value);
             sum.add_shifted(significand, exponent);
         }
         sum
     }
 
-    /// The sum of products of magnitudes, in units of the square of the least f64.
-    fn sum_of_products<T: Element>(values: impl Iterator<Item = (T, T)>) -> Self {
+    /// The sum of the magnitudes of some products, in units of the square of the least f64.
+    fn sum_of_products(values: &[(f64, f64)], takes: impl Fn(f64, f64) -> bool) -> Self {
         let mut sum = Self::ZERO;
-        for ((a, exponent), (b, other)) in values.map(|(a, b)| (parts(a), parts(b))) {
-            sum.add_shifted(a * b, exponent + other);
+        for &(a, b) in values.iter().filter(|&&(a, b)| takes(a, b)) {
+            let ((m, exponent), (n, other)) = (parts(a), parts(b));
+            sum.add_shifted(m * n, exponent + other);
         }
         sum
     }
@@ -112,53 +127,139 @@ impl Natural {
 
 /// The significand of a finite float, an integer, and the power of two that it is to be multiplied by, in units of the least
 /// f64.
-fn parts<T: Element>(value: T) -> (u128, u32) {
-    let bits = value.to_f64().to_bits();
+fn parts(value: f64) -> (u128, u32) {
+    let bits = value.to_bits();
     let (exponent, fraction) = (bits >> 52 & 0x7ff, bits & ((1 << 52) - 1));
     let implicit = if exponent == 0 { 0 } else { 1 << 52 };
     ((fraction | implicit).into(), exponent.saturating_sub(1) as u32)
 }
 
-/// The magnitude nearest to a number, ties to even, as bits. `at_most` says whether a float is not greater than the number,
-/// `compare` how the number lies to the middle of two floats, of which it is given the double.
-fn nearest<T: Element>(at_most: impl Fn(Natural) -> bool, compare: impl Fn(Natural) -> Ordering) -> u64 {
-    let max_finite = T::TYPE.layout().max_finite();
-    let float = |bits: u64| Natural::of(T::from_bits(bits));
-    // The greatest float that is not greater.
-    let (mut low, mut high) = (0, max_finite + 1);
-    while high - low > 1 {
-        let between = low + (high - low) / 2;
-        match at_most(float(between)) {
-            true => low = between,
-            false => high = between,
-        }
-    }
-    // Beyond the greatest comes what would come if there were more exponents.
-    let both = match low == max_finite {
-        true => float(low).doubled().plus(&float(low)).minus(&float(low - 1)),
-        false => float(low).plus(&float(low + 1)),
-    };
-    let up = match compare(both) {
-        Ordering::Less => false,
-        Ordering::Equal => low % 2 == 1,
-        Ordering::Greater => true,
-    };
-    low + u64::from(up)
+/// Elements of floats as f64, which holds them all.
+fn wide<T: Element>(elements: &[T]) -> Vec<f64> {
+    elements.iter().map(|element| element.to_f64()).collect()
 }
 
-/// What NaN and infinities among the terms of a sum make of it.
-fn special<T: Element, U: Element>(terms: impl Iterator<Item = T> + Clone) -> Option<U> {
-    let layout = U::TYPE.layout();
-    let infinite = |sign: f64| terms.clone().any(|term| term.to_f64() == sign * f64::INFINITY);
-    let (positive, negative) = (infinite(1.0), infinite(-1.0));
-    if terms.clone().any(T::is_nan) || positive && negative {
-        return Some(U::from_bits(layout.quiet_nan()));
+/// A type of float that a result is rounded to, as a value: what follows is compiled once for all.
+#[derive(Clone, Copy)]
+struct Float {
+    layout: BitLayout,
+    /// The number of some bits.
+    value: fn(u64) -> f64,
+}
+
+impl Float {
+    fn of<T: Element>() -> Self {
+        Self { layout: T::TYPE.layout(), value: |bits| T::from_bits(bits).to_f64() }
     }
-    let infinity = layout.max_finite() + 1;
-    match (positive, negative) {
-        (true, _) => Some(U::from_bits(infinity)),
-        (_, true) => Some(U::from_bits(infinity | layout.sign())),
-        _ => None,
+
+    /// The magnitude nearest to a number, ties to even, as bits. `at_most` says whether a float is not greater than the number,
+    /// `compare` how the number lies to the middle of two floats, of which it is given the double.
+    fn nearest(self, at_most: impl Fn(Natural) -> bool, compare: impl Fn(Natural) -> Ordering) -> u64 {
+        let max_finite = self.layout.max_finite();
+        let float = |bits: u64| Natural::of((self.value)(bits));
+        // The greatest float that is not greater.
+        let (mut low, mut high) = (0, max_finite + 1);
+        while high - low > 1 {
+            let between = low + (high - low) / 2;
+            match at_most(float(between)) {
+                true => low = between,
+                false => high = between,
+            }
+        }
+        // Beyond the greatest comes what would come if there were more exponents.
+        let both = match low == max_finite {
+            true => float(low).doubled().plus(&float(low)).minus(&float(low - 1)),
+            false => float(low).plus(&float(low + 1)),
+        };
+        let up = match compare(both) {
+            Ordering::Less => false,
+            Ordering::Equal => low % 2 == 1,
+            Ordering::Greater => true,
+        };
+        low + u64::from(up)
+    }
+
+    /// The float nearest to a number, given by its magnitude.
+    fn nearest_to(self, magnitude: Natural, negative: bool) -> u64 {
+        let double = magnitude.doubled();
+        let bits = self.nearest(|float| float.compare(&magnitude).is_le(), |both| double.compare(&both));
+        if negative { bits | self.layout.sign() } else { bits }
+    }
+
+    /// What NaN and infinities among the terms of a sum make of it, as bits.
+    fn special(self, terms: impl Iterator<Item = f64>) -> Option<u64> {
+        let (mut nan, mut positive, mut negative) = (false, false, false);
+        for term in terms {
+            nan |= term.is_nan();
+            positive |= term == f64::INFINITY;
+            negative |= term == f64::NEG_INFINITY;
+        }
+        let infinity = self.layout.max_finite() + 1;
+        match (positive, negative) {
+            _ if nan || positive && negative => Some(self.layout.quiet_nan()),
+            (true, _) => Some(infinity),
+            (_, true) => Some(infinity | self.layout.sign()),
+            _ => None,
+        }
+    }
+
+    fn sum(self, elements: &[f64]) -> u64 {
+        if let Some(special) = self.special(elements.iter().copied()) {
+            return special;
+        }
+        let total = |negative: bool| Natural::sum(elements, |element| (element < 0.0) == negative);
+        let (up, down) = (total(false), total(true));
+        let negative = up.compare(&down).is_lt();
+        self.nearest_to(if negative { down.minus(&up) } else { up.minus(&down) }, negative)
+    }
+
+    fn norm(self, elements: &[f64], kind: NormKind) -> u64 {
+        if let Some(special) = self.special(elements.iter().map(|element| element.abs())) {
+            return special;
+        }
+        match kind {
+            NormKind::Max => {
+                let most = elements.iter().fold(0f64, |most, element| most.max(element.abs()));
+                self.nearest_to(Natural::of(most), false)
+            }
+            NormKind::L1 => self.nearest_to(Natural::sum(elements, |_| true), false),
+            NormKind::L2 => {
+                let squares: Vec<_> = elements.iter().map(|&element| (element, element)).collect();
+                let sum = Natural::sum_of_products(&squares, |_, _| true);
+                let four = sum.doubled().doubled();
+                self.nearest(
+                    |float| float.times(&float).compare(&sum).is_le(),
+                    |both| four.compare(&both.times(&both)),
+                )
+            }
+        }
+    }
+
+    fn dot(self, products: &[(f64, f64)], scale: i32) -> u64 {
+        // Whether a product is finite does not depend on whether f64 has it.
+        let is_finite = |&(x, g): &(f64, f64)| x.is_finite() && g.is_finite();
+        let terms = products.iter().map(|pair| if is_finite(pair) { 0.0 } else { pair.0 * pair.1 });
+        if let Some(special) = self.special(terms) {
+            return special;
+        }
+        let is_negative = |x: f64, g: f64| x.is_sign_negative() != g.is_sign_negative();
+        let total = |negative: bool| Natural::sum_of_products(products, |x, g| is_negative(x, g) == negative);
+        let (up, down) = (total(false), total(true));
+        let negative = up.compare(&down).is_lt();
+        let sum = if negative { down.minus(&up) } else { up.minus(&down) };
+        if sum.compare(&Natural::ZERO).is_eq() {
+            return 0;
+        }
+        // In units of the least f64, as a float is; the product of two of these is that of the sum.
+        let unit = 1074;
+        let (of_sum, of_float) = (scale.max(0) as u32, (unit - scale.min(0)) as u32);
+        let sum = sum.times_power(of_sum);
+        let double = sum.doubled();
+        let bits = self.nearest(
+            |float| float.times_power(of_float).compare(&sum).is_le(),
+            |both| double.compare(&both.times_power(of_float)),
+        );
+        if negative { bits | self.layout.sign() } else { bits }
     }
 }
 
@@ -176,88 +277,29 @@ fn special<T: Element, U: Element>(terms: impl Iterator<Item = T> + Clone) -> Op
 /// | integers whose sum the type cannot hold | the least or the greatest integer of the type |
 pub fn sum<T: Element>(elements: &[T]) -> T {
     match elements {
-        [] => return T::ZERO,
-        [alone] => return *alone,
+        [] => T::ZERO,
+        [alone] => *alone,
         _ if !T::TYPE.is_float() => {
             let integer = |element: &T| integer(*element);
-            return from_integer(elements.iter().map(integer).sum());
+            from_integer(elements.iter().map(integer).sum())
         }
-        _ => {}
+        _ => T::from_bits(Float::of::<T>().sum(&wide(elements))),
     }
-    if let Some(special) = special(elements.iter().copied()) {
-        return special;
-    }
-    let total = |negative: bool| {
-        Natural::sum(elements.iter().copied().filter(|element| (element.to_f64() < 0.0) == negative))
-    };
-    let (up, down) = (total(false), total(true));
-    let negative = up.compare(&down).is_lt();
-    let sum = if negative { down.minus(&up) } else { up.minus(&down) };
-    let bits = nearest::<T>(|float| float.compare(&sum).is_le(), |both| sum.doubled().compare(&both));
-    T::from_bits(if negative { bits | T::TYPE.layout().sign() } else { bits })
 }
 
 /// The norm of elements, in f32 (f64 for f64): of the real numbers, rounded to nearest once, ties to even, whatever their
 /// order. Nothing overflows or underflows before. A NaN gives the positive quiet NaN without payload, else an infinity gives
 /// +infinity, and no element at all +0. Floats only: integers have none.
 pub fn norm<T: Element>(elements: &[T], kind: NormKind) -> T::Norm {
-    if let Some(special) =
-        special::<T::Norm, T::Norm>(elements.iter().map(|e| T::Norm::from_f64(e.to_f64().abs())))
-    {
-        return special;
-    }
-    let terms = elements.iter().copied();
-    let bits = match kind {
-        NormKind::Max => {
-            let greater = |a: Natural, b: Natural| if b.compare(&a).is_gt() { b } else { a };
-            let most = terms.map(Natural::of).fold(Natural::ZERO, greater);
-            nearest::<T::Norm>(|float| float.compare(&most).is_le(), |both| most.doubled().compare(&both))
-        }
-        NormKind::L1 => {
-            let sum = Natural::sum(terms);
-            nearest::<T::Norm>(|float| float.compare(&sum).is_le(), |both| sum.doubled().compare(&both))
-        }
-        NormKind::L2 => {
-            let sum = Natural::sum_of_products(terms.map(|term| (term, term)));
-            let four = sum.doubled().doubled();
-            nearest::<T::Norm>(
-                |float| float.times(&float).compare(&sum).is_le(),
-                |both| four.compare(&both.times(&both)),
-            )
-        }
-    };
-    T::Norm::from_bits(bits)
+    T::Norm::from_bits(Float::of::<T::Norm>().norm(&wide(elements), kind))
 }
 
 /// The dot product of elements with others, times two to the power of `scale`: that of the real numbers, rounded to nearest
 /// once, ties to even, whatever their order, in f32 (f64 for f64). NaN and infinities among the products make of it what they
 /// make of a [`sum`], and a product of 0 and infinity is NaN. One that is exactly 0 is +0. Floats only.
 pub fn dot<T: Element>(x: &[T], g: &[T], scale: i32) -> T::Norm {
-    let products = x.iter().zip(g).map(|(x, g)| (x.to_f64(), g.to_f64()));
-    // Whether a product is finite does not depend on whether f64 has it.
-    let marks = products.clone().map(|(x, g)| if x.is_finite() && g.is_finite() { 0.0 } else { x * g });
-    if let Some(special) = special::<f64, T::Norm>(marks) {
-        return special;
-    }
-    let total = |negative: bool| {
-        let is_negative = |(x, g): &(f64, f64)| x.is_sign_negative() != g.is_sign_negative();
-        Natural::sum_of_products(products.clone().filter(|pair| is_negative(pair) == negative))
-    };
-    let (up, down) = (total(false), total(true));
-    let negative = up.compare(&down).is_lt();
-    let sum = if negative { down.minus(&up) } else { up.minus(&down) };
-    if sum.compare(&Natural::ZERO).is_eq() {
-        return T::Norm::ZERO;
-    }
-    // In units of the least f64, as a float is; the product of two of these is that of the sum.
-    let unit = 1074;
-    let (of_sum, of_float) = (scale.max(0) as u32, (unit - scale.min(0)) as u32);
-    let sum = sum.times_power(of_sum);
-    let bits = nearest::<T::Norm>(
-        |float| float.times_power(of_float).compare(&sum).is_le(),
-        |both| sum.doubled().compare(&both.times_power(of_float)),
-    );
-    T::Norm::from_bits(if negative { bits | T::Norm::TYPE.layout().sign() } else { bits })
+    let products: Vec<_> = x.iter().zip(g).map(|(x, g)| (x.to_f64(), g.to_f64())).collect();
+    T::Norm::from_bits(Float::of::<T::Norm>().dot(&products, scale))
 }
 
 fn integer<T: Element>(element: T) -> i128 {

@@ -16,7 +16,7 @@ pub use scaling::{
 };
 pub(crate) use scaling::{projection, unit_exponent};
 
-use crate::{BackwardRule, Element, NanRule, Op, OutsideRule, TieRule};
+use crate::{BackwardRule, Element, ElementType, NanRule, Op, OutsideRule, TieRule, with_element};
 
 /// Clips `x` to the bounds: `min(max(x, lo), hi)`.
 ///
@@ -44,21 +44,37 @@ pub fn clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
 /// So a result lies between the bounds as they are rounded themselves. Tensors and slices of integers are refused; here they are
 /// converted by [`Element::from_f64`].
 pub fn clip_to<T: Element, U: Element>(x: T, lo: Option<T>, hi: Option<T>) -> U {
-    let clipped = clip(x, lo, hi);
-    let (layout, bits) = (U::TYPE.layout(), clipped.to_bits());
-    if T::TYPE == U::TYPE {
+    convert(clip(x, lo, hi))
+}
+
+/// An element in another type of float, as [`clip_to`] says.
+pub fn convert<T: Element, U: Element>(x: T) -> U {
+    convert_bits(T::TYPE, x.to_bits(), x.to_f64())
+}
+
+/// The same of the bits of an element, and its number.
+fn convert_bits<U: Element>(from: ElementType, bits: u64, number: f64) -> U {
+    let layout = U::TYPE.layout();
+    if from == U::TYPE {
         return U::from_bits(bits);
     }
-    let sign = if bits & T::TYPE.layout().sign() != 0 { layout.sign() } else { 0 };
-    if clipped.is_nan() {
+    let sign = if bits & from.layout().sign() != 0 { layout.sign() } else { 0 };
+    if number.is_nan() {
         return U::from_bits(layout.quiet_nan() | sign);
     }
-    let nearest = U::from_f64(clipped.to_f64());
-    match clipped.to_f64().is_infinite() {
+    let nearest = U::from_f64(number);
+    match number.is_infinite() {
         true => U::from_bits(layout.max_number() | sign),
         false if nearest.to_f64().is_finite() => nearest,
         false => U::from_bits(layout.max_finite() | sign),
     }
+}
+
+/// An element in another type, which is a value: its bits.
+#[doc(hidden)]
+pub fn converted_bits<T: Element>(x: T, to: ElementType) -> u64 {
+    let (from, bits, number) = (T::TYPE, x.to_bits(), x.to_f64());
+    with_element!(to, U => Element::to_bits(convert_bits::<U>(from, bits, number)))
 }
 
 /// Which position of the bounds an element is on.

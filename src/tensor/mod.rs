@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 #[cfg(feature = "gpu")]
 use crate::backend::gpu;
 use crate::backend::{Backend, Call, MAX_OUTPUTS, Reductions, cpu};
-use crate::bounds::{Bound, ResolvedBounds};
+use crate::bounds::{Bound, BoundBits, ResolvedBounds};
 use crate::broadcast::{Reduction, Side};
 use crate::device::{AnyBackend, with_backend};
 use crate::op::{Operand, RuleUse};
@@ -150,6 +150,52 @@ impl<'a, T: Element> Arguments<'a, T> {
     pub(crate) fn between(bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
         Self { bounds: Some(bounds), rule, ..Self::new() }
     }
+
+    /// The same with a type that is a value: what follows is compiled once for all.
+    fn untyped(self) -> Untyped<'a> {
+        let bits = |bound: &'a Bound<T>| match bound {
+            Bound::Absent => BoundBits::Absent,
+            Bound::Value(value) => BoundBits::Value(value.to_bits()),
+            Bound::Tensor(tensor) => BoundBits::Tensor((&tensor.storage, &tensor.shape)),
+        };
+        let Self { bounds, rule, scalars, to, wanted } = self;
+        let bounds = bounds.map_or([const { BoundBits::Absent }; 2], |b| [bits(b.lo()), bits(b.hi())]);
+        Untyped { element: T::TYPE, bounds, rule, scalars, to, wanted }
+    }
+}
+
+/// [`Arguments`] with a type that is a value. An operation without bounds has absent ones.
+struct Untyped<'a> {
+    element: ElementType,
+    bounds: [BoundBits<(&'a Storage, &'a Shape)>; 2],
+    rule: BackwardRule,
+    scalars: [f64; 2],
+    to: Option<ElementType>,
+    wanted: [bool; MAX_OUTPUTS],
+}
+
+impl<'a> Untyped<'a> {
+    /// The bounds as a device sees them.
+    fn resolve<B>(&self, x: &Shape, see: impl Fn(&'a Storage) -> Result<B>) -> Result<ResolvedBounds<B>> {
+        let side = |bound: &BoundBits<(&'a Storage, &'a Shape)>| {
+            Ok(match bound {
+                BoundBits::Absent => BoundBits::Absent,
+                BoundBits::Value(bits) => BoundBits::Value(*bits),
+                BoundBits::Tensor((storage, shape)) => BoundBits::Tensor((see(storage)?, *shape)),
+            })
+        };
+        let [lo, hi] = &self.bounds;
+        ResolvedBounds::of(self.element, x, [side(lo)?, side(hi)?])
+    }
+
+    /// How the gradient of a bound is summed: a bound that is a value has the shape of a scalar.
+    fn reduction(&self, x: &Shape, side: Side) -> Result<Reduction> {
+        match &self.bounds[side as usize] {
+            BoundBits::Absent => Err(Error::NoBound { side: side.name() }),
+            BoundBits::Value(_) => Reduction::new(x, &Shape::new([])?, side),
+            BoundBits::Tensor((_, shape)) => Reduction::new(x, shape, side),
+        }
+    }
 }
 
 /// The inputs of an operation and the shape that they have: where a mask is among them, it has no shape of its own.
@@ -165,20 +211,28 @@ pub(crate) fn apply<T: Element>(
     inputs: &Inputs<'_>,
     arguments: Arguments<'_, T>,
 ) -> Result<[Option<Storage>; MAX_OUTPUTS]> {
+    apply_untyped(op, inputs, &arguments.untyped())
+}
+
+fn apply_untyped(
+    op: Op,
+    inputs: &Inputs<'_>,
+    arguments: &Untyped<'_>,
+) -> Result<[Option<Storage>; MAX_OUTPUTS]> {
     let first = inputs.storages[op.shaped_input()];
     with_storage!(first, backend, _first => apply_on(backend, op, inputs, arguments))
 }
 
-fn apply_on<T: Element, B: Stored>(
+fn apply_on<B: Stored>(
     backend: &B,
     op: Op,
     inputs: &Inputs<'_>,
-    arguments: Arguments<'_, T>,
+    arguments: &Untyped<'_>,
 ) -> Result<[Option<Storage>; MAX_OUTPUTS]> {
     let first = inputs.storages[op.shaped_input()];
     let buffers: Vec<_> =
         inputs.storages.iter().map(|other| first.peer(backend, other)).collect::<Result<_>>()?;
-    let bounds = resolve(backend, first, inputs.shape, arguments.bounds)?;
+    let bounds = arguments.resolve(inputs.shape, |bound| first.peer(backend, bound))?;
     let mut reductions: Reductions = [None, None, None];
     for (place, operand) in op.info().outputs.iter().enumerate().filter(|(place, _)| arguments.wanted[*place])
     {
@@ -187,7 +241,7 @@ fn apply_on<T: Element, B: Stored>(
             Operand::Ghi => Side::Hi,
             _ => continue,
         };
-        let reduction = reduction(inputs.shape, arguments.bounds, side)?;
+        let reduction = arguments.reduction(inputs.shape, side)?;
         reductions[place] = (!reduction.is_none()).then_some(reduction);
     }
     let mut call = Call {
@@ -225,6 +279,16 @@ pub(crate) fn apply_in_place<T: Element>(
     others: &[&Storage],
     arguments: Arguments<'_, T>,
 ) -> Result<()> {
+    overwrite_untyped(op, shape, target, others, &arguments.untyped())
+}
+
+fn overwrite_untyped(
+    op: Op,
+    shape: &Shape,
+    target: &mut Storage,
+    others: &[&Storage],
+    arguments: &Untyped<'_>,
+) -> Result<()> {
     let device = target.device();
     match target {
         Storage::Cpu(cpu, buffer) => overwrite(cpu, op, shape, (&device, buffer), others, arguments),
@@ -233,13 +297,13 @@ pub(crate) fn apply_in_place<T: Element>(
     }
 }
 
-fn overwrite<T: Element, B: Stored>(
+fn overwrite<B: Stored>(
     backend: &B,
     op: Op,
     shape: &Shape,
     (device, target): (&Device, &mut B::Buffer),
     others: &[&Storage],
-    arguments: Arguments<'_, T>,
+    arguments: &Untyped<'_>,
 ) -> Result<()> {
     let peer = |other| {
         backend.find(other).ok_or_else(|| Error::DeviceMismatch {
@@ -248,11 +312,11 @@ fn overwrite<T: Element, B: Stored>(
         })
     };
     let inputs: Vec<_> = others.iter().map(|&other| peer(other)).collect::<Result<_>>()?;
-    let bounds = resolve_with(shape, arguments.bounds, |bound| peer(&bound.storage))?;
+    let bounds = arguments.resolve(shape, peer)?;
     if identity(op, arguments.rule).is_some() {
         return backend.check();
     }
-    let Arguments { rule, scalars, to, wanted, .. } = arguments;
+    let &Untyped { rule, scalars, to, wanted, .. } = arguments;
     let call = Call { op, len: shape.len(), inputs: &inputs, bounds: &bounds, rule, scalars, to, wanted };
     backend.run_in_place(&call, target)
 }
@@ -264,49 +328,9 @@ fn identity(op: Op, rule: BackwardRule) -> Option<usize> {
     passes.then(|| info.inputs.iter().position(|&input| input == Operand::G)).flatten()
 }
 
-/// The bounds as a device sees them.
-fn resolve<'a, T: Element, B: Stored>(
-    backend: &B,
-    first: &Storage,
-    shape: &Shape,
-    bounds: Option<&'a Bounds<T>>,
-) -> Result<ResolvedBounds<&'a B::Buffer>> {
-    resolve_with(shape, bounds, |bound| first.peer(backend, &bound.storage))
-}
-
-fn resolve_with<'a, T: Element, B>(
-    shape: &Shape,
-    bounds: Option<&'a Bounds<T>>,
-    see: impl Fn(&'a Tensor<T>) -> Result<B>,
-) -> Result<ResolvedBounds<B>> {
-    let Some(bounds) = bounds else { return Ok(ResolvedBounds::none(T::TYPE)) };
-    let side = |bound: &'a Bound<T>| match bound {
-        Bound::Absent => Ok(Bound::Absent),
-        Bound::Value(value) => Ok(Bound::Value(*value)),
-        Bound::Tensor(tensor) => Ok(Bound::Tensor((see(tensor)?, &tensor.shape))),
-    };
-    ResolvedBounds::broadcast(shape, side(bounds.lo())?, side(bounds.hi())?)
-}
-
-/// How the gradient of a bound is summed.
-fn reduction<T: Element>(x: &Shape, bounds: Option<&Bounds<T>>, side: Side) -> Result<Reduction> {
-    let bound = bounds.map(|bounds| side.of(bounds)).filter(|bound| !bound.is_absent());
-    let bound = bound.ok_or(Error::NoBound { side: side.name() })?;
-    Reduction::new(x, &bound_shape(bound)?, side)
-}
-
 /// The shape of a bound's gradient: a bound that is a value has the shape of a scalar.
 pub(crate) fn bound_shape<T: Element>(bound: &Bound<T>) -> Result<Shape> {
     bound.tensor().map_or_else(|| Shape::new([]), |tensor| Ok(tensor.shape.clone()))
-}
-
-impl Side {
-    pub(crate) fn of<T: Element>(self, bounds: &Bounds<T>) -> &Bound<T> {
-        match self {
-            Self::Lo => bounds.lo(),
-            Self::Hi => bounds.hi(),
-        }
-    }
 }
 
 impl<T: Element> Tensor<T> {

@@ -4,6 +4,7 @@ use super::{Storage, Stored, Tensor, with_storage};
 use crate::backend::{Backend, Limiter};
 use crate::broadcast::{Broadcast, Reduction, Side};
 use crate::device::with_backend;
+use crate::exact::ReduceOp;
 use crate::{Device, Element, ElementType, Error, NormKind, NormLimit, Result, Shape};
 
 /// A tensor of any type, as [`clip_by_global_norm`] takes them: every [`Tensor`] is one.
@@ -85,7 +86,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::Unsupported`] for what is too large for a GPU; [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn sum(&self) -> Result<Self> {
         let slices = Slices::whole(&self.shape)?;
-        self.reduced(&slices, crate::exact::ReduceOp::Sum)
+        self.reduced(&slices, ReduceOp::Sum)
     }
 
     /// The sums along these axes, counted from 0, each of which is left with a length of 1.
@@ -94,7 +95,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::InvalidAxes`], [`Error::TooManyAxes`](crate::Error::TooManyAxes); otherwise as [`sum`](Self::sum).
     pub fn sum_along(&self, axes: &[usize]) -> Result<Self> {
         let slices = Slices::along(&self.shape, axes)?;
-        self.reduced(&slices, crate::exact::ReduceOp::Sum)
+        self.reduced(&slices, ReduceOp::Sum)
     }
 
     /// The norm of all elements, of shape `[]`, in f32 or, for f64, in f64: exact, and rounded once, as
@@ -217,21 +218,8 @@ impl<T: Element> Tensor<T> {
     }
 
     fn scaled_backward(&self, upstream: &Self, slices: &Slices, limit: &NormLimit) -> Result<Self> {
-        limit.check()?;
-        check_norm(T::TYPE)?;
         self.shape.check_same(&upstream.shape)?;
-        if limit.kind != NormKind::L2 {
-            return Err(Error::Unsupported {
-                what: format!("the backward pass of clipping by the norm {}", limit.kind),
-                device: "any device".into(),
-                instead: "clip by the 2-norm".into(),
-            });
-        }
-        let made = with_storage!(&self.storage, backend, x => {
-            let g = self.storage.peer(backend, &upstream.storage)?;
-            let slices = (&slices.reduction, &slices.broadcast);
-            backend.store(backend.scale_backward(T::TYPE, [x, g], slices, limit)?)
-        });
+        let made = scale_backward(T::TYPE, [&self.storage, &upstream.storage], slices, limit)?;
         Ok(Self::new(made, self.shape.clone()))
     }
 
@@ -269,10 +257,8 @@ impl<T: Element> Tensor<T> {
         self.reduced(slices, kind.reduce_op())
     }
 
-    fn reduced<U: Element>(&self, slices: &Slices, op: crate::exact::ReduceOp) -> Result<Tensor<U>> {
-        let made = with_storage!(&self.storage, backend, x => {
-            backend.store(backend.reduce(T::TYPE, x, &slices.reduction, op, U::TYPE)?)
-        });
+    fn reduced<U: Element>(&self, slices: &Slices, op: ReduceOp) -> Result<Tensor<U>> {
+        let made = reduce((T::TYPE, &self.storage), slices, op, U::TYPE)?;
         Ok(Tensor::new(made, slices.kept.clone()))
     }
 
@@ -295,19 +281,67 @@ impl<T: Element> Tensor<T> {
         average: Option<usize>,
         relative: Option<(&Tensor<T::Norm>, f64)>,
     ) -> Result<Self> {
-        let storage = &self.storage;
-        let made = with_storage!(storage, backend, x => {
-            let relative = match relative {
-                Some((norms, least)) => Some((storage.peer(backend, &norms.storage)?, least)),
-                None => None,
-            };
-            let limiter = Limiter { limit, average, relative };
-            let norms = storage.peer(backend, &norms.storage)?;
-            let scalings = backend.scalings(T::Norm::TYPE, norms, limiter)?;
-            backend.store(backend.scale(T::TYPE, x, &scalings, &slices.broadcast)?)
-        });
+        let relative = relative.map(|(norms, least)| (&norms.storage, least));
+        let limiter = Limiter { limit, average, relative };
+        let norms = (T::Norm::TYPE, &norms.storage);
+        let made = scale((T::TYPE, &self.storage), slices, norms, limiter)?;
         Ok(Self::new(made, self.shape.clone()))
     }
+}
+
+// What follows is compiled once, for types that are values.
+
+/// Reduces slices to an element of `to` each.
+fn reduce(
+    (element, storage): (ElementType, &Storage),
+    slices: &Slices,
+    op: ReduceOp,
+    to: ElementType,
+) -> Result<Storage> {
+    with_storage!(storage, backend, x => {
+        Ok(backend.store(backend.reduce(element, x, &slices.reduction, op, to)?))
+    })
+}
+
+/// Scales slices as their norms ask for.
+fn scale(
+    (element, storage): (ElementType, &Storage),
+    slices: &Slices,
+    (norm, norms): (ElementType, &Storage),
+    limiter: Limiter<'_, &Storage>,
+) -> Result<Storage> {
+    with_storage!(storage, backend, x => {
+        let relative = match limiter.relative {
+            Some((norms, least)) => Some((storage.peer(backend, norms)?, least)),
+            None => None,
+        };
+        let limiter = Limiter { limit: limiter.limit, average: limiter.average, relative };
+        let scalings = backend.scalings(norm, storage.peer(backend, norms)?, limiter)?;
+        Ok(backend.store(backend.scale(element, x, &scalings, &slices.broadcast)?))
+    })
+}
+
+/// The gradients of slices that are scaled by their norms.
+fn scale_backward(
+    element: ElementType,
+    [storage, upstream]: [&Storage; 2],
+    slices: &Slices,
+    limit: &NormLimit,
+) -> Result<Storage> {
+    limit.check()?;
+    check_norm(element)?;
+    if limit.kind != NormKind::L2 {
+        return Err(Error::Unsupported {
+            what: format!("the backward pass of clipping by the norm {}", limit.kind),
+            device: "any device".into(),
+            instead: "clip by the 2-norm".into(),
+        });
+    }
+    with_storage!(storage, backend, x => {
+        let g = storage.peer(backend, upstream)?;
+        let slices = (&slices.reduction, &slices.broadcast);
+        Ok(backend.store(backend.scale_backward(element, [x, g], slices, limit)?))
+    })
 }
 
 /// Integers have no norm.
@@ -323,12 +357,16 @@ fn check_norm(element: ElementType) -> Result<()> {
 }
 
 /// The type of the norm of several tensors.
-fn check_norms<N: Element>(elements: impl Iterator<Item = ElementType>) -> Result<()> {
+fn check_norms(norm: ElementType, elements: impl Iterator<Item = ElementType>) -> Result<()> {
     for element in elements {
         check_norm(element)?;
         // The coefficient of a shorter type is an f32.
-        if N::TYPE == ElementType::F64 && element != ElementType::F64 || N::TYPE != N::Norm::TYPE {
-            return Err(Error::TypeMismatch { left: N::TYPE, right: element });
+        let fits = match norm {
+            ElementType::F64 => element == ElementType::F64,
+            norm => norm == ElementType::F32,
+        };
+        if !fits {
+            return Err(Error::TypeMismatch { left: norm, right: element });
         }
     }
     Ok(())
@@ -342,14 +380,20 @@ fn check_norms<N: Element>(elements: impl Iterator<Item = ElementType>) -> Resul
 /// [`Error::DeviceMismatch`]; [`Error::Unsupported`] for integers, and for f64 on a GPU; otherwise as [`Tensor::sum`].
 pub fn global_norm<N: Element>(tensors: &[&dyn AnyTensor], kind: NormKind) -> Result<Tensor<N>> {
     let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
-    check_norms::<N>(views.iter().map(|view| view.0))?;
-    let Some(first) = views.first().map(|view| view.1) else { return Device::cpu().tensor(&[N::ZERO], []) };
-    let norm = with_storage!(first, backend, _first => {
+    if views.is_empty() {
+        return Device::cpu().tensor(&[N::ZERO], []);
+    }
+    Ok(Tensor::new(norm_of_list(&views, kind, N::TYPE)?, Shape::new([])?))
+}
+
+fn norm_of_list(views: &[sealed::View<'_>], kind: NormKind, norm: ElementType) -> Result<Storage> {
+    check_norms(norm, views.iter().map(|view| view.0))?;
+    let first = views[0].1;
+    with_storage!(first, backend, _first => {
         let list = views.iter().map(|view| Ok((view.0, first.peer(backend, view.1)?)));
         let list: Vec<_> = list.collect::<Result<_>>()?;
-        backend.store(backend.reduce_list(&list, kind.reduce_op(), N::TYPE)?)
-    });
-    Ok(Tensor::new(norm, Shape::new([])?))
+        Ok(backend.store(backend.reduce_list(&list, kind.reduce_op(), norm)?))
+    })
 }
 
 /// Scales the elements of several tensors down, in place, so that the norm of all together is at most a limit: torch's
@@ -381,15 +425,24 @@ pub fn clip_by_global_norm<N: Element>(
     limit.check()?;
     let views: Vec<&dyn AnyTensor> = tensors.iter().map(|tensor| &**tensor).collect();
     let norm = global_norm::<N>(&views, limit.kind)?;
+    scale_list(tensors, (N::TYPE, &norm.storage), &limit)?;
+    Ok(norm)
+}
+
+fn scale_list(
+    tensors: &mut [&mut dyn AnyTensor],
+    (element, norm): (ElementType, &Storage),
+    limit: &NormLimit,
+) -> Result<()> {
     let device = norm.device();
     with_backend!(device.backend(), backend => {
-        let Some(norm) = backend.find(&norm.storage) else { return Ok(norm) };
-        let scalings = backend.scalings(N::TYPE, norm, Limiter { limit: &limit, average: None, relative: None })?;
+        let Some(norm) = backend.find(norm) else { return Ok(()) };
+        let limiter = Limiter { limit, average: None, relative: None };
+        let scalings = backend.scalings(element, norm, limiter)?;
         let list = tensors.iter_mut().filter_map(|tensor| {
             let view = tensor.view_mut();
             Some((view.0, backend.find_mut(view.1)?))
         });
-        backend.scale_list(list.collect(), &scalings)?;
-    });
-    Ok(norm)
+        backend.scale_list(list.collect(), &scalings)
+    })
 }

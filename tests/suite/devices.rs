@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Once, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -165,7 +165,8 @@ fn no_adapter() -> Trial {
 
 /// A test in a thread of its own: it fails where it panics, and where it takes too long.
 fn trial(name: String, timeout: Duration, test: impl FnOnce() + Send + 'static) -> Trial {
-    Trial::test(name, move || {
+    Trial::test(name.clone(), move || {
+        let _time = Time { name, start: Instant::now() };
         let (done, result) = mpsc::channel();
         let run = move || {
             test();
@@ -185,6 +186,23 @@ fn trial(name: String, timeout: Duration, test: impl FnOnce() + Send + 'static) 
             }
         }
     })
+}
+
+/// Appends how long a test took to the file that `WGCLIP_TEST_TIMES` names.
+struct Time {
+    name: String,
+    start: Instant,
+}
+
+impl Drop for Time {
+    fn drop(&mut self) {
+        let Some(path) = std::env::var_os("WGCLIP_TEST_TIMES") else { return };
+        let line = format!("{:.3} {}\n", self.start.elapsed().as_secs_f64(), self.name);
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+            eprintln!("WGCLIP_TEST_TIMES: {error}");
+        }
+    }
 }
 
 /// `llvmpipe-vulkan`, `cpu`: a device in the name of a test.

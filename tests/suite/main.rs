@@ -23,7 +23,11 @@ use devices::{Settings, Suite};
 use libtest_mimic::Arguments;
 
 fn main() {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // A test waits for its driver about as long as it computes.
+    arguments
+        .test_threads
+        .get_or_insert(2 * std::thread::available_parallelism().map_or(1, |cores| cores.get()));
     let mut suite = Suite::new(Settings::from_env());
     for register in [
         conformance::register,

@@ -1,14 +1,11 @@
 //! Cases on a device.
 
-use rayon::prelude::*;
-
 use wgclip::op::Operand;
-use wgclip::{
-    Bound, Bounds, Device, Element, ElementType, Op, Result, Tensor, reference, testing, with_element,
-};
+use wgclip::{Bound, Bounds, Device, Element, ElementType, Op, Result, Tensor, reference, testing};
 
 use super::table::supported;
 use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
+use crate::parallel;
 
 fn on_device<T: Element>(bound: &Bound<T, Host<T>>, device: &Device) -> Result<Bound<T>> {
     match bound {
@@ -79,28 +76,20 @@ impl<T: Element> Case<T> {
         let floats: Vec<_> = ElementType::ALL.iter().filter(|to| to.is_float()).collect();
         // Any one: upstream gradients are random.
         let any = self.g.iter().map(|g| g.to_bits()).fold(0, u64::wrapping_add) as usize % floats.len();
+        let clip = |i: usize| reference::clip(self.x[i], self.at(&self.lo, i), self.at(&self.hi, i));
+        let clipped = parallel::map_many(self.x.len(), &clip);
         for (_, &&to) in floats.iter().enumerate().filter(|&(n, _)| self.all_types || n == any) {
-            with_element!(to, U => {
-                poison::<U>(on.device, self.x.len())?;
-                let actual = on.x.clip_to::<U>(&on.bounds)?.into_vec()?;
-                let expected = |i: usize| {
-                    reference::clip_to::<T, U>(self.x[i], self.at(&self.lo, i), self.at(&self.hi, i))
-                };
-                let differs = |&i: &usize| Element::to_bits(expected(i)) != Element::to_bits(actual[i]);
-                let all = 0..self.x.len();
-                let found = all.clone().into_par_iter().with_min_len(1 << 14).filter(differs).count();
-                let first = if found > 0 { all.clone().find(differs) } else { None };
-                let first = first.map(|index| Mismatch {
-                    device: on.device.info().to_string(),
-                    element: T::TYPE,
-                    op: format!("clip_to {to}"),
-                    operands: self.describe(),
-                    index,
-                    inputs: Some([self.x[index].to_bits(), 0]),
-                    expected: Element::to_bits(expected(index)),
-                    actual: Element::to_bits(actual[index]),
-                });
-                tally.add(Tally { cases: all.len() as u64, mismatches: found as u64, first });
+            poison(on.device, to, self.x.len(), 1)?;
+            let actual = testing::clip_to(&on.x, &on.bounds, to)?;
+            let convert = |i: usize| reference::converted_bits(clipped[i], to);
+            let expected = parallel::map_many(self.x.len(), &convert);
+            tally.compare(&expected, &actual, |mismatch| Mismatch {
+                device: on.device.info().to_string(),
+                element: T::TYPE,
+                op: format!("clip_to {to}"),
+                operands: self.describe(),
+                inputs: Some([self.x.get(mismatch.index).map_or(0, |x| x.to_bits()), 0]),
+                ..mismatch
             });
         }
         Ok(tally)
@@ -109,8 +98,10 @@ impl<T: Element> Case<T> {
     /// Runs a variant, whose outputs nobody has waited for yet.
     fn record(&self, on: &Uploaded<'_, T>, Variant { op, in_place, rule }: Variant) -> Result<Outputs<T>> {
         let Uploaded { device, x, g, bounds } = on;
+        if !in_place {
+            poison(device, T::TYPE, self.x.len(), op.info().outputs.len())?;
+        }
         // What makes or reads a mask is seen by what the mask passes.
-        poison::<T>(device, self.x.len())?;
         let masked = op.has(Operand::Mask).then(|| x.clip_with_mask(bounds, rule)).transpose()?;
         if let (Op::ClipWithMask, Some((y, mask))) = (op, &masked) {
             let passed = mask.backward(g)?;
@@ -133,10 +124,9 @@ impl<T: Element> Case<T> {
     }
 }
 
-/// Makes and gives back tensors of a pattern: the pool hands their buffers to the next outputs, so that an element which is not written
-/// shows.
-fn poison<T: Element>(device: &Device, len: usize) -> Result<()> {
-    let made: Vec<_> = (0..3).map(|_| testing::poison::<T>(device, len)).collect::<Result<_>>()?;
+/// Makes and gives back memory with a pattern: the pool hands it to the next outputs.
+fn poison(device: &Device, element: ElementType, len: usize, outputs: usize) -> Result<()> {
+    let made: Vec<_> = (0..outputs).map(|_| testing::poison(device, element, len)).collect::<Result<_>>()?;
     drop(made);
     Ok(())
 }

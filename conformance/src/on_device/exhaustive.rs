@@ -1,7 +1,5 @@
 //! Every bit pattern of a type.
 
-use rayon::prelude::*;
-
 use wgclip::{
     BackwardRule, Bound, Bounds, Device, Element, ElementType, NormKind, NormLimit, Op, Result, reference,
     testing, with_element,
@@ -11,7 +9,7 @@ use super::mutations::Target;
 use super::reductions::Reduction;
 use super::table::{Progress, Row};
 use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
-use crate::inputs;
+use crate::{inputs, parallel};
 
 /// Elements of 4 bytes that are checked at once.
 const CHUNK: usize = 1 << 24;
@@ -170,15 +168,16 @@ fn every_norm<T: Element>(device: &Device) -> Result<Vec<Row>> {
     if Reduction::Norm.is_for(T::TYPE, device) {
         let x = device.tensor(&all, [all.len()])?;
         let each = |limit: NormLimit| {
-            let scaled =
-                |&x| reference::scale(x, reference::scaling(reference::norm(&[x], limit.kind), &limit));
-            all.par_iter().map(scaled).collect::<Vec<_>>()
+            parallel::map_many(all.len(), &|i| {
+                let norm = reference::norm(&all[i..=i], limit.kind);
+                reference::scale(all[i], reference::scaling(norm, &limit))
+            })
         };
         for limit in [0.0, 1e-5, 0.3, 1.0, 100.0] {
             let limit = NormLimit::new(limit).eps(1e-6);
             let (actual, expected) = (x.clip_by_norm_along(&[], limit)?.to_vec()?, each(limit));
             let op = format!("clip_by_norm_along to {}", limit.limit);
-            let tally = compare(device, &op, (None, None), 0, &actual, |i| expected[i]);
+            let tally = compare(device, &op, (None, None), 0, &actual, &|i| expected[i]);
             rows.push((Reduction::ClipByNorm, tally));
         }
     }
@@ -187,11 +186,11 @@ fn every_norm<T: Element>(device: &Device) -> Result<Vec<Row>> {
         let x = device.tensor(&pairs, [pairs.len() / 2, 2])?;
         let sums: Vec<_> = pairs.chunks(2).map(reference::sum).collect();
         let actual = x.sum_along(&[1])?.to_vec()?;
-        rows.push((Reduction::Sum, compare(device, "sum_along", (None, None), 0, &actual, |i| sums[i])));
+        rows.push((Reduction::Sum, compare(device, "sum_along", (None, None), 0, &actual, &|i| sums[i])));
         if Reduction::Norm.is_for(T::TYPE, device) {
             let norms: Vec<_> = pairs.chunks(2).map(|pair| reference::norm(pair, NormKind::L2)).collect();
             let actual = x.norm_along(&[1], NormKind::L2)?.to_vec()?;
-            let tally = compare(device, "norm_along", (None, None), 0, &actual, |i| norms[i]);
+            let tally = compare(device, "norm_along", (None, None), 0, &actual, &|i| norms[i]);
             rows.push((Reduction::Norm, tally));
         }
     }
@@ -247,7 +246,7 @@ fn every_clip<T: Element>(device: &Device, pair: Pair, step: &mut dyn FnMut()) -
         let mut x = testing::patterns::<T>(device, start, 1, CHUNK)?;
         x.clip_in_place(&bounds)?;
         let expected = |i: usize| reference::clip(T::from_bits(u64::from(start) + i as u64), lo, hi);
-        tally.add(compare(device, "clip_in_place", pair, start, &x.into_vec()?, expected));
+        tally.add(compare(device, "clip_in_place", pair, start, &x.into_vec()?, &expected));
         step();
     }
     Ok(tally)
@@ -260,7 +259,7 @@ fn every_conversion<U: Element>(device: &Device, step: &mut dyn FnMut()) -> Resu
         let y = x.clip_to::<U>(Bounds::new(Bound::Absent, Bound::Absent)?)?.into_vec()?;
         let expected = |i: usize| reference::clip_to::<f32, U>(f32::from_bits(start + i as u32), None, None);
         let op = format!("clip_to {}", U::TYPE);
-        tally.add(compare(device, &op, (None, None), start, &y, expected));
+        tally.add(compare(device, &op, (None, None), start, &y, &expected));
         step();
     }
     Ok(tally)
@@ -282,7 +281,7 @@ fn every_gradient(device: &Device, pair: Pair, step: &mut dyn FnMut()) -> Result
             let g = first.wrapping_add((i as u32).wrapping_mul(UPSTREAM_STEP));
             reference::clip_backward(f32::from_bits(start + i as u32), f32::from_bits(g), lo, hi, rule)
         };
-        tally.add(compare(device, "clip_backward", pair, start, &g.into_vec()?, expected));
+        tally.add(compare(device, "clip_backward", pair, start, &g.into_vec()?, &expected));
         step();
     }
     Ok(tally)
@@ -294,22 +293,15 @@ fn compare<T: Element>(
     (lo, hi): Pair,
     start: u32,
     actual: &[T],
-    expected: impl Fn(usize) -> T + Sync,
+    expected: &(dyn Fn(usize) -> T + Sync),
 ) -> Tally {
-    let differs = |i: usize| expected(i).to_bits() != actual[i].to_bits();
-    let all = 0..actual.len();
-    let mismatches = all.clone().into_par_iter().filter(|&i| differs(i)).count() as u64;
-    let first = (mismatches > 0).then(|| all.into_iter().find(|&i| differs(i))).flatten();
     let bits = |bound: Option<u32>| bound.map_or("none".into(), |bits| format!("{bits:#x}"));
-    let first = first.map(|index| Mismatch {
+    let mut tally = Tally::default();
+    tally.compare(&parallel::map_many(actual.len(), expected), actual, |mismatch| Mismatch {
         device: device.info().to_string(),
-        element: T::TYPE,
         op: op.into(),
         operands: format!("lo {}, hi {}, x from {start:#x}", bits(lo), bits(hi)),
-        index,
-        inputs: None,
-        expected: expected(index).to_bits(),
-        actual: actual[index].to_bits(),
+        ..mismatch
     });
-    Tally { cases: actual.len() as u64, mismatches, first }
+    tally
 }

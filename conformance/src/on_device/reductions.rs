@@ -7,11 +7,10 @@ use wgclip::{
     clip_by_global_norm, f16, with_element,
 };
 
-use rayon::prelude::*;
-
 use super::table::supported;
 use crate::case::{Mismatch, Tally};
 use crate::inputs::{SUM_KINDS, above_middle, hard_to_sum};
+use crate::parallel;
 use crate::{SHAPES, Tier};
 
 /// What reduces elements, or clips them by what they are reduced to.
@@ -187,8 +186,9 @@ impl<T: Element> Case<'_, T> {
     }
 
     /// What is made of the elements of each output.
-    fn reduced<U: Send>(&self, x: &[T], reduce: impl Fn(&[T]) -> U + Sync) -> Vec<U> {
-        self.slices(x).par_iter().map(|slice| reduce(slice)).collect()
+    fn reduced<U: Send + Sync>(&self, x: &[T], reduce: &(dyn Fn(&[T]) -> U + Sync)) -> Vec<U> {
+        let slices = self.slices(x);
+        parallel::map(slices.len(), &|n| reduce(&slices[n]))
     }
 
     /// The elements of each output.
@@ -214,7 +214,7 @@ impl<T: Element> Case<'_, T> {
     fn sum(&self, tally: &mut Tally) -> Result<()> {
         let x = self.tensor()?;
         self.compare(tally, "sum".into(), &[reference::sum(self.x)], &x.sum()?.to_vec()?);
-        let sums = self.reduced(self.x, reference::sum);
+        let sums = self.reduced(self.x, &reference::sum);
         self.compare(tally, "sum_along".into(), &sums, &x.sum_along(self.axes)?.to_vec()?);
         Ok(())
     }
@@ -224,7 +224,7 @@ impl<T: Element> Case<'_, T> {
         for kind in NormKind::ALL {
             let norm = x.norm(kind)?.to_vec()?;
             self.compare(tally, format!("norm ({kind})"), &[reference::norm(self.x, kind)], &norm);
-            let norms = self.reduced(self.x, |slice| reference::norm(slice, kind));
+            let norms = self.reduced(self.x, &|slice| reference::norm(slice, kind));
             let actual = x.norm_along(self.axes, kind)?.to_vec()?;
             self.compare(tally, format!("norm_along ({kind})"), &norms, &actual);
         }
@@ -280,7 +280,7 @@ impl<T: Element> Case<'_, T> {
                 actual,
             )?;
 
-            let norms = self.reduced(self.x, |slice| reference::norm(slice, kind));
+            let norms = self.reduced(self.x, &|slice| reference::norm(slice, kind));
             let fails =
                 limit.nonfinite == NonFinite::Error && norms.iter().any(|norm| !norm.to_f64().is_finite());
             let scale =
@@ -297,7 +297,7 @@ impl<T: Element> Case<'_, T> {
 
             let parameter = hard_to_sum::<T>(rng, 0, self.x.len());
             let least = [1e-3, 0.0, 3.0][rng.usize(..3)];
-            let of_parameter = self.reduced(&parameter, |slice| reference::norm(slice, kind));
+            let of_parameter = self.reduced(&parameter, &|slice| reference::norm(slice, kind));
             let scale = |(&x, &place): (&T, &usize)| {
                 let limit = reference::relative(&limit, of_parameter[place], least);
                 reference::scale(x, reference::scaling(norms[place], &limit))
@@ -327,7 +327,7 @@ impl<T: Element> Case<'_, T> {
         let norm = reference::norm(self.x, NormKind::L2);
         let slices: Vec<_> = self.slices(self.x).into_iter().zip(self.slices(&g)).collect();
         let (places, _) = self.outputs();
-        let norms = self.reduced(self.x, |slice| reference::norm(slice, NormKind::L2));
+        let norms = self.reduced(self.x, &|slice| reference::norm(slice, NormKind::L2));
         let is_error = |norm: &T::Norm| !norm.to_f64().is_finite();
         let limits = if self.x.len() > 20_000 { 1 } else { usize::MAX };
         for limit in self.limits(norm, NormKind::L2, rng).into_iter().take(limits) {
@@ -339,10 +339,11 @@ impl<T: Element> Case<'_, T> {
             let expected = fails(is_error(&norm)).map_or(Ok(expected), Err);
             self.clipped(tally, "clip_by_norm_backward", limit, expected, actual)?;
 
-            let scaling = |((x, g), &norm): (&(Vec<T>, Vec<T>), &T::Norm)| {
-                reference::scaling_backward(x, g, norm, &limit)
+            let scaling = |n: usize| {
+                let (x, g) = &slices[n];
+                reference::scaling_backward(x, g, norms[n], &limit)
             };
-            let by: Vec<_> = slices.par_iter().zip(&norms).map(scaling).collect();
+            let by = parallel::map(slices.len(), &scaling);
             let gradient =
                 |((&x, &g), &place): ((&T, &T), &usize)| reference::scale_backward(x, g, by[place]);
             let expected = pairs().zip(&places).map(gradient).collect();

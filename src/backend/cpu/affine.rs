@@ -1,7 +1,8 @@
 //! The affine map: the twin of `shaders/affine.wgsl`.
 
-use bytemuck::cast_slice_mut;
+use bytemuck::{cast_slice, cast_slice_mut};
 
+use super::COMPACT;
 use super::convert::{BLOCK, widen};
 use super::operands::Operands;
 use super::partition::{Partition, copy_then_apply};
@@ -10,24 +11,36 @@ use crate::element::convert::{Overflow, from_f32};
 use crate::element::with_short_float;
 use crate::{Element, ElementType};
 
-vectorised! {
-    /// A product and a sum, each rounded once. A NaN element stays; one that is computed is canonical, since machines differ.
-    fn affine_f32(x: &mut [f32], scale: f32, offset: f32) {
-        for x in x {
-            let y = *x * scale;
-            let y = if y.is_nan() { f32::NAN } else { y } + offset;
-            let y = if y.is_nan() { f32::NAN } else { y };
-            *x = if x.is_nan() { *x } else { y };
+/// A product and a sum, each rounded once. A NaN element stays; one that is computed is canonical, since machines differ.
+macro_rules! map {
+    ($name:ident, $type:ident) => {
+        #[inline(always)]
+        fn $name(x: $type, scale: $type, offset: $type) -> $type {
+            let canonical = |y: $type| if y.is_nan() { $type::NAN } else { y };
+            let y = canonical(canonical(x * scale) + offset);
+            if x.is_nan() { x } else { y }
         }
+    };
+}
+
+map!(map_f32, f32);
+map!(map_f64, f64);
+
+vectorised! {
+    fn affine_f32(x: &mut [f32], scale: f32, offset: f32) {
+        x.iter_mut().for_each(|x| *x = map_f32(*x, scale, offset));
+    }
+
+    fn affine_f32_into(x: &[f32], y: &mut [f32], scale: f32, offset: f32) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = map_f32(*x, scale, offset));
     }
 
     fn affine_f64(x: &mut [f64], scale: f64, offset: f64) {
-        for x in x {
-            let y = *x * scale;
-            let y = if y.is_nan() { f64::NAN } else { y } + offset;
-            let y = if y.is_nan() { f64::NAN } else { y };
-            *x = if x.is_nan() { *x } else { y };
-        }
+        x.iter_mut().for_each(|x| *x = map_f64(*x, scale, offset));
+    }
+
+    fn affine_f64_into(x: &[f64], y: &mut [f64], scale: f64, offset: f64) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = map_f64(*x, scale, offset));
     }
 
     /// Replaces elements by the nearest to numbers. NaN stay.
@@ -44,11 +57,21 @@ pub(super) fn run(operands: &Operands<'_>, y: &mut [u8]) {
     let parts = Partition::new(element.size(), operands.len);
     parts.for_each_chunk(y, element.size(), &|start, y| {
         let x = operands.x.map(|x| &x[start * element.size()..][..y.len()]);
+        let (narrow_scale, narrow_offset) = (scale as f32, offset as f32);
+        match (element, x.filter(|_| !COMPACT && !parts.exceeds_cache())) {
+            (ElementType::F32, Some(x)) => {
+                return affine_f32_into(cast_slice(x), cast_slice_mut(y), narrow_scale, narrow_offset);
+            }
+            (ElementType::F64, Some(x)) => {
+                return affine_f64_into(cast_slice(x), cast_slice_mut(y), scale, offset);
+            }
+            _ => {}
+        }
         copy_then_apply(x, y, &mut |_, y| match element {
             ElementType::F64 => affine_f64(cast_slice_mut(y), scale, offset),
-            ElementType::F32 => affine_f32(cast_slice_mut(y), scale as f32, offset as f32),
+            ElementType::F32 => affine_f32(cast_slice_mut(y), narrow_scale, narrow_offset),
             _ => {
-                with_short_float!(element, T => short::<T>(cast_slice_mut(y), scale as f32, offset as f32));
+                with_short_float!(element, T => short::<T>(cast_slice_mut(y), narrow_scale, narrow_offset));
             }
         });
     });

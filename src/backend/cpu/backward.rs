@@ -6,7 +6,7 @@ use bytemuck::{cast_slice, cast_slice_mut};
 
 #[cfg(not(target_arch = "wasm32"))]
 use super::bound_source::RunBounds;
-use super::bound_source::{Blocks, BoundSource, for_each_block, for_each_run, with_bounds};
+use super::bound_source::{BoundSource, for_each_block, for_each_run, with_bounds};
 use super::clip::clamp_lo;
 use super::operands::Operands;
 use super::partition::{Partition, copy_then_apply};
@@ -211,7 +211,7 @@ pub(super) fn run_bounds(
 struct Pending<L> {
     sum: ExactSum,
     /// As many as [`accumulate`] takes at once.
-    gradients: [L; reduce::BLOCK],
+    gradients: Vec<L>,
     len: usize,
 }
 
@@ -246,18 +246,22 @@ fn bound_gradients<L: Lane>(
     let mut of_bounds = [glo, ghi];
     let mut pending = [&sums[1], &sums[2]].map(|sum| {
         let new = || ExactSum::new(operands.element.layout().bits, ReduceOp::Sum);
-        sum.as_ref().map(|_| Pending { sum: new(), gradients: [L::ZERO; reduce::BLOCK], len: 0 })
+        sum.as_ref().map(|_| Pending { sum: new(), gradients: vec![L::ZERO; reduce::BLOCK], len: 0 })
     });
-    for_each_block(operands.bounds, (start, x.len()), &mut |begin, len, bounds| {
+    let mut run = |begin: usize, len: usize, bounds: RunBounds<'_, L>| {
         for offset in (0..len).step_by(reduce::BLOCK) {
             let (at, len) = (begin + offset, reduce::BLOCK.min(len - offset));
-            let (x, g, bounds) = (&x[at..][..len], &g[at..][..len], bounds.part(offset, len));
+            let (x, g) = (&x[at..][..len], &g[at..][..len]);
             if let Some(gx) = &mut gx {
                 let gx = &mut gx[at..][..len];
                 gx.copy_from_slice(g);
-                match half {
-                    true => gradients_in_place::<L, _, true>(x, bounds, rule, format, gx),
-                    false => gradients_in_place::<L, _, false>(x, bounds, rule, format, gx),
+                match &bounds {
+                    RunBounds::Blocks(bounds) if half => {
+                        gradients_in_place::<L, _, true>(x, bounds.part(offset, len), rule, format, gx);
+                    }
+                    bounds => with_bounds!(bounds, bounds => {
+                        gradients_in_place::<L, _, false>(x, bounds.part(offset, len), rule, format, gx);
+                    }),
                 }
             }
             for side in Side::BOTH {
@@ -267,16 +271,34 @@ fn bound_gradients<L: Lane>(
                     (None, None) => continue,
                 };
                 gradients.copy_from_slice(g);
-                let of_bound = match (side, half) {
-                    (Side::Lo, false) => bound_gradients_in_place::<L, Blocks<'_, L>, false, false>,
-                    (Side::Lo, true) => bound_gradients_in_place::<L, Blocks<'_, L>, false, true>,
-                    (Side::Hi, false) => bound_gradients_in_place::<L, Blocks<'_, L>, true, false>,
-                    (Side::Hi, true) => bound_gradients_in_place::<L, Blocks<'_, L>, true, true>,
-                };
-                of_bound(x, bounds, rule.exclusive, format, gradients);
+                match (&bounds, side) {
+                    (RunBounds::Blocks(bounds), Side::Lo) if half => {
+                        let bounds = bounds.part(offset, len);
+                        bound_gradients_in_place::<L, _, false, true>(x, bounds, false, format, gradients);
+                    }
+                    (RunBounds::Blocks(bounds), Side::Hi) if half => {
+                        let bounds = bounds.part(offset, len);
+                        bound_gradients_in_place::<L, _, true, true>(x, bounds, false, format, gradients);
+                    }
+                    (bounds, Side::Lo) => with_bounds!(bounds, bounds => {
+                        let bounds = bounds.part(offset, len);
+                        bound_gradients_in_place::<L, _, false, false>(x, bounds, rule.exclusive, format, gradients);
+                    }),
+                    (bounds, Side::Hi) => with_bounds!(bounds, bounds => {
+                        let bounds = bounds.part(offset, len);
+                        bound_gradients_in_place::<L, _, true, false>(x, bounds, rule.exclusive, format, gradients);
+                    }),
+                }
             }
         }
-    });
+    };
+    let range = (start, x.len());
+    match half {
+        true => for_each_block(operands.bounds, range, &mut |at, len, bounds| {
+            run(at, len, RunBounds::Blocks(bounds))
+        }),
+        false => for_each_run(operands.bounds, range, &mut run),
+    }
     for (pending, sum) in pending.into_iter().zip(&sums[1..]) {
         if let (Some(mut pending), Some(sum)) = (pending, sum) {
             pending.flush(operands.element);

@@ -67,12 +67,14 @@ impl<L: Lane> BoundSource<L> for Blocks<'_, L> {
 
     #[inline(always)]
     fn at(self, i: usize) -> [L; 2] {
-        self.values.map(|values| values[i])
+        let [lo, hi] = self.values;
+        [lo[i], hi[i]]
     }
 
     #[inline(always)]
     fn part(self, start: usize, len: usize) -> Self {
-        Self { values: self.values.map(|values| &values[start..start + len]), ..self }
+        let [lo, hi] = self.values;
+        Self { values: [&lo[start..start + len], &hi[start..start + len]], ..self }
     }
 }
 

@@ -237,7 +237,7 @@ vectorised! {
         let layout = T::TYPE.layout();
         for (i, ((gx, x), g)) in gx.iter_mut().zip(x).zip(g).enumerate() {
             let by = by(i);
-            let [c, u, p] = by.map(|factor| factor as f32);
+            let (c, u, p) = (by[0] as f32, by[1] as f32, by[2] as f32);
             let bits = match T::TYPE {
                 ElementType::F64 => {
                     let [c, u, p] = by;

@@ -64,9 +64,12 @@ impl Context {
     /// # Errors
     /// [`Error::TooLarge`], [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`].
     pub(crate) fn upload_elements<T: Element>(&self, data: &[T]) -> Result<Buffer> {
+        self.upload_bytes(bytemuck::cast_slice(data))
+    }
+
+    pub(crate) fn upload_bytes(&self, bytes: &[u8]) -> Result<Buffer> {
         // A lost device would take them without a word.
         self.status().poll_status()?;
-        let bytes: &[u8] = bytemuck::cast_slice(data);
         let buffer = self.buffer(bytes.len() as u64, FirstWrite::Queued)?;
         if bytes.is_empty() {
             return Ok(buffer);
@@ -174,12 +177,16 @@ impl Context {
         if len == 0 {
             return self.check_lost().map(|()| Vec::new());
         }
-        self.check_len::<T>(buffer, len)?;
+        self.check_len(buffer, len, size_of::<T>())?;
         let mut data = memory::zeroed(len)?;
+        self.read_bytes(buffer, bytemuck::cast_slice_mut(&mut data)).await?;
+        Ok(data)
+    }
+
+    async fn read_bytes(&self, buffer: &Buffer, data: &mut [u8]) -> Result<()> {
         let readback = self.begin_read(buffer)?;
         self.done(readback.submission.clone()).await?;
-        self.finish_read(readback, &mut data).await?;
-        Ok(data)
+        self.finish_read(readback, data).await
     }
 
     /// The same, blocking until the elements are there.
@@ -191,10 +198,10 @@ impl Context {
         if len == 0 {
             return self.check_lost().map(|()| Vec::new());
         }
-        self.check_len::<T>(buffer, len)?;
+        self.check_len(buffer, len, size_of::<T>())?;
         let mut data = memory::zeroed(len)?;
         let readback = self.begin_read(buffer)?;
-        self.read_into(readback, &mut data)?;
+        self.read_into(readback, bytemuck::cast_slice_mut(&mut data))?;
         Ok(data)
     }
 
@@ -207,15 +214,15 @@ impl Context {
         if len == 0 {
             return self.check_lost().map(|()| Vec::new());
         }
-        self.check_len::<T>(&buffer, len)?;
+        self.check_len(&buffer, len, size_of::<T>())?;
         let mut data = memory::zeroed(len)?;
         let readback = self.begin_take(buffer)?;
-        self.read_into(readback, &mut data)?;
+        self.read_into(readback, bytemuck::cast_slice_mut(&mut data))?;
         Ok(data)
     }
 
-    fn check_len<T: Element>(&self, buffer: &Buffer, len: usize) -> Result<()> {
-        if len.checked_mul(size_of::<T>()).is_some_and(|bytes| bytes as u64 <= buffer.bytes()) {
+    fn check_len(&self, buffer: &Buffer, len: usize, size: usize) -> Result<()> {
+        if len.checked_mul(size).is_some_and(|bytes| bytes as u64 <= buffer.bytes()) {
             return Ok(());
         }
         Err(Error::Internal { op: "read", what: format!("for {len} elements of {} bytes", buffer.bytes()) })
@@ -223,7 +230,7 @@ impl Context {
 
     /// Blocks until a read is done that was begun. `data` is changed only if all of it came.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn read_into<T: Element>(&self, readback: Readback, data: &mut [T]) -> Result<()> {
+    pub(crate) fn read_into(&self, readback: Readback, data: &mut [u8]) -> Result<()> {
         self.status().wait(Some(readback.submission.clone()))?;
         // The device has done it, so nothing is left to wait for.
         pollster::block_on(self.finish_read(readback, data))
@@ -264,7 +271,7 @@ impl Context {
     }
 
     /// Copies what the device has done.
-    async fn finish_read<T: Element>(&self, readback: Readback, data: &mut [T]) -> Result<()> {
+    async fn finish_read(&self, readback: Readback, data: &mut [u8]) -> Result<()> {
         let len = readback.bytes.next_multiple_of(BLOCK_BYTES);
         match readback.source {
             #[cfg(not(target_arch = "wasm32"))]
@@ -299,13 +306,12 @@ impl Context {
         }
     }
 
-    fn copy_mapped<T: Element>(&self, slice: wgpu::BufferSlice<'_>, data: &mut [T]) -> Result<()> {
+    fn copy_mapped(&self, slice: wgpu::BufferSlice<'_>, data: &mut [u8]) -> Result<()> {
         let refused = |reason: String| self.status().explain(self.status().refused(reason));
         let view = slice.get_mapped_range().map_err(|error| refused(error.to_string()))?;
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(data);
         let mapped =
-            view.get(..bytes.len()).ok_or_else(|| refused("fewer bytes are mapped than read".into()))?;
-        bytes.copy_from_slice(mapped);
+            view.get(..data.len()).ok_or_else(|| refused("fewer bytes are mapped than read".into()))?;
+        data.copy_from_slice(mapped);
         Ok(())
     }
 }

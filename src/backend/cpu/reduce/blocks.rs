@@ -43,15 +43,18 @@ impl Lane for f32 {
         self.into()
     }
 
+    #[inline]
     fn ends(elements: &[Self]) -> (u64, u64) {
         let (greatest, least) = ends_f32(elements);
         (greatest.into(), least.into())
     }
 
+    #[inline]
     fn value(magnitude: u64) -> f64 {
         f32::from_bits(magnitude as u32).into()
     }
 
+    #[inline]
     fn power_above(magnitude: u64) -> Option<i32> {
         let exponent = (magnitude >> 23) as i32;
         (exponent < 255).then_some(exponent.max(1) - 126)
@@ -64,14 +67,17 @@ impl Lane for f64 {
         self
     }
 
+    #[inline]
     fn ends(elements: &[Self]) -> (u64, u64) {
         ends_f64(elements)
     }
 
+    #[inline]
     fn value(magnitude: u64) -> f64 {
         f64::from_bits(magnitude)
     }
 
+    #[inline]
     fn power_above(magnitude: u64) -> Option<i32> {
         let exponent = (magnitude >> 52) as i32;
         // Where anchors and multiples are f64.
@@ -123,18 +129,23 @@ pub(super) struct Cuts<const N: usize> {
 
 impl<const N: usize> Cuts<N> {
     /// For terms below `2^power`.
+    #[inline]
     pub(super) fn new(power: i32) -> Self {
-        let exponents = std::array::from_fn(|n| power - KEPT_BITS - n as i32 * (KEPT_BITS + 1));
-        Self { anchors: exponents.map(|exponent| 1.5 * power_of_two(exponent + 52)), exponents }
+        let (mut anchors, mut exponents) = ([0.0; N], [0; N]);
+        for n in 0..N {
+            exponents[n] = power - KEPT_BITS - n as i32 * (KEPT_BITS + 1);
+            anchors[n] = 1.5 * power_of_two(exponents[n] + 52);
+        }
+        Self { anchors, exponents }
     }
 
     /// Takes in sums of each part.
     #[inline(always)]
-    pub(super) fn add(&self, sum: &mut ExactSum, parts: [impl Iterator<Item = f64>; N]) {
+    pub(super) fn add<'a>(&self, sum: &mut ExactSum, parts: impl Fn(usize) -> &'a [f64]) {
         let unit = sum.format().unit;
-        for (exponent, parts) in self.exponents.into_iter().zip(parts) {
+        for (n, &exponent) in self.exponents.iter().enumerate() {
             let scale = power_of_two(-exponent);
-            let multiple: i64 = parts.map(|part| (part * scale) as i64).sum();
+            let multiple: i64 = parts(n).iter().map(|part| (part * scale) as i64).sum();
             // Multiples of less than the unit are multiples of the unit.
             match unit - exponent {
                 ..=0 => sum.add_signed(multiple, exponent),
@@ -145,6 +156,7 @@ impl<const N: usize> Cuts<N> {
 }
 
 /// How many parts terms of these ends are cut into: more than there are if they cannot be.
+#[inline]
 pub(super) fn parts_of(ends: Ends) -> usize {
     let below = (ends.power - ends.lowest - KEPT_BITS).max(0) as usize;
     1 + below.div_ceil(KEPT_BITS as usize + 1)
@@ -161,6 +173,7 @@ pub(super) struct Ends {
 
 impl Ends {
     /// Of elements of a layout, or of their squares; `None` if they cannot be cut.
+    #[inline]
     pub(super) fn of<V: Lane>(
         (greatest, least): (u64, u64),
         layout: BitLayout,
@@ -174,6 +187,7 @@ impl Ends {
     }
 }
 
+#[inline]
 fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
@@ -208,7 +222,10 @@ vectorised! {
         last[..rest.len()].copy_from_slice(rest);
         for chunk in chunks.iter().chain([&last]) {
             // Lane by lane in each step, which vectorises.
-            let mut terms = chunk.map(|element| F::of(element.wide()));
+            let mut terms = [0.0; LANES];
+            for (term, element) in terms.iter_mut().zip(chunk) {
+                *term = F::of(element.wide());
+            }
             for n in 0..N - 1 {
                 for lane in 0..LANES {
                     let part = (terms[lane] + anchors[n]) - anchors[n];
@@ -249,6 +266,7 @@ pub(super) fn widen_short(element: ElementType, elements: &[u8], wide: &mut [f32
 }
 
 /// Takes in a block, of elements that had a layout, unless that is not exact.
+#[inline]
 fn whole<V: Lane>(sum: &mut ExactSum, block: &[V], layout: BitLayout) -> bool {
     let op = sum.op();
     // The square of an f64 is none. Of short blocks the parts cost more.
@@ -271,6 +289,7 @@ fn whole<V: Lane>(sum: &mut ExactSum, block: &[V], layout: BitLayout) -> bool {
     }
 }
 
+#[inline]
 pub(super) fn cut_into<V: Lane, F: Term>(sum: &mut ExactSum, term: F, block: &[V], ends: Ends) -> bool {
     match parts_of(ends) {
         1 => cut_parts::<V, F, 1>(sum, term, block, ends),
@@ -281,15 +300,16 @@ pub(super) fn cut_into<V: Lane, F: Term>(sum: &mut ExactSum, term: F, block: &[V
     true
 }
 
+#[inline]
 fn cut_parts<V: Lane, F: Term, const N: usize>(sum: &mut ExactSum, term: F, block: &[V], ends: Ends) {
     let cuts = Cuts::<N>::new(ends.power);
     let parts = cut(term, block, cuts.anchors);
-    cuts.add(sum, parts.map(|lanes| lanes.into_iter()));
+    cuts.add(sum, |n| &parts[n]);
 }
 
 /// Element by element: those of a type of up to 32 bits by exponents first.
 pub(super) fn slowly(sum: &mut ExactSum, element: ElementType, block: &[u8]) {
-    let (op, layout) = (sum.op(), element.layout());
+    let layout = element.layout();
     let mut room = [0; BLOCK];
     let all = &mut room[..block.len() / element.size()];
     with_bits!(element, B => {
@@ -297,6 +317,17 @@ pub(super) fn slowly(sum: &mut ExactSum, element: ElementType, block: &[u8]) {
             *bits = element.into();
         }
     });
+    // A layout that is known makes the difference for squares of f64, all of which come here.
+    match element {
+        ElementType::F64 => slowly_with(sum, const { ElementType::F64.layout() }, all),
+        _ => slowly_with(sum, layout, all),
+    }
+}
+
+/// The same of the bits of elements of a layout.
+#[inline(always)]
+fn slowly_with(sum: &mut ExactSum, layout: BitLayout, all: &[u64]) {
+    let op = sum.op();
     let magnitude = |bits: u64| bits & (layout.sign() - 1);
     let negative = |bits: u64| op == ReduceOp::Sum && bits & layout.sign() != 0;
     for &bits in all.iter().filter(|&&bits| magnitude(bits) > layout.max_finite()) {
@@ -307,9 +338,9 @@ pub(super) fn slowly(sum: &mut ExactSum, element: ElementType, block: &[u8]) {
     }
     let finite = all.iter().copied().filter(|&bits| magnitude(bits) <= layout.max_finite());
     if op == ReduceOp::MaxAbs {
-        let value = |bits: u64| match element {
-            ElementType::F64 => f64::from_bits(bits),
-            ElementType::F32 => f32::from_bits(bits as u32).into(),
+        let value = |bits: u64| match layout.bits {
+            64 => f64::from_bits(bits),
+            32 => f32::from_bits(bits as u32).into(),
             _ => layout.widen(bits as u32).into(),
         };
         finite.for_each(|bits| sum.max(value(magnitude(bits)).to_bits()));

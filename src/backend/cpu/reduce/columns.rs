@@ -111,7 +111,7 @@ fn cut_parts<V: Lane, F: Term, const N: usize>(sums: &mut [ExactSum], term: F, t
     let mut parts = [[0.0; WIDTH]; N];
     cut(term, tile, sums.len(), cuts.anchors, &mut parts);
     for (c, sum) in sums.iter_mut().enumerate() {
-        cuts.add(sum, parts.each_ref().map(|part| std::iter::once(part[c])));
+        cuts.add(sum, |n| &parts[n][c..=c]);
     }
 }
 
@@ -131,7 +131,7 @@ vectorised! {
                 true => &tile[(first + n) * width..][..width],
                 false => &none[..width],
             };
-            let step: [&[V]; STEP] = std::array::from_fn(row);
+            let step: [&[V]; STEP] = [row(0), row(1), row(2), row(3)];
             // So many columns in each step, which vectorises.
             for c in (0..width).step_by(LANES) {
                 let lanes = LANES.min(width - c);
