@@ -4,9 +4,7 @@ use std::sync::PoisonError;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
-#[cfg(not(target_arch = "wasm32"))]
-use super::bound_source::RunBounds;
-use super::bound_source::{BoundSource, for_each_block, for_each_run, with_bounds};
+use super::bound_source::{BoundSource, RunBounds, for_each_block, for_each_run, with_bounds};
 use super::clip::clamp_lo;
 use super::operands::Operands;
 use super::partition::{Partition, copy_then_apply};
@@ -103,6 +101,7 @@ fn bound_gradient<L: Lane, B: BoundSource<L>, const HI: bool, const HALF: bool>(
     if HI { to_hi } else { to_lo }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 vectorised! {
     fn gradients_into<L: Lane, B: BoundSource<L>>(
         x: &[L],
@@ -118,7 +117,9 @@ vectorised! {
             gx[i] = gradient::<L, B, false>([x[i], g[i]], bounds, i, rule, format);
         }
     }
+}
 
+vectorised! {
     fn gradients_in_place<L: Lane, B: BoundSource<L>, const HALF: bool>(
         x: &[L],
         bounds: B,

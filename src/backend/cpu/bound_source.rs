@@ -132,10 +132,13 @@ pub(super) fn for_each_block<L: Lane>(
     for_each_source(bounds, (start, len), &mut |at, len, sides| spread.run(sides, (at, len), run));
 }
 
+/// Both sides of a run, from an element on, for so many.
+type OnSources<'a, L> = dyn FnMut(usize, usize, [Source<'_, L>; 2]) + 'a;
+
 fn for_each_source<L: Lane>(
     bounds: &ResolvedBounds<&[u8]>,
     (start, len): (usize, usize),
-    run: &mut dyn FnMut(usize, usize, [Source<'_, L>; 2]),
+    run: &mut OnSources<'_, L>,
 ) {
     let sides = |piece: Run| Side::BOTH.map(|side| source(bounds, side, piece));
     match &bounds.broadcast {
@@ -177,11 +180,11 @@ fn splats<L: Lane>(sides: [Source<'_, L>; 2], format: L::Format) -> Option<Splat
 const BLOCK: usize = 512;
 
 /// Room for a number of each side, spread over the elements of a block.
-struct Spread<L>(Option<[[L; BLOCK]; 2]>);
+struct Spread<L>([Vec<L>; 2]);
 
 impl<L> Default for Spread<L> {
     fn default() -> Self {
-        Self(None)
+        Self([const { Vec::new() }; 2])
     }
 }
 
@@ -196,22 +199,20 @@ impl<L: Lane> Spread<L> {
         if let [Source::PerElement(lo), Source::PerElement(hi)] = sides {
             return run(start, len, Blocks { values: [lo, hi], present: [true; 2] });
         }
-        let rooms = self.0.get_or_insert_with(|| [[L::ZERO; BLOCK]; 2]);
         let mut present = [true; 2];
-        for ((side, room), present) in sides.iter().zip(&mut *rooms).zip(&mut present) {
+        for ((side, room), present) in sides.iter().zip(&mut self.0).zip(&mut present) {
             if let Source::Splat { value, present: there } = *side {
-                room[..len.min(BLOCK)].fill(value);
+                room.clear();
+                room.resize(len.min(BLOCK), value);
                 *present = there;
             }
         }
         for at in (0..len).step_by(BLOCK) {
             let here = BLOCK.min(len - at);
-            let mut values = rooms.each_ref().map(|room| &room[..here]);
-            for (values, side) in values.iter_mut().zip(&sides) {
-                if let Source::PerElement(elements) = side {
-                    *values = &elements[at..at + here];
-                }
-            }
+            let values = [0, 1].map(|n: usize| match sides[n] {
+                Source::Splat { .. } => &self.0[n][..here],
+                Source::PerElement(elements) => &elements[at..at + here],
+            });
             run(start + at, here, Blocks { values, present });
         }
     }

@@ -30,6 +30,7 @@ pub(super) fn clip<L: Lane, B: BoundSource<L>>(x: L, bounds: B, i: usize, format
     clamp_hi(clamp_lo(x, lo, format, bounds), hi, format, bounds)
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 vectorised! {
     fn clip_into<L: Lane, B: BoundSource<L>>(x: &[L], bounds: B, format: L::Format, y: &mut [L]) {
         let len = y.len();
@@ -38,7 +39,9 @@ vectorised! {
             y[i] = clip(x[i], bounds, i, format);
         }
     }
+}
 
+vectorised! {
     fn clip_in_place<L: Lane, B: BoundSource<L>>(x: &mut [L], bounds: B, format: L::Format) {
         let bounds = bounds.part(0, x.len());
         for (i, x) in x.iter_mut().enumerate() {
@@ -58,6 +61,7 @@ pub(super) fn run(operands: &Operands<'_>, y: &mut [u8]) {
 }
 
 /// Clips elements with the bounds from `start` on, counted in x, in place if x is missing.
+#[cfg_attr(target_arch = "wasm32", expect(unused_variables, reason = "there all is clipped in place"))]
 pub(super) fn clip_elements<L: Lane>(
     bounds: &ResolvedBounds<&[u8]>,
     start: usize,

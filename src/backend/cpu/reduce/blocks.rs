@@ -312,16 +312,16 @@ pub(super) fn slowly(sum: &mut ExactSum, element: ElementType, block: &[u8]) {
     let layout = element.layout();
     let mut room = [0; BLOCK];
     let all = &mut room[..block.len() / element.size()];
-    with_bits!(element, B => {
-        for (bits, &element) in all.iter_mut().zip(cast_slice::<u8, B>(block)) {
-            *bits = element.into();
-        }
-    });
+    with_bits!(element, B => bits_of(cast_slice::<u8, B>(block), all));
     // A layout that is known makes the difference for squares of f64, all of which come here.
     match element {
         ElementType::F64 => slowly_with(sum, const { ElementType::F64.layout() }, all),
         _ => slowly_with(sum, layout, all),
     }
+}
+
+fn bits_of<B: Copy + Into<u64>>(elements: &[B], bits: &mut [u64]) {
+    bits.iter_mut().zip(elements).for_each(|(bits, &element)| *bits = element.into());
 }
 
 /// The same of the bits of elements of a layout.
