@@ -9,8 +9,6 @@ use crate::{
     BackwardRule, Bounds, Device, Element, ElementType, Error, Mask, Op, Result, Shape, Tensor, with_element,
 };
 
-pub use crate::element::accum::Accumulator;
-
 /// What an operation of the list takes.
 #[derive(Debug)]
 pub struct Operands<'a, T: Element> {

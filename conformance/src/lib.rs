@@ -33,6 +33,8 @@ pub use inputs::specials;
 #[cfg(not(target_arch = "wasm32"))]
 pub use on_device::*;
 
+use std::collections::HashMap;
+
 use case::Case;
 
 use wgclip::op::RuleUse;
@@ -47,6 +49,8 @@ pub enum Tier {
     Quick,
     /// What is split and folded under tight limits, by lengths and shapes: values are compared as everywhere.
     Split,
+    /// All but most shapes, for a type that has the size of another: how bounds lie along x depends on that alone.
+    Values,
 }
 
 /// Part of the table: how a case is made, before memory is taken for it.
@@ -121,6 +125,13 @@ impl Plan {
                     }
                 });
             }
+            Tier::Values => {
+                let mut shapes = 0;
+                plans.retain(|plan| {
+                    shapes += usize::from(matches!(plan, Self::Shapes(..)));
+                    !matches!(plan, Self::Shapes(..)) || shapes % 4 == 1
+                });
+            }
             Tier::Split => plans.retain(|plan| match plan {
                 Self::Length(_) | Self::Shapes(..) => true,
                 Self::Combinations => T::TYPE == ElementType::F32,
@@ -128,6 +139,19 @@ impl Plan {
             }),
         }
         plans
+    }
+
+    /// The whole table, the kinds in turn: what one kind shows is found before all of another have passed.
+    fn every_kind_first<T: Element>() -> Vec<Self> {
+        let mut met = HashMap::new();
+        let rank = |plan: Self| {
+            let rank: &mut usize = met.entry(std::mem::discriminant(&plan)).or_default();
+            *rank += 1;
+            (*rank, plan)
+        };
+        let mut plans: Vec<_> = Self::table::<T>(Tier::Full).into_iter().map(rank).collect();
+        plans.sort_by_key(|(rank, _)| *rank);
+        plans.into_iter().map(|(_, plan)| plan).collect()
     }
 
     /// Lengths about each boundary: of a block, a word of a mask, a workgroup, a row of workgroups and a binding

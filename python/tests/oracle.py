@@ -142,15 +142,20 @@ def rounded(value: Fraction, dtype: Any) -> Any:
             return np.float64(value.numerator / value.denominator)
         except OverflowError:
             return np.float64(math.inf if value > 0 else -math.inf)
-    # To odd in float64 first, which has more than twice the bits.
+    # To odd first, in a float that has more than twice the bits: that of ml_dtypes' short floats is float32, through which it rounds
+    # float64 as well.
+    wide = np.dtype(np.float64 if dtype == np.float32 else np.float32)
     try:
-        near = Fraction(value.numerator / value.denominator)
+        near = wide.type(value.numerator / value.denominator)
     except OverflowError:
+        near = wide.type(math.inf)
+    if not np.isfinite(near):
         return dtype.type(math.inf if value > 0 else -math.inf)
-    if near != value and not math.frexp(float(near))[0] * 2**53 % 2:
-        near = Fraction(math.nextafter(float(near), math.inf if value > near else -math.inf))
+    is_even = not int(near.view(f"u{wide.itemsize}")) % 2
+    if Fraction(float(near)) != value and is_even:
+        near = np.nextafter(near, wide.type(math.inf if value > Fraction(float(near)) else -math.inf))
     with np.errstate(over="ignore"):
-        return np.float64(float(near)).astype(dtype)
+        return near.astype(dtype)
 
 
 def norm(x: np.ndarray, ord: float = 2, dtype: Any = None) -> Any:

@@ -2,16 +2,11 @@
 
 use half::{bf16, f16};
 
-use super::accum::Accumulator;
 use super::convert::round_to_odd;
 use super::{Element, ElementType, f8_e4m3fn, f8_e5m2};
 
 /// The private half of [`Element`], which seals it.
 pub trait Compute: Copy {
-    /// What elements are summed and multiplied in: f32 for floats of up to 32 bits, f64 for f64, and for integers
-    /// one of so many bits that no sum of a slice overflows.
-    type Accum: Accumulator;
-
     /// Half of this value, rounded to nearest with ties to even (which only a subnormal or an odd integer needs).
     /// NaN and infinities are returned as they are, NaN with its payload.
     fn halve(self) -> Self;
@@ -19,19 +14,13 @@ pub trait Compute: Copy {
     /// The half that the other operand of a tie gets: as [`halve`](Self::halve) for floats, and what is left of an
     /// integer, so that nothing of an odd one is lost.
     fn halve_remainder(self) -> Self;
-
-    /// This value as an accumulator.
-    fn to_accum(self) -> Self::Accum;
-
-    /// The value nearest to an accumulator: an integer beyond the range of the type is clipped to it.
-    fn from_accum(accum: Self::Accum) -> Self;
 }
 
 macro_rules! float {
-    ($type:ty, $variant:ident, $bits:ty, $accum:ty, $to_accum:expr, $from_accum:expr, $from:expr) => {
+    ($type:ty, $variant:ident, $bits:ty, $norm:ty, $from:expr) => {
         impl Element for $type {
             const TYPE: ElementType = ElementType::$variant;
-            type Norm = $accum;
+            type Norm = $norm;
             const ZERO: Self = <$type>::from_bits(0);
 
             fn from_f64(value: f64) -> Self {
@@ -60,8 +49,6 @@ macro_rules! float {
         }
 
         impl Compute for $type {
-            type Accum = $accum;
-
             #[inline(always)]
             fn halve(self) -> Self {
                 // By the bits: arithmetic may quiet a NaN, and that of the short floats does not vectorise.
@@ -82,31 +69,19 @@ macro_rules! float {
             fn halve_remainder(self) -> Self {
                 self.halve()
             }
-
-            #[inline(always)]
-            fn to_accum(self) -> $accum {
-                let wide: fn($type) -> $accum = $to_accum;
-                wide(self)
-            }
-
-            #[inline(always)]
-            fn from_accum(accum: $accum) -> Self {
-                let narrow: fn($accum) -> $type = $from_accum;
-                narrow(accum)
-            }
         }
     };
 }
 
-float!(f32, F32, u32, f32, |v| v, |v| v, |v| v as f32);
-float!(f64, F64, u64, f64, |v| v, |v| v, |v| v);
-float!(f16, F16, u16, f32, f16::to_f32, f16::from_f32, |v| f16::from_f32(round_to_odd(v)));
-float!(bf16, Bf16, u16, f32, bf16::to_f32, bf16::from_f32, |v| bf16::from_f32(round_to_odd(v)));
-float!(f8_e4m3fn, F8E4M3Fn, u8, f32, f8_e4m3fn::to_f32, f8_e4m3fn::from_f32, f8_e4m3fn::from_f64);
-float!(f8_e5m2, F8E5M2, u8, f32, f8_e5m2::to_f32, f8_e5m2::from_f32, f8_e5m2::from_f64);
+float!(f32, F32, u32, f32, |v| v as f32);
+float!(f64, F64, u64, f64, |v| v);
+float!(f16, F16, u16, f32, |v| f16::from_f32(round_to_odd(v)));
+float!(bf16, Bf16, u16, f32, |v| bf16::from_f32(round_to_odd(v)));
+float!(f8_e4m3fn, F8E4M3Fn, u8, f32, f8_e4m3fn::from_f64);
+float!(f8_e5m2, F8E5M2, u8, f32, f8_e5m2::from_f64);
 
 macro_rules! integer {
-    ($($type:ident, $variant:ident, $unsigned:ty, $accum:ty;)+) => {$(
+    ($($type:ident, $variant:ident, $unsigned:ty;)+) => {$(
         impl Element for $type {
             const TYPE: ElementType = ElementType::$variant;
             type Norm = f32;
@@ -137,8 +112,6 @@ macro_rules! integer {
         }
 
         impl Compute for $type {
-            type Accum = $accum;
-
             #[inline(always)]
             fn halve(self) -> Self {
                 let floor = self >> 1;
@@ -149,29 +122,19 @@ macro_rules! integer {
             fn halve_remainder(self) -> Self {
                 self - self.halve()
             }
-
-            #[inline(always)]
-            fn to_accum(self) -> $accum {
-                self.into()
-            }
-
-            #[inline(always)]
-            fn from_accum(accum: $accum) -> Self {
-                accum.clamp(<$type>::MIN.into(), <$type>::MAX.into()) as $type
-            }
         }
     )+};
 }
 
 integer! {
-    i8, I8, u8, i64;
-    u8, U8, u8, i64;
-    i16, I16, u16, i64;
-    u16, U16, u16, i64;
-    i32, I32, u32, i128;
-    u32, U32, u32, i128;
-    i64, I64, u64, i128;
-    u64, U64, u64, i128;
+    i8, I8, u8;
+    u8, U8, u8;
+    i16, I16, u16;
+    u16, U16, u16;
+    i32, I32, u32;
+    u32, U32, u32;
+    i64, I64, u64;
+    u64, U64, u64;
 }
 
 #[cfg(test)]

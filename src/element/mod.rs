@@ -4,7 +4,6 @@
 // `elements!` and of `with_element!` here, a row of `float!` or `integer!` in compute.rs, and one in lane.rs; one that neither the language nor `half` brings is
 // made in f8.rs.
 
-pub(crate) mod accum;
 pub(crate) mod compute;
 pub(crate) mod convert;
 mod f8;

@@ -9,8 +9,8 @@ use crate::devices::{Suite, seed};
 /// Types of each size and class, for a quick run.
 const QUICK: [ElementType; 4] = [ElementType::F32, ElementType::F16, ElementType::U8, ElementType::I64];
 
-/// One type of each size and class, under tight limits: where work is split depends on the size of elements alone.
-const SPLIT: [ElementType; 8] = [
+/// One type of each size and class: where work is split, and how bounds lie along x, depends on the size of elements alone.
+const SIZES: [ElementType; 8] = [
     ElementType::F32,
     ElementType::F16,
     ElementType::F64,
@@ -23,13 +23,16 @@ const SPLIT: [ElementType; 8] = [
 
 /// How much of the table a type meets on a device, if any.
 fn tier(slug: &str, element: ElementType, quick: bool) -> Option<Tier> {
+    // OpenGL has the rasteriser that Vulkan has, and SwiftShader is a second one: the shapes of a few types show what it makes of them.
     let (is_tiny, is_gl) = (slug.ends_with("-tiny-limits"), slug.contains("-gl"));
-    match (is_tiny, quick) {
-        (true, true) => None,
-        // OpenGL has the rasteriser that Vulkan has.
-        (true, false) => (if is_gl { &QUICK[..] } else { &SPLIT }).contains(&element).then_some(Tier::Split),
-        (false, true) => QUICK.contains(&element).then_some(Tier::Quick),
-        (false, false) => Some(if is_gl { Tier::Quick } else { Tier::Full }),
+    let few = quick || is_tiny && is_gl || slug.contains("swiftshader");
+    let types = if few { &QUICK[..] } else { &SIZES };
+    let is_listed = types.contains(&element);
+    match (is_tiny, is_gl) {
+        _ if quick => (is_listed && !is_tiny).then_some(Tier::Quick),
+        (true, _) => is_listed.then_some(Tier::Split),
+        (false, true) => is_listed.then_some(Tier::Quick),
+        (false, false) => Some(if is_listed || slug == "cpu" { Tier::Full } else { Tier::Values }),
     }
 }
 
@@ -74,7 +77,7 @@ fn conforms(device: &Device, op: Op, in_place: bool, element: ElementType, tier:
     let multiplies = element.is_float() && (element.size() <= 4 || device.info().limits.is_none());
     let least = match tier {
         _ if op.info().scalars && !multiplies || op.info().converts && !element.is_float() => 0,
-        Tier::Full => 200_000,
+        Tier::Full | Tier::Values => 200_000,
         Tier::Quick | Tier::Split => 30_000,
     };
     assert!(tally.cases >= least, "{} cases only", tally.cases);
