@@ -4,7 +4,7 @@
 #
 #   scripts/test.sh [--quick] [--install] [ARGUMENTS OF cargo test]
 #
-# --quick    the unit tests and the suite's quick part: about a minute after the build
+# --quick    the unit tests and the suite's quick part: three minutes after the build
 # --install  on Debian and Ubuntu, install Mesa's software adapters where there is no adapter
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -68,11 +68,11 @@ fi
 
 if [ "$quick" = true ]; then
     export WGCLIP_TEST_QUICK=1
-    stage "the unit tests and the suite's quick part: about a minute"
+    stage "the unit tests and the suite's quick part: three minutes"
     cargo test "${all[@]}" "${targets[@]}" "$@"
     exit
 fi
-stage "unit tests, the suite on every device, and the command: 5 to 8 minutes"
+stage "unit tests, the suite on every device, and the command: a quarter of an hour"
 cargo test "${all[@]}" "${targets[@]}" "$@"
 stage "the examples of the documentation: a minute"
 cargo test "${all[@]}" --doc "$@"
