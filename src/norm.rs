@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::exact::ReduceOp;
-use crate::{Error, Result};
+use crate::{Element, Error, Result};
 
 /// A norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -174,4 +174,46 @@ impl From<f64> for NormLimit {
     fn from(limit: f64) -> Self {
         Self::new(limit)
     }
+}
+
+/// What clipping by norm does to elements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scaling<N> {
+    /// Nothing: they keep their bits.
+    Keep,
+    /// All become +0.
+    Zero,
+    /// They are multiplied.
+    By(N),
+}
+
+impl<N: Element> Scaling<N> {
+    /// The same with a coefficient in f64, which holds every f32.
+    pub fn to_f64(self) -> Scaling<f64> {
+        match self {
+            Self::Keep => Scaling::Keep,
+            Self::Zero => Scaling::Zero,
+            Self::By(coefficient) => Scaling::By(coefficient.to_f64()),
+        }
+    }
+}
+
+/// What clipping by the 2-norm does to the gradient of elements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ScalingBackward<N> {
+    /// Nothing: x receives the upstream gradient, with its bits.
+    Keep,
+    /// x receives +0.
+    Zero,
+    /// x receives NaN: its norm is not finite, and has no gradient.
+    Nan,
+    /// x receives `coefficient * g - projection * (x * unit)`.
+    By {
+        /// That of the elements.
+        coefficient: N,
+        /// The power of two by which x is brought to the size of its norm.
+        unit: N,
+        /// How much of x at that size is taken off.
+        projection: N,
+    },
 }

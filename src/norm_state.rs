@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, cpu};
 use crate::exact::{ExactSum, Special};
-use crate::reference::{self, Scaling};
+use crate::norm::Scaling;
 use crate::tensor::{Stored, with_storage};
 use crate::{AnyTensor, Element, ElementType, Error, NormKind, NormLimit, Result};
 
@@ -165,7 +165,7 @@ impl NormState {
         Ok(())
     }
 
-    /// The norm so far, rounded to f32 or f64 once, as [`reference::norm`] says.
+    /// The norm so far, rounded to f32 or f64 once, as [`reference::norm`](crate::reference::norm) says.
     ///
     /// # Errors
     /// [`Error::Unsupported`] in any other type.
@@ -174,7 +174,7 @@ impl NormState {
         Ok(N::from_bits(self.sum.round(N::TYPE)))
     }
 
-    /// What elements are to be multiplied by so that the norm is at most a limit: [`reference::scaling`].
+    /// What elements are to be multiplied by so that the norm is at most a limit: [`reference::scaling`](crate::reference::scaling).
     ///
     /// # Errors
     /// As [`norm`](Self::norm); [`Error::InvalidLimit`]; [`Error::NonFiniteNorm`] where it is asked for.
@@ -184,7 +184,11 @@ impl NormState {
         if limit.nonfinite == crate::NonFinite::Error && !norm.to_f64().is_finite() {
             return Err(Error::NonFiniteNorm { device: "the host".into() });
         }
-        Ok(reference::scaling(norm, &limit))
+        Ok(match cpu::scaling::scaling_of(N::TYPE, norm.to_bits(), &limit) {
+            Scaling::Keep => Scaling::Keep,
+            Scaling::Zero => Scaling::Zero,
+            Scaling::By(coefficient) => Scaling::By(N::from_f64(coefficient)),
+        })
     }
 
     /// The state as words of 32 bits in 64: states of the same kind are merged by adding word to word (for
@@ -228,6 +232,7 @@ fn check_norm_type<N: Element>() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference;
 
     /// The same bits for any partition, in any order, on the words of any number of ranks.
     #[test]

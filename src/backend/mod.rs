@@ -237,3 +237,39 @@ pub(crate) fn with_target<'a, B>(call: &Call<'a, B>, target: &'a B) -> Result<Ve
     inputs.insert(place, target);
     Ok(inputs)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// The lines of the files of a folder that are compiled into the library and name the oracle.
+    fn mentions(folder: &Path, found: &mut Vec<String>) -> usize {
+        let mut files = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files += mentions(&path, found);
+                continue;
+            }
+            files += 1;
+            let text = fs::read_to_string(&path).unwrap();
+            let compiled = text.split("#[cfg(test)]").next().unwrap_or_default();
+            let code = compiled.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+            found.extend(
+                code.filter(|line| line.contains("reference")).map(|line| format!("{path:?}: {line}")),
+            );
+        }
+        files
+    }
+
+    /// Else the conformance table compares a function with itself.
+    #[test]
+    fn no_backend_calls_the_reference() {
+        let (source, mut found) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), Vec::new());
+        let files: usize =
+            ["backend", "plan"].iter().map(|folder| mentions(&source.join(folder), &mut found)).sum();
+        assert!(files > 40, "{files} files only");
+        assert!(found.is_empty(), "{found:#?}");
+    }
+}

@@ -11,10 +11,9 @@ mod exact;
 mod scaling;
 
 pub use exact::{dot, norm, sum};
-pub use scaling::{
-    Scaling, ScalingBackward, average, relative, scale, scale_backward, scaling, scaling_backward,
-};
-pub(crate) use scaling::{projection, unit_exponent};
+pub use scaling::{average, relative, scale, scale_backward, scaling, scaling_backward};
+
+pub use crate::norm::{Scaling, ScalingBackward};
 
 use crate::{BackwardRule, Element, ElementType, NanRule, Op, OutsideRule, TieRule, with_element};
 

@@ -1,29 +1,8 @@
 //! Clipping by norm: what becomes of elements with a norm, and of their gradients.
 
 use super::dot;
+use crate::norm::{Scaling, ScalingBackward};
 use crate::{Element, NonFinite, NormLimit};
-
-/// What clipping by norm does to elements.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Scaling<N> {
-    /// Nothing: they keep their bits.
-    Keep,
-    /// All become +0.
-    Zero,
-    /// They are multiplied.
-    By(N),
-}
-
-impl<N: Element> Scaling<N> {
-    /// The same with a coefficient in f64, which holds every f32.
-    pub fn to_f64(self) -> Scaling<f64> {
-        match self {
-            Self::Keep => Scaling::Keep,
-            Self::Zero => Scaling::Zero,
-            Self::By(coefficient) => Scaling::By(coefficient.to_f64()),
-        }
-    }
-}
 
 /// What becomes of elements of this norm (or average of it, or whatever else is limited).
 ///
@@ -78,26 +57,6 @@ pub fn scale<T: Element, N: Element>(x: T, scaling: Scaling<N>) -> T {
     }
 }
 
-/// What clipping by the 2-norm does to the gradient of elements.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ScalingBackward<N> {
-    /// Nothing: x receives the upstream gradient, with its bits.
-    Keep,
-    /// x receives +0.
-    Zero,
-    /// x receives NaN: its norm is not finite, and has no gradient.
-    Nan,
-    /// x receives `coefficient * g - projection * (x * unit)`.
-    By {
-        /// That of the elements.
-        coefficient: N,
-        /// The power of two by which x is brought to the size of its norm.
-        unit: N,
-        /// How much of x at that size is taken off.
-        projection: N,
-    },
-}
-
 /// How the gradient reaches elements that are scaled as [`scaling`] says by their 2-norm. It is that of the expression: of
 /// `limit / (norm + eps) * x` where the norm is above the limit, else of x.
 ///
@@ -125,7 +84,7 @@ pub fn scaling_backward<T: Element>(
 }
 
 /// The power of two that brings a norm to between 1 and 2, if it is a normal number.
-pub(crate) fn unit_exponent<N: Element>(norm: N) -> i32 {
+fn unit_exponent<N: Element>(norm: N) -> i32 {
     let layout = N::TYPE.layout();
     let biased = (norm.to_bits() & (layout.sign() - 1)) >> layout.fraction_bits();
     // That of 1.
@@ -134,7 +93,7 @@ pub(crate) fn unit_exponent<N: Element>(norm: N) -> i32 {
 }
 
 /// What becomes of the gradient, of the dot product times the unit.
-pub(crate) fn projection<N: Element>(norm: N, dot: N, limit: &NormLimit) -> ScalingBackward<N> {
+fn projection<N: Element>(norm: N, dot: N, limit: &NormLimit) -> ScalingBackward<N> {
     let coefficient = match super::scaling(norm, limit) {
         Scaling::Keep => return ScalingBackward::Keep,
         Scaling::Zero => return ScalingBackward::Zero,

@@ -8,13 +8,14 @@ use super::mask::mask_len;
 use super::memory::{self, PooledBytes};
 use super::operands::{check_aligned, elements};
 use super::scale::{self, Scalings};
+use super::scaling::{self, Real};
 use super::{reduce, run};
 use crate::backend::{Backend, Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
 use crate::broadcast::{Broadcast, Reduction};
 use crate::element::with_float;
 use crate::exact::{ExactSum, ReduceOp};
+use crate::norm::Scaling;
 use crate::op::Operand;
-use crate::reference::{self, Scaling};
 use crate::{DeviceInfo, Element, ElementType, Error, NonFinite, NormLimit, Result};
 
 /// The CPU path.
@@ -73,25 +74,28 @@ fn scale_backward<T: Element>(
     (reduction, broadcast): (&Reduction, &Broadcast),
     limit: &NormLimit,
     gx: &mut [u8],
-) -> Result<()> {
+) -> Result<()>
+where
+    T::Norm: Real,
+{
     let mut norms = memory::zeroed::<T::Norm>(reduction.sums)?;
     let (x, g) = (elements::<T>(&x.bytes)?, elements::<T>(&g.bytes)?);
     let squares = ReduceOp::SumSquares;
     reduce::reduce((T::TYPE, cast_slice(x)), reduction, squares, T::Norm::TYPE, cast_slice_mut(&mut norms));
-    let is_error = |norm: &T::Norm| !norm.to_f64().is_finite();
+    let is_error = |norm: &T::Norm| !Real::is_finite(*norm);
     if limit.nonfinite == NonFinite::Error && norms.iter().any(is_error) {
         return Err(Error::NonFiniteNorm { device: "the CPU".into() });
     }
     let mut scalings = Vec::new();
     memory::reserve(&mut scalings, norms.len())?;
     // Where nothing is scaled nobody asks for them.
-    let is_scaled = |&norm: &T::Norm| matches!(reference::scaling(norm, limit), Scaling::By(_));
+    let is_scaled = |&norm: &T::Norm| matches!(scaling::scaling(norm, limit), Scaling::By(_));
     let dots = match norms.iter().any(is_scaled) {
         true => reduce::dots(x, g, reduction, &norms)?,
         false => memory::zeroed(norms.len())?,
     };
     let pairs = norms.iter().zip(dots);
-    scalings.extend(pairs.map(|(&norm, dot)| reference::projection(norm, dot, limit)));
+    scalings.extend(pairs.map(|(&norm, dot)| scaling::projection(norm, dot, limit)));
     scale::scale_backward(x, g, cast_slice_mut(gx), &scalings, broadcast);
     Ok(())
 }

@@ -28,6 +28,7 @@ mod partition;
 pub(crate) mod reduce;
 mod run;
 mod scale;
+pub(crate) mod scaling;
 mod simd;
 
 pub(crate) use backend::{Buffer, Cpu};
@@ -41,7 +42,7 @@ use operands::check_len;
 use super::{Call, MAX_OUTPUTS};
 use crate::bounds::{BoundBits, ResolvedBounds};
 use crate::broadcast::{Reduction, Side};
-use crate::reference::Scaling;
+use crate::norm::Scaling;
 use crate::{BackwardRule, Element, ElementType, Error, Op, Result};
 
 /// Optimise for size: one in-place loop an operation, for bounds of any kind, and no thread pool. A page waits for all the code of

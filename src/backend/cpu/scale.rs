@@ -5,39 +5,40 @@ use bytemuck::cast_slice_mut;
 
 use super::memory;
 use super::partition::{Partition, copy_then_apply};
+use super::scaling::{self, Real};
 use super::simd::vectorised;
 use crate::backend::Limiter;
 use crate::broadcast::Broadcast;
 use crate::element::convert::{self, Overflow};
 use crate::element::{with_float, with_short_float};
-use crate::reference::{Scaling, ScalingBackward};
-use crate::{Element, ElementType, Error, NonFinite, Result, reference};
+use crate::norm::{Scaling, ScalingBackward};
+use crate::{Element, ElementType, Error, NonFinite, Result};
 
 /// What [`Scaling`] is for each output, in f64, which holds every f32.
 pub(super) type Scalings = Vec<Scaling<f64>>;
 
 /// What becomes of slices with these norms.
-pub(super) fn scalings<N: Element>(norms: &[N], limiter: Limiter<&[u8]>) -> Result<Scalings> {
-    let relative: Option<&[N]> =
+pub(super) fn scalings<R: Real>(norms: &[R], limiter: Limiter<&[u8]>) -> Result<Scalings> {
+    let relative: Option<&[R]> =
         limiter.relative.map(|(norms, _)| super::operands::elements(norms)).transpose()?;
-    let scaling = |(n, &norm): (usize, &N)| {
+    let decide = |(n, &norm): (usize, &R)| {
         let norm = match limiter.average {
-            Some(count) => reference::average(norm, count),
+            Some(count) => scaling::average(norm, count),
             None => norm,
         };
         let limit = match (relative, limiter.relative) {
-            (Some(norms), Some((_, least))) => reference::relative(limiter.limit, norms[n], least),
+            (Some(norms), Some((_, least))) => scaling::relative(limiter.limit, norms[n], least),
             _ => *limiter.limit,
         };
-        if limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite() {
+        if limit.nonfinite == NonFinite::Error && !Real::is_finite(norm) {
             return Err(Error::NonFiniteNorm { device: "the CPU".into() });
         }
-        Ok(reference::scaling(norm, &limit).to_f64())
+        Ok(scaling::scaling(norm, &limit).to_f64())
     };
     let mut scalings = Vec::new();
     memory::reserve(&mut scalings, norms.len())?;
     for norm in norms.iter().enumerate() {
-        scalings.push(scaling(norm)?);
+        scalings.push(decide(norm)?);
     }
     Ok(scalings)
 }
@@ -225,7 +226,7 @@ fn apply_backward_each<T: Element>(scalings: &[ScalingBackward<T::Norm>], x: &[T
             Some(()) => project(|i| factors[i], x, g, gx),
             None => {
                 for (i, scaling) in scalings.iter().enumerate() {
-                    gx[i] = reference::scale_backward(x[i], g[i], *scaling);
+                    apply_backward(*scaling, &x[i..=i], &g[i..=i], &mut gx[i..=i]);
                 }
             }
         }

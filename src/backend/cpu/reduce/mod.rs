@@ -15,6 +15,7 @@ use super::COMPACT;
 use super::memory;
 use super::operands::check_aligned;
 use super::partition::Partition;
+use super::scaling::Real;
 use crate::broadcast::Reduction;
 use crate::element::lane::with_bits;
 use crate::element::with_integer;
@@ -82,7 +83,10 @@ pub(super) fn dots<T: Element>(
     g: &[T],
     reduction: &Reduction,
     norms: &[T::Norm],
-) -> Result<Vec<T::Norm>> {
+) -> Result<Vec<T::Norm>>
+where
+    T::Norm: Real,
+{
     let mut dots = memory::zeroed::<T::Norm>(reduction.sums)?;
     let new = |first: usize, count: usize| products::Products::new(x, g, &norms[first..][..count]);
     reduce_tiles(size_of::<T>(), reduction, T::Norm::TYPE, cast_slice_mut(&mut dots), &new);

@@ -1,11 +1,12 @@
 //! Exact dot products: those of elements of up to 32 bits are f64, and summed as blocks.rs sums a block.
 
 use super::super::convert::widen;
+use super::super::scaling::Real;
 use super::super::simd::vectorised;
 use super::blocks::{BLOCK, Ends, Lane, Value, cut_into};
 use super::{Piece, Tile, gather};
 use crate::exact::{ExactSum, ReduceOp};
-use crate::{Element, ElementType, reference};
+use crate::{Element, ElementType};
 
 /// Dot products side by side.
 pub(super) struct Products<'a, T: Element> {
@@ -22,7 +23,10 @@ impl<'a, T: Element> Products<'a, T> {
     }
 }
 
-impl<T: Element> Tile for Products<'_, T> {
+impl<T: Element> Tile for Products<'_, T>
+where
+    T::Norm: Real,
+{
     fn run(&mut self, pieces: &[Piece]) {
         let ([x, g], [of_x, of_g]) = (self.operands, &mut self.tiles);
         accumulate(&mut self.sums[0], gather(x, pieces, of_x), gather(g, pieces, of_g));
@@ -47,7 +51,7 @@ impl<T: Element> Tile for Products<'_, T> {
     }
 
     fn output(&self, n: usize, to: ElementType) -> u64 {
-        self.sums[n].round_scaled(to, reference::unit_exponent(self.norms[n]))
+        self.sums[n].round_scaled(to, self.norms[n].unit_exponent())
     }
 }
 

@@ -1,0 +1,93 @@
+//! What a norm makes of elements, and of their gradients: the twin of `scaling_of` in `shaders/scale.wgsl`. The arithmetic is that of
+//! the norm's own type, f32 or f64: every sum, product and quotient is rounded once.
+
+use std::ops::{Add, Div, Mul};
+
+use crate::norm::{Scaling, ScalingBackward};
+use crate::{Element, ElementType, NonFinite, NormLimit};
+
+/// The type of a norm.
+pub(super) trait Real:
+    Element + Add<Output = Self> + Mul<Output = Self> + Div<Output = Self> + PartialOrd
+{
+    fn nearest(value: f64) -> Self;
+
+    fn is_finite(self) -> bool;
+
+    /// The exponent of the power of two that brings a norm to between 1 and 2, if it is a normal number.
+    fn unit_exponent(self) -> i32;
+}
+
+macro_rules! real {
+    ($type:ident, $exponent_bits:literal) => {
+        impl Real for $type {
+            fn nearest(value: f64) -> Self {
+                value as $type
+            }
+
+            fn is_finite(self) -> bool {
+                $type::is_finite(self)
+            }
+
+            fn unit_exponent(self) -> i32 {
+                let biased = self.abs().to_bits() >> ($type::MANTISSA_DIGITS - 1);
+                (1 << ($exponent_bits - 1)) - 1 - (biased as i32).max(1)
+            }
+        }
+    };
+}
+
+real!(f32, 8);
+real!(f64, 11);
+
+/// What becomes of elements of this norm, or of an average or a relative norm in its place.
+pub(super) fn scaling<R: Real>(norm: R, limit: &NormLimit) -> Scaling<R> {
+    if !norm.is_finite() {
+        match limit.nonfinite {
+            NonFinite::Propagate => {}
+            NonFinite::Zero => return Scaling::Zero,
+            NonFinite::Skip | NonFinite::Error => return Scaling::Keep,
+        }
+    }
+    // A limit of -0 is 0.
+    let max_norm = R::nearest(limit.limit.abs());
+    match norm <= max_norm {
+        true => Scaling::Keep,
+        false => Scaling::By(max_norm / (norm + R::nearest(limit.eps))),
+    }
+}
+
+/// The same of a norm of a type that is a value, by its bits.
+pub(crate) fn scaling_of(norm: ElementType, bits: u64, limit: &NormLimit) -> Scaling<f64> {
+    match norm {
+        ElementType::F64 => scaling(f64::from_bits(bits), limit),
+        _ => scaling(f32::from_bits(bits as u32), limit).to_f64(),
+    }
+}
+
+/// The norm divided by a number of elements.
+pub(super) fn average<R: Real>(norm: R, count: usize) -> R {
+    norm / R::nearest(count as f64)
+}
+
+/// The limit as a multiple of a norm, which counts as `least` at the least.
+pub(super) fn relative<R: Real>(limit: &NormLimit, norm: R, least: f64) -> NormLimit {
+    let least = R::nearest(least);
+    let norm = if norm < least { least } else { norm };
+    NormLimit { limit: (R::nearest(limit.limit) * norm).to_f64(), ..*limit }
+}
+
+/// What becomes of the gradients of elements with this norm, of the dot product of both times the power of two of
+/// [`Real::unit_exponent`].
+pub(super) fn projection<R: Real>(norm: R, dot: R, limit: &NormLimit) -> ScalingBackward<R> {
+    let coefficient = match scaling(norm, limit) {
+        Scaling::Keep => return ScalingBackward::Keep,
+        Scaling::Zero => return ScalingBackward::Zero,
+        Scaling::By(_) if !norm.is_finite() => return ScalingBackward::Nan,
+        Scaling::By(coefficient) => coefficient,
+    };
+    let unit = R::nearest(2f64.powi(norm.unit_exponent()));
+    let sum = norm + R::nearest(limit.eps);
+    let along = (dot / (norm * unit)) / (sum * unit);
+    ScalingBackward::By { coefficient, unit, projection: coefficient * along }
+}
