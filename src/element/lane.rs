@@ -3,8 +3,7 @@
 //! The floats of 16 bits are compared alike, and so are those of 8: as integers of their size, by order keys. They differ
 //! in a few bit patterns, which a loop is given as values ([`Lane::Format`]), so that it is compiled once for both.
 
-use super::BitLayout;
-use super::compute::Compute;
+use super::{BitLayout, ElementType};
 
 /// An element of a loop.
 pub(crate) trait Lane: bytemuck::Pod + Send + Sync {
@@ -29,24 +28,41 @@ pub(crate) trait Lane: bytemuck::Pod + Send + Sync {
     /// Whether this equals `other`, zeros of either sign each other; never where either is NaN.
     fn equals(self, other: Self, format: Self::Format) -> bool;
 
-    /// Half of this value, as [`Compute::halve`].
+    /// Half of this value, rounded to nearest with ties to even (which only a subnormal or an odd integer needs). NaN and infinities
+    /// are returned as they are, NaN with its payload.
     fn halve(self, format: Self::Format) -> Self;
 
-    /// The half that the other operand of a tie gets, as [`Compute::halve_remainder`].
+    /// The half that the other operand of a tie gets: the same of a float, and the rest of an integer, so that nothing of an odd one
+    /// is lost.
     fn halve_remainder(self, format: Self::Format) -> Self;
+}
+
+/// Half of a float, by its bits: arithmetic may quiet a NaN, and that of the short floats does not vectorise.
+macro_rules! half_of_float {
+    ($bits:expr, $type:ty, $min_normal:expr, $max_finite:expr) => {{
+        let (bits, min_normal, max_finite): ($type, $type, $type) = ($bits, $min_normal, $max_finite);
+        let magnitude = bits & (<$type>::MAX >> 1);
+        let floor = magnitude >> 1;
+        // One off the exponent, or, where that leaves the normal numbers, a shift of the whole significand.
+        let half = match magnitude < 2 * min_normal {
+            true => floor + (floor & magnitude & 1),
+            false => magnitude.wrapping_sub(min_normal),
+        };
+        if magnitude > max_finite { bits } else { bits - magnitude + half }
+    }};
 }
 
 /// Types of the language are lanes as they are.
 macro_rules! plain {
-    ($($type:ident, $bits:ty, $zero:literal, $from_bits:expr, $is_nan:expr;)+) => {$(
+    ($type:ident, $from_bits:expr, $is_nan:expr, $halve:expr, $rest:expr) => {
         impl Lane for $type {
             type Format = ();
-            const ZERO: Self = $zero;
+            const ZERO: Self = 0 as $type;
 
             #[inline(always)]
             fn from_bits(bits: u64) -> Self {
-                let from_bits: fn($bits) -> $type = $from_bits;
-                from_bits(bits as $bits)
+                let from_bits: fn(u64) -> $type = $from_bits;
+                from_bits(bits)
             }
 
             fn format(_: BitLayout) {}
@@ -69,29 +85,53 @@ macro_rules! plain {
 
             #[inline(always)]
             fn halve(self, (): ()) -> Self {
-                Compute::halve(self)
+                let halve: fn($type) -> $type = $halve;
+                halve(self)
             }
 
             #[inline(always)]
             fn halve_remainder(self, (): ()) -> Self {
-                Compute::halve_remainder(self)
+                let rest: fn($type, $type) -> $type = $rest;
+                rest(self, self.halve(()))
             }
         }
+    };
+}
+
+macro_rules! float {
+    ($type:ident, $bits:ty, $element:ident) => {
+        plain!(
+            $type,
+            |bits| $type::from_bits(bits as $bits),
+            $type::is_nan,
+            |value| {
+                let layout = const { ElementType::$element.layout() };
+                let (min_normal, max_finite) = (layout.min_normal() as $bits, layout.max_finite() as $bits);
+                $type::from_bits(half_of_float!(value.to_bits(), $bits, min_normal, max_finite))
+            },
+            |_, half| half
+        );
+    };
+}
+
+macro_rules! integer {
+    ($($type:ident),+) => {$(
+        plain!(
+            $type,
+            |bits| bits as $type,
+            |_| false,
+            |value| {
+                let floor = value >> 1;
+                floor + (floor & value & 1)
+            },
+            |value, half| value - half
+        );
     )+};
 }
 
-plain! {
-    f32, u32, 0.0, f32::from_bits, f32::is_nan;
-    f64, u64, 0.0, f64::from_bits, f64::is_nan;
-    i8, u8, 0, |bits| bits as i8, |_| false;
-    u8, u8, 0, |bits| bits, |_| false;
-    i16, u16, 0, |bits| bits as i16, |_| false;
-    u16, u16, 0, |bits| bits, |_| false;
-    i32, u32, 0, |bits| bits as i32, |_| false;
-    u32, u32, 0, |bits| bits, |_| false;
-    i64, u64, 0, |bits| bits as i64, |_| false;
-    u64, u64, 0, |bits| bits, |_| false;
-}
+float!(f32, u32, F32);
+float!(f64, u64, F64);
+integer!(i8, u8, i16, u16, i32, u32, i64, u64);
 
 /// The bit patterns by which the floats of one size differ.
 #[derive(Clone, Copy)]
@@ -157,14 +197,7 @@ macro_rules! short {
 
             #[inline(always)]
             fn halve(self, format: Self::Format) -> Self {
-                let (magnitude, min_normal) = (self.magnitude(), format.min_normal);
-                let floor = magnitude >> 1;
-                // One off the exponent, or, where that leaves the normal numbers, a shift of the whole significand.
-                let half = match magnitude < 2 * min_normal {
-                    true => floor + (floor & magnitude & 1),
-                    false => magnitude.wrapping_sub(min_normal),
-                };
-                Self(if magnitude > format.max_finite { self.0 } else { self.0 - magnitude + half })
+                Self(half_of_float!(self.0, $bits, format.min_normal, format.max_finite))
             }
 
             #[inline(always)]
@@ -230,19 +263,27 @@ pub(crate) use {with_bits, with_lane};
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Element, ElementType, bf16, f8_e4m3fn, f8_e5m2, f16};
+    use crate::{Element, bf16, f8_e4m3fn, f8_e5m2, f16};
 
-    /// Every pair of bit patterns of 8 bits, and of 16 bits every pattern with some.
-    fn is_as_its_type<T: Element, L: Lane>(others: impl Iterator<Item = u64> + Clone) {
-        let layout = T::TYPE.layout();
-        let format = L::format(layout);
-        for bits in 0..=layout.mask() {
-            let (value, lane) = (T::from_bits(bits), L::from_bits(bits));
+    fn lane<L: Lane>(element: ElementType, bits: u64) -> (L, L::Format) {
+        (L::from_bits(bits), L::format(element.layout()))
+    }
+
+    /// The bits of the two halves.
+    fn halves<L: Lane>(element: ElementType, bits: u64) -> [u64; 2] {
+        let (lane, format) = lane::<L>(element, bits);
+        [lane.halve(format), lane.halve_remainder(format)].map(|half| {
+            let mut bits = [0; 8];
+            bits[..size_of::<L>()].copy_from_slice(bytemuck::bytes_of(&half));
+            u64::from_le_bytes(bits)
+        })
+    }
+
+    /// Every bit pattern with some others.
+    fn compares_as_its_type<T: Element, L: Lane>(others: impl Iterator<Item = u64> + Clone) {
+        for bits in 0..=T::TYPE.layout().mask() {
+            let (value, (lane, format)) = (T::from_bits(bits), lane::<L>(T::TYPE, bits));
             assert_eq!(lane.is_nan(format), value.is_nan(), "{bits:#x}");
-            let halves = [lane.halve(format), lane.halve_remainder(format)];
-            let halves = halves.map(|half| bytemuck::bytes_of(&half).to_vec());
-            let expected = [value.halve(), value.halve_remainder()];
-            assert_eq!(halves, expected.map(|half| bytemuck::bytes_of(&half).to_vec()), "{bits:#x}");
             for other in others.clone() {
                 let (value_too, lane_too) = (T::from_bits(other), L::from_bits(other));
                 assert_eq!(lane.less(lane_too, format), value < value_too, "{bits:#x} {other:#x}");
@@ -252,13 +293,43 @@ mod tests {
     }
 
     #[test]
-    fn short_floats_compare_and_halve_as_their_types_do() {
-        is_as_its_type::<f8_e4m3fn, Byte>(0..=0xff);
-        is_as_its_type::<f8_e5m2, Byte>(0..=0xff);
+    fn short_floats_compare_as_their_types_do() {
+        compares_as_its_type::<f8_e4m3fn, Byte>(0..=0xff);
+        compares_as_its_type::<f8_e5m2, Byte>(0..=0xff);
         let some =
             (0..=0xffff).step_by(257).chain([1, 0x7c00, 0x7c01, 0x7f80, 0x7f81, 0x8000, 0xfc00, 0xff80]);
-        is_as_its_type::<f16, Short>(some.clone());
-        is_as_its_type::<bf16, Short>(some);
+        compares_as_its_type::<f16, Short>(some.clone());
+        compares_as_its_type::<bf16, Short>(some);
+    }
+
+    #[test]
+    fn halving_is_exact_and_keeps_nan_and_infinity() {
+        use ElementType::{Bf16, F8E4M3Fn, F8E5M2, F16, F32};
+        let f32 = |bits: u64| halves::<f32>(F32, bits)[0];
+        assert_eq!(f32(0x4040_0000), 0x3fc0_0000, "3 to 1.5");
+        assert_eq!(f32(0x0080_0000), 0x0040_0000, "least normal to subnormal");
+        assert_eq!(f32(0x0080_0001), 0x0040_0000, "tie to even, down");
+        assert_eq!(f32(0x0080_0003), 0x0040_0002, "tie to even, up");
+        assert_eq!(f32(0x8000_0001), 0x8000_0000, "-2^-149 / 2 ties to -0");
+        assert_eq!(f32(0x0000_0003), 0x0000_0002);
+        assert_eq!(f32(0x7f80_0000), 0x7f80_0000);
+        assert_eq!(f32(0xff80_0001), 0xff80_0001, "signalling NaN stays");
+        assert_eq!(halves::<Short>(F16, 0x0403), [0x0202; 2], "tie to even, up");
+        assert_eq!(halves::<Short>(Bf16, 0x0081), [0x0040; 2], "tie to even, down");
+        assert_eq!(halves::<Byte>(F8E4M3Fn, 0x7e), [0x76; 2], "448 to 224");
+        assert_eq!(halves::<Byte>(F8E4M3Fn, 0x7f), [0x7f; 2], "NaN");
+        assert_eq!(halves::<Byte>(F8E5M2, 0x7c), [0x7c; 2], "infinity");
+    }
+
+    #[test]
+    fn halves_of_integers_add_up() {
+        for (value, half) in [(-3i8, -2), (-1, 0), (1, 0), (3, 2), (5, 2)] {
+            assert_eq!(value.halve(()), half);
+        }
+        for value in i8::MIN..=i8::MAX {
+            assert_eq!(value.halve(()) + value.halve_remainder(()), value);
+        }
+        assert_eq!(u64::MAX.halve(()), 1 << 63);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The element types, and the layout of their bits.
 
 // The one folder that knows the types; `shaders/lib/element.wgsl` is its twin on the GPU. A new type is a row of the table
-// `elements!` and of `with_element!` here, a row of `float!` or `integer!` in compute.rs, and one in lane.rs; one that neither the language nor `half` brings is
+// `elements!` and of `with_element!` here, a row of `float!` or `integer!` in types.rs, and one in lane.rs; one that neither the language nor `half` brings is
 // made in f8.rs.
 
-pub(crate) mod compute;
 pub(crate) mod convert;
 mod f8;
 pub(crate) mod lane;
 mod layout;
+mod types;
 
 use std::fmt;
 
@@ -100,7 +100,7 @@ impl fmt::Display for ElementType {
 
 /// A type whose tensors can be clipped. Sealed: the shaders know the same types.
 pub trait Element:
-    bytemuck::Pod + PartialOrd + fmt::Debug + fmt::Display + Send + Sync + compute::Compute
+    bytemuck::Pod + PartialOrd + fmt::Debug + fmt::Display + Send + Sync + types::Sealed
 {
     /// The type as a value.
     const TYPE: ElementType;

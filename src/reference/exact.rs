@@ -302,7 +302,8 @@ pub fn dot<T: Element>(x: &[T], g: &[T], scale: i32) -> T::Norm {
     T::Norm::from_bits(Float::of::<T::Norm>().dot(&products, scale))
 }
 
-fn integer<T: Element>(element: T) -> i128 {
+/// An integer's value.
+pub(super) fn integer<T: Element>(element: T) -> i128 {
     let bits = i128::from(element.to_bits());
     let layout = T::TYPE.layout();
     match layout.total_order_min() {
@@ -312,7 +313,8 @@ fn integer<T: Element>(element: T) -> i128 {
     }
 }
 
-fn from_integer<T: Element>(sum: i128) -> T {
+/// The nearest integer of a type.
+pub(super) fn from_integer<T: Element>(sum: i128) -> T {
     let layout = T::TYPE.layout();
     let (least, most) =
         (integer(T::from_bits(layout.total_order_min())), integer(T::from_bits(layout.total_order_max())));

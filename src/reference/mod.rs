@@ -76,7 +76,7 @@ pub fn converted_bits<T: Element>(x: T, to: ElementType) -> u64 {
     with_element!(to, U => Element::to_bits(convert_bits::<U>(from, bits, number)))
 }
 
-/// Which position of the bounds an element is on.
+/// Where an element lies relative to the bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
     /// Less than the lower bound.
@@ -267,12 +267,30 @@ fn outside_grad<T: Element>(g: T, moves_back: bool, outside: OutsideRule) -> T {
     }
 }
 
-/// The tensor position's share of the gradient of a tie.
+/// The share of a tied gradient that goes to x.
 fn tie_share<T: Element>(g: T, ties: TieRule) -> T {
     match ties {
         TieRule::Inclusive => g,
         TieRule::Exclusive => T::ZERO,
-        TieRule::Half => g.halve(),
+        TieRule::Half => half(g),
+    }
+}
+
+/// Half of a value: a float's is rounded to nearest, ties to even; NaN and infinities stay. Of an odd integer it is the even one of
+/// the two integers next to it.
+fn half<T: Element>(g: T) -> T {
+    if T::TYPE.is_float() {
+        return if g.to_f64().is_finite() { T::from_f64(g.to_f64() / 2.0) } else { g };
+    }
+    let (value, floor) = (exact::integer(g), exact::integer(g).div_euclid(2));
+    exact::from_integer(floor + if value % 2 != 0 && floor % 2 != 0 { 1 } else { 0 })
+}
+
+/// The other half: the same of a float, and what an integer has besides.
+fn rest<T: Element>(g: T) -> T {
+    match T::TYPE.is_float() {
+        true => half(g),
+        false => exact::from_integer(exact::integer(g) - exact::integer(half(g))),
     }
 }
 
@@ -281,7 +299,7 @@ fn bound_share<T: Element>(g: T, ties: TieRule) -> T {
     match ties {
         TieRule::Inclusive => T::ZERO,
         TieRule::Exclusive => g,
-        TieRule::Half => g.halve_remainder(),
+        TieRule::Half => rest(g),
     }
 }
 

@@ -27,7 +27,7 @@ const LANES: usize = 16;
 const KEPT_BITS: i32 = 46;
 
 /// A float whose squares, or itself, are exact as f64.
-pub(super) trait Lane: Copy + Default + Send + Sync {
+pub(super) trait Wide: Copy + Default + Send + Sync {
     fn wide(self) -> f64;
     /// The greatest magnitude, and the least but for zeros, as bits.
     fn ends(elements: &[Self]) -> (u64, u64);
@@ -37,7 +37,7 @@ pub(super) trait Lane: Copy + Default + Send + Sync {
     fn power_above(magnitude: u64) -> Option<i32>;
 }
 
-impl Lane for f32 {
+impl Wide for f32 {
     #[inline(always)]
     fn wide(self) -> f64 {
         self.into()
@@ -61,7 +61,7 @@ impl Lane for f32 {
     }
 }
 
-impl Lane for f64 {
+impl Wide for f64 {
     #[inline(always)]
     fn wide(self) -> f64 {
         self
@@ -174,7 +174,7 @@ pub(super) struct Ends {
 impl Ends {
     /// Of elements of a layout, or of their squares; `None` if they cannot be cut.
     #[inline]
-    pub(super) fn of<V: Lane>(
+    pub(super) fn of<V: Wide>(
         (greatest, least): (u64, u64),
         layout: BitLayout,
         squares: bool,
@@ -215,13 +215,13 @@ vectorised! {
     }
 
     /// The sums of the parts of each lane.
-    fn cut<V: Lane, F: Term, const N: usize>(_: F, elements: &[V], anchors: [f64; N]) -> [[f64; LANES]; N] {
+    fn cut<V: Wide, F: Term, const N: usize>(_: F, elements: &[V], anchors: [f64; N]) -> [[f64; LANES]; N] {
         let mut sums = [[0.0; LANES]; N];
         let (chunks, rest) = elements.as_chunks::<LANES>();
         let mut last = [V::default(); LANES];
         last[..rest.len()].copy_from_slice(rest);
         for chunk in chunks.iter().chain([&last]) {
-            // Lane by lane in each step, which vectorises.
+            // Wide by lane in each step, which vectorises.
             let mut terms = [0.0; LANES];
             for (term, element) in terms.iter_mut().zip(chunk) {
                 *term = F::of(element.wide());
@@ -267,7 +267,7 @@ pub(super) fn widen_short(element: ElementType, elements: &[u8], wide: &mut [f32
 
 /// Takes in a block, of elements that had a layout, unless that is not exact.
 #[inline]
-fn whole<V: Lane>(sum: &mut ExactSum, block: &[V], layout: BitLayout) -> bool {
+fn whole<V: Wide>(sum: &mut ExactSum, block: &[V], layout: BitLayout) -> bool {
     let op = sum.op();
     // The square of an f64 is none. Of short blocks the parts cost more.
     if op == ReduceOp::SumSquares && layout.bits == 64 || op != ReduceOp::MaxAbs && block.len() < LANES {
@@ -290,7 +290,7 @@ fn whole<V: Lane>(sum: &mut ExactSum, block: &[V], layout: BitLayout) -> bool {
 }
 
 #[inline]
-pub(super) fn cut_into<V: Lane, F: Term>(sum: &mut ExactSum, term: F, block: &[V], ends: Ends) -> bool {
+pub(super) fn cut_into<V: Wide, F: Term>(sum: &mut ExactSum, term: F, block: &[V], ends: Ends) -> bool {
     match parts_of(ends) {
         1 => cut_parts::<V, F, 1>(sum, term, block, ends),
         2 => cut_parts::<V, F, 2>(sum, term, block, ends),
@@ -301,7 +301,7 @@ pub(super) fn cut_into<V: Lane, F: Term>(sum: &mut ExactSum, term: F, block: &[V
 }
 
 #[inline]
-fn cut_parts<V: Lane, F: Term, const N: usize>(sum: &mut ExactSum, term: F, block: &[V], ends: Ends) {
+fn cut_parts<V: Wide, F: Term, const N: usize>(sum: &mut ExactSum, term: F, block: &[V], ends: Ends) {
     let cuts = Cuts::<N>::new(ends.power);
     let parts = cut(term, block, cuts.anchors);
     cuts.add(sum, |n| &parts[n]);

@@ -4,7 +4,7 @@ use bytemuck::{Pod, cast_slice, cast_slice_mut};
 
 use super::super::simd::vectorised;
 use super::blocks::{
-    ADDENDS, Cuts, Ends, Lane, Magnitude, Square, Term, Value, accumulate, parts_of, slowly, widen_short,
+    ADDENDS, Cuts, Ends, Magnitude, Square, Term, Value, Wide, accumulate, parts_of, slowly, widen_short,
 };
 use super::{Piece, Tile, gather};
 use crate::ElementType;
@@ -69,7 +69,7 @@ impl<B: Pod + Send + Sync> Tile for Floats<'_, B> {
 }
 
 /// Takes in a tile; what cannot be cut column by column.
-fn whole<V: Lane>(sums: &mut [ExactSum], wide: &[V], element: ElementType, tile: &[u8]) {
+fn whole<V: Wide>(sums: &mut [ExactSum], wide: &[V], element: ElementType, tile: &[u8]) {
     let (op, layout) = (sums[0].op(), element.layout());
     // An f64 cannot hold the square of an f64.
     let cuts = op != ReduceOp::MaxAbs && !(op == ReduceOp::SumSquares && layout.bits == 64);
@@ -96,7 +96,7 @@ fn whole<V: Lane>(sums: &mut [ExactSum], wide: &[V], element: ElementType, tile:
     }
 }
 
-fn cut_into<V: Lane, F: Term>(sums: &mut [ExactSum], term: F, tile: &[V], ends: Ends) -> bool {
+fn cut_into<V: Wide, F: Term>(sums: &mut [ExactSum], term: F, tile: &[V], ends: Ends) -> bool {
     match parts_of(ends) {
         1 => cut_parts::<V, F, 1>(sums, term, tile, ends),
         2 => cut_parts::<V, F, 2>(sums, term, tile, ends),
@@ -106,7 +106,7 @@ fn cut_into<V: Lane, F: Term>(sums: &mut [ExactSum], term: F, tile: &[V], ends: 
     true
 }
 
-fn cut_parts<V: Lane, F: Term, const N: usize>(sums: &mut [ExactSum], term: F, tile: &[V], ends: Ends) {
+fn cut_parts<V: Wide, F: Term, const N: usize>(sums: &mut [ExactSum], term: F, tile: &[V], ends: Ends) {
     let cuts = Cuts::<N>::new(ends.power);
     let mut parts = [[0.0; WIDTH]; N];
     cut(term, tile, sums.len(), cuts.anchors, &mut parts);
@@ -116,7 +116,7 @@ fn cut_parts<V: Lane, F: Term, const N: usize>(sums: &mut [ExactSum], term: F, t
 }
 
 vectorised! {
-    fn cut<V: Lane, F: Term, const N: usize>(
+    fn cut<V: Wide, F: Term, const N: usize>(
         _: F,
         tile: &[V],
         width: usize,

@@ -3,7 +3,7 @@
 use super::super::convert::widen;
 use super::super::scaling::Real;
 use super::super::simd::vectorised;
-use super::blocks::{BLOCK, Ends, Lane, Value, cut_into};
+use super::blocks::{BLOCK, Ends, Value, Wide, cut_into};
 use super::{Piece, Tile, gather};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType};

@@ -1,20 +1,12 @@
-//! How each type is an [`Element`], and what the operations compute with it.
+//! How each type is an [`Element`].
 
 use half::{bf16, f16};
 
 use super::convert::round_to_odd;
 use super::{Element, ElementType, f8_e4m3fn, f8_e5m2};
 
-/// The private half of [`Element`], which seals it.
-pub trait Compute: Copy {
-    /// Half of this value, rounded to nearest with ties to even (which only a subnormal or an odd integer needs).
-    /// NaN and infinities are returned as they are, NaN with its payload.
-    fn halve(self) -> Self;
-
-    /// The half that the other operand of a tie gets: as [`halve`](Self::halve) for floats, and what is left of an
-    /// integer, so that nothing of an odd one is lost.
-    fn halve_remainder(self) -> Self;
-}
+/// Seals [`Element`]: the shaders know the same types.
+pub trait Sealed {}
 
 macro_rules! float {
     ($type:ty, $variant:ident, $bits:ty, $norm:ty, $from:expr) => {
@@ -48,28 +40,7 @@ macro_rules! float {
             }
         }
 
-        impl Compute for $type {
-            #[inline(always)]
-            fn halve(self) -> Self {
-                // By the bits: arithmetic may quiet a NaN, and that of the short floats does not vectorise.
-                let layout = Self::TYPE.layout();
-                let (min_normal, max_finite) = (layout.min_normal() as $bits, layout.max_finite() as $bits);
-                let bits = <$type>::to_bits(self);
-                let magnitude = bits & !(layout.sign() as $bits);
-                let floor = magnitude >> 1;
-                // One off the exponent, or, where that leaves the normal numbers, a shift of the whole significand.
-                let half = match magnitude < 2 * min_normal {
-                    true => floor + (floor & magnitude & 1),
-                    false => magnitude.wrapping_sub(min_normal),
-                };
-                <$type>::from_bits(if magnitude > max_finite { bits } else { bits - magnitude + half })
-            }
-
-            #[inline(always)]
-            fn halve_remainder(self) -> Self {
-                self.halve()
-            }
-        }
+        impl Sealed for $type {}
     };
 }
 
@@ -111,18 +82,7 @@ macro_rules! integer {
             }
         }
 
-        impl Compute for $type {
-            #[inline(always)]
-            fn halve(self) -> Self {
-                let floor = self >> 1;
-                floor + (floor & self & 1)
-            }
-
-            #[inline(always)]
-            fn halve_remainder(self) -> Self {
-                self - self.halve()
-            }
-        }
+        impl Sealed for $type {}
     )+};
 }
 
@@ -140,33 +100,6 @@ integer! {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn halving_is_exact_and_keeps_nan_and_infinity() {
-        let bits = |b: u32| Element::to_bits(f32::from_bits(b).halve()) as u32;
-        assert_eq!(3.0f32.halve(), 1.5);
-        assert_eq!(bits(0x0080_0000), 0x0040_0000, "least normal to subnormal");
-        assert_eq!(bits(0x0080_0001), 0x0040_0000, "tie to even, down");
-        assert_eq!(bits(0x0080_0003), 0x0040_0002, "tie to even, up");
-        assert_eq!(bits(0x8000_0001), 0x8000_0000, "-2^-149 / 2 ties to -0");
-        assert_eq!(bits(0x0000_0003), 0x0000_0002);
-        assert_eq!(bits(0x7f80_0000), 0x7f80_0000);
-        assert_eq!(bits(0xff80_0001), 0xff80_0001, "signalling NaN stays");
-        assert_eq!(f16::from_bits(0x0403).halve().to_bits(), 0x0202, "f16, tie to even, up");
-        assert_eq!(bf16::from_bits(0x0081).halve().to_bits(), 0x0040, "bf16, tie to even, down");
-        assert_eq!(f8_e4m3fn::MAX.halve().to_f32(), 224.0);
-        assert_eq!(f8_e4m3fn::NAN.halve().to_bits(), 0x7f);
-        assert_eq!(f8_e5m2::INFINITY.halve().to_bits(), 0x7c);
-    }
-
-    #[test]
-    fn halves_of_integers_add_up() {
-        assert_eq!([-3i8, -1, 1, 3, 5].map(|v| v.halve()), [-2, 0, 0, 2, 2]);
-        for v in i8::MIN..=i8::MAX {
-            assert_eq!(v.halve() + v.halve_remainder(), v);
-        }
-        assert_eq!(u64::MAX.halve(), 1 << 63);
-    }
 
     #[test]
     fn numbers_become_the_nearest_value() {
