@@ -127,11 +127,11 @@ pub struct Poison {
     _storage: Storage,
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 /// The bits of [`Tensor::clip_to`], of a type that is a value.
 ///
 /// # Errors
 /// As that.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn clip_to<T: Element>(x: &Tensor<T>, bounds: &Bounds<T>, to: ElementType) -> Result<Vec<u64>> {
     let arguments = Arguments { to: Some(to), ..Arguments::between(bounds, BackwardRule::default()) };
     let inputs = Inputs { shape: x.shape(), storages: &[x.storage()] };

@@ -49,7 +49,8 @@ pub enum Tier {
     Quick,
     /// What is split and folded under tight limits, by lengths and shapes: values are compared as everywhere.
     Split,
-    /// All but most shapes, for a type that has the size of another: how bounds lie along x depends on that alone.
+    /// A fourth of the shapes, and of reductions the short tensors, for a type that has the size of another: how bounds lie along x
+    /// depends on the size alone.
     Values,
 }
 

@@ -7,7 +7,7 @@ use super::{BitLayout, ElementType};
 
 /// An element of a loop.
 pub(crate) trait Lane: bytemuck::Pod + Send + Sync {
-    /// What a loop has to know besides the lane. A loop takes it by value.
+    /// The bit patterns of the type that a loop needs; it takes them by value.
     type Format: Copy + Send + Sync;
 
     /// Positive zero.

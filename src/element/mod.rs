@@ -14,6 +14,7 @@ use std::fmt;
 
 pub use f8::{f8_e4m3fn, f8_e5m2};
 pub use layout::{BitLayout, NumberClass};
+pub(crate) use types::{Integer, Real};
 
 /// Lists the types: the variant, the Rust type, its name, and how its bits are to be read.
 macro_rules! elements {

@@ -1,5 +1,7 @@
 //! How each type is an [`Element`].
 
+use std::ops::{Add, Div, Mul};
+
 use half::{bf16, f16};
 
 use super::convert::round_to_odd;
@@ -7,6 +9,40 @@ use super::{Element, ElementType, f8_e4m3fn, f8_e5m2};
 
 /// Seals [`Element`]: the shaders know the same types.
 pub trait Sealed {}
+
+/// The type of a norm: f32 or f64, with the arithmetic of the language.
+pub(crate) trait Real:
+    Element + Add<Output = Self> + Mul<Output = Self> + Div<Output = Self> + PartialOrd
+{
+    fn nearest(value: f64) -> Self;
+
+    fn is_finite(self) -> bool;
+}
+
+macro_rules! real {
+    ($($type:ident),+) => {$(
+        impl Real for $type {
+            fn nearest(value: f64) -> Self {
+                value as $type
+            }
+
+            fn is_finite(self) -> bool {
+                $type::is_finite(self)
+            }
+        }
+    )+};
+}
+
+real!(f32, f64);
+
+/// An integer that can be summed.
+pub(crate) trait Integer: Element {
+    /// One with enough bits that no sum of a slice overflows.
+    type Sum: Copy + Default + Send + Add<Output = Self::Sum> + From<Self>;
+
+    /// The integer of this type that is nearest to a sum.
+    fn clipped(sum: Self::Sum) -> Self;
+}
 
 macro_rules! float {
     ($type:ty, $variant:ident, $bits:ty, $norm:ty, $from:expr) => {
@@ -52,7 +88,7 @@ float!(f8_e4m3fn, F8E4M3Fn, u8, f32, f8_e4m3fn::from_f64);
 float!(f8_e5m2, F8E5M2, u8, f32, f8_e5m2::from_f64);
 
 macro_rules! integer {
-    ($($type:ident, $variant:ident, $unsigned:ty;)+) => {$(
+    ($($type:ident, $variant:ident, $unsigned:ty, $sum:ident;)+) => {$(
         impl Element for $type {
             const TYPE: ElementType = ElementType::$variant;
             type Norm = f32;
@@ -83,18 +119,26 @@ macro_rules! integer {
         }
 
         impl Sealed for $type {}
+
+        impl Integer for $type {
+            type Sum = $sum;
+
+            fn clipped(sum: $sum) -> Self {
+                sum.clamp($type::MIN.into(), $type::MAX.into()) as $type
+            }
+        }
     )+};
 }
 
 integer! {
-    i8, I8, u8;
-    u8, U8, u8;
-    i16, I16, u16;
-    u16, U16, u16;
-    i32, I32, u32;
-    u32, U32, u32;
-    i64, I64, u64;
-    u64, U64, u64;
+    i8, I8, u8, i64;
+    u8, U8, u8, i64;
+    i16, I16, u16, i64;
+    u16, U16, u16, i64;
+    i32, I32, u32, i128;
+    u32, U32, u32, i128;
+    i64, I64, u64, i128;
+    u64, U64, u64, i128;
 }
 
 #[cfg(test)]

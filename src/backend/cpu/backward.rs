@@ -4,7 +4,9 @@ use std::sync::PoisonError;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
-use super::bound_source::{BoundSource, RunBounds, for_each_block, for_each_run, with_bounds};
+#[cfg(not(target_arch = "wasm32"))]
+use super::bound_source::RunBounds;
+use super::bound_source::{BoundSource, for_each_block, for_each_run, with_bounds};
 use super::clip::clamp_lo;
 use super::operands::Operands;
 use super::partition::{Partition, copy_then_apply};
@@ -240,70 +242,67 @@ fn bound_gradients<L: Lane>(
     outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
     sums: &Sums,
 ) {
-    let (x, g): (&[L], &[L]) = (cast_slice(x), cast_slice(g));
-    let (rule, format) = (Rule::from(operands.rule), L::format(operands.element.layout()));
-    let half = operands.rule.ties == TieRule::Half;
-    let [mut gx, glo, ghi] = outputs.map(|output| output.map(cast_slice_mut::<u8, L>));
-    let mut of_bounds = [glo, ghi];
-    let mut pending = [&sums[1], &sums[2]].map(|sum| {
+    let [gx, glo, ghi] = outputs.map(|output| output.map(cast_slice_mut));
+    let pending = [&sums[1], &sums[2]].map(|sum| {
         let new = || ExactSum::new(operands.element.layout().bits, ReduceOp::Sum);
         sum.as_ref().map(|_| Pending { sum: new(), gradients: vec![L::ZERO; reduce::BLOCK], len: 0 })
     });
-    let mut run = |begin: usize, len: usize, bounds: RunBounds<'_, L>| {
-        for offset in (0..len).step_by(reduce::BLOCK) {
-            let (at, len) = (begin + offset, reduce::BLOCK.min(len - offset));
-            let (x, g) = (&x[at..][..len], &g[at..][..len]);
-            if let Some(gx) = &mut gx {
-                let gx = &mut gx[at..][..len];
-                gx.copy_from_slice(g);
-                match &bounds {
-                    RunBounds::Blocks(bounds) if half => {
-                        gradients_in_place::<L, _, true>(x, bounds.part(offset, len), rule, format, gx);
-                    }
-                    bounds => with_bounds!(bounds, bounds => {
-                        gradients_in_place::<L, _, false>(x, bounds.part(offset, len), rule, format, gx);
-                    }),
-                }
-            }
-            for side in Side::BOTH {
-                let gradients = match (&mut of_bounds[side as usize], &mut pending[side as usize]) {
-                    (Some(elements), _) => &mut elements[at..][..len],
-                    (None, Some(pending)) => pending.room(operands.element, len),
-                    (None, None) => continue,
-                };
-                gradients.copy_from_slice(g);
-                match (&bounds, side) {
-                    (RunBounds::Blocks(bounds), Side::Lo) if half => {
-                        let bounds = bounds.part(offset, len);
-                        bound_gradients_in_place::<L, _, false, true>(x, bounds, false, format, gradients);
-                    }
-                    (RunBounds::Blocks(bounds), Side::Hi) if half => {
-                        let bounds = bounds.part(offset, len);
-                        bound_gradients_in_place::<L, _, true, true>(x, bounds, false, format, gradients);
-                    }
-                    (bounds, Side::Lo) => with_bounds!(bounds, bounds => {
-                        let bounds = bounds.part(offset, len);
-                        bound_gradients_in_place::<L, _, false, false>(x, bounds, rule.exclusive, format, gradients);
-                    }),
-                    (bounds, Side::Hi) => with_bounds!(bounds, bounds => {
-                        let bounds = bounds.part(offset, len);
-                        bound_gradients_in_place::<L, _, true, false>(x, bounds, rule.exclusive, format, gradients);
-                    }),
-                }
-            }
-        }
-    };
-    let range = (start, x.len());
-    match half {
-        true => for_each_block(operands.bounds, range, &mut |at, len, bounds| {
-            run(at, len, RunBounds::Blocks(bounds))
+    let mut run =
+        BoundGradients { operands, x: cast_slice(x), g: cast_slice(g), gx, of_bounds: [glo, ghi], pending };
+    let range = (start, run.x.len());
+    match operands.rule.ties {
+        TieRule::Half => for_each_block(operands.bounds, range, &mut |at, len, bounds| {
+            run.run::<_, true>(at, len, bounds);
         }),
-        false => for_each_run(operands.bounds, range, &mut run),
+        _ => for_each_run(operands.bounds, range, &mut |at, len, bounds| {
+            with_bounds!(bounds, bounds => run.run::<_, false>(at, len, bounds));
+        }),
     }
-    for (pending, sum) in pending.into_iter().zip(&sums[1..]) {
+    for (pending, sum) in run.pending.into_iter().zip(&sums[1..]) {
         if let (Some(mut pending), Some(sum)) = (pending, sum) {
             pending.flush(operands.element);
             sum.lock().unwrap_or_else(PoisonError::into_inner).merge(&pending.sum);
+        }
+    }
+}
+
+/// The operands of a chunk, and where its gradients go.
+struct BoundGradients<'a, L> {
+    operands: &'a Operands<'a>,
+    x: &'a [L],
+    g: &'a [L],
+    gx: Option<&'a mut [L]>,
+    of_bounds: [Option<&'a mut [L]>; 2],
+    /// Of a gradient that is summed and not written.
+    pending: [Option<Pending<L>>; 2],
+}
+
+impl<L: Lane> BoundGradients<'_, L> {
+    /// The gradients of `len` elements from `start`, counted in the chunk, block by block: each gradient begins as a copy of g.
+    fn run<B: BoundSource<L>, const HALF: bool>(&mut self, start: usize, len: usize, bounds: B) {
+        let element = self.operands.element;
+        let (rule, format) = (Rule::from(self.operands.rule), L::format(element.layout()));
+        for offset in (0..len).step_by(reduce::BLOCK) {
+            let (at, len) = (start + offset, reduce::BLOCK.min(len - offset));
+            let (x, g, bounds) = (&self.x[at..][..len], &self.g[at..][..len], bounds.part(offset, len));
+            if let Some(gx) = &mut self.gx {
+                let gx = &mut gx[at..][..len];
+                gx.copy_from_slice(g);
+                gradients_in_place::<L, B, HALF>(x, bounds, rule, format, gx);
+            }
+            for side in Side::BOTH {
+                let gradients = match (&mut self.of_bounds[side as usize], &mut self.pending[side as usize]) {
+                    (Some(elements), _) => &mut elements[at..][..len],
+                    (None, Some(pending)) => pending.room(element, len),
+                    (None, None) => continue,
+                };
+                gradients.copy_from_slice(g);
+                let of_bound = match side {
+                    Side::Lo => bound_gradients_in_place::<L, B, false, HALF>,
+                    Side::Hi => bound_gradients_in_place::<L, B, true, HALF>,
+                };
+                of_bound(x, bounds, rule.exclusive, format, gradients);
+            }
         }
     }
 }

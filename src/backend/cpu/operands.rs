@@ -1,7 +1,5 @@
 //! The operands of an operation on the CPU: bytes of a type that is a value, checked once.
 
-use bytemuck::cast_slice_mut;
-
 use super::mask::mask_len;
 use crate::backend::{Call, MAX_OUTPUTS};
 use crate::bounds::ResolvedBounds;
@@ -81,14 +79,10 @@ impl<'a> Operands<'a> {
     ///
     /// # Errors
     /// [`Error::Internal`].
-    pub(super) fn required<T>(&self, operand: Option<T>) -> Result<T> {
-        operand.ok_or_else(|| Error::Internal { op: self.op.name(), what: "without its operands".into() })
+    pub(super) fn required<T>(&self, operand: Operand, given: Option<T>) -> Result<T> {
+        let what = || format!("without its operand {}", operand.name());
+        given.ok_or_else(|| Error::Internal { op: self.op.name(), what: what() })
     }
-}
-
-/// The words of a mask, of bytes that were checked.
-pub(super) fn mask_words(bytes: &mut [u8]) -> &mut [u64] {
-    cast_slice_mut(bytes)
 }
 
 /// Bytes as elements.

@@ -110,7 +110,8 @@ impl Partition {
         self.bytes >= LAST_LEVEL_CACHE
     }
 
-    /// Applies `work` to each chunk of an output whose elements have `size` bytes: to its first element, and the chunk.
+    /// Applies `work` to each chunk of an output whose elements have `size` bytes. It gets the index of the chunk's first element, and
+    /// the chunk.
     pub(super) fn for_each_chunk(
         self,
         output: &mut [u8],

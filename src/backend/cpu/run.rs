@@ -2,11 +2,14 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use bytemuck::cast_slice_mut;
+
 use super::memory::PooledBytes;
-use super::operands::{Operands, mask_words};
+use super::operands::Operands;
 use super::{affine, backward, clip, clip_to, mask, reduce};
 use crate::backend::{Call, MAX_OUTPUTS, Reductions};
 use crate::exact::{ExactSum, ReduceOp};
+use crate::op::Operand;
 use crate::{Op, Result};
 
 /// What outputs that are not written are added to.
@@ -59,26 +62,29 @@ fn write(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS], sums:
     call.check()?;
     let operands = Operands::new(call)?;
     operands.check_outputs(&outputs)?;
-    let &Operands { x, g, mask, .. } = &operands;
+    let x = || operands.required(Operand::X, operands.x);
+    let g = || operands.required(Operand::G, operands.g);
+    let mask = || operands.required(Operand::Mask, operands.mask);
     let [first, second, third] = outputs;
+    let names = call.op.info().outputs;
     match call.op {
         Op::ClipTo if operands.to != operands.element => {
-            clip_to::run(&operands, operands.required(x)?, operands.required(first)?);
+            clip_to::run(&operands, x()?, operands.required(names[0], first)?);
         }
-        Op::Clip | Op::ClipTo => clip::run(&operands, operands.required(first)?),
-        Op::ClipBackward => backward::run(&operands, operands.required(x)?, operands.required(first)?),
+        Op::Clip | Op::ClipTo => clip::run(&operands, operands.required(names[0], first)?),
+        Op::ClipBackward => backward::run(&operands, x()?, operands.required(names[0], first)?),
         Op::ClipBackwardBounds => {
-            let inputs = [operands.required(x)?, operands.required(g)?];
-            backward::run_bounds(&operands, inputs, [first, second, third], sums);
+            backward::run_bounds(&operands, [x()?, g()?], [first, second, third], sums);
         }
         Op::ClipWithMask => {
-            let (y, mask) = (operands.required(first)?, mask_words(operands.required(second)?));
-            mask::clip_with_mask(&operands, operands.required(x)?, y, mask);
+            let y = operands.required(names[0], first)?;
+            let mask = cast_slice_mut(operands.required(names[1], second)?);
+            mask::clip_with_mask(&operands, x()?, y, mask);
         }
         Op::MaskBackward => {
-            mask::mask_backward(&operands, operands.required(mask)?, operands.required(first)?);
+            mask::mask_backward(&operands, mask()?, operands.required(names[0], first)?);
         }
-        Op::Affine => affine::run(&operands, operands.required(first)?),
+        Op::Affine => affine::run(&operands, operands.required(names[0], first)?),
     }
     Ok(())
 }

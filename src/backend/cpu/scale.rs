@@ -5,12 +5,12 @@ use bytemuck::cast_slice_mut;
 
 use super::memory;
 use super::partition::{Partition, copy_then_apply};
-use super::scaling::{self, Real};
+use super::scaling;
 use super::simd::vectorised;
 use crate::backend::Limiter;
 use crate::broadcast::Broadcast;
 use crate::element::convert::{self, Overflow};
-use crate::element::{with_float, with_short_float};
+use crate::element::{Real, with_float, with_short_float};
 use crate::norm::{Scaling, ScalingBackward};
 use crate::{Element, ElementType, Error, NonFinite, Result};
 

@@ -1,44 +1,9 @@
 //! What a norm makes of elements, and of their gradients: the twin of `scaling_of` in `shaders/scale.wgsl`. The arithmetic is that of
 //! the norm's own type, f32 or f64: every sum, product and quotient is rounded once.
 
-use std::ops::{Add, Div, Mul};
-
+use crate::element::Real;
 use crate::norm::{Scaling, ScalingBackward};
 use crate::{Element, ElementType, NonFinite, NormLimit};
-
-/// The type of a norm.
-pub(super) trait Real:
-    Element + Add<Output = Self> + Mul<Output = Self> + Div<Output = Self> + PartialOrd
-{
-    fn nearest(value: f64) -> Self;
-
-    fn is_finite(self) -> bool;
-
-    /// The exponent of the power of two that brings a norm to between 1 and 2, if it is a normal number.
-    fn unit_exponent(self) -> i32;
-}
-
-macro_rules! real {
-    ($type:ident, $exponent_bits:literal) => {
-        impl Real for $type {
-            fn nearest(value: f64) -> Self {
-                value as $type
-            }
-
-            fn is_finite(self) -> bool {
-                $type::is_finite(self)
-            }
-
-            fn unit_exponent(self) -> i32 {
-                let biased = self.abs().to_bits() >> ($type::MANTISSA_DIGITS - 1);
-                (1 << ($exponent_bits - 1)) - 1 - (biased as i32).max(1)
-            }
-        }
-    };
-}
-
-real!(f32, 8);
-real!(f64, 11);
 
 /// What becomes of elements of this norm, or of an average or a relative norm in its place.
 pub(super) fn scaling<R: Real>(norm: R, limit: &NormLimit) -> Scaling<R> {
@@ -77,8 +42,15 @@ pub(super) fn relative<R: Real>(limit: &NormLimit, norm: R, least: f64) -> NormL
     NormLimit { limit: (R::nearest(limit.limit) * norm).to_f64(), ..*limit }
 }
 
+/// The exponent of the power of two that brings a norm to between 1 and 2, if it is a normal number.
+pub(super) fn unit_exponent<R: Real>(norm: R) -> i32 {
+    let layout = R::TYPE.layout();
+    let biased = (Element::to_bits(norm) & (layout.sign() - 1)) >> layout.fraction_bits();
+    1 - layout.min_exponent() - (biased as i32).max(1)
+}
+
 /// What becomes of the gradients of elements with this norm, of the dot product of both times the power of two of
-/// [`Real::unit_exponent`].
+/// [`unit_exponent`].
 pub(super) fn projection<R: Real>(norm: R, dot: R, limit: &NormLimit) -> ScalingBackward<R> {
     let coefficient = match scaling(norm, limit) {
         Scaling::Keep => return ScalingBackward::Keep,
@@ -86,7 +58,7 @@ pub(super) fn projection<R: Real>(norm: R, dot: R, limit: &NormLimit) -> Scaling
         Scaling::By(_) if !norm.is_finite() => return ScalingBackward::Nan,
         Scaling::By(coefficient) => coefficient,
     };
-    let unit = R::nearest(2f64.powi(norm.unit_exponent()));
+    let unit = R::nearest(2f64.powi(unit_exponent(norm)));
     let sum = norm + R::nearest(limit.eps);
     let along = (dot / (norm * unit)) / (sum * unit);
     ScalingBackward::By { coefficient, unit, projection: coefficient * along }

@@ -1,30 +1,8 @@
 //! Sums of integers, in integers of so many bits that none overflows.
 
 use super::{Piece, Tile};
+use crate::element::Integer;
 use crate::{Element, ElementType};
-
-/// An integer that can be summed.
-pub(super) trait Integer: Element {
-    /// Of so many bits that no sum of a slice overflows.
-    type Sum: Copy + Default + Send + std::ops::Add<Output = Self::Sum> + From<Self>;
-
-    /// The nearest to a sum: one beyond the range of the type is clipped to it.
-    fn clipped(sum: Self::Sum) -> Self;
-}
-
-macro_rules! integer {
-    ($($type:ident: $sum:ident),+) => {$(
-        impl Integer for $type {
-            type Sum = $sum;
-
-            fn clipped(sum: $sum) -> Self {
-                sum.clamp($type::MIN.into(), $type::MAX.into()) as $type
-            }
-        }
-    )+};
-}
-
-integer! { i8: i64, u8: i64, i16: i64, u16: i64, i32: i128, u32: i128, i64: i128, u64: i128 }
 
 /// Sums side by side.
 pub(super) struct Integers<'a, T: Integer> {

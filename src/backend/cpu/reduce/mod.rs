@@ -15,10 +15,9 @@ use super::COMPACT;
 use super::memory;
 use super::operands::check_aligned;
 use super::partition::Partition;
-use super::scaling::Real;
 use crate::broadcast::Reduction;
 use crate::element::lane::with_bits;
-use crate::element::with_integer;
+use crate::element::{Real, with_integer};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType, Result};
 

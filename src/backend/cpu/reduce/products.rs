@@ -1,10 +1,11 @@
 //! Exact dot products: those of elements of up to 32 bits are f64, and summed as blocks.rs sums a block.
 
 use super::super::convert::widen;
-use super::super::scaling::Real;
+use super::super::scaling::unit_exponent;
 use super::super::simd::vectorised;
 use super::blocks::{BLOCK, Ends, Value, Wide, cut_into};
 use super::{Piece, Tile, gather};
+use crate::element::Real;
 use crate::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType};
 
@@ -51,7 +52,7 @@ where
     }
 
     fn output(&self, n: usize, to: ElementType) -> u64 {
-        self.sums[n].round_scaled(to, self.norms[n].unit_exponent())
+        self.sums[n].round_scaled(to, unit_exponent(self.norms[n]))
     }
 }
 
