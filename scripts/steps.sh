@@ -6,8 +6,8 @@
 #
 # --install  on Debian and Ubuntu, install the packages that the steps need
 #
-# The gate decides about a change. The nightly list has what is rare and takes long: frameworks, large files, whole tables.
-# All steps share one target folder, with one set of features and flags, so that nothing is built twice.
+# The gate decides about a change. The nightly list has checks that take long and seldom fail: frameworks, large files, whole tables.
+# All steps share one target folder, and those of the workspace one set of features, so that wgpu is not built again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

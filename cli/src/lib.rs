@@ -83,7 +83,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Says how to build what this build does not have, and returns the exit code of wrong usage.
-#[cfg(not(feature = "full"))]
+#[cfg(not(all(feature = "bench", feature = "check")))]
 fn not_built(what: &str, feature: &str) -> u8 {
     say(&format!(
         "error: this build has no 'wgclip {what}': build it with 'cargo run --release --features {feature} -- {what} …', or install \

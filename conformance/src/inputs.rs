@@ -171,7 +171,7 @@ pub(crate) fn of_length<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Case
     Case { dims: vec![len], g, lo, hi, x, scalars: scalars(rng), all_types: false }
 }
 
-/// Random bits between bounds that broadcast. `None` stands for a value.
+/// Random bits between bounds that broadcast. `None` stands for a value, or for no bound.
 pub(crate) fn of_shapes<T: Element>(
     rng: &mut fastrand::Rng,
     dims: &[usize],
@@ -190,6 +190,7 @@ pub(crate) fn of_shapes<T: Element>(
             });
             Bound::Tensor(Host { data: data.collect(), dims: dims.to_vec() })
         }
+        None if rng.bool() => Bound::Absent,
         None => Bound::Value(values[rng.usize(..values.len())]),
     };
     let (lo, hi) = (bound(lo), bound(hi));

@@ -69,7 +69,7 @@ enum Plan {
     Shapes(&'static [usize], Option<&'static [usize]>, Option<&'static [usize]>),
 }
 
-/// Shapes of x and its bounds; `None` stands for a value.
+/// Shapes of x and its bounds; `None` stands for a value, or for no bound.
 type Shapes = (&'static [usize], Option<&'static [usize]>, Option<&'static [usize]>);
 
 /// Scalars, rows, columns (of whole blocks, and not), both at once, one side only, up to 8 axes that cannot be merged,

@@ -43,16 +43,12 @@ pub fn clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
 /// So a result lies between the bounds as they are rounded themselves. Tensors and slices of integers are refused; here they are
 /// converted by [`Element::from_f64`].
 pub fn clip_to<T: Element, U: Element>(x: T, lo: Option<T>, hi: Option<T>) -> U {
-    convert(clip(x, lo, hi))
+    let clipped = clip(x, lo, hi);
+    convert(T::TYPE, clipped.to_bits(), clipped.to_f64())
 }
 
-/// An element in another type of float, as [`clip_to`] says.
-pub fn convert<T: Element, U: Element>(x: T) -> U {
-    convert_bits(T::TYPE, x.to_bits(), x.to_f64())
-}
-
-/// The same of the bits of an element, and its number.
-fn convert_bits<U: Element>(from: ElementType, bits: u64, number: f64) -> U {
+/// An element of a type, by its bits and its number, in another type of float.
+fn convert<U: Element>(from: ElementType, bits: u64, number: f64) -> U {
     let layout = U::TYPE.layout();
     if from == U::TYPE {
         return U::from_bits(bits);
@@ -69,11 +65,11 @@ fn convert_bits<U: Element>(from: ElementType, bits: u64, number: f64) -> U {
     }
 }
 
-/// An element in another type, which is a value: its bits.
+/// The bits of an element in another type of float, as [`clip_to`] gives it.
 #[doc(hidden)]
 pub fn converted_bits<T: Element>(x: T, to: ElementType) -> u64 {
     let (from, bits, number) = (T::TYPE, x.to_bits(), x.to_f64());
-    with_element!(to, U => Element::to_bits(convert_bits::<U>(from, bits, number)))
+    with_element!(to, U => Element::to_bits(convert::<U>(from, bits, number)))
 }
 
 /// Where an element lies relative to the bounds.

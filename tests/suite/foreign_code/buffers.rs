@@ -223,11 +223,11 @@ pub(super) fn reads_and_the_callers_submissions_of_one_tensor(adapter: Adapter) 
 pub(super) fn uploads_alone_are_submitted_and_their_memory_is_used_again(adapter: Adapter) {
     for (device, ..) in devices(&adapter) {
         let before = device.stats();
-        for i in 0..20_000 {
+        for i in 0..8_000 {
             drop(device.tensor(&[i as f32; 3], [3]).unwrap());
         }
         let after = device.stats();
-        assert!(after.submissions - before.submissions >= 20_000 / 1000, "{device:?}: {after:?}");
+        assert!(after.submissions - before.submissions >= 8, "{device:?}: {after:?}");
         assert!(after.buffers_created - before.buffers_created <= 4096, "{device:?}: {after:?}");
     }
 }
