@@ -78,7 +78,9 @@ vectorised! {
     fn mask_words_in_place<B: Pod>(mask: &[u64], g: &mut [B]) {
         for (g, &word) in g.as_chunks_mut::<WORD>().0.iter_mut().zip(mask) {
             for (i, g) in g.iter_mut().enumerate() {
-                *g = if word >> i & 1 == 1 { *g } else { B::zeroed() };
+                if word >> i & 1 == 0 {
+                    *g = B::zeroed();
+                }
             }
         }
     }
