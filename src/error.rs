@@ -136,11 +136,11 @@ pub enum Error {
 
     /// A norm is NaN or infinite, and [`NonFinite::Error`](crate::NonFinite::Error) was asked for. What was to be clipped by it is as it was.
     #[error(
-        "a norm on {device} is NaN or infinite, so nothing was clipped by it: look for what made such elements, or choose what else becomes of them"
+        "the norm of {what} is NaN or infinite, so nothing was clipped by it: look for what made such elements, or choose what else becomes of them"
     )]
     NonFiniteNorm {
-        /// The device.
-        device: String,
+        /// What has this norm, as far as is known.
+        what: String,
     },
 
     /// Operands of one operation are of different types.

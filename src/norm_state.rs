@@ -51,20 +51,25 @@ use crate::{AnyTensor, Element, ElementType, Error, NormKind, NormLimit, Result}
 pub struct NormState {
     kind: NormKind,
     sum: ExactSum,
+    /// Whether elements of f64 are among it.
+    has_f64: bool,
 }
 
 /// The words after those of the sum: how many parts have met NaN, and infinities.
 const SPECIAL_WORDS: usize = 2;
 
+/// The words after these in a wide state: how many parts have f64.
+const F64_WORDS: usize = 1;
+
 impl NormState {
     /// Of nothing yet: for elements of up to 32 bits.
     pub fn new(kind: NormKind) -> Self {
-        Self { kind, sum: ExactSum::new(32, kind.reduce_op()) }
+        Self { kind, sum: ExactSum::new(32, kind.reduce_op()), has_f64: false }
     }
 
     /// Of nothing yet, for f64 too: a state has seven times as many words.
     pub fn wide(kind: NormKind) -> Self {
-        Self { kind, sum: ExactSum::new(64, kind.reduce_op()) }
+        Self { kind, sum: ExactSum::new(64, kind.reduce_op()), has_f64: false }
     }
 
     /// Which norm it is.
@@ -72,8 +77,13 @@ impl NormState {
         self.kind
     }
 
-    fn check<T: Element>(&self) -> Result<()> {
-        self.check_element(T::TYPE)
+    /// The type of the norm that loses nothing: f64 if elements of f64 are among it, else f32.
+    pub fn norm_type(&self) -> ElementType {
+        if self.has_f64 { ElementType::F64 } else { ElementType::F32 }
+    }
+
+    fn is_wide(&self) -> bool {
+        self.sum.bits() == ElementType::F64.layout().bits
     }
 
     fn check_element(&self, element: ElementType) -> Result<()> {
@@ -92,8 +102,7 @@ impl NormState {
     /// # Errors
     /// [`Error::Unsupported`] for integers, and for f64 in a state that is not [`wide`](Self::wide).
     pub fn add_slice<T: Element>(&mut self, elements: &[T]) -> Result<()> {
-        self.check::<T>()?;
-        cpu::reduce::accumulate_all(&mut self.sum, &[(T::TYPE, bytemuck::cast_slice(elements))])
+        self.add_list(&[(T::TYPE, bytemuck::cast_slice(elements))])
     }
 
     /// The same of several slices together, of types that are values: bytes, aligned to their elements.
@@ -116,7 +125,13 @@ impl NormState {
     /// The state is then as it was.
     pub fn add_list(&mut self, list: &[(ElementType, &[u8])]) -> Result<()> {
         list.iter().try_for_each(|&(element, _)| self.check_element(element))?;
-        cpu::reduce::accumulate_all(&mut self.sum, list)
+        cpu::reduce::accumulate_all(&mut self.sum, list)?;
+        self.note_types(list.iter().map(|&(element, _)| element));
+        Ok(())
+    }
+
+    fn note_types(&mut self, elements: impl IntoIterator<Item = ElementType>) {
+        self.has_f64 |= ElementType::of_norm(elements) == ElementType::F64;
     }
 
     /// Takes in the elements of tensors, on the device that holds them; some words are read from it.
@@ -135,6 +150,7 @@ impl NormState {
     pub async fn add_async(&mut self, tensors: &[&dyn AnyTensor]) -> Result<()> {
         let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
         views.iter().try_for_each(|view| self.check_element(view.element()))?;
+        let elements: Vec<_> = views.iter().map(|view| view.element()).collect();
         // All of a device at once, so that it is read once.
         let (mut sum, mut left) = (self.sum.clone(), views);
         while let Some(first) = left.first().map(|view| view.storage()) {
@@ -146,6 +162,7 @@ impl NormState {
             });
         }
         self.sum = sum;
+        self.note_types(elements);
         Ok(())
     }
 
@@ -162,16 +179,41 @@ impl NormState {
             });
         }
         self.sum.merge(&other.sum);
+        self.has_f64 |= other.has_f64;
         Ok(())
     }
 
     /// The norm so far, rounded to f32 or f64 once, as [`reference::norm`](crate::reference::norm) says.
     ///
+    /// ```
+    /// use wgclip::{ElementType, NormKind, NormState};
+    ///
+    /// let mut state = NormState::wide(NormKind::L2);
+    /// state.add_slice(&[1e39f64])?;
+    /// state.add_slice(&[1.0f32, 2.0])?;
+    /// assert_eq!(state.norm_type(), ElementType::F64);
+    /// assert_eq!(state.norm::<f64>()?, 1e39);
+    /// assert!(state.norm::<f32>().is_err(), "beyond the range of f32");
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// [`Error::Unsupported`] in any other type.
+    /// [`Error::Unsupported`] in any other type, and in f32 for a norm with elements of f64 that would become infinite or 0 there.
     pub fn norm<N: Element>(&self) -> Result<N> {
         check_norm_type::<N>()?;
-        Ok(N::from_bits(self.sum.round(N::TYPE)))
+        let norm = N::from_bits(self.sum.round(N::TYPE));
+        if self.has_f64 && N::TYPE == ElementType::F32 {
+            let wide = f64::from_bits(self.sum.round(ElementType::F64));
+            let kept = norm.to_f64();
+            if wide.is_finite() && kept.is_infinite() || wide != 0.0 && kept == 0.0 {
+                return Err(Error::Unsupported {
+                    what: format!("the norm {wide:e} in f32"),
+                    device: "any device".into(),
+                    instead: "elements of f64 are among it: take it in f64".into(),
+                });
+            }
+        }
+        Ok(norm)
     }
 
     /// What elements are to be multiplied by so that the norm is at most a limit: [`reference::scaling`](crate::reference::scaling).
@@ -182,7 +224,7 @@ impl NormState {
         let (limit, norm) = (limit.into(), self.norm::<N>()?);
         limit.check()?;
         if limit.nonfinite == crate::NonFinite::Error && !norm.to_f64().is_finite() {
-            return Err(Error::NonFiniteNorm { device: "the host".into() });
+            return Err(Error::NonFiniteNorm { what: "these elements".into() });
         }
         Ok(match cpu::scaling::scaling_of(N::TYPE, norm.to_bits(), &limit) {
             Scaling::Keep => Scaling::Keep,
@@ -197,6 +239,9 @@ impl NormState {
         let mut words = self.sum.to_words();
         let Special { nan, infinite } = self.sum.special;
         words.extend([nan, infinite[0] || infinite[1]].map(i64::from));
+        if self.is_wide() {
+            words.push(self.has_f64.into());
+        }
         words
     }
 
@@ -210,10 +255,12 @@ impl NormState {
             let expected = narrow.to_words().len();
             return Err(Error::LengthMismatch { shape: vec![expected], expected, actual: words.len() });
         }
-        let (sum, special) = words.split_at(words.len() - SPECIAL_WORDS);
         let mut state = if narrow.to_words().len() == words.len() { narrow } else { Self::wide(kind) };
+        let after = SPECIAL_WORDS + if state.is_wide() { F64_WORDS } else { 0 };
+        let (sum, after) = words.split_at(words.len().saturating_sub(after));
         state.sum.set_words(sum)?;
-        state.sum.special = Special { nan: special[0] > 0, infinite: [special[1] > 0, false] };
+        state.sum.special = Special { nan: after[0] > 0, infinite: [after[1] > 0, false] };
+        state.has_f64 = after.get(SPECIAL_WORDS).is_some_and(|&parts| parts > 0);
         Ok(state)
     }
 }
@@ -261,6 +308,24 @@ mod tests {
                 wide.merge(&reduced).unwrap();
                 assert_eq!(wide.norm::<f32>().unwrap().to_bits(), expected);
             }
+        }
+    }
+
+    /// One f64 anywhere makes the norm one of f64, for every rank, and nothing of it is lost unsaid.
+    #[test]
+    fn f64_anywhere_is_told() {
+        for (element, narrowed) in [(1e39, true), (1e-60, true), (3.0, false)] {
+            let mut ranks = [NormState::wide(NormKind::L2), NormState::wide(NormKind::L2)];
+            ranks[0].add_slice(&[0.0f32]).unwrap();
+            ranks[1].add_slice(&[element]).unwrap();
+            assert_eq!(ranks.each_ref().map(NormState::norm_type), [ElementType::F32, ElementType::F64]);
+            let words = ranks[0].to_words().into_iter().zip(ranks[1].to_words());
+            let all = NormState::from_words(NormKind::L2, &words.map(|(a, b)| a + b).collect::<Vec<_>>());
+            let [merged, other] = &mut ranks;
+            merged.merge(other).unwrap();
+            assert_eq!(all.as_ref(), Ok(&ranks[0]));
+            assert_eq!((ranks[0].norm_type(), ranks[0].norm::<f64>().unwrap()), (ElementType::F64, element));
+            assert_eq!(ranks[0].norm::<f32>().is_err(), narrowed, "{element}");
         }
     }
 

@@ -15,12 +15,12 @@ use crate::clip::clip;
 use crate::ops::{ClipOps, element_of, norm_dtype};
 use crate::path::{Path, path};
 
-/// Scales the gradients of a module's parameters so that their common norm is at most a limit, and returns that norm, an f32 (of
-/// gradients that are all f64, an f64) of shape `[1]` on the device: nothing is read. A parameter that is there twice counts once, one
+/// Scales the gradients of a module's parameters so that their common norm is at most a limit, and returns that norm, an f32 (where
+/// any is f64, an f64) of shape `[1]` on the device: nothing is read. A parameter that is there twice counts once, one
 /// without a gradient not at all.
 ///
 /// The norm is exact, rounded once: squares neither overflow nor vanish. Where it is at most the limit, gradients
-/// keep their bits. Elsewhere than on [`Path::Wgsl`] and [`Path::Cpu`] it is what Burn's own operations make of it, in f32.
+/// keep their bits. Elsewhere than on [`Path::Wgsl`] and [`Path::Cpu`] it is what Burn's own operations make of it, in the type of the norm.
 ///
 /// ```
 /// use burn::nn::LinearConfig;
@@ -71,7 +71,8 @@ pub fn clip_by_norm<const D: usize>(x: Tensor<D>, limit: impl Into<NormLimit>) -
     if is_exact(&x) {
         return Ok(Tensor::from_dispatch(Dispatch::clip_by_norm(x.into_dispatch(), limit)));
     }
-    let (_, by) = composed::limit(composed::add(None, x.clone(), limit.kind), &limit);
+    let norm = norm_dtype(x.dtype());
+    let (_, by) = composed::limit(composed::add(None, x.clone(), limit.kind, norm), &limit);
     Ok(by.scale(x))
 }
 
@@ -120,7 +121,7 @@ pub(crate) fn limit_norm<M: Module>(module: &M, grads: &mut GradientsParams, lim
     };
     let total = Total::Nothing;
     let mut sum =
-        Sum { grads, seen: HashSet::new(), kind: limit.kind, total, device: device.clone(), is_exact };
+        Sum { grads, seen: HashSet::new(), kind: limit.kind, total, device: device.clone(), is_exact, norm };
     module.visit(&mut sum);
     let (norm, by) = match sum.total {
         Total::Exact(words) => {
@@ -141,7 +142,7 @@ pub(crate) fn limit_norm<M: Module>(module: &M, grads: &mut GradientsParams, lim
 enum Total {
     Nothing,
     Exact(DispatchTensor),
-    /// Of shape `[1]`, in f32.
+    /// Of shape `[1]`, in the type of the norm.
     Composed(Tensor<1>),
 }
 
@@ -153,6 +154,8 @@ struct Sum<'a> {
     /// That of the first gradient, to which others are copied.
     device: Device,
     is_exact: bool,
+    /// The type of the norm.
+    norm: FloatDType,
 }
 
 /// Whether a tensor's norm has kernels.
@@ -188,7 +191,7 @@ struct Census<'a> {
 impl<'a> Census<'a> {
     fn of<M: Module>(module: &M, grads: &'a GradientsParams) -> Self {
         let mut census =
-            Self { grads, device: None, is_exact: true, norm: FloatDType::F64, unsupported: None };
+            Self { grads, device: None, is_exact: true, norm: FloatDType::F32, unsupported: None };
         module.visit(&mut census);
         census
     }
@@ -199,8 +202,8 @@ impl ModuleVisitor for Census<'_> {
         let Some(gradient) = self.grads.get::<D>(param.id) else { return };
         self.device.get_or_insert_with(|| gradient.device());
         self.is_exact &= is_exact(&gradient);
-        if norm_dtype(gradient.dtype()) == FloatDType::F32 {
-            self.norm = FloatDType::F32;
+        if norm_dtype(gradient.dtype()) == FloatDType::F64 {
+            self.norm = FloatDType::F64;
         }
         if is_wide_on_gpu(&gradient) {
             self.unsupported = Some(unsupported(&gradient));
@@ -217,11 +220,13 @@ impl ModuleVisitor for Sum<'_> {
         let gradient = on(gradient, &self.device);
         self.total = match std::mem::replace(&mut self.total, Total::Nothing) {
             Total::Exact(sum) => Total::Exact(Dispatch::add_norm(sum, gradient.into_dispatch(), self.kind)),
-            Total::Composed(total) => Total::Composed(composed::add(Some(total), gradient, self.kind)),
+            Total::Composed(total) => {
+                Total::Composed(composed::add(Some(total), gradient, self.kind, self.norm))
+            },
             Total::Nothing if self.is_exact => {
                 Total::Exact(Dispatch::start_norm(gradient.into_dispatch(), self.kind))
             }
-            Total::Nothing => Total::Composed(composed::add(None, gradient, self.kind)),
+            Total::Nothing => Total::Composed(composed::add(None, gradient, self.kind, self.norm)),
         };
     }
 }

@@ -69,17 +69,9 @@ impl Value {
         Self {
             norm: value.is_finite().then(|| norm.to_string().parse().unwrap_or(value)),
             bits: format!("{:#0width$x}", norm.to_bits(), width = 2 + 2 * size_of::<N>()),
-            text: norm.to_string(),
+            // Of what is very large or small, in powers of ten.
+            text: format!("{norm:?}").trim_end_matches(".0").to_owned(),
         }
-    }
-}
-
-/// The type of the norm of several tensors: f64 where all are.
-fn norm_type(elements: impl IntoIterator<Item = ElementType>) -> ElementType {
-    let mut elements = elements.into_iter().peekable();
-    match elements.peek().is_some() && elements.all(|element| element == ElementType::F64) {
-        true => ElementType::F64,
-        false => ElementType::F32,
     }
 }
 
@@ -142,7 +134,7 @@ pub(crate) fn norm(args: &Norm) -> Result<()> {
                 None => {
                     let state = state_of(&mut source, place, args.kind, &mut bar)?;
                     all.merge(&state)?;
-                    Norms::Whole(rounded(&state, norm_type([element]))?)
+                    Norms::Whole(rounded(&state, ElementType::of_norm([element]))?)
                 }
                 Some(axes) => with_element!(element, T => {
                     let shape = source.entry(place).shape.clone();
@@ -165,7 +157,7 @@ pub(crate) fn norm(args: &Norm) -> Result<()> {
         }
         bar.finish();
     }
-    let global = rounded(&all, norm_type(elements))?;
+    let global = rounded(&all, ElementType::of_norm(elements))?;
     let report = Report { kind: args.kind.name(), tensors: rows, global };
     let mut out = io::stdout().lock();
     ignore_broken_pipe(match args.json {
@@ -250,26 +242,39 @@ fn whole_plan(
     bar: &mut Bytes,
 ) -> Result<(Plan, String)> {
     let mut all = NormState::wide(limit.kind);
-    let (mut scalings, mut scaled, mut elements, mut len) = (Vec::new(), 0, Vec::new(), 0);
+    let (mut scalings, mut elements, mut len) = (Vec::new(), Vec::new(), 0);
+    let mut odd = NonFiniteTensors::default();
     for &place in chosen {
         let element = source.element(place)?;
         let state = state_of(source, place, limit.kind, bar)?;
         let count = source.entry(place).shape.len();
-        if args.per_tensor {
-            let what = source.describe(place);
-            let scaling = scaling(&state, norm_type([element]), count, args, limit);
-            scalings.push(scaling.with_context(|| what)?);
-            scaled += usize::from(scalings.last() != Some(&Scaling::Keep));
+        let (norm, scaling) = scaling(&state, ElementType::of_norm([element]), count, args, limit)?;
+        if !norm.is_finite() {
+            odd.add(&source.describe(place), norm);
         }
+        scalings.push(scaling);
         all.merge(&state)?;
         elements.push(element);
         len += count;
     }
-    if args.per_tensor {
-        return Ok((Plan::Whole(scalings), format!("{scaled} scaled by norms of their own")));
+    let to = ElementType::of_norm(elements);
+    let (norm, common) = scaling(&all, to, len, args, limit)?;
+    if !norm.is_finite() && odd.count == 0 {
+        odd.add("all tensors together", norm);
     }
-    let to = norm_type(elements);
-    let common = scaling(&all, to, len, args, limit)?;
+    if odd.count > 0 && limit.nonfinite == NonFinite::Error {
+        return Err(Error::NonFiniteNorm { what: odd.described() }.into());
+    }
+    odd.warn(limit.nonfinite);
+    if args.per_tensor {
+        let count = |is: fn(&Scaling<f64>) -> bool| scalings.iter().filter(|&scaling| is(scaling)).count();
+        let scaled = count(|scaling| matches!(scaling, Scaling::By(_)));
+        let zeroed = match count(|scaling| *scaling == Scaling::Zero) {
+            0 => String::new(),
+            zeroed => format!(", {zeroed} set to zero"),
+        };
+        return Ok((Plan::Whole(scalings), format!("{scaled} scaled by norms of their own{zeroed}")));
+    }
     let told = match common {
         Scaling::Keep => "kept",
         Scaling::Zero => "set to zero",
@@ -279,26 +284,65 @@ fn whole_plan(
     Ok((Plan::Whole(vec![common; chosen.len()]), format!("norm {norm}, {told}")))
 }
 
-/// What becomes of elements of this norm.
+/// The tensors whose norms are not finite.
+#[derive(Default)]
+struct NonFiniteTensors {
+    /// The first, and its norm.
+    first: String,
+    norm: f64,
+    count: usize,
+}
+
+impl NonFiniteTensors {
+    fn add(&mut self, what: &str, norm: f64) {
+        if self.count == 0 {
+            (self.first, self.norm) = (what.to_owned(), norm);
+        }
+        self.count += 1;
+    }
+
+    fn described(&self) -> String {
+        match self.count {
+            0 | 1 => self.first.clone(),
+            count => format!("{} (the first of {count})", self.first),
+        }
+    }
+
+    /// Says what becomes of them.
+    fn warn(&self, policy: NonFinite) {
+        if self.count == 0 {
+            return;
+        }
+        let becomes = match policy {
+            NonFinite::Propagate => "what is scaled by it becomes 0 or NaN",
+            NonFinite::Zero => "what would be scaled by it is set to zero",
+            NonFinite::Skip | NonFinite::Error => "what would be scaled by it is kept",
+        };
+        say(&format!(
+            "warning: the norm of {} is {}: {becomes} (see --nonfinite)",
+            self.described(),
+            self.norm
+        ));
+    }
+}
+
+/// The norm of elements, and what becomes of them.
 fn scaling(
     state: &NormState,
     to: ElementType,
     count: usize,
     args: &ClipNorm,
     limit: &NormLimit,
-) -> Result<Scaling<f64>> {
+) -> Result<(f64, Scaling<f64>)> {
     fn of<N: Element>(
         state: &NormState,
         count: usize,
         average: bool,
         limit: &NormLimit,
-    ) -> Result<Scaling<f64>> {
+    ) -> Result<(f64, Scaling<f64>)> {
         let norm = state.norm::<N>()?;
-        let norm = if average { reference::average(norm, count.max(1)) } else { norm };
-        if limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite() {
-            return Err(Error::NonFiniteNorm { device: "the CPU".into() }.into());
-        }
-        Ok(reference::scaling(norm, limit).to_f64())
+        let limited = if average { reference::average(norm, count.max(1)) } else { norm };
+        Ok((norm.to_f64(), reference::scaling(limited, limit).to_f64()))
     }
     match to {
         ElementType::F64 => of::<f64>(state, count, args.average, limit),

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::{PyErr, create_exception};
-use wgclip::Error;
+use wgclip::{ElementType, Error};
 
 create_exception!(
     wgclip,
@@ -17,9 +17,41 @@ create_exception!(
     "A norm is NaN or infinite, and nonfinite=\"error\" was asked for: nothing was changed."
 );
 
+/// What numpy and ml_dtypes call a type.
+pub(crate) fn numpy_name(element: ElementType) -> String {
+    match element {
+        ElementType::Bf16 => "bfloat16".into(),
+        ElementType::F8E4M3Fn => "float8_e4m3fn".into(),
+        ElementType::F8E5M2 => "float8_e5m2".into(),
+        _ => {
+            let (class, bits) = element.name().split_at(1);
+            let class = match class {
+                "f" => "float",
+                "i" => "int",
+                _ => "uint",
+            };
+            format!("{class}{bits}")
+        }
+    }
+}
+
+/// A text of the library's with the names that Python's users know.
+fn with_numpy_names(text: &str) -> String {
+    let is_of_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut words = String::new();
+    for word in text.split_inclusive(|c| !is_of_word(c)) {
+        let name = word.trim_end_matches(|c| !is_of_word(c));
+        match ElementType::from_name(name) {
+            Some(element) => words.extend([&numpy_name(element), &word[name.len()..]]),
+            None => words.push_str(word),
+        }
+    }
+    words
+}
+
 /// The library's error as the exception that Python's users expect.
 pub(crate) fn exception(error: Error) -> PyErr {
-    let text = error.to_string();
+    let text = with_numpy_names(&error.to_string());
     match error {
         Error::NonFiniteNorm { .. } => NonFiniteNormError::new_err(text),
         Error::OutOfMemory { .. } => PyMemoryError::new_err(text),

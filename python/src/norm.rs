@@ -8,7 +8,7 @@ use wgclip::reference::{self, Scaling};
 use wgclip::{Element, ElementType, Error, NonFinite, NormKind, NormLimit, Result, Shape, cpu, with_element};
 
 use crate::bounds::axes;
-use crate::errors::exception;
+use crate::errors::{exception, numpy_name};
 use crate::float_mode;
 use crate::memory::{Memory, run};
 
@@ -105,11 +105,6 @@ pub(crate) fn sum(py: Python<'_>, x: Any<'_, '_>, along: Option<Vec<i64>>, out: 
     })
 }
 
-/// The type of the norm of elements.
-fn norm_type(element: ElementType) -> ElementType {
-    if element == ElementType::F64 { ElementType::F64 } else { ElementType::F32 }
-}
-
 /// The exact norm along axes, or of all elements, into out, which has a length of 1 along them.
 #[pyfunction]
 pub(crate) fn norm(
@@ -121,14 +116,14 @@ pub(crate) fn norm(
 ) -> PyResult<()> {
     let [x, out] = [Memory::of(x)?, Memory::of(out)?];
     let along = axes(along, &x.shape)?;
-    check_reduced(&out, norm_type(x.element), &kept(&x.shape, along.as_deref())?)?;
+    check_reduced(&out, ElementType::of_norm([x.element]), &kept(&x.shape, along.as_deref())?)?;
     run(py, &[&x], &[&out], |inputs, mut outputs| match along {
         Some(axes) => with_element!(x.element, T => {
             write(tensor::<T>(inputs[0], &x.shape)?.norm_along(&axes, ord.0)?, outputs[0])
         }),
         None => {
             let state = state_of(&[(x.element, inputs[0])], ord.0)?;
-            match norm_type(x.element) {
+            match ElementType::of_norm([x.element]) {
                 ElementType::F64 => outputs[0].copy_from_slice(&state.norm::<f64>()?.to_ne_bytes()),
                 _ => outputs[0].copy_from_slice(&state.norm::<f32>()?.to_ne_bytes()),
             }
@@ -139,12 +134,19 @@ pub(crate) fn norm(
 
 /// The state of the elements of several slices.
 fn state_of(list: &[(ElementType, &[u8])], kind: NormKind) -> Result<wgclip::NormState> {
-    let mut state = NormState::empty(kind, list.iter().any(|(element, _)| *element == ElementType::F64));
+    let mut state = NormState::empty(kind, is_double(list));
     state.add_list(list)?;
     Ok(state)
 }
 
-/// The norm of tensors together, and whether it is one of f64: if all of them are.
+fn no_norm(element: ElementType) -> PyErr {
+    PyTypeError::new_err(format!(
+        "a norm of {} is not supported: norms are of floats, convert it with x.astype(\"float32\")",
+        numpy_name(element)
+    ))
+}
+
+/// The norm of a state, rounded to an f64 or to an f32.
 fn norm_of(state: &wgclip::NormState, double: bool) -> Result<f64> {
     if double { state.norm::<f64>() } else { state.norm::<f32>().map(f64::from) }
 }
@@ -231,14 +233,14 @@ fn memories(list: &[Bound<'_, PyAny>]) -> PyResult<Vec<Memory>> {
     list.iter().map(Memory::of).collect()
 }
 
-/// The norm of several tensors together: one of f64 where all of them are, else of f32.
+/// The norm of several tensors together: one of f64 where any of them is, else of f32.
 #[pyfunction]
 pub(crate) fn global_norm(py: Python<'_>, list: Vec<Bound<'_, PyAny>>, ord: Ord) -> PyResult<f64> {
     let list = memories(&list)?;
     let inputs: Vec<_> = list.iter().collect();
     run(py, &inputs, &[], |inputs, _| {
         let list = typed(&list, inputs);
-        norm_of(&state_of(&list, ord.0)?, all_double(&list))
+        norm_of(&state_of(&list, ord.0)?, is_double(&list))
     })
 }
 
@@ -246,8 +248,9 @@ fn typed<'a>(list: &[Memory], bytes: &[&'a [u8]]) -> Vec<(ElementType, &'a [u8])
     list.iter().zip(bytes).map(|(memory, &bytes)| (memory.element, bytes)).collect()
 }
 
-fn all_double(list: &[(ElementType, &[u8])]) -> bool {
-    !list.is_empty() && list.iter().all(|(element, _)| *element == ElementType::F64)
+/// Whether the norm of such a list is one of f64.
+fn is_double(list: &[(ElementType, &[u8])]) -> bool {
+    ElementType::of_norm(list.iter().map(|(element, _)| *element)) == ElementType::F64
 }
 
 /// Clips several tensors by their common norm, into outputs, each of which may be its input. Returns the norm.
@@ -274,6 +277,26 @@ pub(crate) fn scale_by_norm(
     scale_list(py, memories(&list)?, memories(&out)?, limit.0, Some((norm, double))).map(drop)
 }
 
+/// Which of several tensors have a norm that is not finite: the first, and how many.
+fn non_finite(list: &[Memory], froms: &[Option<&[u8]>], written: &[&mut [u8]], kind: NormKind) -> Result<String> {
+    let mut places = Vec::new();
+    for (n, ((x, from), to)) in list.iter().zip(froms).zip(written).enumerate() {
+        let part = [(x.element, from.unwrap_or(&**to))];
+        if !norm_of(&state_of(&part, kind)?, is_double(&part))?.is_finite() {
+            places.push(n);
+        }
+    }
+    Ok(match (places[..].split_first(), list.len()) {
+        (_, 1) => "the array".into(),
+        (Some((first, [])), count) => format!("array {first} of {count}, counted from 0,"),
+        (Some((first, others)), count) => {
+            format!("array {first} of {count}, counted from 0, and of {} others", others.len())
+        }
+        // Each is finite, but not all together, or it is not here.
+        (None, _) => "all arrays together".into(),
+    })
+}
+
 fn scale_list(
     py: Python<'_>,
     list: Vec<Memory>,
@@ -288,10 +311,7 @@ fn scale_list(
     for (x, out) in list.iter().zip(&outputs) {
         out.check_like(x)?;
         if !x.element.is_float() {
-            return Err(PyTypeError::new_err(format!(
-                "a norm of {} is not supported: norms are of floats",
-                x.element
-            )));
+            return Err(no_norm(x.element));
         }
     }
     let apart: Vec<_> = list.iter().zip(&outputs).map(|(x, out)| !x.is(out)).collect();
@@ -306,12 +326,12 @@ fn scale_list(
             None => {
                 let reads = froms.iter().zip(&written).map(|(from, to)| from.unwrap_or(&**to));
                 let read: Vec<_> = list.iter().map(|x| x.element).zip(reads).collect();
-                let double = all_double(&read);
+                let double = is_double(&read);
                 (norm_of(&state_of(&read, limit.kind)?, double)?, double)
             }
         };
         if limit.nonfinite == NonFinite::Error && !norm.is_finite() {
-            return Err(Error::NonFiniteNorm { device: "the CPU".into() });
+            return Err(Error::NonFiniteNorm { what: non_finite(&list, &froms, &written, limit.kind)? });
         }
         let scaling: Scaling<f64> = match double {
             true => reference::scaling(norm, &limit),
@@ -360,6 +380,14 @@ impl NormState {
     #[pyo3(signature = (*arrays))]
     fn add(&self, py: Python<'_>, arrays: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
         let list: Vec<_> = arrays.iter().map(Memory::of_any).collect::<PyResult<_>>()?;
+        for memory in &list {
+            if !memory.element.is_float() {
+                return Err(no_norm(memory.element));
+            }
+            if memory.element == ElementType::F64 && !self.wide {
+                return Err(PyTypeError::new_err("a state takes float64 only if it is wide: NormState(ord, wide=True)"));
+            }
+        }
         let inputs: Vec<_> = list.iter().collect();
         let mut part = Self::empty(self.lock().kind(), self.wide);
         let part = run(py, &inputs, &[], |inputs, _| part.add_list(&typed(&list, inputs)).map(|()| part))?;
@@ -387,10 +415,18 @@ impl NormState {
         Ok(Self { state: Mutex::new(state), wide })
     }
 
-    /// The norm so far: a float that holds an f32, or, if `double`, one that has all bits of an f64.
-    #[pyo3(signature = (*, double = false))]
-    fn norm(&self, double: bool) -> PyResult<f64> {
-        float_mode::with_default(|| norm_of(&self.lock(), double)).map_err(exception)
+    /// Whether float64 is among what was taken in, here or by another rank: the norm is one of float64 then.
+    #[getter]
+    fn double(&self) -> bool {
+        self.lock().norm_type() == ElementType::F64
+    }
+
+    /// The norm so far: a float that holds a float32, or a float64 if that is among what was taken in, or if `double`.
+    #[pyo3(signature = (*, double = None))]
+    fn norm(&self, double: Option<bool>) -> PyResult<f64> {
+        let state = self.lock();
+        let double = double.unwrap_or(state.norm_type() == ElementType::F64);
+        float_mode::with_default(|| norm_of(&state, double)).map_err(exception)
     }
 
     fn __repr__(&self) -> String {

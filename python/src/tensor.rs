@@ -400,10 +400,9 @@ pub(crate) fn clip_tensors_by_global_norm(
         for tensor in &mut clipped {
             list.push(&mut **tensor);
         }
-        let double = !tensors.is_empty() && tensors.iter().all(|tensor| tensor.element() == ElementType::F64);
-        let norm = match double {
-            true => made(wgclip::clip_by_global_norm::<f64>(&mut list, limit)?),
-            false => made(wgclip::clip_by_global_norm::<f32>(&mut list, limit)?),
+        let norm = match ElementType::of_norm(tensors.iter().map(|tensor| tensor.element())) {
+            ElementType::F64 => made(wgclip::clip_by_global_norm::<f64>(&mut list, limit)?),
+            _ => made(wgclip::clip_by_global_norm::<f32>(&mut list, limit)?),
         };
         Ok((clipped, norm))
     })

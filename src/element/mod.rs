@@ -91,6 +91,18 @@ impl ElementType {
     pub const fn is_float(self) -> bool {
         matches!(self.layout().class, NumberClass::Float { .. })
     }
+
+    /// The type of the norm of tensors of these types together: f64 if any of them is, so that nothing is lost, else f32.
+    ///
+    /// ```
+    /// use wgclip::ElementType::{self, F16, F32, F64};
+    ///
+    /// assert_eq!(ElementType::of_norm([F16, F64]), F64);
+    /// assert_eq!(ElementType::of_norm([F16]), F32);
+    /// ```
+    pub fn of_norm(elements: impl IntoIterator<Item = Self>) -> Self {
+        if elements.into_iter().any(|element| element == Self::F64) { Self::F64 } else { Self::F32 }
+    }
 }
 
 impl fmt::Display for ElementType {

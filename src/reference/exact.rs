@@ -134,6 +134,23 @@ fn parts(value: f64) -> (u128, u32) {
     ((fraction | implicit).into(), exponent.saturating_sub(1) as u32)
 }
 
+/// The product of two floats that a f64 cannot hold, as one of the two next to it: that with the odd significand, so that to round
+/// it to a shorter type is to round once.
+pub(super) fn product_to_odd(a: f64, b: f64) -> f64 {
+    let product = a * b;
+    if product == 0.0 || !product.is_finite() {
+        return product;
+    }
+    let [(a, a_exponent), (b, b_exponent)] = [a, b].map(parts);
+    let exact = a * b;
+    let excess = (u128::BITS - exact.leading_zeros()).saturating_sub(53);
+    let kept = (exact >> excess) as u64 | u64::from(exact.trailing_zeros() < excess);
+    // The least f64 is 2^-1074.
+    let exponent = (a_exponent + b_exponent + excess) as i32 - 2 * 1074;
+    // What is subnormal as a f64 is 0 in every shorter type.
+    (kept as f64 * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2)).copysign(product)
+}
+
 /// Elements of floats as f64, which holds them all.
 fn wide<T: Element>(elements: &[T]) -> Vec<f64> {
     elements.iter().map(|element| element.to_f64()).collect()

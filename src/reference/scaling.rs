@@ -1,8 +1,8 @@
 //! Clipping by norm: what becomes of elements with a norm, and of their gradients.
 
-use super::dot;
+use super::{dot, exact::product_to_odd};
 use crate::norm::{Scaling, ScalingBackward};
-use crate::{Element, NonFinite, NormLimit};
+use crate::{Element, ElementType, NonFinite, NormLimit};
 
 /// What becomes of elements of this norm (or average of it, or whatever else is limited).
 ///
@@ -49,8 +49,12 @@ pub fn scale<T: Element, N: Element>(x: T, scaling: Scaling<N>) -> T {
         Scaling::Keep => x,
         Scaling::Zero => T::ZERO,
         Scaling::By(coefficient) => {
-            // Of floats of up to 32 bits the product is exact here.
-            let product = x.to_f64() * coefficient.to_f64();
+            let (x, coefficient) = (x.to_f64(), coefficient.to_f64());
+            // Of two floats of up to 32 bits the product is exact in f64.
+            let product = match (T::TYPE, N::TYPE) {
+                (element, ElementType::F64) if element != ElementType::F64 => product_to_odd(x, coefficient),
+                _ => x * coefficient,
+            };
             let nan = T::from_bits(T::TYPE.layout().quiet_nan());
             if product.is_nan() { nan } else { T::from_f64(product) }
         }

@@ -356,27 +356,20 @@ fn check_norm(element: ElementType) -> Result<()> {
     })
 }
 
-/// The type of the norm of several tensors.
-fn check_norms(norm: ElementType, elements: impl Iterator<Item = ElementType>) -> Result<()> {
-    for element in elements {
-        check_norm(element)?;
-        // The coefficient of a shorter type is an f32.
-        let fits = match norm {
-            ElementType::F64 => element == ElementType::F64,
-            norm => norm == ElementType::F32,
-        };
-        if !fits {
-            return Err(Error::TypeMismatch { left: norm, right: element });
-        }
+/// Whether the norm of several tensors has the type that [`ElementType::of_norm`] says.
+fn check_norms(norm: ElementType, elements: &[ElementType]) -> Result<()> {
+    elements.iter().try_for_each(|&element| check_norm(element))?;
+    match ElementType::of_norm(elements.iter().copied()) {
+        right if right == norm => Ok(()),
+        right => Err(Error::TypeMismatch { left: norm, right }),
     }
-    Ok(())
 }
 
-/// The norm of all elements of several tensors, in f32, or in f64 if all are f64: it does not change with their order, or
+/// The norm of all elements of several tensors, in f32, or in f64 if any is f64: it does not change with their order, or
 /// with how elements are divided among them. Of shape `[]`; +0 if there are none, on the CPU then.
 ///
 /// # Errors
-/// [`Error::TypeMismatch`] for a norm in f64 of tensors that are not, or in another type than f32 or f64;
+/// [`Error::TypeMismatch`] for a norm in f32 if any tensor is f64, in f64 if none is, or in another type;
 /// [`Error::DeviceMismatch`]; [`Error::Unsupported`] for integers, and for f64 on a GPU; otherwise as [`Tensor::sum`].
 pub fn global_norm<N: Element>(tensors: &[&dyn AnyTensor], kind: NormKind) -> Result<Tensor<N>> {
     let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
@@ -387,7 +380,7 @@ pub fn global_norm<N: Element>(tensors: &[&dyn AnyTensor], kind: NormKind) -> Re
 }
 
 fn norm_of_list(views: &[sealed::View<'_>], kind: NormKind, norm: ElementType) -> Result<Storage> {
-    check_norms(norm, views.iter().map(|view| view.0))?;
+    check_norms(norm, &views.iter().map(|view| view.0).collect::<Vec<_>>())?;
     let first = views[0].1;
     with_storage!(first, backend, _first => {
         let list = views.iter().map(|view| Ok((view.0, first.peer(backend, view.1)?)));
@@ -397,7 +390,7 @@ fn norm_of_list(views: &[sealed::View<'_>], kind: NormKind, norm: ElementType) -
 }
 
 /// Scales the elements of several tensors down, in place, so that the norm of all together is at most a limit: torch's
-/// `clip_grad_norm_`, TensorFlow's and optax's `clip_by_global_norm`. Returns that norm, in f32, or in f64 if all are f64: a
+/// `clip_grad_norm_`, TensorFlow's and optax's `clip_by_global_norm`. Returns that norm, in f32, or in f64 if any is f64: a
 /// tensor on the device, which nothing waits for. Tensors may be of several types. Where the norm is within the limit they
 /// keep their bits; clones of them keep theirs.
 ///

@@ -1,10 +1,16 @@
 //! The same of Burn's own operations, where the kernels do not run.
 
-use burn::tensor::{Bool, DType, Tensor};
+use burn::tensor::{Bool, FloatDType, Tensor};
 use wgclip::{NonFinite, NormKind, NormLimit};
 
-pub(super) fn add<const D: usize>(total: Option<Tensor<1>>, x: Tensor<D>, kind: NormKind) -> Tensor<1> {
-    let magnitudes = x.cast(DType::F32).abs();
+/// Adds elements to a sum, which has the type of the norm.
+pub(super) fn add<const D: usize>(
+    total: Option<Tensor<1>>,
+    x: Tensor<D>,
+    kind: NormKind,
+    norm: FloatDType,
+) -> Tensor<1> {
+    let magnitudes = x.cast(norm).abs();
     let part = match kind {
         NormKind::L1 => magnitudes.sum(),
         NormKind::L2 => magnitudes.square().sum(),
@@ -40,7 +46,7 @@ pub(super) fn limit(total: Tensor<1>, limit: &NormLimit) -> (Tensor<1>, Scaling)
 impl Scaling {
     pub(super) fn scale<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let (dtype, dims) = (x.dtype(), x.dims());
-        let scaled = (x.cast(DType::F32) * self.by.clone().unsqueeze()).cast(dtype);
+        let scaled = (x.cast(self.by.dtype()) * self.by.clone().unsqueeze()).cast(dtype);
         match &self.zero {
             Some(zero) => scaled.mask_fill(zero.clone().unsqueeze::<D>().expand(dims), 0.0),
             None => scaled,
@@ -65,7 +71,7 @@ mod tests {
                     let limit = NormLimit::new(limit).kind(kind).nonfinite(nonfinite);
                     let x = [elements[0], elements[1], last];
                     let tensor = Tensor::<1>::from_data(x, &device);
-                    let (norm, by) = super::limit(add(None, tensor.clone(), kind), &limit);
+                    let (norm, by) = super::limit(add(None, tensor.clone(), kind, FloatDType::F32), &limit);
                     let expected = wgclip::reference::norm(&x, kind);
                     let made = norm.into_scalar::<f32>();
                     assert!(made == expected || (made - expected).abs() < 1e-6, "{made} and {expected}");

@@ -25,7 +25,7 @@ pub(crate) struct Norm {
     /// The tensors: .npy, .npz or .safetensors files, - for stdin, folders of checkpoints, or their .index.json
     #[arg(value_name = "FILE", required = true)]
     pub inputs: Vec<PathBuf>,
-    /// Which norm: of all together it is an f64 if all are f64, else an f32
+    /// Which norm: of all together it is an f64 if any is f64, else an f32
     #[arg(long, value_name = "KIND", default_value = "l2", value_parser = kind())]
     pub kind: NormKind,
     /// The norm of each slice along these axes, 0 or -1 for example, instead of that of the tensor

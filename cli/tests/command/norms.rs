@@ -1,5 +1,7 @@
 //! `wgclip norm` and `wgclip clip-norm`: files in, files out, exit codes.
 
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use wgclip::{NormKind, NormLimit, reference};
 
@@ -37,7 +39,64 @@ fn norms_are_exact_and_told_in_bits() {
     folder.write("d.npy", &npy("<f8", false, "(2,)", &[3e300f64, 4e300].map(f64::to_le_bytes).concat()));
     let told = report(&folder, "norm d.npy --json");
     assert_eq!(told["global"]["bits"], format!("{:#018x}", 5e300f64.to_bits()), "f64 where all are");
-    assert!(folder.done("norm a.npy --kind max").stdout.contains("100000000000000000000"));
+    assert!(folder.done("norm a.npy --kind max").stdout.contains(" 1e20 "));
+}
+
+/// A file of tensors, by their types and bytes.
+fn write_tensors(folder: &Folder, name: &str, tensors: &[(&str, Dtype, Vec<u8>)]) {
+    let views = tensors.iter().map(|(name, dtype, data)| {
+        let len = data.len() * 8 / dtype.bitsize();
+        (*name, TensorView::new(*dtype, vec![len], data).unwrap())
+    });
+    folder.write(name, &safetensors::serialize(views, None).unwrap());
+}
+
+fn tensor(folder: &Folder, file: &str, name: &str) -> Vec<u8> {
+    SafeTensors::deserialize(&folder.read(file)).unwrap().tensor(name).unwrap().data().to_vec()
+}
+
+/// Norms and coefficients of a list with f64 are f64, so that nothing becomes 0 or infinite on the way. Values from Python's fractions.
+#[test]
+fn f64_beside_shorter_floats_loses_nothing() {
+    let folder = Folder::new();
+    let f64s = |x: &[f64]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>();
+    for (a, b, max, norm, b_after) in [
+        ([3e200, 4e200], 1f32, 1f64, 5e200, 0f32),
+        ([3e-200, 4e-200], 0.0, 1e-201, 5e-200, 0.0),
+        ([1e39, 0.0], 2e38, 1e39, 1.0198039014645342e39, 1.961_161_3e38),
+    ] {
+        write_tensors(
+            &folder,
+            "m.safetensors",
+            &[("a", Dtype::F64, f64s(&a)), ("b", Dtype::F32, bytes(&[b]))],
+        );
+        let told = folder.done("norm m.safetensors").stdout;
+        assert!(told.lines().last().unwrap().contains(&format!(" {norm:e} ")), "{told}");
+        folder.done(&format!("clip-norm m.safetensors o.safetensors --max {max:e}"));
+        assert_eq!(tensor(&folder, "o.safetensors", "a"), f64s(&a.map(|x| x * (max / norm))), "{norm}");
+        assert_eq!(tensor(&folder, "o.safetensors", "b"), bytes(&[b_after]), "{norm}");
+    }
+}
+
+#[test]
+fn a_norm_that_is_not_finite_names_its_tensor_and_what_became_of_it() {
+    let folder = Folder::new();
+    let layers = [("layer0", [1f32, 2.0]), ("layer1", [f32::INFINITY, 1.0]), ("layer2", [f32::NAN, 1.0])];
+    let layers = layers.map(|(name, x)| (name, Dtype::F32, bytes(&x)));
+    write_tensors(&folder, "m.safetensors", &layers);
+    let failed = fails(&folder, "clip-norm m.safetensors o.safetensors --max 1 --nonfinite error", 1);
+    assert!(failed.contains("layer1") && failed.contains("the first of 2"), "{failed}");
+    let done = folder.done("clip-norm m.safetensors o.safetensors --max 1");
+    assert!(done.stderr.contains("warning: the norm of") && done.stderr.contains("layer1"), "{done:?}");
+    assert!(done.stderr.contains("becomes 0 or NaN"), "{done:?}");
+    let done = folder.done("clip-norm m.safetensors o.safetensors --max 1 --per-tensor --nonfinite zero");
+    assert!(done.stdout.contains("1 scaled by norms of their own, 2 set to zero"), "{done:?}");
+    let done = folder.done("clip-norm m.safetensors o.safetensors --max 1 --tensor layer0");
+    assert_eq!(done.stderr, "");
+    // Each is finite, and all of them are not.
+    write_tensors(&folder, "h.safetensors", &["a", "b"].map(|name| (name, Dtype::F32, bytes(&[3e38]))));
+    let done = folder.done("clip-norm h.safetensors o.safetensors --max 1");
+    assert!(done.stderr.contains("all tensors together is inf"), "{done:?}");
 }
 
 #[test]

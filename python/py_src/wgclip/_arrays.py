@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import math
+import numbers
 import types
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,20 +53,44 @@ def plain(x: Any) -> Array:
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True)
 
 
-def bound(value: Any, dtype: np.dtype[Any]) -> Any:
-    """A bound as the compiled part takes it: lists become arrays of the type of x."""
+def _numbers(values: Any, nothing: Any) -> Array:
+    """A list of bounds as an array: of numbers, and of None, which becomes ``nothing``."""
+    array = np.asarray(values)
+    if array.dtype.kind != "O" and is_number(array.dtype):
+        return array
+    array = np.array(values, dtype=object)
+    if array.dtype.kind == "O":
+        array = np.array([nothing if of is None else of for of in array.flat], dtype=object).reshape(array.shape)
+    for of in array.flat:
+        if not isinstance(of, numbers.Real) and not is_number(getattr(of, "dtype", None)):
+            raise TypeError(f"a list of bounds has {of!r}: give numbers, and None where there is no bound")
+    return array
+
+
+def is_number(dtype: Any) -> bool:
+    """Whether a dtype is one of real numbers, of ml_dtypes' too."""
+    return dtype is not None and (dtype.kind in "biuf" or dtype.kind == "V" and dtype.names is None and dtype.subdtype is None and dtype.type is not np.void)
+
+
+def bound(value: Any, dtype: np.dtype[Any], side: Literal["min", "max"]) -> Any:
+    """A bound as the compiled part takes it: lists become arrays of the type of x, and None in them what no element is beyond."""
     if value is None or isinstance(value, int | float | np.generic | _core.Tensor):
         return value
-    array = plain(value)
-    if array.dtype == dtype or not isinstance(value, list | tuple):
-        return array
+    if not isinstance(value, list | tuple):
+        return plain(value)
     if dtype.kind not in "iu":
+        array = _numbers(value, math.inf if side == "max" else -math.inf)
+        if array.dtype == dtype:
+            return plain(array)
         made = np.empty(array.shape, dtype)
         # Rounded once, also to types of ml_dtypes.
         _core.clip_to(array.astype(np.float64), None, None, made)
         return made
     info = np.iinfo(dtype)
-    if array.dtype.kind not in "iu":
+    array = _numbers(value, getattr(info, side))
+    if array.dtype.kind == "O" and all(isinstance(of, numbers.Integral) for of in array.flat):
+        pass
+    elif array.dtype.kind not in "iu":
         raise TypeError(f"bounds of {dtype} are whole numbers: give a list of them")
     if array.size and not info.min <= int(array.min()) <= int(array.max()) <= info.max:
         raise ValueError(f"a bound is outside of the range of {dtype}: give a list of numbers that fit")

@@ -62,8 +62,11 @@ class NormState:
     def from_words(words: Sequence[int] | npt.NDArray[np.int64], ord: float | str = 2) -> NormState:
         """The state of such words, or of their sums."""
 
-    def norm(self, *, double: bool = False) -> float:
-        """The norm so far: a float that holds an f32, or, if ``double``, one that has all bits of an f64."""
+    @property
+    def double(self) -> bool:
+        """Whether float64 is among what was taken in, here or by another rank: the norm is one of float64 then."""
+    def norm(self, *, double: bool | None = None) -> float:
+        """The norm so far: a float that holds a float32, or a float64 if that is among what was taken in, or if ``double``."""
 
 class Device:
     """A GPU, or the CPU path. It holds tensors, which are copies of arrays."""

@@ -86,7 +86,7 @@ def clip(
             raise TypeError("out is for arrays of numpy: see the module of the framework")
         return home.clip(x, min, max)
     of = plain(x)
-    min, max = bound(min, of.dtype), bound(max, of.dtype)
+    min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
     # As numpy: bounds may enlarge x.
     shapes = [np.shape(side) for side in (min, max) if isinstance(side, np.ndarray)]
     shape = np.broadcast_shapes(of.shape, *shapes)
@@ -107,7 +107,7 @@ def clip_to(x: Any, /, min: Any = None, max: Any = None, *, dtype: Any, out: Any
     if isinstance(x, Tensor):
         return x.clip_to(min, max, element=element_of(to))
     of = plain(x)
-    min, max = bound(min, of.dtype), bound(max, of.dtype)
+    min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
     return into(out, of.shape, to, lambda y: _core.clip_to(of, min, max, y))
 
 
@@ -138,7 +138,7 @@ def clip_backward(
     if isinstance(x, Tensor):
         return x.clip_backward(g, min, max, rule=rule)
     x, g = plain(x), plain(g)
-    min, max = bound(min, x.dtype), bound(max, x.dtype)
+    min, max = bound(min, x.dtype, "min"), bound(max, x.dtype, "max")
     return into(out, x.shape, x.dtype, lambda gx: _core.clip_backward(x, g, min, max, rule, gx))
 
 
@@ -169,7 +169,7 @@ def clip_backward_bounds(
         made = x.clip_backward_bounds(g, min, max, rule=rule)
         return tuple(of if need else None for of, need in zip(made, needs))  # type: ignore[return-value]
     x, g = plain(x), plain(g)
-    min, max = bound(min, x.dtype), bound(max, x.dtype)
+    min, max = bound(min, x.dtype, "min"), bound(max, x.dtype, "max")
     outputs: list[Array | None] = [np.empty_like(x) if needs[0] else None]
     for side, need in ((min, needs[1]), (max, needs[2])):
         wanted = need and side is not None
@@ -189,7 +189,7 @@ def clip_with_mask(
     Raises as `clip_backward`; ``ValueError`` for a rule that one bit cannot tell (ties="half", outside="toward").
     """
     of = plain(x)
-    min, max = bound(min, of.dtype), bound(max, of.dtype)
+    min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
     y, mask = np.empty_like(of), np.empty(_core.mask_len(of.size), np.uint64)
     # Bits beyond the last element are 0.
     mask[-1:] = 0

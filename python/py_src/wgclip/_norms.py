@@ -166,19 +166,20 @@ def clip_adaptive(
     out: Any = None,
 ) -> Any:
     """Adaptive gradient clipping: the norm of each slice of a gradient is at most ``clipping`` times that of the same slice of its parameter,
-    which counts as ``eps`` at the least. ``axis`` are the axes of a slice (a unit): those of a layer's inputs.
+    which counts as ``eps`` at the least. ``axis`` are the axes of a slice (a unit): those of a layer's inputs; None is all of them, and ``()`` makes a
+    unit of each element.
 
     Raises as `clip_by_norm`.
     """
     of, by, limit = plain(grad), plain(parameter), (clipping, ord, 0.0, nonfinite)
-    axes = _axes(axis) or []
+    axes = list(range(of.ndim)) if axis is None else _axes(axis)
     return into(
         out, of.shape, of.dtype, lambda y: _core.clip_adaptive(of, by, axes, limit, eps, y)
     )
 
 
 def global_norm(arrays: Iterable[Any], /, *, ord: Ord = 2) -> float:
-    """The norm of all elements of several arrays, of any types of float: rounded to float32, or to float64 if all are of that.
+    """The norm of all elements of several arrays, of any types of float: rounded to float32, or to float64 if any is of that.
 
     Raises as `norm`.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,9 @@ from ._torch_operators import check, lie
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     """The gradients of parameters, each once."""
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    if not given:
+        # Four frames up: what calls the public function, which runs within torch.no_grad.
+        warnings.warn("no parameters were given, so nothing is clipped: a generator is empty after its first use", stacklevel=4)
     found: dict[int, Tensor] = {}
     for parameter in given:
         if parameter.grad is not None:
@@ -55,7 +59,7 @@ def write(tensors: list[Tensor], run: Any) -> Any:
 
 
 def _total(norm: float, tensors: list[Tensor]) -> Tensor:
-    double = bool(tensors) and all(x.dtype == torch.float64 for x in tensors)
+    double = any(x.dtype == torch.float64 for x in tensors)
     return torch.tensor(norm, dtype=torch.float64 if double else torch.float32)
 
 
@@ -72,7 +76,7 @@ def clip_grad_norm_(
     foreach: bool | None = None,
 ) -> Tensor:
     """Scales the gradients of parameters in place so that their common norm is at most ``max_norm``: torch's
-    ``torch.nn.utils.clip_grad_norm_``, with the exact norm. Returns that norm, a float32, or a float64 if all gradients are.
+    ``torch.nn.utils.clip_grad_norm_``, with the exact norm. Returns that norm, a float32, or a float64 if any gradient is.
 
     Gradients within the limit keep their bits; others are multiplied by ``max_norm / (norm + 1e-6)``. ``norm_type`` is 1, 2 or inf; ``foreach``
     is taken for torch's sake.

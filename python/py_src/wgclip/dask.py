@@ -50,7 +50,7 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:
     Raises as `wgclip.clip`, when it is computed.
     """
     x = _native(x)
-    sides = [side if isinstance(side, da.Array) else bound(side, x.dtype) for side in (min, max)]
+    sides = [of if isinstance(of, da.Array) else bound(of, x.dtype, side) for of, side in ((min, "min"), (max, "max"))]
     sides = [da.asarray(side) if isinstance(side, np.ndarray | da.Array) and side.ndim > 0 else side for side in sides]
     known = [of.shape for of in (x, *sides) if isinstance(of, da.Array)]
     if not any(np.isnan(length) for shape in known for length in shape):
@@ -115,7 +115,7 @@ def norm(x: Any, *, ord: Ord = 2) -> Any:
         return np.array(state.words(), dtype=np.int64)
 
     def rounded(words: Array) -> Array:
-        return np.asarray(NormState.from_words(words, ord).norm(double=wide), dtype)
+        return np.asarray(NormState.from_words(words, ord).norm(), dtype)
 
     parts = _over_blocks(words, x, (len(empty),))
     axes = tuple(range(x.ndim))
@@ -191,14 +191,16 @@ def _descend(counts: Array, state: Array, qs: Sequence[float], done: int) -> Arr
     return made
 
 
-def quantiles(x: Any, q: Sequence[float]) -> list[Any]:
+def quantiles(x: Any, q: float | Sequence[float]) -> Any:
     """The quantiles of all elements of a dask array that are numbers, lazily: each an element of it, the least that a share q of them are at most
     (numpy's method ``"inverted_cdf"``), as a dask array without axes. Exact, by two passes over elements of 32 bits (four of 64, one of 16), in
-    little memory: each task has 512 KiB for each quantile.
+    little memory: each task has 512 KiB for each quantile. Of one share it is one array, of several a list.
 
     Raises ``ValueError`` for a share outside of 0 to 1, and, when it is computed, for an array without numbers.
     """
     x = _native(x)
+    if isinstance(q, SupportsFloat):
+        return quantiles(x, [float(q)])[0]
     if not all(0 <= share <= 1 for share in q):
         raise ValueError("a quantile is of a share between 0 and 1")
     bits, shares = 8 * x.dtype.itemsize, list(q)
@@ -232,8 +234,10 @@ def clip_quantiles(x: Any, lower: float | None = None, upper: float | None = Non
     """Clips a dask array to its own quantiles, lazily: ``clip_quantiles(x, 0.01, 0.99)`` brings the outer hundredths to the quantiles between which the
     others lie. NaN stays, and is not counted.
 
-    Raises as `quantiles`.
+    Raises as `quantiles`; ``ValueError`` if the lower share is above the upper one.
     """
+    if lower is not None and upper is not None and lower > upper:
+        raise ValueError(f"the lower quantile {lower} is above the upper one {upper}: give them in order, clip_quantiles(x, {upper}, {lower})")
     x = _native(x)
     wanted = [share for share in (lower, upper) if share is not None]
     found = iter(quantiles(x, wanted))

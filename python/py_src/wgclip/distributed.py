@@ -1,6 +1,6 @@
 """The exact norm of what several processes have, and clipping by it: the same bits for every number of ranks and every sharding.
 
-Each rank sums its own elements exactly, as integers; one all-reduce of some dozens of int64 adds these, and every rank rounds the same sum once.
+Each rank sums its own elements exactly, as integers; one all-reduce of less than 200 int64 adds these, and every rank rounds the same sum once.
 The engine is one that exists: ``torch.distributed``, MPI by mpi4py, or any function that all-reduces.
 """
 
@@ -28,20 +28,27 @@ class AllReduceError(RuntimeError):
     """An all-reduce failed or took too long: a rank died, or hangs. Gradients are as they were on the rank that raises this."""
 
 
-def _reduced(state: NormState, all_reduce: AllReduce, ord: Ord, double: bool) -> float:
+def _reduced(state: NormState, all_reduce: AllReduce, ord: Ord) -> tuple[float, bool]:
+    """The norm of all ranks, and whether it is one of float64: if any rank has that."""
     words = all_reduce(np.array(state.words(), dtype=np.int64), merge_of(ord))
-    norm = NormState.from_words(words, ord).norm(double=double)
+    state = NormState.from_words(words.tolist(), ord)
+    norm = state.norm()
     if norm < 0:
         raise AllReduceError("what the all-reduce gave is no sum of what the ranks have: it has to add integers of 64 bits")
-    return norm
+    return norm, state.double
 
 
-def global_norm(
-    arrays: Iterable[Any], all_reduce: AllReduce, *, ord: Ord = 2, double: bool = False
-) -> float:
-    """The norm of the arrays of all ranks together. Every rank calls it, also one that has none.
+def _norm_of(arrays: Iterable[Any], all_reduce: AllReduce, ord: Ord) -> tuple[float, bool]:
+    state = NormState(ord, wide=True)
+    state.add(*arrays)
+    return _reduced(state, all_reduce, ord)
 
-    What several ranks have, one of them gives. ``double`` takes in float64, and rounds to it; all ranks say the same.
+
+def global_norm(arrays: Iterable[Any], all_reduce: AllReduce, *, ord: Ord = 2) -> float:
+    """The norm of the arrays of all ranks together, rounded to float32, or to float64 if any rank has one of that. Every rank calls it, also one
+    that has none.
+
+    What several ranks have, one of them gives.
 
     >>> import numpy as np, wgclip.distributed
     >>> alone = lambda words, op: words
@@ -50,9 +57,7 @@ def global_norm(
 
     Raises as `wgclip.norm`, and what ``all_reduce`` raises.
     """
-    state = NormState(ord, wide=double)
-    state.add(*arrays)
-    return _reduced(state, all_reduce, ord, double)
+    return _norm_of(arrays, all_reduce, ord)[0]
 
 
 def clip_by_global_norm(
@@ -64,7 +69,6 @@ def clip_by_global_norm(
     ord: Ord = 2,
     eps: float = 0.0,
     nonfinite: NonFinite = "propagate",
-    double: bool = False,
 ) -> float:
     """Scales this rank's arrays in place so that the norm of those of all ranks together is at most ``max_norm``. Returns that norm.
 
@@ -73,7 +77,7 @@ def clip_by_global_norm(
     Raises as `global_norm`; ``NonFiniteNormError`` where it is asked for, on all ranks. Nothing is changed then.
     """
     own = list(arrays)
-    norm = global_norm(own if counted is None else counted, all_reduce, ord=ord, double=double)
+    norm, double = _norm_of(own if counted is None else counted, all_reduce, ord)
     limit, results = (max_norm, ord, eps, nonfinite), [(np.shape(x), x.dtype) for x in own]
     # In place, also of arrays with strides.
     into_all(own, results, lambda written: _core.scale_by_norm([plain(x) for x in own], norm, double, limit, written))
@@ -202,7 +206,8 @@ def clip_grad_norm_(
     reduce = all_reduce or torch_all_reduce(group, timeout)
     with torch.no_grad():
         own: list[Any] = []
-        state, refused = NormState(norm_type), None
+        # Wide on all of them: one may have float64.
+        state, refused = NormState(norm_type, wide=True), None
         plain = False
         try:
             counted: list[Any] = []
@@ -213,20 +218,17 @@ def clip_grad_norm_(
                 plain = plain or local is gradient
                 if counts or (sharded and local is gradient):
                     counted.append(ours.lying(local))
-            state = NormState(norm_type, wide=any(x.dtype == torch.float64 for x in counted))
             state.add(*counted)
         except Exception as error:
             # The others wait for this rank, so it tells them.
             refused = error
         replicas = plain and not sharded
         said = [
-            any(x.dtype == torch.float64 for x in own),
-            any(x.dtype != torch.float64 for x in own),
             refused is not None,
             replicas and rank > 0,
             replicas and rank == 0,
         ]
-        doubles, others, refusals, elsewhere, first = reduce(np.array(said, dtype=np.int64), "max").tolist()
+        refusals, elsewhere, first = reduce(np.array(said, dtype=np.int64), "max").tolist()
         if refused is not None:
             raise refused
         if refusals:
@@ -235,11 +237,7 @@ def clip_grad_norm_(
             raise ValueError(
                 "ranks have plain gradients that the first one has not: say sharded=True if they are each rank's own"
             )
-        double = bool(doubles and not others)
-        if doubles:
-            narrow, state = state, NormState(norm_type, wide=True)
-            state.merge(narrow)
-        norm = _reduced(state, reduce, float(norm_type), double)
+        norm, double = _reduced(state, reduce, float(norm_type))
         limit = (float(max_norm), float(norm_type), 1e-6, ours.policy(error_if_nonfinite))
         ours.write(own, lambda flat: _core.scale_by_norm(flat, norm, double, limit, flat))
         return torch.tensor(norm, dtype=torch.float64 if double else torch.float32)

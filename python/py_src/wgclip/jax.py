@@ -162,13 +162,13 @@ def clip_by_norm(
 
 def clip_by_global_norm(tree: Any, max_norm: float, *, eps: float = 0.0, nonfinite: NonFinite = "propagate") -> tuple[Any, Any]:
     """Scales the leaves of a tree down so that the 2-norm of all together is at most ``max_norm``: what optax's ``clip_by_global_norm`` does to
-    updates. Returns the tree and the norm, a float32, or a float64 if all leaves are. It has no gradient.
+    updates. Returns the tree and the norm, a float32, or a float64 if any leaf is. It has no gradient.
 
     Raises as `wgclip.clip_by_global_norm`.
     """
     leaves, structure = jax.tree.flatten(tree)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
-    double = bool(leaves) and all(leaf.dtype == jnp.float64 for leaf in leaves)
+    double = any(leaf.dtype == jnp.float64 for leaf in leaves)
     total = np.float64 if double else np.float32
 
     def run(*leaves: Any) -> tuple[Array, ...]:

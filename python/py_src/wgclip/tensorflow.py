@@ -131,7 +131,7 @@ def clip_by_global_norm(
     there = [t for t in given if t is not None]
     if not there:
         return given, tf.constant(0.0)
-    double = bool(there) and all(t.dtype == tf.float64 for t in there)
+    double = any(t.dtype == tf.float64 for t in there)
     total = tf.float64 if double else tf.float32
 
     def run(*arrays: Any) -> list[Any]:

@@ -83,7 +83,7 @@ where
     reduce::reduce((T::TYPE, cast_slice(x)), reduction, squares, T::Norm::TYPE, cast_slice_mut(&mut norms));
     let is_error = |norm: &T::Norm| !Real::is_finite(*norm);
     if limit.nonfinite == NonFinite::Error && norms.iter().any(is_error) {
-        return Err(Error::NonFiniteNorm { device: "the CPU".into() });
+        return Err(Error::NonFiniteNorm { what: "a tensor on the CPU".into() });
     }
     let mut scalings = Vec::new();
     memory::reserve(&mut scalings, norms.len())?;

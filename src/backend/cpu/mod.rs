@@ -204,8 +204,7 @@ pub fn mask_backward_in_place<T: Element>(mask: &[u64], g: &mut [T]) -> Result<(
     run(&call, [Some(cast_slice_mut(g)), None, None])
 }
 
-/// Scales `x` where it is, on all cores: as [`reference::scale`](crate::reference::scale) says, where a coefficient of other
-/// types than f64 is one of f32.
+/// Scales `x` where it is, on all cores: as [`reference::scale`](crate::reference::scale) says.
 pub fn scale_in_place<T: Element>(x: &mut [T], scaling: Scaling<f64>) {
     scale::scale_all(scaling, vec![(T::TYPE, cast_slice_mut(x))]);
 }

@@ -31,7 +31,7 @@ pub(super) fn scalings<R: Real>(norms: &[R], limiter: Limiter<&[u8]>) -> Result<
             _ => *limiter.limit,
         };
         if limit.nonfinite == NonFinite::Error && !Real::is_finite(norm) {
-            return Err(Error::NonFiniteNorm { device: "the CPU".into() });
+            return Err(Error::NonFiniteNorm { what: "a tensor on the CPU".into() });
         }
         Ok(scaling::scaling(norm, &limit).to_f64())
     };
@@ -107,6 +107,35 @@ fn product<T: Element>(x: T, coefficient: f64) -> T {
     T::from_bits(bits)
 }
 
+/// The same by a coefficient that no f32 is.
+fn multiply_wide<T: Element>(coefficient: f64, x: &mut [T]) {
+    for x in x {
+        *x = wide_product(*x, coefficient);
+    }
+}
+
+/// The product of a float of up to 32 bits with any f64, rounded once.
+fn wide_product<T: Element>(x: T, coefficient: f64) -> T {
+    let layout = T::TYPE.layout();
+    // In two parts, each of which has an exact product with x.
+    let high = f64::from_bits(coefficient.to_bits() & (u64::MAX << 27));
+    let wide = f64::from(convert::to_f32(x, false));
+    let (first, second) = (wide * high, wide * (coefficient - high));
+    let near = first + second;
+    let rest = second - (near - first);
+    // To odd: away from or back to zero by one step of the bits.
+    let inexact = u64::from(rest != 0.0 && near.is_finite()) & !near.to_bits() & 1;
+    let is_away = u64::from((rest < 0.0) == (near < 0.0));
+    let odd =
+        f64::from_bits(near.to_bits().wrapping_add(inexact * is_away).wrapping_sub(inexact * (1 - is_away)));
+    let bits = match T::TYPE {
+        _ if odd.is_nan() => layout.quiet_nan(),
+        ElementType::F32 => (odd as f32).to_bits().into(),
+        _ => layout.narrow(convert::round_to_odd(odd), Overflow::Infinity).into(),
+    };
+    T::from_bits(bits)
+}
+
 /// Applies a scaling to elements where they are.
 fn apply(scaling: Scaling<f64>, element: ElementType, x: &mut [u8]) {
     let coefficient = match scaling {
@@ -114,9 +143,15 @@ fn apply(scaling: Scaling<f64>, element: ElementType, x: &mut [u8]) {
         Scaling::Zero => return x.fill(0),
         Scaling::By(coefficient) => coefficient,
     };
+    // A list with f64 has a norm of f64.
+    let is_wide = coefficient.is_finite() && f64::from(coefficient as f32) != coefficient;
     match element {
+        ElementType::F32 if is_wide => multiply_wide::<f32>(coefficient, cast_slice_mut(x)),
         ElementType::F32 => multiply::<f32>(coefficient, cast_slice_mut(x)),
         ElementType::F64 => multiply::<f64>(coefficient, cast_slice_mut(x)),
+        _ if is_wide => {
+            with_short_float!(element, T => multiply_wide::<T>(coefficient, cast_slice_mut(x)));
+        }
         _ => {
             with_short_float!(element, T => multiply_short::<T>(coefficient as f32, cast_slice_mut(x)));
         }
@@ -272,4 +307,53 @@ pub(super) fn scale_all(scaling: Scaling<f64>, slices: Vec<(ElementType, &mut [u
     let mut chunks = slices.into_iter().flat_map(chunk);
     Partition::of_list(bytes, count)
         .for_each(&mut chunks, &|(element, piece)| apply(scaling, element, piece));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{bf16, cpu, f8_e4m3fn, f8_e5m2, f16, reference};
+
+    /// Coefficients of f64, which come of lists with f64, beside shorter elements: also such that a product that is rounded
+    /// to f64 first would lie halfway between two elements.
+    fn scales_by_any_f64<T: Element>(rng: &mut fastrand::Rng) {
+        let layout = T::TYPE.layout();
+        for n in 0..2_000 {
+            let half = (-f64::from(layout.fraction_bits() + 1)).exp2();
+            let coefficient = match n % 4 {
+                0 => rng.f64(),
+                1 => f64::from_bits(rng.u64(..)),
+                2 => 1.0 + half + [f64::EPSILON, -f64::EPSILON, 0.0][rng.usize(..3)],
+                _ => 0.5 - half * [1.0, 0.5, 3.0][rng.usize(..3)] * (1.0 - f64::EPSILON),
+            };
+            if coefficient.is_nan() {
+                continue;
+            }
+            let mut x: Vec<T> = (0..33).map(|_| T::from_bits(rng.u64(..) & layout.mask())).collect();
+            x.extend([T::from_f64(1.0), T::from_f64(-1.0), T::ZERO]);
+            let expected: Vec<_> = x.iter().map(|&x| reference::scale(x, Scaling::By(coefficient))).collect();
+            cpu::scale_in_place(&mut x, Scaling::By(coefficient));
+            let bits = |x: &[T]| x.iter().map(|&x| Element::to_bits(x)).collect::<Vec<_>>();
+            assert_eq!(bits(&x), bits(&expected), "{} by {coefficient:e}", T::TYPE);
+        }
+    }
+
+    #[test]
+    fn products_with_any_f64_are_rounded_once() {
+        let rng = &mut fastrand::Rng::with_seed(5);
+        scales_by_any_f64::<f32>(rng);
+        scales_by_any_f64::<f16>(rng);
+        scales_by_any_f64::<bf16>(rng);
+        scales_by_any_f64::<f8_e4m3fn>(rng);
+        scales_by_any_f64::<f8_e5m2>(rng);
+        // 1 + 2^-24 is halfway between 1 and the next f32; a little more is not.
+        let coefficient = 1.0 + 2f64.powi(-24) + f64::EPSILON;
+        assert_eq!(reference::scale(1f32, Scaling::By(coefficient)), 1.0 + f32::EPSILON);
+        let mut x = [1f32 + f32::EPSILON];
+        // 1 + 2^-23 times this is 1 + 2^-24 and a sixteenth of the last place of an f64 more.
+        let coefficient = 1.0 - 2f64.powi(-24) + 2f64.powi(-47) + 2f64.powi(-52);
+        let expected = reference::scale(x[0], Scaling::By(coefficient));
+        cpu::scale_in_place(&mut x, Scaling::By(coefficient));
+        assert_eq!(x[0], expected);
+    }
 }

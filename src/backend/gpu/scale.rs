@@ -90,7 +90,7 @@ impl Context {
             let count = (scalings.bytes() / SCALING_BYTES) as usize;
             let words: Vec<u32> = self.read_elements(&scalings, SCALING_WORDS * count).await?;
             if words.chunks(SCALING_WORDS).any(|scaling| scaling[SCALING_WORDS - 1] != 0) {
-                return Err(Error::NonFiniteNorm { device: self.info().to_string() });
+                return Err(Error::NonFiniteNorm { what: format!("a tensor on {}", self.info()) });
             }
         }
         Ok(())
