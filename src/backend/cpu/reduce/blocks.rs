@@ -364,7 +364,7 @@ fn slowly_with<B: Copy + Into<u64>>(sum: &mut ExactSum, layout: BitLayout, block
         }
     };
     if layout.bits > 32 || block.len() < 256 {
-        let is_long = op == ReduceOp::SumSquares && block.len() >= 256;
+        let is_long = op == ReduceOp::SumSquares && block.len() >= 64;
         if is_long && squares_by_exponent(sum, layout, all) {
             return;
         }
