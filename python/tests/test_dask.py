@@ -52,6 +52,7 @@ def test_quantiles(rng, dtype):
         for cut in (chunks(rng, x.shape), (50, 21)):
             made = dask.compute(*ours.quantiles(da.from_array(x, chunks=cut), shares))
             oracle.assert_same(np.array(made), expected.astype(dtype))
+            oracle.assert_same(ours.quantiles(da.from_array(x, chunks=cut), 0.25).compute(), expected.astype(dtype)[2])
             clipped = ours.clip_quantiles(da.from_array(x, chunks=cut), 0.01, 0.99)
             assert clipped.shape == x.shape and clipped.dtype == x.dtype
             oracle.assert_same(clipped.compute(), wgclip.clip(x, expected[1], expected[4]))
@@ -79,6 +80,7 @@ def test_mistakes_are_errors():
     for call, error in (
         (lambda: ours.clip(x, float("nan")).compute(), ValueError),
         (lambda: ours.quantiles(x, [1.5]), ValueError),
+        (lambda: ours.clip_quantiles(x, 0.9, 0.1), ValueError),
         (lambda: ours.clip_quantiles(x * np.nan, 0.1, 0.9).compute(), ValueError),
         (lambda: ours.norm(x.astype("i4")).compute(), TypeError),
     ):

@@ -248,7 +248,7 @@ READ_ONLY.flags.writeable = False
         (lambda: wgclip.clip_backward(F32, F32, 0, 1, rule=3), TypeError, "BackwardRule"),
         (lambda: wgclip.clip_with_mask(F32, 0, 1, rule="jax"), ValueError, "one bit"),
         (lambda: wgclip.mask_backward(np.zeros(2, "u8"), F32), ValueError, "elements"),
-        (lambda: wgclip.mask_backward(np.zeros(1, "i8"), F32), TypeError, "u64"),
+        (lambda: wgclip.mask_backward(np.zeros(1, "i8"), F32), TypeError, "uint64"),
         (lambda: wgclip.clip_to(F32.astype("i4"), 0, 1, dtype="float16"), TypeError, "floats"),
         (lambda: wgclip.clip_to(F32, 0, 1, dtype="complex64"), TypeError, "complex64"),
         (lambda: wgclip.BackwardRule(ties="both"), ValueError, "ties"),

@@ -253,6 +253,29 @@ def test_negated_views_outside_of_torch():
         wgclip.clip(np.arange(3.0), 0, 1, out=torch.zeros(3, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_norms_outside_of_torch_take_what_clip_takes(dtype):
+    x = torch.tensor([3.0, 4.0], dtype=dtype, requires_grad=True)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    same(wgclip.norm(x), torch.tensor(5.0, dtype=wide))
+    same(wgclip.sum(x), torch.tensor(7.0, dtype=dtype))
+    same(wgclip.norm(torch._neg_view(x.detach()), 0, ord=math.inf), torch.tensor(4.0, dtype=wide))
+    same(wgclip.clip_adaptive(x, torch.ones(2, dtype=dtype) * 4, 0.0, None), torch.zeros(2, dtype=dtype))
+    made, norm = wgclip.clip_by_global_norm([x, np.zeros(2, "f4")], 2.5)
+    assert norm == 5.0 and type(made[1]) is np.ndarray
+    same(made[0], torch.tensor([1.5, 2.0], dtype=dtype))
+    assert wgclip.global_norm([x]) == 5.0
+
+
+def test_no_parameters_are_told():
+    parameters = (p for p in [nn.Parameter(torch.zeros(1))])
+    list(parameters)
+    for clip in (ours.clip_grad_norm_, ours.clip_grad_value_):
+        with pytest.warns(UserWarning, match="no parameters") as told:
+            clip(parameters, 1.0)
+        assert told[0].filename == __file__
+
+
 def test_gradients_that_cannot_be_written_change_nothing():
     first, second = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))
     first.grad, second.grad = torch.tensor([3.0, 4.0]), torch.ones(1).expand(3)

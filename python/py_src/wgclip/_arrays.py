@@ -33,11 +33,16 @@ def as_array(x: Any) -> Array:
         raise TypeError("a masked array would lose its mask: give its data, or x.filled(value)")
     if isinstance(x, np.ndarray):
         return np.asarray(x)
-    if hasattr(x, "__dlpack__"):
-        # A tensor of torch may be a negated view of its memory, which DLPack does not tell.
-        x = x.resolve_neg() if hasattr(x, "resolve_neg") else x
-        return np.from_dlpack(x)
-    return np.asarray(x)
+    if (home := framework(x)) is not None:
+        array: Array = home.to_numpy(x)
+        return array
+    return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)
+
+
+def back(x: Any, out: Any = None) -> Callable[[Any], Any]:
+    """What makes a result of numpy one of the kind of x, unless it was written to an output that was given."""
+    home = framework(x) if out is None else None
+    return (lambda made: made) if home is None else (lambda made: home.from_numpy(np.asarray(made)))
 
 
 def is_plain(x: Array) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias
 import numpy as np
 
 from . import _core
-from ._arrays import Array, framework, into, into_all, plain
+from ._arrays import Array, back, framework, into, into_all, plain
 from ._core import Tensor
 
 Axis: TypeAlias = SupportsIndex | Sequence[int] | None
@@ -58,13 +58,13 @@ def sum(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Any:
     if isinstance(x, Tensor):
         return x.sum(_axes(axis))
     of = plain(x)
-    return _reduced(of, axis, keepdims, of.dtype, lambda axes, out: _core.sum(of, axes, out))
+    return back(x)(_reduced(of, axis, keepdims, of.dtype, lambda axes, out: _core.sum(of, axes, out)))
 
 
 def norm(x: Any, /, axis: Axis = None, *, ord: Ord = 2, keepdims: bool = False) -> Any:
     """The norm of all elements, or along axes: the root of the exact sum of squares, rounded once.
 
-    It is a float32, and a float64 for float64. ``ord`` is 1, 2 or ``numpy.inf``. Nothing overflows or vanishes on the way:
+    It is a float32, and a float64 for float64, an array of the kind of x, and has no gradient. ``ord`` is 1, 2 or ``numpy.inf``. Nothing overflows or vanishes on the way:
 
     >>> import numpy as np, wgclip
     >>> wgclip.norm(np.array([3e30, 4e30], dtype="float32"))
@@ -76,7 +76,7 @@ def norm(x: Any, /, axis: Axis = None, *, ord: Ord = 2, keepdims: bool = False) 
         return x.norm(_axes(axis), ord)
     of = plain(x)
     dtype = np.float64 if of.dtype == np.float64 else np.float32
-    return _reduced(of, axis, keepdims, dtype, lambda axes, out: _core.norm(of, axes, ord, out))
+    return back(x)(_reduced(of, axis, keepdims, dtype, lambda axes, out: _core.norm(of, axes, ord, out)))
 
 
 def clip_by_norm(
@@ -125,9 +125,8 @@ def clip_by_average_norm(
 ) -> Any:
     """The same by the norm divided by the number of elements that it is of: TensorFlow's ``clip_by_average_norm``."""
     of, limit = plain(x), (max_norm, ord, eps, nonfinite)
-    return into(
-        out, of.shape, of.dtype, lambda y: _core.clip_by_norm(of, _axes(axis), limit, True, y)
-    )
+    made = into(out, of.shape, of.dtype, lambda y: _core.clip_by_norm(of, _axes(axis), limit, True, y))
+    return back(x, out)(made)
 
 
 def clip_by_norm_backward(
@@ -147,10 +146,9 @@ def clip_by_norm_backward(
     """
     if isinstance(x, Tensor):
         return x.clip_by_norm_backward(g, max_norm, _axes(axis), eps=eps, nonfinite=nonfinite)
-    x, g, limit = plain(x), plain(g), (max_norm, 2, eps, nonfinite)
-    return into(
-        out, x.shape, x.dtype, lambda gx: _core.clip_by_norm_backward(x, g, _axes(axis), limit, gx)
-    )
+    of, g, limit = plain(x), plain(g), (max_norm, 2, eps, nonfinite)
+    made = into(out, of.shape, of.dtype, lambda gx: _core.clip_by_norm_backward(of, g, _axes(axis), limit, gx))
+    return back(x, out)(made)
 
 
 def clip_adaptive(
@@ -172,10 +170,9 @@ def clip_adaptive(
     Raises as `clip_by_norm`.
     """
     of, by, limit = plain(grad), plain(parameter), (clipping, ord, 0.0, nonfinite)
-    axes = list(range(of.ndim)) if axis is None else _axes(axis)
-    return into(
-        out, of.shape, of.dtype, lambda y: _core.clip_adaptive(of, by, axes, limit, eps, y)
-    )
+    axes = _axes(range(of.ndim) if axis is None else axis) or []
+    made = into(out, of.shape, of.dtype, lambda y: _core.clip_adaptive(of, by, axes, limit, eps, y))
+    return back(grad, out)(made)
 
 
 def global_norm(arrays: Iterable[Any], /, *, ord: Ord = 2) -> float:
@@ -213,7 +210,8 @@ def clip_by_global_norm(
     read = [plain(x) for x in given]
     if out is None:
         made: list[Any] = [np.empty_like(x) for x in read]
-        return made, _core.clip_by_global_norm(read, limit, made)
+        norm = _core.clip_by_global_norm(read, limit, made)
+        return [back(x)(of) for x, of in zip(given, made)], norm
     targets = list(out)
     results = [(x.shape, x.dtype) for x in read]
     return targets, into_all(targets, results, lambda written: _core.clip_by_global_norm(read, limit, written))

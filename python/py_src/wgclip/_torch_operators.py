@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import _core
+from ._arrays import dtype_of
 
 _lib = torch.library.Library("wgclip", "DEF")
 _lib.define("clip(Tensor x, Scalar? min, Scalar? max, str rule) -> Tensor")
@@ -40,6 +42,32 @@ def plain(x: Tensor) -> Tensor:
     if x.is_neg():
         x = x.resolve_neg()
     return x.contiguous()
+
+
+#: Types that numpy has of ml_dtypes, with those of torch that have the same bits.
+_SHORT = {
+    torch.bfloat16: (torch.int16, "bfloat16"),
+    torch.float8_e4m3fn: (torch.uint8, "float8_e4m3fn"),
+    torch.float8_e5m2: (torch.uint8, "float8_e5m2"),
+}
+
+
+def to_numpy(x: Tensor) -> Any:
+    """The elements of a tensor as an array, without its gradient."""
+    check(x)
+    x = plain(x.detach())
+    if x.dtype not in _SHORT:
+        return x.numpy()
+    bits, name = _SHORT[x.dtype]
+    return x.view(bits).numpy().view(dtype_of(name))
+
+
+def from_numpy(array: Any) -> Tensor:
+    """A tensor that shares the memory of an array."""
+    for dtype, (bits, name) in _SHORT.items():
+        if array.dtype.name == name:
+            return torch.from_numpy(array.view(np.int16 if bits is torch.int16 else np.uint8)).view(dtype)
+    return torch.from_numpy(array)
 
 
 def lie(x: Tensor) -> Tensor:

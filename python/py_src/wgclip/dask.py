@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import dask.array as da
 import numpy as np
@@ -50,7 +50,10 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:
     Raises as `wgclip.clip`, when it is computed.
     """
     x = _native(x)
-    sides = [of if isinstance(of, da.Array) else bound(of, x.dtype, side) for of, side in ((min, "min"), (max, "max"))]
+    sides = [
+        min if isinstance(min, da.Array) else bound(min, x.dtype, "min"),
+        max if isinstance(max, da.Array) else bound(max, x.dtype, "max"),
+    ]
     sides = [da.asarray(side) if isinstance(side, np.ndarray | da.Array) and side.ndim > 0 else side for side in sides]
     known = [of.shape for of in (x, *sides) if isinstance(of, da.Array)]
     if not any(np.isnan(length) for shape in known for length in shape):

@@ -30,6 +30,15 @@ def _call(run: Callable[..., Any], results: Any, *arrays: Any) -> Any:
     return jax.pure_callback(run, results, *arrays, vmap_method="broadcast_all")
 
 
+def to_numpy(x: Any) -> Array:
+    """The elements as an array of numpy."""
+    return np.asarray(x)
+
+
+#: An array of numpy as one of JAX.
+from_numpy = jnp.asarray
+
+
 def _shape(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype)
 

@@ -13,6 +13,15 @@ from ._norms import Axis, NonFinite, Ord
 _TENSORFLOW = _elementwise.rule_text("tensorflow")
 
 
+def to_numpy(x: Any) -> Any:
+    """The elements as an array of numpy."""
+    return tf.convert_to_tensor(x).numpy()
+
+
+#: An array of numpy as a tensor.
+from_numpy = tf.convert_to_tensor
+
+
 def _underivable(run: Any, *tensors: Any) -> Any:
     """What cannot be derived again: an error there, and not a gradient that is lost."""
 

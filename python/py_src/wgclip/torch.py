@@ -22,7 +22,9 @@ from ._torch_operators import (
     clip_cpu,
     clip_tensor_backward_cpu,
     clip_tensor_cpu,
+    from_numpy,
     side_of,
+    to_numpy,
 )
 
 __all__ = [
