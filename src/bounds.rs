@@ -7,7 +7,7 @@ use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 use crate::broadcast::{Broadcast, Side};
 use crate::{Element, ElementType, Error, Result, Shape, Tensor};
 
-pub use number::Number;
+pub use number::{BoundRounding, Number};
 
 /// One end of the interval: absent, one value for all elements, or a tensor of values.
 #[derive(Debug, Clone, Default)]

@@ -49,8 +49,14 @@ impl fmt::Display for NormKind {
 impl FromStr for NormKind {
     type Err = Error;
 
+    /// Its [name](Self::name), or the number that numpy and torch have for it: `"1"`, `"2"`, `"inf"`.
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| unknown(name))
+        match name {
+            "1" => Ok(Self::L1),
+            "2" => Ok(Self::L2),
+            "inf" => Ok(Self::Max),
+            _ => Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| unknown(name)),
+        }
     }
 }
 
@@ -121,7 +127,7 @@ pub struct NormLimit {
 
 impl NormLimit {
     /// The names of the presets.
-    pub const PRESETS: [&str; 3] = ["torch", "tensorflow", "optax"];
+    pub const PRESETS: [&str; 5] = ["torch", "tensorflow", "keras", "optax", "jax"];
 
     /// Of the 2-norm, without eps.
     pub const fn new(limit: f64) -> Self {
@@ -146,7 +152,7 @@ impl NormLimit {
         Self { nonfinite, ..self }
     }
 
-    /// The coefficient of a framework: `torch` adds 1e-6 to the norm, `tensorflow` and `optax` nothing. What they get wrong
+    /// The coefficient of a framework: `torch` adds 1e-6 to the norm, the others nothing. What they get wrong
     /// is not imitated: a norm that overflows or vanishes, and elements that change although their norm is at the limit.
     ///
     /// # Errors
@@ -154,7 +160,7 @@ impl NormLimit {
     pub fn like(preset: &str, limit: f64) -> Result<Self> {
         match preset {
             "torch" => Ok(Self::new(limit).eps(1e-6)),
-            "tensorflow" | "optax" => Ok(Self::new(limit)),
+            "tensorflow" | "keras" | "optax" | "jax" => Ok(Self::new(limit)),
             name => Err(unknown(name)),
         }
     }

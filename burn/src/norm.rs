@@ -222,7 +222,7 @@ impl ModuleVisitor for Sum<'_> {
             Total::Exact(sum) => Total::Exact(Dispatch::add_norm(sum, gradient.into_dispatch(), self.kind)),
             Total::Composed(total) => {
                 Total::Composed(composed::add(Some(total), gradient, self.kind, self.norm))
-            },
+            }
             Total::Nothing if self.is_exact => {
                 Total::Exact(Dispatch::start_norm(gradient.into_dispatch(), self.kind))
             }

@@ -196,7 +196,12 @@ impl<T: Element> Typed<T> {
             Work::Backward(_) => &self.x[..self.taken],
             _ => &self.elements[..self.taken],
         };
-        Counts::between(x, (self.kind.lo.value(), self.lo()), (self.kind.hi.value(), self.hi()))
+        let (lo, hi) = ((self.kind.lo.value(), self.lo()), (self.kind.hi.value(), self.hi()));
+        let counts = Counts::between(x, lo, hi);
+        match self.kind.work {
+            Work::ClipTo(to) => counts.with_saturated(x, lo, hi, to),
+            _ => counts,
+        }
     }
 
     /// Bytes of all operands, those read and the one made.

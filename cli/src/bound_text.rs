@@ -1,7 +1,9 @@
 //! Bounds as text: numbers of the tensor's type.
 
+use std::cmp::Ordering;
+
 use wgclip::element::NumberClass;
-use wgclip::{Bound, Bounds, Element, Number};
+use wgclip::{Bound, BoundRounding, Bounds, Element, Number};
 
 use crate::decimal;
 
@@ -16,34 +18,80 @@ pub(crate) enum BoundError {
 
 /// Reads bounds as numbers of type `T`. A number beyond the range of `T` saturates where that is harmless (an upper bound
 /// above the range, say).
-pub(crate) fn bounds<T: Element>(lo: Option<&str>, hi: Option<&str>) -> anyhow::Result<Bounds<T>> {
-    let read = |side, text: Option<&str>| text.map_or(Ok(Bound::Absent), |text| one(side, text));
+pub(crate) fn bounds<T: Element>(
+    lo: Option<&str>,
+    hi: Option<&str>,
+    rounding: BoundRounding,
+) -> anyhow::Result<Bounds<T>> {
+    let read = |side, text: Option<&str>| text.map_or(Ok(Bound::Absent), |text| one(side, text, rounding));
     Ok(Bounds::new(read("lower", lo)?, read("upper", hi)?)?)
 }
 
-/// What a bound becomes in the type, where that is not what its writer can have meant: infinity, or zero.
-pub(crate) fn surprise<T: Element>(text: &str) -> Option<String> {
-    let (asked, digits) = (text.parse::<f64>().ok()?, text.contains(|c: char| c.is_ascii_digit()));
-    let number = number::<T>(text)?;
-    let value = Bound::<T>::lower(number).or(Bound::upper(number)).ok()?.value()?.to_f64();
-    let is_float = matches!(T::TYPE.layout().class, NumberClass::Float { .. });
-    // The digits of a text that is zero are all zeros.
-    let is_zero =
-        !text.split(['e', 'E']).next().unwrap_or_default().contains(|c: char| ('1'..='9').contains(&c));
+/// What a bound has become in the type, where its writer may not have meant that: infinity, zero, or, rounded to nearest, a number
+/// beyond it that shows in the results.
+pub(crate) fn surprise<T: Element>(
+    is_upper: bool,
+    text: &str,
+    value: T,
+    rounding: BoundRounding,
+) -> Option<String> {
+    let asked: f64 = text.parse().ok()?;
+    let layout = T::TYPE.layout();
+    if !T::TYPE.is_float() || !text.contains(|c: char| c.is_ascii_digit()) || asked.is_nan() {
+        return None;
+    }
+    let became = value.to_f64();
+    let moved = decimal::compare(text, became);
+    let is_outward = moved == if is_upper { Ordering::Less } else { Ordering::Greater };
+    // Half of a unit in the last place of a number that is not subnormal.
+    let is_far = (became - asked).abs() > asked.abs() * (-f64::from(layout.fraction_bits() + 1)).exp2();
+    let is_whole = matches!(decimal::whole(text), Some(Number::Integer(_)));
+    let hint = if is_outward { " (--bounds inward keeps within)" } else { "" };
     match () {
-        () if !is_float || !digits || asked.is_nan() => None,
-        () if value == f64::INFINITY => Some("infinity, which bounds nothing".into()),
-        () if value == f64::NEG_INFINITY => Some("minus infinity, which bounds nothing".into()),
-        () if value == 0.0 && !is_zero => Some("0".into()),
+        () if moved == Ordering::Equal => None,
+        () if became == f64::INFINITY => Some("infinity, which bounds nothing".into()),
+        () if became == f64::NEG_INFINITY => Some("minus infinity, which bounds nothing".into()),
+        () if became == 0.0 => Some(format!("0{hint}")),
+        // The last number of the range, beyond which there is none to clip.
+        () if became.abs() == T::from_bits(layout.max_finite()).to_f64() && asked.abs() > became.abs() => {
+            None
+        }
+        // Moved inward, as was asked.
+        () if rounding == BoundRounding::Inward => None,
+        () if is_outward && layout.bits <= 16 => Some(format!("{value}, beyond what was asked{hint}")),
+        () if is_whole => Some(format!("{value}, since there is no {text}{hint}")),
+        () if is_far => Some(format!("{value}")),
         () => None,
     }
 }
 
-fn one<T: Element>(side: &'static str, text: &str) -> Result<Bound<T>, BoundError> {
+fn one<T: Element>(side: &'static str, text: &str, rounding: BoundRounding) -> Result<Bound<T>, BoundError> {
     let invalid = || BoundError::Invalid { side, text: text.to_owned(), element: T::TYPE.name() };
-    let number = number::<T>(text).ok_or_else(invalid)?;
-    let bound = if side == "lower" { Bound::lower(number) } else { Bound::upper(number) };
-    bound.map_err(|error| BoundError::Number { text: text.to_owned(), error })
+    let is_lower = side == "lower";
+    let number = match (number::<T>(text).ok_or_else(invalid)?, rounding) {
+        (Number::Float(_), BoundRounding::Inward) => within::<T>(is_lower, text).ok_or_else(invalid)?,
+        (number, _) => number,
+    };
+    let bound = if is_lower { Bound::lower_rounded } else { Bound::upper_rounded };
+    bound(number, rounding).map_err(|error| BoundError::Number { text: text.to_owned(), error })
+}
+
+/// The f64 nearest to a number among those that are not beyond it. Of integers that is a whole one.
+fn within<T: Element>(is_lower: bool, text: &str) -> Option<Number> {
+    let mut value: f64 = text.parse().ok()?;
+    if !T::TYPE.is_float() {
+        value = if is_lower { value.ceil() } else { value.floor() };
+    }
+    let beyond = if is_lower { Ordering::Greater } else { Ordering::Less };
+    if decimal::compare(text, value) == beyond {
+        value = match (T::TYPE.is_float(), is_lower) {
+            (true, true) => value.next_up(),
+            (true, false) => value.next_down(),
+            (false, true) => value + 1.0,
+            (false, false) => value - 1.0,
+        };
+    }
+    Some(Number::Float(value))
 }
 
 /// Reads a number, rounded once to a type of float.
@@ -70,7 +118,11 @@ mod tests {
 
     /// As a lower and as an upper bound.
     fn both<T: Element>(text: &str) -> [Option<T>; 2] {
-        ["lower", "upper"].map(|side| one::<T>(side, text).ok().and_then(|bound| bound.value()))
+        rounded(text, BoundRounding::Nearest)
+    }
+
+    fn rounded<T: Element>(text: &str, rounding: BoundRounding) -> [Option<T>; 2] {
+        ["lower", "upper"].map(|side| one::<T>(side, text, rounding).ok().and_then(|bound| bound.value()))
     }
 
     #[test]
@@ -101,19 +153,60 @@ mod tests {
     }
 
     #[test]
+    fn inward_bounds_are_within_what_is_written() {
+        let inward = |text| rounded::<f64>(text, BoundRounding::Inward);
+        // The nearest f64 is above 0.1, and below 0.3.
+        assert_eq!(inward("0.1"), [Some(0.1), Some(0.1f64.next_down())]);
+        assert_eq!(inward("0.3"), [Some(0.3f64.next_up()), Some(0.3)]);
+        assert_eq!(inward("-0.1"), [Some((-0.1f64).next_up()), Some(-0.1)]);
+        assert_eq!(inward("0.5"), [Some(0.5); 2]);
+        assert_eq!(inward("1e-400"), [Some(f64::from_bits(1)), Some(0.0)]);
+        assert_eq!(inward("1e400"), [None, Some(f64::MAX)]);
+        assert_eq!(inward("inf"), [Some(f64::INFINITY); 2]);
+        let inward = |text| rounded::<f8_e4m3fn>(text, BoundRounding::Inward).map(|v| v.map(|v| v.to_f64()));
+        assert_eq!(inward("0.001"), [Some(0.001953125), Some(0.0)]);
+        assert_eq!(inward("450"), [None, Some(448.0)]);
+        let inward = |text| rounded::<i8>(text, BoundRounding::Inward);
+        assert_eq!(inward("-2.5"), [Some(-2), Some(-3)]);
+        assert_eq!(inward("2.99999999999999999999"), [Some(3), Some(2)]);
+        assert_eq!(inward("127.5"), [None, Some(127)]);
+        assert_eq!(inward("300"), [None, Some(127)]);
+    }
+
+    #[test]
     fn what_the_type_cannot_hold_is_told() {
-        assert_eq!(surprise::<f16>("100000").as_deref(), Some("infinity, which bounds nothing"));
-        assert_eq!(surprise::<f16>("-1e-8").as_deref(), Some("0"));
-        assert_eq!(surprise::<f64>("1e-400").as_deref(), Some("0"));
-        assert_eq!(surprise::<f16>("0.0e5"), None);
-        assert_eq!(surprise::<f16>("inf"), None);
-        assert_eq!(surprise::<f16>("65504"), None);
-        assert_eq!(surprise::<u8>("1000"), None);
+        fn told<T: Element>(is_upper: bool, text: &str) -> Option<String> {
+            let side = if is_upper { "upper" } else { "lower" };
+            let value = one::<T>(side, text, BoundRounding::Nearest).unwrap().value().unwrap();
+            surprise(is_upper, text, value, BoundRounding::Nearest)
+        }
+        let starts = |told: Option<String>, with: &str| {
+            assert!(told.as_ref().is_some_and(|told| told.starts_with(with)), "{told:?}, not {with}");
+        };
+        starts(told::<f16>(true, "100000"), "infinity, which bounds nothing");
+        starts(told::<f16>(false, "-1e-8"), "0");
+        starts(told::<f64>(true, "1e-400"), "0");
+        starts(told::<bf16>(true, "0.999"), "1, beyond what was asked (--bounds inward");
+        starts(told::<f8_e4m3fn>(true, "0.001"), "0.001953125, beyond what was asked");
+        starts(told::<f32>(true, "20878923"), "20878924, since there is no 20878923 (--bounds inward");
+        starts(told::<f32>(false, "20878923"), "20878924, since there is no 20878923");
+        starts(told::<f32>(true, "1e-44"), "0.00000000000000000000000000000000000000000001");
+        for (is_upper, text) in
+            [(true, "0.0e5"), (true, "inf"), (true, "65504"), (false, "-70000"), (true, "0.25")]
+        {
+            assert_eq!(told::<f16>(is_upper, text).filter(|told| !told.contains("infinity")), None, "{text}");
+        }
+        assert_eq!(told::<bf16>(false, "0.999"), None, "inward by itself");
+        assert_eq!(told::<f32>(true, "0.1"), None, "an ordinary fraction");
+        assert_eq!(told::<u8>(true, "1000"), None);
+        assert_eq!(told::<f8_e4m3fn>(true, "1000"), None, "all of the range");
     }
 
     #[test]
     fn what_is_no_bound_is_told() {
-        let error = |lo, hi| bounds::<u8>(lo, hi).unwrap_err().downcast::<BoundError>().unwrap();
+        let error = |lo, hi| {
+            bounds::<u8>(lo, hi, BoundRounding::Nearest).unwrap_err().downcast::<BoundError>().unwrap()
+        };
         assert!(matches!(error(Some("x"), None), BoundError::Invalid { .. }));
         let number = |lo, hi| match error(lo, hi) {
             BoundError::Number { error, .. } => error,

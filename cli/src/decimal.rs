@@ -58,6 +58,27 @@ pub(crate) fn rounded(text: &str, fraction: i32, least: i32) -> Option<f64> {
     Some(rounded * unit)
 }
 
+/// Compares the number that a text means, to the last digit, with a float. Neither is NaN.
+pub(crate) fn compare(text: &str, value: f64) -> Ordering {
+    let asked: f64 = text.parse().unwrap_or(f64::NAN);
+    let digits = text.split(['e', 'E']).next().unwrap_or_default();
+    let is_zero = asked == 0.0 && !digits.contains(|c: char| ('1'..='9').contains(&c));
+    let is_infinite = asked.is_infinite() && !digits.contains(|c: char| c.is_ascii_digit());
+    let sign = |negative: bool| if negative { Ordering::Less } else { Ordering::Greater };
+    let is_negative = text.starts_with('-');
+    match () {
+        () if is_zero || is_infinite || asked.is_nan() => {
+            asked.partial_cmp(&value).unwrap_or(Ordering::Equal)
+        }
+        () if value == 0.0 || is_negative != (value < 0.0) => sign(is_negative),
+        () if value.is_infinite() => sign(!is_negative),
+        () => {
+            let magnitudes = compare_magnitudes(text, value);
+            if is_negative { magnitudes.reverse() } else { magnitudes }
+        }
+    }
+}
+
 /// Compares the number that a text means, less its sign, with a float, less its sign.
 fn compare_magnitudes(text: &str, value: f64) -> Ordering {
     // All digits that a float can have.
@@ -105,6 +126,31 @@ mod tests {
         assert!(matches!(whole("nan"), Some(Number::Float(v)) if v.is_nan()));
         for text in ["", "x", "1.2.3", "--1", "e5"] {
             assert_eq!(whole(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_compared_to_the_last_digit() {
+        use Ordering::{Equal, Greater, Less};
+
+        for (text, value, order) in [
+            ("0.1", 0.1, Less),
+            ("0.1000000000000000055511151231257827021181583404541015625", 0.1, Equal),
+            ("-0.1", -0.1, Greater),
+            ("0.3", 0.3, Greater),
+            ("1e-400", 0.0, Greater),
+            ("-1e-400", 0.0, Less),
+            ("-0.0", 0.0, Equal),
+            ("1e400", f64::INFINITY, Less),
+            ("-1e400", f64::NEG_INFINITY, Greater),
+            ("inf", f64::INFINITY, Equal),
+            ("-inf", 3.0, Less),
+            ("2", -2.0, Greater),
+            ("448", 448.0, Equal),
+            ("0.00448e5", 448.0, Equal),
+            ("448.0000000000000000000001", 448.0, Greater),
+        ] {
+            assert_eq!(compare(text, value), order, "{text} and {value}");
         }
     }
 

@@ -13,7 +13,7 @@ use wgclip::{
 use crate::args::{ClipNorm, Norm};
 use crate::files::{Conversions, TensorWriter, printable};
 use crate::progress::Bytes;
-use crate::select::select;
+use crate::select::{refuse_scaled, select};
 use crate::source::{Place, Source};
 use crate::target::Target;
 use crate::{ignore_broken_pipe, say};
@@ -203,6 +203,9 @@ pub(crate) fn clip_norm(args: &ClipNorm) -> Result<()> {
     // It is read twice: for the norms, and to be scaled.
     let mut source = Source::open_again(&args.input, args.tensors.assumed)?;
     let chosen = choose(&source, &args.tensors.tensor, &args.tensors.except)?;
+    if args.tensors.tensor.is_empty() {
+        refuse_scaled(&source, &chosen)?;
+    }
     let bytes: u64 = chosen.iter().map(|&place| source.entry(place).bytes()).sum();
     let mut bar = Bytes::new(2 * bytes);
     // What cannot be written is known before the norms are taken.

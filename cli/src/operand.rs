@@ -4,7 +4,7 @@ use std::io::Read;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rayon::prelude::*;
-use wgclip::{Element, ElementType, Shape, with_element};
+use wgclip::{Bound, BoundRounding, Element, ElementType, Number, Shape, with_element};
 
 use crate::files::{Entry, Layout, TensorFile};
 
@@ -21,23 +21,24 @@ pub(crate) struct Operand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     X,
-    Lower,
-    Upper,
+    Lower(BoundRounding),
+    Upper(BoundRounding),
 }
 
 impl Role {
-    /// A bound in the type of what it bounds: the nearest value, and beyond the range the last one where that is harmless.
+    /// A bound in the type of what it bounds.
     fn bound<T: Element>(self, value: f64) -> Result<T, f64> {
-        let (layout, nearest) = (T::TYPE.layout(), T::from_f64(value));
-        let holds =
-            value.is_nan() || !nearest.is_nan() && (value.is_infinite() || !nearest.to_f64().is_infinite());
-        let last = |sign| T::from_bits(layout.max_number() | sign);
-        match self {
-            _ if holds => Ok(nearest),
-            Self::Upper if value > 0.0 => Ok(last(0)),
-            Self::Lower if value < 0.0 => Ok(last(layout.sign())),
-            _ => Err(value),
-        }
+        let bound = match self {
+            Self::Lower(rounding) if !value.is_nan() => {
+                Bound::<T>::lower_rounded(Number::Float(value), rounding)
+            }
+            Self::Upper(rounding) if !value.is_nan() => {
+                Bound::<T>::upper_rounded(Number::Float(value), rounding)
+            }
+            // x has its own type, and NaN one in each.
+            _ => return Ok(T::from_f64(value)),
+        };
+        bound.ok().and_then(|bound| bound.value()).ok_or(value)
     }
 }
 
@@ -333,16 +334,20 @@ mod tests {
     fn a_bound_beyond_the_range_is_the_last_or_impossible() {
         use wgclip::{f8_e4m3fn, f16};
         for beyond in [500.0, 1e30, f64::INFINITY] {
-            assert_eq!(Role::Upper.bound::<f8_e4m3fn>(beyond), Ok(f8_e4m3fn::MAX));
-            assert_eq!(Role::Lower.bound::<f8_e4m3fn>(-beyond), Ok(f8_e4m3fn::MIN));
-            assert_eq!(Role::Lower.bound::<f8_e4m3fn>(beyond), Err(beyond));
-            assert_eq!(Role::Upper.bound::<f8_e4m3fn>(-beyond), Err(-beyond));
+            assert_eq!(Role::Upper(BoundRounding::Nearest).bound::<f8_e4m3fn>(beyond), Ok(f8_e4m3fn::MAX));
+            assert_eq!(Role::Lower(BoundRounding::Nearest).bound::<f8_e4m3fn>(-beyond), Ok(f8_e4m3fn::MIN));
+            assert_eq!(Role::Lower(BoundRounding::Nearest).bound::<f8_e4m3fn>(beyond), Err(beyond));
+            assert_eq!(Role::Upper(BoundRounding::Nearest).bound::<f8_e4m3fn>(-beyond), Err(-beyond));
         }
-        assert_eq!(Role::Upper.bound::<f8_e4m3fn>(464.0), Ok(f8_e4m3fn::MAX));
-        assert!(Role::Upper.bound::<f8_e4m3fn>(f64::NAN).unwrap().is_nan());
-        assert_eq!(Role::Upper.bound::<f16>(1e6), Ok(f16::INFINITY));
-        assert_eq!(Role::Lower.bound::<f16>(1e6), Err(1e6));
-        assert_eq!(Role::Lower.bound::<f16>(f64::INFINITY), Ok(f16::INFINITY), "which f16 holds");
+        assert_eq!(Role::Upper(BoundRounding::Nearest).bound::<f8_e4m3fn>(464.0), Ok(f8_e4m3fn::MAX));
+        assert!(Role::Upper(BoundRounding::Nearest).bound::<f8_e4m3fn>(f64::NAN).unwrap().is_nan());
+        assert_eq!(Role::Upper(BoundRounding::Nearest).bound::<f16>(1e6), Ok(f16::INFINITY));
+        assert_eq!(Role::Lower(BoundRounding::Nearest).bound::<f16>(1e6), Err(1e6));
+        assert_eq!(
+            Role::Lower(BoundRounding::Nearest).bound::<f16>(f64::INFINITY),
+            Ok(f16::INFINITY),
+            "which f16 holds"
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::ops::{Add, Range};
 use std::time::Duration;
 
 use rayon::prelude::*;
-use wgclip::{Bound, Bounds, Device, DeviceInfo, Element, Result, Shape};
+use wgclip::reference::clip;
+use wgclip::{Bound, Bounds, Device, DeviceInfo, Element, ElementType, Result, Shape, with_element};
 
 /// How many elements lie where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,9 +16,38 @@ pub(crate) struct Counts {
     below: usize,
     above: usize,
     nan: usize,
+    saturated: usize,
 }
 
 impl Counts {
+    /// The same, with how many of the elements are beyond the range of another type once they are clipped.
+    pub(crate) fn with_saturated<T: Element>(
+        self,
+        x: &[T],
+        lo: (Option<T>, &[T]),
+        hi: (Option<T>, &[T]),
+        to: ElementType,
+    ) -> Self {
+        let greatest = |element: ElementType| with_element!(element, U => Element::to_f64(<U as Element>::from_bits(element.layout().max_finite())));
+        let range = greatest(to);
+        // An infinity stays one where the type has it.
+        let has_infinity = to.layout().max_number() != to.layout().max_finite();
+        let within = |bound: (Option<T>, &[T])| bound.0.is_some_and(|bound| bound.to_f64().abs() <= range);
+        if within(lo) && within(hi) {
+            return self;
+        }
+        let at = |bound: (Option<T>, &[T]), i: usize| bound.1.get(i).copied().or(bound.0);
+        let beyond = |(n, chunk): (usize, &[T])| {
+            let is_beyond = |(i, &x): (usize, &T)| {
+                let place = n * CHUNK + i;
+                let size = clip(x, at(lo, place), at(hi, place)).to_f64().abs();
+                size > range && !(has_infinity && size.is_infinite())
+            };
+            chunk.iter().enumerate().filter(|&element| is_beyond(element)).count()
+        };
+        Self { saturated: x.par_chunks(CHUNK).enumerate().map(beyond).sum(), ..self }
+    }
+
     pub(crate) fn below(self) -> usize {
         self.below
     }
@@ -75,7 +105,13 @@ fn count<T: Element>(x: &[T], lo: impl Fn(usize) -> T, hi: impl Fn(usize) -> T, 
         above += u32::from(is_above & !is_below & number);
         nan += u32::from(x.is_nan());
     }
-    Counts { elements: x.len(), below: below as usize, above: above as usize, nan: nan as usize }
+    Counts {
+        elements: x.len(),
+        below: below as usize,
+        above: above as usize,
+        nan: nan as usize,
+        saturated: 0,
+    }
 }
 
 /// Elements that a thread counts at once.
@@ -90,6 +126,7 @@ impl Add for Counts {
             below: self.below + other.below,
             above: self.above + other.above,
             nan: self.nan + other.nan,
+            saturated: self.saturated + other.saturated,
         }
     }
 }
@@ -97,6 +134,8 @@ impl Add for Counts {
 /// What was done, where, and how fast.
 pub(crate) struct Report {
     pub counts: Counts,
+    /// The type that they were converted to.
+    pub to: Option<ElementType>,
     /// Tensors that nobody asked for.
     pub left: usize,
     /// Those that are not clipped unless they are named: name and type.
@@ -114,8 +153,12 @@ impl fmt::Display for Report {
     /// `65536 elements: 120 below, 3 above, 0 NaN; kept step (i64): --tensor names what else to clip; CPU, 2 threads; 0.02 s, of
     /// which the clip 0.0001 s, 4.2 GB/s`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { elements, below, above, nan } = self.counts;
-        write!(f, "{elements} elements: {below} below, {above} above, {nan} NaN; ")?;
+        let Counts { elements, below, above, nan, saturated } = self.counts;
+        write!(f, "{elements} elements: {below} below, {above} above, {nan} NaN")?;
+        match self.to {
+            Some(to) => write!(f, ", {saturated} saturated to {to}; ")?,
+            None => write!(f, "; ")?,
+        }
         match self.left {
             0 => {}
             1 => write!(f, "1 tensor left as it was; ")?,
@@ -154,7 +197,10 @@ mod tests {
         let x: Vec<f32> = (0..200_000).map(|i| if i % 7 == 0 { f32::NAN } else { (i % 5) as f32 }).collect();
         let counts = Counts::between(&x, (Some(1.0), &[]), (Some(3.0), &[]));
         let is = |wanted: f32| x.iter().filter(|&&v| v == wanted).count();
-        assert_eq!(counts, Counts { elements: 200_000, below: is(0.0), above: is(4.0), nan: 28_572 });
+        assert_eq!(
+            counts,
+            Counts { elements: 200_000, below: is(0.0), above: is(4.0), nan: 28_572, saturated: 0 }
+        );
         let each = Counts::between(&x, (None, &vec![1.0; x.len()]), (Some(3.0), &[]));
         assert_eq!(each, counts);
         let none = Counts::between::<f32>(&[], (Some(0.0), &[]), (None, &[]));

@@ -16,7 +16,7 @@ use crate::output::{Output, is_same_file};
 use crate::pipeline::Pipeline;
 use crate::report::Counts;
 use crate::say;
-use crate::select::{Selection, select};
+use crate::select::{Selection, refuse_scaled, select};
 use crate::session::{Session, Settings};
 use crate::source::{Place, Source};
 use crate::target::Target;
@@ -38,7 +38,11 @@ pub(crate) fn clip(args: &Clip) -> Result<()> {
             );
         }
     }
-    let mut session = Session::new(Settings::of(&args.common), start, &source, &selection)?;
+    if args.common.choice.tensors.tensor.is_empty() {
+        refuse_scaled(&source, &selection.chosen)?;
+    }
+    let settings = Settings { to: args.to, ..Settings::of(&args.common) };
+    let mut session = Session::new(settings, start, &source, &selection)?;
     let mut target = Target::create(&source, &args.output)?;
     warn_of_folders(&source, &args.output);
     let chosen: Chosen = selection.chosen.iter().map(|&place| (place, None)).collect();

@@ -70,6 +70,32 @@ pub(crate) fn select(source: &Source, tensors: &[String], except: &[String]) -> 
     Ok(selection)
 }
 
+/// How checkpoints name the scale of a tensor of 8-bit floats: after its name, or in place of its last part.
+const SCALES: [&str; 4] = ["_scale", "_scale_inv", ".scale", ".scale_inv"];
+
+/// Refuses 8-bit floats with a scale beside them, whose numbers are not what they stand for, unless they are chosen by name.
+///
+/// # Errors
+/// If there is one.
+pub(crate) fn refuse_scaled(source: &Source, chosen: &[Place]) -> Result<()> {
+    let is_short =
+        |&place: &Place| source.entry(place).element().is_some_and(|of| of.is_float() && of.size() == 1);
+    for &place in chosen.iter().filter(|place| is_short(place)) {
+        let name = &source.entry(place).name;
+        let stem = name.strip_suffix("weight").map(|stem| format!("{stem}scale_weight"));
+        let mut scales = SCALES.iter().map(|suffix| format!("{name}{suffix}")).chain(stem);
+        if let Some(scale) = scales.find(|scale| source.find(scale).is_some()) {
+            bail!(
+                "{} holds {}, scaled by '{scale}': its numbers are not what they stand for; convert it to a longer type first, or \
+                 choose with --tensor what to clip as it is",
+                source.describe(place),
+                source.element(place)?
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Names and patterns.
 struct Names {
     named: HashSet<String>,

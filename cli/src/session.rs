@@ -32,9 +32,6 @@ const LARGEST_ON_GPU: u64 = 16 << 20;
 /// Elements of a tensor that is large enough to be a batch of its own kind, where a file gives it a bound of one element.
 const LARGE: usize = 1 << 18;
 
-/// What the two files of bounds are.
-const ROLES: [Role; 2] = [Role::Lower, Role::Upper];
-
 /// What a run is asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Settings<'a> {
@@ -42,12 +39,14 @@ pub(crate) struct Settings<'a> {
     pub choice: &'a Choice,
     pub device: &'a str,
     pub quiet: bool,
+    /// The type that elements are converted to.
+    pub to: Option<ElementType>,
 }
 
 impl<'a> Settings<'a> {
     pub(crate) fn of(args: &'a Common) -> Self {
         let Common { interval, choice, device, quiet } = args;
-        Self { interval, choice, device, quiet: *quiet }
+        Self { interval, choice, device, quiet: *quiet, to: None }
     }
 }
 
@@ -116,6 +115,12 @@ impl<'a> Session<'a> {
         &self.device
     }
 
+    /// What the two files of bounds are.
+    fn roles(&self) -> [Role; 2] {
+        let rounding = self.args.interval.rounding();
+        [Role::Lower(rounding), Role::Upper(rounding)]
+    }
+
     /// Memory that the run may take.
     pub(crate) fn memory(&self) -> u64 {
         self.memory
@@ -145,12 +150,12 @@ impl<'a> Session<'a> {
     ) -> Result<[(Side, Option<Operand>); 2]> {
         let numbers = self.values.get(&element).copied().unwrap_or([Side::Absent; 2]);
         let mut sides = [(numbers[0], None), (numbers[1], None)];
-        let memory = self.memory / 4;
+        let (memory, roles) = (self.memory / 4, self.roles());
         for (n, side) in sides.iter_mut().enumerate() {
             let Some((bounds, place)) = self.bound_of(n, entry, element)? else { continue };
             let beside = (entry, element, what);
             let operand =
-                Operand::open(&mut bounds.files[place.file], place.index, beside, ROLES[n], memory)?;
+                Operand::open(&mut bounds.files[place.file], place.index, beside, roles[n], memory)?;
             let value = operand.only().filter(|&bits| {
                 entry.shape.len() >= LARGE
                     && !with_element!(element, T => <T as Element>::from_bits(bits).is_nan())
@@ -164,10 +169,11 @@ impl<'a> Session<'a> {
     pub(crate) fn whole_bounds<T: Element>(&mut self, entry: &Entry, what: &str) -> Result<Bounds<T>> {
         let numbers = self.values.get(&T::TYPE).copied().unwrap_or([Side::Absent; 2]);
         let mut whole = numbers.map(|side| Bound::from(side.value::<T>()));
+        let roles = self.roles();
         for (n, side) in whole.iter_mut().enumerate() {
             let Some((bounds, place)) = self.bound_of(n, entry, T::TYPE)? else { continue };
             let file = &mut bounds.files[place.file];
-            let (data, shape) = operand::read_whole::<T>(file, place.index, what, ROLES[n])?;
+            let (data, shape) = operand::read_whole::<T>(file, place.index, what, roles[n])?;
             *side = Bound::Tensor(self.device.tensor_from_vec(data, shape.dims())?);
         }
         let [lo, hi] = whole;
@@ -247,6 +253,7 @@ impl<'a> Session<'a> {
         }
         let report = Report {
             counts: self.cost.counts,
+            to: self.args.to,
             left: self.left,
             kept: self.kept,
             device: self.device.info(),
@@ -265,9 +272,12 @@ impl<'a> Session<'a> {
 /// The bounds that are numbers, and whether they are crossed. Warns of those that the type cannot hold.
 fn numbers<T: Element>(interval: &Interval) -> Result<([Side; 2], bool)> {
     let [min, max] = interval.sides().map(|limit| limit.and_then(Limit::number));
-    let bounds = bound_text::bounds::<T>(min, max)?;
-    for (option, text) in [("--min", min), ("--max", max)] {
-        if let Some((text, becomes)) = text.and_then(|text| Some((text, bound_text::surprise::<T>(text)?))) {
+    let bounds = bound_text::bounds::<T>(min, max, interval.rounding())?;
+    for (option, text, bound) in [("--min", min, bounds.lo()), ("--max", max, bounds.hi())] {
+        let told = text.zip(bound.value()).and_then(|(text, value)| {
+            Some((text, bound_text::surprise(option == "--max", text, value, interval.rounding())?))
+        });
+        if let Some((text, becomes)) = told {
             say(&format!("warning: {option} {text} becomes {becomes}, in {}", T::TYPE));
         }
     }

@@ -278,7 +278,12 @@ pub(crate) fn scale_by_norm(
 }
 
 /// Which of several tensors have a norm that is not finite: the first, and how many.
-fn non_finite(list: &[Memory], froms: &[Option<&[u8]>], written: &[&mut [u8]], kind: NormKind) -> Result<String> {
+fn non_finite(
+    list: &[Memory],
+    froms: &[Option<&[u8]>],
+    written: &[&mut [u8]],
+    kind: NormKind,
+) -> Result<String> {
     let mut places = Vec::new();
     for (n, ((x, from), to)) in list.iter().zip(froms).zip(written).enumerate() {
         let part = [(x.element, from.unwrap_or(&**to))];
@@ -385,7 +390,9 @@ impl NormState {
                 return Err(no_norm(memory.element));
             }
             if memory.element == ElementType::F64 && !self.wide {
-                return Err(PyTypeError::new_err("a state takes float64 only if it is wide: NormState(ord, wide=True)"));
+                return Err(PyTypeError::new_err(
+                    "a state takes float64 only if it is wide: NormState(ord, wide=True)",
+                ));
             }
         }
         let inputs: Vec<_> = list.iter().collect();

@@ -1,6 +1,7 @@
 //! Bounds given as numbers of no type: by a command line, or by a language that has one type of number.
 
 use std::cmp::Ordering;
+use std::str::FromStr;
 
 use super::Bound;
 use crate::broadcast::Side;
@@ -30,6 +31,39 @@ impl From<f64> for Number {
 impl From<i128> for Number {
     fn from(value: i128) -> Self {
         Self::Integer(value)
+    }
+}
+
+/// What becomes of a number that the type of the elements does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum BoundRounding {
+    /// The nearest of the type, which may lie beyond the number by half a unit in the last place: numpy's and the frameworks' way.
+    #[default]
+    Nearest,
+    /// The nearest of those that are not beyond: an upper bound is rounded down and a lower one up, also to a finite number and
+    /// of fractions to whole ones, so that no result lies outside of what was asked.
+    Inward,
+}
+
+impl BoundRounding {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Nearest, Self::Inward];
+
+    /// Its name: `"nearest"` or `"inward"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nearest => "nearest",
+            Self::Inward => "inward",
+        }
+    }
+}
+
+impl FromStr for BoundRounding {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|rounding| rounding.name() == name);
+        found.ok_or_else(|| Error::UnknownName { name: name.into() })
     }
 }
 
@@ -64,12 +98,60 @@ impl<T: Element, S> Bound<T, S> {
         Self::of(number, Side::Lo)
     }
 
+    /// The same, rounded as is said.
+    ///
+    /// ```
+    /// use wgclip::{Bound, BoundRounding, Number, bf16};
+    ///
+    /// let asked = Number::Float(0.999);
+    /// assert_eq!(Bound::<bf16>::upper(asked)?.value(), Some(bf16::from_f32(1.0)));
+    /// let inward = Bound::<bf16>::upper_rounded(asked, BoundRounding::Inward)?;
+    /// assert_eq!(inward.value(), Some(bf16::from_f32(0.99609375)));
+    /// assert_eq!(Bound::<u8>::lower_rounded(Number::Float(0.5), BoundRounding::Inward)?.value(), Some(1));
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`lower`](Self::lower); inward a fraction is no error.
+    pub fn lower_rounded(number: Number, rounding: BoundRounding) -> Result<Self> {
+        Self::rounded(number, Side::Lo, rounding)
+    }
+
     /// An upper bound of elements of this type. A number above their range saturates: it bounds nothing either way.
     ///
     /// # Errors
     /// As [`lower`](Self::lower), with [`Error::ImpossibleBound`] for a number below the range.
     pub fn upper(number: Number) -> Result<Self> {
         Self::of(number, Side::Hi)
+    }
+
+    /// The same, rounded as is said.
+    ///
+    /// # Errors
+    /// As [`upper`](Self::upper); inward a fraction is no error.
+    pub fn upper_rounded(number: Number, rounding: BoundRounding) -> Result<Self> {
+        Self::rounded(number, Side::Hi, rounding)
+    }
+
+    fn rounded(number: Number, side: Side, rounding: BoundRounding) -> Result<Self> {
+        if rounding == BoundRounding::Nearest {
+            return Self::of(number, side);
+        }
+        let number = match (number, side) {
+            (Number::Float(value), Side::Hi) if !T::TYPE.is_float() => Number::Float(value.floor()),
+            (Number::Float(value), Side::Lo) if !T::TYPE.is_float() => Number::Float(value.ceil()),
+            (number, _) => number,
+        };
+        let Self::Value(value) = Self::of(number, side)? else { return Ok(Self::Absent) };
+        let outward = if side == Side::Hi { Ordering::Greater } else { Ordering::Less };
+        if !T::TYPE.is_float() || compare(value, number) != outward {
+            return Ok(Self::Value(value));
+        }
+        let within = step(value, outward.reverse());
+        match within.to_f64().is_finite() {
+            true => Ok(Self::Value(within)),
+            false => Err(Error::ImpossibleBound { side: side.name(), element: T::TYPE }),
+        }
     }
 
     fn of(number: Number, side: Side) -> Result<Self> {
@@ -135,6 +217,32 @@ fn fit<T: Element>(number: Number) -> Fit<T> {
     }
 }
 
+/// Compares a float with a number that is not NaN.
+fn compare<T: Element>(value: T, number: Number) -> Ordering {
+    let value = value.to_f64();
+    match number {
+        Number::Float(number) => value.partial_cmp(&number).unwrap_or(Ordering::Equal),
+        // The float nearest to an integer is whole, or infinite.
+        Number::Integer(number) if value.is_finite() => (value as i128).cmp(&number),
+        _ if value.is_infinite() => value.total_cmp(&0.0),
+        Number::Beyond { negative: true } => Ordering::Greater,
+        _ => Ordering::Less,
+    }
+}
+
+/// The next float above or below one that has one there.
+fn step<T: Element>(value: T, toward: Ordering) -> T {
+    let (bits, sign) = (value.to_bits(), T::TYPE.layout().sign());
+    let is_up = toward == Ordering::Greater;
+    T::from_bits(match bits & (sign - 1) {
+        0 if is_up => 1,
+        0 => sign | 1,
+        // Away from zero is up for the positive.
+        _ if is_up == (bits & sign == 0) => bits + 1,
+        _ => bits - 1,
+    })
+}
+
 /// An integer rounded to odd, so that rounding it to a shorter type then is to round once.
 fn to_odd(value: i128) -> f64 {
     let near = value as f64;
@@ -187,6 +295,43 @@ mod tests {
         assert_eq!(both(f64::NEG_INFINITY), [Some(0u8), None]);
         assert_eq!(both(-129), [Some(-128i8), None]);
         assert_eq!(both(1e300), [None, Some(i64::MAX)]);
+    }
+
+    /// The nearest of those that are within, found among all of a type.
+    #[test]
+    fn inward_is_the_nearest_within() {
+        fn all<T: Element>(numbers: &[f64]) {
+            let finite = (0..=T::TYPE.layout().mask()).map(T::from_bits).filter(|v| v.to_f64().is_finite());
+            let mut values: Vec<f64> = finite.map(|value| value.to_f64()).collect();
+            values.sort_by(f64::total_cmp);
+            for &number in numbers {
+                let made = |bound: Result<Bound<T, ()>>| bound.ok().and_then(|bound| bound.value());
+                let upper = made(Bound::upper_rounded(Number::Float(number), BoundRounding::Inward));
+                let lower = made(Bound::lower_rounded(Number::Float(number), BoundRounding::Inward));
+                let below = values.iter().copied().rfind(|&value| value <= number);
+                let above = values.iter().copied().find(|&value| value >= number);
+                assert_eq!(upper.map(|value| value.to_f64()), below, "{} at most {number}", T::TYPE);
+                assert_eq!(lower.map(|value| value.to_f64()), above, "{} at least {number}", T::TYPE);
+            }
+        }
+        let rng = &mut fastrand::Rng::with_seed(1);
+        let mut numbers =
+            vec![0.0, 0.001, -0.001, 0.999, 1e-60, -1e-60, 448.0, 449.0, 65504.0, 65505.0, 0.5, 255.5];
+        numbers.extend((0..200).map(|_| (rng.f64() - 0.5) * 10f64.powi(rng.i32(-9..5))));
+        all::<f8_e4m3fn>(&numbers);
+        all::<f8_e5m2>(&numbers);
+        all::<f16>(&numbers);
+        all::<bf16>(&numbers);
+        all::<u8>(&numbers);
+        all::<i16>(&numbers);
+        let upper = |number| Bound::<f32, ()>::upper_rounded(number, BoundRounding::Inward).unwrap().value();
+        assert_eq!(upper(Number::Float(1e99)), Some(f32::MAX));
+        assert_eq!(upper(Number::Beyond { negative: false }), Some(f32::MAX));
+        assert_eq!(upper(Number::Float(f64::INFINITY)), Some(f32::INFINITY));
+        assert_eq!(upper(Number::Integer(20_878_923)), Some(20_878_922.0));
+        let lower = |number| Bound::<f32, ()>::lower_rounded(number, BoundRounding::Inward).unwrap().value();
+        assert_eq!(lower(Number::Integer(20_878_925)), Some(20_878_926.0));
+        assert_eq!(lower(Number::Float(-1e99)), Some(f32::MIN));
     }
 
     #[test]

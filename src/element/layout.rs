@@ -80,7 +80,7 @@ impl BitLayout {
 
     /// Bits of the fraction of a float; all but the sign for integers.
     #[inline]
-    pub(crate) const fn fraction_bits(self) -> u32 {
+    pub const fn fraction_bits(self) -> u32 {
         match self.class {
             NumberClass::Float { exponent, .. } => self.bits - 1 - exponent,
             _ => self.bits - 1,

@@ -9,9 +9,9 @@ mod norm;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use wgclip::{BackwardRule, ElementType, NanRule, OutsideRule, TieRule};
+use wgclip::{BackwardRule, BoundRounding, ElementType, NanRule, OutsideRule, TieRule};
 
 #[cfg(feature = "bench")]
 pub(crate) use bench::{Bench, EXAMPLES as BENCH_EXAMPLES};
@@ -33,7 +33,7 @@ Examples:
   wgclip clip x.npy x.npy --min -1            # in place; no upper bound
   wgclip clip x.npy y.npy --min lo.npy --max 6     # a tensor of bounds
   wgclip clip model.safetensors out.safetensors --min -1 --max 1 --tensor 'layers.*.weight' --except '*.norm.*'
-  wgclip clip checkpoint/ fp8/ --min -448 --max 448 --to f8_e4m3fn    # a folder of shards
+  wgclip clip checkpoint/ half/ --to f16                # a folder of shards, to the range of f16
   wgclip clip - - --min 0 < x.npy > y.npy";
 
 const BACKWARD_EXAMPLES: &str = "\
@@ -106,7 +106,7 @@ pub(crate) type Check = NotBuilt;
 const CHECK_EXAMPLES: &str = "This build does not have it: build the command with --features check.";
 
 #[derive(Debug, Args)]
-#[command(group = interval())]
+#[command(group = interval().arg("to"))]
 pub(crate) struct Clip {
     /// The tensors: a .npy, .npz or .safetensors file, - for stdin, the folder of a checkpoint, or its .index.json
     #[arg(value_name = "IN")]
@@ -116,7 +116,8 @@ pub(crate) struct Clip {
     pub output: PathBuf,
     #[command(flatten)]
     pub common: Common,
-    /// Convert what is clipped to another type of float: rounded to nearest even once, saturated, never to infinity or NaN
+    /// Convert what is clipped to another type of float: rounded to nearest even once, saturated, never to infinity or NaN. Without
+    /// bounds its range alone limits numbers
     #[arg(long, value_name = "T", value_parser = element(ElementType::is_float))]
     pub to: Option<ElementType>,
 }
@@ -155,9 +156,20 @@ pub(crate) struct Interval {
     /// The upper bound, likewise
     #[arg(long, value_name = "V|FILE", allow_hyphen_values = true, value_parser = limit)]
     pub max: Option<Limit>,
+    /// What becomes of a bound that the type of the tensor does not hold: the nearest number of that type, or the nearest within, so
+    /// that no result lies beyond what was asked
+    #[arg(long, value_name = "ROUNDING", default_value = "nearest",
+          value_parser = names(BoundRounding::ALL.iter().map(|rounding| rounding.name())))]
+    pub bounds: String,
 }
 
 impl Interval {
+    /// How bounds are rounded.
+    pub(crate) fn rounding(&self) -> BoundRounding {
+        // The name was checked against the very list that it is looked up in.
+        self.bounds.parse().unwrap_or_default()
+    }
+
     /// Both ends.
     pub(crate) fn sides(&self) -> [Option<&Limit>; 2] {
         [self.min.as_ref(), self.max.as_ref()]
@@ -265,10 +277,29 @@ impl Rule {
     }
 }
 
-/// The name of a type that is `offered`.
+/// Names of types elsewhere: numpy's and torch's, and those of files.
+const ALIASES: &[(ElementType, &[&str])] = &[
+    (ElementType::F32, &["fp32", "float32", "float"]),
+    (ElementType::F64, &["fp64", "float64", "double"]),
+    (ElementType::F16, &["fp16", "float16", "half"]),
+    (ElementType::Bf16, &["bfloat16"]),
+    (ElementType::F8E4M3Fn, &["float8_e4m3fn", "fp8_e4m3fn", "fp8_e4m3", "e4m3"]),
+    (ElementType::F8E5M2, &["float8_e5m2", "fp8_e5m2", "e5m2"]),
+];
+
+/// A type that is `offered`, by its name or another.
 fn element(offered: fn(ElementType) -> bool) -> impl TypedValueParser<Value = ElementType> {
-    names(ElementType::ALL.iter().filter(move |&&t| offered(t)).map(|t| t.name()))
-        .map(|name| ElementType::from_name(&name).unwrap_or(ElementType::F32))
+    fn others(element: ElementType) -> &'static [&'static str] {
+        ALIASES.iter().find(|(of, _)| *of == element).map_or(&[], |(_, names)| names)
+    }
+    let types = ElementType::ALL.iter().copied().filter(move |&element| offered(element));
+    let values = types.map(|element| PossibleValue::new(element.name()).aliases(others(element)));
+    PossibleValuesParser::new(values.collect::<Vec<_>>()).map(|name| {
+        let is_named =
+            |&&element: &&ElementType| element.name() == name || others(element).contains(&&name[..]);
+        // The name was checked against the very list that it is looked up in.
+        ElementType::ALL.iter().find(is_named).copied().unwrap_or(ElementType::F32)
+    })
 }
 
 fn names(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::TypedValueParser;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use wgclip::{NonFinite, NormKind, NormLimit};
 
 use super::{Tensors, names};
@@ -87,7 +87,13 @@ impl ClipNorm {
 }
 
 fn kind() -> impl TypedValueParser<Value = NormKind> {
-    names(NormKind::ALL.iter().map(|kind| kind.name())).map(|name| name.parse().unwrap_or_default())
+    let number = |kind| match kind {
+        NormKind::L1 => "1",
+        NormKind::L2 => "2",
+        NormKind::Max => "inf",
+    };
+    let values = NormKind::ALL.map(|kind| PossibleValue::new(kind.name()).alias(number(kind)));
+    PossibleValuesParser::new(values).map(|name| name.parse().unwrap_or_default())
 }
 
 fn policy() -> impl TypedValueParser<Value = NonFinite> {

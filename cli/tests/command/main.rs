@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod checkpoints;
+mod conversions;
 mod devices;
 mod files;
 mod fixtures;
