@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import time
+from fractions import Fraction
 
 import numpy as np
 import oracle
@@ -211,13 +212,84 @@ def test_fsdp2_beside_tensor_parallelism():
         assert norm == float(oracle.norm(before))
 
 
+def experts(rank, count, file, dtype, results):
+    """A mixture of experts: dense gradients on all ranks, those of experts divided among pairs of ranks, and replicated over the others."""
+    start(rank, count, file)
+    dense, expert = (nn.Parameter(torch.zeros(n, dtype=dtype)) for n in (1, 2))
+    dense.grad = torch.tensor([3.0], dtype=dtype)
+    expert.grad = torch.tensor([[2.0, 4.0], [6.0, 8.0]][rank % 2], dtype=dtype)
+    replicas = [dist.new_group(list(range(n, count, 2))) for n in range(min(count, 2))][rank % 2]
+    named = [("dense", dense), ("layer.expert", expert)]
+    said = []
+    ways = ({}, {"norm_type": 1.0 + (rank % 2)}, {"max_norm": 1.0 + rank}, {"sharded": None if rank else False})
+    # One rank alone has all that there is.
+    for wrong in ways if count > 1 else ():
+        try:
+            distributed.clip_grad_norm_(named, **{"max_norm": 1.0, "timeout": 60, **wrong})
+        except ValueError as error:
+            said.append(str(error))
+    norms = []
+    ways = [{"replicated": [([expert], replicas)]}, {"replicated": [(expert, replicas)], "sharded": False}]
+    if count <= 2:
+        ways += [{"sharded": lambda p: p is expert}, {"sharded": [expert]}, {"sharded": expert}]
+    for way in ways:
+        norms.append(float(distributed.clip_grad_norm_(named, 100.0, **way)))
+    norm = float(distributed.clip_grad_norm_(named, 1.0, **ways[0]))
+    results.put((rank, [*norms, norm], said, expert.grad.double().tolist()))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_dense_gradients_beside_those_of_experts(count, dtype):
+    squares = 9 + 4 + 16 + (36 + 64 if count > 1 else 0)
+    expected = float(oracle.root(Fraction(squares), np.float64 if dtype == torch.float64 else np.float32))
+    for _, norms, said, expert in spawn(experts, count, dtype):
+        assert set(norms) == {expected}
+        assert expert[0] == pytest.approx(2 / expected, 1e-2) or expert[0] == pytest.approx(6 / expected, 1e-2)
+        if count == 1:
+            assert said == []
+            continue
+        differ, norm, limit, others = said
+        assert "layer.expert" in differ and "differs from rank to rank" in differ
+        assert "norm_type" in norm and "max_norm" in limit and "all the same sharded" in others
+
+
+def mixed(rank, count, file, dtype, results):
+    """Tensor parallelism, with a layer that is on all ranks as it is."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import distribute_tensor, Shard
+
+    start(rank, count, file)
+    mesh = init_device_mesh("cpu", (count,))
+    whole = torch.arange(1.0, 9.0)
+    sharded, plain = nn.Parameter(distribute_tensor(whole, mesh, [Shard(0)])), nn.Parameter(torch.zeros(2))
+    sharded.grad, plain.grad = distribute_tensor(whole, mesh, [Shard(0)]), torch.tensor([3.0, 4.0])
+    try:
+        distributed.clip_grad_norm_([("tp", sharded), ("norm.weight", plain)], 100.0)
+        said = ""
+    except ValueError as error:
+        said = str(error)
+    norm = float(distributed.clip_grad_norm_([sharded, plain], 100.0, sharded=False))
+    results.put((rank, norm, said))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_plain_gradients_beside_dtensors_are_to_be_explained():
+    expected = float(oracle.root(Fraction(sum(n * n for n in range(1, 9)) + 25), np.float32))
+    for _, norm, said in spawn(mixed, 2, None):
+        assert norm == expected and "norm.weight" in said and "DTensor" in said
+
+
 def uneven(rank, count, file, dtype, results):
     """One rank has two types, and one is refused: all are told at once."""
     start(rank, count, file)
     parameters = [nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1, dtype=torch.float64))][: 2 - rank]
     for p, value in zip(parameters, (3.0, 4.0)):
         p.grad = torch.full_like(p, value)
-    norm = float(distributed.clip_grad_norm_(parameters, 10.0))
+    norm = float(distributed.clip_grad_norm_(parameters, 10.0, sharded=False))
     said = []
     for how in ("refused", "elsewhere"):
         given = parameters[:1]

@@ -150,24 +150,8 @@ def torch_all_reduce(group: Any = None, timeout: float | None = 300.0) -> AllRed
     return all_reduce
 
 
-def _local(gradient: Any, rank: int) -> tuple[Any, bool]:
-    """What this rank has of a gradient, and whether it is to count it: what is replicated counts on one rank."""
-    placements = getattr(gradient, "placements", None)
-    if placements is None:
-        return gradient, rank == 0
-    coordinate = gradient.device_mesh.get_coordinate()
-    if coordinate is None:
-        return gradient.to_local(), False
-    counts = True
-    for place, at in zip(placements, coordinate):
-        if place.is_partial():
-            raise ValueError(
-                "a gradient is partial: its ranks have summands, not elements; redistribute it to Shard or Replicate first"
-            )
-        # Whatever else there is divides the elements: FSDP2 beside tensor parallelism has shards of its own kind.
-        if place.is_replicate():
-            counts = counts and at == 0
-    return gradient.to_local(), counts
+#: Which plain gradients are each rank's own: all of them or none, those of a predicate of parameters, or of these parameters.
+Sharded: TypeAlias = bool | Callable[[Any], bool] | Iterable[Any]
 
 
 def clip_grad_norm_(
@@ -180,64 +164,53 @@ def clip_grad_norm_(
     group: Any = None,
     timeout: float | None = 300.0,
     all_reduce: AllReduce | None = None,
-    sharded: bool = False,
+    sharded: Sharded | None = None,
+    replicated: Iterable[tuple[Iterable[Any], Any]] = (),
 ) -> Any:
     """``torch.nn.utils.clip_grad_norm_`` of a model whose gradients several ranks have: the exact norm of the whole, once over all of them.
 
-    Gradients that are a ``DTensor`` (FSDP2, tensor parallelism) count by their placements: shards on each rank, replicas once. Plain ones are taken
-    to be the same on all ranks (DDP) and count once, or, if ``sharded``, to be this rank's own. Every rank of ``group`` calls this, and has all the
+    Gradients that are a ``DTensor`` (FSDP2, tensor parallelism) count by their placements: shards on each rank, replicas once. Plain ones count once
+    if they are the same on all ranks (DDP), which is checked. What else they are is to be said:
+
+    - ``sharded`` are those that are each rank's own, such as experts: True for all plain ones, a predicate of parameters, or the parameters;
+      False for none of them, which is not checked then.
+    - ``replicated`` are pairs of parameters and the process group whose ranks have the same of them, and count it once: experts that are
+      divided among some ranks and replicated over others, ``[(experts, data_parallel_group)]``.
+
+    ``parameters`` may be pairs with names, ``model.named_parameters()``, which errors tell then. Every rank of ``group`` calls this, and has all the
     mesh's ranks in it. Returns the norm, a tensor.
 
-    Raises `AllReduceError` within ``timeout`` seconds if a rank died or hangs, and at once if one has gradients that are refused;
-    ``ValueError`` if another rank than the first has plain gradients and the first has none; otherwise as `wgclip.torch.clip_grad_norm_`. The
-    gradients of the rank that raises are as they were. After an `AllReduceError` the process group is of no use.
+    Raises `AllReduceError` within ``timeout`` seconds if a rank died or hangs, and at once if one has gradients that are refused; ``ValueError``
+    on all ranks if plain gradients differ from rank to rank or are among those that are a ``DTensor``, and nothing was said of them, and if ranks
+    call with another norm or limit; otherwise as `wgclip.torch.clip_grad_norm_`. Gradients are then as they were. After an
+    `AllReduceError` the process group is of no use.
     """
     import torch
     import torch.distributed as dist
 
     from . import _torch_gradients as ours
-    from ._torch_operators import check
+    from . import _torch_ranks as ranks
 
-    given = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
-    gradients = {id(p.grad): p.grad for p in given if p.grad is not None}.values()
     rank = dist.get_rank(group) if dist.is_initialized() else 0
     if rank < 0:
         raise ValueError("this rank is not in the group: only those that are call this")
     reduce = all_reduce or torch_all_reduce(group, timeout)
+    alone = all_reduce is None and dist.get_world_size(group) == 1
     with torch.no_grad():
-        own: list[Any] = []
+        own, refused = ranks.Own(), None
         # Wide on all of them: one may have float64.
-        state, refused = NormState(norm_type, wide=True), None
-        plain = False
+        state = NormState(2, wide=True)
         try:
-            counted: list[Any] = []
-            for gradient in gradients:
-                local, counts = _local(gradient, rank)
-                check(local)
-                own.append(local)
-                plain = plain or local is gradient
-                if counts or (sharded and local is gradient):
-                    counted.append(ours.lying(local))
-            state.add(*counted)
+            state = NormState(norm_type, wide=True)
+            own = ranks.Own.of(parameters, rank, sharded, replicated)
+            state.add(*own.counted)
         except Exception as error:
             # The others wait for this rank, so it tells them.
             refused = error
-        replicas = plain and not sharded
-        said = [
-            refused is not None,
-            replicas and rank > 0,
-            replicas and rank == 0,
-        ]
-        refusals, elsewhere, first = reduce(np.array(said, dtype=np.int64), "max").tolist()
-        if refused is not None:
-            raise refused
-        if refusals:
-            raise AllReduceError("another rank has gradients that are refused: see what it raises")
-        if elsewhere and not first:
-            raise ValueError(
-                "ranks have plain gradients that the first one has not: say sharded=True if they are each rank's own"
-            )
+        agreed = ranks.agree(own, refused, (float(norm_type), float(max_norm)), lambda words: reduce(words, "max"))
+        if not alone:
+            agreed.check()
         norm, double = _reduced(state, reduce, float(norm_type))
         limit = (float(max_norm), float(norm_type), 1e-6, ours.policy(error_if_nonfinite))
-        ours.write(own, lambda flat: _core.scale_by_norm(flat, norm, double, limit, flat))
+        ours.write(own.gradients, lambda flat: _core.scale_by_norm(flat, norm, double, limit, flat))
         return torch.tensor(norm, dtype=torch.float64 if double else torch.float32)

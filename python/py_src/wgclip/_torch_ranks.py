@@ -1,0 +1,172 @@
+"""Which gradients of torch a rank counts, of those that several ranks have, and whether the ranks agree on that."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from . import _torch_gradients as ours
+from ._torch_operators import check
+
+#: Bits of a checksum, which is negated.
+_MASK = (1 << 62) - 1
+
+#: Integers of the size of an element.
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _local(gradient: Tensor) -> tuple[Tensor, bool]:
+    """What this rank has of a gradient, and whether it is to count it, by its placements."""
+    placements = getattr(gradient, "placements", None)
+    if placements is None:
+        return gradient, True
+    coordinate = gradient.device_mesh.get_coordinate()
+    if coordinate is None:
+        return gradient.to_local(), False
+    counts = True
+    for place, at in zip(placements, coordinate):
+        if place.is_partial():
+            raise ValueError(
+                "a gradient is partial: its ranks have summands, not elements; redistribute it to Shard or Replicate first"
+            )
+        # Whatever else there is divides the elements: FSDP2 beside tensor parallelism has shards of its own kind.
+        if place.is_replicate():
+            counts = counts and at == 0
+    return gradient.to_local(), counts
+
+
+def checksum(gradient: Tensor) -> int:
+    """A sum of the bits of all elements: another one if a gradient differs, but for chance."""
+    bits = ours.lying(gradient).flatten().view(_BITS[gradient.element_size()])
+    return int(bits.sum(dtype=torch.int64)) & _MASK
+
+
+@dataclasses.dataclass
+class Own:
+    """What this rank has."""
+
+    gradients: list[Tensor] = dataclasses.field(default_factory=list)
+    #: Those that this rank adds to the norm.
+    counted: list[Tensor] = dataclasses.field(default_factory=list)
+    #: Plain ones of which nothing was said, with what to call them.
+    plain: list[tuple[str, Tensor]] = dataclasses.field(default_factory=list)
+    #: Whether nothing was said of plain ones at all.
+    unsaid: bool = False
+    has_dtensors: bool = False
+
+    @classmethod
+    def of(cls, parameters: Any, rank: int, sharded: Any, replicated: Iterable[tuple[Iterable[Any], Any]]) -> Own:
+        given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        pairs = [of if isinstance(of, tuple) else (f"parameter {n}", of) for n, of in enumerate(given)]
+        is_own = _predicate(sharded)
+        groups = {id(p): group for of, group in replicated for p in ([of] if isinstance(of, Tensor) else of)}
+        unknown = set(groups) - {id(p) for _, p in pairs}
+        if unknown:
+            raise ValueError(f"{len(unknown)} of the parameters in replicated are not among those that are clipped")
+        made, seen = cls(unsaid=sharded is None), set()
+        for name, parameter in pairs:
+            gradient = parameter.grad
+            if gradient is None or id(gradient) in seen:
+                continue
+            seen.add(id(gradient))
+            local, counts = _local(gradient)
+            check(local)
+            made.gradients.append(local)
+            is_plain = local is gradient
+            made.has_dtensors |= not is_plain
+            if id(parameter) in groups:
+                counts = counts and dist.get_rank(groups[id(parameter)]) == 0
+            elif is_plain and not is_own(parameter):
+                counts = rank == 0
+                made.plain.append((f"{name} of shape {list(parameter.shape)}", local))
+            if counts:
+                made.counted.append(ours.lying(local))
+        return made
+
+
+def _predicate(sharded: Any) -> Callable[[Any], bool]:
+    if sharded is None or isinstance(sharded, bool):
+        return lambda _: bool(sharded)
+    if callable(sharded) and not isinstance(sharded, Tensor):
+        return sharded  # type: ignore[no-any-return]
+    chosen = {id(p) for p in ([sharded] if isinstance(sharded, Tensor) else sharded)}
+    return lambda parameter: id(parameter) in chosen
+
+
+_Max = Callable[[Any], Any]
+
+
+@dataclasses.dataclass
+class Agreed:
+    """What the ranks told each other."""
+
+    own: Own
+    same: dict[str, bool]
+    is_mixed: bool
+    greatest: _Max
+
+    def check(self) -> None:
+        """Raises, on all ranks, if plain gradients are not what they are taken for."""
+        own, same = self.own, self.same
+        if not same["unsaid"]:
+            raise ValueError("ranks say different things of their plain gradients: give all the same sharded")
+        if not own.unsaid:
+            return
+        first = own.plain[0][0] if own.plain else "one of another rank"
+        hint = "say which are each rank's own: sharded=True, a predicate or a list, or replicated over a group"
+        if self.is_mixed:
+            raise ValueError(
+                f"{first} has a plain gradient beside others that are a DTensor: say sharded=False if all ranks have the same, or {hint}"
+            )
+        if not same["count"]:
+            raise ValueError(f"ranks have plain gradients of different parameters, here {len(own.plain)}, the first of {first}: {hint}")
+        if same["checksum"]:
+            return
+        sums = np.array([checksum(of) for _, of in own.plain], np.int64)
+        differ = _greatest_of(self.greatest, sums)
+        name = own.plain[int(np.flatnonzero(differ)[0])][0] if differ.any() else first
+        raise ValueError(f"the gradient of {name} differs from rank to rank: {hint}")
+
+
+def _greatest_of(greatest: _Max, values: Any) -> Any:
+    """Where values differ from rank to rank: the greatest of them and of their negatives."""
+    found = np.asarray(greatest(np.concatenate([values, -values])))
+    return found[: len(values)] != -found[len(values) :]
+
+
+def agree(own: Own, refused: Exception | None, limit: tuple[float, float], greatest: _Max) -> Agreed:
+    """Tells the others what this rank has. Raises, on all ranks, if one of them refused its gradients, or calls otherwise."""
+    total = 0
+    if own.unsaid and refused is None:
+        for n, (_, of) in enumerate(own.plain):
+            # Not the same if two gradients change places.
+            total = (total + (2 * n + 1) * checksum(of)) & _MASK
+    norm_type, max_norm = (int(np.float64(abs(of)).view(np.int64)) for of in limit)
+    equal = {
+        "norm": norm_type,
+        "limit": max_norm,
+        "unsaid": int(own.unsaid),
+        "count": len(own.plain) if own.unsaid else 0,
+        "checksum": total,
+    }
+    values = np.array(list(equal.values()), np.int64)
+    flags = np.array([refused is not None, own.unsaid and bool(own.plain), own.has_dtensors], np.int64)
+    found = np.asarray(greatest(np.concatenate([flags, values, -values])))
+    refusals, has_plain, has_dtensors = (bool(of) for of in found[:3])
+    most, least = found[3 : 3 + len(values)], -found[3 + len(values) :]
+    if refused is not None:
+        raise refused
+    if refusals:
+        from .distributed import AllReduceError
+
+        raise AllReduceError("another rank has gradients that are refused: see what it raises")
+    same = dict(zip(equal, (most == least).tolist()))
+    if not (same["norm"] and same["limit"]):
+        raise ValueError("ranks call with different norm_type or max_norm: all of them need the same")
+    return Agreed(own, same, has_plain and has_dtensors, greatest)
