@@ -37,7 +37,11 @@ impl<T: Element> Operands<'_, T> {
                 mask().ok_or(Error::Internal { op: op.name(), what: "without the mask that it reads".into() })
             }
             Operand::G => Ok(self.g.storage()),
-            _ => Ok(self.x.storage()),
+            Operand::X => Ok(self.x.storage()),
+            Operand::Y | Operand::Gx | Operand::Glo | Operand::Ghi => Err(Error::Internal {
+                op: op.name(),
+                what: format!("that reads its operand {}", operand.name()),
+            }),
         }
     }
 }

@@ -3,8 +3,10 @@
 use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 
 use burn::backend::{Dispatch, TensorMetadata};
-use burn::tensor::{Device, Tensor};
-use wgclip::{ElementType, Error, ResolvedBounds, Result, Shape};
+use burn::tensor::{DType, Device, Tensor};
+use wgclip::{
+    BoundRounding, Element, ElementType, Error, Number, ResolvedBounds, Result, Shape, with_element,
+};
 
 use crate::ops::{Bound, element_of};
 use crate::path::{Path, path};
@@ -18,6 +20,35 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    /// The same with the bounds that are numbers rounded inward to a type: an upper one down and a lower one up, so that no
+    /// result of a tensor of that type lies beyond what was asked. Otherwise they are rounded to nearest.
+    ///
+    /// ```
+    /// use burn::tensor::{DType, Device, Tensor};
+    /// use wgclip_burn::{Bounds, clip};
+    ///
+    /// let x = Tensor::<1>::from_data([2.0], (&Device::flex(), DType::F16));
+    /// let y = clip(x, Bounds::from(..=0.1).inward(DType::F16)?)?;
+    /// assert!(y.cast(DType::F32).into_scalar::<f32>() <= 0.1);
+    /// # Ok::<(), wgclip_burn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for types without kernels; [`Error::NanBound`]; [`Error::ImpossibleBound`] for one that no number of the type
+    /// could satisfy.
+    pub fn inward(self, dtype: DType) -> Result<Self> {
+        let element = element_of(dtype).ok_or_else(|| no_type(dtype, "any device of Burn's"))?;
+        let rounded = |bound: Bound<Dispatch>, is_upper: bool| match bound {
+            Bound::Value(value) => with_element!(element, T => {
+                let of = if is_upper { wgclip::Bound::<T>::upper_rounded } else { wgclip::Bound::lower_rounded };
+                let bound = of(Number::Float(value), BoundRounding::Inward)?;
+                Ok(Bound::from(bound.value().map(|value| Element::to_f64(value))))
+            }),
+            bound => Ok(bound),
+        };
+        Ok(Self { lo: rounded(self.lo, false)?, hi: rounded(self.hi, true)? })
+    }
+
     /// # Errors
     /// [`Error::NanBound`].
     pub(crate) fn check_values(&self) -> Result<()> {
@@ -44,11 +75,7 @@ impl Bounds {
         if path(&device) == Path::None {
             return Err(no_path(&device));
         }
-        let element = element_of(dtype).ok_or_else(|| Error::Unsupported {
-            what: format!("clipping of {dtype:?}"),
-            device: format!("{device:?}"),
-            instead: "cast it to f64, f32, f16 or bf16".into(),
-        })?;
+        let element = element_of(dtype).ok_or_else(|| no_type(dtype, &format!("{device:?}")))?;
         for tensor in [&self.lo, &self.hi].into_iter().filter_map(Bound::tensor) {
             let other = Device::new(tensor.device()).inner();
             if other != device.clone().inner() {
@@ -81,6 +108,14 @@ impl Bounds {
         let [lo, hi] = sides;
         ResolvedBounds::broadcast::<f64>(&Shape::new(x.dims().to_vec())?, lo, hi)?;
         Ok(self)
+    }
+}
+
+fn no_type(dtype: DType, device: &str) -> Error {
+    Error::Unsupported {
+        what: format!("clipping of {dtype:?}"),
+        device: device.into(),
+        instead: "cast it to f64, f32, f16 or bf16".into(),
     }
 }
 

@@ -1,12 +1,16 @@
 //! Bounds: `None`, a number, or an array that broadcasts.
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt};
-use wgclip::{Bound as Side, Element, ElementType, Error, Number, ResolvedBounds, Result, Shape};
+use wgclip::{
+    Bound as Side, BoundRounding, Element, ElementType, Error, Number, ResolvedBounds, Result, Shape,
+    with_element,
+};
 
-use crate::errors::exception;
-use crate::memory::Memory;
+use crate::errors::{exception, numpy_name};
+use crate::memory::{Memory, arrays};
 
 /// A lower and an upper bound.
 pub(crate) struct Bounds([Given; 2]);
@@ -30,8 +34,7 @@ impl Bounds {
         max: Option<&Bound<'_, PyAny>>,
         element: ElementType,
     ) -> PyResult<Self> {
-        let sides = [given(min, element)?, given(max, element)?];
-        Ok(Self(sides))
+        Ok(Self([given(min, Role::Min, element)?, given(max, Role::Max, element)?]))
     }
 
     /// Those that are arrays: inputs of the operation, before its others.
@@ -72,17 +75,121 @@ impl Bounds {
     }
 }
 
-fn given(object: Option<&Bound<'_, PyAny>>, element: ElementType) -> PyResult<Given> {
-    let Some(object) = object.filter(|object| !object.is_none()) else { return Ok(Given::Absent) };
-    if let Some(number) = number(object)? {
-        return Ok(Given::Number(number));
+/// Which of the two.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    Min,
+    Max,
+}
+
+impl Role {
+    /// A number as this bound.
+    fn bound<T: Element>(self, number: Number, rounding: BoundRounding) -> Result<Side<T, ()>> {
+        match self {
+            Self::Min => Side::lower_rounded(number, rounding),
+            Self::Max => Side::upper_rounded(number, rounding),
+        }
     }
-    let memory = Memory::of(object)?;
+}
+
+fn given(object: Option<&Bound<'_, PyAny>>, role: Role, element: ElementType) -> PyResult<Given> {
+    let Some(object) = object.filter(|object| !object.is_none()) else { return Ok(Given::Absent) };
+    let memory = match number(object)? {
+        Some(number) => {
+            warn(object.py(), number, role, element)?;
+            return Ok(Given::Number(number));
+        }
+        None => Memory::of(object)?,
+    };
     match memory.number() {
-        Some(number) => Ok(Given::Number(number)),
+        Some(number) => {
+            warn(object.py(), number, role, element)?;
+            Ok(Given::Number(number))
+        }
         None if memory.element == element => Ok(Given::Array(memory)),
         None => Err(exception(Error::TypeMismatch { left: element, right: memory.element })),
     }
+}
+
+/// Warns of a number that becomes, rounded to nearest, what its writer may not have meant. Ordinary fractions are rounded silently, as
+/// everywhere.
+fn warn(py: Python<'_>, number: Number, role: Role, element: ElementType) -> PyResult<()> {
+    let becomes = with_element!(element, T => surprise::<T>(number, role));
+    let Some(becomes) = becomes else { return Ok(()) };
+    let option = if role == Role::Min { "min" } else { "max" };
+    let text = format!("{option}={} becomes {becomes}, in {}", text(number), numpy_name(element));
+    arrays(py)?.call_method1(intern!(py, "warn_of_bound"), (text,)).map(drop)
+}
+
+fn text(number: Number) -> String {
+    match number {
+        Number::Float(value) => format!("{value:?}"),
+        Number::Integer(value) => value.to_string(),
+        Number::Beyond { .. } => "a number".into(),
+    }
+}
+
+fn surprise<T: Element>(number: Number, role: Role) -> Option<String> {
+    let asked = match number {
+        Number::Float(asked) if asked.is_finite() => asked,
+        Number::Integer(asked) => asked as f64,
+        _ => return None,
+    };
+    let value = role.bound::<T>(number, BoundRounding::Nearest).ok()?.value()?;
+    let became = value.to_f64();
+    if became == asked && matches!(number, Number::Float(_)) || !T::TYPE.is_float() {
+        return None;
+    }
+    let layout = T::TYPE.layout();
+    let is_exact = match number {
+        Number::Integer(asked) => became.is_finite() && became as i128 == asked,
+        _ => false,
+    };
+    // Half of a unit in the last place of a number that is not subnormal.
+    let is_far = (became - asked).abs() > asked.abs() * (-f64::from(layout.fraction_bits() + 1)).exp2();
+    match () {
+        () if is_exact => None,
+        () if became.is_infinite() => Some(format!("{became}, which bounds nothing")),
+        () if became == 0.0 => Some("0".into()),
+        // The last number of the range, beyond which there is none to clip.
+        () if became.abs() == T::from_bits(layout.max_finite()).to_f64() && asked.abs() > became.abs() => {
+            None
+        }
+        () if asked.fract() == 0.0 => Some(format!("{value}, since there is no such whole number")),
+        () if is_far => Some(format!("{value:?}")),
+        () => None,
+    }
+}
+
+/// Numbers as bounds of an array's type, each rounded inward: `max` down and `min` up.
+#[pyfunction]
+pub(crate) fn inward<'py>(
+    like: &Bound<'py, PyAny>,
+    min: Option<&Bound<'py, PyAny>>,
+    max: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>)> {
+    let (py, element) = (like.py(), Memory::of(like)?.element);
+    let side = |object: Option<&Bound<'py, PyAny>>, role: Role| {
+        let Some(object) = object else { return Ok(None) };
+        let Some(number) = number_of(object)? else {
+            return Err(PyTypeError::new_err("inward bounds are made of numbers: give a float or an int"));
+        };
+        with_element!(element, T => {
+            let bound = role.bound::<T>(number, BoundRounding::Inward).map_err(exception)?;
+            bound.value().map(|value| python_number(py, value)).transpose()
+        })
+    };
+    Ok((side(min, Role::Min)?, side(max, Role::Max)?))
+}
+
+/// An element as Python's number, which holds all of them.
+fn python_number<T: Element>(py: Python<'_>, value: T) -> PyResult<Bound<'_, PyAny>> {
+    if T::TYPE.is_float() {
+        return Ok(PyFloat::new(py, value.to_f64()).into_any());
+    }
+    let text = value.to_string();
+    let whole: i128 = text.parse().map_err(|_| PyValueError::new_err(text))?;
+    Ok(whole.into_pyobject(py)?.into_any())
 }
 
 /// The number that something is, if it is one: an array without axes is one, too.

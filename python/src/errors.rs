@@ -1,6 +1,6 @@
 //! Errors of the library as Python's.
 
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError, PyUserWarning, PyValueError};
 use pyo3::{PyErr, create_exception};
 use wgclip::{ElementType, Error};
 
@@ -9,6 +9,12 @@ create_exception!(
     DeviceError,
     PyRuntimeError,
     "A GPU is not there, could not be opened, was lost, or failed."
+);
+create_exception!(
+    wgclip,
+    BoundWarning,
+    PyUserWarning,
+    "A bound has become a number of the array's type that its writer may not have meant."
 );
 create_exception!(
     wgclip,

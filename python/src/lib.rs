@@ -22,13 +22,15 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
+    use crate::bounds::inward;
+    #[pymodule_export]
     use crate::check::check;
     #[pymodule_export]
     use crate::command::run_command;
     #[pymodule_export]
     use crate::device::Device;
     #[pymodule_export]
-    use crate::errors::{DeviceError, NonFiniteNormError};
+    use crate::errors::{BoundWarning, DeviceError, NonFiniteNormError};
     #[pymodule_export]
     use crate::norm::{
         NormState, clip_adaptive, clip_by_global_norm, clip_by_norm, clip_by_norm_backward, global_norm,

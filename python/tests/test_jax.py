@@ -135,6 +135,21 @@ def test_norms(rng):
         oracle.assert_same(made, theirs)
 
 
+def test_limits_that_are_traced_and_leaves_that_are_counters():
+    tree = {"w": jnp.array([3.0, 4.0]), "step": jnp.array(7), "none": None}
+    schedule = lambda step: 5.0 / (1.0 + step)
+    clipped, norm = jax.jit(lambda tree, step: ours.clip_by_global_norm(tree, schedule(step)))(tree, jnp.array(1.0))
+    assert float(norm) == 5.0 and clipped["w"].tolist() == [1.5, 2.0]
+    assert int(clipped["step"]) == 7 and clipped["step"].dtype == tree["step"].dtype and clipped["none"] is None
+
+
+def test_norms_outside_of_jax_take_what_clip_takes():
+    x = jnp.array([3.0, 4.0], jnp.bfloat16)
+    assert isinstance(wgclip.norm(x), jax.Array) and float(wgclip.norm(x)) == 5.0
+    assert wgclip.sum(x).dtype == jnp.bfloat16 and float(wgclip.sum(x)) == 7.0
+    assert isinstance(wgclip.clip_adaptive(x, x, 0.5, None), jax.Array)
+
+
 def test_docstrings():
     found = doctest.testmod(ours)
     assert found.attempted > 2 and not found.failed

@@ -3,6 +3,7 @@
 from fractions import Fraction
 from math import inf
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -79,5 +80,70 @@ def test_a_norm_that_is_not_finite_names_its_array():
 def test_errors_name_types_as_numpy_does():
     with pytest.raises(TypeError, match="int32"):
         wgclip.norm(np.zeros(3, "i4"))
-    with pytest.raises(TypeError, match="float32.*int64|int64.*float32"):
-        wgclip.clip(f32([1]), None, np.array([1, 2], "i8")[:1])
+    with pytest.raises(TypeError, match="uint64"):
+        wgclip.mask_backward(np.zeros(1, "i8"), f32([1]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "side", "bound", "words"),
+    [
+        ("f2", "max", 1e5, "max=100000.0 becomes inf, which bounds nothing, in float16"),
+        ("f2", "min", 1e-8, "min=1e-8 becomes 0, in float16"),
+        ("f4", "max", 20878923, "becomes 20878924, since there is no such whole number"),
+        ("f4", "max", 20878923.0, "becomes 20878924"),
+        ("f8", "max", 2**53 + 1, "becomes 9007199254740992"),
+        ("f4", "max", 1e-44, "becomes 1e-44"),
+    ],
+)
+def test_bounds_that_became_something_else_are_told(dtype, side, bound, words):
+    for call in (
+        lambda: wgclip.clip(np.zeros(3, dtype), **{side: bound}),
+        lambda: wgclip.clip(np.zeros(3, dtype)[::2], **{side: np.asarray(bound)}),
+        lambda: wgclip.clip_backward(np.zeros(3, dtype), np.ones(3, dtype), **{side: bound}),
+    ):
+        with pytest.warns(wgclip.BoundWarning) as told:
+            call()
+        assert words in str(told[0].message) and told[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bounds"),
+    [("f4", (0.1, 0.9)), ("f2", (-0.3, 65504)), ("f4", (-inf, inf)), ("u1", (0, 1000)), ("f8", (1e-300, 0.1)), ("f4", (0, 16777216))],
+)
+def test_ordinary_bounds_are_silent(dtype, bounds, recwarn):
+    wgclip.clip(np.zeros(3, dtype), *bounds)
+    assert [str(of.message) for of in recwarn] == []
+
+
+def test_bounds_rounded_inward():
+    bf16 = np.dtype(ml_dtypes.bfloat16)
+    # The nearest of 0.1 is above it, and that of 0.9 below.
+    assert wgclip.inward("f4", 0.1, 0.9) == (float(f32(0.1)), float(f32(0.9)))
+    assert wgclip.inward("f4", 0.9, 0.1) == (float(np.nextafter(f32(0.9), f32(1))), float(np.nextafter(f32(0.1), f32(0))))
+    lo, hi = wgclip.inward(bf16, None, 0.999)
+    assert lo is None and wgclip.clip(np.ones(1, bf16), lo, hi)[0] == 0.99609375
+    assert wgclip.inward("i4", 0.5, 2.5) == (1, 2) and wgclip.inward("f4", -inf, 1e99) == (-inf, float(np.finfo("f4").max))
+    for wrong, error in ((("u1", 300, None), ValueError), (("f4", np.nan, None), ValueError), (("f4", np.zeros(3), None), TypeError)):
+        with pytest.raises(error):
+            wgclip.inward(*wrong)
+
+
+def test_bounds_of_another_type():
+    oracle.assert_same(wgclip.clip(f32([1, 2, 3]), None, np.array([2.5])), f32([1, 2, 2.5]))
+    oracle.assert_same(wgclip.clip(np.array([1, 20, 30], "i4"), None, np.array([9], "i8")), np.array([1, 9, 9], "i4"))
+    oracle.assert_same(wgclip.clip(np.array([1, 20, 30], "u1"), np.array([9.0, 9, 9]), None), np.array([9, 20, 30], "u1"))
+    with pytest.raises(TypeError, match="np.floor"):
+        wgclip.clip(np.array([1, 2], "u1"), None, np.array([1.5, 1.0]))
+    with pytest.raises(ValueError, match="outside"):
+        wgclip.clip(np.array([1, 2], "u1"), None, np.array([300, 1]))
+
+
+def test_what_has_no_norm_is_left_as_it_is():
+    step, gradients = np.array([7], "i8"), [f32([3, 4]), None, np.array([7], "i8"), np.array([True])]
+    assert wgclip.global_norm(gradients) == 5.0 and wgclip.global_norm([None, step]) == 0.0
+    made, norm = wgclip.clip_by_global_norm(gradients, 1.0)
+    assert norm == 5.0 and made[0].tolist() == f32([0.6, 0.8]).tolist()
+    assert made[1] is None and made[2] is gradients[2] and made[3] is gradients[3]
+    own = [f32([3, 4]), None, step]
+    wgclip.clip_by_global_norm(own, 2.5, out=own)
+    assert own[0].tolist() == [1.5, 2.0] and step.tolist() == [7]

@@ -68,12 +68,17 @@ pub struct Arguments<'a> {
     pub rule: BackwardRule,
     /// Which outputs are made, of those in the list: all others are left out of the call.
     pub wanted: [bool; MAX_OUTPUTS],
+    /// The factor and the addend of [`Op::Affine`].
+    pub scalars: Option<[f64; 2]>,
+    /// The type of the output of [`Op::ClipTo`].
+    pub to: Option<ElementType>,
 }
 
 impl<'a> Arguments<'a> {
     /// The default rule, and all outputs.
     pub fn new(len: usize, bounds: &'a ResolvedBounds<Slice>) -> Self {
-        Self { len, bounds, rule: BackwardRule::default(), wanted: [true; MAX_OUTPUTS] }
+        let (rule, wanted) = (BackwardRule::default(), [true; MAX_OUTPUTS]);
+        Self { len, bounds, rule, wanted, scalars: None, to: None }
     }
 }
 
@@ -117,8 +122,8 @@ impl Plans {
     /// each of x: see [`sum`](Self::sum).
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for what no kernel does, and where limits are too low;
-    /// [`Error::RuleWithoutKernel`](crate::Error::RuleWithoutKernel).
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for what no kernel does, where limits are too low, and for an operation whose scalars
+    /// or type are not given; [`Error::RuleWithoutKernel`](crate::Error::RuleWithoutKernel).
     pub fn op(
         &self,
         op: Op,
@@ -126,7 +131,12 @@ impl Plans {
         outputs: &[Slice],
         arguments: &Arguments<'_>,
     ) -> Result<Vec<Step>> {
-        let &Arguments { len, bounds, rule, wanted } = arguments;
+        let &Arguments { len, bounds, rule, wanted, scalars, to } = arguments;
+        let info = op.info();
+        if info.scalars && scalars.is_none() || info.converts && to.is_none() {
+            let instead = "give Arguments::scalars for an affine map, and Arguments::to for a conversion";
+            return Err(self.planner().unsupported(format!("{op} without its arguments"), instead));
+        }
         let mut inputs: Vec<_> = inputs.iter().map(|slice| slice.part()).collect();
         let outputs: Vec<_> = outputs.iter().map(|slice| slice.part()).collect();
         if let (Some(place), Some(output)) = (op.in_place_input(), outputs.first())
@@ -135,8 +145,8 @@ impl Plans {
             inputs.remove(place);
         }
         let none = ResolvedBounds::none(bounds.element());
-        let call =
-            Call::<()> { op, len, inputs: &[], bounds: &none, rule, scalars: [1.0, 0.0], to: None, wanted };
+        let scalars = scalars.unwrap_or([1.0, 0.0]);
+        let call = Call::<()> { op, len, inputs: &[], bounds: &none, rule, scalars, to, wanted };
         let bounds = bounds.try_map(|slice| Ok(slice.part()))?;
         self.steps(|steps| steps.record(&self.planner().op(&call, &bounds, &inputs, &outputs)?))
     }
@@ -309,9 +319,29 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::Bound;
     use crate::op::Operand;
     use crate::plan::ParamsBinding;
+    use crate::{Bound, Error};
+
+    #[test]
+    fn what_is_not_given_is_not_made_up() {
+        let plans = Plans::new("a device", DeviceKind::Software, Limits::WEBGPU);
+        let slice = |operand| Slice { operand, offset: 0, bytes: 4096 };
+        let none = ResolvedBounds::none(ElementType::F32);
+        let plan = |op, arguments: &Arguments<'_>| plans.op(op, &[slice(0)], &[slice(1)], arguments);
+        let bare = Arguments::new(1024, &none);
+        for op in [Op::Affine, Op::ClipTo] {
+            assert!(matches!(plan(op, &bare), Err(Error::Unsupported { .. })), "{op}");
+        }
+        let (mut same, mut other, mut to_f16) = (bare, bare, bare);
+        same.scalars = Some([1.0, 0.0]);
+        other.scalars = Some([2.0, 0.5]);
+        let [same, other] = [same, other].map(|arguments| plan(Op::Affine, &arguments).unwrap());
+        assert_ne!(bytemuck::bytes_of(&same[0].params), bytemuck::bytes_of(&other[0].params));
+        to_f16.to = Some(ElementType::F16);
+        let made = plans.op(Op::ClipTo, &[slice(0)], &[Slice { bytes: 2048, ..slice(1) }], &to_f16).unwrap();
+        assert_ne!(made[0].kernel, plan(Op::Clip, &bare).unwrap()[0].kernel);
+    }
 
     /// Every kernel that plans are made of, for engines that bind parameters first or last: its bindings are those of the step.
     #[test]
@@ -324,7 +354,9 @@ mod tests {
             let len = 4096 / element.size();
             let (x, bound) = (Shape::new([len / 8, 8]).unwrap(), Shape::new([8]).unwrap());
             let mut steps = plans.sum(element, slice(0), [&x, &bound], [1, 2].map(slice)).unwrap();
-            let all = Op::ALL.iter().filter(|op| !op.info().scalars);
+            // An affine map is of floats, and so is a conversion.
+            let is_for = |op: &&Op| element.is_float() || !(op.info().scalars || op.info().converts);
+            let all = Op::ALL.iter().filter(is_for);
             let between = |bounds: ResolvedBounds<Slice>| all.clone().map(move |&op| (op, bounds.clone()));
             for (op, bounds) in kinds_of_bounds(element, &x, &bound).into_iter().flat_map(between) {
                 let info = op.info();
@@ -336,11 +368,16 @@ mod tests {
                 let operands: Vec<_> =
                     info.inputs.iter().chain(info.outputs).enumerate().map(sized).collect();
                 let (inputs, outputs) = operands.split_at(info.inputs.len());
-                let made = plans.op(op, inputs, outputs, &Arguments::new(len, &bounds)).unwrap();
+                let arguments = Arguments {
+                    scalars: Some([2.0, 0.5]),
+                    to: Some(element),
+                    ..Arguments::new(len, &bounds)
+                };
+                let made = plans.op(op, inputs, outputs, &arguments).unwrap();
                 let bindings = made[0].bindings.len();
                 steps.extend(made);
                 if let Some(place) = op.in_place_input() {
-                    let made = plans.op(op, inputs, &[inputs[place]], &Arguments::new(len, &bounds)).unwrap();
+                    let made = plans.op(op, inputs, &[inputs[place]], &arguments).unwrap();
                     assert!(made[0].bindings.len() < bindings, "{op} in place");
                     steps.extend(made);
                 }

@@ -429,13 +429,17 @@ fn scale_list(
 ) -> Result<()> {
     let device = norm.device();
     with_backend!(device.backend(), backend => {
-        let Some(norm) = backend.find(norm) else { return Ok(()) };
         let limiter = Limiter { limit, average: None, relative: None };
-        let scalings = backend.scalings(element, norm, limiter)?;
-        let list = tensors.iter_mut().filter_map(|tensor| {
+        let scalings = backend.scalings(element, norm.peer(backend, norm)?, limiter)?;
+        let list = tensors.iter_mut().map(|tensor| {
             let view = tensor.view_mut();
-            Some((view.0, backend.find_mut(view.1)?))
+            // That it is there is known since its norm was taken.
+            let buffer = backend.find_mut(view.1).ok_or_else(|| Error::Internal {
+                op: "clip_by_global_norm",
+                what: "on a tensor of another device".into(),
+            })?;
+            Ok((view.0, buffer))
         });
-        backend.scale_list(list.collect(), &scalings)
+        backend.scale_list(list.collect::<Result<_>>()?, &scalings)
     })
 }

@@ -17,7 +17,7 @@ pub(crate) use kernel::{Kernel, affine_kernel};
 
 use crate::element::{BitLayout, NumberClass};
 use crate::exact::{ReduceOp, SumFormat};
-use crate::{BackwardRule, ElementType, NanRule, Op, OutsideRule, Result, TieRule};
+use crate::{BackwardRule, ElementType, Error, NanRule, Op, OutsideRule, Result, TieRule};
 
 /// Invocations of a workgroup: the most that every WebGPU device allows, and the fastest where measured.
 pub(crate) const WORKGROUP: u32 = 256;
@@ -231,10 +231,13 @@ pub(crate) fn compose(root: &str, specialization: Specialization) -> String {
 fn link(source: &str, text: &mut String, seen: &mut HashSet<String>) {
     let (imports, body) = imports(source);
     for path in imports {
-        if seen.insert(path.clone())
-            && let Some(imported) = module(&path)
-        {
-            link(imported, text, seen);
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        match module(&path) {
+            Some(imported) => link(imported, text, seen),
+            // No shader: the compiler's message quotes it.
+            None => text.push_str(&format!("error: there is no module {path};\n")),
         }
     }
     text.push_str(body);
@@ -293,10 +296,9 @@ pub fn functions(element: ElementType, rule: BackwardRule) -> Result<String> {
     Op::ClipBackward.check_rule(rule)?;
     // Bounds that the kernel brings may be NaN: they are compared as elements of tensors are.
     let layouts = [Layout::Same; 2];
-    let mut text = compose(
-        module("user").unwrap_or_default(),
-        Specialization { ties: rule.ties, layouts, ..Specialization::of(element) },
-    );
+    let user =
+        module("user").ok_or(Error::Internal { op: "functions", what: "without its module".into() })?;
+    let mut text = compose(user, Specialization { ties: rule.ties, layouts, ..Specialization::of(element) });
     let toward = rule.outside == OutsideRule::Toward;
     let nan_zero = rule.nan == NanRule::Zero;
     let _ =

@@ -7,6 +7,7 @@
 from ._check import Report, Row, check
 from ._core import (
     BackwardRule,
+    BoundWarning,
     Device,
     DeviceError,
     NonFiniteNormError,
@@ -22,6 +23,7 @@ from ._elementwise import (
     clip_backward_bounds,
     clip_to,
     clip_with_mask,
+    inward,
     mask_backward,
 )
 from ._norms import (
@@ -37,6 +39,7 @@ from ._norms import (
 
 __all__ = [
     "BackwardRule",
+    "BoundWarning",
     "Device",
     "DeviceError",
     "NonFiniteNormError",
@@ -57,6 +60,7 @@ __all__ = [
     "clip_to",
     "clip_with_mask",
     "global_norm",
+    "inward",
     "mask_backward",
     "norm",
     "num_threads",

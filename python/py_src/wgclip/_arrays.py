@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import math
 import numbers
+import sys
 import types
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -78,28 +80,45 @@ def is_number(dtype: Any) -> bool:
 
 
 def bound(value: Any, dtype: np.dtype[Any], side: Literal["min", "max"]) -> Any:
-    """A bound as the compiled part takes it: lists become arrays of the type of x, and None in them what no element is beyond."""
+    """A bound as the compiled part takes it: lists and arrays of another type become arrays of the type of x, and None in lists what no element
+    is beyond."""
     if value is None or isinstance(value, int | float | np.generic | _core.Tensor):
         return value
-    if not isinstance(value, list | tuple):
-        return plain(value)
+    if isinstance(value, list | tuple):
+        is_whole = dtype.kind in "iu"
+        array = _numbers(value, getattr(np.iinfo(dtype), side) if is_whole else math.inf if side == "max" else -math.inf)
+    else:
+        array = plain(value)
+        if array.ndim == 0 or not is_number(array.dtype):
+            return array
+    return plain(array) if array.dtype == dtype else _as_bounds(array, dtype)
+
+
+def _as_bounds(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Bounds of another type: rounded once to a float, and exactly to an integer type."""
     if dtype.kind not in "iu":
-        array = _numbers(value, math.inf if side == "max" else -math.inf)
-        if array.dtype == dtype:
-            return plain(array)
         made = np.empty(array.shape, dtype)
-        # Rounded once, also to types of ml_dtypes.
+        # Also to types of ml_dtypes.
         _core.clip_to(array.astype(np.float64), None, None, made)
         return made
+    if array.dtype.kind == "O":
+        whole = all(isinstance(of, numbers.Integral) for of in array.flat)
+    else:
+        whole = array.dtype.kind in "iub" or bool((array == np.trunc(array)).all())
+    if not whole:
+        raise TypeError(f"bounds of {dtype} are whole numbers: give np.ceil of lower bounds, and np.floor of upper ones")
     info = np.iinfo(dtype)
-    array = _numbers(value, getattr(info, side))
-    if array.dtype.kind == "O" and all(isinstance(of, numbers.Integral) for of in array.flat):
-        pass
-    elif array.dtype.kind not in "iu":
-        raise TypeError(f"bounds of {dtype} are whole numbers: give a list of them")
     if array.size and not info.min <= int(array.min()) <= int(array.max()) <= info.max:
-        raise ValueError(f"a bound is outside of the range of {dtype}: give a list of numbers that fit")
+        raise ValueError(f"a bound is outside of the range of {dtype}: give numbers that fit")
     return array.astype(dtype)
+
+
+def warn_of_bound(text: str) -> None:
+    """Warns at the line that called this package."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("wgclip"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, _core.BoundWarning, stacklevel=level)
 
 
 def check_output(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

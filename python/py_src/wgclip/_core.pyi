@@ -14,6 +14,9 @@ __version__: str
 #: What limits a norm: the limit, which norm, eps, and what becomes of one that is not finite.
 _Limit: TypeAlias = tuple[float, float | str, float, str]
 
+class BoundWarning(UserWarning):
+    """A bound has become a number of the array's type that its writer may not have meant."""
+
 class DeviceError(RuntimeError):
     """A GPU is not there, could not be opened, was lost, or failed."""
 
@@ -189,6 +192,7 @@ def set_num_threads(count: int) -> None:
 def set_alone(alone: bool) -> bool:
     """Whether what this thread calls is to stay on it: for a thread that is one of many workers. Returns what was so before."""
 
+def inward(like: Any, min: Any, max: Any) -> tuple[float | None, float | None]: ...
 def clip(x: Any, min: Any, max: Any, out: Any) -> None: ...
 def clip_to(x: Any, min: Any, max: Any, out: Any) -> None: ...
 def clip_backward(x: Any, g: Any, min: Any, max: Any, rule: BackwardRule | str, out: Any) -> None: ...

@@ -95,6 +95,23 @@ def clip(
     return into(out, shape, of.dtype, lambda y: _core.clip(of, min, max, y))
 
 
+def inward(dtype: Any, /, min: Any = None, max: Any = None) -> tuple[float | None, float | None]:
+    """Bounds for arrays of a type, each the nearest number of that type which is not beyond it: ``max`` is rounded down and ``min`` up, for integers
+    also to whole numbers. Between them no result lies beyond what was asked, in any of the package's functions, those of frameworks too.
+
+    Without this a bound is rounded to nearest, as numpy and the frameworks do.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.inward("float16", None, 2049)
+    (None, 2048.0)
+    >>> wgclip.clip(np.array([7], "uint8"), *wgclip.inward("uint8", 0.5, 2.5))
+    array([2], dtype=uint8)
+
+    Raises ``ValueError`` for a bound that no number of the type could satisfy, and for NaN.
+    """
+    return _core.inward(np.empty(0, dtype_of(dtype)), min, max)
+
+
 def clip_to(x: Any, /, min: Any = None, max: Any = None, *, dtype: Any, out: Any = None) -> Any:
     """Clips the elements of x, and converts them to another type of float in the same pass, rounding to nearest even.
 

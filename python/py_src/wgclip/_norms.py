@@ -175,12 +175,19 @@ def clip_adaptive(
     return back(grad, out)(made)
 
 
+def _have_norms(arrays: Sequence[Any]) -> list[int]:
+    """The places of arrays that have a norm: None and integers, such as counters among gradients, do not."""
+    return [n for n, x in enumerate(arrays) if x is not None and (isinstance(x, Tensor) or plain(x).dtype.kind not in "biu")]
+
+
 def global_norm(arrays: Iterable[Any], /, *, ord: Ord = 2) -> float:
-    """The norm of all elements of several arrays, of any types of float: rounded to float32, or to float64 if any is of that.
+    """The norm of all elements of several arrays, of any types of float: rounded to float32, or to float64 if any is of that. None and arrays of
+    integers are left out.
 
     Raises as `norm`.
     """
-    return _core.global_norm([plain(x) for x in arrays], ord)
+    given = list(arrays)
+    return _core.global_norm([plain(given[n]) for n in _have_norms(given)], ord)
 
 
 def clip_by_global_norm(
@@ -193,7 +200,8 @@ def clip_by_global_norm(
     nonfinite: NonFinite = "propagate",
     out: Sequence[Any] | None = None,
 ) -> tuple[list[Any], Any]:
-    """Scales several arrays down so that the norm of all together is at most ``max_norm``. Returns what they become, and that norm.
+    """Scales several arrays down so that the norm of all together is at most ``max_norm``. Returns what they become, and that norm. None and
+    arrays of integers, such as counters among gradients, stay as they are.
 
     ``out`` is a sequence of arrays to write to, which may be ``arrays`` themselves. Tensors of a device give tensors, and the norm as one.
 
@@ -207,11 +215,18 @@ def clip_by_global_norm(
     given, limit = list(arrays), (max_norm, ord, eps, nonfinite)
     if given and all(isinstance(x, Tensor) for x in given):
         return _core.clip_tensors_by_global_norm(given, limit)
-    read = [plain(x) for x in given]
+    places = _have_norms(given)
+    read = [plain(given[n]) for n in places]
     if out is None:
         made: list[Any] = [np.empty_like(x) for x in read]
         norm = _core.clip_by_global_norm(read, limit, made)
-        return [back(x)(of) for x, of in zip(given, made)], norm
+        results = list(given)
+        for n, of in zip(places, made):
+            results[n] = back(given[n])(of)
+        return results, norm
     targets = list(out)
-    results = [(x.shape, x.dtype) for x in read]
-    return targets, into_all(targets, results, lambda written: _core.clip_by_global_norm(read, limit, written))
+    if len(targets) != len(given):
+        raise ValueError(f"{len(given)} arrays, but {len(targets)} outputs: give one for each")
+    shapes = [(x.shape, x.dtype) for x in read]
+    written = [targets[n] for n in places]
+    return targets, into_all(written, shapes, lambda outputs: _core.clip_by_global_norm(read, limit, outputs))

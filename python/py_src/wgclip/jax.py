@@ -169,23 +169,32 @@ def clip_by_norm(
     return _by_norm((float(max_norm), along, eps, nonfinite), jnp.asarray(x))
 
 
-def clip_by_global_norm(tree: Any, max_norm: float, *, eps: float = 0.0, nonfinite: NonFinite = "propagate") -> tuple[Any, Any]:
+def clip_by_global_norm(tree: Any, max_norm: Any, *, eps: float = 0.0, nonfinite: NonFinite = "propagate") -> tuple[Any, Any]:
     """Scales the leaves of a tree down so that the 2-norm of all together is at most ``max_norm``: what optax's ``clip_by_global_norm`` does to
-    updates. Returns the tree and the norm, a float32, or a float64 if any leaf is. It has no gradient.
+    updates. Returns the tree and the norm, a float32, or a float64 if any leaf is. It has no gradient. Leaves that are integers stay as they are.
+    ``max_norm`` may be traced: the value of a schedule under ``jit``.
 
     Raises as `wgclip.clip_by_global_norm`.
     """
     leaves, structure = jax.tree.flatten(tree)
-    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    given = [jnp.asarray(leaf) for leaf in leaves]
+    # Counters among gradients stay as they are.
+    places = [n for n, leaf in enumerate(given) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    leaves = [given[n] for n in places]
     double = any(leaf.dtype == jnp.float64 for leaf in leaves)
     total = np.float64 if double else np.float32
 
-    def run(*leaves: Any) -> tuple[Array, ...]:
-        made, norm = _norms.clip_by_global_norm(
-            [np.asarray(leaf) for leaf in leaves], max_norm, eps=eps, nonfinite=nonfinite
-        )
+    # A number keeps the bits that an array of float32 has not.
+    traced = [max_norm] if isinstance(max_norm, jax.Array) else []
+
+    def run(*operands: Any) -> tuple[Array, ...]:
+        limit = float(operands[0]) if traced else float(max_norm)
+        arrays = [np.asarray(leaf) for leaf in operands[len(traced) :]]
+        made, norm = _norms.clip_by_global_norm(arrays, limit, eps=eps, nonfinite=nonfinite)
         return *(np.asarray(of) for of in made), np.asarray(norm, total)
 
     results = (*(_shape(leaf) for leaf in leaves), jax.ShapeDtypeStruct((), total))
-    *made, norm = jax.pure_callback(run, results, *leaves, vmap_method="sequential")
-    return jax.tree.unflatten(structure, made), norm
+    *made, norm = jax.pure_callback(run, results, *traced, *leaves, vmap_method="sequential")
+    for n, leaf in zip(places, made):
+        given[n] = leaf
+    return jax.tree.unflatten(structure, given), norm

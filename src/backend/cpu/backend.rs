@@ -233,9 +233,11 @@ impl Backend for Cpu {
     }
 
     fn scale_list(&self, mut list: Vec<(ElementType, &mut Buffer)>, scalings: &Scalings) -> Result<()> {
-        let Some(&scaling) = scalings.first().filter(|scaling| **scaling != Scaling::Keep) else {
+        let missing = |what: &str| Error::Internal { op: "clip_by_global_norm", what: what.into() };
+        let scaling = *scalings.first().ok_or_else(|| missing("without a norm"))?;
+        if scaling == Scaling::Keep {
             return Ok(());
-        };
+        }
         // Whatever needs memory comes first, so that all are changed or none.
         let mut copies = Vec::new();
         for (element, buffer) in &mut list {
@@ -252,10 +254,12 @@ impl Backend for Cpu {
                 **buffer = copy;
             }
         }
-        let slices = list
-            .into_iter()
-            .filter_map(|(element, buffer)| Some((element, &mut Arc::get_mut(&mut buffer.bytes)?[..])));
-        scale::scale_all(scaling, slices.collect());
+        let slices = list.into_iter().map(|(element, buffer)| {
+            let bytes =
+                Arc::get_mut(&mut buffer.bytes).ok_or_else(|| missing("on a buffer that is shared"))?;
+            Ok((element, &mut bytes[..]))
+        });
+        scale::scale_all(scaling, slices.collect::<Result<_>>()?);
         Ok(())
     }
 

@@ -54,7 +54,11 @@ impl<'a> Operands<'a> {
             match operand {
                 Operand::Mask => operands.mask = Some(words(bytes, call.len)?),
                 Operand::G => operands.g = Some(checked(element, bytes, call.len)?),
-                _ => operands.x = Some(checked(element, bytes, call.len)?),
+                Operand::X => operands.x = Some(checked(element, bytes, call.len)?),
+                Operand::Y | Operand::Gx | Operand::Glo | Operand::Ghi => {
+                    let what = format!("that reads its operand {}", operand.name());
+                    return Err(Error::Internal { op: call.op.name(), what });
+                }
             }
         }
         Ok(operands)

@@ -197,11 +197,7 @@ impl Recorder {
             if self.is_full() || !self.may_join(exported) || !self.has_slot(&params) {
                 return Ok(false);
             }
-            if self.pending.is_none() {
-                let logged = exported || self.logs_all;
-                self.pending = Some(watched(gpu, || Pending::begin(gpu.device, logged))?);
-            }
-            self.record_range(gpu, dispatch, pipeline, &params, range, group);
+            self.record_range(gpu, dispatch, pipeline, (range, &params), group)?;
             progress.recorded += 1;
         }
         Ok(true)
@@ -234,12 +230,15 @@ impl Recorder {
         gpu: Gpu<'_>,
         dispatch: &Dispatch<'_>,
         pipeline: &Pipeline,
-        params: &Params,
-        range: &DispatchRange,
+        (range, params): (&DispatchRange, &Params),
         group: &wgpu::BindGroup,
-    ) {
+    ) -> Result<(), wgpu::Error> {
+        let logged = dispatch.is_exported() || self.logs_all;
         let offset = self.slot_of(params);
-        let Some(pending) = &mut self.pending else { return };
+        let pending = match &mut self.pending {
+            Some(pending) => pending,
+            none => none.insert(watched(gpu, || Pending::begin(gpu.device, logged))?),
+        };
         self.commands += 1;
         self.dispatches += 1;
         self.bytes_in_pass += dispatch.operands.iter().map(|operand| operand.range(range).1).sum::<u64>();
@@ -253,6 +252,7 @@ impl Recorder {
         if let Some(log) = &mut pending.log {
             log.push(LoggedDispatch::new(dispatch, pipeline, group, offset, range.workgroups));
         }
+        Ok(())
     }
 
     /// The offset of a set of parameters, which is taken in if it is new. Slots that others had are written by the queue

@@ -8,6 +8,7 @@ use wgclip_conformance::{
 
 use crate::abi::State;
 use crate::memory::Buffers;
+use crate::names::number_of;
 use crate::request::{Request, malformed};
 
 /// The cases that are left, and the one that is being run.
@@ -43,7 +44,7 @@ pub(crate) fn next(state: &mut State) -> Result<()> {
     let State { check, response, buffers, .. } = state;
     let words = &mut response.words;
     if let Some(case) = check.cases.as_mut().and_then(Iterator::next) {
-        let rule = BackwardRule::all().position(|rule| rule == case.variant().rule).unwrap_or_default();
+        let rule = number_of(BackwardRule::all(), &case.variant().rule)?;
         words.extend([1.0, rule as f64]);
         shape(words, case.dims());
         for bytes in [case.x(), case.g()] {
@@ -66,9 +67,8 @@ pub(crate) fn next(state: &mut State) -> Result<()> {
         check.case = Some(Case::Op(case));
     } else if let Some(norm) = check.norms.as_mut().and_then(Iterator::next) {
         let limit = norm.limit;
-        let kind = wgclip::NormKind::ALL.iter().position(|kind| *kind == limit.kind).unwrap_or_default();
-        let policy =
-            wgclip::NonFinite::ALL.iter().position(|policy| *policy == limit.nonfinite).unwrap_or_default();
+        let kind = number_of(wgclip::NormKind::ALL, &limit.kind)?;
+        let policy = number_of(wgclip::NonFinite::ALL, &limit.nonfinite)?;
         words.extend([1.0, limit.limit, kind as f64, limit.eps, policy as f64, norm.tensors.len() as f64]);
         for bytes in &norm.tensors {
             tensor(words, buffers, bytes);

@@ -7,6 +7,15 @@ use wgclip::{
 };
 
 use crate::abi::State;
+use crate::request::malformed;
+
+/// The number of something in the list that numbers it.
+///
+/// # Errors
+/// If it is not there.
+pub(crate) fn number_of<T: PartialEq>(all: impl IntoIterator<Item = T>, wanted: &T) -> Result<usize> {
+    all.into_iter().position(|other| other == *wanted).ok_or_else(malformed)
+}
 
 /// The names of everything that requests have numbers for, as JSON.
 pub(crate) fn names(state: &mut State) -> Result<()> {
@@ -23,9 +32,11 @@ pub(crate) fn names(state: &mut State) -> Result<()> {
     let policies = list(&mut NonFinite::ALL.iter().map(|policy| policy.name()));
     let _ = write!(text, r#"{{"elements":{elements},"ops":{ops},"kinds":{kinds},"nonfinite":{policies},"#);
     let _ = write!(text, r#""outside":{},"ties":{},"nan":{},"#, rules[0], rules[1], rules[2]);
-    let rule = |rule: &BackwardRule| BackwardRule::all().position(|other| other == *rule).unwrap_or_default();
-    let presets: Vec<_> =
-        BackwardRule::PRESETS.iter().map(|(name, preset)| format!(r#""{name}":{}"#, rule(preset))).collect();
+    let rule = |rule: &BackwardRule| number_of(BackwardRule::all(), rule);
+    let presets = BackwardRule::PRESETS.iter();
+    let presets: Vec<_> = presets
+        .map(|(name, preset)| Ok(format!(r#""{name}":{}"#, rule(preset)?)))
+        .collect::<Result<_>>()?;
     let eps: Vec<_> = NormLimit::PRESETS
         .iter()
         .filter_map(|name| Some(format!(r#""{name}":{:?}"#, NormLimit::like(name, 1.0).ok()?.eps)))
