@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use wgclip::{Element, ElementType};
 
-use crate::files::{Entry, TensorFile, unreadable};
+use crate::files::{Entry, TensorFile, identify_folder, unreadable};
 use crate::say;
 
 /// What the name of a file that lists the shards of a checkpoint ends in.
@@ -196,6 +196,23 @@ impl Source {
     }
 }
 
+/// The folders within one that hold `.safetensors` files.
+fn folders_of_tensors(path: &Path) -> Result<Vec<String>> {
+    let read = || format!("cannot read {}", path.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).with_context(read)? {
+        let folder = entry.with_context(read)?;
+        // One that cannot be read has none to name.
+        let Ok(files) = fs::read_dir(folder.path()) else { continue };
+        let is_tensors = |file: fs::DirEntry| file.path().extension().is_some_and(|of| of == "safetensors");
+        if files.flatten().any(is_tensors) {
+            found.push(folder.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 impl Folder {
     /// All of a folder: the shards that its index lists, or its files of tensors where there is none.
     fn whole(path: &Path) -> Result<Self> {
@@ -229,9 +246,8 @@ impl Folder {
         };
         let shards: Vec<String> = shards;
         if shards.is_empty() {
-            bail!(
-                "{name} is a folder without .safetensors files: name a file, or the folder of a checkpoint"
-            );
+            let of_tensors = folders_of_tensors(path)?;
+            bail!("{name} {}", identify_folder(&files, &of_tensors));
         }
         let others: Vec<_> = files.into_iter().filter(|file| !shards.contains(file)).collect();
         let unlisted: Vec<_> = others.iter().filter(|file| file.ends_with(".safetensors")).cloned().collect();

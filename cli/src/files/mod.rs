@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use wgclip::{Element, ElementType, Shape};
 
+pub(crate) use identify::folder as identify_folder;
 pub use layout::Layout;
 
 use cursor::Cursor;

@@ -234,8 +234,8 @@ fn header_of(from: &mut impl Read) -> Result<Vec<u8>, NoHeader> {
     }
 }
 
-/// The text of a header: Latin-1 before version 3, then UTF-8. The `L` of Python 2's long integers is left out, as numpy
-/// does it.
+/// The text of a header: Latin-1 before version 3, then UTF-8. The `L` of Python 2's long integers and the `u` of its texts are left
+/// out, as numpy does it.
 fn header_text(bytes: &[u8]) -> String {
     let start = if bytes[6] < 2 { 10 } else { 12 };
     let text = match bytes[6] {
@@ -243,13 +243,17 @@ fn header_text(bytes: &[u8]) -> String {
         _ => String::from_utf8_lossy(&bytes[start..]).into_owned(),
     };
     let (mut quoted, mut digit) = (false, false);
-    let keep = |&c: &char| {
-        quoted ^= c == '\'' || c == '"';
+    let is_quote = |c: char| c == '\'' || c == '"';
+    let text = text.trim();
+    let next = text.chars().skip(1).chain([' ']);
+    let keep = |&(c, next): &(char, char)| {
+        quoted ^= is_quote(c);
         let long = !quoted && digit && c == 'L';
+        let prefix = !quoted && c == 'u' && is_quote(next);
         digit = c.is_ascii_digit();
-        !long
+        !(long || prefix)
     };
-    text.trim().chars().filter(keep).collect()
+    text.chars().zip(next).filter(keep).map(|(c, _)| c).collect()
 }
 
 /// What a header says.
@@ -353,6 +357,7 @@ mod tests {
             f32s(false, &[2, 30])
         );
         assert_eq!(says("{'shape': (), 'descr': '=f4', 'fortran_order': False}"), f32s(false, &[]));
+        assert_eq!(says("{u'descr': u'<f4', u'fortran_order': False, u'shape': (2,)}"), f32s(false, &[2]));
         assert_eq!(says("{'descr': \">f4\", 'fortran_order': False, 'shape': (0,)}\n"), f32s(true, &[0]));
         assert_eq!(says("{'descr': 'bfloat16', 'fortran_order': True, 'shape': (1,)}").0, "bf16");
         assert_eq!(

@@ -46,6 +46,7 @@ impl Npz {
         let mut archive =
             archive.with_context(|| format!("{name} is damaged, or is not a .npz file: save it again"))?;
         let (mut members, mut entries, all) = (Vec::new(), Vec::new(), archive.len());
+        let mut others = Vec::new();
         for index in 0..all {
             let raw = archive.by_index_raw(index).with_context(|| format!("cannot read {name}"))?;
             let known = METHODS.contains(&raw.compression());
@@ -56,7 +57,10 @@ impl Npz {
             if path.ends_with("data.pkl") && all > 1 {
                 bail!("{name} {}", identify::PYTORCH);
             }
-            let Some(array) = path.strip_suffix(".npy") else { continue };
+            let Some(array) = path.strip_suffix(".npy") else {
+                others.push(path);
+                continue;
+            };
             let described = super::describe(name, array);
             let found = npy::read_header(&described, &mut file);
             let (header, mut entry) = match found {
@@ -83,7 +87,7 @@ impl Npz {
             entries.push(entry);
         }
         if members.is_empty() {
-            bail!("{name} is a zip archive without .npy members: save one with numpy.savez");
+            bail!("{name} {}", identify::archive(others.iter().map(|other| &other[..])));
         }
         Ok((Self { archive, members }, entries))
     }
