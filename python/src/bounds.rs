@@ -10,6 +10,7 @@ use wgclip::{
 };
 
 use crate::errors::{exception, numpy_name};
+use crate::float_mode;
 use crate::memory::{Memory, arrays};
 
 /// A lower and an upper bound.
@@ -114,7 +115,8 @@ fn given(object: Option<&Bound<'_, PyAny>>, role: Role, element: ElementType) ->
 /// Warns of a number that becomes, rounded to nearest, what its writer may not have meant. Ordinary fractions are rounded silently, as
 /// everywhere.
 fn warn(py: Python<'_>, number: Number, role: Role, element: ElementType) -> PyResult<()> {
-    let becomes = with_element!(element, T => surprise::<T>(number, role));
+    // Frameworks call from threads that flush subnormals.
+    let becomes = float_mode::with_default(|| with_element!(element, T => surprise::<T>(number, role)));
     let Some(becomes) = becomes else { return Ok(()) };
     let option = if role == Role::Min { "min" } else { "max" };
     let text = format!("{option}={} becomes {becomes}, in {}", text(number), numpy_name(element));
@@ -161,35 +163,42 @@ fn surprise<T: Element>(number: Number, role: Role) -> Option<String> {
     }
 }
 
+/// A number of Python's.
+#[derive(IntoPyObject)]
+pub(crate) enum PyNumber {
+    Float(f64),
+    Integer(i128),
+}
+
+impl PyNumber {
+    /// An element, which one of them holds.
+    fn of<T: Element>(value: T) -> Self {
+        let whole = if T::TYPE.is_float() { None } else { value.to_string().parse().ok() };
+        whole.map_or(Self::Float(value.to_f64()), Self::Integer)
+    }
+}
+
 /// Numbers as bounds of an array's type, each rounded inward: `max` down and `min` up.
 #[pyfunction]
-pub(crate) fn inward<'py>(
-    like: &Bound<'py, PyAny>,
-    min: Option<&Bound<'py, PyAny>>,
-    max: Option<&Bound<'py, PyAny>>,
-) -> PyResult<(Option<Bound<'py, PyAny>>, Option<Bound<'py, PyAny>>)> {
-    let (py, element) = (like.py(), Memory::of(like)?.element);
-    let side = |object: Option<&Bound<'py, PyAny>>, role: Role| {
+pub(crate) fn inward(
+    like: &Bound<'_, PyAny>,
+    min: Option<&Bound<'_, PyAny>>,
+    max: Option<&Bound<'_, PyAny>>,
+) -> PyResult<(Option<PyNumber>, Option<PyNumber>)> {
+    let element = Memory::of(like)?.element;
+    let side = |object: Option<&Bound<'_, PyAny>>, role: Role| {
         let Some(object) = object else { return Ok(None) };
         let Some(number) = number_of(object)? else {
             return Err(PyTypeError::new_err("inward bounds are made of numbers: give a float or an int"));
         };
-        with_element!(element, T => {
-            let bound = role.bound::<T>(number, BoundRounding::Inward).map_err(exception)?;
-            bound.value().map(|value| python_number(py, value)).transpose()
-        })
+        let bound = float_mode::with_default(|| {
+            with_element!(element, T => {
+                role.bound::<T>(number, BoundRounding::Inward).map(|bound| bound.value().map(PyNumber::of))
+            })
+        });
+        bound.map_err(exception)
     };
     Ok((side(min, Role::Min)?, side(max, Role::Max)?))
-}
-
-/// An element as Python's number, which holds all of them.
-fn python_number<T: Element>(py: Python<'_>, value: T) -> PyResult<Bound<'_, PyAny>> {
-    if T::TYPE.is_float() {
-        return Ok(PyFloat::new(py, value.to_f64()).into_any());
-    }
-    let text = value.to_string();
-    let whole: i128 = text.parse().map_err(|_| PyValueError::new_err(text))?;
-    Ok(whole.into_pyobject(py)?.into_any())
 }
 
 /// The number that something is, if it is one: an array without axes is one, too.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import math
+import warnings
 import threading
 
 import numpy as np
@@ -388,9 +389,14 @@ def test_a_thread_that_flushes_subnormals():
     """Values keep theirs, whatever the thread's mode, which stays as it is."""
     x = np.array([1e-40, -1e-40, 1e-45, -0.0, 3.0], "f4")
     expected = [of.view("u4").tolist() for of in (wgclip.clip(x, 0, 1), wgclip.clip(x, -5e-41, 5e-41), wgclip.norm(x[:3]))]
-    large = np.tile(x, 1 << 18)
+    large, least = np.tile(x, 1 << 18), float(x[0])
     try:
         assert torch.set_flush_denormal(True)
+        with warnings.catch_warnings():
+            # Not that the bound became 0.
+            warnings.simplefilter("error")
+            wgclip.clip(x, 0, least)
+            assert wgclip.inward("f4", least, least) == (least, least)
         assert torch.tensor(1e-40) * 1 == 0
         made = [of.view("u4").tolist() for of in (wgclip.clip(x, 0, 1), wgclip.clip(x, -5e-41, 5e-41), wgclip.norm(x[:3]))]
         assert made == expected

@@ -55,6 +55,8 @@ _SHORT = {
 def to_numpy(x: Tensor) -> Any:
     """The elements of a tensor as an array, without its gradient."""
     check(x)
+    if x.is_meta:
+        raise BufferError("a tensor of the device meta has no elements: give one on the CPU")
     x = plain(x.detach())
     if x.dtype not in _SHORT:
         return x.numpy()
