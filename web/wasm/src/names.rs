@@ -34,9 +34,8 @@ pub(crate) fn names(state: &mut State) -> Result<()> {
     let _ = write!(text, r#""outside":{},"ties":{},"nan":{},"#, rules[0], rules[1], rules[2]);
     let rule = |rule: &BackwardRule| number_of(BackwardRule::all(), rule);
     let presets = BackwardRule::PRESETS.iter();
-    let presets: Vec<_> = presets
-        .map(|(name, preset)| Ok(format!(r#""{name}":{}"#, rule(preset)?)))
-        .collect::<Result<_>>()?;
+    let presets: Vec<_> =
+        presets.map(|(name, preset)| Ok(format!(r#""{name}":{}"#, rule(preset)?))).collect::<Result<_>>()?;
     let eps: Vec<_> = NormLimit::PRESETS
         .iter()
         .filter_map(|name| Some(format!(r#""{name}":{:?}"#, NormLimit::like(name, 1.0).ok()?.eps)))
