@@ -291,7 +291,7 @@ fn imports(source: &str) -> (Vec<String>, &str) {
 /// ```
 ///
 /// # Errors
-/// [`Error::RuleWithoutKernel`](crate::Error::RuleWithoutKernel) for the straight-through rule: its gradient is g.
+/// [`Error::RuleWithoutKernel`] for the straight-through rule: its gradient is g.
 pub fn functions(element: ElementType, rule: BackwardRule) -> Result<String> {
     Op::ClipBackward.check_rule(rule)?;
     // Bounds that the kernel brings may be NaN: they are compared as elements of tensors are.
