@@ -27,8 +27,8 @@ pub(crate) fn bounds<T: Element>(
     Ok(Bounds::new(read("lower", lo)?, read("upper", hi)?)?)
 }
 
-/// What a bound has become in the type, where its writer may not have meant that: infinity, zero, or, rounded to nearest, a number
-/// beyond it that shows in the results.
+/// Describes the value of a bound in the type, if it differs from the text enough to surprise: infinity, zero, another whole number, a
+/// short float beyond the text, or a coarse subnormal. Returns `None` for ordinary rounding.
 pub(crate) fn surprise<T: Element>(
     is_upper: bool,
     text: &str,

@@ -34,7 +34,7 @@ impl From<i128> for Number {
     }
 }
 
-/// What becomes of a number that the type of the elements does not hold.
+/// How a bound is rounded if the type of the elements does not represent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum BoundRounding {
     /// The nearest of the type, which may lie beyond the number by half a unit in the last place: numpy's and the frameworks' way.

@@ -7,13 +7,12 @@ use super::geometry::Limits;
 use super::kernel::Kernel;
 use super::params::Params;
 use super::reduce::{self, Outputs};
-use super::scale::{self, SCALING_BYTES};
-use crate::backend::{Call, Limiter, MAX_OUTPUTS};
+use crate::backend::{Call, MAX_OUTPUTS};
 use crate::bounds::ResolvedBounds;
-use crate::broadcast::{Broadcast, Reduction, Side};
+use crate::broadcast::{Reduction, Side};
 use crate::exact::ReduceOp;
-use crate::wgsl::{BLOCK_BYTES, Specialization};
-use crate::{BackwardRule, DeviceInfo, DeviceKind, ElementType, NormKind, NormLimit, Op, Result, Shape};
+use crate::wgsl::Specialization;
+use crate::{BackwardRule, DeviceInfo, DeviceKind, ElementType, Op, Result, Shape};
 
 /// A part of an operand: whole blocks of 16 bytes, which are all read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,7 +38,7 @@ impl Memory for usize {
 type Part = BufferPart<usize>;
 
 impl Slice {
-    fn part(self) -> Part {
+    pub(super) fn part(self) -> Part {
         Part::new(self.operand, self.offset, self.bytes)
     }
 }
@@ -107,11 +106,11 @@ impl Plans {
         Self { limits, info }
     }
 
-    fn planner(&self) -> Planner<'_> {
+    pub(super) fn planner(&self) -> Planner<'_> {
         Planner { limits: self.limits, info: &self.info }
     }
 
-    fn steps(&self, record: impl FnOnce(&Steps<'_>) -> Result<()>) -> Result<Vec<Step>> {
+    pub(super) fn steps(&self, record: impl FnOnce(&Steps<'_>) -> Result<()>) -> Result<Vec<Step>> {
         let steps = Steps { planner: self.planner(), steps: RefCell::default() };
         record(&steps)?;
         Ok(steps.steps.into_inner())
@@ -178,119 +177,10 @@ impl Plans {
         let into = [scratch.part(), result.part()];
         self.steps(|steps| outputs.reduce(steps, [elements.part(); 2], None, into))
     }
-
-    /// Bytes of the exact sum that a norm is made of.
-    pub fn norm_bytes(kind: NormKind) -> u64 {
-        reduce::limb_bytes(kind.reduce_op()).next_multiple_of(BLOCK_BYTES)
-    }
-
-    /// Makes an exact sum that a norm is made of 0.
-    ///
-    /// # Errors
-    /// None that a WebGPU device gives cause for.
-    pub fn clear_norm(&self, kind: NormKind, sum: Slice) -> Result<Vec<Step>> {
-        self.steps(|steps| reduce::clear_list(steps, kind.reduce_op(), sum.part()))
-    }
-
-    /// Adds `len` elements to such a sum.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for others than floats of up to 32 bits, and where limits are too low.
-    pub fn add_to_norm(
-        &self,
-        (element, len): (ElementType, usize),
-        elements: Slice,
-        kind: NormKind,
-        sum: Slice,
-    ) -> Result<Vec<Step>> {
-        self.check_norm(element, elements.bytes, kind)?;
-        let list = [(element, len, elements.part())];
-        self.steps(|steps| reduce::add_to_list(steps, &list, kind.reduce_op(), sum.part()))
-    }
-
-    fn check_norm(&self, element: ElementType, bytes: u64, kind: NormKind) -> Result<()> {
-        match element.is_float() {
-            true => reduce::check(self.planner(), element, bytes, kind.reduce_op()),
-            false => Err(self.planner().unsupported(format!("a norm of {element}"), "give floats")),
-        }
-    }
-
-    /// The norm of such a sum, an f32, and what it makes of elements, in [`SCALING_BYTES`]: the norm and the coefficient as f32, what is
-    /// done (0: they are kept, 1: multiplied by the coefficient, 2: set to 0), and 1 if the norm is not finite where that is an error.
-    ///
-    /// # Errors
-    /// [`Error::InvalidLimit`](crate::Error::InvalidLimit).
-    pub fn limit_norm(
-        &self,
-        sum: Slice,
-        limit: &NormLimit,
-        [norm, scaling]: [Slice; 2],
-    ) -> Result<Vec<Step>> {
-        limit.check()?;
-        let limiter = Limiter { limit, average: None, relative: None };
-        self.steps(|steps| {
-            reduce::round_list(steps, limit.kind.reduce_op(), sum.part(), norm.part())?;
-            scale::make_scalings(steps, 1, norm.part(), limiter, scaling.part())
-        })
-    }
-
-    /// Scales elements by what a norm makes of them, in place where both are the same slice.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for others than floats of up to 32 bits.
-    pub fn scale(&self, element: ElementType, [x, y]: [Slice; 2], scaling: Slice) -> Result<Vec<Step>> {
-        self.check_norm(element, x.bytes, NormKind::L2)?;
-        self.steps(|steps| match x == y {
-            true => scale::scale_in_place(steps, element, x.part(), scaling.part()),
-            false => scale::scale(steps, element, [x.part(), y.part()], scaling.part(), None),
-        })
-    }
-
-    /// The gradient that reaches `len` elements that are scaled by their own 2-norm, of the upstream gradient: of x and g, into gx.
-    /// `scratch` are the sum of a norm, and blocks for the norm, the scaling, the dot product and the projection.
-    ///
-    /// # Errors
-    /// As [`scale`](Self::scale), and [`limit_norm`](Self::limit_norm).
-    pub fn scale_backward(
-        &self,
-        (element, len): (ElementType, usize),
-        [x, g, gx]: [Slice; 3],
-        limit: &NormLimit,
-        scratch: [Slice; 5],
-    ) -> Result<Vec<Step>> {
-        self.check_norm(element, x.bytes, limit.kind)?;
-        let [sum, norm, scaling, dot, projection] = scratch;
-        let mut all = self.clear_norm(NormKind::L2, sum)?;
-        all.extend(self.add_to_norm((element, len), x, NormKind::L2, sum)?);
-        all.extend(self.limit_norm(sum, limit, [norm, scaling])?);
-        let reduction = Reduction::all(len);
-        let dots = Outputs::dots(element, &reduction);
-        let broadcast = Broadcast::new(&Shape::new([len])?, [Some(&Shape::new([1])?), None])?;
-        all.extend(self.steps(|steps| {
-            dots.reduce(steps, [x.part(), g.part()], Some(norm.part()), [sum.part(), dot.part()])?;
-            scale::make_projections(steps, 1, limit.eps, [scaling, dot, projection].map(Slice::part))?;
-            let by = [scaling.part(), projection.part()];
-            scale::scale_backward(steps, element, by, [x, g, gx].map(Slice::part), &broadcast)
-        })?);
-        Ok(all)
-    }
-
-    /// Bytes of each of the five slices of scratch of [`scale_backward`](Self::scale_backward).
-    pub fn scale_backward_bytes(&self, element: ElementType) -> [u64; 5] {
-        let [dots, _] = Outputs::dots(element, &Reduction::all(1)).bytes(self.planner());
-        let block = BLOCK_BYTES;
-        [
-            Self::norm_bytes(NormKind::L2).max(dots.next_multiple_of(block)),
-            block,
-            SCALING_BYTES,
-            block,
-            SCALING_BYTES,
-        ]
-    }
 }
 
 /// The steps of a plan, as they are recorded.
-struct Steps<'a> {
+pub(super) struct Steps<'a> {
     planner: Planner<'a>,
     steps: RefCell<Vec<Step>>,
 }
@@ -321,7 +211,7 @@ mod tests {
     use super::*;
     use crate::op::Operand;
     use crate::plan::ParamsBinding;
-    use crate::{Bound, Error};
+    use crate::{Bound, Error, NormKind, NormLimit};
 
     #[test]
     fn what_is_not_given_is_not_made_up() {

@@ -21,6 +21,7 @@ mod api;
 mod dispatch;
 mod geometry;
 mod kernel;
+mod norms;
 mod params;
 mod program;
 pub(crate) mod reduce;

@@ -47,7 +47,7 @@ const PICKLE: &str = "is a Python pickle: load it in Python, and save its arrays
 pub(super) const PYTORCH: &str = "is a PyTorch file of torch.save: load it in Python with torch.load, and save its tensors \
                                   with safetensors.torch.save_file";
 
-/// What a zip archive is without `.npy` members, by the names of those that it has.
+/// Describes a zip archive without `.npy` members by the names of its members, and says how to convert it.
 pub(super) fn archive<'a>(mut members: impl Iterator<Item = &'a str>) -> &'static str {
     match members.any(|name| name.ends_with("model.weights.h5")) {
         true => {
@@ -57,7 +57,7 @@ pub(super) fn archive<'a>(mut members: impl Iterator<Item = &'a str>) -> &'stati
     }
 }
 
-/// What a folder is without `.safetensors` files, by the names of its files and folders, and what to do about it.
+/// Describes a folder without `.safetensors` files by the names of its files and folders, and says what to name instead.
 pub(crate) fn folder(files: &[String], of_tensors: &[String]) -> String {
     let has = |name: &str| files.iter().any(|file| file == name);
     if !of_tensors.is_empty() {

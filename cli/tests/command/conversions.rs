@@ -1,22 +1,8 @@
 //! Conversions by range alone, bounds that a type does not hold, and checkpoints of 8-bit floats.
 
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 
-use crate::files::{Folder, bytes, elements, npy, npy_f32};
-
-/// A file of tensors, by their types and bytes.
-fn write(folder: &Folder, name: &str, tensors: &[(&str, Dtype, Vec<u8>)]) {
-    let views = tensors.iter().map(|(name, dtype, data)| {
-        let len = data.len() * 8 / dtype.bitsize();
-        (*name, TensorView::new(*dtype, vec![len], data).unwrap())
-    });
-    folder.write(name, &safetensors::serialize(views, None).unwrap());
-}
-
-fn tensor(folder: &Folder, file: &str, name: &str) -> Vec<u8> {
-    SafeTensors::deserialize(&folder.read(file)).unwrap().tensor(name).unwrap().data().to_vec()
-}
+use crate::files::{Folder, bytes, elements, npy, npy_f32, tensor, write_tensors};
 
 fn halves(bits: &[u16]) -> Vec<u8> {
     bits.iter().flat_map(|bits| bits.to_le_bytes()).collect()
@@ -26,7 +12,7 @@ fn halves(bits: &[u16]) -> Vec<u8> {
 fn the_range_of_a_type_is_an_interval() {
     let folder = Folder::new();
     let x = [1e9, -1e9, 70_000.0, 65_504.0, f32::INFINITY, f32::NAN, 0.5];
-    write(&folder, "m.safetensors", &[("w", Dtype::F32, bytes(&x))]);
+    write_tensors(&folder, "m.safetensors", &[("w", Dtype::F32, bytes(&x))]);
     let expected = halves(&[0x7bff, 0xfbff, 0x7bff, 0x7bff, 0x7c00, 0x7e00, 0x3800]);
     for name in ["f16", "fp16", "float16", "half"] {
         let done = folder.done(&format!("clip m.safetensors o.safetensors --to {name}"));
@@ -55,7 +41,7 @@ fn bounds_that_a_type_does_not_hold_are_told_and_may_be_rounded_inward() {
     assert_eq!((elements(&folder.read("y.npy")), done.stderr), (vec![20_878_922.0, 1.0], String::new()));
     assert_eq!(folder.done("clip x.npy y.npy --max 0.1").stderr, "", "an ordinary fraction");
     let tensors = [("b", Dtype::BF16, halves(&[0x3f80])), ("e", Dtype::F8_E4M3, vec![0x7e])];
-    write(&folder, "m.safetensors", &tensors);
+    write_tensors(&folder, "m.safetensors", &tensors);
     let done = folder.done("clip m.safetensors o.safetensors --max .999 --tensor b");
     assert!(done.stderr.contains("becomes 1, beyond what was asked"), "{done:?}");
     assert_eq!(tensor(&folder, "o.safetensors", "b"), halves(&[0x3f80]));
@@ -79,7 +65,7 @@ fn floats_with_a_scale_beside_them_are_not_clipped_by_mistake() {
     let folder = Folder::new();
     for scale in ["l.weight_scale", "l.weight_scale_inv", "l.scale_weight"] {
         let tensors = [("l.weight", Dtype::F8_E4M3, vec![0x7e]), (scale, Dtype::F32, bytes(&[1e-3]))];
-        write(&folder, "m.safetensors", &tensors);
+        write_tensors(&folder, "m.safetensors", &tensors);
         for command in
             ["clip m.safetensors o.safetensors --max 1", "clip-norm m.safetensors o.safetensors --max 1"]
         {
@@ -90,7 +76,7 @@ fn floats_with_a_scale_beside_them_are_not_clipped_by_mistake() {
         folder.done("clip m.safetensors o.safetensors --max 1 --tensor l.weight");
         assert_eq!(tensor(&folder, "o.safetensors", "l.weight"), [0x38]);
     }
-    write(
+    write_tensors(
         &folder,
         "m.safetensors",
         &[("l.weight", Dtype::F8_E4M3, vec![0x7e]), ("bias", Dtype::F32, bytes(&[2.0]))],

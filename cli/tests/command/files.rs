@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
 
 /// What the command did.
@@ -148,4 +150,18 @@ pub(crate) fn elements(npy: &[u8]) -> Vec<f32> {
 /// A file of the samples.
 pub(crate) fn sample(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples").join(name).display().to_string()
+}
+
+/// Writes a `.safetensors` file of tensors with one axis: names, types and bytes.
+pub(crate) fn write_tensors(folder: &Folder, name: &str, tensors: &[(&str, Dtype, Vec<u8>)]) {
+    let views = tensors.iter().map(|(name, dtype, data)| {
+        let len = data.len() * 8 / dtype.bitsize();
+        (*name, TensorView::new(*dtype, vec![len], data).unwrap())
+    });
+    folder.write(name, &safetensors::serialize(views, None).unwrap());
+}
+
+/// The bytes of a tensor in a `.safetensors` file.
+pub(crate) fn tensor(folder: &Folder, file: &str, name: &str) -> Vec<u8> {
+    SafeTensors::deserialize(&folder.read(file)).unwrap().tensor(name).unwrap().data().to_vec()
 }

@@ -1,11 +1,10 @@
 //! `wgclip norm` and `wgclip clip-norm`: files in, files out, exit codes.
 
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use serde_json::{Value, json};
 use wgclip::{NormKind, NormLimit, reference};
 
-use crate::files::{Folder, bytes, npy, npy_f32};
+use crate::files::{Folder, bytes, npy, npy_f32, tensor, write_tensors};
 
 /// What a run says that must fail, with this exit code.
 fn fails(folder: &Folder, command: &str, code: i32) -> String {
@@ -40,19 +39,6 @@ fn norms_are_exact_and_told_in_bits() {
     let told = report(&folder, "norm d.npy --json");
     assert_eq!(told["global"]["bits"], format!("{:#018x}", 5e300f64.to_bits()), "f64 where all are");
     assert!(folder.done("norm a.npy --kind max").stdout.contains(" 1e20 "));
-}
-
-/// A file of tensors, by their types and bytes.
-fn write_tensors(folder: &Folder, name: &str, tensors: &[(&str, Dtype, Vec<u8>)]) {
-    let views = tensors.iter().map(|(name, dtype, data)| {
-        let len = data.len() * 8 / dtype.bitsize();
-        (*name, TensorView::new(*dtype, vec![len], data).unwrap())
-    });
-    folder.write(name, &safetensors::serialize(views, None).unwrap());
-}
-
-fn tensor(folder: &Folder, file: &str, name: &str) -> Vec<u8> {
-    SafeTensors::deserialize(&folder.read(file)).unwrap().tensor(name).unwrap().data().to_vec()
 }
 
 /// Norms and coefficients of a list with f64 are f64, so that nothing becomes 0 or infinite on the way. Values from Python's fractions.

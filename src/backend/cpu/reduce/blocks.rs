@@ -387,8 +387,8 @@ fn slowly_with<B: Copy + Into<u64>>(sum: &mut ExactSum, layout: BitLayout, block
     }
 }
 
-/// Takes in the squares of the finite elements, by exponents first, which takes half of the time of each by itself. Not where the
-/// exponents are far apart.
+/// Adds the squares of the finite elements, grouped by exponent: twice as fast as one at a time. Returns false, and adds nothing, if
+/// the exponents are too far apart.
 fn squares_by_exponent(
     sum: &mut ExactSum,
     layout: BitLayout,
