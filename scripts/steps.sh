@@ -136,6 +136,8 @@ step_large_files() {
     target/large-files/bin/pip install --quiet numpy ml_dtypes
     target/large-files/bin/python scripts/checkpoint.py target/large-files/data target/release/wgclip cpu llvmpipe
     rm -rf target/large-files/data
+    target/large-files/bin/python scripts/large_norms.py target/large-files/data target/release/wgclip cpu llvmpipe
+    rm -rf target/large-files/data
 }
 
 step_exhaustive() {

@@ -96,4 +96,6 @@ pub use shape::Shape;
 pub use stats::Stats;
 #[cfg(not(target_arch = "wasm32"))]
 pub use stream::ClipStream;
-pub use tensor::{AnyTensor, Gradients, Mask, NeedsGrad, Tensor, clip_by_global_norm, global_norm};
+pub use tensor::{
+    AnyTensor, Gradients, Mask, NeedsGrad, Tensor, clip_by_global_norm, global_norm, scale_in_place,
+};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use wgclip::reference::Scaling;
 use wgclip::{
     BackwardRule, Bound, Bounds, Device, DeviceKind, Element, ElementType, ResolvedBounds, Shape, Tensor,
     cpu, with_element,
@@ -23,6 +24,8 @@ pub(crate) enum Work {
     ClipTo(ElementType),
     /// They are upstream gradients, of which those of x are made.
     Backward(BackwardRule),
+    /// They are multiplied by the coefficient of f64 with these bits, or set to zero.
+    Scale(Option<u64>),
 }
 
 /// A bound of the elements of a batch.
@@ -118,6 +121,10 @@ pub(crate) fn batch(kind: Kind, room: usize) -> Box<dyn Batch> {
     with_element!(kind.element, T => Box::new(Typed::<T>::new(kind, room)))
 }
 
+fn scaling(by: Option<u64>) -> Scaling<f64> {
+    by.map_or(Scaling::Zero, |bits| Scaling::By(f64::from_bits(bits)))
+}
+
 struct Typed<T: Element> {
     kind: Kind,
     room: usize,
@@ -193,6 +200,7 @@ impl<T: Element> Typed<T> {
     /// Counts the elements that are clipped, before they are.
     fn count(&self) -> Counts {
         let x = match self.kind.work {
+            Work::Scale(_) => return Counts::default(),
             Work::Backward(_) => &self.x[..self.taken],
             _ => &self.elements[..self.taken],
         };
@@ -230,6 +238,7 @@ impl<T: Element> Typed<T> {
         match self.kind.work {
             Work::Clip => cpu::clip_in_place(elements, &bounds)?,
             Work::Backward(rule) if rule.is_identity() => {}
+            Work::Scale(by) => cpu::scale_in_place(elements, scaling(by)),
             Work::Backward(rule) => cpu::clip_backward_in_place(&self.x[..len], elements, &bounds, rule)?,
             Work::ClipTo(to) => with_element!(to, U => {
                 let mut converted = vec![<U as Element>::ZERO; len];
@@ -253,6 +262,7 @@ impl<T: Element> Typed<T> {
         let mut elements = tensor(&self.elements)?;
         match self.kind.work {
             Work::Clip => elements.clip_in_place(&bounds)?,
+            Work::Scale(by) => wgclip::scale_in_place(&mut [&mut elements], scaling(by))?,
             Work::Backward(rule) => tensor(&self.x)?.clip_backward_in_place(&mut elements, &bounds, rule)?,
             Work::ClipTo(to) => {
                 self.on_device = Some(with_element!(to, U => Box::new(elements.clip_to::<U>(&bounds)?)));

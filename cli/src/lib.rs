@@ -10,6 +10,7 @@ mod bench;
 mod bound_text;
 #[cfg(feature = "check")]
 mod check;
+mod clip_norm;
 mod decimal;
 mod devices;
 pub mod files;
@@ -20,6 +21,7 @@ mod output;
 mod pipeline;
 mod progress;
 mod report;
+mod resources;
 mod run;
 mod select;
 mod session;
@@ -59,7 +61,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Clip(args) => run::clip(args),
         Command::Backward(args) => run::backward(args),
         Command::Norm(args) => norm::norm(args),
-        Command::ClipNorm(args) => norm::clip_norm(args),
+        Command::ClipNorm(args) => clip_norm::clip_norm(args),
         #[cfg(not(feature = "plot"))]
         Command::Inspect(args) if args.plot.is_some() => return not_built("inspect --plot", "plot"),
         Command::Inspect(args) => inspect::inspect(args),

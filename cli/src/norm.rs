@@ -1,22 +1,19 @@
-//! `wgclip norm` and `wgclip clip-norm`: on the CPU, in chunks, whatever the size of the tensors.
+//! `wgclip norm`, and the norms that `wgclip clip-norm` scales by: in chunks, whatever the size of the tensors.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use wgclip::reference::{self, Scaling};
-use wgclip::{
-    Device, Element, ElementType, Error, NonFinite, NormKind, NormLimit, NormState, cpu, with_element,
-};
+use wgclip::{AnyTensor, Element, ElementType, NormKind, NormState, Tensor, with_element};
 
-use crate::args::{ClipNorm, Norm};
-use crate::files::{Conversions, TensorWriter, printable};
-use crate::progress::Bytes;
-use crate::select::{refuse_scaled, select};
-use crate::source::{Place, Source};
-use crate::target::Target;
-use crate::{ignore_broken_pipe, say};
+use crate::args::{AUTO, CPU, Effort, Norm, Tensors};
+use crate::files::printable;
+use crate::ignore_broken_pipe;
+use crate::resources::Resources;
+use crate::select::select;
+use crate::source::{CHUNK, Place, Source};
 
 #[derive(Serialize)]
 struct Report {
@@ -56,11 +53,11 @@ enum Norms {
 
 /// A norm: a number (of JSON, which has no NaN and no infinity, then null), and its bits.
 #[derive(Debug, Clone, Serialize)]
-struct Value {
+pub(crate) struct Value {
     norm: Option<f64>,
     bits: String,
     #[serde(skip)]
-    text: String,
+    pub text: String,
 }
 
 impl Value {
@@ -76,7 +73,7 @@ impl Value {
 }
 
 /// A norm, rounded once.
-fn rounded(state: &NormState, to: ElementType) -> Result<Value> {
+pub(crate) fn rounded(state: &NormState, to: ElementType) -> Result<Value> {
     Ok(match to {
         ElementType::F64 => Value::new(state.norm::<f64>()?),
         _ => Value::new(state.norm::<f32>()?),
@@ -84,7 +81,7 @@ fn rounded(state: &NormState, to: ElementType) -> Result<Value> {
 }
 
 /// Axes of a tensor, counted from 0. Negative ones count from its end.
-fn axes_of(axes: &[i64], rank: usize, what: &str) -> Result<Vec<usize>> {
+pub(crate) fn axes_of(axes: &[i64], rank: usize, what: &str) -> Result<Vec<usize>> {
     let axis = |&axis: &i64| {
         let counted = if axis < 0 { axis + rank as i64 } else { axis };
         match usize::try_from(counted) {
@@ -95,22 +92,77 @@ fn axes_of(axes: &[i64], rank: usize, what: &str) -> Result<Vec<usize>> {
     axes.iter().map(axis).collect()
 }
 
-/// The exact norm so far of a tensor's elements.
-fn state_of(source: &mut Source, place: Place, kind: NormKind, bar: &mut Bytes) -> Result<NormState> {
+/// The exact norm so far of a tensor's elements, taken on the device.
+pub(crate) fn state_of(
+    source: &mut Source,
+    place: Place,
+    kind: NormKind,
+    resources: &mut Resources,
+) -> Result<NormState> {
     with_element!(source.element(place)?, T => {
         let mut state = NormState::wide(kind);
-        source.chunks::<T>(place, &mut |_, x| {
-            state.add_slice(x)?;
-            bar.add(size_of_val(&x[..]));
-            Ok(())
+        if resources.is_cpu() {
+            source.chunks::<T>(place, CHUNK, &mut |_, x| {
+                state.add_slice(x)?;
+                resources.progress(size_of_val(&x[..]));
+                Ok(())
+            })?;
+            return Ok(state);
+        }
+        let device = resources.device().clone();
+        let mut waiting: Vec<Tensor<T>> = Vec::new();
+        let mut add = |waiting: &mut Vec<Tensor<T>>| {
+            let list: Vec<_> = waiting.iter().map(|x| x as &dyn AnyTensor).collect();
+            state.add(&list)?;
+            waiting.clear();
+            anyhow::Ok(())
+        };
+        source.chunks::<T>(place, resources.batch_bytes() / size_of::<T>(), &mut |_, x| {
+            waiting.push(device.tensor(x, [x.len()])?);
+            resources.progress(size_of_val(&x[..]));
+            match waiting.len() == resources.in_flight() {
+                true => add(&mut waiting),
+                false => Ok(()),
+            }
         })?;
+        add(&mut waiting)?;
         Ok(state)
     })
 }
 
+/// Reads a tensor in parts that hold whole slices along some axes, as many as a quarter of the memory has room for. Each part
+/// with its shape.
+pub(crate) fn parts<T: Element>(
+    source: &mut Source,
+    place: Place,
+    axes: &[usize],
+    memory: u64,
+    take: &mut dyn FnMut(Vec<T>, &[usize]) -> Result<()>,
+) -> Result<()> {
+    let (entry, what) = (source.entry(place).clone(), source.describe(place));
+    let (dims, room) = (entry.shape.dims(), memory / 4);
+    let (first, rest) = dims.split_first().unwrap_or((&1, &[]));
+    let row = rest.iter().product::<usize>() * size_of::<T>();
+    let is_split = !entry.layout.fortran && !dims.is_empty() && !axes.contains(&0);
+    let least = if is_split { row as u64 } else { entry.bytes() };
+    if least > room {
+        bail!(
+            "{what} has slices that are held in memory together, {least} bytes, more than a quarter of --memory: give more"
+        );
+    }
+    if !is_split || row == 0 {
+        return take(source.files[place.file].read::<T>(place.index)?, dims);
+    }
+    let rows = usize::try_from(room)?.div_euclid(row).min(*first).max(1);
+    source.chunks::<T>(place, rows * row / size_of::<T>(), &mut |_, x| {
+        let dims: Vec<_> = [size_of_val(&x[..]) / row].into_iter().chain(rest.iter().copied()).collect();
+        take(std::mem::take(x), &dims)
+    })
+}
+
 /// Those tensors that have a norm.
-fn choose(source: &Source, tensor: &[String], except: &[String]) -> Result<Vec<Place>> {
-    let selection = select(source, tensor, except)?;
+pub(crate) fn choose(source: &Source, tensors: &Tensors) -> Result<Vec<Place>> {
+    let selection = select(source, &tensors.tensor, &tensors.except)?;
     for &place in &selection.chosen {
         let element = source.element(place)?;
         if !element.is_float() {
@@ -120,43 +172,59 @@ fn choose(source: &Source, tensor: &[String], except: &[String]) -> Result<Vec<P
     Ok(selection.chosen)
 }
 
+/// The device and the memory for the norms of tensors. GPUs have no norms of f64, so `auto` is the CPU where there is one.
+pub(crate) fn resources(
+    args: &Effort,
+    quiet: bool,
+    sources: &[(Source, Vec<Place>)],
+    passes: u64,
+) -> Result<Resources> {
+    let start = Instant::now();
+    let chosen =
+        || sources.iter().flat_map(|(source, chosen)| chosen.iter().map(move |&place| (source, place)));
+    let bytes = chosen().map(|(source, place)| source.entry(place).bytes()).sum::<u64>();
+    let of_f64 = chosen().find(|(source, place)| source.entry(*place).element() == Some(ElementType::F64));
+    let device = if args.device == AUTO && of_f64.is_some() { CPU } else { &args.device[..] };
+    let resources = Resources::new(device, args.memory, quiet, start, passes * bytes)?;
+    match of_f64 {
+        Some((source, place)) if !resources.is_cpu() => bail!(
+            "{} holds f64, and GPUs take no norms of f64: give --device cpu, or leave the tensor out with --except",
+            source.describe(place)
+        ),
+        _ => Ok(resources),
+    }
+}
+
 /// Prints the norms of the tensors of files, and that of all.
 pub(crate) fn norm(args: &Norm) -> Result<()> {
+    let open = |path: &PathBuf| {
+        let source = Source::open(path, args.tensors.assumed)?;
+        let chosen = choose(&source, &args.tensors)?;
+        Ok((source, chosen))
+    };
+    let mut sources = args.inputs.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let mut resources = resources(&args.effort, false, &sources, 1)?;
     let (mut rows, mut all, mut elements) = (Vec::new(), NormState::wide(args.kind), Vec::new());
-    for path in &args.inputs {
-        let mut source = Source::open(path, args.tensors.assumed)?;
-        let chosen = choose(&source, &args.tensors.tensor, &args.tensors.except)?;
-        let mut bar = Bytes::new(chosen.iter().map(|&place| source.entry(place).bytes()).sum());
-        for place in chosen {
+    for (path, (source, chosen)) in args.inputs.iter().zip(&mut sources) {
+        for &place in &*chosen {
             let element = source.element(place)?;
-            let (name, what) = (source.entry(place).name.clone(), source.describe(place));
+            let name = source.entry(place).name.clone();
             let norm = match &args.axes {
                 None => {
-                    let state = state_of(&mut source, place, args.kind, &mut bar)?;
+                    let state = state_of(source, place, args.kind, &mut resources)?;
                     all.merge(&state)?;
                     Norms::Whole(rounded(&state, ElementType::of_norm([element]))?)
                 }
-                Some(axes) => with_element!(element, T => {
-                    let shape = source.entry(place).shape.clone();
-                    let axes = axes_of(axes, shape.dims().len(), &what)?;
-                    let x = source.files[place.file].read::<T>(place.index)?;
-                    all.add_slice(&x)?;
-                    let norms = Device::cpu().tensor_from_vec(x, shape.dims())?.norm_along(&axes, args.kind)?;
-                    bar.add(source.entry(place).bytes() as usize);
-                    let norms_read = norms.to_vec()?;
-                    let mut values = Vec::new();
-                    let room = values.try_reserve_exact(norms_read.len());
-                    room.with_context(|| format!("{what} has more norms than there is memory for"))?;
-                    values.extend(norms_read.into_iter().map(Value::new));
-                    Norms::Slices { shape: norms.shape().dims().to_vec(), norms: values }
-                }),
+                Some(axes) => {
+                    with_element!(element, T => along::<T>(source, place, axes, (&mut all, &mut resources))?)
+                }
             };
             let file = (args.inputs.len() > 1).then(|| path.display().to_string());
             rows.push(Row { file, name, r#type: element.name(), norm });
             elements.push(element);
         }
-        bar.finish();
     }
+    resources.end_progress();
     let global = rounded(&all, ElementType::of_norm(elements))?;
     let report = Report { kind: args.kind.name(), tensors: rows, global };
     let mut out = io::stdout().lock();
@@ -166,6 +234,32 @@ pub(crate) fn norm(args: &Norm) -> Result<()> {
         }
         false => print(&mut out, &report),
     })
+}
+
+/// The norms of a tensor's slices. Its elements are added to the norm of all.
+fn along<T: Element>(
+    source: &mut Source,
+    place: Place,
+    axes: &[i64],
+    (all, resources): (&mut NormState, &mut Resources),
+) -> Result<Norms> {
+    let (shape, what) = (source.entry(place).shape.clone(), source.describe(place));
+    let axes = axes_of(axes, shape.dims().len(), &what)?;
+    let mut norms = Vec::new();
+    let (device, memory) = (resources.device().clone(), resources.memory());
+    parts::<T>(source, place, &axes, memory, &mut |x, dims| {
+        resources.progress(size_of_val(&x[..]));
+        let x = device.tensor_from_vec(x, dims)?;
+        all.add(&[&x])?;
+        let of_part = x.norm_along(&axes, all.kind())?.to_vec()?;
+        let room = norms.try_reserve(of_part.len());
+        room.with_context(|| format!("{what} has more norms than there is memory for"))?;
+        norms.extend(of_part.into_iter().map(Value::new));
+        Ok(())
+    })?;
+    let kept = shape.dims().iter().enumerate();
+    let shape = kept.map(|(axis, &len)| if axes.contains(&axis) { 1 } else { len }).collect();
+    Ok(Norms::Slices { shape, norms })
 }
 
 fn print(out: &mut dyn Write, report: &Report) -> io::Result<()> {
@@ -186,238 +280,4 @@ fn print(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         }
     }
     writeln!(out, "{:<width$}  {:<8}  {}  {}", "global", report.kind, report.global.text, report.global.bits)
-}
-
-/// What is done to the tensors of a file.
-enum Plan {
-    /// Each as its own norm says, or all as their common one.
-    Whole(Vec<Scaling<f64>>),
-    /// Slices along axes.
-    Slices(Vec<i64>),
-}
-
-/// Scales tensors down to a norm.
-pub(crate) fn clip_norm(args: &ClipNorm) -> Result<()> {
-    let start = Instant::now();
-    let limit = args.limit();
-    // It is read twice: for the norms, and to be scaled.
-    let mut source = Source::open_again(&args.input, args.tensors.assumed)?;
-    let chosen = choose(&source, &args.tensors.tensor, &args.tensors.except)?;
-    if args.tensors.tensor.is_empty() {
-        refuse_scaled(&source, &chosen)?;
-    }
-    let bytes: u64 = chosen.iter().map(|&place| source.entry(place).bytes()).sum();
-    let mut bar = Bytes::new(2 * bytes);
-    // What cannot be written is known before the norms are taken.
-    let mut target = Target::create(&source, &args.output)?;
-    let (plan, told) = match &args.axes {
-        Some(axes) => (Plan::Slices(axes.clone()), format!("norms along {axes:?}")),
-        None => whole_plan(args, &limit, &mut source, &chosen, &mut bar)?,
-    };
-    for file in 0..source.files.len() {
-        target
-            .write(file, |out| rewrite(args, &limit, out, (&mut source, file), (&chosen, &plan), &mut bar))?;
-    }
-    let direct = target.is_direct();
-    target.commit(None)?;
-    bar.finish();
-    if !args.quiet && !direct {
-        let tensors = chosen.len();
-        let noun = if tensors == 1 { "tensor" } else { "tensors" };
-        println!(
-            "{tensors} {noun}: {told}, limited to {} ({}), whole {:.3} s",
-            args.max,
-            limit.kind,
-            start.elapsed().as_secs_f64()
-        );
-    } else if !args.quiet {
-        say(&format!("{told}, limited to {}", args.max));
-    }
-    Ok(())
-}
-
-/// The scaling of each tensor, and what is to be told of their norms.
-fn whole_plan(
-    args: &ClipNorm,
-    limit: &NormLimit,
-    source: &mut Source,
-    chosen: &[Place],
-    bar: &mut Bytes,
-) -> Result<(Plan, String)> {
-    let mut all = NormState::wide(limit.kind);
-    let (mut scalings, mut elements, mut len) = (Vec::new(), Vec::new(), 0);
-    let mut odd = NonFiniteTensors::default();
-    for &place in chosen {
-        let element = source.element(place)?;
-        let state = state_of(source, place, limit.kind, bar)?;
-        let count = source.entry(place).shape.len();
-        let (norm, scaling) = scaling(&state, ElementType::of_norm([element]), count, args, limit)?;
-        if !norm.is_finite() {
-            odd.add(&source.describe(place), norm);
-        }
-        scalings.push(scaling);
-        all.merge(&state)?;
-        elements.push(element);
-        len += count;
-    }
-    let to = ElementType::of_norm(elements);
-    let (norm, common) = scaling(&all, to, len, args, limit)?;
-    if !norm.is_finite() && odd.count == 0 {
-        odd.add("all tensors together", norm);
-    }
-    if odd.count > 0 && limit.nonfinite == NonFinite::Error {
-        return Err(Error::NonFiniteNorm { what: odd.described() }.into());
-    }
-    odd.warn(limit.nonfinite);
-    if args.per_tensor {
-        let count = |is: fn(&Scaling<f64>) -> bool| scalings.iter().filter(|&scaling| is(scaling)).count();
-        let scaled = count(|scaling| matches!(scaling, Scaling::By(_)));
-        let zeroed = match count(|scaling| *scaling == Scaling::Zero) {
-            0 => String::new(),
-            zeroed => format!(", {zeroed} set to zero"),
-        };
-        return Ok((Plan::Whole(scalings), format!("{scaled} scaled by norms of their own{zeroed}")));
-    }
-    let told = match common {
-        Scaling::Keep => "kept",
-        Scaling::Zero => "set to zero",
-        Scaling::By(_) => "scaled",
-    };
-    let norm = rounded(&all, to)?.text;
-    Ok((Plan::Whole(vec![common; chosen.len()]), format!("norm {norm}, {told}")))
-}
-
-/// The tensors whose norms are not finite.
-#[derive(Default)]
-struct NonFiniteTensors {
-    /// The first, and its norm.
-    first: String,
-    norm: f64,
-    count: usize,
-}
-
-impl NonFiniteTensors {
-    fn add(&mut self, what: &str, norm: f64) {
-        if self.count == 0 {
-            (self.first, self.norm) = (what.to_owned(), norm);
-        }
-        self.count += 1;
-    }
-
-    fn described(&self) -> String {
-        match self.count {
-            0 | 1 => self.first.clone(),
-            count => format!("{} (the first of {count})", self.first),
-        }
-    }
-
-    /// Says what becomes of them.
-    fn warn(&self, policy: NonFinite) {
-        if self.count == 0 {
-            return;
-        }
-        let becomes = match policy {
-            NonFinite::Propagate => "what is scaled by it becomes 0 or NaN",
-            NonFinite::Zero => "what would be scaled by it is set to zero",
-            NonFinite::Skip | NonFinite::Error => "what would be scaled by it is kept",
-        };
-        say(&format!(
-            "warning: the norm of {} is {}: {becomes} (see --nonfinite)",
-            self.described(),
-            self.norm
-        ));
-    }
-}
-
-/// The norm of elements, and what becomes of them.
-fn scaling(
-    state: &NormState,
-    to: ElementType,
-    count: usize,
-    args: &ClipNorm,
-    limit: &NormLimit,
-) -> Result<(f64, Scaling<f64>)> {
-    fn of<N: Element>(
-        state: &NormState,
-        count: usize,
-        average: bool,
-        limit: &NormLimit,
-    ) -> Result<(f64, Scaling<f64>)> {
-        let norm = state.norm::<N>()?;
-        let limited = if average { reference::average(norm, count.max(1)) } else { norm };
-        Ok((norm.to_f64(), reference::scaling(limited, limit).to_f64()))
-    }
-    match to {
-        ElementType::F64 => of::<f64>(state, count, args.average, limit),
-        _ => of::<f32>(state, count, args.average, limit),
-    }
-}
-
-/// Writes a file with the chosen tensors scaled.
-fn rewrite(
-    args: &ClipNorm,
-    limit: &NormLimit,
-    out: &mut dyn Write,
-    (source, number): (&mut Source, usize),
-    (chosen, plan): (&[Place], &Plan),
-    bar: &mut Bytes,
-) -> Result<()> {
-    let to = Conversions::new();
-    let mut writer = source.files[number].writer(out, &to)?;
-    for index in source.files[number].order(&to) {
-        let place = Place { file: number, index };
-        match (chosen.iter().position(|&other| other == place), plan) {
-            (None, _) => writer.copy(index)?,
-            (Some(n), Plan::Whole(scalings)) => {
-                with_element!(source.element(place)?, T => {
-                    write_scaled::<T>(source, place, &mut *writer, scalings[n], bar)?;
-                });
-            }
-            (Some(_), Plan::Slices(axes)) => {
-                with_element!(source.element(place)?, T => {
-                    write_slices::<T>(source, place, &mut *writer, (axes, args.average), limit)?;
-                });
-                bar.add(2 * source.entry(place).bytes() as usize);
-            }
-        }
-    }
-    writer.finish()
-}
-
-fn write_scaled<T: Element>(
-    source: &mut Source,
-    place: Place,
-    writer: &mut dyn TensorWriter,
-    scaling: Scaling<f64>,
-    bar: &mut Bytes,
-) -> Result<()> {
-    let layout = source.entry(place).layout;
-    writer.begin(place.index)?;
-    source.chunks::<T>(place, &mut |_, x| {
-        cpu::scale_in_place(x, scaling);
-        layout.swap(x);
-        bar.add(size_of_val(&x[..]));
-        writer.write(bytemuck::cast_slice(x))
-    })
-}
-
-/// Slices need all of a tensor.
-fn write_slices<T: Element>(
-    source: &mut Source,
-    place: Place,
-    writer: &mut dyn TensorWriter,
-    (axes, average): (&[i64], bool),
-    limit: &NormLimit,
-) -> Result<()> {
-    let (entry, what) = (source.entry(place).clone(), source.describe(place));
-    let axes = axes_of(axes, entry.shape.dims().len(), &what)?;
-    let x = source.files[place.file].read::<T>(place.index)?;
-    let x = Device::cpu().tensor_from_vec(x, entry.shape.dims())?;
-    let clipped = match average {
-        true => x.clip_by_average_norm_along(&axes, *limit),
-        false => x.clip_by_norm_along(&axes, *limit),
-    };
-    let clipped = clipped.with_context(|| what)?.into_vec()?;
-    writer.begin(place.index)?;
-    writer.write(bytemuck::cast_slice(&entry.layout.encode(clipped, &entry.shape)))
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::batch::{self, Batch, Kind, Operands};
 use crate::files::{Layout, TensorWriter};
-use crate::session::Session;
+use crate::resources::Resources;
 
 /// Batches that are alive at most: of each kind one is filled, and some wait for the device or to be written.
 const ALIVE: usize = 8;
@@ -17,8 +17,8 @@ const ALIVE: usize = 8;
 const STEPS: usize = 1 << 16;
 
 /// Writes a file like another, with some of its tensors changed on the way.
-pub(crate) struct Pipeline<'a, 'b> {
-    session: &'a mut Session<'b>,
+pub(crate) struct Pipeline<'a> {
+    resources: &'a mut Resources,
     writer: Box<dyn TensorWriter + 'a>,
     /// What is to be written, in order.
     steps: VecDeque<Step>,
@@ -52,14 +52,10 @@ enum Stage {
     Done,
 }
 
-impl<'a, 'b> Pipeline<'a, 'b> {
-    pub(crate) fn new(session: &'a mut Session<'b>, writer: Box<dyn TensorWriter + 'a>) -> Self {
+impl<'a> Pipeline<'a> {
+    pub(crate) fn new(resources: &'a mut Resources, writer: Box<dyn TensorWriter + 'a>) -> Self {
         let (open, alive, spare) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { session, writer, steps: VecDeque::new(), open, alive, spare, begun: 0, next: 0 }
-    }
-
-    pub(crate) fn session(&mut self) -> &mut Session<'b> {
-        self.session
+        Self { resources, writer, steps: VecDeque::new(), open, alive, spare, begun: 0, next: 0 }
     }
 
     /// Copies a tensor as it is.
@@ -107,7 +103,7 @@ impl<'a, 'b> Pipeline<'a, 'b> {
             return id;
         }
         self.next += 1;
-        let room = self.session.batch_bytes() / kind.element.size();
+        let room = self.resources.batch_bytes() / kind.element.size();
         let batch = self.spare.remove(&kind).unwrap_or_else(|| batch::batch(kind, room));
         self.alive.insert(self.next, State { batch, kind, stage: Stage::Filled });
         self.open.insert(kind, self.next);
@@ -117,7 +113,7 @@ impl<'a, 'b> Pipeline<'a, 'b> {
     fn begin(&mut self, id: u64) -> Result<()> {
         let State { batch, kind, stage } = self.alive.get_mut(&id).context("a batch is gone")?;
         self.open.remove(kind);
-        self.session.begin(&mut **batch)?;
+        self.resources.begin(&mut **batch)?;
         *stage = Stage::Begun;
         self.begun += 1;
         Ok(())
@@ -140,16 +136,16 @@ impl<'a, 'b> Pipeline<'a, 'b> {
                         continue;
                     }
                     if state.stage == Stage::Begun {
-                        if !all && !crowded && self.begun < self.session.in_flight() {
+                        if !all && !crowded && self.begun < self.resources.in_flight() {
                             return Ok(());
                         }
-                        self.session.finish(&mut *state.batch)?;
+                        self.resources.finish(&mut *state.batch)?;
                         state.stage = Stage::Done;
                         self.begun -= 1;
                     }
                     let bytes = state.batch.write(len);
                     self.writer.write(bytes)?;
-                    self.session.progress(len * state.kind.element.size());
+                    self.resources.progress(len * state.kind.element.size());
                     if state.batch.is_written()
                         && let Some(mut state) = self.alive.remove(&id)
                     {

@@ -123,8 +123,9 @@ fn rewrite(
             to.insert(index, element);
         }
     }
-    let memory = session.memory() / 4;
-    let mut pipeline = Pipeline::new(session, file.writer(out, &to)?);
+    let Session { resources, bounds, .. } = session;
+    let memory = resources.memory() / 4;
+    let mut pipeline = Pipeline::new(resources, file.writer(out, &to)?);
     for index in file.order(&to) {
         let Some(x) = chosen.get(&Place { file: number, index }) else {
             pipeline.copy(index)?;
@@ -132,7 +133,7 @@ fn rewrite(
         };
         let (entry, what) = (file.entries()[index].clone(), file.describe(index));
         let element = file.element(index)?;
-        let [(lo, lo_operand), (hi, hi_operand)] = pipeline.session().bounds(&entry, element, &what)?;
+        let [(lo, lo_operand), (hi, hi_operand)] = bounds.of(&entry, element, &what)?;
         let mut operands = Operands { x: None, lo: lo_operand, hi: hi_operand };
         if let Some((place, source)) = x.zip(source.as_deref_mut()) {
             let beside = (&entry, element, &what[..]);
@@ -222,7 +223,8 @@ fn one_with_bounds<T: Element>(
     (args, outputs): (&Backward, &mut BoundOutputs<'_>),
 ) -> Result<()> {
     let (entry, what) = (source.entry(x).clone(), source.describe(x));
-    let bounds = session.whole_bounds::<T>(&entry, &what)?;
+    let Session { resources, bounds, .. } = session;
+    let bounds = bounds.whole::<T>(&entry, &what, resources.device())?;
     let (x, g) = (source.files[x.file].read::<T>(x.index)?, file.read::<T>(index)?);
     let (dims, bytes) = (entry.shape.dims(), 3 * size_of_val(&x[..]));
     let counts = match args.common.quiet {
@@ -231,7 +233,7 @@ fn one_with_bounds<T: Element>(
     };
 
     let started = Instant::now();
-    let device = session.device();
+    let device = resources.device();
     let needs = NeedsGrad { lo: args.min_grad.is_some(), hi: args.max_grad.is_some() };
     let (x, g) = (device.tensor_from_vec(x, dims)?, device.tensor_from_vec(g, dims)?);
     let grads = x.clip_backward_bounds(&g, &bounds, args.rule.backward_rule(), needs)?;
@@ -239,7 +241,7 @@ fn one_with_bounds<T: Element>(
     drop((x, g));
     let gx = grads.x.into_vec()?;
     let of_bounds = [&grads.lo, &grads.hi].map(|grad| grad.as_ref().map(|grad| grad.to_vec()));
-    session.add(Cost { counts, bytes, time: started.elapsed(), ..Cost::default() });
+    resources.add(Cost { counts, bytes, time: started.elapsed(), ..Cost::default() });
 
     let shapes = [&grads.lo, &grads.hi].map(|grad| grad.as_ref().map(|grad| grad.shape()));
     for (n, (output, grad)) in outputs.iter_mut().zip(of_bounds).enumerate() {

@@ -13,8 +13,8 @@ use crate::say;
 /// What the name of a file that lists the shards of a checkpoint ends in.
 pub(crate) const INDEX: &str = ".index.json";
 
-/// Elements that are read at once.
-const CHUNK: usize = 1 << 18;
+/// Elements that are read at once for the CPU.
+pub(crate) const CHUNK: usize = 1 << 18;
 
 /// Files whose tensors belong together.
 pub(crate) struct Source {
@@ -148,17 +148,18 @@ impl Source {
         self.files[place.file].element(place.index)
     }
 
-    /// Reads the elements of a tensor in chunks, in this machine's byte order: where each begins, and its elements.
+    /// Reads the elements of a tensor, `len` at once, in this machine's byte order: where each chunk begins, and its elements.
     pub(crate) fn chunks<T: Element>(
         &mut self,
         place: Place,
+        len: usize,
         take: &mut dyn FnMut(usize, &mut Vec<T>) -> Result<()>,
     ) -> Result<()> {
         let (entry, what) = (self.entry(place).clone(), self.describe(place));
         let mut x = Vec::<T>::new();
         self.files[place.file].elements(place.index, &mut |reader| {
-            for start in (0..entry.shape.len()).step_by(CHUNK) {
-                x.resize(CHUNK.min(entry.shape.len() - start), T::ZERO);
+            for start in (0..entry.shape.len()).step_by(len) {
+                x.resize(len.min(entry.shape.len() - start), T::ZERO);
                 let read = reader.read_exact(bytemuck::cast_slice_mut(&mut x));
                 read.map_err(|error| unreadable(&what, error))?;
                 entry.layout.swap(&mut x);

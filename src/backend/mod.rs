@@ -12,6 +12,7 @@ use crate::bounds::ResolvedBounds;
 use crate::broadcast::{Broadcast, Reduction};
 use crate::element::convert;
 use crate::exact::{ExactSum, ReduceOp};
+use crate::norm::Scaling;
 use crate::op::Operand;
 use crate::{BackwardRule, DeviceInfo, Element, ElementType, Error, NormLimit, Op, Result, Stats};
 
@@ -168,6 +169,9 @@ pub(crate) trait Backend: Clone + fmt::Debug {
         norms: &Self::Buffer,
         limiter: Limiter<'_, &Self::Buffer>,
     ) -> Result<Self::Scalings>;
+
+    /// A scaling that is known here, for elements of these types.
+    fn known_scaling(&self, elements: &[ElementType], scaling: Scaling<f64>) -> Result<Self::Scalings>;
 
     /// Scales elements, a slice by each scaling, into a new buffer.
     fn scale(

@@ -3,6 +3,7 @@
 mod activations;
 mod backward;
 mod clip;
+mod lists;
 mod mask;
 mod norm;
 
@@ -19,8 +20,8 @@ use crate::op::{Operand, RuleUse};
 use crate::{BackwardRule, Bounds, Device, Element, ElementType, Error, Op, Result, Shape};
 
 pub use backward::{Gradients, NeedsGrad};
+pub use lists::{AnyTensor, clip_by_global_norm, global_norm, scale_in_place};
 pub use mask::Mask;
-pub use norm::{AnyTensor, clip_by_global_norm, global_norm};
 
 /// Elements in C order on a [`Device`]. Cheap to clone: clones share the elements until one is changed in place.
 ///

@@ -3,9 +3,10 @@
 use std::sync::OnceLock;
 
 use wgclip::gpu::Adapter;
+use wgclip::reference::Scaling;
 use wgclip::{
     AnyTensor, Device, Error, NonFinite, NormKind, NormLimit, NormState, Tensor, clip_by_global_norm, f16,
-    global_norm, reference,
+    global_norm, reference, scale_in_place,
 };
 
 use crate::devices::{Suite, open};
@@ -135,6 +136,43 @@ fn states_of_a_device_are_merged(device: Device) {
     }
 }
 
+/// A scaling that is known here has the bits of the reference, in place, and clones keep theirs.
+fn known_scalings_are_those_of_the_reference(device: Device) {
+    let rng = &mut fastrand::Rng::with_seed(23);
+    let mut elements: Vec<f32> = (0..1_003).map(|_| f32::from_bits(rng.u32(..))).collect();
+    elements.extend([-0.0, f32::INFINITY, f32::from_bits(1), f32::MAX]);
+    let halves: Vec<_> = elements.iter().map(|_| f16::from_bits(rng.u16(..))).collect();
+    let bits = |x: &[f16]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    for scaling in
+        [Scaling::Keep, Scaling::Zero, Scaling::By(0.3f32), Scaling::By(0.0), Scaling::By(f32::NAN)]
+    {
+        let mut x = device.tensor(&elements, [elements.len()]).unwrap();
+        let mut h = device.tensor(&halves, [halves.len()]).unwrap();
+        let kept = x.clone();
+        scale_in_place(&mut [&mut x, &mut h], scaling).unwrap();
+        let expected: Vec<_> = elements.iter().map(|&x| reference::scale(x, scaling)).collect();
+        assert_eq!(x.to_vec().unwrap().map_bits(), expected.map_bits(), "{scaling:?} {device:?}");
+        let expected: Vec<_> = halves.iter().map(|&x| reference::scale(x, scaling)).collect();
+        assert_eq!(bits(&h.to_vec().unwrap()), bits(&expected), "{scaling:?} {device:?}");
+        assert_eq!(kept.to_vec().unwrap().map_bits(), elements.map_bits(), "{device:?}");
+    }
+    let (mut x, mut there) =
+        (device.tensor(&[3.0f32], [1]).unwrap(), Device::cpu().tensor(&[3.0f32], [1]).unwrap());
+    let (mut integers, mut doubles) =
+        (device.tensor(&[3i32], [1]).unwrap(), device.tensor(&[3.0f64], [1]).unwrap());
+    let on_gpu = device.info().limits.is_some();
+    let refused = |done: wgclip::Result<()>| matches!(done, Err(Error::Unsupported { .. }));
+    assert!(refused(scale_in_place(&mut [&mut x, &mut integers], Scaling::By(0.5f32))), "{device:?}");
+    assert_eq!(refused(scale_in_place(&mut [&mut x, &mut doubles], Scaling::By(0.5f32))), on_gpu);
+    assert_eq!(refused(scale_in_place(&mut [&mut x], Scaling::By(0.1f64))), on_gpu);
+    let done = scale_in_place(&mut [&mut x, &mut there], Scaling::<f32>::Zero);
+    assert_eq!(matches!(done, Err(Error::DeviceMismatch { .. })), on_gpu, "{device:?}");
+    if on_gpu {
+        assert_eq!((x.to_vec().unwrap(), there.to_vec().unwrap()), (vec![3.0], vec![3.0]), "{device:?}");
+    }
+    scale_in_place::<f32>(&mut [], Scaling::Zero).unwrap();
+}
+
 /// More than any dispatch takes at once, of random bits.
 fn many_elements_lose_nothing(device: Device) {
     /// The sum and the norm, for all devices.
@@ -203,6 +241,7 @@ pub(crate) fn register(suite: &mut Suite) {
         ("norms::mistakes_are_errors_and_change_nothing", mistakes_are_errors_and_change_nothing),
         ("norms::the_gradient_is_that_of_the_expression", the_gradient_is_that_of_the_expression),
         ("norms::states_of_a_device_are_merged", states_of_a_device_are_merged),
+        ("norms::known_scalings_are_those_of_the_reference", known_scalings_are_those_of_the_reference),
         ("norms::many_elements_lose_nothing", many_elements_lose_nothing),
         ("norms::the_order_makes_no_difference", the_order_makes_no_difference),
     ]);

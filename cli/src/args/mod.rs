@@ -201,6 +201,21 @@ pub(crate) struct Common {
     pub quiet: bool,
 }
 
+/// Where norms are taken, and in how much memory.
+#[derive(Debug, Args)]
+pub(crate) struct Effort {
+    /// auto (the CPU where there is f64), cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
+    #[arg(long, value_name = "D", default_value = AUTO)]
+    pub device: String,
+    /// Memory to take, 256MiB for example [default: a quarter of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+}
+
+/// Devices that are always there.
+pub(crate) const AUTO: &str = "auto";
+pub(crate) const CPU: &str = "cpu";
+
 /// Which tensors of a file, how they are read, and in how much memory.
 #[derive(Debug, Args)]
 pub(crate) struct Choice {

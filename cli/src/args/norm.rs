@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use wgclip::{NonFinite, NormKind, NormLimit};
 
-use super::{Tensors, names};
+use super::{Effort, Tensors, names};
 
 pub(super) const NORM_EXAMPLES: &str = "\
 Examples:
@@ -18,7 +18,8 @@ pub(super) const CLIP_NORM_EXAMPLES: &str = "\
 Examples:
   wgclip clip-norm gradients.safetensors clipped.safetensors --max 1
   wgclip clip-norm g.npz g.npz --max 1 --like torch --nonfinite error
-  wgclip clip-norm weight.npy weight.npy --max 3 --axes 1      # each row";
+  wgclip clip-norm weight.npy weight.npy --max 3 --axes 1      # each row
+  wgclip clip-norm checkpoint/ clipped/ --max 1 --device gpu --memory 256MiB";
 
 #[derive(Debug, Args)]
 pub(crate) struct Norm {
@@ -33,6 +34,8 @@ pub(crate) struct Norm {
     pub axes: Option<Vec<i64>>,
     #[command(flatten)]
     pub tensors: Tensors,
+    #[command(flatten)]
+    pub effort: Effort,
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
@@ -72,6 +75,8 @@ pub(crate) struct ClipNorm {
     pub like: Option<String>,
     #[command(flatten)]
     pub tensors: Tensors,
+    #[command(flatten)]
+    pub effort: Effort,
     /// Do not print what was done
     #[arg(long, short)]
     pub quiet: bool,

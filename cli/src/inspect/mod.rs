@@ -20,7 +20,7 @@ use crate::ignore_broken_pipe;
 use crate::report::Counts;
 use crate::select::{Selection, select};
 use crate::session::{Session, Settings};
-use crate::source::{Place, Source};
+use crate::source::{CHUNK, Place, Source};
 
 use histogram::Histogram;
 use summary::Summary;
@@ -123,13 +123,13 @@ fn summarize(
     let (entry, what) = (source.entry(place).clone(), source.describe(place));
     let element = source.element(place)?;
     let none = || (Side::Absent, None);
-    let bounds = if bounded { session.bounds(&entry, element, &what)? } else { [none(), none()] };
+    let bounds = if bounded { session.bounds.of(&entry, element, &what)? } else { [none(), none()] };
     let [(lo, mut los), (hi, mut his)] = bounds;
     with_element!(element, T => {
         let value = |side: Side| side.value::<T>();
         let (mut summary, mut counts) = (summary::Values::<T>::default(), Counts::default());
         let (mut lows, mut highs) = (Vec::<T>::new(), Vec::<T>::new());
-        source.chunks::<T>(place, &mut |start, x| {
+        source.chunks::<T>(place, CHUNK, &mut |start, x| {
             for (operand, bounds) in [(&mut los, &mut lows), (&mut his, &mut highs)] {
                 if let Some(operand) = operand {
                     bounds.resize(x.len(), T::ZERO);
@@ -138,7 +138,7 @@ fn summarize(
             }
             summary.add(x);
             counts = counts + Counts::between(x, (value(lo), &lows), (value(hi), &highs));
-            session.warn_of_nan([&lows, &highs].map(|bounds| bounds.iter().any(|bound| bound.is_nan())));
+            session.resources.warn_of_nan([&lows, &highs].map(|bounds| bounds.iter().any(|bound| bound.is_nan())));
             Ok(())
         })?;
         Ok((summary.finish(), counts))
@@ -157,7 +157,7 @@ fn histogram_of(source: &mut Source, chosen: &[Place], from: f64, to: f64) -> Re
     let mut histogram = Histogram::new(from, to);
     for &place in chosen {
         with_element!(source.element(place)?, T => {
-            source.chunks::<T>(place, &mut |_, x| {
+            source.chunks::<T>(place, CHUNK, &mut |_, x| {
                 histogram.add(x);
                 Ok(())
             })?;

@@ -11,6 +11,9 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
 
+/// Both kinds of device. `gpu` takes a software adapter too; without any, tests of it fail.
+pub(crate) const DEVICES: [&str; 2] = ["cpu", "gpu"];
+
 /// What the command did.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -135,6 +138,10 @@ pub(crate) fn npy(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u
 /// The same for a vector of f32.
 pub(crate) fn npy_f32(values: &[f32]) -> Vec<u8> {
     npy("<f4", false, &format!("({},)", values.len()), &bytes(values))
+}
+
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
 }
 
 pub(crate) fn bytes(values: &[f32]) -> Vec<u8> {

@@ -10,9 +10,7 @@ use wgclip::{BackwardRule, Element, ElementType, TieRule, bf16, f16, reference, 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use crate::files::{Folder, bytes, elements, npy, npy_f32};
-
-const DEVICES: [&str; 2] = ["cpu", "gpu"];
+use crate::files::{DEVICES, Folder, bytes, elements, npy, npy_f32};
 
 /// Elements of every kind of pattern, and their bytes in an order.
 fn random<T: Element>(len: usize) -> Vec<T> {

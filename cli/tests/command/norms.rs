@@ -4,7 +4,7 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 use wgclip::{NormKind, NormLimit, reference};
 
-use crate::files::{Folder, bytes, npy, npy_f32, tensor, write_tensors};
+use crate::files::{DEVICES, Folder, bits, bytes, elements, npy, npy_f32, tensor, write_tensors};
 
 /// What a run says that must fail, with this exit code.
 fn fails(folder: &Folder, command: &str, code: i32) -> String {
@@ -141,4 +141,66 @@ fn wrong_usage_says_what_to_do() {
     assert!(failed.contains("norms are of floats"), "{failed}");
     let failed = fails(&folder, "clip-norm x.npy y.npy --max 1 --axes 1", 1);
     assert!(failed.contains("none is axis 1"), "{failed}");
+}
+
+/// Norms and what is scaled by them have the same bits on every device, in whatever memory.
+#[test]
+fn every_device_gives_the_same_bits() {
+    let folder = Folder::new();
+    let x: Vec<f32> = (0..300_003).map(|n| (n as f32 * 0.7).sin() * 1e30).collect();
+    folder.write("x.npy", &npy("<f4", false, "(3, 100001)", &bytes(&x)));
+    write_tensors(
+        &folder,
+        "m.safetensors",
+        &[("a", Dtype::F32, bytes(&x)), ("b", Dtype::F32, bytes(&[])), ("c", Dtype::F32, bytes(&x[..7]))],
+    );
+    for options in ["norm x.npy --json", "norm x.npy --json --kind l1 --axes 1", "norm m.safetensors --json"]
+    {
+        let on = |device: &str| folder.done(&format!("{options} --memory 2MiB --device {device}")).stdout;
+        let expected = folder.done(&format!("{options} --device cpu")).stdout;
+        for device in DEVICES {
+            assert_eq!(on(device), expected, "{options} on {device}");
+        }
+    }
+    let norm = reference::norm(&[&x[..], &x[..7]].concat(), NormKind::L2);
+    let scaling = reference::scaling(norm, &NormLimit::new(1e20));
+    let expected: Vec<_> = x.iter().map(|&x| reference::scale(x, scaling)).collect();
+    let rows = |average: f32| -> Vec<f32> {
+        let row = |row: &[f32]| {
+            let norm = reference::norm(row, NormKind::L2) / average;
+            let scaling = reference::scaling(norm, &NormLimit::new(1e20));
+            row.iter().map(move |&x| reference::scale(x, scaling)).collect::<Vec<_>>()
+        };
+        x.chunks(100_001).flat_map(row).collect()
+    };
+    for device in DEVICES {
+        let clip = |options: &str| {
+            let said =
+                folder.done(&format!("clip-norm {options} --max 1e20 --memory 2MiB --device {device}"));
+            assert!(said.stdout.contains("limited to"), "{said:?}");
+        };
+        clip("m.safetensors o.safetensors");
+        assert_eq!(tensor(&folder, "o.safetensors", "a"), bytes(&expected), "{device}");
+        assert_eq!(tensor(&folder, "o.safetensors", "c"), bytes(&expected[..7]), "{device}");
+        for (options, expected) in [("", rows(1.0)), (" --average", rows(100_001.0))] {
+            clip(&format!("x.npy y.npy --axes 1{options}"));
+            assert_eq!(bits(&elements(&folder.read("y.npy"))), bits(&expected), "{device}{options}");
+        }
+        clip("m.safetensors o.safetensors --per-tensor --nonfinite zero");
+    }
+    let failed = fails(&folder, "clip-norm x.npy y.npy --max 1 --axes 0 --memory 1MiB", 1);
+    assert!(failed.contains("more than a quarter of --memory"), "{failed}");
+}
+
+/// GPUs have no norms of f64; by itself the command takes the CPU then.
+#[test]
+fn norms_of_f64_are_those_of_the_cpu() {
+    let folder = Folder::new();
+    folder.write("d.npy", &npy("<f8", false, "(2,)", &[3e300f64, 4e300].map(f64::to_le_bytes).concat()));
+    for command in ["norm d.npy", "clip-norm d.npy e.npy --max 1"] {
+        folder.done(command);
+        folder.done(&format!("{command} --device cpu"));
+        let failed = fails(&folder, &format!("{command} --device gpu"), 1);
+        assert!(failed.contains("holds f64") && failed.contains("--device cpu"), "{failed}");
+    }
 }

@@ -2,20 +2,13 @@
 
 use wgclip::{BackwardRule, OutsideRule, reference};
 
-use crate::files::{Folder, bytes, elements, finish, npy, npy_f32, sample, wait};
-
-/// Both kinds of device. `gpu` takes a software adapter too; without any, these tests fail.
-const DEVICES: [&str; 2] = ["cpu", "gpu"];
+use crate::files::{DEVICES, Folder, bits, bytes, elements, finish, npy, npy_f32, sample, wait};
 
 fn random(len: usize) -> Vec<f32> {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
     (0..len).map(|_| f32::from_bits(rng.u32(..))).collect()
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|v| v.to_bits()).collect()
 }
 
 #[test]

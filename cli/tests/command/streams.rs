@@ -9,9 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use crate::files::{Folder, npy, wait};
-
-const DEVICES: [&str; 2] = ["cpu", "gpu"];
+use crate::files::{DEVICES, Folder, npy, wait};
 
 /// As little as it takes: chunks of 64 KiB.
 const LITTLE: &str = "--memory 1KiB";

@@ -201,6 +201,10 @@ impl Backend for Cpu {
         }
     }
 
+    fn known_scaling(&self, _: &[ElementType], scaling: Scaling<f64>) -> Result<Scalings> {
+        Ok(vec![scaling])
+    }
+
     fn scale(
         &self,
         element: ElementType,

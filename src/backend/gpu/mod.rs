@@ -56,6 +56,7 @@ use pool::FirstWrite;
 use super::{Backend, Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
 use crate::broadcast::{Broadcast, Reduction};
 use crate::exact::{ExactSum, ReduceOp};
+use crate::norm::Scaling;
 use crate::op::Operand;
 use crate::plan::{self, Planner, Sink, mask_bytes};
 use crate::{DeviceInfo, Element, ElementType, NormLimit, Result, Stats};
@@ -179,6 +180,10 @@ impl Backend for Context {
 
     fn scalings(&self, _: ElementType, norms: &Buffer, limiter: Limiter<'_, &Buffer>) -> Result<Buffer> {
         self.record_scalings(norms, limiter)
+    }
+
+    fn known_scaling(&self, elements: &[ElementType], scaling: Scaling<f64>) -> Result<Buffer> {
+        self.upload(&scale::words(self.planner(), elements, scaling)?)
     }
 
     fn scale(

@@ -5,12 +5,45 @@ use super::{Buffer, Context};
 use crate::backend::Limiter;
 use crate::broadcast::{Broadcast, Reduction};
 use crate::exact::ReduceOp;
+use crate::norm::Scaling;
+use crate::plan::Planner;
 use crate::plan::SCALING_BYTES;
 use crate::plan::scale;
 use crate::{ElementType, Error, NonFinite, NormLimit, Result};
 
 /// The words of each scaling.
 const SCALING_WORDS: usize = 4;
+
+/// What is done with elements, as the shader counts it.
+const KEEP: u32 = 0;
+const MULTIPLY: u32 = 1;
+const ZERO: u32 = 2;
+
+/// A scaling that is known here, as `make_scalings` writes that of a norm; without the norm.
+///
+/// # Errors
+/// [`Error::Unsupported`] for elements of f64, and for a coefficient that is no f32.
+pub(super) fn words(
+    planner: Planner<'_>,
+    elements: &[ElementType],
+    scaling: Scaling<f64>,
+) -> Result<[u32; SCALING_WORDS]> {
+    if elements.contains(&ElementType::F64) {
+        return Err(planner.unsupported("a scaling of f64", "scale it on Device::cpu()"));
+    }
+    let [coefficient, done] = match scaling {
+        Scaling::Keep => [1f32.to_bits(), KEEP],
+        Scaling::Zero => [0, ZERO],
+        Scaling::By(coefficient) => {
+            let short = coefficient as f32;
+            if !coefficient.is_nan() && f64::from(short) != coefficient {
+                return Err(planner.unsupported("a coefficient in f64", "scale on Device::cpu()"));
+            }
+            [short.to_bits(), MULTIPLY]
+        }
+    };
+    Ok([0, coefficient, done, 0])
+}
 
 impl Context {
     /// Records what becomes of slices with these norms.

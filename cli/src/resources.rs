@@ -1,0 +1,151 @@
+//! What a command that writes tensors works with: a device and memory; and what its work took.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use anyhow::Result;
+use bytesize::ByteSize;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+use wgclip::{Device, DeviceKind};
+
+use crate::batch::{Batch, Cost};
+use crate::progress;
+use crate::say;
+
+/// The share of the memory that an operand of a batch may take: each batch has up to four, and several batches are alive.
+const SHARE: u64 = 64;
+
+/// The least memory that a command takes.
+const LEAST: u64 = 1 << 20;
+
+/// Bytes of a batch. On the CPU what was read is still in the cache when it is clipped and written.
+const LARGEST_ON_CPU: u64 = 2 << 20;
+const LARGEST_ON_GPU: u64 = 16 << 20;
+
+pub(crate) struct Resources {
+    device: Device,
+    memory: u64,
+    quiet: bool,
+    start: Instant,
+    warnings: Warnings,
+    cost: Cost,
+    bar: progress::Bytes,
+}
+
+impl Resources {
+    /// Opens the device. `bytes` are all that will be read, for the progress bar.
+    pub(crate) fn new(
+        device: &str,
+        memory: Option<ByteSize>,
+        quiet: bool,
+        start: Instant,
+        bytes: u64,
+    ) -> Result<Self> {
+        Ok(Self {
+            device: Device::select(device)?,
+            memory: memory.map_or_else(quarter_of_memory, |memory| memory.as_u64()).max(LEAST),
+            quiet,
+            start,
+            warnings: Warnings::default(),
+            cost: Cost::default(),
+            bar: progress::Bytes::new(bytes),
+        })
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub(crate) fn is_cpu(&self) -> bool {
+        self.device.info().kind == DeviceKind::Cpu
+    }
+
+    /// Memory that the command may take.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// When the command began.
+    pub(crate) fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// What all work took so far.
+    pub(crate) fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Bytes of the elements of a batch.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        let info = self.device.info();
+        let largest = match info.kind {
+            DeviceKind::Cpu => LARGEST_ON_CPU,
+            _ => info.limits.map_or(LARGEST_ON_GPU, |limits| limits.max_buffer_bytes.min(LARGEST_ON_GPU)),
+        };
+        (self.memory / SHARE).clamp(64 << 10, largest) as usize
+    }
+
+    /// Batches that the device has at once: one is uploaded while another is worked on and a third read.
+    pub(crate) fn in_flight(&self) -> usize {
+        if self.is_cpu() { 1 } else { 3 }
+    }
+
+    pub(crate) fn begin(&mut self, batch: &mut dyn Batch) -> Result<()> {
+        let cost = batch.begin(&self.device, !self.quiet)?;
+        self.add(cost);
+        self.warn_of_nan(cost.nan_bounds);
+        Ok(())
+    }
+
+    pub(crate) fn finish(&mut self, batch: &mut dyn Batch) -> Result<()> {
+        let cost = batch.finish()?;
+        self.add(cost);
+        Ok(())
+    }
+
+    /// Adds what work outside of a batch cost.
+    pub(crate) fn add(&mut self, cost: Cost) {
+        self.cost.counts = self.cost.counts + cost.counts;
+        self.cost.time += cost.time;
+        self.cost.bytes += cost.bytes;
+    }
+
+    /// Says whether the lower or the upper bounds hold NaN.
+    pub(crate) fn warn_of_nan(&mut self, is_nan: [bool; 2]) {
+        for (option, _) in ["--min", "--max"].iter().zip(is_nan).filter(|(_, is_nan)| *is_nan) {
+            self.warnings.say(format!("the bounds of {option} hold NaN, which becomes the result there"));
+        }
+    }
+
+    /// Bytes that were read, or read and written.
+    pub(crate) fn progress(&mut self, bytes: usize) {
+        if !self.quiet {
+            self.bar.add(bytes);
+        }
+    }
+
+    pub(crate) fn end_progress(&self) {
+        self.bar.finish();
+    }
+}
+
+/// Warnings, each of which is said once.
+#[derive(Default)]
+pub(crate) struct Warnings(HashSet<String>);
+
+impl Warnings {
+    pub(crate) fn say(&mut self, text: String) {
+        if self.0.insert(text.clone()) {
+            say(&format!("warning: {text}"));
+        }
+    }
+}
+
+/// What is taken where nothing is said: less than what is free on most machines.
+fn quarter_of_memory() -> u64 {
+    let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(refresh);
+    // A container may have less than its machine.
+    let total = system.cgroup_limits().map_or(system.total_memory(), |limits| limits.total_memory);
+    total / 4
+}
