@@ -43,7 +43,7 @@ def pieces(count):
 
 
 def make(folder):
-    folder.mkdir()
+    folder.mkdir(parents=True)
     weight_map, total = {}, 0
     for shard in range(SHARDS):
         name = f"model-{shard + 1:05}-of-{SHARDS:05}.safetensors"

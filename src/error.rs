@@ -134,6 +134,17 @@ pub enum Error {
         eps: String,
     },
 
+    /// A quantile of a share that is none.
+    #[error("{share} is no share of elements: give quantiles of 0 to 1")]
+    InvalidShare {
+        /// The share.
+        share: String,
+    },
+
+    /// Quantiles of elements among which there is no number.
+    #[error("there are no numbers to take a quantile of: give a bound instead")]
+    NoNumbers,
+
     /// A norm is NaN or infinite, and [`NonFinite::Error`](crate::NonFinite::Error) was asked for. What was to be clipped by it is as it was.
     #[error(
         "the norm of {what} is NaN or infinite, so nothing was clipped by it: look for what made such elements, or choose what else becomes of them"

@@ -42,7 +42,7 @@ impl Bounds {
             Bound::Value(value) => with_element!(element, T => {
                 let of = if is_upper { wgclip::Bound::<T>::upper_rounded } else { wgclip::Bound::lower_rounded };
                 let bound = of(Number::Float(value), BoundRounding::Inward)?;
-                Ok(Bound::from(bound.value().map(|value| Element::to_f64(value))))
+                Ok(Bound::from(bound.value().map(Element::to_f64)))
             }),
             bound => Ok(bound),
         };

@@ -14,6 +14,10 @@ pub(crate) enum BoundError {
     Invalid { side: &'static str, text: String, element: &'static str },
     #[error("'{text}': {error}")]
     Number { text: String, error: wgclip::Error },
+    #[error("--axes are for percentiles: give one, --max p99.9 for example, or leave --axes out")]
+    Axes,
+    #[error("the percentile of --min is above that of --max: give them in order")]
+    Crossed,
 }
 
 /// Reads bounds as numbers of type `T`. A number beyond the range of `T` saturates where that is harmless (an upper bound

@@ -244,9 +244,9 @@ fn write_slices<T: Element>(
 ) -> Result<()> {
     let (entry, what) = (source.entry(place).clone(), source.describe(place));
     let axes = norm::axes_of(axes, entry.shape.dims().len(), &what)?;
-    let (device, memory) = (resources.device().clone(), resources.memory());
+    let (device, room) = (resources.device().clone(), resources.memory() / 4);
     writer.begin(place.index)?;
-    norm::parts::<T>(source, place, &axes, memory, &mut |x, dims| {
+    norm::parts::<T>(source, place, &axes, room, &mut |x, dims| {
         let x = device.tensor_from_vec(x, dims)?;
         let clipped = match average {
             true => x.clip_by_average_norm_along(&axes, *limit),

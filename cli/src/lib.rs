@@ -20,6 +20,7 @@ mod operand;
 mod output;
 mod pipeline;
 mod progress;
+mod quantile;
 mod report;
 mod resources;
 mod run;

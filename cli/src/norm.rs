@@ -130,17 +130,16 @@ pub(crate) fn state_of(
     })
 }
 
-/// Reads a tensor in parts that hold whole slices along some axes, as many as a quarter of the memory has room for. Each part
-/// with its shape.
+/// Reads a tensor in parts of up to `room` bytes that hold whole slices along some axes. Each part with its shape.
 pub(crate) fn parts<T: Element>(
     source: &mut Source,
     place: Place,
     axes: &[usize],
-    memory: u64,
+    room: u64,
     take: &mut dyn FnMut(Vec<T>, &[usize]) -> Result<()>,
 ) -> Result<()> {
     let (entry, what) = (source.entry(place).clone(), source.describe(place));
-    let (dims, room) = (entry.shape.dims(), memory / 4);
+    let dims = entry.shape.dims();
     let (first, rest) = dims.split_first().unwrap_or((&1, &[]));
     let row = rest.iter().product::<usize>() * size_of::<T>();
     let is_split = !entry.layout.fortran && !dims.is_empty() && !axes.contains(&0);
@@ -246,8 +245,8 @@ fn along<T: Element>(
     let (shape, what) = (source.entry(place).shape.clone(), source.describe(place));
     let axes = axes_of(axes, shape.dims().len(), &what)?;
     let mut norms = Vec::new();
-    let (device, memory) = (resources.device().clone(), resources.memory());
-    parts::<T>(source, place, &axes, memory, &mut |x, dims| {
+    let (device, room) = (resources.device().clone(), resources.memory() / 4);
+    parts::<T>(source, place, &axes, room, &mut |x, dims| {
         resources.progress(size_of_val(&x[..]));
         let x = device.tensor_from_vec(x, dims)?;
         all.add(&[&x])?;

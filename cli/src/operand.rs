@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rayon::prelude::*;
 use wgclip::{Bound, BoundRounding, Element, ElementType, Number, Shape, with_element};
 
-use crate::files::{Entry, Layout, TensorFile};
+use crate::files::{Entry, Kind, Layout, TensorFile};
 
 /// A tensor whose elements are wanted in the order in which those of another lie in its file, from the first to the last.
 pub(crate) struct Operand {
@@ -95,6 +95,16 @@ impl Operand {
             Elements::Held { bytes, axes }
         };
         Ok(Self { name, from, to, role, elements })
+    }
+
+    /// Elements in memory, in C order, broadcast to another tensor.
+    pub(crate) fn held<T: Element>(data: &[T], shape: &Shape, other: &Entry) -> Result<Self> {
+        let name = "a quantile".to_owned();
+        let layout = Layout { swapped: false, fortran: false };
+        let entry = Entry { name: name.clone(), kind: Kind::Known(T::TYPE), shape: shape.clone(), layout };
+        let axes = axes(&entry, other).context("quantiles that do not broadcast")?;
+        let elements = Elements::Held { bytes: bytemuck::cast_slice(data).to_vec(), axes };
+        Ok(Self { name, from: T::TYPE, to: T::TYPE, role: Role::X, elements })
     }
 
     /// The bits of its only element, if it has one.
@@ -291,7 +301,6 @@ pub(crate) fn read_whole<T: Element>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::Kind;
 
     fn entry(dims: &[usize], fortran: bool) -> Entry {
         Entry {

@@ -58,6 +58,11 @@ impl<'a> Pipeline<'a> {
         Self { resources, writer, steps: VecDeque::new(), open, alive, spare, begun: 0, next: 0 }
     }
 
+    /// Bytes that were read for what is not to be written.
+    pub(crate) fn progress(&mut self, bytes: usize) {
+        self.resources.progress(bytes);
+    }
+
     /// Copies a tensor as it is.
     pub(crate) fn copy(&mut self, index: usize) -> Result<()> {
         self.steps.push_back(Step::Copy(index));

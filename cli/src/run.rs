@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use wgclip::{Element, NeedsGrad, with_element};
 
-use crate::args::{Backward, Clip};
+use crate::args::{Backward, Clip, Common};
 use crate::batch::{Cost, Kind, Operands, Work};
 use crate::files::{Conversions, TensorFile, TensorWriter, check_one_output, write_one};
 use crate::operand::{Operand, Role};
@@ -27,7 +27,7 @@ type Chosen = HashMap<Place, Option<Place>>;
 /// Clips the values of a file, or of the files of a folder.
 pub(crate) fn clip(args: &Clip) -> Result<()> {
     let start = Instant::now();
-    let mut source = Source::open(&args.input, args.common.choice.tensors.assumed)?;
+    let mut source = open(&args.input, &args.common)?;
     let selection = select(&source, &args.common.choice.tensors.tensor, &args.common.choice.tensors.except)?;
     for &place in selection.chosen.iter().filter(|_| args.to.is_some()) {
         let element = source.element(place)?;
@@ -70,7 +70,7 @@ pub(crate) fn backward(args: &Backward) -> Result<()> {
     if args.input == args.upstream && args.input == Path::new("-") {
         bail!("both files cannot come from stdin: name one of them");
     }
-    let mut source = Source::open(&args.input, args.common.choice.tensors.assumed)?;
+    let mut source = open(&args.input, &args.common)?;
     let mut upstream = Source::open(&args.upstream, args.common.choice.tensors.assumed)?;
     let selection = select(&source, &args.common.choice.tensors.tensor, &args.common.choice.tensors.except)?;
     let chosen = pairs(&source, &upstream, &selection)?;
@@ -97,6 +97,15 @@ pub(crate) fn backward(args: &Backward) -> Result<()> {
     Ok(())
 }
 
+/// Opens what is clipped. For its quantiles it is read more than once.
+fn open(path: &Path, args: &Common) -> Result<Source> {
+    let assumed = args.choice.tensors.assumed;
+    match args.interval.shares() {
+        [None, None] => Source::open(path, assumed),
+        _ => Source::open_again(path, assumed),
+    }
+}
+
 /// What is left behind where a folder goes elsewhere.
 fn warn_of_folders(source: &Source, output: &Path) {
     if source.folder.as_ref().is_some_and(|folder| folder.folders && !is_same_file(&folder.path, output)) {
@@ -114,7 +123,7 @@ fn rewrite(
     work: Work,
     mut source: Option<&mut Source>,
 ) -> Result<()> {
-    let file = &mut base.files[number];
+    let file = &base.files[number];
     let mut to = Conversions::new();
     for index in 0..file.entries().len() {
         let Work::ClipTo(element) = work else { break };
@@ -127,20 +136,27 @@ fn rewrite(
     let memory = resources.memory() / 4;
     let mut pipeline = Pipeline::new(resources, file.writer(out, &to)?);
     for index in file.order(&to) {
-        let Some(x) = chosen.get(&Place { file: number, index }) else {
+        let place = Place { file: number, index };
+        let Some(x) = chosen.get(&place) else {
             pipeline.copy(index)?;
             continue;
         };
-        let (entry, what) = (file.entries()[index].clone(), file.describe(index));
-        let element = file.element(index)?;
-        let [(lo, lo_operand), (hi, hi_operand)] = bounds.of(&entry, element, &what)?;
+        let (entry, what) = (base.entry(place).clone(), base.describe(place));
+        let element = base.element(place)?;
+        let of = match (x, source.as_deref_mut()) {
+            (Some(x), Some(source)) => (source, *x),
+            _ => (&mut *base, place),
+        };
+        let beside = (&entry, element, &what[..]);
+        let [(lo, lo_operand), (hi, hi_operand)] =
+            bounds.of(beside, of, &mut |bytes| pipeline.progress(bytes))?;
         let mut operands = Operands { x: None, lo: lo_operand, hi: hi_operand };
         if let Some((place, source)) = x.zip(source.as_deref_mut()) {
-            let beside = (&entry, element, &what[..]);
             let file = &mut source.files[place.file];
             operands.x = Some(Operand::open(file, place.index, beside, Role::X, memory)?);
         }
         let kind = Kind { element, work, lo, hi };
+        let file = &mut base.files[number];
         let written = file.written_layout(index, to.get(&index).copied());
         file.elements(index, &mut |from| {
             let tensor = (&what[..], kind, entry.shape.len());
@@ -224,7 +240,7 @@ fn one_with_bounds<T: Element>(
 ) -> Result<()> {
     let (entry, what) = (source.entry(x).clone(), source.describe(x));
     let Session { resources, bounds, .. } = session;
-    let bounds = bounds.whole::<T>(&entry, &what, resources.device())?;
+    let bounds = bounds.whole::<T>((&entry, &what), (source, x), resources.device())?;
     let (x, g) = (source.files[x.file].read::<T>(x.index)?, file.read::<T>(index)?);
     let (dims, bytes) = (entry.shape.dims(), 3 * size_of_val(&x[..]));
     let counts = match args.common.quiet {

@@ -9,9 +9,10 @@ use wgclip::{Bound, Bounds, Device, Element, ElementType, with_element};
 
 use crate::args::{Choice, Common, Interval, Limit};
 use crate::batch::Side;
-use crate::bound_text;
+use crate::bound_text::{self, BoundError};
 use crate::files::{Entry, printable};
 use crate::operand::{self, Operand, Role};
+use crate::quantile::{OfSlices, passes, quantiles};
 use crate::report::Report;
 use crate::resources::{Resources, Warnings};
 use crate::say;
@@ -67,10 +68,17 @@ impl<'a> Session<'a> {
         source: &Source,
         selection: &Selection,
     ) -> Result<Self> {
+        let axes = args.interval.axes.as_deref();
+        let has_quantile = match args.interval.shares() {
+            [None, None] if axes.is_some() => return Err(BoundError::Axes.into()),
+            [Some(lower), Some(upper)] if lower > upper => return Err(BoundError::Crossed.into()),
+            shares => shares != [None; 2],
+        };
         let mut values = HashMap::new();
         let (mut inverted, mut bytes) = (false, 0);
         for &place in &selection.chosen {
-            bytes += source.entry(place).bytes();
+            let size = source.entry(place).size();
+            bytes += source.entry(place).bytes() * if has_quantile { 1 + passes(size, axes) } else { 1 };
             let element = source.element(place)?;
             if values.contains_key(&element) {
                 continue;
@@ -132,15 +140,29 @@ impl BoundSources<'_> {
         [Role::Lower(rounding), Role::Upper(rounding)]
     }
 
-    /// The bounds of a tensor, and what is to be read for those that are not numbers.
+    /// The bounds of a tensor, and what is to be read for those that are not numbers. Quantiles are those of `x`.
     pub(crate) fn of(
         &mut self,
-        entry: &Entry,
-        element: ElementType,
-        what: &str,
+        (entry, element, what): (&Entry, ElementType, &str),
+        x: (&mut Source, Place),
+        progress: &mut dyn FnMut(usize),
     ) -> Result<[(Side, Option<Operand>); 2]> {
         let numbers = self.values.get(&element).copied().unwrap_or([Side::Absent; 2]);
         let mut sides = [(numbers[0], None), (numbers[1], None)];
+        with_element!(element, T => {
+            for (side, quantile) in sides.iter_mut().zip(self.quantiles::<T>(x, progress)?) {
+                *side = match quantile {
+                    None => continue,
+                    // NaN where there are no numbers, and so nothing to clip.
+                    Some((values, _)) if values.len() == 1 && values[0].is_nan() => (Side::Absent, None),
+                    Some((values, _)) if values.len() == 1 => (Side::Value(Element::to_bits(values[0])), None),
+                    Some((values, shape)) => (Side::PerElement, Some(Operand::held(&values, &shape, entry)?)),
+                };
+            }
+            if let [Some(lo), Some(hi)] = [sides[0].0, sides[1].0].map(Side::value::<T>) && lo > hi {
+                self.warn_of_order(what);
+            }
+        });
         let (memory, roles) = (self.memory, self.roles());
         for (n, side) in sides.iter_mut().enumerate() {
             let Some((bounds, place)) = self.bound_of(n, entry, element)? else { continue };
@@ -156,15 +178,44 @@ impl BoundSources<'_> {
         Ok(sides)
     }
 
-    /// The bounds of a whole tensor of type `T`, on the device.
+    /// The quantiles of a tensor that are its lower and its upper bound, if they are.
+    fn quantiles<T: Element>(
+        &self,
+        x: (&mut Source, Place),
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<[Option<OfSlices<T>>; 2]> {
+        let shares = self.interval.shares();
+        let wanted: Vec<_> = shares.into_iter().flatten().collect();
+        let none = || shares.map(|_| None);
+        if wanted.is_empty() {
+            return Ok(none());
+        }
+        let axes = self.interval.axes.as_deref();
+        let Some(found) = quantiles::<T>(x, &wanted, axes, self.memory, progress)? else { return Ok(none()) };
+        let mut found = found.into_iter();
+        Ok(shares.map(|share| share.and_then(|_| found.next())))
+    }
+
+    fn warn_of_order(&mut self, what: &str) {
+        if self.interval.shares() != [None; 2] {
+            self.warnings.say(format!("--min is above --max for {what}, so every number becomes --max"));
+        }
+    }
+
+    /// The bounds of a whole tensor of type `T`, on the device. Quantiles are those of `x`.
     pub(crate) fn whole<T: Element>(
         &mut self,
-        entry: &Entry,
-        what: &str,
+        (entry, what): (&Entry, &str),
+        x: (&mut Source, Place),
         device: &Device,
     ) -> Result<Bounds<T>> {
         let numbers = self.values.get(&T::TYPE).copied().unwrap_or([Side::Absent; 2]);
         let mut whole = numbers.map(|side| Bound::from(side.value::<T>()));
+        for (side, quantile) in whole.iter_mut().zip(self.quantiles::<T>(x, &mut |_| ())?) {
+            if let Some((values, shape)) = quantile {
+                *side = Bound::Tensor(device.tensor_from_vec(values, shape.dims())?);
+            }
+        }
         let roles = self.roles();
         for (n, side) in whole.iter_mut().enumerate() {
             let Some((bounds, place)) = self.bound_of(n, entry, T::TYPE)? else { continue };

@@ -1,7 +1,6 @@
 //! Bounds: `None`, a number, or an array that broadcasts.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt};
 use wgclip::{
@@ -9,9 +8,9 @@ use wgclip::{
     with_element,
 };
 
-use crate::errors::{exception, numpy_name};
+use crate::errors::{self, exception, numpy_name};
 use crate::float_mode;
-use crate::memory::{Memory, arrays};
+use crate::memory::Memory;
 
 /// A lower and an upper bound.
 pub(crate) struct Bounds([Given; 2]);
@@ -120,7 +119,7 @@ fn warn(py: Python<'_>, number: Number, role: Role, element: ElementType) -> PyR
     let Some(becomes) = becomes else { return Ok(()) };
     let option = if role == Role::Min { "min" } else { "max" };
     let text = format!("{option}={} becomes {becomes}, in {}", text(number), numpy_name(element));
-    arrays(py)?.call_method1(intern!(py, "warn_of_bound"), (text,)).map(drop)
+    errors::warn::<errors::BoundWarning>(py, &text)
 }
 
 fn text(number: Number) -> String {

@@ -1,8 +1,13 @@
 //! Errors of the library as Python's.
 
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError, PyUserWarning, PyValueError};
-use pyo3::{PyErr, create_exception};
+use pyo3::exceptions::{
+    PyMemoryError, PyRuntimeError, PyRuntimeWarning, PyTypeError, PyUserWarning, PyValueError,
+};
+use pyo3::prelude::*;
+use pyo3::{PyTypeInfo, create_exception, intern};
 use wgclip::{ElementType, Error};
+
+use crate::memory::arrays;
 
 create_exception!(
     wgclip,
@@ -22,6 +27,18 @@ create_exception!(
     PyRuntimeError,
     "A norm is NaN or infinite, and nonfinite=\"error\" was asked for: nothing was changed."
 );
+
+create_exception!(
+    wgclip,
+    NonFiniteNormWarning,
+    PyRuntimeWarning,
+    "A norm is NaN or infinite, and what is scaled by it is not what it would have been."
+);
+
+/// Warns at the line of Python that called the package.
+pub(crate) fn warn<W: PyTypeInfo>(py: Python<'_>, text: &str) -> PyResult<()> {
+    arrays(py)?.call_method1(intern!(py, "warn"), (text, W::type_object(py))).map(drop)
+}
 
 /// What numpy and ml_dtypes call a type.
 pub(crate) fn numpy_name(element: ElementType) -> String {

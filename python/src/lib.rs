@@ -13,7 +13,9 @@ mod float_mode;
 mod memory;
 mod norm;
 mod ops;
+mod quantile;
 mod rule;
+mod samples;
 mod tensor;
 mod threads;
 
@@ -30,7 +32,7 @@ mod _core {
     #[pymodule_export]
     use crate::device::Device;
     #[pymodule_export]
-    use crate::errors::{BoundWarning, DeviceError, NonFiniteNormError};
+    use crate::errors::{BoundWarning, DeviceError, NonFiniteNormError, NonFiniteNormWarning};
     #[pymodule_export]
     use crate::norm::{
         NormState, clip_adaptive, clip_by_global_norm, clip_by_norm, clip_by_norm_backward, global_norm,
@@ -41,7 +43,11 @@ mod _core {
         clip, clip_backward, clip_backward_bounds, clip_to, clip_with_mask, mask_backward, mask_len,
     };
     #[pymodule_export]
+    use crate::quantile::quantiles;
+    #[pymodule_export]
     use crate::rule::BackwardRule;
+    #[pymodule_export]
+    use crate::samples::clip_by_norms_of_samples;
     #[pymodule_export]
     use crate::tensor::{Tensor, clip_tensors_by_global_norm};
     #[pymodule_export]

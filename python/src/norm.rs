@@ -8,7 +8,7 @@ use wgclip::reference::{self, Scaling};
 use wgclip::{Element, ElementType, Error, NonFinite, NormKind, NormLimit, Result, Shape, cpu, with_element};
 
 use crate::bounds::axes;
-use crate::errors::{exception, numpy_name};
+use crate::errors::{NonFiniteNormWarning, exception, numpy_name, warn};
 use crate::float_mode;
 use crate::memory::{Memory, run};
 
@@ -63,13 +63,13 @@ impl Limit {
 }
 
 /// The shape that is left of axes, each with a length of 1.
-fn kept(x: &Shape, axes: Option<&[usize]>) -> PyResult<Shape> {
+pub(crate) fn kept(x: &Shape, axes: Option<&[usize]>) -> PyResult<Shape> {
     let Some(axes) = axes else { return Shape::new([]).map_err(exception) };
     let dims = x.dims().iter().enumerate().map(|(n, &len)| if axes.contains(&n) { 1 } else { len });
     Shape::new(dims.collect::<Vec<_>>()).map_err(exception)
 }
 
-fn check_reduced(out: &Memory, element: ElementType, shape: &Shape) -> PyResult<()> {
+pub(crate) fn check_reduced(out: &Memory, element: ElementType, shape: &Shape) -> PyResult<()> {
     if out.element != element {
         return Err(exception(Error::TypeMismatch { left: element, right: out.element }));
     }
@@ -139,7 +139,7 @@ fn state_of(list: &[(ElementType, &[u8])], kind: NormKind) -> Result<wgclip::Nor
     Ok(state)
 }
 
-fn no_norm(element: ElementType) -> PyErr {
+pub(crate) fn no_norm(element: ElementType) -> PyErr {
     PyTypeError::new_err(format!(
         "a norm of {} is not supported: norms are of floats, convert it with x.astype(\"float32\")",
         numpy_name(element)
@@ -229,7 +229,7 @@ pub(crate) fn clip_adaptive(
     })
 }
 
-fn memories(list: &[Bound<'_, PyAny>]) -> PyResult<Vec<Memory>> {
+pub(crate) fn memories(list: &[Bound<'_, PyAny>]) -> PyResult<Vec<Memory>> {
     list.iter().map(Memory::of).collect()
 }
 
@@ -295,7 +295,7 @@ fn non_finite(
         (_, 1) => "the array".into(),
         (Some((first, [])), count) => format!("array {first} of {count}, counted from 0,"),
         (Some((first, others)), count) => {
-            format!("array {first} of {count}, counted from 0, and of {} others", others.len())
+            format!("array {first} of {count}, counted from 0, and of {} more,", others.len())
         }
         // Each is finite, but not all together, or it is not here.
         (None, _) => "all arrays together".into(),
@@ -322,7 +322,7 @@ fn scale_list(
     let apart: Vec<_> = list.iter().zip(&outputs).map(|(x, out)| !x.is(out)).collect();
     let inputs: Vec<_> = list.iter().zip(&apart).filter(|(_, apart)| **apart).map(|(x, _)| x).collect();
     let written: Vec<_> = outputs.iter().collect();
-    run(py, &inputs, &written, |inputs, mut written| {
+    let (norm, warning) = run(py, &inputs, &written, |inputs, mut written| {
         let mut inputs = inputs.iter();
         let froms: Vec<Option<&[u8]>> =
             apart.iter().map(|apart| apart.then(|| inputs.next().copied()).flatten()).collect();
@@ -335,8 +335,13 @@ fn scale_list(
                 (norm_of(&state_of(&read, limit.kind)?, double)?, double)
             }
         };
-        if limit.nonfinite == NonFinite::Error && !norm.is_finite() {
-            return Err(Error::NonFiniteNorm { what: non_finite(&list, &froms, &written, limit.kind)? });
+        let mut warning = None;
+        if !norm.is_finite() && (known.is_none() || limit.nonfinite == NonFinite::Error) {
+            let what = non_finite(&list, &froms, &written, limit.kind)?;
+            if limit.nonfinite == NonFinite::Error {
+                return Err(Error::NonFiniteNorm { what });
+            }
+            warning = Some(format!("the norm of {what} is {norm}: {}", becomes(limit.nonfinite)));
         }
         let scaling: Scaling<f64> = match double {
             true => reference::scaling(norm, &limit),
@@ -349,8 +354,21 @@ fn scale_list(
         }
         let mut scaled: Vec<_> = list.iter().map(|x| x.element).zip(written).collect();
         cpu::scale_list_in_place(&mut scaled, scaling)?;
-        Ok(norm)
-    })
+        Ok((norm, warning))
+    })?;
+    if let Some(text) = warning {
+        warn::<NonFiniteNormWarning>(py, &text)?;
+    }
+    Ok(norm)
+}
+
+/// What becomes of arrays whose norm is not finite.
+fn becomes(policy: NonFinite) -> &'static str {
+    match policy {
+        NonFinite::Propagate => "what is scaled by it becomes 0 or NaN",
+        NonFinite::Zero => "what would be scaled by it is set to zero",
+        NonFinite::Skip | NonFinite::Error => "what would be scaled by it is kept",
+    }
 }
 
 /// The exact norm so far of elements that are not all in one place: chunks of an array beyond memory, or the parts of ranks. States are

@@ -135,3 +135,21 @@ def test_a_worker_that_is_killed(tmp_path):
 def test_docstrings():
     found = doctest.testmod(ours)
     assert found.attempted > 1 and not found.failed
+
+
+@pytest.mark.parametrize("axis", [0, -1, (0, 1), None])
+def test_quantiles_along_axes(rng, axis):
+    x = rng.standard_normal((30, 40)).astype(np.float32)
+    x[3, 4] = np.nan
+    lazy = da.from_array(x, chunks=chunks(rng, x.shape))
+    for keepdims in (False, True):
+        made = ours.quantiles(lazy, [0.1, 0.5], axis, keepdims=keepdims)
+        for one, expected in zip(made, wgclip.quantiles(x, [0.1, 0.5], axis, keepdims=keepdims), strict=True):
+            assert isinstance(one, da.Array) and one.shape == np.shape(expected)
+            oracle.assert_same(one.compute(), np.asarray(expected))
+    oracle.assert_same(ours.clip_quantiles(lazy, 0.1, 0.9, axis).compute(), wgclip.clip_quantiles(x, 0.1, 0.9, axis))
+    # The functions of the package send dask arrays here.
+    assert isinstance(wgclip.clip_quantiles(lazy, 0.1, 0.9, axis), da.Array)
+    assert isinstance(wgclip.clip(lazy, 0, 1), da.Array) and isinstance(wgclip.norm(lazy), da.Array)
+    with pytest.raises(ValueError, match="axis 2"):
+        ours.quantiles(lazy, 0.5, 2)

@@ -71,7 +71,7 @@ def test_bounds_in_lists_are_numbers_or_none(dtype):
 
 def test_a_norm_that_is_not_finite_names_its_array():
     arrays = [f32([1, 2]), f32([inf, 1]), f32([np.nan, 1])]
-    with pytest.raises(wgclip.NonFiniteNormError, match="array 1 of 3.*1 others"):
+    with pytest.raises(wgclip.NonFiniteNormError, match="array 1 of 3.*1 more"):
         wgclip.clip_by_global_norm(arrays, 1.0, nonfinite="error")
     with pytest.raises(wgclip.NonFiniteNormError, match="all arrays together"):
         wgclip.clip_by_global_norm([f32([3e38]), f32([3e38])], 1.0, nonfinite="error")

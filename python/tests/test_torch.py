@@ -420,3 +420,46 @@ def test_layers():
     assert layer.min is None and list(layer.state_dict()) == ["max"]
     assert "0, 6" in repr(ours.Clip(0, 6))
     assert torch.equal(ours.Clip(max=1.0)(x), x.clamp(max=1.0))
+
+
+def test_sparse_gradients_have_the_norm_of_their_sums():
+    embedding, dense = torch.nn.Embedding(5, 2, sparse=True), torch.nn.Parameter(torch.tensor([12.0]))
+    # Row 1 twice: 1.5 and 1.5 are 3.
+    (embedding(torch.tensor([1, 1])).sum() * torch.tensor(1.5)).backward()
+    dense.grad = torch.tensor([math.sqrt(124.0)])
+    assert not embedding.weight.grad.is_coalesced()
+    expected = math.sqrt(18 + 124.0)
+    assert float(ours.get_total_norm([embedding.weight.grad, dense.grad])) == pytest.approx(expected, rel=1e-6)
+    norm = ours.clip_grad_norm_([embedding.weight, dense], 1.0)
+    assert float(norm) == pytest.approx(expected, rel=1e-6)
+    grad = embedding.weight.grad
+    assert grad.is_sparse and grad.to_dense()[1].tolist() == pytest.approx([3 / expected] * 2, rel=1e-5)
+    ours.clip_grad_value_([embedding.weight], 0.1)
+    assert embedding.weight.grad.to_dense()[1].tolist() == pytest.approx([0.1, 0.1])
+    torch.optim.SparseAdam(embedding.parameters()).step()
+    sparse = torch.sparse_coo_tensor([[0, 0, 1]], [1.0, 2.0, 4.0], (2,))
+    assert float(wgclip.norm(sparse)) == 5
+    assert wgclip.clip_by_norm(sparse, 2.5).to_dense().tolist() == [1.5, 2.0]
+    (made,), norm = wgclip.clip_by_global_norm([sparse], 2.5)
+    assert norm == 5 and made.to_dense().tolist() == [1.5, 2.0]
+
+
+def test_samples_of_several_parameters():
+    weight, bias = torch.randn(4, 3, 2, dtype=torch.bfloat16), torch.randn(4, 3)
+    (w, b), norms = wgclip.clip_by_global_norm([weight, bias], 0.5, batch_axis=0)
+    assert w.dtype == torch.bfloat16 and norms.shape == (4,)
+    for n in range(4):
+        (one, other), norm = wgclip.clip_by_global_norm([weight[n], bias[n]], 0.5)
+        assert norms[n] == norm and torch.equal(w[n], one) and torch.equal(b[n], other)
+
+
+def test_every_function_gives_back_tensors():
+    x, g = torch.tensor([-1.0, 0.5, 3.0]), torch.tensor([1.0, 2.0, 3.0])
+    assert torch.equal(wgclip.clip_quantiles(x, 0.4, 0.6), torch.tensor([0.5, 0.5, 0.5]))
+    assert torch.equal(wgclip.quantiles(x, 0.5), torch.tensor(0.5))
+    assert wgclip.clip_to(x, 0, 1, dtype="bfloat16").dtype == torch.bfloat16
+    gx = wgclip.clip_backward(x, g, 0, 1)
+    y, mask = wgclip.clip_with_mask(x, 0, 1)
+    assert torch.equal(gx, torch.tensor([0.0, 2.0, 0.0])) and torch.equal(wgclip.mask_backward(mask, g), gx)
+    assert torch.equal(y, x.clamp(0, 1))
+    assert all(isinstance(of, torch.Tensor) for of in wgclip.clip_backward_bounds(x, g, 0, 1))

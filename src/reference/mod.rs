@@ -8,9 +8,11 @@
 //! The kernels and the CPU path name their functions after these.
 
 mod exact;
+mod quantile;
 mod scaling;
 
 pub use exact::{dot, norm, sum};
+pub use quantile::quantile;
 pub use scaling::{average, relative, scale, scale_backward, scaling, scaling_backward};
 
 pub use crate::norm::{Scaling, ScalingBackward};

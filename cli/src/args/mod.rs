@@ -32,6 +32,7 @@ Examples:
   wgclip clip x.npy y.npy --min 0 --max 1
   wgclip clip x.npy x.npy --min -1            # in place; no upper bound
   wgclip clip x.npy y.npy --min lo.npy --max 6     # a tensor of bounds
+  wgclip clip x.npy y.npy --min p0.1 --max p99.9   # its own percentiles; --axes 0: those of each column
   wgclip clip model.safetensors out.safetensors --min -1 --max 1 --tensor 'layers.*.weight' --except '*.norm.*'
   wgclip clip checkpoint/ half/ --to f16                # a folder of shards, to the range of f16
   wgclip clip - - --min 0 < x.npy > y.npy";
@@ -47,6 +48,7 @@ const INSPECT_EXAMPLES: &str = "\
 Examples:
   wgclip inspect model.safetensors
   wgclip inspect checkpoint/ --tensor '*.weight' --min -1 --max 1    # and how much lies beyond
+  wgclip inspect x.npy --percentiles 0.1,50,99.9 --head 5
   wgclip inspect x.npy --json --plot x.svg";
 
 /// Clip tensor files on the GPU or the CPU, to the bit.
@@ -149,13 +151,16 @@ pub(crate) struct Backward {
 /// The interval.
 #[derive(Debug, Args)]
 pub(crate) struct Interval {
-    /// The lower bound: a number, inf or -inf, or a file of bounds that broadcast to the tensor, one for all tensors or one
-    /// for each by its name. Without it nothing is below
-    #[arg(long, value_name = "V|FILE", allow_hyphen_values = true, value_parser = limit)]
+    /// The lower bound: a number, inf or -inf; p0.1, a percentile of the tensor itself (a number of it, NaN not counted); or a file of
+    /// bounds that broadcast to the tensor, one for all tensors or one for each by its name. Without it nothing is below
+    #[arg(long, value_name = "V|pV|FILE", allow_hyphen_values = true, value_parser = limit)]
     pub min: Option<Limit>,
     /// The upper bound, likewise
-    #[arg(long, value_name = "V|FILE", allow_hyphen_values = true, value_parser = limit)]
+    #[arg(long, value_name = "V|pV|FILE", allow_hyphen_values = true, value_parser = limit)]
     pub max: Option<Limit>,
+    /// With a percentile: that of each slice along these axes, 0 or -1 for example, instead of that of the tensor
+    #[arg(long, value_name = "A,B", value_delimiter = ',', allow_hyphen_values = true)]
+    pub axes: Option<Vec<i64>>,
     /// What becomes of a bound that the type of the tensor does not hold: the nearest number of that type, or the nearest within, so
     /// that no result lies beyond what was asked
     #[arg(long, value_name = "ROUNDING", default_value = "nearest",
@@ -173,6 +178,11 @@ impl Interval {
     /// Both ends.
     pub(crate) fn sides(&self) -> [Option<&Limit>; 2] {
         [self.min.as_ref(), self.max.as_ref()]
+    }
+
+    /// The shares of elements at which both are quantiles.
+    pub(crate) fn shares(&self) -> [Option<f64>; 2] {
+        self.sides().map(|limit| limit.and_then(Limit::share))
     }
 
     /// The files of bounds.
@@ -251,6 +261,12 @@ pub(crate) struct Inspect {
     pub interval: Interval,
     #[command(flatten)]
     pub choice: Choice,
+    /// Percentiles to show, 1,50,99.9 for example: each a number of the tensor, NaN not counted
+    #[arg(long, value_name = "P,P", value_delimiter = ',', value_parser = percentile)]
+    pub percentiles: Vec<Percentile>,
+    /// First elements to show, in the order of the file
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub head: usize,
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
@@ -326,6 +342,8 @@ fn names(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
 pub(crate) enum Limit {
     /// A number of some type. It stays text: its type is that of the tensor.
     Number(String),
+    /// The quantile of the tensor at a share of its elements.
+    Quantile(f64),
     /// A file of one tensor.
     File(PathBuf),
 }
@@ -335,24 +353,58 @@ impl Limit {
     pub(crate) fn number(&self) -> Option<&str> {
         match self {
             Self::Number(text) => Some(text),
-            Self::File(_) => None,
+            Self::Quantile(_) | Self::File(_) => None,
+        }
+    }
+
+    /// The share of a quantile.
+    fn share(&self) -> Option<f64> {
+        match self {
+            Self::Quantile(share) => Some(*share),
+            Self::Number(_) | Self::File(_) => None,
         }
     }
 
     /// The path of a file.
     pub(crate) fn file(&self) -> Option<&Path> {
         match self {
-            Self::Number(_) => None,
+            Self::Number(_) | Self::Quantile(_) => None,
             Self::File(path) => Some(path),
         }
     }
 }
 
 fn limit(text: &str) -> Result<Limit, &'static str> {
+    if let Some(share) = text.strip_prefix('p').and_then(share) {
+        return Ok(Limit::Quantile(share?));
+    }
     match text.parse::<f64>() {
         Ok(v) if v.is_nan() => Err("NaN bounds nothing: give a number, inf or -inf, or leave the bound out"),
         Ok(_) => Ok(Limit::Number(text.to_owned())),
         Err(_) if Path::new(text).exists() => Ok(Limit::File(text.into())),
-        Err(_) => Err("not a number, and no such file: give a number, inf or -inf, or a file of bounds"),
+        Err(_) => Err(
+            "not a number, and no such file: give a number, inf or -inf, a percentile such as p99.9, or a file of bounds",
+        ),
     }
+}
+
+/// A percentile to show.
+#[derive(Debug, Clone)]
+pub(crate) struct Percentile {
+    /// `p99.9`.
+    pub name: String,
+    pub share: f64,
+}
+
+fn percentile(text: &str) -> Result<Percentile, &'static str> {
+    let percent = text.strip_prefix('p').unwrap_or(text);
+    let share = share(percent).ok_or("not a percentile: give 99.9 for example")?;
+    Ok(Percentile { name: format!("p{percent}"), share: share? })
+}
+
+/// The share that a percentage is, rounded once. None for what is no number.
+fn share(percent: &str) -> Option<Result<f64, &'static str>> {
+    let is_plain = percent.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let share: f64 = format!("{percent}e-2").parse().ok().filter(|_| is_plain)?;
+    Some(if share <= 1.0 { Ok(share) } else { Err("a percentile is of p0 to p100") })
 }

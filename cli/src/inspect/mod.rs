@@ -17,6 +17,7 @@ use crate::args::Inspect;
 use crate::batch::Side;
 use crate::files::printable;
 use crate::ignore_broken_pipe;
+use crate::quantile::quantiles;
 use crate::report::Counts;
 use crate::select::{Selection, select};
 use crate::session::{Session, Settings};
@@ -79,7 +80,8 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
         }
         let entry = source.entry(place).clone();
         let bounded = clipped.contains(&place);
-        let found = is_chosen.then(|| summarize(&mut session, &mut source, place, bounded)).transpose()?;
+        let found =
+            is_chosen.then(|| summarize(args, &mut session, &mut source, place, bounded)).transpose()?;
         let counts = found.as_ref().filter(|_| has_bounds && bounded).map(|(_, counts)| *counts);
         rows.push(Row {
             name: entry.name,
@@ -103,7 +105,7 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
         true => {
             serde_json::to_writer_pretty(&mut out, &report).map_err(Into::into).and_then(|()| writeln!(out))
         }
-        false => print(&mut out, &report, has_bounds),
+        false => print(&mut out, args, &report, has_bounds),
     };
     ignore_broken_pipe(printed)
 }
@@ -115,6 +117,7 @@ fn known(source: &Source) -> Vec<Place> {
 
 /// What a tensor holds, and how much of it lies where.
 fn summarize(
+    args: &Inspect,
     session: &mut Session<'_>,
     source: &mut Source,
     place: Place,
@@ -123,11 +126,16 @@ fn summarize(
     let (entry, what) = (source.entry(place).clone(), source.describe(place));
     let element = source.element(place)?;
     let none = || (Side::Absent, None);
-    let bounds = if bounded { session.bounds.of(&entry, element, &what)? } else { [none(), none()] };
+    let Session { bounds, resources, .. } = session;
+    let bounds = match bounded {
+        true => bounds
+            .of((&entry, element, &what), (&mut *source, place), &mut |bytes| resources.progress(bytes))?,
+        false => [none(), none()],
+    };
     let [(lo, mut los), (hi, mut his)] = bounds;
     with_element!(element, T => {
         let value = |side: Side| side.value::<T>();
-        let (mut summary, mut counts) = (summary::Values::<T>::default(), Counts::default());
+        let (mut summary, mut counts) = (summary::Values::<T>::new(args.head), Counts::default());
         let (mut lows, mut highs) = (Vec::<T>::new(), Vec::<T>::new());
         source.chunks::<T>(place, CHUNK, &mut |start, x| {
             for (operand, bounds) in [(&mut los, &mut lows), (&mut his, &mut highs)] {
@@ -141,7 +149,15 @@ fn summarize(
             session.resources.warn_of_nan([&lows, &highs].map(|bounds| bounds.iter().any(|bound| bound.is_nan())));
             Ok(())
         })?;
-        Ok((summary.finish(), counts))
+        let shares: Vec<_> = args.percentiles.iter().map(|percentile| percentile.share).collect();
+        let resources = &mut session.resources;
+        let room = resources.memory() / 4;
+        let of = (&mut *source, place);
+        let percentiles = quantiles::<T>(of, &shares, None, room, &mut |bytes| resources.progress(bytes))?;
+        let names = args.percentiles.iter().map(|percentile| &percentile.name[..]);
+        let percentiles = percentiles.into_iter().flatten().filter_map(|(values, _)| values.first().copied());
+        let percentiles = names.zip(percentiles);
+        Ok((summary.finish(&percentiles.collect::<Vec<_>>()), counts))
     })
 }
 
@@ -166,8 +182,10 @@ fn histogram_of(source: &mut Source, chosen: &[Place], from: f64, to: f64) -> Re
     Ok(histogram)
 }
 
-fn print(out: &mut dyn Write, report: &Report, has_bounds: bool) -> io::Result<()> {
-    let mut header = vec!["name", "type", "shape", "min", "max", "NaN", "inf", "zeros"];
+fn print(out: &mut dyn Write, args: &Inspect, report: &Report, has_bounds: bool) -> io::Result<()> {
+    let mut header = vec!["name", "type", "shape", "min", "max", "mean", "std", "NaN", "inf", "zeros"];
+    header.extend(args.percentiles.iter().map(|percentile| &percentile.name[..]));
+    let of_summary = header.len();
     if has_bounds {
         header.extend(["below", "above"]);
     }
@@ -176,9 +194,10 @@ fn print(out: &mut dyn Write, report: &Report, has_bounds: bool) -> io::Result<(
         let dims: Vec<_> = row.shape.iter().map(ToString::to_string).collect();
         let mut cells = vec![printable(&row.name), printable(&row.r#type), format!("[{}]", dims.join(", "))];
         match &row.summary {
-            Some(summary) => cells.extend(summary.cells()),
-            None => cells.resize(8, String::new()),
+            Some(summary) => cells.extend(summary.cells().into_iter().chain(summary.percentiles())),
+            None => {}
         }
+        cells.resize(of_summary, String::new());
         let share = |count: usize| match count {
             0 => "0".to_owned(),
             count => format!("{:.3} %", 100.0 * count as f64 / row.elements.max(1) as f64),
@@ -191,7 +210,7 @@ fn print(out: &mut dyn Write, report: &Report, has_bounds: bool) -> io::Result<(
         table.iter().filter_map(|cells| cells.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<_> = (0..columns).map(width).collect();
-    for cells in &table {
+    for (n, cells) in table.iter().enumerate() {
         let mut line = String::new();
         for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
             // Names to the left, numbers to the right.
@@ -201,6 +220,13 @@ fn print(out: &mut dyn Write, report: &Report, has_bounds: bool) -> io::Result<(
             }
         }
         writeln!(out, "{}", line.trim_end())?;
+        // Beneath the row of their tensor; the first row is the header.
+        let row = n.checked_sub(1).and_then(|n| report.tensors.get(n));
+        if let Some(summary) = row.and_then(|row| row.summary.as_ref())
+            && args.head > 0
+        {
+            writeln!(out, "  {}", summary.first().join(" "))?;
+        }
     }
     match &report.histogram {
         Some(histogram) => write!(out, "\n{histogram}"),

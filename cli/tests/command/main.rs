@@ -10,5 +10,6 @@ mod fixtures;
 mod formats;
 mod inspect;
 mod norms;
+mod percentiles;
 mod results;
 mod streams;

@@ -11,6 +11,7 @@ from ._core import (
     Device,
     DeviceError,
     NonFiniteNormError,
+    NonFiniteNormWarning,
     NormState,
     Tensor,
     __version__,
@@ -36,6 +37,7 @@ from ._norms import (
     norm,
     sum,
 )
+from ._quantiles import clip_quantiles, quantiles
 
 __all__ = [
     "BackwardRule",
@@ -43,6 +45,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "NonFiniteNormError",
+    "NonFiniteNormWarning",
     "NormState",
     "Report",
     "Row",
@@ -57,6 +60,7 @@ __all__ = [
     "clip_by_global_norm",
     "clip_by_norm",
     "clip_by_norm_backward",
+    "clip_quantiles",
     "clip_to",
     "clip_with_mask",
     "global_norm",
@@ -64,6 +68,7 @@ __all__ = [
     "mask_backward",
     "norm",
     "num_threads",
+    "quantiles",
     "set_num_threads",
     "sum",
 ]

@@ -29,8 +29,26 @@ def framework(x: object) -> types.ModuleType | None:
     return importlib.import_module(f"wgclip.{name}") if name else None
 
 
+def lazy(x: object) -> types.ModuleType | None:
+    """The module for arrays that are not computed yet: Dask's."""
+    return importlib.import_module("wgclip.dask") if type(x).__module__.startswith("dask.array") else None
+
+
+def labelled(x: object) -> types.ModuleType | None:
+    """The module for arrays with labels, xarray's and pandas'."""
+    name = type(x).__module__.partition(".")[0]
+    return importlib.import_module("wgclip._labelled") if name in ("xarray", "pandas") else None
+
+
+def is_sparse(x: object) -> bool:
+    """Whether it is one of scipy's sparse arrays or matrices, which keep their values in ``data``."""
+    return type(x).__module__.startswith("scipy.sparse") and hasattr(x, "data") and hasattr(x, "tocsr")
+
+
 def as_array(x: Any) -> Array:
     """An array of numpy, without a copy where that can be."""
+    if is_sparse(x):
+        raise TypeError("a sparse array has elements that it does not keep: clip its data where 0 lies between the bounds, or give x.toarray()")
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError("a masked array would lose its mask: give its data, or x.filled(value)")
     if isinstance(x, np.ndarray):
@@ -42,9 +60,14 @@ def as_array(x: Any) -> Array:
 
 
 def back(x: Any, out: Any = None) -> Callable[[Any], Any]:
-    """What makes a result of numpy one of the kind of x, unless it was written to an output that was given."""
-    home = framework(x) if out is None else None
-    return (lambda made: made) if home is None else (lambda made: home.from_numpy(np.asarray(made)))
+    """What makes a result of numpy one of the kind of x, with its labels, unless it was written to an output that was given."""
+    if out is not None:
+        return lambda made: made
+    if (home := framework(x)) is not None:
+        return lambda made: home.from_numpy(np.asarray(made))
+    if (labels := labelled(x)) is not None:
+        return lambda made: labels.relabelled(x, made)
+    return lambda made: made
 
 
 def is_plain(x: Array) -> bool:
@@ -113,12 +136,12 @@ def _as_bounds(array: Array, dtype: np.dtype[Any]) -> Array:
     return array.astype(dtype)
 
 
-def warn_of_bound(text: str) -> None:
+def warn(text: str, category: type[Warning]) -> None:
     """Warns at the line that called this package."""
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("wgclip"):
         level, frame = level + 1, frame.f_back
-    warnings.warn(text, _core.BoundWarning, stacklevel=level)
+    warnings.warn(text, category, stacklevel=level)
 
 
 def check_output(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

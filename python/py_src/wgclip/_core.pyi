@@ -23,6 +23,9 @@ class DeviceError(RuntimeError):
 class NonFiniteNormError(RuntimeError):
     """A norm is NaN or infinite, and ``nonfinite="error"`` was asked for: nothing was changed."""
 
+class NonFiniteNormWarning(RuntimeWarning):
+    """A norm is NaN or infinite, and what is scaled by it is not what it would have been."""
+
 class BackwardRule:
     """What gradient passes a clip outside of the bounds, at them, and at NaN."""
 
@@ -199,6 +202,10 @@ def clip_backward(x: Any, g: Any, min: Any, max: Any, rule: BackwardRule | str, 
 def clip_backward_bounds(
     x: Any, g: Any, min: Any, max: Any, rule: BackwardRule | str, gx: Any, gmin: Any, gmax: Any
 ) -> None: ...
+def clip_by_norms_of_samples(
+    list: Sequence[Any], limit: _Limit, out: Sequence[Any], norms: Any
+) -> None: ...
+def quantiles(x: Any, along: Sequence[int] | None, shares: Sequence[float], out: Any) -> None: ...
 def mask_len(len: int) -> int: ...
 def clip_with_mask(x: Any, min: Any, max: Any, rule: BackwardRule | str, out: Any, mask: Any) -> None: ...
 def mask_backward(mask: Any, g: Any, out: Any) -> None: ...

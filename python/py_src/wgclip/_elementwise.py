@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._arrays import Array, bound, dtype_of, element_of, framework, into, plain
+from ._arrays import Array, back, bound, dtype_of, element_of, framework, into, labelled, lazy, plain
 from ._core import BackwardRule, Tensor
 
 _DEFAULT = BackwardRule()
@@ -42,7 +42,8 @@ def clip(
     """Clips the elements of x: ``minimum(maximum(x, min), max)``, as ``numpy.clip`` does.
 
     ``x`` is an array of any shape, of float16, float32, float64, an integer type, or a type of ml_dtypes; whatever becomes such an array; a
-    tensor of torch, JAX or TensorFlow, which goes to ``wgclip.torch`` and so on and comes back as one; or a ``wgclip.Tensor``.
+    tensor of torch, JAX or TensorFlow, which goes to ``wgclip.torch`` and so on and comes back as one; a dask array, which goes to ``wgclip.dask``
+    and stays lazy; an object of xarray or pandas, which keeps its labels and attributes, and whose bounds are matched by label; or a ``wgclip.Tensor``.
 
     ``min`` and ``max`` are each None, a number, or an array of the type of x that broadcasts with it. A number is rounded to the type of x;
     one beyond the range of an integer type bounds nothing. ``a_min`` and ``a_max`` are numpy's older names for them.
@@ -85,6 +86,10 @@ def clip(
         if out is not None:
             raise TypeError("out is for arrays of numpy: see the module of the framework")
         return home.clip(x, min, max)
+    if (home := lazy(x) or labelled(x)) is not None:
+        if out is not None:
+            raise TypeError("out is for arrays of numpy: use what is returned")
+        return home.clip(x, min, max)
     of = plain(x)
     min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
     # As numpy: bounds may enlarge x.
@@ -125,7 +130,7 @@ def clip_to(x: Any, /, min: Any = None, max: Any = None, *, dtype: Any, out: Any
         return x.clip_to(min, max, element=element_of(to))
     of = plain(x)
     min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
-    return into(out, of.shape, to, lambda y: _core.clip_to(of, min, max, y))
+    return back(x, out)(into(out, of.shape, to, lambda y: _core.clip_to(of, min, max, y)))
 
 
 def clip_backward(
@@ -154,9 +159,9 @@ def clip_backward(
     """
     if isinstance(x, Tensor):
         return x.clip_backward(g, min, max, rule=rule)
-    x, g = plain(x), plain(g)
-    min, max = bound(min, x.dtype, "min"), bound(max, x.dtype, "max")
-    return into(out, x.shape, x.dtype, lambda gx: _core.clip_backward(x, g, min, max, rule, gx))
+    of, g = plain(x), plain(g)
+    min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
+    return back(x, out)(into(out, of.shape, of.dtype, lambda gx: _core.clip_backward(of, g, min, max, rule, gx)))
 
 
 def clip_backward_bounds(
@@ -185,14 +190,14 @@ def clip_backward_bounds(
     if isinstance(x, Tensor):
         made = x.clip_backward_bounds(g, min, max, rule=rule)
         return tuple(of if need else None for of, need in zip(made, needs))  # type: ignore[return-value]
-    x, g = plain(x), plain(g)
-    min, max = bound(min, x.dtype, "min"), bound(max, x.dtype, "max")
-    outputs: list[Array | None] = [np.empty_like(x) if needs[0] else None]
+    of, g, kind = plain(x), plain(g), back(x)
+    min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
+    outputs: list[Array | None] = [np.empty_like(of) if needs[0] else None]
     for side, need in ((min, needs[1]), (max, needs[2])):
         wanted = need and side is not None
-        outputs.append(np.empty(np.shape(side), x.dtype) if wanted else None)
-    _core.clip_backward_bounds(x, g, min, max, rule, *outputs)
-    gx, gmin, gmax = (of if of is None or of.ndim else of[()] for of in outputs)
+        outputs.append(np.empty(np.shape(side), of.dtype) if wanted else None)
+    _core.clip_backward_bounds(of, g, min, max, rule, *outputs)
+    gx, gmin, gmax = (made if made is None else kind(made if made.ndim else made[()]) for made in outputs)
     return gx, gmin, gmax
 
 
@@ -211,7 +216,7 @@ def clip_with_mask(
     # Bits beyond the last element are 0.
     mask[-1:] = 0
     _core.clip_with_mask(of, min, max, rule, y, mask)
-    return y, mask
+    return back(x)(y), mask
 
 
 def mask_backward(mask: Array, g: Any, /, out: Any = None) -> Any:
@@ -221,6 +226,4 @@ def mask_backward(mask: Array, g: Any, /, out: Any = None) -> Any:
     """
     of = plain(g)
     mask = plain(mask)
-    return into(out, of.shape, of.dtype, lambda gx: _core.mask_backward(mask, of, gx))
-
-
+    return back(g, out)(into(out, of.shape, of.dtype, lambda gx: _core.mask_backward(mask, of, gx)))

@@ -9,7 +9,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias
 import numpy as np
 
 from . import _core
-from ._arrays import Array, back, framework, into, into_all, plain
+from ._arrays import Array, back, framework, into, into_all, is_sparse, lazy, plain
 from ._core import Tensor
 
 Axis: TypeAlias = SupportsIndex | Sequence[int] | None
@@ -18,30 +18,64 @@ Ord: TypeAlias = float | str
 NonFinite: TypeAlias = Literal["propagate", "zero", "skip", "error"]
 
 
+def _values(x: Any, axis: Axis = None) -> tuple[Array, Any]:
+    """The elements that count for a norm, and what makes a result of their shape one of the kind of x: of a sparse array its values, those of one
+    place added up."""
+    is_torch = type(x).__module__.partition(".")[0] == "torch" and x.is_sparse
+    if not is_torch and not is_sparse(x):
+        return plain(x), back(x)
+    if axis is not None:
+        raise TypeError("a sparse array has the norm of all its elements: leave out axis, or make it dense")
+    if is_torch:
+        single = x.detach().coalesce()
+        kept = single.values()
+
+        def with_values(made: Any) -> Any:
+            import torch
+
+            return torch.sparse_coo_tensor(single.indices(), made, single.shape, is_coalesced=True)
+    else:
+        single = x.copy() if hasattr(x, "sum_duplicates") else x.tocsr()
+        single.sum_duplicates()
+        kept = single.data
+
+        def with_values(made: Any) -> Any:
+            single.data = made
+            return single
+
+    shape, of_kind = tuple(kept.shape), back(kept)
+    return plain(kept), lambda made: with_values(of_kind(made)) if np.shape(made) == shape else of_kind(made)
+
+
 def merge_of(ord: Ord) -> Literal["sum", "max"]:
     """How the words of the states of a norm are merged."""
     return "max" if str(ord) in ("inf", "max") else "sum"
 
 
-def _axes(axis: Axis) -> list[int] | None:
+def axes_of(axis: Axis) -> list[int] | None:
     if axis is None:
         return None
     return [operator.index(axis)] if isinstance(axis, SupportsIndex) else [operator.index(of) for of in axis]
 
 
 def _reduced(x: Array, axis: Axis, keepdims: bool, dtype: Any, run: Any) -> Any:
-    axes = _axes(axis)
+    axes = axes_of(axis)
     if axes is None:
         made = np.empty((), dtype)
         run(None, made)
         return made.reshape((1,) * x.ndim) if keepdims else made[()]
-    along = {axis % x.ndim for axis in axes if -x.ndim <= axis < x.ndim}
-    made = np.empty([1 if n in along else length for n, length in enumerate(x.shape)], dtype)
+    made = np.empty(shape_without(x.shape, axes, True), dtype)
     run(axes, made)
     if keepdims:
         return made
-    made = made.reshape([length for n, length in enumerate(x.shape) if n not in along])
+    made = made.reshape(shape_without(x.shape, axes, False))
     return made if made.ndim else made[()]
+
+
+def shape_without(shape: tuple[int, ...], axes: Sequence[int], keepdims: bool) -> tuple[int, ...]:
+    """The shape that is left of axes: each with a length of 1, or gone."""
+    along = {axis % len(shape) for axis in axes if -len(shape) <= axis < len(shape)}
+    return tuple(1 if n in along else length for n, length in enumerate(shape) if keepdims or n not in along)
 
 
 def sum(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Any:
@@ -56,7 +90,7 @@ def sum(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Any:
     Raises ``ValueError`` for an axis that there is not, ``TypeError`` for elements of another type than `clip` takes.
     """
     if isinstance(x, Tensor):
-        return x.sum(_axes(axis))
+        return x.sum(axes_of(axis))
     of = plain(x)
     return back(x)(_reduced(of, axis, keepdims, of.dtype, lambda axes, out: _core.sum(of, axes, out)))
 
@@ -73,10 +107,12 @@ def norm(x: Any, /, axis: Axis = None, *, ord: Ord = 2, keepdims: bool = False) 
     Raises ``TypeError`` for integers, ``ValueError`` for another norm and for an axis that there is not.
     """
     if isinstance(x, Tensor):
-        return x.norm(_axes(axis), ord)
-    of = plain(x)
+        return x.norm(axes_of(axis), ord)
+    if (home := lazy(x)) is not None and axis is None and not keepdims:
+        return home.norm(x, ord=ord)
+    of, kind = _values(x, axis)
     dtype = np.float64 if of.dtype == np.float64 else np.float32
-    return back(x)(_reduced(of, axis, keepdims, dtype, lambda axes, out: _core.norm(of, axes, ord, out)))
+    return kind(_reduced(of, axis, keepdims, dtype, lambda axes, out: _core.norm(of, axes, ord, out)))
 
 
 def clip_by_norm(
@@ -103,13 +139,12 @@ def clip_by_norm(
     """
     limit = (max_norm, ord, eps, nonfinite)
     if isinstance(x, Tensor):
-        return x.clip_by_norm(max_norm, _axes(axis), ord=ord, eps=eps, nonfinite=nonfinite)
-    if (home := framework(x)) is not None:
+        return x.clip_by_norm(max_norm, axes_of(axis), ord=ord, eps=eps, nonfinite=nonfinite)
+    if (home := framework(x)) is not None and not getattr(x, "is_sparse", False):
         return home.clip_by_norm(x, max_norm, axis, ord=ord, eps=eps, nonfinite=nonfinite)
-    of = plain(x)
-    return into(
-        out, of.shape, of.dtype, lambda y: _core.clip_by_norm(of, _axes(axis), limit, False, y)
-    )
+    of, kind = _values(x, axis)
+    made = into(out, of.shape, of.dtype, lambda y: _core.clip_by_norm(of, axes_of(axis), limit, False, y))
+    return kind(made) if out is None else made
 
 
 def clip_by_average_norm(
@@ -125,7 +160,7 @@ def clip_by_average_norm(
 ) -> Any:
     """The same by the norm divided by the number of elements that it is of: TensorFlow's ``clip_by_average_norm``."""
     of, limit = plain(x), (max_norm, ord, eps, nonfinite)
-    made = into(out, of.shape, of.dtype, lambda y: _core.clip_by_norm(of, _axes(axis), limit, True, y))
+    made = into(out, of.shape, of.dtype, lambda y: _core.clip_by_norm(of, axes_of(axis), limit, True, y))
     return back(x, out)(made)
 
 
@@ -145,9 +180,9 @@ def clip_by_norm_backward(
     Raises as `clip_by_norm`; ``ValueError`` if x and g differ in shape.
     """
     if isinstance(x, Tensor):
-        return x.clip_by_norm_backward(g, max_norm, _axes(axis), eps=eps, nonfinite=nonfinite)
+        return x.clip_by_norm_backward(g, max_norm, axes_of(axis), eps=eps, nonfinite=nonfinite)
     of, g, limit = plain(x), plain(g), (max_norm, 2, eps, nonfinite)
-    made = into(out, of.shape, of.dtype, lambda gx: _core.clip_by_norm_backward(of, g, _axes(axis), limit, gx))
+    made = into(out, of.shape, of.dtype, lambda gx: _core.clip_by_norm_backward(of, g, axes_of(axis), limit, gx))
     return back(x, out)(made)
 
 
@@ -170,14 +205,14 @@ def clip_adaptive(
     Raises as `clip_by_norm`.
     """
     of, by, limit = plain(grad), plain(parameter), (clipping, ord, 0.0, nonfinite)
-    axes = _axes(range(of.ndim) if axis is None else axis) or []
+    axes = axes_of(range(of.ndim) if axis is None else axis) or []
     made = into(out, of.shape, of.dtype, lambda y: _core.clip_adaptive(of, by, axes, limit, eps, y))
     return back(grad, out)(made)
 
 
 def _have_norms(arrays: Sequence[Any]) -> list[int]:
     """The places of arrays that have a norm: None and integers, such as counters among gradients, do not."""
-    return [n for n, x in enumerate(arrays) if x is not None and (isinstance(x, Tensor) or plain(x).dtype.kind not in "biu")]
+    return [n for n, x in enumerate(arrays) if x is not None and (isinstance(x, Tensor) or _values(x)[0].dtype.kind not in "biu")]
 
 
 def global_norm(arrays: Iterable[Any], /, *, ord: Ord = 2) -> float:
@@ -187,7 +222,7 @@ def global_norm(arrays: Iterable[Any], /, *, ord: Ord = 2) -> float:
     Raises as `norm`.
     """
     given = list(arrays)
-    return _core.global_norm([plain(given[n]) for n in _have_norms(given)], ord)
+    return _core.global_norm([_values(given[n])[0] for n in _have_norms(given)], ord)
 
 
 def clip_by_global_norm(
@@ -198,10 +233,14 @@ def clip_by_global_norm(
     ord: Ord = 2,
     eps: float = 0.0,
     nonfinite: NonFinite = "propagate",
+    batch_axis: int | None = None,
     out: Sequence[Any] | None = None,
 ) -> tuple[list[Any], Any]:
     """Scales several arrays down so that the norm of all together is at most ``max_norm``. Returns what they become, and that norm. None and
     arrays of integers, such as counters among gradients, stay as they are.
+
+    With ``batch_axis``, an axis that all arrays have, each sample along it has a norm of its own over all arrays (DP-SGD clips the gradients of each
+    example so), and an array of these norms is returned. Sparse arrays of scipy count and keep their values.
 
     ``out`` is a sequence of arrays to write to, which may be ``arrays`` themselves. Tensors of a device give tensors, and the norm as one.
 
@@ -216,14 +255,24 @@ def clip_by_global_norm(
     if given and all(isinstance(x, Tensor) for x in given):
         return _core.clip_tensors_by_global_norm(given, limit)
     places = _have_norms(given)
-    read = [plain(given[n]) for n in places]
-    if out is None:
+    values = [_values(given[n]) for n in places]
+    read = [of for of, _ in values]
+    if batch_axis is not None:
+        if out is not None:
+            raise TypeError("with batch_axis there is no out: use what is returned")
+        read = [plain(np.moveaxis(of, batch_axis, 0)) for of in read]
         made: list[Any] = [np.empty_like(x) for x in read]
-        norm = _core.clip_by_global_norm(read, limit, made)
+        norms: Any = np.empty(read[0].shape[0] if read else 0, np.float64 if any(x.dtype == np.float64 for x in read) else np.float32)
+        _core.clip_by_norms_of_samples(read, limit, made, norms)
+        made = [plain(np.moveaxis(of, 0, batch_axis)) for of in made]
+    elif out is None:
+        made = [np.empty_like(x) for x in read]
+        norms = _core.clip_by_global_norm(read, limit, made)
+    if out is None:
         results = list(given)
-        for n, of in zip(places, made):
-            results[n] = back(given[n])(of)
-        return results, norm
+        for n, (_, kind), of in zip(places, values, made):
+            results[n] = kind(of)
+        return results, norms
     targets = list(out)
     if len(targets) != len(given):
         raise ValueError(f"{len(given)} arrays, but {len(targets)} outputs: give one for each")

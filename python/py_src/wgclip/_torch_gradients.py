@@ -23,7 +23,10 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     found: dict[int, Tensor] = {}
     for parameter in given:
         if parameter.grad is not None:
-            found[id(parameter.grad)] = parameter.grad
+            if parameter.grad.layout == torch.sparse_coo:
+                # Of an embedding: the values of one place are added up first, and the sum is what has a norm.
+                parameter.grad = parameter.grad.coalesce()
+            found[id(parameter.grad)] = values_of(parameter.grad)
     for gradient in found.values():
         check(gradient)
         if any(stride == 0 and size > 1 for stride, size in zip(gradient.stride(), gradient.shape)):
@@ -33,6 +36,11 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
                 "other ranks have elements of this gradient too (a DTensor): use wgclip.distributed.clip_grad_norm_"
             )
     return list(found.values())
+
+
+def values_of(x: Tensor) -> Tensor:
+    """The elements that count for a norm: of a sparse tensor those that it keeps, sharing memory where they are coalesced."""
+    return x.coalesce().values() if x.layout == torch.sparse_coo else x
 
 
 def lying(x: Tensor) -> Tensor:
@@ -97,7 +105,7 @@ def get_total_norm(
     foreach: bool | None = None,
 ) -> Tensor:
     """The exact norm of all elements of tensors: torch's ``torch.nn.utils.get_total_norm``. Raises as `clip_grad_norm_`."""
-    given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    given = [values_of(x) for x in ([tensors] if isinstance(tensors, Tensor) else tensors)]
     for x in given:
         check(x)
     found = _core.global_norm([lying(x) for x in given], float(norm_type))

@@ -13,10 +13,10 @@ import dask.array as da
 import numpy as np
 from dask.graph_manipulation import bind
 
-from . import _core, _elementwise
+from . import _core, _elementwise, _quantiles
 from ._arrays import Array, bound, plain
 from ._core import NormState
-from ._norms import Ord, merge_of
+from ._norms import Axis, Ord, axes_of, merge_of
 
 
 class _Alone:
@@ -194,21 +194,47 @@ def _descend(counts: Array, state: Array, qs: Sequence[float], done: int) -> Arr
     return made
 
 
-def quantiles(x: Any, q: float | Sequence[float]) -> Any:
+def _quantiles_along(x: Any, shares: Sequence[float], axis: Axis, keepdims: bool) -> list[Any]:
+    """The quantiles of slices along axes. Each slice is put into one chunk."""
+    given = axes_of(axis) or []
+    for one in given:
+        if not -x.ndim <= one < x.ndim:
+            raise ValueError(f"axis {one} is none of an array of {x.ndim} axes")
+    along = [one % x.ndim for one in given]
+    axes, count = tuple(range(x.ndim)), len(shares)
+
+    def run(block: Array) -> Array:
+        with _Alone():
+            return np.stack(_quantiles.quantiles(block, shares, tuple(along), keepdims=True))
+
+    whole = x.rechunk({one: -1 for one in along})
+    made = da.blockwise(
+        run, (x.ndim, *axes), whole, axes, new_axes={x.ndim: count}, adjust_chunks={one: lambda _: 1 for one in along},
+        dtype=x.dtype, meta=np.empty((0,) * (x.ndim + 1), x.dtype),
+    )
+    index = tuple(0 if n in along and not keepdims else slice(None) for n in axes)
+    return [made[(n, *index)] for n in range(count)]
+
+
+def quantiles(x: Any, q: float | Sequence[float], /, axis: Axis = None, *, keepdims: bool = False) -> Any:
     """The quantiles of all elements of a dask array that are numbers, lazily: each an element of it, the least that a share q of them are at most
     (numpy's method ``"inverted_cdf"``), as a dask array without axes. Exact, by two passes over elements of 32 bits (four of 64, one of 16), in
     little memory: each task has 512 KiB for each quantile. Of one share it is one array, of several a list.
+
+    Along axes they are those of each slice, which a task has whole.
 
     Raises ``ValueError`` for a share outside of 0 to 1, and, when it is computed, for an array without numbers.
     """
     x = _native(x)
     if isinstance(q, SupportsFloat):
-        return quantiles(x, [float(q)])[0]
+        return quantiles(x, [float(q)], axis, keepdims=keepdims)[0]
     if not all(0 <= share <= 1 for share in q):
         raise ValueError("a quantile is of a share between 0 and 1")
     bits, shares = 8 * x.dtype.itemsize, list(q)
     if not shares:
         return []
+    if axis is not None:
+        return _quantiles_along(x, shares, axis, keepdims)
     state = da.zeros((2, len(shares)), dtype=np.uint64, chunks=-1)
     for done in range(0, bits, _DIGIT):
         step = min(_DIGIT, bits - done)
@@ -226,29 +252,30 @@ def quantiles(x: Any, q: float | Sequence[float]) -> Any:
     def one(state: Array, n: int) -> Array:
         return _element(int(state[0, n]), element)
 
-    return [_whole(functools.partial(one, n=n), state, (), element) for n in range(len(shares))]
+    found = [_whole(functools.partial(one, n=n), state, (), element) for n in range(len(shares))]
+    return [of[(None,) * x.ndim] for of in found] if keepdims else found
 
 
 def _clip_between(x: Array, lo: Any, hi: Any) -> Array:
     return _clip_block(x, None if lo is None else np.asarray(lo)[()], None if hi is None else np.asarray(hi)[()])
 
 
-def clip_quantiles(x: Any, lower: float | None = None, upper: float | None = None) -> Any:
-    """Clips a dask array to its own quantiles, lazily: ``clip_quantiles(x, 0.01, 0.99)`` brings the outer hundredths to the quantiles between which the
-    others lie. NaN stays, and is not counted.
+def clip_quantiles(x: Any, lower: float | None = None, upper: float | None = None, /, axis: Axis = None) -> Any:
+    """Clips a dask array to its own quantiles, lazily, or each slice along axes to its: ``clip_quantiles(x, 0.01, 0.99)`` brings the outer hundredths to
+    the quantiles between which the others lie. NaN stays, and is not counted.
 
     Raises as `quantiles`; ``ValueError`` if the lower share is above the upper one.
     """
-    if lower is not None and upper is not None and lower > upper:
-        raise ValueError(f"the lower quantile {lower} is above the upper one {upper}: give them in order, clip_quantiles(x, {upper}, {lower})")
+    wanted = _quantiles.in_order(lower, upper)
     x = _native(x)
-    wanted = [share for share in (lower, upper) if share is not None]
-    found = iter(quantiles(x, wanted))
-    lo, hi = (None if share is None else next(found) for share in (lower, upper))
     if not wanted:
         return x
+    found = iter(quantiles(x, wanted, axis, keepdims=axis is not None))
+    lo, hi = (None if share is None else next(found) for share in (lower, upper))
     axes = tuple(range(x.ndim))
     # Blocks are loaded anew, when the bounds are known.
     again = bind(x, [side for side in (lo, hi) if side is not None])
+    if axis is not None:
+        return clip(again, lo, hi)
     operands = [item for side in (lo, hi) for item in (side, None if side is None else ())]
     return da.blockwise(_clip_between, axes, again, axes, *operands, dtype=x.dtype, meta=x._meta)

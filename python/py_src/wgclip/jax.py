@@ -164,7 +164,7 @@ def clip_by_norm(
     """
     if ord != 2:
         raise ValueError("arrays of JAX are clipped by the 2-norm, which has a gradient")
-    axes = _norms._axes(axis)
+    axes = _norms.axes_of(axis)
     along = None if axes is None else tuple(axes)
     return _by_norm((float(max_norm), along, eps, nonfinite), jnp.asarray(x))
 

@@ -25,6 +25,7 @@ mod mask;
 pub(crate) mod memory;
 mod operands;
 mod partition;
+mod quantile;
 pub(crate) mod reduce;
 mod run;
 mod scale;
@@ -34,6 +35,7 @@ mod simd;
 pub(crate) use backend::{Buffer, Cpu};
 pub use mask::mask_len;
 pub use partition::on_this_thread;
+pub use quantile::{quantiles, quantiles_along, quantiles_in_passes};
 
 use bytemuck::{cast_slice, cast_slice_mut};
 

@@ -87,6 +87,11 @@ impl Partition {
         Self { chunk, chunks, bytes, helpers: chunks.min(threads).saturating_sub(1) }
     }
 
+    /// Threads that work on it.
+    pub(super) fn threads(self) -> usize {
+        self.helpers + 1
+    }
+
     /// For `count` [pieces](Self::pieces) of several slices, of so many bytes in all.
     pub(super) fn of_list(bytes: usize, count: usize) -> Self {
         let threads = threads_for(bytes);

@@ -1,0 +1,106 @@
+"""Arrays with labels: xarray's and pandas'. Results keep labels and attributes, and bounds with labels are matched by them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import _elementwise
+
+
+def _is_pandas(x: Any) -> bool:
+    return type(x).__module__.partition(".")[0] == "pandas"
+
+
+def relabelled(x: Any, made: Any) -> Any:
+    """A result with the labels of x, if it has its shape."""
+    if np.shape(made) != np.shape(x) or not hasattr(x, "ndim"):
+        return made
+    if not _is_pandas(x):
+        return x.copy(data=made)
+    axes = {"index": x.index, "columns": x.columns} if x.ndim == 2 else {"index": x.index, "name": x.name}
+    return type(x)(made, **axes).__finalize__(x)
+
+
+def _in_order(bound: Any, labels: Any, axis: str) -> Any:
+    """A bound with its labels in the order of others, all of which it must have."""
+    own = getattr(bound, axis)
+    if own.equals(labels):
+        return bound
+    missing = labels.difference(own)
+    if len(missing):
+        raise ValueError(f"a bound has nothing for the label {missing[0]!r}: give one for each, or an array of numpy, which goes by place")
+    return bound.reindex(**{axis: labels})
+
+
+def _pandas_bound(bound: Any, x: Any) -> Any:
+    """A bound in the order of the labels of x, without them."""
+    if not _is_pandas(bound):
+        return bound
+    if bound.ndim == 1:
+        # As numpy broadcasts: along the last axis.
+        return _in_order(bound, x.index if x.ndim == 1 else x.columns, "index").to_numpy()
+    if x.ndim == 1:
+        raise TypeError("a frame does not bound a series: give one of its columns")
+    return _in_order(_in_order(bound, x.index, "index"), x.columns, "columns")
+
+
+def _clip_pandas(x: Any, min: Any, max: Any) -> Any:
+    sides = [_pandas_bound(bound, x) for bound in (min, max)]
+    if x.ndim == 1:
+        return relabelled(x, _elementwise.clip(x.to_numpy(), *sides))
+
+    def column(bound: Any, n: int) -> Any:
+        if _is_pandas(bound):
+            return bound.iloc[:, n].to_numpy()
+        array = np.asarray(bound) if isinstance(bound, list | tuple | np.ndarray) else None
+        if array is None or array.ndim == 0:
+            return bound
+        return np.broadcast_to(array, x.shape)[:, n]
+
+    # A frame has a type for each column.
+    made = {n: _elementwise.clip(x.iloc[:, n].to_numpy(), *(column(side, n) for side in sides)) for n in range(x.shape[1])}
+    frame = type(x)(made, index=x.index)
+    frame.columns = x.columns
+    return frame.__finalize__(x)
+
+
+def _xarray_bound(bound: Any, x: Any) -> Any:
+    for axis in getattr(bound, "dims", ()):
+        if axis in x.indexes and axis in bound.indexes:
+            own, labels = bound.indexes[axis], x.indexes[axis]
+            missing = labels.difference(own)
+            if len(missing):
+                raise ValueError(f"a bound has nothing for {missing[0]!r} of {axis!r}: give one for each label")
+            if not own.equals(labels):
+                bound = bound.reindex({axis: labels})
+    return bound
+
+
+def _clip_xarray(x: Any, min: Any, max: Any) -> Any:
+    import xarray
+
+    def of_variable(bound: Any, name: Any) -> Any:
+        return bound[name] if isinstance(bound, xarray.Dataset) else bound
+
+    if isinstance(x, xarray.Dataset):
+        variables = {name: _clip_xarray(x[name], of_variable(min, name), of_variable(max, name)) for name in x.data_vars}
+        return x.assign(variables)
+    sides = [_xarray_bound(bound, x) for bound in (min, max)]
+    named = [side for side in sides if isinstance(side, xarray.DataArray | xarray.Variable)]
+
+    def clip(values: Any, *bounds: Any) -> Any:
+        rest = iter(bounds)
+        lo, hi = (next(rest) if any(side is of for of in named) else side for side in sides)
+        return _elementwise.clip(values, lo, hi)
+
+    # Dimensions are matched by name; arrays of Dask stay lazy.
+    made = xarray.apply_ufunc(clip, x, *named, dask="allowed", keep_attrs=True)
+    made.attrs = dict(x.attrs)
+    return made.rename(x.name) if isinstance(made, xarray.DataArray) else made
+
+
+def clip(x: Any, min: Any, max: Any) -> Any:
+    """`wgclip.clip` of an array with labels."""
+    return (_clip_pandas if _is_pandas(x) else _clip_xarray)(x, min, max)

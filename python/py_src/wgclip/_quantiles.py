@@ -1,0 +1,69 @@
+"""Exact quantiles of arrays, and clipping to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, SupportsFloat
+
+import numpy as np
+
+from . import _core, _elementwise
+from ._arrays import back, lazy, of_tensor, plain
+from ._core import Tensor
+from ._norms import Axis, axes_of, shape_without
+
+
+def in_order(lower: float | None, upper: float | None) -> list[float]:
+    """The shares that are given, which must not be crossed."""
+    if lower is not None and upper is not None and lower > upper:
+        raise ValueError(f"the lower quantile {lower} is above the upper one {upper}: give them in order, clip_quantiles(x, {upper}, {lower})")
+    return [float(share) for share in (lower, upper) if share is not None]
+
+
+def quantiles(x: Any, q: float | Sequence[float], /, axis: Axis = None, *, keepdims: bool = False) -> Any:
+    """The quantiles of all elements that are numbers, or of slices along axes: each an element itself, the least that a share q of them are at most
+    (numpy's method ``"inverted_cdf"``), exactly. NaN is not counted; a slice of floats that has nothing else has NaN.
+
+    Of one share it is one array of the type of x, of several a list. It is taken on the CPU.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.quantiles(np.array([9, 1, 7, 5], "uint8"), 0.5)
+    np.uint8(5)
+    >>> wgclip.quantiles(np.array([[1.0, 9.0], [2.0, np.nan]]), [0.0, 1.0], axis=1)
+    [array([1., 2.]), array([9., 2.])]
+
+    Raises ``ValueError`` for a share outside of 0 to 1, for an axis that there is not, and for an array without numbers.
+    """
+    if isinstance(q, SupportsFloat):
+        return quantiles(x, [float(q)], axis, keepdims=keepdims)[0]
+    if (home := lazy(x)) is not None:
+        return home.quantiles(x, q, axis=axis, keepdims=keepdims)
+    of, shares, axes = of_tensor(x) if isinstance(x, Tensor) else plain(x), [float(share) for share in q], axes_of(axis)
+    along = range(of.ndim) if axes is None else axes
+    shape = shape_without(of.shape, along, True)
+    made = np.empty((len(shares), *(() if axes is None else shape)), of.dtype)
+    _core.quantiles(of, axes, shares, made)
+    shape = shape if keepdims else shape_without(of.shape, along, False)
+    return [back(x)(one.reshape(shape) if shape else one.reshape(())[()]) for one in made]
+
+
+def clip_quantiles(
+    x: Any, lower: float | None = None, upper: float | None = None, /, axis: Axis = None, *, out: Any = None
+) -> Any:
+    """Clips x to its own quantiles, or each slice along axes to its: ``clip_quantiles(x, 0.01, 0.99)`` brings the outer hundredths to the quantiles
+    between which the others lie. NaN stays, and is not counted.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.clip_quantiles(np.array([1.0, 2.0, 3.0, 400.0]), None, 0.75)
+    array([1., 2., 3., 3.])
+
+    Raises as `quantiles`; ``ValueError`` if the lower share is above the upper one.
+    """
+    shares = in_order(lower, upper)
+    if (home := lazy(x)) is not None:
+        return home.clip_quantiles(x, lower, upper, axis=axis)
+    found = iter(quantiles(x, shares, axis, keepdims=axis is not None))
+    lo, hi = (None if share is None else next(found) for share in (lower, upper))
+    if isinstance(x, Tensor) and axis is not None:
+        lo, hi = (None if side is None else x.device.tensor(side) for side in (lo, hi))
+    return _elementwise.clip(x, lo, hi, out)

@@ -1,0 +1,156 @@
+"""Arrays of pandas, xarray and scipy: what comes back is of their kind, with their labels; bounds are matched by label."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import wgclip
+
+
+def test_nobody_imports_them():
+    others = ["pandas", "xarray", "scipy", "dask", "torch", "jax", "tensorflow"]
+    code = f"import sys, numpy as np, wgclip; wgclip.clip(np.ones(2), 0, 1); print([n for n in {others} if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+class TestPandas:
+    @pytest.fixture(autouse=True)
+    def _pandas(self):
+        self.pd = pytest.importorskip("pandas")
+
+    def frame(self):
+        frame = self.pd.DataFrame({"a": np.float32([1, 5, 9]), "b": np.int16([1, 5, 9])}, index=["x", "y", "z"])
+        frame.attrs["unit"] = "m"
+        return frame
+
+    def test_frames_keep_types_labels_and_attributes(self):
+        frame = self.frame()
+        made = wgclip.clip(frame, 2, 6)
+        self.pd.testing.assert_frame_equal(made, frame.clip(2, 6))
+        assert list(made.dtypes) == list(frame.dtypes) and made.attrs == {"unit": "m"}
+        made = wgclip.clip(frame["a"], 2, 6)
+        self.pd.testing.assert_series_equal(made, frame["a"].clip(2, 6))
+        assert made.name == "a"
+
+    def test_bounds_are_matched_by_label(self):
+        frame = self.frame()
+        columns = self.pd.Series({"b": 4, "a": 6})
+        made = wgclip.clip(frame, None, columns)
+        self.pd.testing.assert_frame_equal(made, frame.clip(upper=columns, axis=1).astype(frame.dtypes))
+        rows = self.pd.Series(np.float32([3, 2, 1]), index=["z", "y", "x"])
+        assert wgclip.clip(frame["a"], None, rows).tolist() == [1, 2, 3]
+        cells = self.pd.DataFrame({"b": [1, 2, 3], "a": [4, 5, 6]}, index=["z", "y", "x"])
+        made = wgclip.clip(frame, None, cells)
+        assert made["a"].tolist() == [1, 5, 4] and made["b"].tolist() == [1, 2, 1]
+        # By place.
+        assert wgclip.clip(frame, None, [2, 3])["b"].tolist() == [1, 3, 3]
+        for bound in (self.pd.Series({"a": 1}), self.pd.DataFrame({"a": [1, 1, 1], "b": [1, 1, 1]})):
+            with pytest.raises(ValueError, match="nothing for the label"):
+                wgclip.clip(frame, None, bound)
+
+    def test_other_operations(self):
+        series = self.pd.Series(np.float32([3, 4]), index=["x", "y"], name="g")
+        assert wgclip.norm(series) == 5
+        made = wgclip.clip_by_norm(series, 1)
+        assert made.name == "g" and list(made.index) == ["x", "y"] and made.tolist() == pytest.approx([0.6, 0.8])
+        assert isinstance(wgclip.clip_quantiles(self.frame(), 0.1, 0.9, axis=0), self.pd.DataFrame)
+        with pytest.raises(TypeError, match="out"):
+            wgclip.clip(series, 0, 1, series)
+        with pytest.raises(TypeError):
+            wgclip.clip(self.pd.DataFrame({"a": ["text"]}), 0, 1)
+
+
+class TestXarray:
+    @pytest.fixture(autouse=True)
+    def _xarray(self):
+        self.xr = pytest.importorskip("xarray")
+
+    def array(self):
+        return self.xr.DataArray(
+            np.float32([[1, 5], [7, 9]]), dims=("time", "x"), coords={"time": [10, 20], "x": ["l", "r"]}, name="t", attrs={"units": "K"}
+        )
+
+    def test_labels_and_attributes_are_kept(self):
+        array = self.array()
+        made = wgclip.clip(array, 2, 6)
+        self.xr.testing.assert_identical(made, array.copy(data=np.float32([[2, 5], [6, 6]])))
+        dataset = self.xr.Dataset({"t": array, "n": ("time", np.int32([1, 9]))}, attrs={"source": "s"})
+        made = wgclip.clip(dataset, 2, 6)
+        assert made.attrs == {"source": "s"} and made["n"].values.tolist() == [2, 6] and made["n"].dtype == np.int32
+        self.xr.testing.assert_identical(made["t"], wgclip.clip(array, 2, 6))
+        self.xr.testing.assert_identical(wgclip.clip_by_norm(array, 100.0), array)
+        assert wgclip.norm(array) == np.float32(math.sqrt(156))
+
+    def test_bounds_are_matched_by_dimension_and_label(self):
+        array = self.array()
+        by_x = self.xr.DataArray(np.float32([6, 2]), dims="x", coords={"x": ["r", "l"]})
+        assert wgclip.clip(array, None, by_x).values.tolist() == [[1, 5], [2, 6]]
+        by_time = self.xr.DataArray(np.float32([4, 8]), dims="time")
+        made = wgclip.clip(array, by_time, 8.5)
+        assert made.values.tolist() == [[4, 5], [8, 8.5]] and made.dims == array.dims and made.name == "t" and made.attrs == array.attrs
+        with pytest.raises(ValueError, match="nothing for"):
+            wgclip.clip(array, None, by_x[:1])
+
+    def test_arrays_of_dask_stay_lazy(self):
+        dask = pytest.importorskip("dask.array")
+        lazy = self.array().chunk({"time": 1})
+        made = wgclip.clip(lazy, 2, 6)
+        assert isinstance(made.data, dask.Array)
+        self.xr.testing.assert_identical(made.compute(), wgclip.clip(self.array(), 2, 6))
+
+
+class TestScipy:
+    @pytest.fixture(autouse=True)
+    def _scipy(self):
+        self.sparse = pytest.importorskip("scipy.sparse")
+
+    @pytest.mark.parametrize("kind", ["coo_array", "csr_array", "csc_matrix", "bsr_array"])
+    def test_values_have_norms_once_they_are_added_up(self, kind):
+        # 1 and 2 in one place, 4 in another.
+        coo = self.sparse.coo_array((np.float32([1, 2, 4]), ([0, 0, 1], [1, 1, 0])), shape=(2, 2))
+        x = coo if kind == "coo_array" else getattr(self.sparse, kind)(coo)
+        assert wgclip.norm(x) == 5 and wgclip.global_norm([x, np.float32([12])]) == 13
+        clipped = wgclip.clip_by_norm(x, 2.5)
+        assert clipped.toarray().tolist() == [[0, 1.5], [2, 0]] and self.sparse.issparse(clipped)
+        (made, dense), norm = wgclip.clip_by_global_norm([x, np.float32([12])], 6.5)
+        assert norm == 13 and made.toarray().tolist() == [[0, 1.5], [2, 0]] and dense.tolist() == [6]
+        assert x.toarray().tolist() == [[0, 3], [4, 0]]
+        with pytest.raises(TypeError, match="sparse"):
+            wgclip.clip(x, 0, 1)
+        with pytest.raises(TypeError, match="axis"):
+            wgclip.norm(x, 0)
+
+
+def test_samples_have_norms_over_all_arrays(rng):
+    weight, bias = rng.standard_normal((5, 3, 2)).astype(np.float32), rng.standard_normal((5, 4)).astype(np.float16)
+    (w, b), norms = wgclip.clip_by_global_norm([weight, bias], 1.5, batch_axis=0)
+    assert norms.shape == (5,) and norms.dtype == np.float32
+    for n in range(5):
+        (one, other), norm = wgclip.clip_by_global_norm([weight[n], bias[n]], 1.5)
+        assert norms[n] == norm and np.array_equal(w[n], one) and np.array_equal(b[n], other)
+    # Another axis, f64, None and integers among them.
+    made, norms = wgclip.clip_by_global_norm([weight.T, None, bias.T.astype(np.float64), np.int32([7])], 1.5, batch_axis=-1)
+    assert norms.dtype == np.float64 and made[1] is None and made[3].tolist() == [7]
+    (one, _), norm = wgclip.clip_by_global_norm([weight[2], bias[2].astype(np.float64)], 1.5)
+    assert norms[2] == norm and np.array_equal(made[0][..., 2], one.T)
+    with pytest.raises(ValueError, match="how many samples"):
+        wgclip.clip_by_global_norm([weight, bias[:3]], 1.0, batch_axis=0)
+    weight[3, 0, 0] = np.inf
+    with pytest.raises(wgclip.NonFiniteNormError, match="sample 3"):
+        wgclip.clip_by_global_norm([weight, bias], 1.0, batch_axis=0, nonfinite="error")
+    (w, _), _ = wgclip.clip_by_global_norm([weight, bias], 1.0, batch_axis=0, nonfinite="zero")
+    assert not w[3].any() and w[2].any()
+
+
+def test_a_norm_that_is_not_finite_warns_where_it_was_asked_for():
+    bad = np.float32([np.inf, 1])
+    for nonfinite, said in [("propagate", "0 or NaN"), ("zero", "set to zero"), ("skip", "is kept")]:
+        with pytest.warns(wgclip.NonFiniteNormWarning, match=f"array 1 of 3.*inf.*{said}") as caught:
+            wgclip.clip_by_global_norm([np.float32([1]), bad, np.float32([2])], 1.0, nonfinite=nonfinite)
+        assert caught[0].filename == __file__
+    with pytest.warns(wgclip.NonFiniteNormWarning, match="the norm of the array is inf"):
+        wgclip.clip_by_norm(bad, 1.0)
