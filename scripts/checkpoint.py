@@ -7,16 +7,15 @@ device that is named, and compares every byte with what numpy and ml_dtypes say.
 """
 
 import json
-import os
 import shutil
 import struct
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+
+from measure import run
 
 SHARDS, LOW, HIGH, MEMORY = 5, -1.5, 2.0, "256MiB"
 TYPES = {
@@ -101,12 +100,7 @@ def main():
     for device in devices:
         target = folder / "clipped"
         command = [wgclip, "clip", source, target, "--min", str(LOW), "--max", str(HIGH)]
-        start = time.perf_counter()
-        child = subprocess.Popen([*command, "--memory", MEMORY, "--device", device], stdout=subprocess.PIPE, text=True)
-        said = child.stdout.read()
-        _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - start
-        assert status == 0, said
+        said, cost = run([*command, "--memory", MEMORY, "--device", device])
         names = sorted(path.name for path in source.iterdir())
         assert names == sorted(path.name for path in target.iterdir())
         for name in names:
@@ -114,7 +108,7 @@ def main():
                 compare(source / name, target / name)
             else:
                 assert (source / name).read_bytes() == (target / name).read_bytes(), name
-        print(f"{device}: {seconds:.1f} s, peak {usage.ru_maxrss / 1024:.0f} MiB, every byte compared\n  {said.strip()}")
+        print(f"{device}: {cost}, every byte compared\n  {said.strip()}")
         shutil.rmtree(target)
 
 

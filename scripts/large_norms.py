@@ -8,18 +8,18 @@ every type, kind and axis, then a checkpoint of 5 GB of gradients under little m
 
 import json
 import math
-import os
 import shutil
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
-MEMORY, SHARDS, PIECE, LIMIT = "256MiB", 4, 1 << 22, 1e30
+from measure import run
+
+MEMORY, SHARDS, PIECE, LIMIT = "256MiB", 4, 1 << 22, 1.0
 TYPES = {
     "F32": np.float32,
     "F16": np.float16,
@@ -37,7 +37,8 @@ SCALE = 1074
 def random(rng, dtype, count):
     """Every bit pattern of a finite number."""
     x = np.frombuffer(rng.bytes(count * np.dtype(dtype).itemsize), dtype).copy()
-    x[~np.isfinite(x.astype(np.float64))] = 1
+    with np.errstate(invalid="ignore"):
+        x[~np.isfinite(x.astype(np.float64))] = 1
     return x
 
 
@@ -155,56 +156,73 @@ def small(folder, wgclip, devices):
     assert right == asked
 
 
-def run(command):
-    start = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    said = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    assert status == 0, said
-    return said, f"{time.perf_counter() - start:.1f} s, peak {usage.ru_maxrss / 1024:.0f} MiB"
+def data_of(path):
+    """The bytes of each piece of each tensor of a file."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        for info in sorted(header.values(), key=lambda info: info["data_offsets"]):
+            size = np.dtype(TYPES[info["dtype"]]).itemsize
+            for start in range(0, info["shape"][0], PIECE):
+                yield file.read(min(PIECE, info["shape"][0] - start) * size)
+
+
+def gradients(dtype, count, seed):
+    """Random bits below 2 where the type has many exponents, so that all together have a norm."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, count, PIECE):
+        x = random(rng, TYPES[dtype], min(PIECE, count - start))
+        if dtype in ("F32", "BF16"):
+            bits = x.view(f"u{x.itemsize}")
+            bits &= ~bits.dtype.type(1 << (8 * x.itemsize - 2))
+        yield x
 
 
 def large(folder, wgclip, devices):
     source, target = folder / "gradients", folder / "clipped"
     source.mkdir()
-    shards, all_moments, total = [], {}, 0
-    for shard in range(SHARDS):
-        tensors = {}
-        counts = {f"{dtype.lower()}.weight": (dtype, count) for dtype, count in LARGE.items()}
-        counts |= {f"norm.{n}": ("F32", SMALL) for n in range(SMALL_COUNT)}
-        for name, (dtype, count) in counts.items():
-            name = f"blocks.{shard}.{name}"
+    # Every shard has the same elements, under names of its own.
+    counts = {f"{dtype.lower()}.weight": (dtype, count) for dtype, count in LARGE.items()}
+    counts |= {f"norm.{n}": ("F32", SMALL) for n in range(SMALL_COUNT)}
+    found = {}
 
-            def parts(dtype=dtype, count=count, name=name):
-                rng, of_parts = np.random.default_rng(len(name) + shard), []
-                for start in range(0, count, PIECE):
-                    x = random(rng, TYPES[dtype], min(PIECE, count - start))
-                    of_parts.append(moments(x))
-                    yield x
-                all_moments[name] = merged(of_parts)
+    def parts(name, seed):
+        of_parts = []
+        for x in gradients(*counts[name], seed):
+            of_parts.append(moments(x))
+            yield x
+        found[name] = merged(of_parts)
 
-            tensors[name] = (dtype, [count], count * np.dtype(TYPES[dtype]).itemsize, parts)
-        total += save(source / f"model-{shard}.safetensors", tensors)
-        shards.append(tensors)
-    print(f"{total / 1e9:.2f} GB in {SHARDS} files, {len(all_moments)} tensors")
-    bits = norm_bits(merged(all_moments.values()), "l2", False)
-    norm = np.uint32(bits).view(np.float32)
-    coefficient = np.float32(LIMIT) / norm
+    def tensors(shard, make):
+        return {
+            f"blocks.{shard}.{name}": (dtype, [count], count * np.dtype(TYPES[dtype]).itemsize, lambda name=name, n=n: make(name, n))
+            for n, (name, (dtype, count)) in enumerate(counts.items())
+        }
+
+    size = save(source / "model-0.safetensors", tensors(0, parts))
+    for shard in range(1, SHARDS):
+        save(source / f"model-{shard}.safetensors", tensors(shard, lambda *_: []))
+        with open(source / f"model-{shard}.safetensors", "ab") as file:
+            file.writelines(data_of(source / "model-0.safetensors"))
+    print(f"{SHARDS * size / 1e9:.2f} GB in {SHARDS} files, {SHARDS * len(counts)} tensors")
+    bits = norm_bits(merged([merged(found.values())] * SHARDS), "l2", False)
+    coefficient = np.float32(LIMIT) / np.uint32(bits).view(np.float32)
     for device in devices:
         said, cost = run([wgclip, "norm", source, "--json", "--memory", MEMORY, "--device", device])
         told = json.loads(said)
         assert int(told["global"]["bits"], 16) == bits, (told["global"], bits)
         for row in told["tensors"]:
-            assert int(row["bits"], 16) == norm_bits(all_moments[row["name"]], "l2", False), row
+            name = row["name"].split(".", 2)[2]
+            assert int(row["bits"], 16) == norm_bits(found[name], "l2", False), row
         print(f"norm on {device}: {cost}, {len(told['tensors']) + 1} norms are exact")
         command = [wgclip, "clip-norm", source, target, "--max", str(LIMIT), "--memory", MEMORY, "--device", device]
         said, cost = run(command)
-        for shard, tensors in enumerate(shards):
-            with open(target / f"model-{shard}.safetensors", "rb") as file:
-                file.seek(8 + struct.unpack("<Q", file.read(8))[0])
-                for name, (_, _, _, parts) in tensors.items():
-                    for x in parts():
-                        assert file.read(x.nbytes) == product(x, coefficient).tobytes(), name
+        first = data_of(target / "model-0.safetensors")
+        for n, name in enumerate(counts):
+            for x in gradients(*counts[name], n):
+                assert next(first) == product(x, coefficient).tobytes(), name
+        for shard in range(1, SHARDS):
+            pairs = zip(data_of(target / "model-0.safetensors"), data_of(target / f"model-{shard}.safetensors"), strict=True)
+            assert all(a == b for a, b in pairs), shard
         print(f"clip-norm on {device}: {cost}, every byte compared\n  {said.strip()}")
         shutil.rmtree(target)
 

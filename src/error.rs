@@ -108,7 +108,9 @@ pub enum Error {
     },
 
     /// No rule or preset has a name.
-    #[error("no rule is called '{name}': BackwardRule::PRESETS lists the presets")]
+    #[error(
+        "no rule is called '{name}': BackwardRule::PRESETS lists the presets, OutsideRule::ALL what else there is"
+    )]
     UnknownRule {
         /// The name.
         name: String,

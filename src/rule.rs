@@ -127,10 +127,10 @@ impl fmt::Display for BackwardRule {
 impl FromStr for BackwardRule {
     type Err = Error;
 
-    /// The preset of this name.
+    /// The preset of this name, or what [`OutsideRule`] has it, with ties and NaN by default: `"straight-through"`.
     fn from_str(name: &str) -> Result<Self, Error> {
-        let found = Self::PRESETS.iter().find(|(n, _)| *n == name);
-        found.map(|(_, rule)| *rule).ok_or_else(|| Error::UnknownRule { name: name.to_owned() })
+        let preset = Self::PRESETS.iter().find(|(n, _)| *n == name);
+        preset.map_or_else(|| Ok(Self { outside: name.parse()?, ..Self::default() }), |(_, rule)| Ok(*rule))
     }
 }
 

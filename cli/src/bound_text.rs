@@ -64,7 +64,7 @@ pub(crate) fn surprise<T: Element>(
         () if rounding == BoundRounding::Inward => None,
         () if is_outward && layout.bits <= 16 => Some(format!("{value}, beyond what was asked{hint}")),
         () if is_whole => Some(format!("{value}, since there is no {text}{hint}")),
-        () if is_far => Some(format!("{value}")),
+        () if is_far => Some(format!("{became:.6e}")),
         () => None,
     }
 }

@@ -34,7 +34,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
@@ -130,6 +130,15 @@ fn usage(error: &clap::Error, subcommand: Option<&OsString>) -> u8 {
             let what: Vec<_> = what.lines().map(str::trim).collect();
             let tip: String = text.lines().filter(|line| line.trim().starts_with("tip:")).collect();
             let tip = if tip.is_empty() { tip } else { format!("{}; ", tip.trim()) };
+            let is_number = |context| match error.get(context) {
+                Some(ContextValue::String(argument)) => argument.parse::<f64>().is_ok(),
+                _ => false,
+            };
+            // numpy.clip and torch.clamp take bounds by place.
+            let tip = match error.kind() == ErrorKind::UnknownArgument && is_number(ContextKind::InvalidArg) {
+                true => "bounds and limits are options: --min 0 --max 1; ".to_owned(),
+                false => tip,
+            };
             let command = subcommand.and_then(|name| name.to_str());
             let command = command.filter(|name| Cli::command().find_subcommand(name).is_some());
             let command = command.map_or(String::new(), |name| format!("{name} "));

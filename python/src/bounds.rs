@@ -157,7 +157,7 @@ fn surprise<T: Element>(number: Number, role: Role) -> Option<String> {
             None
         }
         () if asked.fract() == 0.0 => Some(format!("{value}, since there is no such whole number")),
-        () if is_far => Some(format!("{value:?}")),
+        () if is_far => Some(format!("{became:.6e}")),
         () => None,
     }
 }

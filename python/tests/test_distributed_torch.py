@@ -241,7 +241,7 @@ def experts(rank, count, file, dtype, results):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_dense_gradients_beside_those_of_experts(count, dtype):
     squares = 9 + 4 + 16 + (36 + 64 if count > 1 else 0)
     expected = float(oracle.root(Fraction(squares), np.float64 if dtype == torch.float64 else np.float32))

@@ -223,3 +223,20 @@ def test_mistakes_are_errors_that_help(call, error, words):
     with pytest.raises(error, match=words):
         call()
     assert X.tobytes() == before
+
+
+def test_a_dict_of_arrays_gives_a_dict():
+    gradients = {"weight": np.float32([3, 0]), "bias": np.float32([-4])}
+    made, norm = wgclip.clip_by_global_norm(gradients, 2.5)
+    assert norm == 5 and made["weight"].tolist() == [1.5, 0] and made["bias"].tolist() == [-2]
+    assert wgclip.global_norm(gradients) == 5
+    _, norm = wgclip.clip_by_global_norm(gradients, 2.5, out=gradients)
+    assert norm == 5 and gradients["bias"].tolist() == [-2]
+
+
+def test_the_words_of_rules():
+    x, g = np.float32([-1, 0.5]), np.float32([2, 3])
+    assert wgclip.clip_backward(x, g, 0, 1, rule="straight-through").tolist() == [2, 3]
+    assert wgclip.clip_backward(x, -g, 0, 1, rule="toward").tolist() == [-2, -3]
+    with pytest.raises(ValueError, match="straight"):
+        wgclip.clip_backward(x, g, 0, 1, rule="straight")

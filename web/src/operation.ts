@@ -1,8 +1,18 @@
 import type { Core, Op } from './core.js';
 import type { Resolved } from './operands.js';
 
+/** A bound that is not to be rounded beyond its number. */
+export class InwardBound {
+    constructor(readonly value: number | bigint) {}
+}
+
 /** A bound that is checked: absent, a number, or a tensor. */
-export type ResolvedBound = undefined | number | bigint | Resolved;
+export type ResolvedBound = undefined | number | bigint | InwardBound | Resolved;
+
+/** Whether a bound is a tensor. */
+export function isTensor(bound: ResolvedBound): bound is Resolved {
+    return typeof bound === 'object' && !(bound instanceof InwardBound);
+}
 
 /** An operation with its operands. An output that is one of the inputs, the very object, is overwritten in place. */
 export interface Operation {
@@ -59,6 +69,7 @@ function valueWords(value: number | bigint): BoundWords {
 /** A bound, with what its tensor is to the request. */
 export function boundWords(bound: ResolvedBound, slice: (tensor: Resolved) => Slice): BoundWords {
     if (bound === undefined) return ABSENT;
-    if (typeof bound !== 'object') return valueWords(bound);
+    if (bound instanceof InwardBound) return [5, ...valueWords(bound.value)];
+    if (!isTensor(bound)) return valueWords(bound);
     return [4, ...sliceWords(slice(bound)), ...shapeWords(bound.shape)];
 }

@@ -1,7 +1,7 @@
 import { type TypedArray, arrayLike, bytesOf } from './elements.js';
 import { ClipError } from './errors.js';
 import { GpuBackend } from './gpu/backend.js';
-import { type Backend, type ResolvedBound, boundWords } from './operation.js';
+import { type Backend, InwardBound, type ResolvedBound, boundWords, isTensor } from './operation.js';
 import { type GpuTensor, type Operand, type Resolved, type TensorInfo, checkAlike, isGpu, lengthOf, resolve } from './operands.js';
 import type { Bound, Bounds } from './rules.js';
 
@@ -16,10 +16,13 @@ export function pair(x: Operand, g: Operand): [Resolved, Resolved] {
 
 export function resolveBounds(x: Resolved, bounds: Bounds): [ResolvedBound, ResolvedBound] {
     if (typeof bounds !== 'object' || bounds === null) throw new ClipError('bounds', 'bounds are { min, max }, of which either may be left out');
-    const { min, max } = bounds;
+    const { min, max, rounding = 'nearest' } = bounds;
+    if (rounding !== 'nearest' && rounding !== 'inward') {
+        throw new ClipError('bounds', `${String(rounding)} is no rounding of bounds: give 'nearest' or 'inward'`);
+    }
     const one = (name: string, bound: Bound | undefined): ResolvedBound => {
         if (bound === undefined || bound === null) return undefined;
-        if (typeof bound === 'number' || typeof bound === 'bigint') return bound;
+        if (typeof bound === 'number' || typeof bound === 'bigint') return rounding === 'inward' ? new InwardBound(bound) : bound;
         if (typeof bound !== 'object') throw new ClipError('bounds', `${name} is no bound: give a number, or a tensor`);
         const tensor = resolve(name, bound, x.type);
         if (tensor.type === x.type) return tensor;
@@ -30,7 +33,7 @@ export function resolveBounds(x: Resolved, bounds: Bounds): [ResolvedBound, Reso
 
 /** What the gradient of a bound is like: one element, or the bound's own shape. */
 export function gradientOf(bound: Exclude<ResolvedBound, undefined>, g: Resolved): TensorInfo {
-    const shape = typeof bound === 'object' ? bound.shape : [];
+    const shape = isTensor(bound) ? bound.shape : [];
     const length = lengthOf(shape);
     return { type: g.type, shape, length, bytes: bytesOf(g.type) * length };
 }

@@ -7,6 +7,11 @@ export type Bound = number | bigint | Operand;
 export interface Bounds {
     readonly min?: Bound | undefined;
     readonly max?: Bound | undefined;
+    /**
+     * How bounds that are numbers are rounded to the elements' type: to the nearest (the default), or to the nearest that is not beyond the number, so
+     * that no result lies outside of what was asked.
+     */
+    readonly rounding?: 'nearest' | 'inward' | undefined;
 }
 
 /** What a framework does, by its name. */

@@ -51,6 +51,11 @@ Examples:
   wgclip inspect x.npy --percentiles 0.1,50,99.9 --head 5
   wgclip inspect x.npy --json --plot x.svg";
 
+const DEVICES_EXAMPLES: &str = "\
+Examples:
+  wgclip devices
+  wgclip devices --json";
+
 /// Clip tensor files on the GPU or the CPU, to the bit.
 #[derive(Debug, Parser)]
 #[command(name = "wgclip", version, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -83,6 +88,7 @@ pub(crate) enum Command {
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Bench),
     /// List the devices, and which one `auto` takes
+    #[command(after_help = DEVICES_EXAMPLES)]
     Devices {
         /// Print a JSON array, one object per device
         #[arg(long)]

@@ -209,10 +209,8 @@ impl TensorFile {
             }
             Kind::Other(found) => {
                 let types: Vec<_> = ElementType::ALL.iter().map(|element| element.name()).collect();
-                let hint = match self.format {
-                    Format::Npy(_) => "save it as one of those",
-                    _ => "choose others with --tensor",
-                };
+                let is_alone = self.entries.iter().all(|entry| entry.element().is_none());
+                let hint = if is_alone { "save it as one of those" } else { "choose others with --tensor" };
                 Err(anyhow!("{what} holds elements of type {found}, not {}: {hint}", types.join(", ")))
             }
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -215,18 +215,18 @@ def _have_norms(arrays: Sequence[Any]) -> list[int]:
     return [n for n, x in enumerate(arrays) if x is not None and (isinstance(x, Tensor) or _values(x)[0].dtype.kind not in "biu")]
 
 
-def global_norm(arrays: Iterable[Any], /, *, ord: Ord = 2) -> float:
+def global_norm(arrays: Iterable[Any] | Mapping[Any, Any], /, *, ord: Ord = 2) -> float:
     """The norm of all elements of several arrays, of any types of float: rounded to float32, or to float64 if any is of that. None and arrays of
     integers are left out.
 
     Raises as `norm`.
     """
-    given = list(arrays)
+    given = list(arrays.values() if isinstance(arrays, Mapping) else arrays)
     return _core.global_norm([_values(given[n])[0] for n in _have_norms(given)], ord)
 
 
 def clip_by_global_norm(
-    arrays: Iterable[Any],
+    arrays: Iterable[Any] | Mapping[Any, Any],
     max_norm: float,
     /,
     *,
@@ -234,9 +234,9 @@ def clip_by_global_norm(
     eps: float = 0.0,
     nonfinite: NonFinite = "propagate",
     batch_axis: int | None = None,
-    out: Sequence[Any] | None = None,
-) -> tuple[list[Any], Any]:
-    """Scales several arrays down so that the norm of all together is at most ``max_norm``. Returns what they become, and that norm. None and
+    out: Sequence[Any] | Mapping[Any, Any] | None = None,
+) -> tuple[Any, Any]:
+    """Scales several arrays down so that the norm of all together is at most ``max_norm``. Returns what they become, a list or for a dict a dict, and that norm. None and
     arrays of integers, such as counters among gradients, stay as they are.
 
     With ``batch_axis``, an axis that all arrays have, each sample along it has a norm of its own over all arrays (DP-SGD clips the gradients of each
@@ -251,6 +251,13 @@ def clip_by_global_norm(
 
     Raises as `clip_by_norm`. Nothing is changed then.
     """
+    if isinstance(arrays, Mapping):
+        if isinstance(out, Mapping):
+            out = [out[name] for name in arrays]
+        clipped, norm = clip_by_global_norm(
+            arrays.values(), max_norm, ord=ord, eps=eps, nonfinite=nonfinite, batch_axis=batch_axis, out=out
+        )
+        return dict(zip(arrays, clipped)), norm
     given, limit = list(arrays), (max_norm, ord, eps, nonfinite)
     if given and all(isinstance(x, Tensor) for x in given):
         return _core.clip_tensors_by_global_norm(given, limit)

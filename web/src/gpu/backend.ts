@@ -1,6 +1,6 @@
 import { Call, type Core } from '../core.js';
 import { ClipError } from '../errors.js';
-import { type Backend, type Operation, type Slice, boundWords, shapeWords, sliceWords } from '../operation.js';
+import { type Backend, type Operation, type Slice, boundWords, isTensor, shapeWords, sliceWords } from '../operation.js';
 import { type Resolved, type ResolvedGpu, type ResolvedHost, type TensorInfo, bytesOfArray, isGpu } from '../operands.js';
 import { Executor, type Loaded } from './executor.js';
 import { MAP_MODE_READ, TENSOR_USAGE } from './flags.js';
@@ -182,7 +182,7 @@ export class GpuBackend implements Backend {
     async prepare(operation: Operation): Promise<(pass: GPUComputePassEncoder) => void> {
         const { inputs, bounds, outputs } = operation;
         for (const tensor of [...inputs, ...bounds, ...outputs]) {
-            if (typeof tensor === 'object' && !(isGpu(tensor) && isAligned(this.device, tensor, outputs.includes(tensor)))) {
+            if (isTensor(tensor) && !(isGpu(tensor) && isAligned(this.device, tensor, outputs.includes(tensor)))) {
                 throw new ClipError('operand', 'a prepared operation takes buffers where they are: each at an offset that is a multiple of '
                     + `${this.device.limits.minStorageBufferOffsetAlignment}, with a size of whole blocks of 16 bytes`);
             }

@@ -76,6 +76,21 @@ for (const on of ['cpu', 'gpu']) {
             assert.deepEqual(y, bits);
         });
 
+        test('inward bounds are not rounded beyond their numbers', limit, async () => {
+            const clip = await opened;
+            const x = { data: Uint16Array.of(0x7bff, 0xfbff), type: 'float16' };
+            // 2049 and -0.1 are no numbers of float16: 2050 (or 2048) and -0.099976 are.
+            const nearest = await clip.clip(x, { min: -0.1, max: 2051 });
+            const inward = await clip.clip(x, { min: -0.1, max: 2051, rounding: 'inward' });
+            assert.deepEqual([...nearest], [0x6802, 0xae66]);
+            assert.deepEqual([...inward], [0x6801, 0xae66]);
+            const bytes = await clip.clip(Uint8Array.of(0, 9), { min: 0.5, max: 2.5, rounding: 'inward' });
+            assert.deepEqual([...bytes], [1, 2]);
+            const large = await clip.clip(BigInt64Array.of(2n ** 62n), { max: 2n ** 53n + 1n, rounding: 'inward' });
+            assert.deepEqual([...large], [2n ** 53n + 1n]);
+            await rejects(clip.clip(Uint8Array.of(1), { max: -0.5, rounding: 'inward' }), 'bounds', /no value/);
+            await rejects(clip.clip(Uint8Array.of(1), { max: 1, rounding: 'down' }), 'bounds', /nearest/);
+        });
         test('bounds that are tensors broadcast, and receive gradients that are summed', limit, async () => {
             const clip = await opened;
             const x = { data: Float32Array.of(1, 5, 9, -1, 5, 11), shape: [2, 3] };

@@ -2,8 +2,8 @@
 
 use wgclip::plan::{Limits, Plans, Slice};
 use wgclip::{
-    BackwardRule, Bound, DeviceKind, Element, ElementType, Error, NonFinite, NormKind, NormLimit, Number, Op,
-    ResolvedBounds, Result, Shape, with_element,
+    BackwardRule, Bound, BoundRounding, DeviceKind, Element, ElementType, Error, NonFinite, NormKind,
+    NormLimit, Number, Op, ResolvedBounds, Result, Shape, with_element,
 };
 
 /// The words of a request, read one after the other.
@@ -94,16 +94,22 @@ impl Request {
     fn side(&mut self) -> Result<Side> {
         Ok(match self.index()? {
             0 => Side::Absent,
-            1 => Side::Value(Number::Float(self.float()?)),
+            1 => Side::Value(Number::Float(self.float()?), BoundRounding::Nearest),
             2 => {
                 let negative = self.flag()?;
                 let mut magnitude = 0;
                 for _ in 0..3 {
                     magnitude = magnitude << 32 | i128::from(self.integer()?);
                 }
-                Side::Value(Number::Integer(if negative { -magnitude } else { magnitude }))
+                let number = Number::Integer(if negative { -magnitude } else { magnitude });
+                Side::Value(number, BoundRounding::Nearest)
             }
-            3 => Side::Value(Number::Beyond { negative: self.flag()? }),
+            3 => Side::Value(Number::Beyond { negative: self.flag()? }, BoundRounding::Nearest),
+            // Of the number that follows.
+            5 => match self.side()? {
+                Side::Value(number, _) => Side::Value(number, BoundRounding::Inward),
+                side => side,
+            },
             _ => Side::Tensor(self.slice()?, self.shape()?),
         })
     }
@@ -112,7 +118,7 @@ impl Request {
 /// One bound.
 pub(crate) enum Side {
     Absent,
-    Value(Number),
+    Value(Number, BoundRounding),
     Tensor(Slice, Shape),
 }
 
@@ -137,17 +143,17 @@ pub(crate) fn resolve<T: Element, B>(
 ) -> Result<ResolvedBounds<B>> {
     fn bound<'a, T: Element, B>(
         side: &'a Side,
-        value: fn(Number) -> Result<Shaped<'a, T, B>>,
+        value: fn(Number, BoundRounding) -> Result<Shaped<'a, T, B>>,
         operand: &impl Fn(Slice, usize) -> Result<B>,
     ) -> Result<Shaped<'a, T, B>> {
         match side {
             Side::Absent => Ok(Bound::Absent),
-            Side::Value(number) => value(*number),
+            Side::Value(number, rounding) => value(*number, *rounding),
             Side::Tensor(slice, shape) => Ok(Bound::Tensor((operand(*slice, shape.len())?, shape))),
         }
     }
     let [lo, hi] = sides;
-    let (lo, hi) = (bound(lo, Bound::lower, &operand)?, bound(hi, Bound::upper, &operand)?);
+    let (lo, hi) = (bound(lo, Bound::lower_rounded, &operand)?, bound(hi, Bound::upper_rounded, &operand)?);
     ResolvedBounds::broadcast::<T>(x, lo, hi)
 }
 
