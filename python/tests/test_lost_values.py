@@ -92,7 +92,7 @@ def test_errors_name_types_as_numpy_does():
         ("f4", "max", 20878923, "becomes 20878924, since there is no such whole number"),
         ("f4", "max", 20878923.0, "becomes 20878924"),
         ("f8", "max", 2**53 + 1, "becomes 9007199254740992"),
-        ("f4", "max", 1e-44, "becomes 9.8[0-9]*e-45"),
+        ("f4", "max", 1e-44, "becomes 9.809089e-45"),
     ],
 )
 def test_bounds_that_became_something_else_are_told(dtype, side, bound, words):
