@@ -5,7 +5,7 @@ mod number;
 use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 
 use crate::broadcast::{Broadcast, Side};
-use crate::{Element, ElementType, Error, Result, Shape, Tensor};
+use crate::{Element, ElementType, Error, Result, Shape, Tensor, with_element};
 
 pub use number::{BoundRounding, Number};
 
@@ -288,7 +288,41 @@ impl<B> ResolvedBounds<B> {
         Self::of(T::TYPE, x, [bits(lo, Side::Lo)?, bits(hi, Side::Hi)?])
     }
 
-    /// The same of a type that is a value.
+    /// The same of a type that is a value, with bounds that are numbers of no type: each is rounded to the type once.
+    ///
+    /// ```
+    /// use wgclip::{Bound, BoundRounding, ElementType, Number, ResolvedBounds, Shape};
+    ///
+    /// let (x, hi) = (Shape::new([3])?, Bound::Value(Number::Integer(300)));
+    /// let bounds = [Bound::Value(Number::Float(7.0)), hi];
+    /// let bounds = ResolvedBounds::<&[u8]>::of_numbers(ElementType::U8, &x, bounds, BoundRounding::Nearest)?;
+    /// assert_eq!(bounds.element(), ElementType::U8);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`broadcast`](Self::broadcast), [`Bound::lower`] and [`Bound::upper`].
+    pub fn of_numbers(
+        element: ElementType,
+        x: &Shape,
+        [lo, hi]: [Bound<Number, (B, &Shape)>; 2],
+        rounding: BoundRounding,
+    ) -> Result<Self> {
+        let bits = |bound, side| match bound {
+            Bound::Absent => Ok(BoundBits::Absent),
+            Bound::Value(number) => with_element!(element, T => {
+                let bound = match side {
+                    Side::Lo => Bound::<T, ()>::lower_rounded(number, rounding),
+                    Side::Hi => Bound::<T, ()>::upper_rounded(number, rounding),
+                };
+                Ok(bound?.value().map_or(BoundBits::Absent, |value| BoundBits::Value(Element::to_bits(value))))
+            }),
+            Bound::Tensor(tensor) => Ok(BoundBits::Tensor(tensor)),
+        };
+        Self::of(element, x, [bits(lo, Side::Lo)?, bits(hi, Side::Hi)?])
+    }
+
+    /// The same of bits.
     ///
     /// # Errors
     /// As [`broadcast`](Self::broadcast), but for NaN, which is not looked for.

@@ -58,6 +58,7 @@ mod readme {}
 mod backend;
 mod bounds;
 mod broadcast;
+mod call;
 mod device;
 pub mod element;
 mod error;

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::broadcast::Side;
+pub use crate::call::Arguments;
 use crate::{BackwardRule, Error, Result};
 
 /// What an operand of an operation is.
@@ -28,6 +30,15 @@ pub enum Operand {
 }
 
 impl Operand {
+    /// The bound that it is the gradient of.
+    pub(crate) const fn side(self) -> Option<Side> {
+        match self {
+            Self::Glo => Some(Side::Lo),
+            Self::Ghi => Some(Side::Hi),
+            _ => None,
+        }
+    }
+
     /// Its name in the shaders and in reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -194,6 +205,13 @@ impl Op {
     pub(crate) fn in_place_input(self) -> Option<usize> {
         let target = self.info().in_place?;
         self.info().inputs.iter().position(|&input| input == target)
+    }
+
+    /// The place of the upstream gradient among the inputs, where the rule makes it the gradient of x.
+    pub(crate) fn identity_input(self, rule: BackwardRule) -> Option<usize> {
+        let info = self.info();
+        let passes = info.rule == RuleUse::Any && rule.is_identity();
+        passes.then(|| info.inputs.iter().position(|&input| input == G)).flatten()
     }
 
     /// Whether a kernel can follow a rule.

@@ -4,15 +4,17 @@ use std::collections::VecDeque;
 #[cfg(feature = "gpu")]
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+#[cfg(feature = "gpu")]
+use crate::Op;
+#[cfg(feature = "gpu")]
+use crate::backend::Backend;
 use crate::backend::cpu;
 #[cfg(feature = "gpu")]
 use crate::backend::gpu;
-#[cfg(feature = "gpu")]
-use crate::backend::{Backend, Call};
 use crate::bounds::ResolvedBounds;
-use crate::device::AnyBackend;
 #[cfg(feature = "gpu")]
-use crate::{BackwardRule, Op};
+use crate::call::{Arguments, Call};
+use crate::device::AnyBackend;
 use crate::{Bounds, Device, Element, Error, Result};
 
 /// Bytes of a chunk of [`Device::clip_slice`].
@@ -219,16 +221,8 @@ impl<T: Element> ScalarBounds<T> {
     #[cfg(feature = "gpu")]
     fn begin(&self, context: &gpu::Context, chunk: &[T]) -> Result<gpu::Readback> {
         let mut buffer = context.upload(chunk)?;
-        let call = Call {
-            op: Op::Clip,
-            len: chunk.len(),
-            inputs: &[],
-            bounds: &self.resolve()?,
-            rule: BackwardRule::default(),
-            scalars: [0.0; 2],
-            to: None,
-            wanted: [true; 3],
-        };
+        let bounds = self.resolve()?;
+        let call = Call::new(Op::Clip, chunk.len(), &[], Arguments::new(&bounds));
         context.run_in_place(&call, &mut buffer)?;
         context.begin_take(buffer)
     }

@@ -1,10 +1,10 @@
 //! For this project's own conformance checks and benchmarks: undocumented and unstable.
 
-use crate::backend::{Backend, Call, cpu};
-use crate::bounds::ResolvedBounds;
+use crate::backend::{Backend, cpu};
+use crate::call::{Arguments, Call, wanted};
 use crate::device::with_backend;
 use crate::op::Operand;
-use crate::tensor::{Arguments, Inputs, Storage, Stored, apply, apply_in_place};
+use crate::tensor::{Inputs, Storage, Stored, TensorArguments, apply, apply_in_place};
 use crate::{
     BackwardRule, Bounds, Device, Element, ElementType, Error, Mask, Op, Result, Shape, Tensor, with_element,
 };
@@ -25,9 +25,13 @@ pub struct Operands<'a, T: Element> {
 }
 
 impl<T: Element> Operands<'_, T> {
-    fn arguments(&self, op: Op) -> Arguments<'_, T> {
-        let bounds = op.info().bounds.then_some(self.bounds);
-        Arguments { bounds, rule: self.rule, scalars: self.scalars, to: self.to, wanted: self.wanted }
+    fn arguments(&self, op: Op) -> TensorArguments<'_> {
+        let arguments = match op.info().bounds {
+            true => TensorArguments::between(self.bounds, self.rule),
+            false => TensorArguments { rule: self.rule, ..TensorArguments::of::<T>() },
+        };
+        let to = self.to.or(Some(T::TYPE));
+        TensorArguments { scalars: Some(self.scalars), to, wanted: self.wanted, ..arguments }
     }
 
     fn input(&self, op: Op, operand: Operand) -> Result<&Storage> {
@@ -54,7 +58,7 @@ pub fn run<T: Element>(op: Op, operands: &Operands<'_, T>) -> Result<Vec<(Operan
     let info = op.info();
     let inputs: Vec<_> = info.inputs.iter().map(|&input| operands.input(op, input)).collect::<Result<_>>()?;
     let inputs = Inputs { shape: operands.x.shape(), storages: &inputs };
-    let outputs = apply(op, &inputs, operands.arguments(op))?;
+    let outputs = apply(op, &inputs, &operands.arguments(op))?;
     let mut made = Vec::new();
     for (&operand, output) in info.outputs.iter().zip(outputs) {
         let is_other = operand == Operand::Mask || operands.to.is_some();
@@ -77,32 +81,23 @@ pub fn run_in_place<T: Element>(op: Op, operands: &Operands<'_, T>, target: &mut
     let others = info.inputs.iter().filter(|&&input| Some(input) != info.in_place);
     let others: Vec<_> = others.map(|&input| operands.input(op, input)).collect::<Result<_>>()?;
     let shape = target.shape().clone();
-    apply_in_place(op, &shape, target.storage_mut(), &others, operands.arguments(op))
+    apply_in_place(op, &shape, target.storage_mut(), &others, &operands.arguments(op))
 }
 
-/// An operation of the list over slices on the CPU, into outputs that are there. Where an input is missing the first
-/// output is overwritten in place. Elements are bytes, of the type of the bounds.
-#[derive(Debug)]
-pub struct Slices<'a> {
-    pub op: Op,
-    pub len: usize,
-    pub inputs: &'a [&'a [u8]],
-    pub bounds: &'a ResolvedBounds<&'a [u8]>,
-    pub rule: BackwardRule,
-    pub scalars: [f64; 2],
-    pub to: Option<ElementType>,
-}
-
-impl Slices<'_> {
-    /// Runs it.
-    ///
-    /// # Errors
-    /// As the functions of [`cpu`](crate::cpu).
-    pub fn run(&self, outputs: [Option<&mut [u8]>; 3]) -> Result<()> {
-        let &Self { op, len, inputs, bounds, rule, scalars, to } = self;
-        let wanted = outputs.each_ref().map(Option::is_some);
-        cpu::run(&Call { op, len, inputs, bounds, rule, scalars, to, wanted }, outputs)
-    }
+/// An operation of the list over slices on the CPU, into outputs that are there: as [`cpu::run`], but that the gradients of bounds are not
+/// summed.
+///
+/// # Errors
+/// As that.
+pub fn run_on_slices(
+    op: Op,
+    inputs: &[&[u8]],
+    outputs: [Option<&mut [u8]>; 3],
+    len: usize,
+    arguments: &Arguments<'_, &[u8]>,
+) -> Result<()> {
+    let call = Call { wanted: wanted(&outputs), ..Call::new(op, len, inputs, *arguments) };
+    cpu::run_call(&call, outputs)
 }
 
 /// A pattern that no operation makes, in memory for `len` elements. Once it is dropped that is the memory of the next output of its
@@ -137,9 +132,10 @@ pub struct Poison {
 /// As that.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn clip_to<T: Element>(x: &Tensor<T>, bounds: &Bounds<T>, to: ElementType) -> Result<Vec<u64>> {
-    let arguments = Arguments { to: Some(to), ..Arguments::between(bounds, BackwardRule::default()) };
+    let arguments =
+        TensorArguments { to: Some(to), ..TensorArguments::between(bounds, BackwardRule::default()) };
     let inputs = Inputs { shape: x.shape(), storages: &[x.storage()] };
-    let [y, ..] = apply(Op::ClipTo, &inputs, arguments)?;
+    let [y, ..] = apply(Op::ClipTo, &inputs, &arguments)?;
     let y = y.ok_or(Error::Internal { op: Op::ClipTo.name(), what: "without its output".into() })?;
     read_bits(y, to, x.shape().clone())
 }

@@ -15,9 +15,6 @@ use crate::memory::Memory;
 /// A lower and an upper bound.
 pub(crate) struct Bounds([Given; 2]);
 
-/// A bound, with its elements and their shape where it is an array.
-type Operand<'a, T> = Side<T, (&'a [T], &'a Shape)>;
-
 enum Given {
     Absent,
     Number(Number),
@@ -54,24 +51,25 @@ impl Bounds {
         }
     }
 
-    /// The bounds of an x of a shape, with the bytes of those that are [arrays](Self::arrays).
-    pub(crate) fn resolve<'a, T: Element>(
+    /// No bounds.
+    pub(crate) fn none() -> Self {
+        Self([Given::Absent, Given::Absent])
+    }
+
+    /// The bounds of an x of a type and a shape, with the bytes of those that are [arrays](Self::arrays).
+    pub(crate) fn resolve<'a>(
         &'a self,
+        element: ElementType,
         x: &Shape,
         arrays: &[&'a [u8]],
-    ) -> Result<ResolvedBounds<&'a [T]>> {
+    ) -> Result<ResolvedBounds<&'a [u8]>> {
         let mut arrays = arrays.iter().copied();
-        let mut side = |given, number: fn(Number) -> Result<Operand<'a, T>>| match given {
-            &Given::Number(of) => number(of),
-            Given::Array(memory) => {
-                let bytes = arrays.next().unwrap_or_default();
-                Ok(Side::Tensor((bytemuck::cast_slice(bytes), &memory.shape)))
-            }
-            Given::Absent => Ok(Side::Absent),
-        };
-        let [lo, hi] = &self.0;
-        let (lo, hi) = (side(lo, Side::lower)?, side(hi, Side::upper)?);
-        ResolvedBounds::broadcast(x, lo, hi)
+        let sides = self.0.each_ref().map(|given| match given {
+            &Given::Number(number) => Side::Value(number),
+            Given::Array(memory) => Side::Tensor((arrays.next().unwrap_or_default(), &memory.shape)),
+            Given::Absent => Side::Absent,
+        });
+        ResolvedBounds::of_numbers(element, x, sides, BoundRounding::Nearest)
     }
 }
 

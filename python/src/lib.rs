@@ -39,9 +39,7 @@ mod _core {
         norm, scale_by_norm, sum,
     };
     #[pymodule_export]
-    use crate::ops::{
-        clip, clip_backward, clip_backward_bounds, clip_to, clip_with_mask, mask_backward, mask_len,
-    };
+    use crate::ops::{clip, mask_len, operations, run};
     #[pymodule_export]
     use crate::quantile::quantiles;
     #[pymodule_export]

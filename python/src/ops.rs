@@ -1,21 +1,36 @@
-//! The operations of one element, over memory that is given: outputs are made by whoever calls.
+//! The operations of the list, over memory that is given: outputs are made by whoever calls.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use wgclip::{ElementType, Error, cpu, with_element};
+use wgclip::op::{Arguments, Operand};
+use wgclip::{BackwardRule, ElementType, Error, Op, Shape, cpu};
 
 use crate::bounds::Bounds;
 use crate::errors::exception;
-use crate::memory::{Memory, run};
+use crate::memory::{Memory, run as over};
 use crate::rule::AnyRule;
 
 type Any<'a, 'py> = &'a Bound<'py, PyAny>;
 
-/// How many of the inputs are bounds: they come first.
-fn split<'a, 'b>(inputs: &'b [&'a [u8]], bounds: &Bounds) -> (&'b [&'a [u8]], &'b [&'a [u8]]) {
-    inputs.split_at(bounds.arrays().count())
+/// How many words of 64 bits a mask has.
+#[pyfunction]
+pub(crate) fn mask_len(len: usize) -> usize {
+    cpu::mask_len(len)
 }
 
-/// Clips x into out, which may be x.
+/// The list: of each operation its name, and those of its inputs and outputs; whether it takes bounds, a rule, two scalars, another type for its output.
+#[pyfunction]
+pub(crate) fn operations() -> Vec<(&'static str, Vec<&'static str>, Vec<&'static str>, [bool; 4])> {
+    let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect();
+    let row = |op: &Op| {
+        let info = op.info();
+        let takes = [info.bounds, info.rule != wgclip::op::RuleUse::Ignored, info.scalars, info.converts];
+        (info.name, names(info.inputs), names(info.outputs), takes)
+    };
+    Op::ALL.iter().map(row).collect()
+}
+
+/// Clips x into out, which may be x: the way of most calls, with little on it.
 #[pyfunction]
 pub(crate) fn clip(
     py: Python<'_>,
@@ -25,213 +40,109 @@ pub(crate) fn clip(
     out: Any<'_, '_>,
 ) -> PyResult<()> {
     let (x, out) = (Memory::of(x)?, Memory::of(out)?);
-    out.check_like(&x)?;
     let bounds = Bounds::of(min, max, x.element)?;
-    let mut inputs: Vec<_> = bounds.arrays().collect();
-    let in_place = x.is(&out);
-    if !in_place {
-        inputs.push(&x);
+    call(py, Op::Clip, &[x], [Some(out), None, None], &bounds, (BackwardRule::default(), None))
+}
+
+/// Runs an operation of the list, by its name: inputs and outputs are those of the list, in that order. An output is None where it is not
+/// wanted; the first may be the very input that can be overwritten. That of a bound has the bound's shape. The output of a conversion says its type.
+#[pyfunction]
+#[pyo3(signature = (name, inputs, outputs, min=None, max=None, rule=AnyRule(BackwardRule::default()), scalars=None))]
+#[expect(clippy::too_many_arguments, reason = "they are what an operation takes")]
+pub(crate) fn run(
+    py: Python<'_>,
+    name: &str,
+    inputs: Vec<Bound<'_, PyAny>>,
+    outputs: Vec<Option<Bound<'_, PyAny>>>,
+    min: Option<Any<'_, '_>>,
+    max: Option<Any<'_, '_>>,
+    rule: AnyRule,
+    scalars: Option<[f64; 2]>,
+) -> PyResult<()> {
+    let unknown = || {
+        let names: Vec<_> = Op::ALL.iter().map(|op| op.name()).collect();
+        PyValueError::new_err(format!("no operation is called {name:?}: there are {}", names.join(", ")))
+    };
+    let op = Op::from_name(name).ok_or_else(unknown)?;
+    let info = op.info();
+    let inputs = inputs.iter().map(Memory::of).collect::<PyResult<Vec<_>>>()?;
+    let mut memories: [Option<Memory>; 3] = [const { None }; 3];
+    let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect::<Vec<_>>().join(", ");
+    if inputs.len() != info.inputs.len() || outputs.len() > info.outputs.len() {
+        let text = format!("{name} takes {} and gives {}", names(info.inputs), names(info.outputs));
+        return Err(PyValueError::new_err(text));
     }
-    let (element, shape) = (x.element, &x.shape);
-    run(py, &inputs, &[&out], |inputs, mut outputs| {
-        let (arrays, inputs) = split(inputs, &bounds);
-        with_element!(element, T => {
-            let resolved = bounds.resolve::<T>(shape, arrays)?;
-            let y = bytemuck::cast_slice_mut(outputs[0]);
-            match inputs {
-                [x] => cpu::clip::<T>(bytemuck::cast_slice(x), &resolved, y),
-                _ => cpu::clip_in_place::<T>(y, &resolved),
-            }
-        })
+    for (memory, output) in memories.iter_mut().zip(outputs) {
+        *memory = output.as_ref().map(Memory::of).transpose()?;
+    }
+    let element = inputs[shaped(op)].element;
+    let bounds = if info.bounds { Bounds::of(min, max, element)? } else { Bounds::none() };
+    call(py, op, &inputs, memories, &bounds, (rule.0, scalars))
+}
+
+/// The place of the input that has the shape of the work: the first that is no mask.
+fn shaped(op: Op) -> usize {
+    op.info().inputs.iter().position(|&input| input != Operand::Mask).unwrap_or(0)
+}
+
+fn call(
+    py: Python<'_>,
+    op: Op,
+    inputs: &[Memory],
+    outputs: [Option<Memory>; 3],
+    bounds: &Bounds,
+    (rule, scalars): (BackwardRule, Option<[f64; 2]>),
+) -> PyResult<()> {
+    let info = op.info();
+    let x = &inputs[shaped(op)];
+    for (input, &operand) in inputs.iter().zip(info.inputs) {
+        check(input, operand, x, (x.element, bounds))?;
+    }
+    // Only the output of a conversion has a type of its own.
+    let to = outputs[0].as_ref().filter(|_| info.converts).map_or(x.element, |output| output.element);
+    for (output, &operand) in outputs.iter().zip(info.outputs) {
+        output.as_ref().map_or(Ok(()), |output| check(output, operand, x, (to, bounds)))?;
+    }
+    let target = info.in_place.and_then(|target| info.inputs.iter().position(|&input| input == target));
+    let in_place = target.filter(|&place| outputs[0].as_ref().is_some_and(|output| inputs[place].is(output)));
+    let others = inputs.iter().enumerate().filter(|(place, _)| Some(*place) != in_place);
+    let read: Vec<_> = bounds.arrays().chain(others.map(|(_, input)| input)).collect();
+    let written: Vec<_> = outputs.iter().flatten().collect();
+    let wanted = outputs.each_ref().map(Option::is_some);
+    over(py, &read, &written, |read, written| {
+        let (arrays, inputs) = read.split_at(bounds.arrays().count());
+        let bounds = bounds.resolve(x.element, &x.shape, arrays)?;
+        let mut written = written.into_iter();
+        let outputs = wanted.map(|wanted| wanted.then(|| written.next()).flatten());
+        let arguments = Arguments { rule, scalars, to: Some(to), ..Arguments::new(&bounds) };
+        cpu::run(op, x.shape.len(), inputs, outputs, &arguments)
     })
 }
 
-/// Clips floats into an output of another type of them.
-#[pyfunction]
-pub(crate) fn clip_to(
-    py: Python<'_>,
-    x: Any<'_, '_>,
-    min: Option<Any<'_, '_>>,
-    max: Option<Any<'_, '_>>,
-    out: Any<'_, '_>,
+/// Whether memory is of the type and the shape of an operand.
+fn check(
+    memory: &Memory,
+    operand: Operand,
+    x: &Memory,
+    (element, bounds): (ElementType, &Bounds),
 ) -> PyResult<()> {
-    let (x, out) = (Memory::of(x)?, Memory::of(out)?);
-    if x.shape != out.shape {
-        let [left, right] = [&x, &out].map(|of| of.shape.dims().to_vec());
+    let (element, shape) = match operand {
+        // However it is shaped: its length is looked at where it is read.
+        Operand::Mask => (ElementType::U64, memory.shape.clone()),
+        Operand::Glo => (element, gradient_shape(bounds, 0, "lower")?),
+        Operand::Ghi => (element, gradient_shape(bounds, 1, "upper")?),
+        _ => (element, x.shape.clone()),
+    };
+    if memory.element != element {
+        return Err(exception(Error::TypeMismatch { left: element, right: memory.element }));
+    }
+    if memory.shape != shape {
+        let [left, right] = [&shape, &memory.shape].map(|of| of.dims().to_vec());
         return Err(exception(Error::ShapeMismatch { left, right }));
     }
-    let bounds = Bounds::of(min, max, x.element)?;
-    let inputs: Vec<_> = bounds.arrays().chain([&x]).collect();
-    let (element, to, shape) = (x.element, out.element, &x.shape);
-    run(py, &inputs, &[&out], |inputs, mut outputs| {
-        let (arrays, inputs) = split(inputs, &bounds);
-        with_element!(element, T => {
-            let resolved = bounds.resolve::<T>(shape, arrays)?;
-            with_element!(to, U => {
-                cpu::clip_to::<T, U>(bytemuck::cast_slice(inputs[0]), &resolved, bytemuck::cast_slice_mut(outputs[0]))
-            })
-        })
-    })
+    Ok(())
 }
 
-/// The gradient that reaches x, of the upstream gradient g, into out, which may be g.
-#[pyfunction]
-pub(crate) fn clip_backward(
-    py: Python<'_>,
-    x: Any<'_, '_>,
-    g: Any<'_, '_>,
-    min: Option<Any<'_, '_>>,
-    max: Option<Any<'_, '_>>,
-    rule: AnyRule,
-    out: Any<'_, '_>,
-) -> PyResult<()> {
-    let [x, g, out] = [Memory::of(x)?, Memory::of(g)?, Memory::of(out)?];
-    g.check_like(&x)?;
-    out.check_like(&x)?;
-    let bounds = Bounds::of(min, max, x.element)?;
-    let mut inputs: Vec<_> = bounds.arrays().chain([&x]).collect();
-    if !g.is(&out) {
-        inputs.push(&g);
-    }
-    let (element, shape, rule) = (x.element, &x.shape, rule.0);
-    run(py, &inputs, &[&out], |inputs, mut outputs| {
-        let (arrays, inputs) = split(inputs, &bounds);
-        with_element!(element, T => {
-            let resolved = bounds.resolve::<T>(shape, arrays)?;
-            let (x, gx) = (bytemuck::cast_slice(inputs[0]), bytemuck::cast_slice_mut(outputs[0]));
-            match inputs {
-                [_, g] if rule.is_identity() => outputs[0].copy_from_slice(g),
-                [_] if rule.is_identity() => {}
-                [_, g] => cpu::clip_backward::<T>(x, bytemuck::cast_slice(g), &resolved, rule, gx)?,
-                _ => cpu::clip_backward_in_place::<T>(x, gx, &resolved, rule)?,
-            }
-            Ok(())
-        })
-    })
-}
-
-/// The gradients that reach x and its bounds, of the upstream gradient g, into those outputs that are not None: that of a bound has the
-/// bound's shape.
-#[pyfunction]
-#[expect(clippy::too_many_arguments, reason = "they are the operation's operands")]
-pub(crate) fn clip_backward_bounds(
-    py: Python<'_>,
-    x: Any<'_, '_>,
-    g: Any<'_, '_>,
-    min: Option<Any<'_, '_>>,
-    max: Option<Any<'_, '_>>,
-    rule: AnyRule,
-    gx: Option<Any<'_, '_>>,
-    gmin: Option<Any<'_, '_>>,
-    gmax: Option<Any<'_, '_>>,
-) -> PyResult<()> {
-    let [x, g] = [Memory::of(x)?, Memory::of(g)?];
-    g.check_like(&x)?;
-    let bounds = Bounds::of(min, max, x.element)?;
-    let given = [gx, gmin, gmax].map(|output| output.map(Memory::of).transpose());
-    let [gx, gmin, gmax] = given;
-    let made = [gx?, gmin?, gmax?];
-    if let Some(gx) = &made[0] {
-        gx.check_like(&x)?;
-    }
-    for (side, name) in [(0, "lower"), (1, "upper")] {
-        let Some(gradient) = &made[1 + side] else { continue };
-        let shape = bounds.gradient_shape(side).ok_or(Error::NoBound { side: name }).map_err(exception)?;
-        if gradient.element != x.element {
-            return Err(exception(Error::TypeMismatch { left: x.element, right: gradient.element }));
-        }
-        if gradient.shape != shape {
-            let [left, right] = [&shape, &gradient.shape].map(|of| of.dims().to_vec());
-            return Err(exception(Error::ShapeMismatch { left, right }));
-        }
-    }
-    let inputs: Vec<_> = bounds.arrays().chain([&x, &g]).collect();
-    let outputs: Vec<_> = made.iter().flatten().collect();
-    let wanted = [0, 1, 2].map(|n| made[n].is_some());
-    let (element, shape, rule) = (x.element, &x.shape, rule.0);
-    run(py, &inputs, &outputs, |inputs, outputs| {
-        let (arrays, inputs) = split(inputs, &bounds);
-        let mut outputs = outputs.into_iter();
-        let [gx, glo, ghi] = wanted.map(|wanted| wanted.then(|| outputs.next()).flatten());
-        with_element!(element, T => {
-            let resolved = bounds.resolve::<T>(shape, arrays)?;
-            let gx = match gx {
-                Some(gx) if rule.is_identity() => {
-                    gx.copy_from_slice(inputs[1]);
-                    None
-                }
-                gx => gx,
-            };
-            if gx.is_none() && glo.is_none() && ghi.is_none() {
-                return Ok(());
-            }
-            let [x, g] = [inputs[0], inputs[1]].map(bytemuck::cast_slice);
-            let of_bounds = [glo, ghi].map(|gradient| gradient.map(bytemuck::cast_slice_mut));
-            cpu::clip_backward_bounds::<T>(x, g, &resolved, rule, gx.map(bytemuck::cast_slice_mut), of_bounds)
-        })
-    })
-}
-
-/// How many words of 64 bits a mask has.
-#[pyfunction]
-pub(crate) fn mask_len(len: usize) -> usize {
-    cpu::mask_len(len)
-}
-
-/// Clips x into out, and tells in a mask, an array of uint64, where the gradient passes.
-#[pyfunction]
-pub(crate) fn clip_with_mask(
-    py: Python<'_>,
-    x: Any<'_, '_>,
-    min: Option<Any<'_, '_>>,
-    max: Option<Any<'_, '_>>,
-    rule: AnyRule,
-    out: Any<'_, '_>,
-    mask: Any<'_, '_>,
-) -> PyResult<()> {
-    let [x, out, mask] = [Memory::of(x)?, Memory::of(out)?, Memory::of(mask)?];
-    out.check_like(&x)?;
-    check_mask(&mask)?;
-    let bounds = Bounds::of(min, max, x.element)?;
-    let inputs: Vec<_> = bounds.arrays().chain([&x]).collect();
-    let (element, shape, rule) = (x.element, &x.shape, rule.0);
-    run(py, &inputs, &[&out, &mask], |inputs, outputs| {
-        let (arrays, inputs) = split(inputs, &bounds);
-        let Ok([y, mask]) = <[_; 2]>::try_from(outputs) else { return Ok(()) };
-        with_element!(element, T => {
-            let resolved = bounds.resolve::<T>(shape, arrays)?;
-            let (y, mask) = (bytemuck::cast_slice_mut(y), bytemuck::cast_slice_mut(mask));
-            cpu::clip_with_mask::<T>(bytemuck::cast_slice(inputs[0]), &resolved, rule, y, mask)
-        })
-    })
-}
-
-/// The gradient that reaches x by a mask, of the upstream gradient g, into out, which may be g.
-#[pyfunction]
-pub(crate) fn mask_backward(
-    py: Python<'_>,
-    mask: Any<'_, '_>,
-    g: Any<'_, '_>,
-    out: Any<'_, '_>,
-) -> PyResult<()> {
-    let [mask, g, out] = [Memory::of(mask)?, Memory::of(g)?, Memory::of(out)?];
-    check_mask(&mask)?;
-    out.check_like(&g)?;
-    let inputs: Vec<_> = [Some(&mask), (!g.is(&out)).then_some(&g)].into_iter().flatten().collect();
-    run(py, &inputs, &[&out], |inputs, mut outputs| {
-        with_element!(g.element, T => {
-            let (mask, gx) = (bytemuck::cast_slice(inputs[0]), bytemuck::cast_slice_mut(outputs[0]));
-            match inputs {
-                [_, g] => cpu::mask_backward::<T>(mask, bytemuck::cast_slice(g), gx),
-                _ => cpu::mask_backward_in_place::<T>(mask, gx),
-            }
-        })
-    })
-}
-
-fn check_mask(mask: &Memory) -> PyResult<()> {
-    match mask.element {
-        ElementType::U64 => Ok(()),
-        other => Err(exception(Error::TypeMismatch { left: ElementType::U64, right: other })),
-    }
+fn gradient_shape(bounds: &Bounds, side: usize, name: &'static str) -> PyResult<Shape> {
+    bounds.gradient_shape(side).ok_or(Error::NoBound { side: name }).map_err(exception)
 }

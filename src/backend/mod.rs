@@ -8,90 +8,11 @@ pub mod gpu;
 
 use std::fmt;
 
-use crate::bounds::ResolvedBounds;
 use crate::broadcast::{Broadcast, Reduction};
-use crate::element::convert;
+use crate::call::{Call, Limiter, MAX_OUTPUTS, Reductions};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::norm::Scaling;
-use crate::op::Operand;
-use crate::{BackwardRule, DeviceInfo, Element, ElementType, Error, NormLimit, Op, Result, Stats};
-
-/// The most outputs that an operation has.
-pub(crate) const MAX_OUTPUTS: usize = 3;
-
-/// How each output is summed, if it is.
-pub(crate) type Reductions = [Option<Reduction>; MAX_OUTPUTS];
-
-/// An operation with its operands.
-#[derive(Debug)]
-pub(crate) struct Call<'a, B: ?Sized> {
-    pub op: Op,
-    /// Elements of x.
-    pub len: usize,
-    /// In the order of the list; without the one that is overwritten where it works in place.
-    pub inputs: &'a [&'a B],
-    /// Their type is that of all elements, but for outputs that are converted.
-    pub bounds: &'a ResolvedBounds<&'a B>,
-    pub rule: BackwardRule,
-    pub scalars: [f64; 2],
-    /// The type of the output of an operation that converts, if that is another.
-    pub to: Option<ElementType>,
-    /// Which outputs are to be made.
-    pub wanted: [bool; MAX_OUTPUTS],
-}
-
-impl<B: ?Sized> Call<'_, B> {
-    pub(crate) fn element(&self) -> ElementType {
-        self.bounds.element
-    }
-
-    /// The type of the outputs.
-    pub(crate) fn to(&self) -> ElementType {
-        self.to.filter(|_| self.op.info().converts).unwrap_or(self.element())
-    }
-
-    /// The outputs that are to be made, each with its place in the list.
-    pub(crate) fn outputs(&self) -> impl Iterator<Item = (usize, Operand)> {
-        let outputs = self.op.info().outputs.iter().copied().enumerate();
-        outputs.filter(|&(place, _)| self.wanted[place])
-    }
-
-    /// Refuses what no kernel does: a rule, factors of integers, or another type of them.
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.wanted[0] {
-            self.op.check_rule(self.rule)?;
-        }
-        if !convert::converts(self.element(), self.to()) {
-            return Err(Error::Unsupported {
-                what: format!("{} from {} to {}", self.op, self.element(), self.to()),
-                device: "any device".into(),
-                instead: "it converts floats to floats".into(),
-            });
-        }
-        if self.op.info().scalars && !self.element().is_float() {
-            return Err(Error::Unsupported {
-                what: format!("{} of {}", self.op, self.element()),
-                device: "any device".into(),
-                instead: "it takes floats".into(),
-            });
-        }
-        Ok(())
-    }
-
-    pub(crate) fn internal(&self, what: &str) -> Error {
-        Error::Internal { op: self.op.name(), what: what.into() }
-    }
-}
-
-/// What limits norms.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limiter<'a, B> {
-    pub limit: &'a NormLimit,
-    /// How many elements each norm is to be an average over.
-    pub average: Option<usize>,
-    /// Norms of the same type, one for each, that the limit is a multiple of, and what these are at the least.
-    pub relative: Option<(B, f64)>,
-}
+use crate::{DeviceInfo, Element, ElementType, NormLimit, Result, Stats};
 
 /// A device's way to hold elements and to run operations on them.
 pub(crate) trait Backend: Clone + fmt::Debug {
@@ -129,12 +50,12 @@ pub(crate) trait Backend: Clone + fmt::Debug {
     /// Runs an operation into new buffers: those that are wanted. Outputs that have a reduction come summed.
     fn run(
         &self,
-        call: &Call<'_, Self::Buffer>,
+        call: &Call<'_, &Self::Buffer>,
         reductions: &Reductions,
     ) -> Result<[Option<Self::Buffer>; MAX_OUTPUTS]>;
 
     /// Runs an operation whose first output overwrites the input that the list names. Clones of it keep theirs.
-    fn run_in_place(&self, call: &Call<'_, Self::Buffer>, target: &mut Self::Buffer) -> Result<()>;
+    fn run_in_place(&self, call: &Call<'_, &Self::Buffer>, target: &mut Self::Buffer) -> Result<()>;
 
     /// Reduces over axes, into a new buffer of elements of `to`: that of `from` itself for sums.
     fn reduce(
@@ -229,17 +150,6 @@ pub(crate) trait Backend: Clone + fmt::Debug {
 
     /// Drops compiled kernels.
     fn drop_pipelines(&self) {}
-}
-
-/// The operands of a call in place, with the one to overwrite back among the inputs.
-pub(crate) fn with_target<'a, B>(call: &Call<'a, B>, target: &'a B) -> Result<Vec<&'a B>> {
-    let place = call.op.in_place_input().ok_or_else(|| call.internal("in place"))?;
-    let mut inputs = call.inputs.to_vec();
-    if place > inputs.len() {
-        return Err(call.internal("without its operands"));
-    }
-    inputs.insert(place, target);
-    Ok(inputs)
 }
 
 #[cfg(test)]

@@ -7,12 +7,11 @@ use super::geometry::Limits;
 use super::kernel::Kernel;
 use super::params::Params;
 use super::reduce::{self, Outputs};
-use crate::backend::{Call, MAX_OUTPUTS};
-use crate::bounds::ResolvedBounds;
 use crate::broadcast::{Reduction, Side};
+use crate::call::{Arguments, Call, wanted};
 use crate::exact::ReduceOp;
 use crate::wgsl::Specialization;
-use crate::{BackwardRule, DeviceInfo, DeviceKind, ElementType, Op, Result, Shape};
+use crate::{DeviceInfo, DeviceKind, ElementType, Op, Result, Shape};
 
 /// A part of an operand: whole blocks of 16 bytes, which are all read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,31 +55,6 @@ pub struct Step {
     pub workgroups: [u32; 2],
 }
 
-/// What an operation takes besides its inputs.
-#[derive(Debug, Clone, Copy)]
-pub struct Arguments<'a> {
-    /// Elements of x.
-    pub len: usize,
-    /// The bounds, which also say the type of the elements.
-    pub bounds: &'a ResolvedBounds<Slice>,
-    /// The rule for the gradient.
-    pub rule: BackwardRule,
-    /// Which outputs are made, of those in the list: all others are left out of the call.
-    pub wanted: [bool; MAX_OUTPUTS],
-    /// The factor and the addend of [`Op::Affine`].
-    pub scalars: Option<[f64; 2]>,
-    /// The type of the output of [`Op::ClipTo`].
-    pub to: Option<ElementType>,
-}
-
-impl<'a> Arguments<'a> {
-    /// The default rule, and all outputs.
-    pub fn new(len: usize, bounds: &'a ResolvedBounds<Slice>) -> Self {
-        let (rule, wanted) = (BackwardRule::default(), [true; MAX_OUTPUTS]);
-        Self { len, bounds, rule, wanted, scalars: None, to: None }
-    }
-}
-
 /// Bytes of the mask of `bytes` bytes of elements.
 pub fn mask_bytes(element: ElementType, bytes: u64) -> u64 {
     dispatch::mask_bytes(element, bytes)
@@ -116,9 +90,9 @@ impl Plans {
         Ok(steps.steps.into_inner())
     }
 
-    /// An operation: its inputs and the wanted ones of its outputs are those of [`Op::info`], in that order. Where the first output is the
-    /// very slice of the input that may be overwritten, it works in place. The gradients of bounds come unsummed, one element for
-    /// each of x: see [`sum`](Self::sum).
+    /// An operation on `len` elements: its inputs and outputs are those of [`Op::info`], in that order; outputs that are None, or left out
+    /// at the end, are not written. Where the first output is the very slice of the input that may be overwritten, it works in place. The gradients
+    /// of bounds come unsummed, one element for each of x: see [`sum`](Self::sum).
     ///
     /// # Errors
     /// [`Error::Unsupported`](crate::Error::Unsupported) for what no kernel does, where limits are too low, and for an operation whose scalars
@@ -126,28 +100,22 @@ impl Plans {
     pub fn op(
         &self,
         op: Op,
+        len: usize,
         inputs: &[Slice],
-        outputs: &[Slice],
-        arguments: &Arguments<'_>,
+        outputs: &[Option<Slice>],
+        arguments: &Arguments<'_, Slice>,
     ) -> Result<Vec<Step>> {
-        let &Arguments { len, bounds, rule, wanted, scalars, to } = arguments;
-        let info = op.info();
-        if info.scalars && scalars.is_none() || info.converts && to.is_none() {
-            let instead = "give Arguments::scalars for an affine map, and Arguments::to for a conversion";
-            return Err(self.planner().unsupported(format!("{op} without its arguments"), instead));
-        }
         let mut inputs: Vec<_> = inputs.iter().map(|slice| slice.part()).collect();
-        let outputs: Vec<_> = outputs.iter().map(|slice| slice.part()).collect();
-        if let (Some(place), Some(output)) = (op.in_place_input(), outputs.first())
-            && inputs.get(place).is_some_and(|input| input.is_same(output))
+        let written: Vec<_> = outputs.iter().flatten().map(|slice| slice.part()).collect();
+        if let (Some(place), Some(Some(output))) = (op.in_place_input(), outputs.first())
+            && inputs.get(place).is_some_and(|input| input.is_same(&output.part()))
         {
             inputs.remove(place);
         }
-        let none = ResolvedBounds::none(bounds.element());
-        let scalars = scalars.unwrap_or([1.0, 0.0]);
-        let call = Call::<()> { op, len, inputs: &[], bounds: &none, rule, scalars, to, wanted };
-        let bounds = bounds.try_map(|slice| Ok(slice.part()))?;
-        self.steps(|steps| steps.record(&self.planner().op(&call, &bounds, &inputs, &outputs)?))
+        let bounds = arguments.bounds.try_map(|slice| Ok(slice.part()))?;
+        let call =
+            Call { wanted: wanted(outputs), ..Call::new(op, len, &inputs, arguments.with_bounds(&bounds)) };
+        self.steps(|steps| steps.record(&self.planner().op(&call, &written)?))
     }
 
     /// Bytes of the scratch and of the result of [`sum`](Self::sum).
@@ -209,6 +177,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::bounds::ResolvedBounds;
     use crate::op::Operand;
     use crate::plan::ParamsBinding;
     use crate::{Bound, Error, NormKind, NormLimit};
@@ -218,8 +187,10 @@ mod tests {
         let plans = Plans::new("a device", DeviceKind::Software, Limits::WEBGPU);
         let slice = |operand| Slice { operand, offset: 0, bytes: 4096 };
         let none = ResolvedBounds::none(ElementType::F32);
-        let plan = |op, arguments: &Arguments<'_>| plans.op(op, &[slice(0)], &[slice(1)], arguments);
-        let bare = Arguments::new(1024, &none);
+        let plan = |op, arguments: &Arguments<'_, Slice>| {
+            plans.op(op, 1024, &[slice(0)], &[Some(slice(1))], arguments)
+        };
+        let bare = Arguments::new(&none);
         for op in [Op::Affine, Op::ClipTo] {
             assert!(matches!(plan(op, &bare), Err(Error::Unsupported { .. })), "{op}");
         }
@@ -229,7 +200,8 @@ mod tests {
         let [same, other] = [same, other].map(|arguments| plan(Op::Affine, &arguments).unwrap());
         assert_ne!(bytemuck::bytes_of(&same[0].params), bytemuck::bytes_of(&other[0].params));
         to_f16.to = Some(ElementType::F16);
-        let made = plans.op(Op::ClipTo, &[slice(0)], &[Slice { bytes: 2048, ..slice(1) }], &to_f16).unwrap();
+        let half = Slice { bytes: 2048, ..slice(1) };
+        let made = plans.op(Op::ClipTo, 1024, &[slice(0)], &[Some(half)], &to_f16).unwrap();
         assert_ne!(made[0].kernel, plan(Op::Clip, &bare).unwrap()[0].kernel);
     }
 
@@ -258,16 +230,14 @@ mod tests {
                 let operands: Vec<_> =
                     info.inputs.iter().chain(info.outputs).enumerate().map(sized).collect();
                 let (inputs, outputs) = operands.split_at(info.inputs.len());
-                let arguments = Arguments {
-                    scalars: Some([2.0, 0.5]),
-                    to: Some(element),
-                    ..Arguments::new(len, &bounds)
-                };
-                let made = plans.op(op, inputs, outputs, &arguments).unwrap();
+                let arguments =
+                    Arguments { scalars: Some([2.0, 0.5]), to: Some(element), ..Arguments::new(&bounds) };
+                let outputs: Vec<_> = outputs.iter().copied().map(Some).collect();
+                let made = plans.op(op, len, inputs, &outputs, &arguments).unwrap();
                 let bindings = made[0].bindings.len();
                 steps.extend(made);
                 if let Some(place) = op.in_place_input() {
-                    let made = plans.op(op, inputs, &[inputs[place]], &arguments).unwrap();
+                    let made = plans.op(op, len, inputs, &[Some(inputs[place])], &arguments).unwrap();
                     assert!(made[0].bindings.len() < bindings, "{op} in place");
                     steps.extend(made);
                 }

@@ -6,9 +6,9 @@ use std::ops::RangeInclusive;
 use super::geometry::{DispatchRange, Granularity, Limits, dispatch_ranges, single_dispatch};
 use super::params::Params;
 use super::program::{FixedKernel, Program};
-use crate::backend::Call;
-use crate::bounds::{BoundBits, ResolvedBounds};
+use crate::bounds::BoundBits;
 use crate::broadcast::{Broadcast, Side};
+use crate::call::{Arguments, Call};
 use crate::wgsl::{
     BLOCK_BYTES, Kernel, Layout, Specialization, WORKGROUP, affine_kernel, blocks_per_mask_word,
 };
@@ -154,15 +154,14 @@ impl Planner<'_> {
     /// # Errors
     /// [`Error::Unsupported`] for what no kernel does, for bounds that broadcast and are too large, and for operands
     /// that overlap.
-    pub(crate) fn op<'a, B, M: Memory>(
+    pub(crate) fn op<'a, M: Memory>(
         self,
-        call: &Call<'_, B>,
-        bounds: &'a ResolvedBounds<BufferPart<M>>,
-        inputs: &[BufferPart<M>],
+        call: &Call<'a, BufferPart<M>>,
         outputs: &[BufferPart<M>],
     ) -> Result<Dispatch<'a, M>> {
         call.check()?;
-        let (op, element) = (call.op, call.element());
+        let (op, element, inputs) = (call.op, call.element(), call.inputs);
+        let Arguments { bounds, rule, scalars, .. } = call.arguments;
         if op.info().scalars && !affine_kernel(element) {
             return Err(self.unsupported(format!("{op} of {element}"), "do it on Device::cpu()"));
         }
@@ -172,8 +171,7 @@ impl Planner<'_> {
             _ => Layout::Value,
         });
         let to = call.to();
-        let specialization =
-            Specialization { to, ties: call.rule.ties, layouts, ..Specialization::of(element) };
+        let specialization = Specialization { to, ties: rule.ties, layouts, ..Specialization::of(element) };
         let mut kernel = Kernel::new(op, in_place, call.wanted, false, specialization);
 
         let mut operands = Vec::new();
@@ -242,7 +240,7 @@ impl Planner<'_> {
         Ok(Dispatch {
             program: Program::Op(kernel),
             operands,
-            params: Params::new(bounds, call.rule, call.scalars),
+            params: Params::new(bounds, rule, scalars.unwrap_or_default()),
             broadcast: bounds.broadcast.as_ref(),
             ranges: dispatch_ranges(bytes, granularity, self.limits).collect(),
         })

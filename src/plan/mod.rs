@@ -9,7 +9,7 @@
 //! let plans = Plans::new("a GPU", DeviceKind::Gpu, Limits::WEBGPU);
 //! let [x, y] = [0, 1].map(|operand| Slice { operand, offset: 0, bytes: 4096 });
 //! let unit = ResolvedBounds::values(Some(0.0f32), Some(1.0))?;
-//! for step in plans.op(Op::Clip, &[x], &[y], &Arguments::new(1024, &unit))? {
+//! for step in plans.op(Op::Clip, 1024, &[x], &[Some(y)], &Arguments::new(&unit))? {
 //!     // Compile `step.kernel.source(..)` once for each kernel; bind the parameters and the slices; dispatch.
 //!     assert_eq!(step.bindings, [x, y]);
 //!     assert_eq!(step.workgroups, [1, 1]);
@@ -27,7 +27,8 @@ mod program;
 pub(crate) mod reduce;
 pub(crate) mod scale;
 
-pub use api::{Arguments, Plans, Slice, Step, mask_bytes};
+pub use crate::op::Arguments;
+pub use api::{Plans, Slice, Step, mask_bytes};
 #[cfg(feature = "gpu")]
 pub(crate) use dispatch::{BufferPart, Dispatch, Memory, Planner, Sink, converted_bytes};
 pub use geometry::Limits;

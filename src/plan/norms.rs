@@ -3,8 +3,8 @@
 use super::api::{Plans, Slice, Step};
 use super::reduce::{self, Outputs};
 use super::scale::{self, SCALING_BYTES};
-use crate::backend::Limiter;
 use crate::broadcast::{Broadcast, Reduction};
+use crate::call::Limiter;
 use crate::wgsl::BLOCK_BYTES;
 use crate::{ElementType, NormKind, NormLimit, Result, Shape};
 

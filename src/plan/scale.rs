@@ -3,8 +3,8 @@
 use super::dispatch::{BufferPart, Memory, Sink};
 use super::params::Params;
 use super::program::FixedKernel;
-use crate::backend::Limiter;
 use crate::broadcast::Broadcast;
+use crate::call::Limiter;
 use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, Specialization, WORKGROUP};
 use crate::{ElementType, Result};
 

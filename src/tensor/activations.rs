@@ -1,6 +1,6 @@
 //! Activations that are clips, and the gradients that PyTorch gives them.
 
-use super::{Arguments, Tensor};
+use super::{Tensor, TensorArguments};
 use crate::{BackwardRule, Element, NanRule, Op, OutsideRule, Result, TieRule};
 
 /// Of `torch.nn.ReLU`, `ReLU6` and `Hardtanh`: nothing at the ends of the interval, all at NaN. The preset
@@ -106,6 +106,9 @@ impl<T: Element> Tensor<T> {
     /// [`clip`](Self::clip).
     #[must_use = "the tensor itself is not changed"]
     pub fn affine(&self, scale: f64, offset: f64) -> Result<Self> {
-        self.map(Op::Affine, Arguments { scalars: [scale, offset], ..Arguments::new() })
+        self.map(
+            Op::Affine,
+            &TensorArguments { scalars: Some([scale, offset]), ..TensorArguments::of::<T>() },
+        )
     }
 }

@@ -1,6 +1,6 @@
 //! The backward pass, from the tensor that was clipped.
 
-use super::{Arguments, Inputs, Tensor, apply, apply_in_place, bound_shape};
+use super::{Inputs, Tensor, TensorArguments, apply, apply_in_place, bound_shape};
 use crate::{BackwardRule, Element, IntoBounds, Op, Result, Shape};
 
 /// Which bounds need a gradient, besides x.
@@ -51,7 +51,7 @@ impl<T: Element> Tensor<T> {
         self.shape.check_same(&upstream.shape)?;
         let bounds = bounds.into_bounds()?;
         let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
-        let [gx, ..] = apply(Op::ClipBackward, &inputs, Arguments::between(&bounds, rule))?;
+        let [gx, ..] = apply(Op::ClipBackward, &inputs, &TensorArguments::between(&bounds, rule))?;
         self.like(Op::ClipBackward, gx)
     }
 
@@ -68,8 +68,8 @@ impl<T: Element> Tensor<T> {
     ) -> Result<()> {
         self.shape.check_same(&upstream.shape)?;
         let bounds = bounds.into_bounds()?;
-        let arguments = Arguments::between(&bounds, rule);
-        apply_in_place(Op::ClipBackward, &self.shape, &mut upstream.storage, &[&self.storage], arguments)
+        let arguments = TensorArguments::between(&bounds, rule);
+        apply_in_place(Op::ClipBackward, &self.shape, &mut upstream.storage, &[&self.storage], &arguments)
     }
 
     /// The backward pass to the bounds as well: one pass over the elements gives all that is needed, then the
@@ -109,8 +109,8 @@ impl<T: Element> Tensor<T> {
         let bounds = bounds.into_bounds()?;
         let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
         let wanted = [true, needs.lo, needs.hi];
-        let arguments = Arguments { wanted, ..Arguments::between(&bounds, rule) };
-        let [x, lo, hi] = apply(Op::ClipBackwardBounds, &inputs, arguments)?;
+        let arguments = TensorArguments { wanted, ..TensorArguments::between(&bounds, rule) };
+        let [x, lo, hi] = apply(Op::ClipBackwardBounds, &inputs, &arguments)?;
         let shaped = |storage: Option<_>, shape: Result<Shape>| {
             storage.map(|storage| shape.map(|shape| Self::new(storage, shape))).transpose()
         };

@@ -1,6 +1,6 @@
 //! The forward pass.
 
-use super::{Arguments, Inputs, Tensor, apply, apply_in_place};
+use super::{Inputs, Tensor, TensorArguments, apply, apply_in_place};
 use crate::{BackwardRule, Element, IntoBounds, Op, Result};
 
 impl<T: Element> Tensor<T> {
@@ -18,7 +18,7 @@ impl<T: Element> Tensor<T> {
     #[doc(alias = "clip_by_value")]
     #[must_use = "the tensor itself is not changed: see clip_in_place"]
     pub fn clip(&self, bounds: impl IntoBounds<T>) -> Result<Self> {
-        self.map(Op::Clip, Arguments::between(&bounds.into_bounds()?, BackwardRule::default()))
+        self.map(Op::Clip, &TensorArguments::between(&bounds.into_bounds()?, BackwardRule::default()))
     }
 
     /// Clips every element and converts it to another type of float, in one pass: rounded to nearest once, ties to even, and
@@ -40,10 +40,12 @@ impl<T: Element> Tensor<T> {
     #[must_use = "the tensor itself is not changed"]
     pub fn clip_to<U: Element>(&self, bounds: impl IntoBounds<T>) -> Result<Tensor<U>> {
         let bounds = bounds.into_bounds()?;
-        let arguments =
-            Arguments { to: Some(U::TYPE), ..Arguments::between(&bounds, BackwardRule::default()) };
+        let arguments = TensorArguments {
+            to: Some(U::TYPE),
+            ..TensorArguments::between(&bounds, BackwardRule::default())
+        };
         let inputs = Inputs { shape: &self.shape, storages: &[&self.storage] };
-        let [y, ..] = apply(Op::ClipTo, &inputs, arguments)?;
+        let [y, ..] = apply(Op::ClipTo, &inputs, &arguments)?;
         Ok(Tensor::new(self.made(Op::ClipTo, y)?, self.shape.clone()))
     }
 
@@ -55,7 +57,7 @@ impl<T: Element> Tensor<T> {
     #[doc(alias = "clamp_")]
     pub fn clip_in_place(&mut self, bounds: impl IntoBounds<T>) -> Result<()> {
         let bounds = bounds.into_bounds()?;
-        let arguments = Arguments::between(&bounds, BackwardRule::default());
-        apply_in_place(Op::Clip, &self.shape, &mut self.storage, &[], arguments)
+        let arguments = TensorArguments::between(&bounds, BackwardRule::default());
+        apply_in_place(Op::Clip, &self.shape, &mut self.storage, &[], &arguments)
     }
 }

@@ -2,7 +2,8 @@
 
 use super::norm::check_norm;
 use super::{Storage, Stored, Tensor, with_storage};
-use crate::backend::{Backend, Limiter};
+use crate::backend::Backend;
+use crate::call::Limiter;
 use crate::device::with_backend;
 use crate::norm::Scaling;
 use crate::{Device, Element, ElementType, Error, NormKind, NormLimit, Result, Shape};

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Arguments, Inputs, Storage, Tensor, apply, apply_in_place};
+use super::{Inputs, Storage, Tensor, TensorArguments, apply, apply_in_place};
 use crate::{BackwardRule, Element, IntoBounds, Op, Result, Shape};
 
 /// What the backward pass of a clip needs: one bit per element, made by [`Tensor::clip_with_mask`]. For the
@@ -44,7 +44,7 @@ impl<T: Element> Tensor<T> {
             return Ok((self.clip(&bounds)?, mask(None)));
         }
         let inputs = Inputs { shape: &self.shape, storages: &[&self.storage] };
-        let [y, bits, _] = apply(Op::ClipWithMask, &inputs, Arguments::between(&bounds, rule))?;
+        let [y, bits, _] = apply(Op::ClipWithMask, &inputs, &TensorArguments::between(&bounds, rule))?;
         Ok((self.like(Op::ClipWithMask, y)?, mask(bits)))
     }
 }
@@ -60,7 +60,7 @@ impl<T: Element> Mask<T> {
         self.check(upstream)?;
         let Some(bits) = &self.bits else { return Ok(upstream.clone()) };
         let inputs = Inputs { shape: &self.shape, storages: &[bits, &upstream.storage] };
-        let [gx, ..] = apply::<T>(Op::MaskBackward, &inputs, Arguments::new())?;
+        let [gx, ..] = apply(Op::MaskBackward, &inputs, &TensorArguments::of::<T>())?;
         upstream.like(Op::MaskBackward, gx)
     }
 
@@ -73,7 +73,7 @@ impl<T: Element> Mask<T> {
         self.check(upstream)?;
         let Some(bits) = &self.bits else { return Ok(()) };
         let target = &mut upstream.storage;
-        apply_in_place::<T>(Op::MaskBackward, &self.shape, target, &[bits], Arguments::new())
+        apply_in_place(Op::MaskBackward, &self.shape, target, &[bits], &TensorArguments::of::<T>())
     }
 
     /// Bytes of the bits on the device.

@@ -12,11 +12,11 @@ use std::marker::PhantomData;
 
 #[cfg(feature = "gpu")]
 use crate::backend::gpu;
-use crate::backend::{Backend, Call, MAX_OUTPUTS, Reductions, cpu};
+use crate::backend::{Backend, cpu};
 use crate::bounds::{Bound, BoundBits, ResolvedBounds};
 use crate::broadcast::{Reduction, Side};
+use crate::call::{self, Call, MAX_OUTPUTS, Reductions};
 use crate::device::{AnyBackend, with_backend};
-use crate::op::{Operand, RuleUse};
 use crate::{BackwardRule, Bounds, Device, Element, ElementType, Error, Op, Result, Shape};
 
 pub use backward::{Gradients, NeedsGrad};
@@ -130,52 +130,40 @@ impl Storage {
     }
 }
 
-/// What an operation takes besides the tensors.
-#[derive(Clone, Copy)]
-pub(crate) struct Arguments<'a, T: Element> {
-    pub bounds: Option<&'a Bounds<T>>,
+/// What an operation takes besides its inputs, as tensors: of a type that is a value, so that what follows is compiled once for all.
+pub(crate) struct TensorArguments<'a> {
+    pub element: ElementType,
+    /// An operation without bounds has absent ones.
+    pub bounds: [BoundBits<(&'a Storage, &'a Shape)>; 2],
     pub rule: BackwardRule,
-    pub scalars: [f64; 2],
-    /// The type of the output of an operation that converts, if that is another.
+    pub scalars: Option<[f64; 2]>,
+    /// The type of the output of an operation that converts.
     pub to: Option<ElementType>,
-    /// Which outputs are wanted.
+    /// Which outputs are to be made.
     pub wanted: [bool; MAX_OUTPUTS],
 }
 
-impl<'a, T: Element> Arguments<'a, T> {
-    pub(crate) fn new() -> Self {
+impl<'a> TensorArguments<'a> {
+    /// Nothing, for elements of this type.
+    pub(crate) fn of<T: Element>() -> Self {
+        let bounds = [const { BoundBits::Absent }; 2];
         let wanted = [true; MAX_OUTPUTS];
-        Self { bounds: None, rule: BackwardRule::default(), scalars: [0.0; 2], to: None, wanted }
+        Self { element: T::TYPE, bounds, rule: BackwardRule::default(), scalars: None, to: None, wanted }
     }
 
-    pub(crate) fn between(bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
-        Self { bounds: Some(bounds), rule, ..Self::new() }
-    }
-
-    /// The same with a type that is a value: what follows is compiled once for all.
-    fn untyped(self) -> Untyped<'a> {
+    pub(crate) fn between<T: Element>(bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
         let bits = |bound: &'a Bound<T>| match bound {
             Bound::Absent => BoundBits::Absent,
             Bound::Value(value) => BoundBits::Value(value.to_bits()),
             Bound::Tensor(tensor) => BoundBits::Tensor((&tensor.storage, &tensor.shape)),
         };
-        let Self { bounds, rule, scalars, to, wanted } = self;
-        let bounds = bounds.map_or([const { BoundBits::Absent }; 2], |b| [bits(b.lo()), bits(b.hi())]);
-        Untyped { element: T::TYPE, bounds, rule, scalars, to, wanted }
+        Self { bounds: [bits(bounds.lo()), bits(bounds.hi())], rule, ..Self::of::<T>() }
     }
-}
 
-/// [`Arguments`] with a type that is a value. An operation without bounds has absent ones.
-struct Untyped<'a> {
-    element: ElementType,
-    bounds: [BoundBits<(&'a Storage, &'a Shape)>; 2],
-    rule: BackwardRule,
-    scalars: [f64; 2],
-    to: Option<ElementType>,
-    wanted: [bool; MAX_OUTPUTS],
-}
-
-impl<'a> Untyped<'a> {
+    /// The same with bounds that a device has resolved.
+    fn with_bounds<'b, B>(&self, bounds: &'b ResolvedBounds<B>) -> call::Arguments<'b, B> {
+        call::Arguments { bounds, rule: self.rule, scalars: self.scalars, to: self.to }
+    }
     /// The bounds as a device sees them.
     fn resolve<B>(&self, x: &Shape, see: impl Fn(&'a Storage) -> Result<B>) -> Result<ResolvedBounds<B>> {
         let side = |bound: &BoundBits<(&'a Storage, &'a Shape)>| {
@@ -207,18 +195,10 @@ pub(crate) struct Inputs<'a> {
 
 /// Runs an operation into new buffers, those that are wanted, in the order of the list. The gradients of bounds come
 /// summed to the bounds' shapes.
-pub(crate) fn apply<T: Element>(
+pub(crate) fn apply(
     op: Op,
     inputs: &Inputs<'_>,
-    arguments: Arguments<'_, T>,
-) -> Result<[Option<Storage>; MAX_OUTPUTS]> {
-    apply_untyped(op, inputs, &arguments.untyped())
-}
-
-fn apply_untyped(
-    op: Op,
-    inputs: &Inputs<'_>,
-    arguments: &Untyped<'_>,
+    arguments: &TensorArguments<'_>,
 ) -> Result<[Option<Storage>; MAX_OUTPUTS]> {
     let first = inputs.storages[op.shaped_input()];
     with_storage!(first, backend, _first => apply_on(backend, op, inputs, arguments))
@@ -228,7 +208,7 @@ fn apply_on<B: Stored>(
     backend: &B,
     op: Op,
     inputs: &Inputs<'_>,
-    arguments: &Untyped<'_>,
+    arguments: &TensorArguments<'_>,
 ) -> Result<[Option<Storage>; MAX_OUTPUTS]> {
     let first = inputs.storages[op.shaped_input()];
     let buffers: Vec<_> =
@@ -237,26 +217,16 @@ fn apply_on<B: Stored>(
     let mut reductions: Reductions = [None, None, None];
     for (place, operand) in op.info().outputs.iter().enumerate().filter(|(place, _)| arguments.wanted[*place])
     {
-        let side = match operand {
-            Operand::Glo => Side::Lo,
-            Operand::Ghi => Side::Hi,
-            _ => continue,
-        };
+        let Some(side) = operand.side() else { continue };
         let reduction = arguments.reduction(inputs.shape, side)?;
         reductions[place] = (!reduction.is_none()).then_some(reduction);
     }
     let mut call = Call {
-        op,
-        len: inputs.shape.len(),
-        inputs: &buffers,
-        bounds: &bounds,
-        rule: arguments.rule,
-        scalars: arguments.scalars,
-        to: arguments.to,
         wanted: arguments.wanted,
+        ..Call::new(op, inputs.shape.len(), &buffers, arguments.with_bounds(&bounds))
     };
     let mut made = [None, None, None];
-    if let Some(upstream) = identity(op, arguments.rule) {
+    if let Some(upstream) = op.identity_input(arguments.rule) {
         // The gradient of x is the upstream gradient itself.
         backend.check()?;
         call.wanted[0] = false;
@@ -273,22 +243,12 @@ fn apply_on<B: Stored>(
 
 /// Runs an operation whose first output overwrites `target`, the input that the list names. `others` are the other
 /// inputs, in order. Clones of the target keep their elements.
-pub(crate) fn apply_in_place<T: Element>(
+pub(crate) fn apply_in_place(
     op: Op,
     shape: &Shape,
     target: &mut Storage,
     others: &[&Storage],
-    arguments: Arguments<'_, T>,
-) -> Result<()> {
-    overwrite_untyped(op, shape, target, others, &arguments.untyped())
-}
-
-fn overwrite_untyped(
-    op: Op,
-    shape: &Shape,
-    target: &mut Storage,
-    others: &[&Storage],
-    arguments: &Untyped<'_>,
+    arguments: &TensorArguments<'_>,
 ) -> Result<()> {
     let device = target.device();
     match target {
@@ -304,7 +264,7 @@ fn overwrite<B: Stored>(
     shape: &Shape,
     (device, target): (&Device, &mut B::Buffer),
     others: &[&Storage],
-    arguments: &Untyped<'_>,
+    arguments: &TensorArguments<'_>,
 ) -> Result<()> {
     let peer = |other| {
         backend.find(other).ok_or_else(|| Error::DeviceMismatch {
@@ -314,19 +274,11 @@ fn overwrite<B: Stored>(
     };
     let inputs: Vec<_> = others.iter().map(|&other| peer(other)).collect::<Result<_>>()?;
     let bounds = arguments.resolve(shape, peer)?;
-    if identity(op, arguments.rule).is_some() {
+    if op.identity_input(arguments.rule).is_some() {
         return backend.check();
     }
-    let &Untyped { rule, scalars, to, wanted, .. } = arguments;
-    let call = Call { op, len: shape.len(), inputs: &inputs, bounds: &bounds, rule, scalars, to, wanted };
+    let call = Call::new(op, shape.len(), &inputs, arguments.with_bounds(&bounds));
     backend.run_in_place(&call, target)
-}
-
-/// The place of the upstream gradient among the inputs, where the rule makes it the result.
-fn identity(op: Op, rule: BackwardRule) -> Option<usize> {
-    let info = op.info();
-    let passes = info.rule == RuleUse::Any && rule.is_identity();
-    passes.then(|| info.inputs.iter().position(|&input| input == Operand::G)).flatten()
 }
 
 /// The shape of a bound's gradient: a bound that is a value has the shape of a scalar.
@@ -408,7 +360,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// A forward pass or another map of this tensor alone.
-    fn map(&self, op: Op, arguments: Arguments<'_, T>) -> Result<Self> {
+    fn map(&self, op: Op, arguments: &TensorArguments<'_>) -> Result<Self> {
         let inputs = Inputs { shape: &self.shape, storages: &[&self.storage] };
         let [y, ..] = apply(op, &inputs, arguments)?;
         self.like(op, y)

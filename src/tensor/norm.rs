@@ -2,8 +2,9 @@
 
 use super::lists::clip_by_global_norm;
 use super::{Storage, Stored, Tensor, with_storage};
-use crate::backend::{Backend, Limiter};
+use crate::backend::Backend;
 use crate::broadcast::{Broadcast, Reduction, Side};
+use crate::call::Limiter;
 use crate::exact::ReduceOp;
 use crate::{Element, ElementType, Error, NormKind, NormLimit, Result, Shape};
 

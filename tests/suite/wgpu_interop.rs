@@ -238,8 +238,9 @@ fn kernels_refuse_what_they_cannot_work_on(adapter: Adapter) {
     let tensor = Bound::<f32, _>::Tensor((b.slice(..2048), &short));
     let of_others = ResolvedBounds::broadcast(&short, tensor, Bound::Absent).unwrap();
     let masks = ResolvedBounds::none(ElementType::F32);
-    let clip =
-        |x, y, arguments: &Arguments<'_>| kernels.prepare(Op::Clip, &[x], &[y], arguments).unwrap_err();
+    let clip = |x, y, arguments: &Arguments<'_, wgpu::BufferSlice<'_>>| {
+        kernels.prepare(Op::Clip, &[x], &[y], arguments).unwrap_err()
+    };
     let errors_of = [
         clip(a.slice(..), b.slice(..2048), &unit),
         clip(a.slice(16..), b.slice(16..), &unit),

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use anyhow::Result;
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
-use wgclip::op::Operand;
-use wgclip::testing::{self, Operands, Slices};
+use wgclip::op::{Arguments, Operand};
+use wgclip::testing::{self, Operands, run_on_slices};
 use wgclip::{BackwardRule, Bounds, Device, Element, ResolvedBounds, cpu};
 
 use crate::values::between;
@@ -90,11 +90,15 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             let with_mask = info.outputs.contains(&Operand::Mask);
             let second = with_mask.then(|| cast_slice_mut(&mut written[..]));
             let to = converted(op);
-            let slices =
-                Slices { op, len: elements, inputs: &inputs, bounds: &resolved, rule, scalars: SCALARS, to };
+            let arguments = Arguments {
+                rule,
+                scalars: Some(SCALARS),
+                to: to.or(Some(T::TYPE)),
+                ..Arguments::new(&resolved)
+            };
             let bytes = elements * to.unwrap_or(T::TYPE).size();
             let y = &mut cast_slice_mut::<T, u8>(&mut y[..])[..bytes];
-            Ok(slices.run([Some(y), second, None])?)
+            Ok(run_on_slices(op, &inputs, [Some(y), second, None], elements, &arguments)?)
         }));
     }
     cases.extend(crate::reduce::cases::<T>(&device, elements, ops, 1)?);

@@ -263,8 +263,12 @@ pub fn cases<T: Element>(
             };
             let inputs: Vec<_> = info.inputs.iter().map(slice).collect();
             let outputs: Vec<_> = info.outputs.iter().map(slice).collect();
-            let arguments =
-                Arguments { rule, scalars: SCALARS, to: converted(op), ..Arguments::new(&resolved) };
+            let arguments = Arguments {
+                rule,
+                scalars: Some(SCALARS),
+                to: converted(op).or(Some(T::TYPE)),
+                ..Arguments::new(&resolved)
+            };
             let prepared = kernels.prepare(op, &inputs, &outputs, &arguments)?;
             cases.push(queue.by_device(by_device(&name), prepared));
         }

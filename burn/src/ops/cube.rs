@@ -216,7 +216,7 @@ impl ClipOps for CubeBackend {
         let bounds = resolve(&mut launches, &x, [&lo, &hi]);
         let from = launches.operand(&x);
         let y = output(&mut launches, from, reused);
-        launches.launch(launches.plans.op(Op::Clip, &[from], &[y], &Arguments::new(len, &bounds)));
+        launches.launch(launches.plans.op(Op::Clip, len, &[from], &[Some(y)], &Arguments::new(&bounds)));
         launches.tensor(y, &x, x.shape(), x.dtype)
     }
 
@@ -241,8 +241,9 @@ impl ClipOps for CubeBackend {
                 return Gradients { x: Gradient::Of(g), lo: Gradient::None, hi: Gradient::None };
             }
             let gx = output(&mut launches, upstream, reused);
-            let arguments = Arguments { rule, ..Arguments::new(len, &bounds) };
-            launches.launch(launches.plans.op(Op::ClipBackward, &[from, upstream], &[gx], &arguments));
+            let arguments = Arguments { rule, ..Arguments::new(&bounds) };
+            let plan = launches.plans.op(Op::ClipBackward, len, &[from, upstream], &[Some(gx)], &arguments);
+            launches.launch(plan);
             let gx = launches.tensor(gx, &x, shape, dtype);
             return Gradients { x: Gradient::Of(gx), lo: Gradient::None, hi: Gradient::None };
         }
@@ -250,9 +251,9 @@ impl ClipOps for CubeBackend {
         let is_computed = wanted.x && !rule.is_identity();
         let made = [is_computed, wanted.lo, wanted.hi];
         let outputs = made.map(|made| made.then(|| launches.empty(from.bytes)));
-        let arguments = Arguments { rule, wanted: made, ..Arguments::new(len, &bounds) };
-        let all: Vec<_> = outputs.into_iter().flatten().collect();
-        launches.launch(launches.plans.op(Op::ClipBackwardBounds, &[from, upstream], &all, &arguments));
+        let arguments = Arguments { rule, ..Arguments::new(&bounds) };
+        let plan = launches.plans.op(Op::ClipBackwardBounds, len, &[from, upstream], &outputs, &arguments);
+        launches.launch(plan);
         let of_bound = |launches: &mut Launches, bound: &Bound<Self>, gradient: Option<Slice>| match (
             gradient,
             bound.tensor(),
@@ -278,8 +279,9 @@ impl ClipOps for CubeBackend {
         let y = launches.empty(from.bytes);
         let words = mask_words(x.dtype, len);
         let mask = launches.empty(4 * words as u64);
-        let arguments = Arguments { rule, ..Arguments::new(len, &bounds) };
-        launches.launch(launches.plans.op(Op::ClipWithMask, &[from], &[y, mask], &arguments));
+        let arguments = Arguments { rule, ..Arguments::new(&bounds) };
+        let outputs = [Some(y), Some(mask)];
+        launches.launch(launches.plans.op(Op::ClipWithMask, len, &[from], &outputs, &arguments));
         Masked {
             y: launches.tensor(y, &x, x.shape(), x.dtype),
             mask: launches.tensor(mask, &x, Shape::new([words]), DType::I32),
@@ -292,8 +294,14 @@ impl ClipOps for CubeBackend {
         let (bits, upstream) = (launches.operand(&mask), launches.operand(&g));
         let gx = output(&mut launches, upstream, reused);
         let bounds = ResolvedBounds::none(element_of(g.dtype));
-        let arguments = Arguments::new(len, &bounds);
-        launches.launch(launches.plans.op(Op::MaskBackward, &[bits, upstream], &[gx], &arguments));
+        let plan = launches.plans.op(
+            Op::MaskBackward,
+            len,
+            &[bits, upstream],
+            &[Some(gx)],
+            &Arguments::new(&bounds),
+        );
+        launches.launch(plan);
         launches.tensor(gx, &g, g.shape(), g.dtype)
     }
 

@@ -26,6 +26,8 @@ from ._elementwise import (
     clip_with_mask,
     inward,
     mask_backward,
+    operations,
+    run,
 )
 from ._norms import (
     clip_adaptive,
@@ -68,7 +70,9 @@ __all__ = [
     "mask_backward",
     "norm",
     "num_threads",
+    "operations",
     "quantiles",
+    "run",
     "set_num_threads",
     "sum",
 ]

@@ -122,7 +122,7 @@ def _as_bounds(array: Array, dtype: np.dtype[Any]) -> Array:
     if dtype.kind not in "iu":
         made = np.empty(array.shape, dtype)
         # Also to types of ml_dtypes.
-        _core.clip_to(array.astype(np.float64), None, None, made)
+        _core.run("clip_to", [array.astype(np.float64)], [made])
         return made
     if array.dtype.kind == "O":
         whole = all(isinstance(of, numbers.Integral) for of in array.flat)

@@ -130,7 +130,7 @@ def clip_to(x: Any, /, min: Any = None, max: Any = None, *, dtype: Any, out: Any
         return x.clip_to(min, max, element=element_of(to))
     of = plain(x)
     min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
-    return back(x, out)(into(out, of.shape, to, lambda y: _core.clip_to(of, min, max, y)))
+    return back(x, out)(into(out, of.shape, to, lambda y: _core.run("clip_to", [of], [y], min, max)))
 
 
 def clip_backward(
@@ -161,7 +161,7 @@ def clip_backward(
         return x.clip_backward(g, min, max, rule=rule)
     of, g = plain(x), plain(g)
     min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
-    return back(x, out)(into(out, of.shape, of.dtype, lambda gx: _core.clip_backward(of, g, min, max, rule, gx)))
+    return back(x, out)(into(out, of.shape, of.dtype, lambda gx: _core.run("clip_backward", [of, g], [gx], min, max, rule)))
 
 
 def clip_backward_bounds(
@@ -196,7 +196,7 @@ def clip_backward_bounds(
     for side, need in ((min, needs[1]), (max, needs[2])):
         wanted = need and side is not None
         outputs.append(np.empty(np.shape(side), of.dtype) if wanted else None)
-    _core.clip_backward_bounds(of, g, min, max, rule, *outputs)
+    _core.run("clip_backward_bounds", [of, g], outputs, min, max, rule)
     gx, gmin, gmax = (made if made is None else kind(made if made.ndim else made[()]) for made in outputs)
     return gx, gmin, gmax
 
@@ -215,7 +215,7 @@ def clip_with_mask(
     y, mask = np.empty_like(of), np.empty(_core.mask_len(of.size), np.uint64)
     # Bits beyond the last element are 0.
     mask[-1:] = 0
-    _core.clip_with_mask(of, min, max, rule, y, mask)
+    _core.run("clip_with_mask", [of], [y, mask], min, max, rule)
     return back(x)(y), mask
 
 
@@ -226,4 +226,59 @@ def mask_backward(mask: Array, g: Any, /, out: Any = None) -> Any:
     """
     of = plain(g)
     mask = plain(mask)
-    return back(g, out)(into(out, of.shape, of.dtype, lambda gx: _core.mask_backward(mask, of, gx)))
+    return back(g, out)(into(out, of.shape, of.dtype, lambda gx: _core.run("mask_backward", [mask, of], [gx])))
+
+
+#: The list of operations: the inputs and the outputs of each, and whether it takes bounds, a rule, two scalars, a type.
+_LIST = {name: (inputs, outputs, takes) for name, inputs, outputs, takes in _core.operations()}
+
+
+def run(
+    name: str,
+    /,
+    *inputs: Any,
+    min: Any = None,
+    max: Any = None,
+    rule: BackwardRule | str = _DEFAULT,
+    scalars: tuple[float, float] | None = None,
+    dtype: Any = None,
+) -> Any:
+    """An operation of the library's list by its name, as the list has it: for those without a function of their own here.
+
+    ``wgclip.operations()`` tells the inputs and the outputs of each. ``scalars`` are the scale and the offset of an affine map, ``dtype`` is the type
+    that a conversion gives.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.run("affine", np.array([1.0, 2.0]), scalars=(2, 0.5))
+    array([2.5, 4.5])
+
+    Raises ``ValueError`` for a name that there is not, and for other inputs than the operation has; else as `clip_backward`.
+    """
+    if name not in _LIST:
+        raise ValueError(f"no operation is called {name!r}: there are {', '.join(_LIST)}")
+    names, outputs, (bounded, _, _, converts) = _LIST[name]
+    if len(inputs) != len(names):
+        raise ValueError(f"{name} takes {', '.join(names)}: give {len(names)} arrays")
+    given = [plain(x) for x in inputs]
+    first = next(n for n, of in enumerate(names) if of != "mask")
+    x, kind = given[first], back(inputs[first])
+    to = dtype_of(dtype) if converts and dtype is not None else x.dtype
+    sides = [bound(side, x.dtype, which) for side, which in ((min, "min"), (max, "max"))] if bounded else [None, None]  # type: ignore[arg-type]
+
+    def output(of: str) -> Array | None:
+        if of == "mask":
+            return np.zeros(_core.mask_len(x.size), np.uint64)
+        side = {"glo": 0, "ghi": 1}.get(of)
+        if side is None:
+            return np.empty(x.shape, to)
+        return None if sides[side] is None else np.empty(np.shape(sides[side]), x.dtype)
+
+    made = [output(of) for of in outputs]
+    _core.run(name, given, made, *sides, rule, scalars)
+    results = [one if one is None or of == "mask" else kind(one if one.ndim else one[()]) for of, one in zip(outputs, made)]
+    return results[0] if len(results) == 1 else tuple(results)
+
+
+def operations() -> dict[str, tuple[list[str], list[str]]]:
+    """The library's list of operations: of each the names of its inputs and outputs, as `run` takes and gives them."""
+    return {name: (inputs, outputs) for name, (inputs, outputs, _) in _LIST.items()}

@@ -9,8 +9,9 @@ use super::memory::{self, PooledBytes};
 use super::operands::{check_aligned, elements};
 use super::scale::{self, Scalings};
 use super::{reduce, run, scaling};
-use crate::backend::{Backend, Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
+use crate::backend::Backend;
 use crate::broadcast::{Broadcast, Reduction};
+use crate::call::{Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
 use crate::element::{Real, with_float};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::norm::Scaling;
@@ -34,7 +35,7 @@ impl Buffer {
 }
 
 impl Cpu {
-    fn output(self, call: &Call<'_, Buffer>, operand: Operand) -> Result<PooledBytes> {
+    fn output(self, call: &Call<'_, &Buffer>, operand: Operand) -> Result<PooledBytes> {
         match operand {
             Operand::Mask => PooledBytes::new(size_of::<u64>(), mask_len(call.len)),
             _ => PooledBytes::new(call.to().size(), call.len),
@@ -44,16 +45,14 @@ impl Cpu {
     /// The call over bytes, into these outputs.
     fn run_into(
         self,
-        call: &Call<'_, Buffer>,
+        call: &Call<'_, &Buffer>,
         inputs: &[&Buffer],
         reductions: &Reductions,
         outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
     ) -> Result<()> {
         let inputs: Vec<&[u8]> = inputs.iter().map(|input| &input.bytes[..]).collect();
-        let bounds = call.bounds.try_map(|bound| Ok(&bound.bytes[..]))?;
-        let Call { op, len, rule, scalars, to, wanted, .. } = *call;
-        let call = Call { op, len, inputs: &inputs, bounds: &bounds, rule, scalars, to, wanted };
-        run::run(&call, reductions, outputs)
+        let bounds = call.arguments.bounds.try_map(|bound| Ok(&bound.bytes[..]))?;
+        run::run(&call.with_operands(&inputs, &bounds), reductions, outputs)
     }
 }
 
@@ -142,7 +141,11 @@ impl Backend for Cpu {
         buffer.bytes.len() as u64
     }
 
-    fn run(&self, call: &Call<'_, Buffer>, reductions: &Reductions) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
+    fn run(
+        &self,
+        call: &Call<'_, &Buffer>,
+        reductions: &Reductions,
+    ) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
         let mut made = [const { None }; MAX_OUTPUTS];
         for (place, operand) in call.outputs() {
             made[place] = Some(match &reductions[place] {
@@ -155,7 +158,7 @@ impl Backend for Cpu {
         Ok(made.map(|output| output.map(Buffer::new)))
     }
 
-    fn run_in_place(&self, call: &Call<'_, Buffer>, target: &mut Buffer) -> Result<()> {
+    fn run_in_place(&self, call: &Call<'_, &Buffer>, target: &mut Buffer) -> Result<()> {
         if let Some(bytes) = Arc::get_mut(&mut target.bytes) {
             return self.run_into(call, call.inputs, &UNSUMMED, [Some(bytes), None, None]);
         }

@@ -41,10 +41,11 @@ use bytemuck::{cast_slice, cast_slice_mut};
 
 use operands::check_len;
 
-use super::{Call, MAX_OUTPUTS};
 use crate::bounds::{BoundBits, ResolvedBounds};
 use crate::broadcast::{Reduction, Side};
+use crate::call::{Arguments, Call, MAX_OUTPUTS, Reductions, wanted};
 use crate::norm::Scaling;
+use crate::op::Operand;
 use crate::{BackwardRule, Element, ElementType, Error, Op, Result};
 
 /// Optimise for size: one in-place loop an operation, for bounds of any kind, and no thread pool. A page waits for all the code of
@@ -54,6 +55,96 @@ const COMPACT: bool = cfg!(target_arch = "wasm32");
 /// How many threads the CPU path uses at most: those of the pool that the caller runs in.
 pub fn threads() -> usize {
     rayon::current_num_threads()
+}
+
+/// Runs an operation of the list, over bytes that are aligned to their elements: what [`Plans::op`](crate::plan::Plans::op) and
+/// [`gpu::Kernels`](crate::gpu::Kernels) are on a GPU. Inputs and outputs are those of [`Op::info`], in that order; an output that is None is not
+/// made. An operation that may overwrite an input works in place where that input is left out. `len` is the number of elements of x.
+///
+/// The gradient of a bound has an element for each of the bound's (one for a value): it is summed exactly over what the bound broadcasts to, as
+/// [`reference::sum`](crate::reference::sum) says. Under the straight-through rule the upstream gradient is copied.
+///
+/// ```
+/// use wgclip::op::{Arguments, Op};
+/// use wgclip::{ResolvedBounds, cpu};
+///
+/// let (x, mut y) = ([-2.0f32, 0.5, 7.0], [0.0f32; 3]);
+/// let bounds = ResolvedBounds::none(wgclip::ElementType::F32);
+/// let arguments = Arguments { scalars: Some([2.0, 1.0]), ..Arguments::new(&bounds) };
+/// let outputs = [Some(bytemuck::cast_slice_mut(&mut y)), None, None];
+/// cpu::run(Op::Affine, 3, &[bytemuck::cast_slice(&x)], outputs, &arguments)?;
+/// assert_eq!(y, [-3.0, 2.0, 15.0]);
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::LengthMismatch`] for slices whose lengths do not agree, [`Error::NoBound`] for the gradient of an absent bound,
+/// [`Error::RuleWithoutKernel`] for a rule that the operation does not take, [`Error::Unsupported`] for other inputs and outputs than it has, or
+/// arguments that are missing. Nothing is written then.
+pub fn run(
+    op: Op,
+    len: usize,
+    inputs: &[&[u8]],
+    mut outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
+    arguments: &Arguments<'_, &[u8]>,
+) -> Result<()> {
+    check_operands(op, inputs, &outputs)?;
+    let call = Call { wanted: wanted(&outputs), ..Call::new(op, len, inputs, *arguments) };
+    let mut reductions: Reductions = [const { None }; MAX_OUTPUTS];
+    for (place, operand) in call.outputs() {
+        let given = outputs[place].as_ref().map_or(0, |output| output.len()) / call.element().size();
+        if let Some(side) = operand.side() {
+            reductions[place] = Some(reduction(&call, side, given)?);
+        }
+    }
+    let mut call = call;
+    if let Some(upstream) = op.identity_input(arguments.rule)
+        && let Some(gx) = outputs[0].take()
+    {
+        call.wanted[0] = false;
+        if let Some(g) = inputs.get(upstream) {
+            check_len(gx.len(), g.len())?;
+            gx.copy_from_slice(g);
+        }
+    }
+    if call.outputs().next().is_none() {
+        return Ok(());
+    }
+    run::run(&call, &reductions, outputs)
+}
+
+/// How the gradient of a bound is summed, which has `given` elements.
+fn reduction(call: &Call<'_, &[u8]>, side: Side, given: usize) -> Result<Reduction> {
+    let bounds = call.arguments.bounds;
+    let broadcast = match bounds.side(side) {
+        BoundBits::Absent => return Err(Error::NoBound { side: side.name() }),
+        BoundBits::Value(_) => None,
+        BoundBits::Tensor(_) => bounds.broadcast.as_ref(),
+    };
+    // Of an empty x all gradients are 0, however many.
+    let len = broadcast.map_or(Some(1), |broadcast| broadcast.bound_len(side)).unwrap_or(given);
+    check_len(given, len)?;
+    Ok(match broadcast {
+        Some(broadcast) => Reduction::of(broadcast, side, len),
+        None => Reduction::all(call.len),
+    })
+}
+
+/// Whether these are as many inputs and outputs as an operation has.
+fn check_operands(op: Op, inputs: &[&[u8]], outputs: &[Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
+    let info = op.info();
+    let in_place = info.in_place.is_some() && inputs.len() + 1 == info.inputs.len();
+    let only_known = outputs.iter().skip(info.outputs.len()).all(Option::is_none);
+    if (inputs.len() == info.inputs.len() || in_place) && only_known {
+        return Ok(());
+    }
+    let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect::<Vec<_>>().join(", ");
+    let given = outputs.iter().flatten().count();
+    Err(Error::Unsupported {
+        what: format!("{op} on {} inputs and {given} outputs", inputs.len()),
+        device: "the CPU".into(),
+        instead: format!("give {} and {}", names(info.inputs), names(info.outputs)),
+    })
 }
 
 /// Clips `x` into `y`: `y[i] = clip(x[i])`, as [`reference::clip`](crate::reference::clip) says.
@@ -71,14 +162,9 @@ pub fn clip<T: Element>(x: &[T], bounds: &ResolvedBounds<&[T]>, y: &mut [T]) -> 
 /// As [`clip`]; [`Error::Unsupported`] for integers, unless both are of one type.
 pub fn clip_to<T: Element, U: Element>(x: &[T], bounds: &ResolvedBounds<&[T]>, y: &mut [U]) -> Result<()> {
     check_len(x.len(), y.len())?;
-    let bounds = bounds.try_map(|bound| Ok(cast_slice(bound)))?;
-    if bounds.element != T::TYPE {
-        return Err(Error::TypeMismatch { left: T::TYPE, right: bounds.element });
-    }
-    let inputs = [cast_slice(x)];
-    let call =
-        Call { to: Some(U::TYPE), ..call(Op::ClipTo, x.len(), &inputs, &bounds, BackwardRule::default()) };
-    run(&call, [Some(cast_slice_mut(y)), None, None])
+    let bounds = as_bytes(bounds)?;
+    let arguments = Arguments { to: Some(U::TYPE), ..Arguments::new(&bounds) };
+    run(Op::ClipTo, x.len(), &[cast_slice(x)], [Some(cast_slice_mut(y)), None, None], &arguments)
 }
 
 /// Clips `x` where it is.
@@ -143,31 +229,11 @@ pub fn clip_backward_bounds<T: Element>(
     gx: Option<&mut [T]>,
     of_bounds: [Option<&mut [T]>; 2],
 ) -> Result<()> {
-    let bytes = bounds.try_map(|bound| Ok(cast_slice(bound)))?;
-    if bounds.element != T::TYPE {
-        return Err(Error::TypeMismatch { left: T::TYPE, right: bounds.element });
-    }
-    let inputs = [cast_slice(x), cast_slice(g)];
-    let mut call = call(Op::ClipBackwardBounds, x.len(), &inputs, &bytes, rule);
-    call.wanted = [gx.is_some(), of_bounds[0].is_some(), of_bounds[1].is_some()];
-    let mut reductions = [const { None }; MAX_OUTPUTS];
-    for side in Side::BOTH {
-        let Some(gradient) = &of_bounds[side as usize] else { continue };
-        let broadcast = match bounds.side(side) {
-            BoundBits::Absent => return Err(Error::NoBound { side: side.name() }),
-            BoundBits::Value(_) => None,
-            BoundBits::Tensor(_) => bounds.broadcast.as_ref(),
-        };
-        // Of an empty x all gradients are 0, however many.
-        let len = broadcast.map_or(Some(1), |broadcast| broadcast.bound_len(side)).unwrap_or(gradient.len());
-        check_len(gradient.len(), len)?;
-        reductions[1 + side as usize] = Some(match broadcast {
-            Some(broadcast) => Reduction::of(broadcast, side, len),
-            None => Reduction::all(x.len()),
-        });
-    }
+    let bytes = as_bytes(bounds)?;
+    let arguments = Arguments { rule, ..Arguments::new(&bytes) };
     let [lo, hi] = of_bounds.map(|gradient| gradient.map(cast_slice_mut));
-    run::run(&call, &reductions, [gx.map(cast_slice_mut), lo, hi])
+    let outputs = [gx.map(cast_slice_mut), lo, hi];
+    run(Op::ClipBackwardBounds, x.len(), &[cast_slice(x), cast_slice(g)], outputs, &arguments)
 }
 
 /// Clips `x` into `y`, and sets bit `i % 64` of `mask[i / 64]` where the gradient of element `i` reaches x.
@@ -191,9 +257,7 @@ pub fn clip_with_mask<T: Element>(
 /// # Errors
 /// [`Error::LengthMismatch`] if slices differ in length (a mask has [`mask_len`] words).
 pub fn mask_backward<T: Element>(mask: &[u64], g: &[T], gx: &mut [T]) -> Result<()> {
-    let (bounds, inputs) = (ResolvedBounds::none(T::TYPE), [cast_slice(mask), cast_slice(g)]);
-    let call = call(Op::MaskBackward, g.len(), &inputs, &bounds, BackwardRule::default());
-    run(&call, [Some(cast_slice_mut(gx)), None, None])
+    by_mask(&[cast_slice(mask), cast_slice(g)], gx)
 }
 
 /// The same in place of the upstream gradient.
@@ -201,9 +265,13 @@ pub fn mask_backward<T: Element>(mask: &[u64], g: &[T], gx: &mut [T]) -> Result<
 /// # Errors
 /// As [`mask_backward`].
 pub fn mask_backward_in_place<T: Element>(mask: &[u64], g: &mut [T]) -> Result<()> {
-    let (bounds, inputs) = (ResolvedBounds::none(T::TYPE), [cast_slice(mask)]);
-    let call = call(Op::MaskBackward, g.len(), &inputs, &bounds, BackwardRule::default());
-    run(&call, [Some(cast_slice_mut(g)), None, None])
+    by_mask(&[cast_slice(mask)], g)
+}
+
+fn by_mask<T: Element>(inputs: &[&[u8]], gx: &mut [T]) -> Result<()> {
+    let bounds = ResolvedBounds::none(T::TYPE);
+    let (len, outputs) = (gx.len(), [Some(cast_slice_mut(gx)), None, None]);
+    run(Op::MaskBackward, len, inputs, outputs, &Arguments::new(&bounds))
 }
 
 /// Scales `x` where it is, on all cores: as [`reference::scale`](crate::reference::scale) says.
@@ -231,27 +299,21 @@ fn typed<T: Element>(
     outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
 ) -> Result<()> {
     let len = outputs[0].as_ref().map_or(0, |output| output.len() / size_of::<T>());
-    let bounds = bounds.try_map(|bound| Ok(cast_slice(bound)))?;
+    let bounds = as_bytes(bounds)?;
+    let inputs: Vec<&[u8]> = inputs.iter().map(|input| cast_slice(input)).collect();
+    run(op, len, &inputs, outputs, &Arguments { rule, ..Arguments::new(&bounds) })
+}
+
+/// Bounds as bytes, if they are of this type.
+fn as_bytes<'a, T: Element>(bounds: &ResolvedBounds<&'a [T]>) -> Result<ResolvedBounds<&'a [u8]>> {
     if bounds.element != T::TYPE {
         return Err(Error::TypeMismatch { left: T::TYPE, right: bounds.element });
     }
-    let inputs: Vec<&[u8]> = inputs.iter().map(|input| cast_slice(input)).collect();
-    run(&call(op, len, &inputs, &bounds, rule), outputs)
+    bounds.try_map(|bound| Ok(cast_slice(bound)))
 }
 
-fn call<'a>(
-    op: Op,
-    len: usize,
-    inputs: &'a [&'a [u8]],
-    bounds: &'a ResolvedBounds<&'a [u8]>,
-    rule: BackwardRule,
-) -> Call<'a, [u8]> {
-    Call { op, len, inputs, bounds, rule, scalars: [0.0; 2], to: None, wanted: [true; MAX_OUTPUTS] }
-}
-
-/// Runs an operation over bytes that are aligned to their elements. Where an input is missing, the first output is
-/// overwritten in place.
-pub(crate) fn run(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
+/// Runs an operation as it is, with one element of each output for each of x.
+pub(crate) fn run_call(call: &Call<'_, &[u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
     run::run(call, &[const { None }; MAX_OUTPUTS], outputs)
 }
 

@@ -1,8 +1,8 @@
 //! The operands of an operation on the CPU: bytes of a type that is a value, checked once.
 
 use super::mask::mask_len;
-use crate::backend::{Call, MAX_OUTPUTS};
 use crate::bounds::ResolvedBounds;
+use crate::call::{Call, MAX_OUTPUTS};
 use crate::element::lane::with_bits;
 use crate::op::Operand;
 use crate::{BackwardRule, Element, ElementType, Error, Op, Result};
@@ -29,12 +29,12 @@ impl<'a> Operands<'a> {
     ///
     /// # Errors
     /// [`Error::LengthMismatch`], or [`Error::Internal`] for bytes that are not aligned.
-    pub(super) fn new(call: &'a Call<'a, [u8]>) -> Result<Self> {
+    pub(super) fn new(call: &'a Call<'a, &'a [u8]>) -> Result<Self> {
         let element = call.element();
-        for side in &call.bounds.sides {
+        for side in &call.arguments.bounds.sides {
             side.tensor().map_or(Ok(()), |bound| check_aligned(element, bound))?;
         }
-        call.bounds.check_len(call.len, |bound| bound.len() / element.size())?;
+        call.arguments.bounds.check_len(call.len, |bound| bound.len() / element.size())?;
         let mut operands = Self {
             op: call.op,
             len: call.len,
@@ -43,9 +43,9 @@ impl<'a> Operands<'a> {
             x: None,
             g: None,
             mask: None,
-            bounds: call.bounds,
-            rule: call.rule,
-            scalars: call.scalars,
+            bounds: call.arguments.bounds,
+            rule: call.arguments.rule,
+            scalars: call.arguments.scalars.unwrap_or_default(),
         };
         let info = call.op.info();
         let in_place = call.inputs.len() < info.inputs.len();

@@ -7,7 +7,7 @@ use bytemuck::cast_slice_mut;
 use super::memory::PooledBytes;
 use super::operands::Operands;
 use super::{affine, backward, clip, clip_to, mask, reduce};
-use crate::backend::{Call, MAX_OUTPUTS, Reductions};
+use crate::call::{Call, MAX_OUTPUTS, Reductions};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
 use crate::{Op, Result};
@@ -19,7 +19,7 @@ pub(super) type Sums = [Option<Mutex<ExactSum>>; MAX_OUTPUTS];
 /// place. An output with a reduction is as long as that has sums: a sum of all floats is made on the way, others of what is
 /// written first.
 pub(super) fn run(
-    call: &Call<'_, [u8]>,
+    call: &Call<'_, &[u8]>,
     reductions: &Reductions,
     mut outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
 ) -> Result<()> {
@@ -58,7 +58,7 @@ pub(super) fn run(
 }
 
 /// The operation itself.
-fn write(call: &Call<'_, [u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS], sums: &Sums) -> Result<()> {
+fn write(call: &Call<'_, &[u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS], sums: &Sums) -> Result<()> {
     call.check()?;
     let operands = Operands::new(call)?;
     operands.check_outputs(&outputs)?;

@@ -8,13 +8,13 @@ use super::buffer::{BufferRef, Dispatch, Part, part_of_caller};
 use super::pipeline::Pipelines;
 use super::recorder::{bind_group, slot};
 use super::status::{DeviceStatus, Owner};
-use crate::backend::{Call, Limiter, MAX_OUTPUTS};
 use crate::bounds::ResolvedBounds;
 use crate::broadcast::Side;
+use crate::call::{Arguments, Call, Limiter};
 use crate::op::Operand;
 use crate::plan::{self, Limits, Params, Planner, Sink, converted_bytes, mask_bytes, reduce, scale};
 use crate::wgsl::BLOCK_BYTES;
-use crate::{BackwardRule, DeviceInfo, ElementType, Error, NormKind, NormLimit, Op, Result};
+use crate::{DeviceInfo, ElementType, Error, NormKind, NormLimit, Op, Result};
 
 /// The kernels on a wgpu device of the caller's: for a program that has its own buffers, passes and submissions.
 ///
@@ -54,26 +54,6 @@ pub struct Kernels {
 /// A slice of a buffer of the caller's.
 type Slice<'a> = wgpu::BufferSlice<'a>;
 
-/// What an operation takes besides its inputs.
-#[derive(Debug, Clone, Copy)]
-pub struct Arguments<'a> {
-    /// The bounds, whose type is that of all elements: [`ResolvedBounds::none`] for operations without.
-    pub bounds: &'a ResolvedBounds<Slice<'a>>,
-    /// The backward rule.
-    pub rule: BackwardRule,
-    /// Scale and offset of an affine map.
-    pub scalars: [f64; 2],
-    /// The type of the output of [`Op::ClipTo`]: that of the bounds if it is `None`.
-    pub to: Option<ElementType>,
-}
-
-impl<'a> Arguments<'a> {
-    /// Bounds, and the default rule.
-    pub fn new(bounds: &'a ResolvedBounds<Slice<'a>>) -> Self {
-        Self { bounds, rule: BackwardRule::default(), scalars: [1.0, 0.0], to: None }
-    }
-}
-
 impl Kernels {
     /// The kernels on a device, which needs no feature and no limit beyond those that every WebGPU device has. Each is
     /// compiled when it is first prepared.
@@ -107,7 +87,7 @@ impl Kernels {
         op: Op,
         inputs: &[Slice<'_>],
         outputs: &[Slice<'_>],
-        arguments: &Arguments<'_>,
+        arguments: &Arguments<'_, Slice<'_>>,
     ) -> Result<Prepared> {
         let info = op.info();
         if inputs.len() != info.inputs.len() || outputs.is_empty() || outputs.len() > info.outputs.len() {
@@ -137,17 +117,10 @@ impl Kernels {
             inputs.remove(place);
         }
         let bounds = arguments.bounds.try_map(|slice| Ok(part(slice)))?;
-        let call = Call::<()> {
-            op,
-            len: x.size() as usize / element.size(),
-            inputs: &[],
-            bounds: &ResolvedBounds::none(element),
-            rule: arguments.rule,
-            scalars: arguments.scalars,
-            to: arguments.to,
-            wanted: [0, 1, 2].map(|place: usize| place < outputs.len()) as [bool; MAX_OUTPUTS],
-        };
-        let step = self.compile(&self.planner().op(&call, &bounds, &inputs, &outputs)?)?;
+        let wanted = [0, 1, 2].map(|place: usize| place < outputs.len());
+        let len = x.size() as usize / element.size();
+        let call = Call { wanted, ..Call::new(op, len, &inputs, arguments.with_bounds(&bounds)) };
+        let step = self.compile(&self.planner().op(&call, &outputs)?)?;
         Ok(Prepared { steps: vec![step] })
     }
 

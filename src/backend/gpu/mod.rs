@@ -42,10 +42,11 @@ mod sync;
 pub(crate) mod testing;
 mod transfer;
 
+pub use crate::op::Arguments;
 pub use adapter::{Adapter, adapters};
 pub(crate) use buffer::Buffer;
 pub use context::Context;
-pub use kernels::{Arguments, Kernels, Prepared};
+pub use kernels::{Kernels, Prepared};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use transfer::Readback;
 use wgpu::BufferSlice;
@@ -53,8 +54,9 @@ use wgpu::BufferSlice;
 use buffer::BufferRef;
 use pool::FirstWrite;
 
-use super::{Backend, Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
+use super::Backend;
 use crate::broadcast::{Broadcast, Reduction};
+use crate::call::{Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::norm::Scaling;
 use crate::op::Operand;
@@ -73,7 +75,7 @@ impl<'b> Sink<BufferRef<'b>> for Context {
 }
 
 impl Context {
-    fn output(&self, call: &Call<'_, Buffer>, operand: Operand) -> Result<Buffer> {
+    fn output(&self, call: &Call<'_, &Buffer>, operand: Operand) -> Result<Buffer> {
         let bytes = |element: ElementType| (call.len * element.size()) as u64;
         let bytes = match operand {
             Operand::Mask => mask_bytes(call.element(), bytes(call.element())),
@@ -82,11 +84,11 @@ impl Context {
         self.buffer(bytes, FirstWrite::Recorded)
     }
 
-    fn record_op(&self, call: &Call<'_, Buffer>, inputs: &[&Buffer], outputs: &[&Buffer]) -> Result<()> {
-        let bounds = call.bounds.try_map(|bound| Ok(bound.part()))?;
+    fn record_op(&self, call: &Call<'_, &Buffer>, inputs: &[&Buffer], outputs: &[&Buffer]) -> Result<()> {
+        let bounds = call.arguments.bounds.try_map(|bound| Ok(bound.part()))?;
         let inputs: Vec<_> = inputs.iter().map(|buffer| buffer.part()).collect();
         let outputs: Vec<_> = outputs.iter().map(|buffer| buffer.part()).collect();
-        self.record(&self.planner().op(call, &bounds, &inputs, &outputs)?)
+        self.record(&self.planner().op(&call.with_operands(&inputs, &bounds), &outputs)?)
     }
 }
 
@@ -134,7 +136,11 @@ impl Backend for Context {
         buffer.bytes()
     }
 
-    fn run(&self, call: &Call<'_, Buffer>, reductions: &Reductions) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
+    fn run(
+        &self,
+        call: &Call<'_, &Buffer>,
+        reductions: &Reductions,
+    ) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
         let mut made = [const { None }; MAX_OUTPUTS];
         for (place, operand) in call.outputs() {
             made[place] = Some(self.output(call, operand)?);
@@ -149,7 +155,7 @@ impl Backend for Context {
         Ok(made)
     }
 
-    fn run_in_place(&self, call: &Call<'_, Buffer>, target: &mut Buffer) -> Result<()> {
+    fn run_in_place(&self, call: &Call<'_, &Buffer>, target: &mut Buffer) -> Result<()> {
         if target.is_unique() {
             return self.record_op(call, call.inputs, &[target]);
         }

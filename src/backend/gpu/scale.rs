@@ -2,8 +2,8 @@
 
 use super::pool::FirstWrite;
 use super::{Buffer, Context};
-use crate::backend::Limiter;
 use crate::broadcast::{Broadcast, Reduction};
+use crate::call::Limiter;
 use crate::exact::ReduceOp;
 use crate::norm::Scaling;
 use crate::plan::Planner;

@@ -1,7 +1,7 @@
 //! Buffers in the module's memory.
 
 use bytemuck::{cast_slice, cast_slice_mut};
-use wgclip::{Element, Result};
+use wgclip::Result;
 
 use crate::request::malformed;
 
@@ -58,13 +58,14 @@ impl Buffers {
         }
     }
 
-    /// The first elements of a buffer.
-    pub(crate) fn elements<T: Element>(&self, handle: usize, len: usize) -> Result<&[T]> {
-        self.get(handle).and_then(|buffer| cast_slice(buffer).get(..len)).ok_or_else(malformed)
+    /// The first bytes of a buffer.
+    pub(crate) fn bytes(&self, handle: usize, bytes: usize) -> Result<&[u8]> {
+        self.get(handle).and_then(|buffer| cast_slice(buffer).get(..bytes)).ok_or_else(malformed)
     }
 }
 
-/// The first elements of a buffer that was taken.
-pub(crate) fn elements_mut<T: Element>(buffer: &mut Option<Vec<u64>>, len: usize) -> Option<&mut [T]> {
-    buffer.as_mut().and_then(|buffer| cast_slice_mut(buffer).get_mut(..len))
+/// The first bytes of a buffer that was taken, if one was.
+pub(crate) fn bytes_mut(buffer: &mut Option<Vec<u64>>, bytes: usize) -> Result<Option<&mut [u8]>> {
+    let Some(buffer) = buffer else { return Ok(None) };
+    cast_slice_mut(buffer).get_mut(..bytes).map(Some).ok_or_else(malformed)
 }

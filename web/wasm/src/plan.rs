@@ -1,11 +1,12 @@
 //! Plans of whole operations: kernels, what they bind, and the scratch they need.
 
+use wgclip::Result;
+use wgclip::op::Operand;
 use wgclip::plan::{Arguments, Kernel, ParamsBinding, Plans, SCALING_BYTES, Slice, Step, mask_bytes};
 use wgclip::wgsl::BLOCK_BYTES;
-use wgclip::{Op, Result, with_element};
 
 use crate::abi::State;
-use crate::request::{Request, resolve};
+use crate::request::Request;
 
 /// The text of a kernel, by its number.
 pub(crate) fn source(state: &mut State, request: &mut Request) -> Result<()> {
@@ -37,38 +38,34 @@ pub(crate) fn op(state: &mut State, request: &mut Request) -> Result<()> {
         (request.operation()?, request.element()?, request.rule()?, request.shape()?);
     let (sides, operands) = (request.sides()?, request.index()?);
     let inputs = op.info().inputs.iter().map(|_| request.slice()).collect::<Result<Vec<_>>>()?;
-    let mut wanted = [false; 3];
     let mut outputs = Vec::new();
-    for wanted in wanted.iter_mut().zip(op.info().outputs).map(|(wanted, _)| wanted) {
-        *wanted = request.flag()?;
-        outputs.push(if *wanted { Some(request.slice()?) } else { None });
+    for _ in op.info().outputs {
+        outputs.push(if request.flag()? { Some(request.slice()?) } else { None });
     }
     let mut scratch = Scratch { operands, bytes: Vec::new() };
-    let bounds = with_element!(element, T => resolve::<T, _>(&sides, &x, |slice, _| Ok(slice))?);
-    let summed = outputs.len() > 1 && op == Op::ClipBackwardBounds;
-    let sums = outputs.clone();
-    if summed {
-        // One element for each of x, unless there is nothing to add.
-        let bytes = (x.len() * element.size()) as u64;
-        for (side, output) in sides.iter().zip(&mut outputs[1..]) {
-            if output.is_some() && side.shape()?.len() != x.len() {
-                *output = Some(scratch.slice(bytes));
-            }
+    let bounds = sides.resolve(element, &x, |slice, _| Ok(slice))?;
+    // Gradients of bounds come with one element for each of x, and are summed, unless there is nothing to add.
+    let bytes = (x.len() * element.size()) as u64;
+    let mut sums = Vec::new();
+    for (output, operand) in outputs.iter_mut().zip(op.info().outputs) {
+        let side = match operand {
+            Operand::Glo => 0,
+            Operand::Ghi => 1,
+            _ => continue,
+        };
+        let bound = sides.shape(side)?;
+        if let Some(sum) = output.filter(|_| bound.len() != x.len()) {
+            let gradients = scratch.slice(bytes);
+            *output = Some(gradients);
+            sums.push((gradients, sum, bound));
         }
     }
-    let made: Vec<_> = outputs.iter().copied().flatten().collect();
-    let arguments = Arguments { rule, wanted, ..Arguments::new(x.len(), &bounds) };
-    let mut steps = plans.op(op, &inputs, &made, &arguments)?;
-    if summed {
-        for n in 1..3 {
-            let (Some(gradients), Some(sum)) = (outputs[n], sums[n]) else { continue };
-            if gradients != sum {
-                let bound = sides[n - 1].shape()?;
-                let [bytes, _] = plans.sum_bytes(element, &x, &bound)?;
-                let scratch = scratch.slice(bytes);
-                steps.extend(plans.sum(element, gradients, [&x, &bound], [scratch, sum])?);
-            }
-        }
+    let arguments = Arguments { rule, to: Some(element), ..Arguments::new(&bounds) };
+    let mut steps = plans.op(op, x.len(), &inputs, &outputs, &arguments)?;
+    for (gradients, sum, bound) in sums {
+        let [bytes, _] = plans.sum_bytes(element, &x, &bound)?;
+        let scratch = scratch.slice(bytes);
+        steps.extend(plans.sum(element, gradients, [&x, &bound], [scratch, sum])?);
     }
     state.respond(&scratch.bytes, steps);
     Ok(())

@@ -2,8 +2,8 @@
 
 use wgclip::plan::{Limits, Plans, Slice};
 use wgclip::{
-    BackwardRule, Bound, BoundRounding, DeviceKind, Element, ElementType, Error, NonFinite, NormKind,
-    NormLimit, Number, Op, ResolvedBounds, Result, Shape, with_element,
+    BackwardRule, Bound, BoundRounding, DeviceKind, ElementType, Error, NonFinite, NormKind, NormLimit,
+    Number, Op, ResolvedBounds, Result, Shape,
 };
 
 /// The words of a request, read one after the other.
@@ -87,78 +87,74 @@ impl Request {
     }
 
     /// Both bounds, less what their types say.
-    pub(crate) fn sides(&mut self) -> Result<[Side; 2]> {
-        Ok([self.side()?, self.side()?])
+    pub(crate) fn sides(&mut self) -> Result<Sides> {
+        let mut rounding = BoundRounding::Nearest;
+        Ok(Sides([self.side(&mut rounding)?, self.side(&mut rounding)?], rounding))
     }
 
-    fn side(&mut self) -> Result<Side> {
+    fn side(&mut self, rounding: &mut BoundRounding) -> Result<Side> {
         Ok(match self.index()? {
             0 => Side::Absent,
-            1 => Side::Value(Number::Float(self.float()?), BoundRounding::Nearest),
+            1 => Side::Value(Number::Float(self.float()?)),
             2 => {
                 let negative = self.flag()?;
                 let mut magnitude = 0;
                 for _ in 0..3 {
                     magnitude = magnitude << 32 | i128::from(self.integer()?);
                 }
-                let number = Number::Integer(if negative { -magnitude } else { magnitude });
-                Side::Value(number, BoundRounding::Nearest)
+                Side::Value(Number::Integer(if negative { -magnitude } else { magnitude }))
             }
-            3 => Side::Value(Number::Beyond { negative: self.flag()? }, BoundRounding::Nearest),
-            // Of the number that follows.
-            5 => match self.side()? {
-                Side::Value(number, _) => Side::Value(number, BoundRounding::Inward),
-                side => side,
-            },
+            3 => Side::Value(Number::Beyond { negative: self.flag()? }),
+            // A number that is rounded inward; where one is, both are.
+            5 => {
+                *rounding = BoundRounding::Inward;
+                self.side(rounding)?
+            }
             _ => Side::Tensor(self.slice()?, self.shape()?),
         })
     }
 }
 
+/// Both bounds, and how those that are numbers are rounded.
+pub(crate) struct Sides([Side; 2], BoundRounding);
+
 /// One bound.
-pub(crate) enum Side {
+enum Side {
     Absent,
-    Value(Number, BoundRounding),
+    Value(Number),
     Tensor(Slice, Shape),
 }
 
-impl Side {
-    /// The shape of its gradient.
-    pub(crate) fn shape(&self) -> Result<Shape> {
-        match self {
-            Self::Tensor(_, shape) => Ok(shape.clone()),
+impl Sides {
+    /// The shape of the gradient of a bound.
+    pub(crate) fn shape(&self, side: usize) -> Result<Shape> {
+        match &self.0[side] {
+            Side::Tensor(_, shape) => Ok(shape.clone()),
             _ => Shape::new([]),
         }
     }
-}
 
-/// A bound of elements; a tensor comes with its shape.
-type Shaped<'a, T, B> = Bound<T, (B, &'a Shape)>;
-
-/// The bounds of elements of a type. `operand` gives what a slice of so many elements is to whoever takes them.
-pub(crate) fn resolve<T: Element, B>(
-    sides: &[Side; 2],
-    x: &Shape,
-    operand: impl Fn(Slice, usize) -> Result<B>,
-) -> Result<ResolvedBounds<B>> {
-    fn bound<'a, T: Element, B>(
-        side: &'a Side,
-        value: fn(Number, BoundRounding) -> Result<Shaped<'a, T, B>>,
-        operand: &impl Fn(Slice, usize) -> Result<B>,
-    ) -> Result<Shaped<'a, T, B>> {
-        match side {
-            Side::Absent => Ok(Bound::Absent),
-            Side::Value(number, rounding) => value(*number, *rounding),
-            Side::Tensor(slice, shape) => Ok(Bound::Tensor((operand(*slice, shape.len())?, shape))),
-        }
+    /// The bounds of elements of a type. `operand` gives what a slice of so many elements is to whoever takes them.
+    pub(crate) fn resolve<B>(
+        &self,
+        element: ElementType,
+        x: &Shape,
+        operand: impl Fn(Slice, usize) -> Result<B>,
+    ) -> Result<ResolvedBounds<B>> {
+        let bound = |side| {
+            Ok::<_, Error>(match side {
+                Side::Absent => Bound::Absent,
+                Side::Value(number) => Bound::Value(*number),
+                Side::Tensor(slice, shape) => Bound::Tensor((operand(*slice, shape.len())?, shape)),
+            })
+        };
+        let [lo, hi] = &self.0;
+        ResolvedBounds::of_numbers(element, x, [bound(lo)?, bound(hi)?], self.1)
     }
-    let [lo, hi] = sides;
-    let (lo, hi) = (bound(lo, Bound::lower_rounded, &operand)?, bound(hi, Bound::upper_rounded, &operand)?);
-    ResolvedBounds::broadcast::<T>(x, lo, hi)
 }
 
 /// Whether bounds are those of elements of a type: the type, x's shape, the bounds.
 pub(crate) fn check_bounds(request: &mut Request) -> Result<()> {
     let (element, x, sides) = (request.element()?, request.shape()?, request.sides()?);
-    with_element!(element, T => resolve::<T, _>(&sides, &x, |slice, _| Ok(slice)).map(|_| ()))
+    sides.resolve(element, &x, |slice, _| Ok(slice)).map(drop)
 }
