@@ -75,24 +75,28 @@ fn whole_plan(
     resources: &mut Resources,
 ) -> Result<(Plan, String)> {
     let mut all = NormState::wide(limit.kind);
-    let (mut scalings, mut elements, mut len) = (Vec::new(), Vec::new(), 0);
+    let elements = chosen.iter().map(|&place| source.element(place)).collect::<Result<Vec<_>>>()?;
+    let to = ElementType::of_norm(elements.iter().copied());
+    let (mut scalings, mut len) = (Vec::new(), 0);
     let mut odd = NonFiniteTensors::default();
-    for &place in chosen {
-        let element = source.element(place)?;
+    for (&place, &element) in chosen.iter().zip(&elements) {
         let state = norm::state_of(source, place, limit.kind, resources)?;
         let count = source.entry(place).shape.len();
-        let (norm, scaling) = scaling(&state, ElementType::of_norm([element]), count, args, limit)?;
-        if !norm.is_finite() {
+        // A norm that counts for all is one of their common type.
+        let of = if args.per_tensor { ElementType::of_norm([element]) } else { to };
+        let (norm, scaling) = scaling(&state, of, count, args, limit)?;
+        // What is kept is kept: an infinite norm within an infinite limit.
+        let is_kept = scaling == Scaling::Keep && limit.nonfinite == NonFinite::Propagate;
+        if !norm.is_finite() && !is_kept {
             odd.add(&source.describe(place), norm);
         }
         scalings.push(scaling);
         all.merge(&state)?;
-        elements.push(element);
         len += count;
     }
-    let to = ElementType::of_norm(elements);
     let (norm, common) = scaling(&all, to, len, args, limit)?;
-    if !norm.is_finite() && odd.count == 0 {
+    let is_kept = common == Scaling::Keep && limit.nonfinite == NonFinite::Propagate;
+    if !norm.is_finite() && odd.count == 0 && !is_kept && !args.per_tensor {
         odd.add("all tensors together", norm);
     }
     if odd.count > 0 && limit.nonfinite == NonFinite::Error {
@@ -129,7 +133,7 @@ struct NonFiniteTensors {
 impl NonFiniteTensors {
     fn add(&mut self, what: &str, norm: f64) {
         if self.count == 0 {
-            (self.first, self.norm) = (what.to_owned(), norm);
+            (self.first, self.norm) = (what.trim_end_matches(',').to_owned(), norm);
         }
         self.count += 1;
     }
@@ -244,7 +248,7 @@ fn write_slices<T: Element>(
 ) -> Result<()> {
     let (entry, what) = (source.entry(place).clone(), source.describe(place));
     let axes = norm::axes_of(axes, entry.shape.dims().len(), &what)?;
-    let (device, room) = (resources.device().clone(), resources.memory() / 4);
+    let (device, room) = (resources.device().clone(), resources.room());
     writer.begin(place.index)?;
     norm::parts::<T>(source, place, &axes, room, &mut |x, dims| {
         let x = device.tensor_from_vec(x, dims)?;

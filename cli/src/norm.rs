@@ -48,7 +48,34 @@ impl Row {
 #[serde(untagged)]
 enum Norms {
     Whole(Value),
-    Slices { shape: Vec<usize>, norms: Vec<Value> },
+    Slices {
+        shape: Vec<usize>,
+        /// As they are told, they take ten times as much memory.
+        #[serde(serialize_with = "as_values")]
+        norms: SliceNorms,
+    },
+}
+
+/// Norms of one type, in bits.
+struct SliceNorms {
+    wide: bool,
+    bits: Vec<u64>,
+}
+
+impl SliceNorms {
+    fn values(&self) -> impl Iterator<Item = Value> {
+        self.bits.iter().map(|&bits| match self.wide {
+            true => Value::new(f64::from_bits(bits)),
+            false => Value::new(f32::from_bits(bits as u32)),
+        })
+    }
+}
+
+fn as_values<S: serde::Serializer>(
+    norms: &SliceNorms,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_seq(norms.values())
 }
 
 /// A norm: a number (of JSON, which has no NaN and no infinity, then null), and its bits.
@@ -66,10 +93,14 @@ impl Value {
         Self {
             norm: value.is_finite().then(|| norm.to_string().parse().unwrap_or(value)),
             bits: format!("{:#0width$x}", norm.to_bits(), width = 2 + 2 * size_of::<N>()),
-            // Of what is very large or small, in powers of ten.
-            text: format!("{norm:?}").trim_end_matches(".0").to_owned(),
+            text: number_text(norm),
         }
     }
+}
+
+/// A number: what is very large or small in powers of ten.
+pub(crate) fn number_text(number: impl std::fmt::Debug) -> String {
+    format!("{number:?}").trim_end_matches(".0").to_owned()
 }
 
 /// A norm, rounded once.
@@ -130,13 +161,17 @@ pub(crate) fn state_of(
     })
 }
 
-/// Reads a tensor in parts of up to `room` bytes that hold whole slices along some axes. Each part with its shape.
+/// Takes a part of a tensor, with its shape.
+type TakePart<'a, T> = &'a mut dyn FnMut(Vec<T>, &[usize]) -> Result<()>;
+
+/// Reads a tensor in parts that hold whole slices along some axes, of `part` bytes where that is possible, and never of more than `most`. Each part
+/// with its shape.
 pub(crate) fn parts<T: Element>(
     source: &mut Source,
     place: Place,
     axes: &[usize],
-    room: u64,
-    take: &mut dyn FnMut(Vec<T>, &[usize]) -> Result<()>,
+    (most, part): (u64, u64),
+    take: TakePart<'_, T>,
 ) -> Result<()> {
     let (entry, what) = (source.entry(place).clone(), source.describe(place));
     let dims = entry.shape.dims();
@@ -144,7 +179,7 @@ pub(crate) fn parts<T: Element>(
     let row = rest.iter().product::<usize>() * size_of::<T>();
     let is_split = !entry.layout.fortran && !dims.is_empty() && !axes.contains(&0);
     let least = if is_split { row as u64 } else { entry.bytes() };
-    if least > room {
+    if least > most {
         bail!(
             "{what} has slices that are held in memory together, {least} bytes, more than a quarter of --memory: give more"
         );
@@ -152,7 +187,7 @@ pub(crate) fn parts<T: Element>(
     if !is_split || row == 0 {
         return take(source.files[place.file].read::<T>(place.index)?, dims);
     }
-    let rows = usize::try_from(room)?.div_euclid(row).min(*first).max(1);
+    let rows = usize::try_from(part.min(most))?.div_euclid(row).min(*first).max(1);
     source.chunks::<T>(place, rows * row / size_of::<T>(), &mut |_, x| {
         let dims: Vec<_> = [size_of_val(&x[..]) / row].into_iter().chain(rest.iter().copied()).collect();
         take(std::mem::take(x), &dims)
@@ -245,7 +280,7 @@ fn along<T: Element>(
     let (shape, what) = (source.entry(place).shape.clone(), source.describe(place));
     let axes = axes_of(axes, shape.dims().len(), &what)?;
     let mut norms = Vec::new();
-    let (device, room) = (resources.device().clone(), resources.memory() / 4);
+    let (device, room) = (resources.device().clone(), resources.room());
     parts::<T>(source, place, &axes, room, &mut |x, dims| {
         resources.progress(size_of_val(&x[..]));
         let x = device.tensor_from_vec(x, dims)?;
@@ -253,12 +288,13 @@ fn along<T: Element>(
         let of_part = x.norm_along(&axes, all.kind())?.to_vec()?;
         let room = norms.try_reserve(of_part.len());
         room.with_context(|| format!("{what} has more norms than there is memory for"))?;
-        norms.extend(of_part.into_iter().map(Value::new));
+        norms.extend(of_part.into_iter().map(Element::to_bits));
         Ok(())
     })?;
     let kept = shape.dims().iter().enumerate();
     let shape = kept.map(|(axis, &len)| if axes.contains(&axis) { 1 } else { len }).collect();
-    Ok(Norms::Slices { shape, norms })
+    let wide = ElementType::of_norm([T::TYPE]) == ElementType::F64;
+    Ok(Norms::Slices { shape, norms: SliceNorms { wide, bits: norms } })
 }
 
 fn print(out: &mut dyn Write, report: &Report) -> io::Result<()> {
@@ -272,7 +308,7 @@ fn print(out: &mut dyn Write, report: &Report) -> io::Result<()> {
             }
             Norms::Slices { shape, norms } => {
                 writeln!(out, "{name:<width$}  {element:<8}  {shape:?}")?;
-                for norm in norms {
+                for norm in norms.values() {
                     writeln!(out, "  {}  {}", norm.text, norm.bits)?;
                 }
             }

@@ -21,24 +21,49 @@ pub(crate) struct Operand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     X,
-    Lower(BoundRounding),
-    Upper(BoundRounding),
+    /// Bounds, how they are rounded, and the type that what they bound is converted to.
+    Lower((BoundRounding, Option<ElementType>)),
+    Upper((BoundRounding, Option<ElementType>)),
 }
 
 impl Role {
+    /// Whether bounds of the very type of what they bound are rounded too: to what it is converted to.
+    fn is_of_another(self) -> bool {
+        matches!(
+            self,
+            Self::Lower((BoundRounding::Inward, Some(_))) | Self::Upper((BoundRounding::Inward, Some(_)))
+        )
+    }
+
     /// A bound in the type of what it bounds.
-    fn bound<T: Element>(self, value: f64) -> Result<T, f64> {
-        let bound = match self {
-            Self::Lower(rounding) if !value.is_nan() => {
-                Bound::<T>::lower_rounded(Number::Float(value), rounding)
+    fn bound<T: Element>(self, number: Number) -> Result<T, Number> {
+        if matches!(number, Number::Float(value) if value.is_nan()) {
+            return Ok(T::from_f64(f64::NAN));
+        }
+        // Rounded inward it is one that the type of the output holds, too.
+        let number = match self {
+            Self::Lower((BoundRounding::Inward, Some(to)))
+            | Self::Upper((BoundRounding::Inward, Some(to))) => {
+                with_element!(to, U => Number::Float(Element::to_f64(self.rounded::<U>(number)?)))
             }
-            Self::Upper(rounding) if !value.is_nan() => {
-                Bound::<T>::upper_rounded(Number::Float(value), rounding)
-            }
-            // x has its own type, and NaN one in each.
-            _ => return Ok(T::from_f64(value)),
+            _ => number,
         };
-        bound.ok().and_then(|bound| bound.value()).ok_or(value)
+        self.rounded(number)
+    }
+
+    fn rounded<T: Element>(self, number: Number) -> Result<T, Number> {
+        let bound = match self {
+            Self::Lower((rounding, _)) => Bound::<T>::lower_rounded(number, rounding),
+            Self::Upper((rounding, _)) => Bound::<T>::upper_rounded(number, rounding),
+            // x has the type of the other.
+            Self::X => return Err(number),
+        };
+        // One that no element is beyond is the last of the type.
+        let last = || match self {
+            Self::Lower(_) => T::from_bits(T::TYPE.layout().ends()[0]),
+            _ => T::from_bits(T::TYPE.layout().ends()[1]),
+        };
+        bound.map(|bound| bound.value().unwrap_or_else(last)).map_err(|_| number)
     }
 }
 
@@ -65,7 +90,7 @@ impl Operand {
     ) -> Result<Self> {
         let (name, from) = (file.describe(index), file.element(index)?);
         let entry = file.entries()[index].clone();
-        check_types((&name, from), (what, to))?;
+        check_types(role, (&name, from), (what, to))?;
         let axes = axes(&entry, other).with_context(|| {
             format!(
                 "{name} has shape {:?}, but {what} has {:?}: each of its dimensions, counted from the last, must be the same \
@@ -243,7 +268,7 @@ fn read_as(
         reader.read_exact(out).map_err(|error| crate::files::unreadable(name, error))
     };
     let layout = Layout { swapped, fortran: false };
-    if from == to {
+    if from == to && !role.is_of_another() {
         read(reader, out)?;
         layout.swap_bytes(from.size(), out);
         return Ok(());
@@ -251,30 +276,38 @@ fn read_as(
     let mut bytes = vec![0; out.len() / to.size() * from.size()];
     read(reader, &mut bytes)?;
     layout.swap_bytes(from.size(), &mut bytes);
-    let values: Vec<f64> = with_element!(from, T => {
-        bytes
-            .chunks_exact(size_of::<T>())
-            .map(|v| Element::to_f64(bytemuck::pod_read_unaligned::<T>(v)))
-            .collect()
+    let numbers: Vec<Number> = with_element!(from, T => {
+        let elements = bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned::<T>);
+        elements.map(Number::of).collect()
     });
     with_element!(to, T => {
-        for (out, value) in out.chunks_exact_mut(size_of::<T>()).zip(values) {
-            let bound = role.bound::<T>(value).map_err(|value| impossible(name, value, to))?;
+        for (out, number) in out.chunks_exact_mut(size_of::<T>()).zip(numbers) {
+            let bound = role.bound::<T>(number).map_err(|number| impossible(name, number, to))?;
             out.copy_from_slice(bytemuck::bytes_of(&bound));
         }
     });
     Ok(())
 }
 
-fn impossible(name: &str, value: f64, to: ElementType) -> anyhow::Error {
+fn impossible(name: &str, number: Number, to: ElementType) -> anyhow::Error {
+    let bound = match number {
+        Number::Float(value) if !to.is_float() && value.fract() != 0.0 => {
+            return anyhow!(
+                "{name} holds the bound {value}, and {to} has whole numbers only: round it, or give --bounds inward"
+            );
+        }
+        Number::Float(value) => value.to_string(),
+        Number::Integer(value) => value.to_string(),
+        Number::Beyond { .. } => "of a number".into(),
+    };
     anyhow!(
-        "{name} holds the bound {value}, outside the range of {to}, so no value could satisfy it: give one that fits"
+        "{name} holds the bound {bound}, outside the range of {to}, so no value could satisfy it: give one that fits"
     )
 }
 
-/// Floats bound floats; integers those of their own type.
-fn check_types((name, from): (&str, ElementType), (what, to): (&str, ElementType)) -> Result<()> {
-    if from != to && !(from.is_float() && to.is_float()) {
+/// x has the type of what is beside it. Bounds of any type are rounded to it.
+fn check_types(role: Role, (name, from): (&str, ElementType), (what, to): (&str, ElementType)) -> Result<()> {
+    if from != to && role == Role::X {
         bail!("{name} holds {from}, but {what} holds {to}: both need the same type");
     }
     Ok(())
@@ -284,17 +317,18 @@ fn check_types((name, from): (&str, ElementType), (what, to): (&str, ElementType
 pub(crate) fn read_whole<T: Element>(
     file: &mut TensorFile,
     index: usize,
-    what: &str,
     role: Role,
 ) -> Result<(Vec<T>, Shape)> {
     let (name, shape) = (file.describe(index), file.entries()[index].shape.clone());
-    check_types((&name, file.element(index)?), (what, T::TYPE))?;
-    if file.element(index)? == T::TYPE {
+    let from = file.element(index)?;
+    if from == T::TYPE && !role.is_of_another() {
         return Ok((file.read::<T>(index)?, shape));
     }
-    let data = with_element!(file.element(index)?, S => file.read::<S>(index)?.into_iter().map(Element::to_f64).collect::<Vec<_>>());
-    let bounds =
-        data.into_iter().map(|value| role.bound(value).map_err(|value| impossible(&name, value, T::TYPE)));
+    let numbers: Vec<Number> =
+        with_element!(from, S => file.read::<S>(index)?.into_iter().map(Number::of).collect());
+    let bounds = numbers
+        .into_iter()
+        .map(|number| role.bound(number).map_err(|number| impossible(&name, number, T::TYPE)));
     Ok((bounds.collect::<Result<_>>()?, shape))
 }
 
@@ -342,21 +376,26 @@ mod tests {
     #[test]
     fn a_bound_beyond_the_range_is_the_last_or_impossible() {
         use wgclip::{f8_e4m3fn, f16};
+        let nearest = (BoundRounding::Nearest, None);
+        let upper = |value| Role::Upper(nearest).bound::<f8_e4m3fn>(Number::Float(value));
+        let lower = |value| Role::Lower(nearest).bound::<f8_e4m3fn>(Number::Float(value));
+        let half = |role: Role, value| role.bound::<f16>(Number::Float(value));
         for beyond in [500.0, 1e30, f64::INFINITY] {
-            assert_eq!(Role::Upper(BoundRounding::Nearest).bound::<f8_e4m3fn>(beyond), Ok(f8_e4m3fn::MAX));
-            assert_eq!(Role::Lower(BoundRounding::Nearest).bound::<f8_e4m3fn>(-beyond), Ok(f8_e4m3fn::MIN));
-            assert_eq!(Role::Lower(BoundRounding::Nearest).bound::<f8_e4m3fn>(beyond), Err(beyond));
-            assert_eq!(Role::Upper(BoundRounding::Nearest).bound::<f8_e4m3fn>(-beyond), Err(-beyond));
+            assert_eq!(upper(beyond), Ok(f8_e4m3fn::MAX));
+            assert_eq!(lower(-beyond), Ok(f8_e4m3fn::MIN));
+            assert!(lower(beyond).is_err() && upper(-beyond).is_err());
         }
-        assert_eq!(Role::Upper(BoundRounding::Nearest).bound::<f8_e4m3fn>(464.0), Ok(f8_e4m3fn::MAX));
-        assert!(Role::Upper(BoundRounding::Nearest).bound::<f8_e4m3fn>(f64::NAN).unwrap().is_nan());
-        assert_eq!(Role::Upper(BoundRounding::Nearest).bound::<f16>(1e6), Ok(f16::INFINITY));
-        assert_eq!(Role::Lower(BoundRounding::Nearest).bound::<f16>(1e6), Err(1e6));
-        assert_eq!(
-            Role::Lower(BoundRounding::Nearest).bound::<f16>(f64::INFINITY),
-            Ok(f16::INFINITY),
-            "which f16 holds"
-        );
+        assert_eq!(upper(464.0), Ok(f8_e4m3fn::MAX));
+        assert!(upper(f64::NAN).unwrap().is_nan());
+        assert_eq!(half(Role::Upper(nearest), 1e6), Ok(f16::INFINITY));
+        assert!(half(Role::Lower(nearest), 1e6).is_err());
+        assert_eq!(half(Role::Lower(nearest), f64::INFINITY), Ok(f16::INFINITY), "which f16 holds");
+        // Exactly to integers, and inward to what the output is converted to.
+        let upper = |number| Role::Upper(nearest).bound::<u8>(number);
+        assert_eq!([300, 7].map(|n| upper(Number::Integer(n))), [Ok(255), Ok(7)]);
+        assert!(upper(Number::Integer(-1)).is_err() && upper(Number::Float(1.5)).is_err());
+        let converted = Role::Upper((BoundRounding::Inward, Some(ElementType::Bf16)));
+        assert_eq!(converted.bound::<f32>(Number::Float(0.999)), Ok(0.996_093_75));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(crate) fn quantiles<T: Element>(
         return Ok(None);
     }
     let mut all = vec![Vec::new(); shares.len()];
-    parts::<T>(source, place, &axes, room, &mut |x, dims| {
+    parts::<T>(source, place, &axes, (room, room), &mut |x, dims| {
         progress(size_of_val(&x[..]));
         let found = cpu::quantiles_along(&x, &Shape::new(dims)?, &axes, shares)?;
         all.iter_mut().zip(found).for_each(|(all, found)| all.extend(found));

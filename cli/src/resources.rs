@@ -85,6 +85,13 @@ impl Resources {
         (self.memory / SHARE).clamp(64 << 10, largest) as usize
     }
 
+    /// Bytes of a tensor that may be held in memory, and of the part that a device is to have at once: what a GPU keeps of each slice is up to
+    /// 16 times as large as the slice.
+    pub(crate) fn room(&self) -> (u64, u64) {
+        let most = self.memory / 4;
+        (most, self.device.info().limits.map_or(most, |limits| most.min(limits.max_binding_bytes / 16)))
+    }
+
     /// Batches that the device has at once: one is uploaded while another is worked on and a third read.
     pub(crate) fn in_flight(&self) -> usize {
         if self.is_cpu() { 1 } else { 3 }

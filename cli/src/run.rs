@@ -238,9 +238,9 @@ fn one_with_bounds<T: Element>(
     (source, x): (&mut Source, Place),
     (args, outputs): (&Backward, &mut BoundOutputs<'_>),
 ) -> Result<()> {
-    let (entry, what) = (source.entry(x).clone(), source.describe(x));
+    let entry = source.entry(x).clone();
     let Session { resources, bounds, .. } = session;
-    let bounds = bounds.whole::<T>((&entry, &what), (source, x), resources.device())?;
+    let bounds = bounds.whole::<T>(&entry, (source, x), resources.device())?;
     let (x, g) = (source.files[x.file].read::<T>(x.index)?, file.read::<T>(index)?);
     let (dims, bytes) = (entry.shape.dims(), 3 * size_of_val(&x[..]));
     let counts = match args.common.quiet {

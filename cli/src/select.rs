@@ -70,23 +70,30 @@ pub(crate) fn select(source: &Source, tensors: &[String], except: &[String]) -> 
     Ok(selection)
 }
 
-/// How checkpoints name the scale of a tensor of 8-bit floats: after its name, or in place of its last part.
-const SCALES: [&str; 4] = ["_scale", "_scale_inv", ".scale", ".scale_inv"];
+/// How checkpoints name the scales of a tensor of 8-bit numbers: after its name, or in place of its last part.
+const SCALES: [&str; 8] =
+    ["_scale", "_scale_inv", "_scale_2", "_scales", ".scale", ".scale_inv", ".scales", ".absmax"];
 
-/// Refuses 8-bit floats with a scale beside them, whose numbers are not what they stand for, unless they are chosen by name.
+/// Refuses 8-bit numbers with a scale beside them, which are not what they stand for, and their scales, unless they are chosen by name.
 ///
 /// # Errors
 /// If there is one.
 pub(crate) fn refuse_scaled(source: &Source, chosen: &[Place]) -> Result<()> {
-    let is_short =
-        |&place: &Place| source.entry(place).element().is_some_and(|of| of.is_float() && of.size() == 1);
-    for &place in chosen.iter().filter(|place| is_short(place)) {
+    let is_chosen = |place: Place| chosen.contains(&place);
+    for place in
+        source.places().filter(|&place| source.entry(place).element().is_some_and(|of| of.size() == 1))
+    {
         let name = &source.entry(place).name;
-        let stem = name.strip_suffix("weight").map(|stem| format!("{stem}scale_weight"));
-        let mut scales = SCALES.iter().map(|suffix| format!("{name}{suffix}")).chain(stem);
-        if let Some(scale) = scales.find(|scale| source.find(scale).is_some()) {
+        let last = name.strip_suffix("weight").unwrap_or_default();
+        let replaced = ["scale", "scales", "scale_inv", "scale_weight"].map(|scale| format!("{last}{scale}"));
+        let of_last = replaced.into_iter().filter(|_| !last.is_empty());
+        let scales = SCALES.iter().map(|suffix| format!("{name}{suffix}")).chain(of_last);
+        let scales: Vec<_> = scales.filter_map(|scale| Some((source.find(&scale)?, scale))).collect();
+        if let Some((_, of)) = scales.first()
+            && (is_chosen(place) || scales.iter().any(|(scale, _)| is_chosen(*scale)))
+        {
             bail!(
-                "{} holds {}, scaled by '{scale}': its numbers are not what they stand for; convert it to a longer type first, or \
+                "{} holds {}, scaled by '{of}': its numbers are not what they stand for; convert it to a longer type first, or \
                  choose with --tensor what to clip as it is",
                 source.describe(place),
                 source.element(place)?

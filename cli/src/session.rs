@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use wgclip::{Bound, Bounds, Device, Element, ElementType, with_element};
+use wgclip::{Bound, BoundRounding, Bounds, Device, Element, ElementType, Number, Shape, with_element};
 
 use crate::args::{Choice, Common, Interval, Limit};
 use crate::batch::Side;
@@ -51,6 +51,8 @@ pub(crate) struct Session<'a> {
 /// Where the bounds of tensors come from.
 pub(crate) struct BoundSources<'a> {
     interval: &'a Interval,
+    /// The type that elements are converted to.
+    to: Option<ElementType>,
     /// Those that are numbers, for each type.
     values: HashMap<ElementType, [Side; 2]>,
     /// The files of others.
@@ -83,7 +85,7 @@ impl<'a> Session<'a> {
             if values.contains_key(&element) {
                 continue;
             }
-            let (sides, crossed) = with_element!(element, T => numbers::<T>(args.interval)?);
+            let (sides, crossed) = with_element!(element, T => numbers::<T>(args.interval, args.to)?);
             inverted |= crossed;
             values.insert(element, sides);
         }
@@ -100,6 +102,7 @@ impl<'a> Session<'a> {
         let resources = Resources::new(args.device, args.choice.memory, args.quiet, start, bytes)?;
         let bounds = BoundSources {
             interval: args.interval,
+            to: args.to,
             values,
             files: [file(min)?, file(max)?],
             memory: resources.memory() / 4,
@@ -136,7 +139,7 @@ impl<'a> Session<'a> {
 impl BoundSources<'_> {
     /// What the two files of bounds are.
     fn roles(&self) -> [Role; 2] {
-        let rounding = self.interval.rounding();
+        let rounding = (self.interval.rounding(), self.to);
         [Role::Lower(rounding), Role::Upper(rounding)]
     }
 
@@ -150,7 +153,13 @@ impl BoundSources<'_> {
         let numbers = self.values.get(&element).copied().unwrap_or([Side::Absent; 2]);
         let mut sides = [(numbers[0], None), (numbers[1], None)];
         with_element!(element, T => {
-            for (side, quantile) in sides.iter_mut().zip(self.quantiles::<T>(x, progress)?) {
+            let found = self.quantiles::<T>(x, progress)?;
+            let slices = found.each_ref().map(|found| found.as_ref().map_or(&[][..], |(values, _)| values));
+            let [lo, hi] = [0, 1].map(|n| move |slice: usize| slices[n].get(slice).copied().or(numbers[n].value::<T>()));
+            if (0..slices[0].len().max(slices[1].len())).any(|n| lo(n) > hi(n) && hi(n).is_some()) {
+                self.warn_of_order(what);
+            }
+            for (side, quantile) in sides.iter_mut().zip(found) {
                 *side = match quantile {
                     None => continue,
                     // NaN where there are no numbers, and so nothing to clip.
@@ -158,9 +167,6 @@ impl BoundSources<'_> {
                     Some((values, _)) if values.len() == 1 => (Side::Value(Element::to_bits(values[0])), None),
                     Some((values, shape)) => (Side::PerElement, Some(Operand::held(&values, &shape, entry)?)),
                 };
-            }
-            if let [Some(lo), Some(hi)] = [sides[0].0, sides[1].0].map(Side::value::<T>) && lo > hi {
-                self.warn_of_order(what);
             }
         });
         let (memory, roles) = (self.memory, self.roles());
@@ -186,26 +192,32 @@ impl BoundSources<'_> {
     ) -> Result<[Option<OfSlices<T>>; 2]> {
         let shares = self.interval.shares();
         let wanted: Vec<_> = shares.into_iter().flatten().collect();
-        let none = || shares.map(|_| None);
         if wanted.is_empty() {
-            return Ok(none());
+            return Ok([None, None]);
         }
         let axes = self.interval.axes.as_deref();
-        let Some(found) = quantiles::<T>(x, &wanted, axes, self.memory, progress)? else { return Ok(none()) };
+        let Some(found) = quantiles::<T>(x, &wanted, axes, self.memory, progress)? else {
+            // NaN, since there are no numbers, and so nothing to clip.
+            let nan = || {
+                Ok::<_, anyhow::Error>((vec![T::from_bits(T::TYPE.layout().quiet_nan())], Shape::new([])?))
+            };
+            let [lo, hi] = shares.map(|share| share.filter(|_| T::TYPE.is_float()).map(|_| nan()));
+            return Ok([lo.transpose()?, hi.transpose()?]);
+        };
         let mut found = found.into_iter();
         Ok(shares.map(|share| share.and_then(|_| found.next())))
     }
 
     fn warn_of_order(&mut self, what: &str) {
         if self.interval.shares() != [None; 2] {
-            self.warnings.say(format!("--min is above --max for {what}, so every number becomes --max"));
+            self.warnings.say(format!("--min is above --max in {what}, where every number becomes --max"));
         }
     }
 
     /// The bounds of a whole tensor of type `T`, on the device. Quantiles are those of `x`.
     pub(crate) fn whole<T: Element>(
         &mut self,
-        (entry, what): (&Entry, &str),
+        entry: &Entry,
         x: (&mut Source, Place),
         device: &Device,
     ) -> Result<Bounds<T>> {
@@ -220,7 +232,7 @@ impl BoundSources<'_> {
         for (n, side) in whole.iter_mut().enumerate() {
             let Some((bounds, place)) = self.bound_of(n, entry, T::TYPE)? else { continue };
             let file = &mut bounds.files[place.file];
-            let (data, shape) = operand::read_whole::<T>(file, place.index, what, roles[n])?;
+            let (data, shape) = operand::read_whole::<T>(file, place.index, roles[n])?;
             *side = Bound::Tensor(device.tensor_from_vec(data, shape.dims())?);
         }
         let [lo, hi] = whole;
@@ -243,7 +255,7 @@ impl BoundSources<'_> {
             ),
         })?;
         let from = bounds.element(place)?;
-        if from != element && from.is_float() && element.is_float() {
+        if from != element {
             self.warnings.say(format!(
                 "{path} holds {from}: its bounds are rounded to {element}, the type of what they bound"
             ));
@@ -252,18 +264,39 @@ impl BoundSources<'_> {
     }
 }
 
-/// The bounds that are numbers, and whether they are crossed. Warns of those that the type cannot hold.
-fn numbers<T: Element>(interval: &Interval) -> Result<([Side; 2], bool)> {
-    let [min, max] = interval.sides().map(|limit| limit.and_then(Limit::number));
-    let bounds = bound_text::bounds::<T>(min, max, interval.rounding())?;
-    for (option, text, bound) in [("--min", min, bounds.lo()), ("--max", max, bounds.hi())] {
+/// The bounds that are numbers, and whether they are crossed. Warns of those that the type cannot hold, nor the one that elements are converted to.
+fn numbers<T: Element>(interval: &Interval, to: Option<ElementType>) -> Result<([Side; 2], bool)> {
+    let (texts, rounding) =
+        (interval.sides().map(|limit| limit.and_then(Limit::number)), interval.rounding());
+    let mut bounds = bound_text::bounds::<T>(texts[0], texts[1], rounding)?;
+    let to = to.filter(|&to| to != T::TYPE);
+    match to {
+        None => warn_of_moved(texts, &bounds, rounding),
+        Some(to) => with_element!(to, U => {
+            let converted = bound_text::bounds::<U>(texts[0], texts[1], rounding)?;
+            warn_of_moved(texts, &converted, rounding);
+            if rounding == BoundRounding::Inward {
+                // A bound that both types hold, so that the conversion does not round beyond it.
+                let number = |bound: &Bound<U>| bound.value().map(|value| Number::Float(Element::to_f64(value)));
+                let (lo, hi) = (number(converted.lo()), number(converted.hi()));
+                let lo = lo.map_or(Ok(Bound::Absent), |number| Bound::lower_rounded(number, rounding))?;
+                let hi = hi.map_or(Ok(Bound::Absent), |number| Bound::upper_rounded(number, rounding))?;
+                bounds = Bounds::new(lo, hi)?;
+            }
+        }),
+    }
+    let side = |bound: &Bound<T>| bound.value().map_or(Side::Absent, |value| Side::Value(value.to_bits()));
+    Ok(([side(bounds.lo()), side(bounds.hi())], bounds.is_inverted()))
+}
+
+/// Warns of bounds that are not what their texts say.
+fn warn_of_moved<T: Element>(texts: [Option<&str>; 2], bounds: &Bounds<T>, rounding: BoundRounding) {
+    for (option, text, bound) in [("--min", texts[0], bounds.lo()), ("--max", texts[1], bounds.hi())] {
         let told = text.zip(bound.value()).and_then(|(text, value)| {
-            Some((text, bound_text::surprise(option == "--max", text, value, interval.rounding())?))
+            Some((text, bound_text::surprise(option == "--max", text, value, rounding)?))
         });
         if let Some((text, becomes)) = told {
             say(&format!("warning: {option} {text} becomes {becomes}, in {}", T::TYPE));
         }
     }
-    let side = |bound: &Bound<T>| bound.value().map_or(Side::Absent, |value| Side::Value(value.to_bits()));
-    Ok(([side(bounds.lo()), side(bounds.hi())], bounds.is_inverted()))
 }

@@ -10,7 +10,7 @@ use wgclip::{
 
 use crate::errors::{self, exception, numpy_name};
 use crate::float_mode;
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 
 /// A lower and an upper bound.
 pub(crate) struct Bounds([Given; 2]);
@@ -81,6 +81,12 @@ enum Role {
 }
 
 impl Role {
+    /// The element that no other is beyond.
+    fn last<T: Element>(self) -> T {
+        let [least, greatest] = T::TYPE.layout().ends();
+        T::from_bits(if self == Self::Min { least } else { greatest })
+    }
+
     /// A number as this bound.
     fn bound<T: Element>(self, number: Number, rounding: BoundRounding) -> Result<Side<T, ()>> {
         match self {
@@ -196,6 +202,45 @@ pub(crate) fn inward(
         bound.map_err(exception)
     };
     Ok((side(min, Role::Min)?, side(max, Role::Max)?))
+}
+
+/// Bounds of another type, each rounded to the type of out as a number is: `side` is "min" or "max". Warns of the first that becomes what its
+/// writer may not have meant.
+#[pyfunction]
+pub(crate) fn round_bounds(
+    py: Python<'_>,
+    array: &Bound<'_, PyAny>,
+    side: &str,
+    out: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let role = if side == "min" { Role::Min } else { Role::Max };
+    let (out, alone) = (Memory::of(out)?, number(array)?);
+    let from = if alone.is_some() { None } else { Some(Memory::of(array)?) };
+    let read: Vec<_> = from.iter().collect();
+    let surprising = memory::run(py, &read, &[&out], |read, mut written| {
+        let numbers: Vec<Number> = match &from {
+            Some(from) => with_element!(from.element, S => {
+                bytemuck::cast_slice::<u8, S>(read[0]).iter().copied().map(Number::of).collect()
+            }),
+            None => alone.into_iter().collect(),
+        };
+        with_element!(out.element, T => {
+            let made = bytemuck::cast_slice_mut::<u8, T>(written[0]);
+            if made.len() != numbers.len() {
+                let (shape, expected) = (out.shape.dims().to_vec(), made.len());
+                return Err(Error::LengthMismatch { shape, expected, actual: numbers.len() });
+            }
+            for (made, &number) in made.iter_mut().zip(&numbers) {
+                // NaN bounds nothing alone, and becomes the result where it stands for one element.
+                *made = match number {
+                    Number::Float(value) if value.is_nan() => T::from_f64(value),
+                    number => role.bound::<T>(number, BoundRounding::Nearest)?.value().unwrap_or(role.last()),
+                };
+            }
+            Ok(numbers.into_iter().find(|&number| surprise::<T>(number, role).is_some()))
+        })
+    })?;
+    surprising.map_or(Ok(()), |number| warn(py, number, role, out.element))
 }
 
 /// The number that something is, if it is one: an array without axes is one, too.

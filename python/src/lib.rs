@@ -24,7 +24,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use crate::bounds::inward;
+    use crate::bounds::{inward, round_bounds};
     #[pymodule_export]
     use crate::check::check;
     #[pymodule_export]

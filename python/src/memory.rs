@@ -11,10 +11,9 @@ use pyo3::buffer::{ElementType as Format, PyUntypedBuffer};
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::{ffi, intern};
-use wgclip::element::NumberClass;
-use wgclip::{Element, ElementType, Error, Number, Result, Shape, with_element};
+use wgclip::{ElementType, Error, Number, Result, Shape, with_element};
 
-use crate::errors::exception;
+use crate::errors::{exception, numpy_name};
 use crate::{float_mode, threads};
 
 /// The memory of a tensor, in C order.
@@ -213,14 +212,7 @@ impl Memory {
         let bytes = unsafe { bytes(self) };
         Some(with_element!(self.element, T => {
             let value = bytemuck::cast_slice::<u8, T>(bytes)[0];
-            match T::TYPE.layout().class {
-                NumberClass::Float { .. } => Number::Float(value.to_f64()),
-                NumberClass::Signed => {
-                    let unused = 64 - T::TYPE.layout().bits;
-                    Number::Integer(((value.to_bits() << unused) as i64 >> unused).into())
-                }
-                NumberClass::Unsigned => Number::Integer(value.to_bits().into()),
-            }
+            Number::of(value)
         }))
     }
 }
@@ -358,7 +350,7 @@ fn ml_dtype(object: &Bound<'_, PyAny>) -> PyResult<Option<(ElementType, &'static
 fn no_element(object: &Bound<'_, PyAny>) -> PyErr {
     let dtype =
         object.getattr(intern!(object.py(), "dtype")).and_then(|dtype| dtype.str()?.extract::<String>());
-    let names: Vec<_> = ElementType::ALL.iter().map(|element| element.name()).collect();
+    let names: Vec<_> = ElementType::ALL.iter().map(|&element| numpy_name(element)).collect();
     PyTypeError::new_err(format!(
         "elements of {} are not clipped here: convert them to one of {}",
         dtype.unwrap_or_else(|_| "this type".into()),

@@ -115,6 +115,9 @@ pub(crate) fn norm(
     out: Any<'_, '_>,
 ) -> PyResult<()> {
     let [x, out] = [Memory::of(x)?, Memory::of(out)?];
+    if !x.element.is_float() {
+        return Err(no_norm(x.element));
+    }
     let along = axes(along, &x.shape)?;
     check_reduced(&out, ElementType::of_norm([x.element]), &kept(&x.shape, along.as_deref())?)?;
     run(py, &[&x], &[&out], |inputs, mut outputs| match along {
@@ -165,7 +168,7 @@ pub(crate) fn clip_by_norm(
     out.check_like(&x)?;
     let along = axes(along, &x.shape)?;
     if along.is_none() && !average {
-        return scale_list(py, vec![x], vec![out], limit.0, None).map(drop);
+        return scale_list(py, vec![x], vec![out], limit.0, None, &[]).map(drop);
     }
     run(py, &[&x], &[&out], |inputs, mut outputs| {
         with_element!(x.element, T => {
@@ -237,6 +240,9 @@ pub(crate) fn memories(list: &[Bound<'_, PyAny>]) -> PyResult<Vec<Memory>> {
 #[pyfunction]
 pub(crate) fn global_norm(py: Python<'_>, list: Vec<Bound<'_, PyAny>>, ord: Ord) -> PyResult<f64> {
     let list = memories(&list)?;
+    if let Some(integers) = list.iter().find(|memory| !memory.element.is_float()) {
+        return Err(no_norm(integers.element));
+    }
     let inputs: Vec<_> = list.iter().collect();
     run(py, &inputs, &[], |inputs, _| {
         let list = typed(&list, inputs);
@@ -253,15 +259,17 @@ fn is_double(list: &[(ElementType, &[u8])]) -> bool {
     ElementType::of_norm(list.iter().map(|(element, _)| *element)) == ElementType::F64
 }
 
-/// Clips several tensors by their common norm, into outputs, each of which may be its input. Returns the norm.
+/// Clips several tensors by their common norm, into outputs, each of which may be its input. Returns the norm. Names are for messages.
 #[pyfunction]
+#[pyo3(signature = (list, limit, out, names=vec![]))]
 pub(crate) fn clip_by_global_norm(
     py: Python<'_>,
     list: Vec<Bound<'_, PyAny>>,
     limit: Limit,
     out: Vec<Bound<'_, PyAny>>,
+    names: Vec<String>,
 ) -> PyResult<f64> {
-    scale_list(py, memories(&list)?, memories(&out)?, limit.0, None)
+    scale_list(py, memories(&list)?, memories(&out)?, limit.0, None, &names)
 }
 
 /// The same by a norm that is known: a float that holds one of f64, or, unless `double`, one of f32.
@@ -274,7 +282,7 @@ pub(crate) fn scale_by_norm(
     limit: Limit,
     out: Vec<Bound<'_, PyAny>>,
 ) -> PyResult<()> {
-    scale_list(py, memories(&list)?, memories(&out)?, limit.0, Some((norm, double))).map(drop)
+    scale_list(py, memories(&list)?, memories(&out)?, limit.0, Some((norm, double)), &[]).map(drop)
 }
 
 /// Which of several tensors have a norm that is not finite: the first, and how many.
@@ -282,7 +290,7 @@ fn non_finite(
     list: &[Memory],
     froms: &[Option<&[u8]>],
     written: &[&mut [u8]],
-    kind: NormKind,
+    (kind, names): (NormKind, &[String]),
 ) -> Result<String> {
     let mut places = Vec::new();
     for (n, ((x, from), to)) in list.iter().zip(froms).zip(written).enumerate() {
@@ -291,12 +299,12 @@ fn non_finite(
             places.push(n);
         }
     }
+    let name =
+        |n: usize| names.get(n).cloned().unwrap_or(format!("array {n} of {}, counted from 0,", list.len()));
     Ok(match (places[..].split_first(), list.len()) {
-        (_, 1) => "the array".into(),
-        (Some((first, [])), count) => format!("array {first} of {count}, counted from 0,"),
-        (Some((first, others)), count) => {
-            format!("array {first} of {count}, counted from 0, and of {} more,", others.len())
-        }
+        (_, 1) if names.is_empty() => "the array".into(),
+        (Some((&first, [])), _) => name(first),
+        (Some((&first, others)), _) => format!("{} and of {} more,", name(first), others.len()),
         // Each is finite, but not all together, or it is not here.
         (None, _) => "all arrays together".into(),
     })
@@ -308,6 +316,7 @@ fn scale_list(
     outputs: Vec<Memory>,
     limit: NormLimit,
     known: Option<(f64, bool)>,
+    names: &[String],
 ) -> PyResult<f64> {
     if list.len() != outputs.len() {
         let text = format!("{} tensors, but {} outputs: give one for each", list.len(), outputs.len());
@@ -337,7 +346,7 @@ fn scale_list(
         };
         let mut warning = None;
         if !norm.is_finite() && (known.is_none() || limit.nonfinite == NonFinite::Error) {
-            let what = non_finite(&list, &froms, &written, limit.kind)?;
+            let what = non_finite(&list, &froms, &written, (limit.kind, names))?;
             if limit.nonfinite == NonFinite::Error {
                 return Err(Error::NonFiniteNorm { what });
             }
@@ -363,7 +372,7 @@ fn scale_list(
 }
 
 /// What becomes of arrays whose norm is not finite.
-fn becomes(policy: NonFinite) -> &'static str {
+pub(crate) fn becomes(policy: NonFinite) -> &'static str {
     match policy {
         NonFinite::Propagate => "what is scaled by it becomes 0 or NaN",
         NonFinite::Zero => "what would be scaled by it is set to zero",

@@ -11,6 +11,7 @@ use crate::memory::{Memory, run as over};
 use crate::rule::AnyRule;
 
 type Any<'a, 'py> = &'a Bound<'py, PyAny>;
+type Names = Vec<&'static str>;
 
 /// How many words of 64 bits a mask has.
 #[pyfunction]
@@ -20,7 +21,7 @@ pub(crate) fn mask_len(len: usize) -> usize {
 
 /// The list: of each operation its name, and those of its inputs and outputs; whether it takes bounds, a rule, two scalars, another type for its output.
 #[pyfunction]
-pub(crate) fn operations() -> Vec<(&'static str, Vec<&'static str>, Vec<&'static str>, [bool; 4])> {
+pub(crate) fn operations() -> Vec<(&'static str, Names, Names, [bool; 4])> {
     let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect();
     let row = |op: &Op| {
         let info = op.info();
@@ -47,7 +48,10 @@ pub(crate) fn clip(
 /// Runs an operation of the list, by its name: inputs and outputs are those of the list, in that order. An output is None where it is not
 /// wanted; the first may be the very input that can be overwritten. That of a bound has the bound's shape. The output of a conversion says its type.
 #[pyfunction]
-#[pyo3(signature = (name, inputs, outputs, min=None, max=None, rule=AnyRule(BackwardRule::default()), scalars=None))]
+#[pyo3(
+    signature = (name, inputs, outputs, min=None, max=None, rule=AnyRule(BackwardRule::default()), scalars=None),
+    text_signature = "(name, inputs, outputs, min=None, max=None, rule=None, scalars=None)"
+)]
 #[expect(clippy::too_many_arguments, reason = "they are what an operation takes")]
 pub(crate) fn run(
     py: Python<'_>,

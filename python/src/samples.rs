@@ -1,6 +1,6 @@
 //! Clipping by norm, sample by sample, over several arrays whose first axis is that of the samples.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use wgclip::reference::Scaling;
 use wgclip::{ElementType, Error, NonFinite, NormLimit, NormState, Result, cpu};
 
-use crate::errors::exception;
+use crate::errors::{NonFiniteNormWarning, exception, warn};
 use crate::memory::{Memory, run};
-use crate::norm::{Limit, memories, no_norm};
+use crate::norm::{Limit, becomes, memories, no_norm};
 
 /// What a sample has in one array: to read, and to write.
 type Part<'a> = (ElementType, &'a [u8], &'a mut [u8]);
@@ -43,8 +43,8 @@ pub(crate) fn clip_by_norms_of_samples(
     }
     let inputs: Vec<_> = list.iter().collect();
     let written: Vec<_> = outputs.iter().chain([&norms]).collect();
-    run(py, &inputs, &written, |inputs, mut written| {
-        let Some(norms) = written.pop() else { return Ok(()) };
+    let bad = run(py, &inputs, &written, |inputs, mut written| {
+        let Some(norms) = written.pop() else { return Ok(None) };
         // For each sample its part of every array.
         let mut parts: Vec<Vec<Part<'_>>> =
             (0..samples).map(|_| Vec::with_capacity(elements.len())).collect();
@@ -60,18 +60,27 @@ pub(crate) fn clip_by_norms_of_samples(
         let bad = Mutex::new(None);
         let clip = |(n, (parts, norm)): (usize, (&mut Vec<Part<'_>>, &mut [u8]))| -> Result<()> {
             let finite = cpu::on_this_thread(|| clip_sample(parts, norm_type, &limit.0, norm))?;
-            if !finite && limit.0.nonfinite == NonFinite::Error {
-                let mut bad = bad.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if !finite {
+                let mut bad = bad.lock().unwrap_or_else(PoisonError::into_inner);
                 *bad = Some(bad.map_or(n, |first: usize| first.min(n)));
             }
             Ok(())
         };
         let work = parts.par_iter_mut().zip(norms.par_chunks_mut(norm_type.size())).enumerate();
         work.map(clip).collect::<Result<()>>()?;
-        match bad.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-            Some(first) => Err(Error::NonFiniteNorm { what: format!("sample {first}, counted from 0,") }),
-            None => Ok(()),
+        match bad.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(first) if limit.0.nonfinite == NonFinite::Error => {
+                Err(Error::NonFiniteNorm { what: format!("sample {first}, counted from 0,") })
+            }
+            bad => Ok(bad),
         }
+    })?;
+    bad.map_or(Ok(()), |first| {
+        let text = format!(
+            "the norm of sample {first}, counted from 0, is not finite: {}",
+            becomes(limit.0.nonfinite)
+        );
+        warn::<NonFiniteNormWarning>(py, &text)
     })
 }
 

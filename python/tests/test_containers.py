@@ -57,7 +57,7 @@ class TestPandas:
         assert wgclip.norm(series) == 5
         made = wgclip.clip_by_norm(series, 1)
         assert made.name == "g" and list(made.index) == ["x", "y"] and made.tolist() == pytest.approx([0.6, 0.8])
-        assert isinstance(wgclip.clip_quantiles(self.frame(), 0.1, 0.9, axis=0), self.pd.DataFrame)
+        assert isinstance(wgclip.clip_quantiles(self.frame().astype("f4"), 0.1, 0.9, axis=0), self.pd.DataFrame)
         with pytest.raises(TypeError, match="out"):
             wgclip.clip(series, 0, 1, series)
         with pytest.raises(TypeError):
@@ -154,3 +154,75 @@ def test_a_norm_that_is_not_finite_warns_where_it_was_asked_for():
         assert caught[0].filename == __file__
     with pytest.warns(wgclip.NonFiniteNormWarning, match="the norm of the array is inf"):
         wgclip.clip_by_norm(bad, 1.0)
+
+
+def test_what_labels_cannot_keep_is_refused():
+    pd, xr = pytest.importorskip("pandas"), pytest.importorskip("xarray")
+    series, bound = (pd.Series(np.float32(of), index=list(index)) for of, index in (([1, 5, 9], "xyz"), ([1, 2, 3], "zyx")))
+    # Every operation takes bounds by label.
+    assert wgclip.clip(series, None, bound).tolist() == [1, 2, 1]
+    assert wgclip.clip_to(series, None, bound, dtype="float16").tolist() == [1, 2, 1]
+    assert wgclip.clip_with_mask(series, None, bound)[0].tolist() == [1, 2, 1]
+    gradient = pd.Series(np.float32([30, 20, 10]), index=list("zyx"))
+    assert wgclip.clip_backward(series, gradient, None, 6).tolist() == [10, 20, 0]
+    frame = pd.DataFrame(np.full((2, 2), 9.0), columns=["a", "b"])
+    for columns in ([1, 2], np.array([1, 2.0]), [1, None], xr.DataArray([1.0, 2.0])):
+        assert wgclip.clip(frame, None, columns)["a"].tolist() == [1, 1], columns
+    mixed = pd.DataFrame({"a": [2**53 + 1], "b": [1.0]})
+    with pytest.raises(TypeError, match="several types"):
+        wgclip.clip_quantiles(mixed, None, 0.5, axis=0)
+    with pytest.raises(TypeError, match="pandas' own type Int64"):
+        wgclip.clip(pd.Series([2**53 + 1, None], dtype="Int64"), 0, 2**60)
+
+    class Mine(pd.DataFrame):
+        pass
+
+    assert type(wgclip.clip(Mine({"a": [9.0]}), 0, 1)) is Mine
+    assert wgclip.clip(pd.Index([1, 9]), 0, 5).tolist() == [1, 5]
+    levels = pd.MultiIndex.from_product([["a", "b"], [1, 2]], names=["p", "q"])
+    at = lambda index: xr.Coordinates.from_pandas_multiindex(index, "s")  # noqa: E731
+    x, hi = (xr.DataArray(of, dims="s", coords=at(index)) for of, index in (([9.0] * 4, levels), ([1.0, 2, 3, 4], levels[::-1])))
+    assert wgclip.clip(x, 0, hi).values.tolist() == [4, 3, 2, 1]
+    x = xr.DataArray(np.ones((2, 3)), dims=("a", "b"), coords={"sc": 7})
+    assert wgclip.clip(x, None, xr.DataArray([1.0, 2, 3], dims="b", coords={"sc": 8})).coords["sc"] == 7
+    ordered = xr.DataArray(np.float32([6, 2]), dims="b", coords={"b": ["r", "l"]})
+    x = xr.DataArray(np.float32([[9, 9]]), dims=("a", "b"), coords={"b": ["l", "r"]})
+    assert wgclip.clip_to(x, None, ordered, dtype="float16").values.tolist() == [[2, 6]]
+    with pytest.raises(ValueError, match="variable"):
+        wgclip.clip(xr.Dataset({"t": x}), None, xr.Dataset())
+
+
+def test_outputs_and_batches_that_cannot_be_are_refused():
+    sparse = pytest.importorskip("scipy.sparse")
+    x, tensor = sparse.csr_array([[0.0, 3.0]]), wgclip.Device("cpu").tensor(np.float32([[3, 4]]))
+    for call in (
+        lambda: wgclip.clip_by_global_norm([x], 1.0, batch_axis=0),
+        lambda: wgclip.clip_by_global_norm([tensor], 1.0, batch_axis=0),
+        lambda: wgclip.clip_by_global_norm([tensor, np.ones(2)], 1.0),
+        lambda: wgclip.clip_by_norm(tensor, 1.0, out=np.ones(2)),
+        lambda: wgclip.clip_by_norm(x, 1.0, out=np.ones(1)),
+        lambda: wgclip.norm(x, keepdims=True),
+    ):
+        with pytest.raises(TypeError):
+            call()
+    made, norm = wgclip.clip_by_global_norm([tensor, None], 1.0)
+    assert made[1] is None and float(norm.numpy()) == 5
+    assert wgclip.norm(sparse.dok_array(np.eye(2, dtype="f4"))) == np.float32(math.sqrt(2))
+    with pytest.warns(wgclip.NonFiniteNormWarning, match="sample 1"):
+        wgclip.clip_by_global_norm([np.array([[3.0, 4], [np.nan, 1]])], 1.0, batch_axis=0)
+
+
+def test_the_list_by_name():
+    x, g = np.float32([-1, 0.5, 2]), np.float32([1, 2, 3])
+    assert wgclip.run("affine", x, scalars=(2, 1)).tolist() == [-1, 2, 5]
+    assert wgclip.run("clip_to", x, min=0, max=1, dtype="float16").dtype == np.float16
+    y, mask = wgclip.run("clip_with_mask", x, min=0, max=1)
+    assert wgclip.run("mask_backward", mask, g).tolist() == wgclip.clip_backward(x, g, 0, 1).tolist()
+    gx, glo, ghi = wgclip.run("clip_backward_bounds", x, g, min=0, max=np.float32([1]))
+    assert (gx.tolist(), float(glo), ghi.tolist()) == ([0, 2, 0], 1, [3])
+    assert set(wgclip.operations()) >= {"clip", "clip_to", "clip_backward", "clip_backward_bounds", "clip_with_mask", "mask_backward", "affine"}
+    for bad in (lambda: wgclip.run("clamp", x), lambda: wgclip.run("clip", x, x)):
+        with pytest.raises(ValueError, match="clip"):
+            bad()
+    with pytest.raises(TypeError, match="Arguments|arguments"):
+        wgclip.run("affine", x)

@@ -132,10 +132,11 @@ def test_bounds_of_another_type():
     oracle.assert_same(wgclip.clip(f32([1, 2, 3]), None, np.array([2.5])), f32([1, 2, 2.5]))
     oracle.assert_same(wgclip.clip(np.array([1, 20, 30], "i4"), None, np.array([9], "i8")), np.array([1, 9, 9], "i4"))
     oracle.assert_same(wgclip.clip(np.array([1, 20, 30], "u1"), np.array([9.0, 9, 9]), None), np.array([9, 20, 30], "u1"))
-    with pytest.raises(TypeError, match="np.floor"):
+    with pytest.raises(TypeError, match="whole number"):
         wgclip.clip(np.array([1, 2], "u1"), None, np.array([1.5, 1.0]))
+    oracle.assert_same(wgclip.clip(np.array([1, 2], "u1"), None, np.array([300, 1])), np.array([1, 1], "u1"))
     with pytest.raises(ValueError, match="outside"):
-        wgclip.clip(np.array([1, 2], "u1"), None, np.array([300, 1]))
+        wgclip.clip(np.array([1, 2], "u1"), None, np.array([-1, 1]))
 
 
 def test_what_has_no_norm_is_left_as_it_is():
@@ -147,3 +148,43 @@ def test_what_has_no_norm_is_left_as_it_is():
     own = [f32([3, 4]), None, step]
     wgclip.clip_by_global_norm(own, 2.5, out=own)
     assert own[0].tolist() == [1.5, 2.0] and step.tolist() == [7]
+
+
+def test_arrays_of_bounds_are_rounded_as_numbers_are():
+    half = np.float16([np.inf, 6e4, -np.inf])
+    with pytest.raises(ValueError, match="no value could"):
+        wgclip.clip(half, np.array([1e5]), None)
+    for bound in ([1e5], np.array([1e5]), np.float32([1e5])):
+        with pytest.warns(wgclip.BoundWarning, match="max=100000.0 becomes inf") as caught:
+            made = wgclip.clip(half, None, bound)
+        assert made.tolist() == half.tolist() and caught[0].filename == __file__
+    # Once, from integers too.
+    wide = np.array([2**60 + 2**36 + 1])
+    with pytest.warns(wgclip.BoundWarning):
+        assert wgclip.clip(f32([1e19]), None, wide).tolist() == [2**60 + 2**37]
+    assert wgclip.clip(np.int32([9]), None, np.array([np.inf])).tolist() == [9]
+    assert wgclip.clip(np.uint8([9]), [-1], [300]).tolist() == [9]
+    assert wgclip.clip(f32([1, 2]), None, np.array([np.nan, 1])).tolist()[1] == 1
+    with pytest.raises(TypeError):
+        wgclip.clip(np.uint8([9]), None, np.array([1.5]))
+    assert wgclip.clip(np.array([True, False]).astype("u1"), None, np.array([True, False])).tolist() == [1, 0]
+
+
+def test_names_are_those_of_what_was_given():
+    arrays = [None, np.int32([1]), f32([1]), f32([np.nan])]
+    with pytest.raises(wgclip.NonFiniteNormError, match="array 3 of 4"):
+        wgclip.clip_by_global_norm(arrays, 1.0, nonfinite="error")
+    with pytest.raises(TypeError, match="norms are of floats"):
+        wgclip.norm([3, 4])
+    with pytest.raises(TypeError, match="float32, float16, bfloat16"):
+        wgclip.clip(np.array([True]), 0, 1)
+    out = [np.zeros(2), np.array([-1, -1])]
+    wgclip.clip_by_global_norm([np.array([3.0, 4]), np.array([7, 8])], 1.0, out=out)
+    assert out[1].tolist() == [7, 8]
+
+
+def test_shares_may_come_in_any_kind_of_list():
+    x = np.arange(10.0)
+    for q in (np.array([0.1, 0.9]), (share for share in [0.1, 0.9]), (0.1, 0.9)):
+        assert wgclip.quantiles(x, q) == [0, 8]
+    assert wgclip.quantiles(x, np.float64(0.1)) == 0

@@ -22,6 +22,20 @@ pub enum Number {
     },
 }
 
+impl Number {
+    /// An element as a number: an integer exactly, and a float as an f64, which holds every float.
+    pub fn of<T: Element>(element: T) -> Self {
+        let (bits, layout) = (i128::from(element.to_bits()), T::TYPE.layout());
+        match layout.class {
+            NumberClass::Float { .. } => Self::Float(element.to_f64()),
+            NumberClass::Signed if bits & i128::from(layout.sign()) != 0 => {
+                Self::Integer(bits - (1 << layout.bits))
+            }
+            NumberClass::Signed | NumberClass::Unsigned => Self::Integer(bits),
+        }
+    }
+}
+
 impl From<f64> for Number {
     fn from(value: f64) -> Self {
         Self::Float(value)

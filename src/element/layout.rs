@@ -70,7 +70,7 @@ impl BitLayout {
 
     /// The least and the greatest element that is a number, infinities included.
     #[inline]
-    pub(crate) const fn ends(self) -> [u64; 2] {
+    pub const fn ends(self) -> [u64; 2] {
         match self.class {
             NumberClass::Unsigned => [0, self.mask()],
             NumberClass::Signed => [self.sign(), self.sign() - 1],

@@ -149,6 +149,12 @@ fn summarize(
             session.resources.warn_of_nan([&lows, &highs].map(|bounds| bounds.iter().any(|bound| bound.is_nan())));
             Ok(())
         })?;
+        if let Some(unit) = summary.wants_unit() {
+            source.chunks::<T>(place, CHUNK, &mut |_, x| {
+                summary.add_moments(x, unit);
+                Ok(())
+            })?;
+        }
         let shares: Vec<_> = args.percentiles.iter().map(|percentile| percentile.share).collect();
         let resources = &mut session.resources;
         let room = resources.memory() / 4;
@@ -193,9 +199,8 @@ fn print(out: &mut dyn Write, args: &Inspect, report: &Report, has_bounds: bool)
     for row in &report.tensors {
         let dims: Vec<_> = row.shape.iter().map(ToString::to_string).collect();
         let mut cells = vec![printable(&row.name), printable(&row.r#type), format!("[{}]", dims.join(", "))];
-        match &row.summary {
-            Some(summary) => cells.extend(summary.cells().into_iter().chain(summary.percentiles())),
-            None => {}
+        if let Some(summary) = &row.summary {
+            cells.extend(summary.cells().into_iter().chain(summary.percentiles()));
         }
         cells.resize(of_summary, String::new());
         let share = |count: usize| match count {

@@ -14,6 +14,8 @@ pub(super) struct Values<T> {
     inf: usize,
     zeros: usize,
     moments: Moments,
+    /// The power of two that numbers are multiplied by for their moments, so that squares neither overflow nor vanish.
+    unit: f64,
     /// The first elements, as many as are wanted.
     first: Vec<T>,
     wanted: usize,
@@ -98,6 +100,11 @@ impl Serialize for Value {
     }
 }
 
+/// The finite numbers among elements.
+fn finite<T: Element>(x: &[T]) -> impl Iterator<Item = f64> + Clone {
+    x.iter().copied().map(Element::to_f64).filter(|x| x.is_finite())
+}
+
 fn as_object<S: serde::Serializer>(
     percentiles: &[(String, Value)],
     serializer: S,
@@ -109,7 +116,7 @@ impl<T: Element> Values<T> {
     /// Of nothing yet, with so many first elements.
     pub(super) fn new(wanted: usize) -> Self {
         let moments = Moments::default();
-        Self { ends: None, nan: 0, inf: 0, zeros: 0, moments, first: Vec::new(), wanted }
+        Self { ends: None, nan: 0, inf: 0, zeros: 0, moments, unit: 1.0, first: Vec::new(), wanted }
     }
 
     pub(super) fn add(&mut self, x: &[T]) {
@@ -118,6 +125,25 @@ impl<T: Element> Values<T> {
         let chunks: Vec<_> = x.par_chunks(CHUNK).map(Self::of).collect();
         // In order, so that the mean is the same in every run.
         chunks.into_iter().for_each(|chunk| self.merge(chunk));
+    }
+
+    /// Where the squares of numbers do not fit an f64: the power of two for which they do, and which [`add_moments`](Self::add_moments) takes.
+    pub(super) fn wants_unit(&self) -> Option<f64> {
+        let (min, max) = self.ends?;
+        let greatest = min.to_f64().abs().max(max.to_f64().abs());
+        let fits = greatest == 0.0 || (1e-140..1e140).contains(&greatest);
+        // The magnitude is brought to about 1; that of a subnormal is not finite.
+        (!fits).then(|| (-greatest.log2().floor()).clamp(-1022.0, 1022.0).exp2())
+    }
+
+    /// The moments anew, in another unit.
+    pub(super) fn add_moments(&mut self, x: &[T], unit: f64) {
+        if self.unit != unit {
+            (self.unit, self.moments) = (unit, Moments::default());
+        }
+        for chunk in x.chunks(CHUNK) {
+            self.moments = self.moments.merged(Moments::of(finite(chunk).map(|x| x * unit)));
+        }
     }
 
     fn of(x: &[T]) -> Self {
@@ -137,7 +163,7 @@ impl<T: Element> Values<T> {
                 });
             }
         }
-        values.moments = Moments::of(x.iter().copied().map(Element::to_f64).filter(|x| x.is_finite()));
+        values.moments = Moments::of(finite(x));
         values
     }
 
@@ -156,7 +182,7 @@ impl<T: Element> Values<T> {
 
     /// With percentiles that were found elsewhere, by their names.
     pub(super) fn finish(self, percentiles: &[(&str, T)]) -> Summary {
-        let Self { ends, nan, inf, zeros, moments, first, .. } = self;
+        let Self { ends, nan, inf, zeros, moments, unit, first, .. } = self;
         let [low, high] = ends.map_or_else(Default::default, |(min, max)| [min, max].map(text));
         let [min, max] = match ends {
             Some((min, max)) => [number(min), number(max)],
@@ -164,8 +190,9 @@ impl<T: Element> Values<T> {
         };
         let range = ends.map(|(min, max)| (min.to_f64(), max.to_f64()));
         let moments = moments.finish();
-        let [mean, std] = [0, 1].map(|n| moments.map(|moments| moments[n]));
-        let rounded = |moment: Option<f64>| moment.map_or(String::new(), |moment| text(moment as f32));
+        let [mean, std] = [0, 1].map(|n| moments.map(|moments| moments[n] / unit));
+        // Of an f64 more digits are of no use here than of an f32.
+        let rounded = |moment: Option<f64>| moment.map_or(String::new(), moment_text);
         Summary {
             text: [low, high, rounded(mean), rounded(std)],
             percentiles: percentiles.iter().map(|&(name, x)| (name.to_owned(), Value::of(x))).collect(),
@@ -181,6 +208,12 @@ impl<T: Element> Values<T> {
             range,
         }
     }
+}
+
+/// A mean or a deviation, to seven digits.
+fn moment_text(moment: f64) -> String {
+    let rounded: f64 = format!("{moment:.6e}").parse().unwrap_or(moment);
+    short(format!("{rounded}"), format!("{rounded:e}"))
 }
 
 /// As many digits as tell the number from its neighbours.
@@ -267,6 +300,15 @@ mod tests {
             (mean - 4_000_000_002.999_991).abs() < 1e-5 && (std - 1.999_999_7).abs() < 1e-5,
             "{mean} {std}"
         );
+        // Squares that overflow, and that vanish.
+        for unit in [1e300, 1e-300] {
+            let mut values = Values::<f64>::new(0);
+            values.add(&[3.0 * unit, 5.0 * unit]);
+            values.add_moments(&[3.0 * unit, 5.0 * unit], values.wants_unit().unwrap());
+            let summary = values.finish(&[]);
+            assert!((summary.mean.unwrap() / unit - 4.0).abs() < 1e-9, "{unit}");
+            assert!((summary.std.unwrap() / unit - 1.0).abs() < 1e-9, "{unit}");
+        }
         assert_eq!(Values::<f32>::new(0).finish(&[]).cells(), ["", "", "", "", "0", "0", "0"]);
     }
 }

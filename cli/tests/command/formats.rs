@@ -110,9 +110,27 @@ fn bounds_may_be_files_that_broadcast() {
     }
     folder.write("wide.npy", &npy("<f4", false, "(4,)", &bytes(&[0.0; 4])));
     folder.write("i4.npy", &npy("<i4", false, "(1,)", &[0; 4]));
+    let done = folder.done("clip x.npy y.npy --max i4.npy");
+    assert!(done.stderr.contains("i4.npy holds i32: its bounds are rounded to f32"), "{done:?}");
+    // Integers take integers exactly, and whole floats; inward others too.
+    folder.write("u1.npy", &npy("|u1", false, "(3,)", &[1, 100, 200]));
+    folder.write("i2.npy", &npy("<i2", false, "()", &300i16.to_le_bytes()));
+    folder.write("f8.npy", &npy("<f8", false, "()", &99.5f64.to_le_bytes()));
+    folder.done("clip u1.npy y.npy --max i2.npy");
+    assert!(folder.read("y.npy").ends_with(&[1, 100, 200]));
+    folder.done("clip u1.npy y.npy --max f8.npy --bounds inward");
+    assert!(folder.read("y.npy").ends_with(&[1, 99, 99]));
+    // Inward holds for what the output is converted to.
+    folder.write("f4.npy", &npy_f32(&[1.0, 0.5]));
+    folder.write("hi.npy", &npy_f32(&[0.999]));
+    for max in ["0.999", "hi.npy"] {
+        folder.done(&format!("clip f4.npy f8.npy --to f16 --max {max} --bounds inward"));
+        // The f16 below 0.999, which is not the nearest.
+        assert!(folder.read("f8.npy").ends_with(&[0xfd, 0x3b, 0x00, 0x38]), "{max}");
+    }
+    folder.write("f8.npy", &npy("<f8", false, "()", &99.5f64.to_le_bytes()));
     for (args, message) in [
         ("--min wide.npy", "wide.npy has shape [4], but x.npy has [2, 3]"),
-        ("--max i4.npy", "i4.npy holds i32, but x.npy holds f32"),
         ("--max folder", "folder is a folder"),
     ] {
         std::fs::create_dir_all(folder.path("folder")).unwrap();

@@ -44,7 +44,7 @@ fn bounds_are_percentiles_of_the_tensor_on_every_device() {
     let number = folder.done("clip x.npy y.npy --min 0 --max p99");
     assert!(number.stderr.is_empty(), "{number:?}");
     let crossed = folder.done("clip x.npy y.npy --min 3e38 --max p0");
-    assert!(crossed.stderr.contains("--min is above --max for x.npy"), "{crossed:?}");
+    assert!(crossed.stderr.contains("--min is above --max in x.npy"), "{crossed:?}");
 }
 
 /// Columns, in Fortran order too, of integers, in shards and from a pipe.

@@ -35,14 +35,17 @@ def lazy(x: object) -> types.ModuleType | None:
 
 
 def labelled(x: object) -> types.ModuleType | None:
-    """The module for arrays with labels, xarray's and pandas'."""
-    name = type(x).__module__.partition(".")[0]
-    return importlib.import_module("wgclip._labelled") if name in ("xarray", "pandas") else None
+    """The module for arrays with labels, xarray's and pandas', and classes of one's own that are theirs."""
+    for package, names in (("pandas", ("Series", "DataFrame")), ("xarray", ("DataArray", "Dataset"))):
+        # Whoever has such an object has imported the package.
+        if package in sys.modules and isinstance(x, tuple(getattr(sys.modules[package], name) for name in names)):
+            return importlib.import_module("wgclip._labelled")
+    return None
 
 
 def is_sparse(x: object) -> bool:
-    """Whether it is one of scipy's sparse arrays or matrices, which keep their values in ``data``."""
-    return type(x).__module__.startswith("scipy.sparse") and hasattr(x, "data") and hasattr(x, "tocsr")
+    """Whether it is one of scipy's sparse arrays or matrices."""
+    return "scipy.sparse" in sys.modules and bool(sys.modules["scipy.sparse"].issparse(x))
 
 
 def as_array(x: Any) -> Array:
@@ -56,6 +59,8 @@ def as_array(x: Any) -> Array:
     if (home := framework(x)) is not None:
         array: Array = home.to_numpy(x)
         return array
+    if (labels := labelled(x)) is not None:
+        labels.check_types(x)
     return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)
 
 
@@ -114,32 +119,31 @@ def bound(value: Any, dtype: np.dtype[Any], side: Literal["min", "max"]) -> Any:
         array = plain(value)
         if array.ndim == 0 or not is_number(array.dtype):
             return array
-    return plain(array) if array.dtype == dtype else _as_bounds(array, dtype)
+    return plain(array) if array.dtype == dtype else _as_bounds(array, dtype, side)
 
 
-def _as_bounds(array: Array, dtype: np.dtype[Any]) -> Array:
-    """Bounds of another type: rounded once to a float, and exactly to an integer type."""
-    if dtype.kind not in "iu":
-        made = np.empty(array.shape, dtype)
-        # Also to types of ml_dtypes.
-        _core.run("clip_to", [array.astype(np.float64)], [made])
-        return made
+def _as_bounds(array: Array, dtype: np.dtype[Any], side: Literal["min", "max"]) -> Array:
+    """Bounds of another type: each rounded as a number is, integers exactly."""
+    made = np.empty(array.shape, dtype)
     if array.dtype.kind == "O":
-        whole = all(isinstance(of, numbers.Integral) for of in array.flat)
-    else:
-        whole = array.dtype.kind in "iub" or bool((array == np.trunc(array)).all())
-    if not whole:
-        raise TypeError(f"bounds of {dtype} are whole numbers: give np.ceil of lower bounds, and np.floor of upper ones")
-    info = np.iinfo(dtype)
-    if array.size and not info.min <= int(array.min()) <= int(array.max()) <= info.max:
-        raise ValueError(f"a bound is outside of the range of {dtype}: give numbers that fit")
-    return array.astype(dtype)
+        # Of a list: one by one, as numbers of Python are.
+        for place, of in np.ndenumerate(array):
+            number = of if isinstance(of, numbers.Integral) else float(of)
+            _core.round_bounds(np.asarray(number) if isinstance(number, float) else number, side, made[(*place, None)])
+        return made
+    given = array.astype(np.uint8) if array.dtype.kind == "b" else plain(array)
+    _core.round_bounds(given, side, made)
+    return made
+
+
+#: Packages whose code lies between a caller and this package.
+_ON_THE_WAY = {"wgclip", "torch", "jax", "jaxlib", "tensorflow", "xarray", "contextlib", "functools"}
 
 
 def warn(text: str, category: type[Warning]) -> None:
     """Warns at the line that called this package."""
     level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("wgclip"):
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _ON_THE_WAY:
         level, frame = level + 1, frame.f_back
     warnings.warn(text, category, stacklevel=level)
 

@@ -29,6 +29,16 @@ def rule_text(rule: BackwardRule | str) -> str:
     return str(rule)
 
 
+def _ordered(operand: Any, x: Any) -> Any:
+    """An operand of x: in the order of its labels, if both have them."""
+    return operand if (labels := labelled(x)) is None else labels.in_order(operand, x)
+
+
+def _sides(x: Any, of: Array, min: Any, max: Any) -> tuple[Any, Any]:
+    """The bounds of x, which is the array ``of``."""
+    return bound(_ordered(min, x), of.dtype, "min"), bound(_ordered(max, x), of.dtype, "max")
+
+
 def clip(
     x: Any,
     /,
@@ -129,7 +139,7 @@ def clip_to(x: Any, /, min: Any = None, max: Any = None, *, dtype: Any, out: Any
     if isinstance(x, Tensor):
         return x.clip_to(min, max, element=element_of(to))
     of = plain(x)
-    min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
+    min, max = _sides(x, of, min, max)
     return back(x, out)(into(out, of.shape, to, lambda y: _core.run("clip_to", [of], [y], min, max)))
 
 
@@ -159,8 +169,8 @@ def clip_backward(
     """
     if isinstance(x, Tensor):
         return x.clip_backward(g, min, max, rule=rule)
-    of, g = plain(x), plain(g)
-    min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
+    of, g = plain(x), plain(_ordered(g, x))
+    min, max = _sides(x, of, min, max)
     return back(x, out)(into(out, of.shape, of.dtype, lambda gx: _core.run("clip_backward", [of, g], [gx], min, max, rule)))
 
 
@@ -190,8 +200,8 @@ def clip_backward_bounds(
     if isinstance(x, Tensor):
         made = x.clip_backward_bounds(g, min, max, rule=rule)
         return tuple(of if need else None for of, need in zip(made, needs))  # type: ignore[return-value]
-    of, g, kind = plain(x), plain(g), back(x)
-    min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
+    of, g, kind = plain(x), plain(_ordered(g, x)), back(x)
+    min, max = _sides(x, of, min, max)
     outputs: list[Array | None] = [np.empty_like(of) if needs[0] else None]
     for side, need in ((min, needs[1]), (max, needs[2])):
         wanted = need and side is not None
@@ -211,7 +221,7 @@ def clip_with_mask(
     Raises as `clip_backward`; ``ValueError`` for a rule that one bit cannot tell (ties="half", outside="toward").
     """
     of = plain(x)
-    min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
+    min, max = _sides(x, of, min, max)
     y, mask = np.empty_like(of), np.empty(_core.mask_len(of.size), np.uint64)
     # Bits beyond the last element are 0.
     mask[-1:] = 0
@@ -271,10 +281,11 @@ def run(
         side = {"glo": 0, "ghi": 1}.get(of)
         if side is None:
             return np.empty(x.shape, to)
-        return None if sides[side] is None else np.empty(np.shape(sides[side]), x.dtype)
+        limit = sides[side]
+        return None if limit is None else np.empty(np.shape(limit), x.dtype)
 
     made = [output(of) for of in outputs]
-    _core.run(name, given, made, *sides, rule, scalars)
+    _core.run(name, given, made, sides[0], sides[1], rule, scalars)
     results = [one if one is None or of == "mask" else kind(one if one.ndim else one[()]) for of, one in zip(outputs, made)]
     return results[0] if len(results) == 1 else tuple(results)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,20 @@ from . import _elementwise
 
 
 def _is_pandas(x: Any) -> bool:
-    return type(x).__module__.partition(".")[0] == "pandas"
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(x, pandas.Series | pandas.DataFrame)
+
+
+def check_types(x: Any) -> None:
+    """Refuses what has no one type of numpy's, and would lose values on the way to it."""
+    if not _is_pandas(x):
+        return
+    types = {x.dtype} if x.ndim == 1 else set(x.dtypes)
+    if len(types) > 1:
+        raise TypeError(f"a frame of several types, {', '.join(sorted(map(str, types)))}: give its columns, or x.astype of one type")
+    for dtype in types:
+        if not isinstance(dtype, np.dtype):
+            raise TypeError(f"elements of pandas' own type {dtype} are not clipped here: convert them, x.astype({dtype.name.lower()!r}) for example")
 
 
 def relabelled(x: Any, made: Any) -> Any:
@@ -19,8 +33,21 @@ def relabelled(x: Any, made: Any) -> Any:
         return made
     if not _is_pandas(x):
         return x.copy(data=made)
-    axes = {"index": x.index, "columns": x.columns} if x.ndim == 2 else {"index": x.index, "name": x.name}
+    axes = {"index": x.index.copy(), "columns": x.columns.copy()} if x.ndim == 2 else {"index": x.index.copy(), "name": x.name}
     return type(x)(made, **axes).__finalize__(x)
+
+
+def in_order(operand: Any, x: Any) -> Any:
+    """An operand in the order of the labels of x, without them: as `clip` aligns it."""
+    if _is_pandas(x):
+        ordered = _pandas_bound(operand, x)
+        return ordered.to_numpy() if _is_pandas(ordered) else ordered
+    if not hasattr(operand, "dims") or not hasattr(x, "dims"):
+        return operand
+    import xarray
+
+    ordered = _xarray_bound(operand, x)
+    return xarray.broadcast(ordered, x.drop_vars(x.coords), exclude=())[0].transpose(*x.dims).to_numpy() if ordered.ndim else ordered.item()
 
 
 def _in_order(bound: Any, labels: Any, axis: str) -> Any:
@@ -49,15 +76,22 @@ def _pandas_bound(bound: Any, x: Any) -> Any:
 def _clip_pandas(x: Any, min: Any, max: Any) -> Any:
     sides = [_pandas_bound(bound, x) for bound in (min, max)]
     if x.ndim == 1:
+        check_types(x)
         return relabelled(x, _elementwise.clip(x.to_numpy(), *sides))
+    for n in range(x.shape[1]):
+        check_types(x.iloc[:, n])
 
     def column(bound: Any, n: int) -> Any:
         if _is_pandas(bound):
             return bound.iloc[:, n].to_numpy()
-        array = np.asarray(bound) if isinstance(bound, list | tuple | np.ndarray) else None
-        if array is None or array.ndim == 0:
+        if bound is None or isinstance(bound, int | float):
             return bound
-        return np.broadcast_to(array, x.shape)[:, n]
+        array = np.asarray(bound, dtype=object if isinstance(bound, list | tuple) else None)
+        if array.ndim == 0:
+            return bound
+        of_column = np.broadcast_to(array, x.shape)[:, n]
+        # A list may have None in it.
+        return of_column.tolist() if of_column.dtype == object else of_column
 
     # A frame has a type for each column.
     made = {n: _elementwise.clip(x.iloc[:, n].to_numpy(), *(column(side, n) for side in sides)) for n in range(x.shape[1])}
@@ -73,8 +107,12 @@ def _xarray_bound(bound: Any, x: Any) -> Any:
             missing = labels.difference(own)
             if len(missing):
                 raise ValueError(f"a bound has nothing for {missing[0]!r} of {axis!r}: give one for each label")
+            if not own.is_unique:
+                raise ValueError(f"a bound has a label of {axis!r} twice: give each once")
             if not own.equals(labels):
-                bound = bound.reindex({axis: labels})
+                # By place, for indices of several levels too.
+                bound = bound.isel({axis: own.get_indexer(labels)})
+            bound = bound.drop_vars([name for name in bound.coords if axis in bound[name].dims])
     return bound
 
 
@@ -82,11 +120,17 @@ def _clip_xarray(x: Any, min: Any, max: Any) -> Any:
     import xarray
 
     def of_variable(bound: Any, name: Any) -> Any:
-        return bound[name] if isinstance(bound, xarray.Dataset) else bound
+        if not isinstance(bound, xarray.Dataset):
+            return bound
+        if name not in bound:
+            raise ValueError(f"a bound has nothing for the variable {name!r}: give one for each")
+        return bound[name]
 
     if isinstance(x, xarray.Dataset):
         variables = {name: _clip_xarray(x[name], of_variable(min, name), of_variable(max, name)) for name in x.data_vars}
         return x.assign(variables)
+    if any(isinstance(bound, xarray.Dataset) for bound in (min, max)):
+        raise TypeError("a dataset does not bound an array: give one of its variables")
     sides = [_xarray_bound(bound, x) for bound in (min, max)]
     named = [side for side in sides if isinstance(side, xarray.DataArray | xarray.Variable)]
 
@@ -96,9 +140,12 @@ def _clip_xarray(x: Any, min: Any, max: Any) -> Any:
         return _elementwise.clip(values, lo, hi)
 
     # Dimensions are matched by name; arrays of Dask stay lazy.
-    made = xarray.apply_ufunc(clip, x, *named, dask="allowed", keep_attrs=True)
+    made = xarray.apply_ufunc(clip, x, *named, dask="allowed", keep_attrs=True, join="override")
+    if made.dims == x.dims and made.shape == x.shape:
+        # With the coordinates of x, whatever the bounds have.
+        return x.copy(data=made.data)
     made.attrs = dict(x.attrs)
-    return made.rename(x.name) if isinstance(made, xarray.DataArray) else made
+    return made.rename(x.name)
 
 
 def clip(x: Any, min: Any, max: Any) -> Any:

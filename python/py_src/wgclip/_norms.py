@@ -18,14 +18,14 @@ Ord: TypeAlias = float | str
 NonFinite: TypeAlias = Literal["propagate", "zero", "skip", "error"]
 
 
-def _values(x: Any, axis: Axis = None) -> tuple[Array, Any]:
+def _values(x: Any, axis: Axis = None, whole: bool = True) -> tuple[Array, Any]:
     """The elements that count for a norm, and what makes a result of their shape one of the kind of x: of a sparse array its values, those of one
     place added up."""
     is_torch = type(x).__module__.partition(".")[0] == "torch" and x.is_sparse
     if not is_torch and not is_sparse(x):
         return plain(x), back(x)
-    if axis is not None:
-        raise TypeError("a sparse array has the norm of all its elements: leave out axis, or make it dense")
+    if axis is not None or not whole:
+        raise TypeError("a sparse array has the norm of all its elements: leave out axis and keepdims, or make it dense")
     if is_torch:
         single = x.detach().coalesce()
         kept = single.values()
@@ -35,7 +35,7 @@ def _values(x: Any, axis: Axis = None) -> tuple[Array, Any]:
 
             return torch.sparse_coo_tensor(single.indices(), made, single.shape, is_coalesced=True)
     else:
-        single = x.copy() if hasattr(x, "sum_duplicates") else x.tocsr()
+        single = x.copy() if x.format in ("coo", "csr", "csc") else x.tocsr()
         single.sum_duplicates()
         kept = single.data
 
@@ -110,7 +110,7 @@ def norm(x: Any, /, axis: Axis = None, *, ord: Ord = 2, keepdims: bool = False) 
         return x.norm(axes_of(axis), ord)
     if (home := lazy(x)) is not None and axis is None and not keepdims:
         return home.norm(x, ord=ord)
-    of, kind = _values(x, axis)
+    of, kind = _values(x, axis, not keepdims)
     dtype = np.float64 if of.dtype == np.float64 else np.float32
     return kind(_reduced(of, axis, keepdims, dtype, lambda axes, out: _core.norm(of, axes, ord, out)))
 
@@ -138,6 +138,8 @@ def clip_by_norm(
     Raises as `norm`; ``ValueError`` for a limit that is negative or NaN; ``NonFiniteNormError`` where it is asked for.
     """
     limit = (max_norm, ord, eps, nonfinite)
+    if out is not None and (isinstance(x, Tensor) or is_sparse(x)):
+        raise TypeError("out is for arrays of numpy: use what is returned")
     if isinstance(x, Tensor):
         return x.clip_by_norm(max_norm, axes_of(axis), ord=ord, eps=eps, nonfinite=nonfinite)
     if (home := framework(x)) is not None and not getattr(x, "is_sparse", False):
@@ -239,6 +241,8 @@ def clip_by_global_norm(
     """Scales several arrays down so that the norm of all together is at most ``max_norm``. Returns what they become, a list or for a dict a dict, and that norm. None and
     arrays of integers, such as counters among gradients, stay as they are.
 
+    A norm that is not finite warns (`wgclip.NonFiniteNormWarning`), and names the first array that has one.
+
     With ``batch_axis``, an axis that all arrays have, each sample along it has a norm of its own over all arrays (DP-SGD clips the gradients of each
     example so), and an array of these norms is returned. Sparse arrays of scipy count and keep their values.
 
@@ -259,10 +263,16 @@ def clip_by_global_norm(
         )
         return dict(zip(arrays, clipped)), norm
     given, limit = list(arrays), (max_norm, ord, eps, nonfinite)
-    if given and all(isinstance(x, Tensor) for x in given):
-        return _core.clip_tensors_by_global_norm(given, limit)
+    if any(isinstance(x, Tensor) for x in given):
+        there = [n for n, x in enumerate(given) if x is not None]
+        if out is not None or batch_axis is not None or not all(isinstance(given[n], Tensor) for n in there):
+            raise TypeError("tensors of a device are clipped with others of it, without out and batch_axis: give all of them as tensors, or none")
+        clipped, norm = _core.clip_tensors_by_global_norm([given[n] for n in there], limit)
+        found = dict(zip(there, clipped))
+        return [found.get(n) for n in range(len(given))], norm
     places = _have_norms(given)
-    values = [_values(given[n]) for n in places]
+    values = [_values(given[n], whole=batch_axis is None) for n in places]
+    named = [f"array {n} of {len(given)}, counted from 0," for n in places]
     read = [of for of, _ in values]
     if batch_axis is not None:
         if out is not None:
@@ -274,7 +284,7 @@ def clip_by_global_norm(
         made = [plain(np.moveaxis(of, 0, batch_axis)) for of in made]
     elif out is None:
         made = [np.empty_like(x) for x in read]
-        norms = _core.clip_by_global_norm(read, limit, made)
+        norms = _core.clip_by_global_norm(read, limit, made, named)
     if out is None:
         results = list(given)
         for n, (_, kind), of in zip(places, values, made):
@@ -285,4 +295,8 @@ def clip_by_global_norm(
         raise ValueError(f"{len(given)} arrays, but {len(targets)} outputs: give one for each")
     shapes = [(x.shape, x.dtype) for x in read]
     written = [targets[n] for n in places]
-    return targets, into_all(written, shapes, lambda outputs: _core.clip_by_global_norm(read, limit, outputs))
+    norm = into_all(written, shapes, lambda outputs: _core.clip_by_global_norm(read, limit, outputs, named))
+    for n, target in enumerate(targets):
+        if n not in places and given[n] is not None and target is not None and target is not given[n]:
+            target[...] = given[n]
+    return targets, norm

@@ -34,11 +34,12 @@ def quantiles(x: Any, q: float | Sequence[float], /, axis: Axis = None, *, keepd
 
     Raises ``ValueError`` for a share outside of 0 to 1, for an axis that there is not, and for an array without numbers.
     """
-    if isinstance(q, SupportsFloat):
+    if isinstance(q, SupportsFloat) and np.ndim(q) == 0:
         return quantiles(x, [float(q)], axis, keepdims=keepdims)[0]
+    q = [float(share) for share in q]  # type: ignore[union-attr]
     if (home := lazy(x)) is not None:
         return home.quantiles(x, q, axis=axis, keepdims=keepdims)
-    of, shares, axes = of_tensor(x) if isinstance(x, Tensor) else plain(x), [float(share) for share in q], axes_of(axis)
+    of, shares, axes = of_tensor(x) if isinstance(x, Tensor) else plain(x), q, axes_of(axis)
     along = range(of.ndim) if axes is None else axes
     shape = shape_without(of.shape, along, True)
     made = np.empty((len(shares), *(() if axes is None else shape)), of.dtype)
@@ -60,6 +61,8 @@ def clip_quantiles(
     Raises as `quantiles`; ``ValueError`` if the lower share is above the upper one.
     """
     shares = in_order(lower, upper)
+    if out is not None and not isinstance(x, np.ndarray):
+        raise TypeError("out is for arrays of numpy: use what is returned")
     if (home := lazy(x)) is not None:
         return home.clip_quantiles(x, lower, upper, axis=axis)
     found = iter(quantiles(x, shares, axis, keepdims=axis is not None))

@@ -21,11 +21,14 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
         # Four frames up: what calls the public function, which runs within torch.no_grad.
         warnings.warn("no parameters were given, so nothing is clipped: a generator is empty after its first use", stacklevel=4)
     found: dict[int, Tensor] = {}
+    # Kept, so that no other gradient has its identity.
+    coalesced: dict[int, tuple[Tensor, Tensor]] = {}
     for parameter in given:
         if parameter.grad is not None:
             if parameter.grad.layout == torch.sparse_coo:
                 # Of an embedding: the values of one place are added up first, and the sum is what has a norm.
-                parameter.grad = parameter.grad.coalesce()
+                grad = parameter.grad
+                parameter.grad = coalesced.setdefault(id(grad), (grad, grad.coalesce()))[1]
             found[id(parameter.grad)] = values_of(parameter.grad)
     for gradient in found.values():
         check(gradient)

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from . import _torch_gradients as ours
+from ._arrays import warn
 from ._torch_operators import check
 
 #: Bits of a checksum, which is negated.
@@ -41,10 +42,20 @@ def _local(gradient: Tensor) -> tuple[Tensor, bool]:
     return gradient.to_local(), counts
 
 
+#: Elements of a row of a checksum.
+_ROW = 4096
+
+
 def checksum(gradient: Tensor) -> int:
-    """A sum of the bits of all elements: another one if a gradient differs, but for chance."""
+    """A sum of the bits of all elements, those of each row and of each column times a number of its own: another one if a gradient differs, or has
+    its elements in another order, but for chance."""
     bits = ours.lying(gradient).flatten().view(_BITS[gradient.element_size()])
-    return int(bits.sum(dtype=torch.int64)) & _MASK
+    rows = len(bits) // _ROW
+    table, rest = bits[: rows * _ROW].view(rows, _ROW), bits[rows * _ROW :]
+    parts = [table.sum(0, dtype=torch.int64), table.sum(1, dtype=torch.int64), rest.to(torch.int64)]
+    # Odd multiples, which wrap around.
+    total = sum(int((part * ((torch.arange(len(part)) + n * _ROW) * 0x9E3779B97F4A7C1 | 1)).sum()) for n, part in enumerate(parts))
+    return total & _MASK
 
 
 @dataclasses.dataclass
@@ -58,18 +69,25 @@ class Own:
     plain: list[tuple[str, Tensor]] = dataclasses.field(default_factory=list)
     #: Whether nothing was said of plain ones at all.
     unsaid: bool = False
+    #: Whether plain ones that are not each rank's own are compared.
+    checked: bool = False
     has_dtensors: bool = False
 
     @classmethod
     def of(cls, parameters: Any, rank: int, sharded: Any, replicated: Iterable[tuple[Iterable[Any], Any]]) -> Own:
         given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        if not callable(sharded) and not isinstance(sharded, bool | Tensor | None):
+            sharded = list(sharded)
         pairs = [of if isinstance(of, tuple) else (f"parameter {n}", of) for n, of in enumerate(given)]
         is_own = _predicate(sharded)
         groups = {id(p): group for of, group in replicated for p in ([of] if isinstance(of, Tensor) else of)}
-        unknown = set(groups) - {id(p) for _, p in pairs}
-        if unknown:
-            raise ValueError(f"{len(unknown)} of the parameters in replicated are not among those that are clipped")
-        made, seen = cls(unsaid=sharded is None), set()
+        known = {id(p) for _, p in pairs}
+        for option, chosen in (("replicated", set(groups)), ("sharded", _listed(sharded))):
+            if chosen - known:
+                raise ValueError(f"{len(chosen - known)} of the parameters in {option} are not among those that are clipped")
+        if not pairs:
+            warn("no parameters were given, so nothing is clipped: a generator is empty after its first use", UserWarning)
+        made, seen = cls(unsaid=sharded is None, checked=not isinstance(sharded, bool)), set()
         for name, parameter in pairs:
             gradient = parameter.grad
             if gradient is None or id(gradient) in seen:
@@ -95,8 +113,18 @@ def _predicate(sharded: Any) -> Callable[[Any], bool]:
         return lambda _: bool(sharded)
     if callable(sharded) and not isinstance(sharded, Tensor):
         return sharded  # type: ignore[no-any-return]
-    chosen = {id(p) for p in ([sharded] if isinstance(sharded, Tensor) else sharded)}
+    chosen = _listed(sharded)
     return lambda parameter: id(parameter) in chosen
+
+
+def _listed(sharded: Any) -> set[int]:
+    """The parameters that are each rank's own, if they are listed."""
+    if sharded is None or isinstance(sharded, bool) or (callable(sharded) and not isinstance(sharded, Tensor)):
+        return set()
+    listed = [sharded] if isinstance(sharded, Tensor) else list(sharded)
+    if not all(isinstance(p, Tensor) for p in listed):
+        raise TypeError("sharded lists parameters: give these, or a predicate of them, and no names")
+    return {id(p) for p in listed}
 
 
 _Max = Callable[[Any], Any]
@@ -116,11 +144,11 @@ class Agreed:
         own, same = self.own, self.same
         if not same["unsaid"]:
             raise ValueError("ranks say different things of their plain gradients: give all the same sharded")
-        if not own.unsaid:
+        if not own.checked:
             return
         first = own.plain[0][0] if own.plain else "one of another rank"
         hint = "say which are each rank's own: sharded=True, a predicate or a list, or replicated over a group"
-        if self.is_mixed:
+        if self.is_mixed and own.unsaid:
             raise ValueError(
                 f"{first} has a plain gradient beside others that are a DTensor: say sharded=False if all ranks have the same, or {hint}"
             )
@@ -143,7 +171,7 @@ def _greatest_of(greatest: _Max, values: Any) -> Any:
 def agree(own: Own, refused: Exception | None, limit: tuple[float, float], greatest: _Max) -> Agreed:
     """Tells the others what this rank has. Raises, on all ranks, if one of them refused its gradients, or calls otherwise."""
     total = 0
-    if own.unsaid and refused is None:
+    if own.checked and refused is None:
         for n, (_, of) in enumerate(own.plain):
             # Not the same if two gradients change places.
             total = (total + (2 * n + 1) * checksum(of)) & _MASK
@@ -151,8 +179,8 @@ def agree(own: Own, refused: Exception | None, limit: tuple[float, float], great
     equal = {
         "norm": norm_type,
         "limit": max_norm,
-        "unsaid": int(own.unsaid),
-        "count": len(own.plain) if own.unsaid else 0,
+        "unsaid": 2 * int(own.unsaid) + int(own.checked),
+        "count": len(own.plain) if own.checked else 0,
         "checksum": total,
     }
     values = np.array(list(equal.values()), np.int64)

@@ -226,8 +226,9 @@ def quantiles(x: Any, q: float | Sequence[float], /, axis: Axis = None, *, keepd
     Raises ``ValueError`` for a share outside of 0 to 1, and, when it is computed, for an array without numbers.
     """
     x = _native(x)
-    if isinstance(q, SupportsFloat):
+    if isinstance(q, SupportsFloat) and np.ndim(q) == 0:
         return quantiles(x, [float(q)], axis, keepdims=keepdims)[0]
+    q = [float(share) for share in q]  # type: ignore[union-attr]
     if not all(0 <= share <= 1 for share in q):
         raise ValueError("a quantile is of a share between 0 and 1")
     bits, shares = 8 * x.dtype.itemsize, list(q)

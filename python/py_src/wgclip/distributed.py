@@ -172,8 +172,8 @@ def clip_grad_norm_(
     Gradients that are a ``DTensor`` (FSDP2, tensor parallelism) count by their placements: shards on each rank, replicas once. Plain ones count once
     if they are the same on all ranks (DDP), which is checked. What else they are is to be said:
 
-    - ``sharded`` are those that are each rank's own, such as experts: True for all plain ones, a predicate of parameters, or the parameters;
-      False for none of them, which is not checked then.
+    - ``sharded`` are those that are each rank's own, such as experts: True for all plain ones, a predicate of parameters, or the parameters, and
+      the others are checked; False for none of them, which is not checked then.
     - ``replicated`` are pairs of parameters and the process group whose ranks have the same of them, and count it once: experts that are
       divided among some ranks and replicated over others, ``[(experts, data_parallel_group)]``.
 

@@ -117,7 +117,7 @@ pub(crate) fn compare(state: &mut State, request: &mut Request) -> Result<()> {
     let handles = (0..count).map(|_| Ok((request.index()?, request.index()?))).collect::<Result<Vec<_>>>()?;
     let outputs = handles
         .into_iter()
-        .map(|(handle, len)| state.buffers.elements::<u8>(handle, len))
+        .map(|(handle, len)| state.buffers.bytes(handle, len))
         .collect::<Result<Vec<_>>>()?;
     let Tally { cases, mismatches, first } = match &state.check.case {
         Some(Case::Op(case)) => case.compare("this device", &outputs),

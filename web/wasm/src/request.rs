@@ -141,15 +141,15 @@ impl Sides {
         x: &Shape,
         operand: impl Fn(Slice, usize) -> Result<B>,
     ) -> Result<ResolvedBounds<B>> {
-        let bound = |side| {
-            Ok::<_, Error>(match side {
+        let mut bounds = [Bound::Absent, Bound::Absent];
+        for (bound, side) in bounds.iter_mut().zip(&self.0) {
+            *bound = match side {
                 Side::Absent => Bound::Absent,
                 Side::Value(number) => Bound::Value(*number),
                 Side::Tensor(slice, shape) => Bound::Tensor((operand(*slice, shape.len())?, shape)),
-            })
-        };
-        let [lo, hi] = &self.0;
-        ResolvedBounds::of_numbers(element, x, [bound(lo)?, bound(hi)?], self.1)
+            };
+        }
+        ResolvedBounds::of_numbers(element, x, bounds, self.1)
     }
 }
 
