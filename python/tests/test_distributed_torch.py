@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import time
+import warnings
 from fractions import Fraction
 
 import numpy as np
@@ -281,6 +282,43 @@ def test_plain_gradients_beside_dtensors_are_to_be_explained():
     expected = float(oracle.root(Fraction(sum(n * n for n in range(1, 9)) + 25), np.float32))
     for _, norm, said in spawn(mixed, 2, None):
         assert norm == expected and "norm.weight" in said and "DTensor" in said
+
+
+def disordered(rank, count, file, dtype, results):
+    """Gradients that have the same elements in another order, and experts that a list forgets."""
+    start(rank, count, file)
+    said = []
+    for values in ([[3.0, 4.0], [4.0, 3.0]], [[1.0, 2.0], [1.5, 1.5]]):
+        p = nn.Parameter(torch.zeros(2))
+        p.grad = torch.tensor(values[rank])
+        try:
+            distributed.clip_grad_norm_([p], 1.0, timeout=60)
+        except ValueError as error:
+            said.append("differs" in str(error))
+    # Rows and columns of a larger one, which change places.
+    p = nn.Parameter(torch.zeros(9000))
+    p.grad = torch.zeros(9000)
+    p.grad[[5, 4096 + 5][rank]] = 1
+    experts = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    for n, expert in enumerate(experts):
+        expert.grad = torch.full((1,), 1.0 + n + rank)
+    ways = (([p], None), (experts, experts[:1]), (experts, ["parameter 0"]), (experts[:1], experts))
+    for parameters, sharded in ways:
+        try:
+            distributed.clip_grad_norm_(parameters, 1.0, sharded=sharded, timeout=60)
+        except (TypeError, ValueError) as error:
+            said.append(type(error).__name__)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        distributed.clip_grad_norm_(iter(()), 1.0, sharded=False)
+    results.put((rank, said, ["no parameters" in str(of.message) for of in caught]))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_ranks_that_have_the_same_elements_in_another_order():
+    for _, said, warned in spawn(disordered, 2, None):
+        assert said == [True, True, "ValueError", "ValueError", "TypeError", "ValueError"] and warned == [True]
 
 
 def uneven(rank, count, file, dtype, results):

@@ -238,7 +238,7 @@ def test_bounds_keep_their_types():
     with pytest.raises(TypeError, match="whole number"):
         ours.clip(x, 0.5, one)
     with pytest.raises(TypeError, match="does not go with"):
-        ours.clip(torch.zeros(3), torch.tensor(0.0, dtype=torch.float64))
+        ours.clip(x, torch.tensor(1.0, requires_grad=True))
     with pytest.raises(ValueError, match="meta"):
         ours.clip(torch.zeros(3), torch.zeros(3, device="meta"))
     assert ours.clip(torch.zeros(3), torch.tensor(math.nan)).isnan().all()
@@ -442,6 +442,27 @@ def test_sparse_gradients_have_the_norm_of_their_sums():
     assert wgclip.clip_by_norm(sparse, 2.5).to_dense().tolist() == [1.5, 2.0]
     (made,), norm = wgclip.clip_by_global_norm([sparse], 2.5)
     assert norm == 5 and made.to_dense().tolist() == [1.5, 2.0]
+
+
+def test_bounds_of_another_type():
+    x = torch.tensor([1.0, 2.0, 3.0])
+    for hi in (torch.tensor(2), torch.tensor([2]), torch.tensor(2.0, dtype=torch.float64), torch.tensor([2.0], dtype=torch.float16)):
+        same(ours.clip(x, None, hi), torch.clamp(x, max=2.0))
+    same(ours.clip(torch.tensor([1, 9], dtype=torch.uint8), None, torch.tensor(300)), torch.tensor([1, 9], dtype=torch.uint8))
+    same(ours.clip(torch.tensor([1, 9]), torch.tensor(4.0)), torch.tensor([4, 9]))
+    with pytest.raises(TypeError, match="whole number"):
+        ours.clip(torch.tensor([1, 9]), torch.tensor(4.5))
+    hi = torch.tensor([1.5], dtype=torch.float64, requires_grad=True)
+    ours.clip(x, None, hi).sum().backward()
+    assert hi.grad.tolist() == [2.0] and hi.grad.dtype == torch.float64
+
+
+def test_a_sparse_gradient_of_two_parameters_counts_once():
+    grad = torch.sparse_coo_tensor([[0, 1, 1]], torch.ones(3, 2), (5, 2))
+    shared = [nn.Parameter(torch.zeros(5, 2)) for _ in range(2)]
+    for p in shared:
+        p.grad = grad
+    assert float(ours.clip_grad_norm_(shared, 100.0)) == pytest.approx(math.sqrt(10))
 
 
 def test_samples_of_several_parameters():

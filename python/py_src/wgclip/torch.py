@@ -5,13 +5,14 @@ them. A ``DTensor``, whose elements other ranks have too, goes to `wgclip.distri
 """
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.autograd.forward_ad as _forward_mode
 from torch import Tensor, nn
 
 from . import _core
+from ._arrays import bound
 from ._core import BackwardRule
 from ._elementwise import rule_text
 from ._norms import NonFinite, Ord
@@ -113,7 +114,7 @@ def clip(
     """Clips the elements of x, as ``torch.clamp`` does, with a gradient by any rule: torch's own unless another is named, which gives x nothing
     at a bound that is a number, and half of the gradient at one that is a tensor.
 
-    A bound is None, a number, or a tensor of the type of x that broadcasts to it, which gets a gradient if it requires one: the exact sum
+    A bound is None, a number, or a tensor that broadcasts to x (of another type it is rounded to that of x), which gets a gradient if it requires one: the exact sum
     over what it broadcasts to.
 
     >>> import torch, wgclip.torch
@@ -127,6 +128,7 @@ def clip(
     check(x)
     if isinstance(min, Tensor) or isinstance(max, Tensor):
         rule = _TORCH_TENSORS if rule is None else rule_text(rule)
+        min, max = _of_type(x, min, "min"), _of_type(x, max, "max")
         tensors = [side if isinstance(side, Tensor) else None for side in (min, max)]
         _check_sides(x, tensors)
         numbers = [None if isinstance(side, Tensor) else side for side in (min, max)]
@@ -141,6 +143,17 @@ def clip(
     if x.requires_grad and torch.is_grad_enabled():
         return _Clip.apply(x, min, max, rule)
     return clip_cpu(x, min, max, rule)
+
+
+def _of_type(x: Tensor, side: Any, name: Literal["min", "max"]) -> Any:
+    """A bound of another type as one of the type of x: rounded as a number is, and with its gradient if it has one."""
+    if not isinstance(side, Tensor) or side.dtype == x.dtype or not (side.is_cpu and x.is_cpu):
+        return side
+    if side.requires_grad or not _is_plain(side):
+        return side.to(x.dtype) if side.is_floating_point() and x.is_floating_point() else side
+    check(side)
+    array = bound(to_numpy(side).reshape(-1), to_numpy(x.detach()[..., :0] if x.ndim else x.detach()).dtype, name)
+    return from_numpy(array).reshape(side.shape)
 
 
 def _check_sides(x: Tensor, sides: list[Tensor | None]) -> None:
