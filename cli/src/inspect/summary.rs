@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(summary.first(), ["NaN", "inf", "-0", "2.5", "-1e30"]);
         assert_eq!(
             serde_json::to_string(&summary.first).unwrap(),
-            r#"["NaN","inf",-0.0,2.5,-1.0000000150474662e30]"#
+            r#"["NaN","inf",-0.0,2.5,-1.0000000150474662e+30]"#
         );
         assert_eq!(summary.range(), Some((f64::from(-1e30f32), 2.5)));
 
