@@ -221,6 +221,11 @@ def test_the_list_by_name():
     gx, glo, ghi = wgclip.run("clip_backward_bounds", x, g, min=0, max=np.float32([1]))
     assert (gx.tolist(), float(glo), ghi.tolist()) == ([0, 2, 0], 1, [3])
     assert set(wgclip.operations()) >= {"clip", "clip_to", "clip_backward", "clip_backward_bounds", "clip_with_mask", "mask_backward", "affine"}
+    for options in ({"scalars": (2, 1)}, {"rule": "torch"}, {"dtype": "float16"}):
+        with pytest.raises(ValueError, match="takes no"):
+            wgclip.run("clip", x, **options)
+    with pytest.raises(ValueError, match="takes no bounds"):
+        wgclip.run("affine", x, min=0, scalars=(2, 1))
     for bad in (lambda: wgclip.run("clamp", x), lambda: wgclip.run("clip", x, x)):
         with pytest.raises(ValueError, match="clip"):
             bad()

@@ -266,12 +266,20 @@ def run(
     """
     if name not in _LIST:
         raise ValueError(f"no operation is called {name!r}: there are {', '.join(_LIST)}")
-    names, outputs, (bounded, _, _, converts) = _LIST[name]
+    names, outputs, (bounded, ruled, scaled, converts) = _LIST[name]
+    for option, given, takes in (
+        ("bounds", min is not None or max is not None, bounded),
+        ("rule", rule is not _DEFAULT, ruled),
+        ("scalars", scalars is not None, scaled),
+        ("dtype", dtype is not None, converts),
+    ):
+        if given and not takes:
+            raise ValueError(f"{name} takes no {option}: leave it out")
     if len(inputs) != len(names):
         raise ValueError(f"{name} takes {', '.join(names)}: give {len(names)} arrays")
-    given = [plain(x) for x in inputs]
+    read = [plain(x) for x in inputs]
     first = next(n for n, of in enumerate(names) if of != "mask")
-    x, kind = given[first], back(inputs[first])
+    x, kind = read[first], back(inputs[first])
     to = dtype_of(dtype) if converts and dtype is not None else x.dtype
     sides = [bound(side, x.dtype, which) for side, which in ((min, "min"), (max, "max"))] if bounded else [None, None]  # type: ignore[arg-type]
 
@@ -285,7 +293,7 @@ def run(
         return None if limit is None else np.empty(np.shape(limit), x.dtype)
 
     made = [output(of) for of in outputs]
-    _core.run(name, given, made, sides[0], sides[1], rule, scalars)
+    _core.run(name, read, made, sides[0], sides[1], rule, scalars)
     results = [one if one is None or of == "mask" else kind(one if one.ndim else one[()]) for of, one in zip(outputs, made)]
     return results[0] if len(results) == 1 else tuple(results)
 

@@ -52,7 +52,7 @@ impl Cpu {
     ) -> Result<()> {
         let inputs: Vec<&[u8]> = inputs.iter().map(|input| &input.bytes[..]).collect();
         let bounds = call.arguments.bounds.try_map(|bound| Ok(&bound.bytes[..]))?;
-        run::run(&call.with_operands(&inputs, &bounds), reductions, outputs)
+        run::run_summed(&call.with_operands(&inputs, &bounds), reductions, outputs)
     }
 }
 

@@ -36,16 +36,16 @@ pub(crate) use backend::{Buffer, Cpu};
 pub use mask::mask_len;
 pub use partition::on_this_thread;
 pub use quantile::{quantiles, quantiles_along, quantiles_in_passes};
+pub use run::run;
+pub(crate) use run::run_call;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
 use operands::check_len;
 
-use crate::bounds::{BoundBits, ResolvedBounds};
-use crate::broadcast::{Reduction, Side};
-use crate::call::{Arguments, Call, MAX_OUTPUTS, Reductions, wanted};
+use crate::bounds::ResolvedBounds;
+use crate::call::{Arguments, MAX_OUTPUTS};
 use crate::norm::Scaling;
-use crate::op::Operand;
 use crate::{BackwardRule, Element, ElementType, Error, Op, Result};
 
 /// Optimise for size: one in-place loop an operation, for bounds of any kind, and no thread pool. A page waits for all the code of
@@ -55,96 +55,6 @@ const COMPACT: bool = cfg!(target_arch = "wasm32");
 /// How many threads the CPU path uses at most: those of the pool that the caller runs in.
 pub fn threads() -> usize {
     rayon::current_num_threads()
-}
-
-/// Runs an operation of the list, over bytes that are aligned to their elements: what [`Plans::op`](crate::plan::Plans::op) and
-/// [`gpu::Kernels`](crate::gpu::Kernels) are on a GPU. Inputs and outputs are those of [`Op::info`], in that order; an output that is None is not
-/// made. An operation that may overwrite an input works in place where that input is left out. `len` is the number of elements of x.
-///
-/// The gradient of a bound has an element for each of the bound's (one for a value): it is summed exactly over what the bound broadcasts to, as
-/// [`reference::sum`](crate::reference::sum) says. Under the straight-through rule the upstream gradient is copied.
-///
-/// ```
-/// use wgclip::op::{Arguments, Op};
-/// use wgclip::{ResolvedBounds, cpu};
-///
-/// let (x, mut y) = ([-2.0f32, 0.5, 7.0], [0.0f32; 3]);
-/// let bounds = ResolvedBounds::none(wgclip::ElementType::F32);
-/// let arguments = Arguments { scalars: Some([2.0, 1.0]), ..Arguments::new(&bounds) };
-/// let outputs = [Some(bytemuck::cast_slice_mut(&mut y)), None, None];
-/// cpu::run(Op::Affine, 3, &[bytemuck::cast_slice(&x)], outputs, &arguments)?;
-/// assert_eq!(y, [-3.0, 2.0, 15.0]);
-/// # Ok::<(), wgclip::Error>(())
-/// ```
-///
-/// # Errors
-/// [`Error::LengthMismatch`] for slices whose lengths do not agree, [`Error::NoBound`] for the gradient of an absent bound,
-/// [`Error::RuleWithoutKernel`] for a rule that the operation does not take, [`Error::Unsupported`] for other inputs and outputs than it has, or
-/// arguments that are missing. Nothing is written then.
-pub fn run(
-    op: Op,
-    len: usize,
-    inputs: &[&[u8]],
-    mut outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
-    arguments: &Arguments<'_, &[u8]>,
-) -> Result<()> {
-    check_operands(op, inputs, &outputs)?;
-    let call = Call { wanted: wanted(&outputs), ..Call::new(op, len, inputs, *arguments) };
-    let mut reductions: Reductions = [const { None }; MAX_OUTPUTS];
-    for (place, operand) in call.outputs() {
-        let given = outputs[place].as_ref().map_or(0, |output| output.len()) / call.element().size();
-        if let Some(side) = operand.side() {
-            reductions[place] = Some(reduction(&call, side, given)?);
-        }
-    }
-    let mut call = call;
-    if let Some(upstream) = op.identity_input(arguments.rule)
-        && let Some(gx) = outputs[0].take()
-    {
-        call.wanted[0] = false;
-        if let Some(g) = inputs.get(upstream) {
-            check_len(gx.len(), g.len())?;
-            gx.copy_from_slice(g);
-        }
-    }
-    if call.outputs().next().is_none() {
-        return Ok(());
-    }
-    run::run(&call, &reductions, outputs)
-}
-
-/// How the gradient of a bound is summed, which has `given` elements.
-fn reduction(call: &Call<'_, &[u8]>, side: Side, given: usize) -> Result<Reduction> {
-    let bounds = call.arguments.bounds;
-    let broadcast = match bounds.side(side) {
-        BoundBits::Absent => return Err(Error::NoBound { side: side.name() }),
-        BoundBits::Value(_) => None,
-        BoundBits::Tensor(_) => bounds.broadcast.as_ref(),
-    };
-    // Of an empty x all gradients are 0, however many.
-    let len = broadcast.map_or(Some(1), |broadcast| broadcast.bound_len(side)).unwrap_or(given);
-    check_len(given, len)?;
-    Ok(match broadcast {
-        Some(broadcast) => Reduction::of(broadcast, side, len),
-        None => Reduction::all(call.len),
-    })
-}
-
-/// Whether these are as many inputs and outputs as an operation has.
-fn check_operands(op: Op, inputs: &[&[u8]], outputs: &[Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
-    let info = op.info();
-    let in_place = info.in_place.is_some() && inputs.len() + 1 == info.inputs.len();
-    let only_known = outputs.iter().skip(info.outputs.len()).all(Option::is_none);
-    if (inputs.len() == info.inputs.len() || in_place) && only_known {
-        return Ok(());
-    }
-    let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect::<Vec<_>>().join(", ");
-    let given = outputs.iter().flatten().count();
-    Err(Error::Unsupported {
-        what: format!("{op} on {} inputs and {given} outputs", inputs.len()),
-        device: "the CPU".into(),
-        instead: format!("give {} and {}", names(info.inputs), names(info.outputs)),
-    })
 }
 
 /// Clips `x` into `y`: `y[i] = clip(x[i])`, as [`reference::clip`](crate::reference::clip) says.
@@ -175,10 +85,10 @@ pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &ResolvedBounds<&[T]>) -> 
     typed(Op::Clip, &[], bounds, BackwardRule::default(), [Some(cast_slice_mut(x)), None, None])
 }
 
-/// The gradient that reaches `x`, of the upstream gradient `g`, into `gx`.
+/// The gradient that reaches `x`, of the upstream gradient `g`, into `gx`: under the straight-through rule a copy of `g`.
 ///
 /// # Errors
-/// As [`clip`]; [`Error::RuleWithoutKernel`] for the straight-through rule: the gradient is `g`.
+/// As [`clip`].
 pub fn clip_backward<T: Element>(
     x: &[T],
     g: &[T],
@@ -219,8 +129,7 @@ pub fn clip_backward_in_place<T: Element>(
 /// ```
 ///
 /// # Errors
-/// As [`clip`]; [`Error::NoBound`] if the gradient of an absent bound is wanted, [`Error::RuleWithoutKernel`] if `gx` is, and the rule
-/// is the straight-through one: it is `g`.
+/// As [`clip`]; [`Error::NoBound`] if the gradient of an absent bound is wanted.
 pub fn clip_backward_bounds<T: Element>(
     x: &[T],
     g: &[T],
@@ -312,14 +221,10 @@ fn as_bytes<'a, T: Element>(bounds: &ResolvedBounds<&'a [T]>) -> Result<Resolved
     bounds.try_map(|bound| Ok(cast_slice(bound)))
 }
 
-/// Runs an operation as it is, with one element of each output for each of x.
-pub(crate) fn run_call(call: &Call<'_, &[u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
-    run::run(call, &[const { None }; MAX_OUTPUTS], outputs)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::BoundBits;
     use crate::{Bound, OutsideRule, Shape, TieRule, reference};
 
     /// Lengths that one thread works on, that several share, and that are copied block by block.

@@ -5,20 +5,117 @@ use std::sync::{Mutex, PoisonError};
 use bytemuck::cast_slice_mut;
 
 use super::memory::PooledBytes;
-use super::operands::Operands;
+use super::operands::{Operands, check_len};
 use super::{affine, backward, clip, clip_to, mask, reduce};
-use crate::call::{Call, MAX_OUTPUTS, Reductions};
+use crate::bounds::BoundBits;
+use crate::broadcast::{Reduction, Side};
+use crate::call::{Arguments, Call, MAX_OUTPUTS, Reductions, wanted};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::op::Operand;
-use crate::{Op, Result};
+use crate::{Error, Op, Result};
 
 /// What outputs that are not written are added to.
 pub(super) type Sums = [Option<Mutex<ExactSum>>; MAX_OUTPUTS];
 
+/// Runs an operation of the list, over bytes that are aligned to their elements: what [`Plans::op`](crate::plan::Plans::op) and
+/// [`gpu::Kernels`](crate::gpu::Kernels) are on a GPU. Inputs and outputs are those of [`Op::info`], in that order; an output that is None is not
+/// made. An operation that may overwrite an input works in place where that input is left out. `len` is the number of elements of x.
+///
+/// The gradient of a bound has an element for each of the bound's (one for a value): it is summed exactly over what the bound broadcasts to, as
+/// [`reference::sum`](crate::reference::sum) says. Under the straight-through rule the upstream gradient is copied.
+///
+/// ```
+/// use wgclip::op::{Arguments, Op};
+/// use wgclip::{ResolvedBounds, cpu};
+///
+/// let (x, mut y) = ([-2.0f32, 0.5, 7.0], [0.0f32; 3]);
+/// let bounds = ResolvedBounds::none(wgclip::ElementType::F32);
+/// let arguments = Arguments { scalars: Some([2.0, 1.0]), ..Arguments::new(&bounds) };
+/// let outputs = [Some(bytemuck::cast_slice_mut(&mut y)), None, None];
+/// cpu::run(Op::Affine, 3, &[bytemuck::cast_slice(&x)], outputs, &arguments)?;
+/// assert_eq!(y, [-3.0, 2.0, 15.0]);
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::LengthMismatch`] for slices whose lengths do not agree, [`Error::NoBound`] for the gradient of an absent bound,
+/// [`Error::RuleWithoutKernel`] for a rule that the operation does not take, [`Error::Unsupported`] for other inputs and outputs than it has, or
+/// arguments that are missing. Nothing is written then.
+pub fn run(
+    op: Op,
+    len: usize,
+    inputs: &[&[u8]],
+    mut outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
+    arguments: &Arguments<'_, &[u8]>,
+) -> Result<()> {
+    check_operands(op, inputs, &outputs)?;
+    let upstream = op.identity_input(arguments.rule);
+    // Straight through, gx is a copy of g, which is made once nothing can fail any more.
+    let gx = if upstream.is_some() { outputs[0].take() } else { None };
+    let call = Call { wanted: wanted(&outputs), ..Call::new(op, len, inputs, *arguments) };
+    if let Some(gx) = &gx {
+        check_len(gx.len(), len * call.element().size())?;
+        inputs.iter().try_for_each(|input| check_len(input.len(), gx.len()))?;
+    }
+    let mut reductions: Reductions = [const { None }; MAX_OUTPUTS];
+    for (place, operand) in call.outputs() {
+        let given = outputs[place].as_ref().map_or(0, |output| output.len()) / call.element().size();
+        if let Some(side) = operand.side() {
+            reductions[place] = Some(reduction(&call, side, given)?);
+        }
+    }
+    if call.outputs().next().is_some() {
+        run_summed(&call, &reductions, outputs)?;
+    }
+    if let (Some(gx), Some(g)) = (gx, upstream.and_then(|place| inputs.get(place))) {
+        gx.copy_from_slice(g);
+    }
+    Ok(())
+}
+
+/// How the gradient of a bound is summed, which has `given` elements.
+fn reduction(call: &Call<'_, &[u8]>, side: Side, given: usize) -> Result<Reduction> {
+    let bounds = call.arguments.bounds;
+    let broadcast = match bounds.side(side) {
+        BoundBits::Absent => return Err(Error::NoBound { side: side.name() }),
+        BoundBits::Value(_) => None,
+        BoundBits::Tensor(_) => bounds.broadcast.as_ref(),
+    };
+    // Of an empty x all gradients are 0, however many.
+    let len = broadcast.map_or(Some(1), |broadcast| broadcast.bound_len(side)).unwrap_or(given);
+    check_len(given, len)?;
+    Ok(match broadcast {
+        Some(broadcast) => Reduction::of(broadcast, side, len),
+        None => Reduction::all(call.len),
+    })
+}
+
+/// Whether these are as many inputs and outputs as an operation has.
+fn check_operands(op: Op, inputs: &[&[u8]], outputs: &[Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
+    let info = op.info();
+    let in_place = info.in_place.is_some() && inputs.len() + 1 == info.inputs.len();
+    let only_known = outputs.iter().skip(info.outputs.len()).all(Option::is_none);
+    if (inputs.len() == info.inputs.len() || in_place) && only_known {
+        return Ok(());
+    }
+    let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect::<Vec<_>>().join(", ");
+    let given = outputs.iter().flatten().count();
+    Err(Error::Unsupported {
+        what: format!("{op} on {} inputs and {given} outputs", inputs.len()),
+        device: "the CPU".into(),
+        instead: format!("give {} and {}", names(info.inputs), names(info.outputs)),
+    })
+}
+
+/// Runs an operation as it is, with one element of each output for each of x.
+pub(crate) fn run_call(call: &Call<'_, &[u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
+    run_summed(call, &[const { None }; MAX_OUTPUTS], outputs)
+}
+
 /// Runs an operation over bytes that are aligned to their elements. Where an input is missing, the first output is overwritten in
 /// place. An output with a reduction is as long as that has sums: a sum of all floats is made on the way, others of what is
 /// written first.
-pub(super) fn run(
+pub(super) fn run_summed(
     call: &Call<'_, &[u8]>,
     reductions: &Reductions,
     mut outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
@@ -87,4 +184,38 @@ fn write(call: &Call<'_, &[u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS], sums
         Op::Affine => affine::run(&operands, operands.required(names[0], first)?),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::{cast_slice, cast_slice_mut};
+
+    use super::*;
+    use crate::{BackwardRule, OutsideRule, ResolvedBounds};
+
+    /// Straight through g is copied, and only where all else is right.
+    #[test]
+    fn the_upstream_gradient_is_copied_or_nothing_is_written() {
+        let (x, g) = ([5.0f32, 7.0, 8.0], [1.0f32, 10.0, 100.0]);
+        let bounds = ResolvedBounds::values(None, Some(6.0f32)).unwrap();
+        let rule = BackwardRule { outside: OutsideRule::StraightThrough, ..BackwardRule::default() };
+        let arguments = Arguments { rule, ..Arguments::new(&bounds) };
+        let call = |x: &[f32], gx: &mut [f32], ghi: Option<&mut [f32]>, glo: Option<&mut [f32]>| {
+            let outputs = [Some(cast_slice_mut(gx)), glo.map(cast_slice_mut), ghi.map(cast_slice_mut)];
+            let inputs = [cast_slice(x), cast_slice(&g)];
+            run(Op::ClipBackwardBounds, 3, &inputs, outputs, &arguments)
+        };
+        let (mut gx, mut ghi) = ([9.0; 3], [9.0]);
+        call(&x, &mut gx, Some(&mut ghi), None).unwrap();
+        assert_eq!((gx, ghi), (g, [110.0]));
+        let (mut gx, mut glo, mut long) = ([9.0; 3], [9.0], [9.0; 2]);
+        assert!(matches!(call(&x, &mut gx, None, Some(&mut glo)), Err(Error::NoBound { .. })));
+        assert!(matches!(call(&x[..2], &mut gx, None, None), Err(Error::LengthMismatch { .. })));
+        assert!(matches!(call(&x, &mut gx, Some(&mut long), None), Err(Error::LengthMismatch { .. })));
+        assert!(matches!(call(&x, &mut gx[..2], None, None), Err(Error::LengthMismatch { .. })));
+        assert_eq!((gx, glo, long), ([9.0; 3], [9.0], [9.0; 2]));
+        let outputs = [Some(cast_slice_mut(&mut gx)), None, None];
+        let refused = run(Op::Clip, 3, &[cast_slice(&x), cast_slice(&g)], outputs, &arguments);
+        assert!(matches!(refused, Err(Error::Unsupported { .. })));
+    }
 }
