@@ -12,6 +12,7 @@ mod errors;
 mod float_mode;
 mod memory;
 mod norm;
+mod norm_state;
 mod ops;
 mod quantile;
 mod rule;
@@ -35,9 +36,11 @@ mod _core {
     use crate::errors::{BoundWarning, DeviceError, NonFiniteNormError, NonFiniteNormWarning};
     #[pymodule_export]
     use crate::norm::{
-        NormState, clip_adaptive, clip_by_global_norm, clip_by_norm, clip_by_norm_backward, global_norm,
-        norm, scale_by_norm, sum,
+        clip_adaptive, clip_by_global_norm, clip_by_norm, clip_by_norm_backward, global_norm, norm,
+        scale_by_norm, sum,
     };
+    #[pymodule_export]
+    use crate::norm_state::NormState;
     #[pymodule_export]
     use crate::ops::{clip, mask_len, operations, run};
     #[pymodule_export]
