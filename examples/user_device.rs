@@ -7,7 +7,7 @@
 
 use pollster::block_on;
 use wgclip::gpu::{Arguments, Kernels};
-use wgclip::{BackwardRule, Device, Op, ResolvedBounds, Tensor};
+use wgclip::{BackwardRule, Device, Op, BroadcastInputs, Tensor};
 
 const LEN: usize = 1024;
 
@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
 
     // wgclip's kernel over the same buffers: prepared once, recorded in any pass.
-    let bounds = ResolvedBounds::values(Some(0.0f32), Some(1.0))?;
+    let bounds = BroadcastInputs::values(Some(0.0f32), Some(1.0))?;
     let kernels = Kernels::new(&device)?;
     let clip = kernels.prepare(Op::Clip, &[x.slice(..)], &[y.slice(..)], &Arguments::new(&bounds))?;
 

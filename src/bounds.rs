@@ -4,8 +4,9 @@ mod number;
 
 use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 
-use crate::broadcast::{Broadcast, Side};
-use crate::{Element, ElementType, Error, Result, Shape, Tensor, with_element};
+use crate::broadcast::check_not_nan;
+use crate::op::Operand;
+use crate::{Element, Result, Tensor};
 
 pub use number::{BoundRounding, Number};
 
@@ -43,13 +44,9 @@ impl<T: Element, S> Bound<T, S> {
         matches!(self, Self::Absent)
     }
 
-    fn from_value(value: Option<T>) -> Self {
-        value.map_or(Self::Absent, Self::Value)
-    }
-
-    fn checked(self, side: Side) -> Result<Self> {
+    fn checked(self, operand: Operand) -> Result<Self> {
         match self {
-            Self::Value(value) if value.is_nan() => Err(Error::NanBound { side: side.name() }),
+            Self::Value(value) => check_not_nan(value, operand).map(Self::Value),
             bound => Ok(bound),
         }
     }
@@ -113,7 +110,7 @@ impl<T: Element> Bounds<T> {
     /// # Errors
     /// [`Error::NanBound`] if a bound is the value NaN.
     pub fn new(lo: impl Into<Bound<T>>, hi: impl Into<Bound<T>>) -> Result<Self> {
-        Ok(Self { lo: lo.into().checked(Side::Lo)?, hi: hi.into().checked(Side::Hi)? })
+        Ok(Self { lo: lo.into().checked(Operand::Lo)?, hi: hi.into().checked(Operand::Hi)? })
     }
 
     /// A lower bound alone: as `lo..` where it is a value.
@@ -206,197 +203,19 @@ impl<T: Element, L: Into<Bound<T>>, H: Into<Bound<T>>> IntoBounds<T> for (L, H) 
     }
 }
 
-/// Bounds as everything below tensors takes them: of a type that is a value, as bit patterns or as operands (`B`: a
-/// slice, a buffer).
-#[derive(Debug, Clone)]
-pub struct ResolvedBounds<B> {
-    pub(crate) element: ElementType,
-    pub(crate) sides: [BoundBits<B>; 2],
-    /// How tensors broadcast to x, where there are any.
-    pub(crate) broadcast: Option<Broadcast>,
-}
-
-/// One of them.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum BoundBits<B> {
-    Absent,
-    Value(u64),
-    Tensor(B),
-}
-
-impl<B> BoundBits<B> {
-    pub(crate) fn value(&self) -> Option<u64> {
-        match self {
-            Self::Value(bits) => Some(*bits),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn tensor(&self) -> Option<&B> {
-        match self {
-            Self::Tensor(tensor) => Some(tensor),
-            _ => None,
-        }
-    }
-}
-
-impl<B> ResolvedBounds<B> {
-    /// No bounds, for operations on elements of a type that take none.
-    pub const fn none(element: ElementType) -> Self {
-        Self { element, sides: [BoundBits::Absent, BoundBits::Absent], broadcast: None }
-    }
-
-    /// Two values, either of which may be absent.
-    ///
-    /// # Errors
-    /// [`Error::NanBound`] if one is NaN.
-    pub fn values<T: Element>(lo: Option<T>, hi: Option<T>) -> Result<Self> {
-        let bound = |value: Option<T>, side| match Bound::<T, ()>::from_value(value).checked(side)? {
-            Bound::Value(value) => Ok(BoundBits::Value(value.to_bits())),
-            _ => Ok(BoundBits::Absent),
-        };
-        Ok(Self { element: T::TYPE, sides: [bound(lo, Side::Lo)?, bound(hi, Side::Hi)?], broadcast: None })
-    }
-
-    /// A lower and an upper bound for a tensor of shape `x`. Those that are tensors come with their shapes, which
-    /// broadcast to that of `x`; the operands are taken to fill them.
-    ///
-    /// ```
-    /// use wgclip::{Bound, ResolvedBounds, Shape, cpu};
-    ///
-    /// let (x, hi) = ([1.0f32, 2.0, 3.0, 4.0], [1.5f32, 2.5]);
-    /// let (of_x, of_hi) = (Shape::new([2, 2])?, Shape::new([2])?);
-    /// let bounds = ResolvedBounds::broadcast::<f32>(&of_x, Bound::Absent, Bound::Tensor((&hi[..], &of_hi)))?;
-    /// let mut y = [0.0; 4];
-    /// cpu::clip(&x, &bounds, &mut y)?;
-    /// assert_eq!(y, [1.0, 2.0, 1.5, 2.5]);
-    /// # Ok::<(), wgclip::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::NanBound`], [`Error::BroadcastMismatch`] or [`Error::TooManyAxes`].
-    pub fn broadcast<'a, T: Element>(
-        x: &Shape,
-        lo: Bound<T, (B, &'a Shape)>,
-        hi: Bound<T, (B, &'a Shape)>,
-    ) -> Result<Self> {
-        let bits = |bound: Bound<T, (B, &'a Shape)>, side| match bound.checked(side)? {
-            Bound::Absent => Ok(BoundBits::Absent),
-            Bound::Value(value) => Ok(BoundBits::Value(value.to_bits())),
-            Bound::Tensor(tensor) => Ok(BoundBits::Tensor(tensor)),
-        };
-        Self::of(T::TYPE, x, [bits(lo, Side::Lo)?, bits(hi, Side::Hi)?])
-    }
-
-    /// The same of a type that is a value, with bounds that are numbers of no type: each is rounded to the type once.
-    ///
-    /// ```
-    /// use wgclip::{Bound, BoundRounding, ElementType, Number, ResolvedBounds, Shape};
-    ///
-    /// let (x, hi) = (Shape::new([3])?, Bound::Value(Number::Integer(300)));
-    /// let bounds = [Bound::Value(Number::Float(7.0)), hi];
-    /// let bounds = ResolvedBounds::<&[u8]>::of_numbers(ElementType::U8, &x, bounds, BoundRounding::Nearest)?;
-    /// assert_eq!(bounds.element(), ElementType::U8);
-    /// # Ok::<(), wgclip::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`broadcast`](Self::broadcast), [`Bound::lower`] and [`Bound::upper`].
-    pub fn of_numbers(
-        element: ElementType,
-        x: &Shape,
-        [lo, hi]: [Bound<Number, (B, &Shape)>; 2],
-        rounding: BoundRounding,
-    ) -> Result<Self> {
-        let bits = |bound, side| match bound {
-            Bound::Absent => Ok(BoundBits::Absent),
-            Bound::Value(number) => with_element!(element, T => {
-                let bound = match side {
-                    Side::Lo => Bound::<T, ()>::lower_rounded(number, rounding),
-                    Side::Hi => Bound::<T, ()>::upper_rounded(number, rounding),
-                };
-                Ok(bound?.value().map_or(BoundBits::Absent, |value| BoundBits::Value(Element::to_bits(value))))
-            }),
-            Bound::Tensor(tensor) => Ok(BoundBits::Tensor(tensor)),
-        };
-        Self::of(element, x, [bits(lo, Side::Lo)?, bits(hi, Side::Hi)?])
-    }
-
-    /// The same of bits.
-    ///
-    /// # Errors
-    /// As [`broadcast`](Self::broadcast), but for NaN, which is not looked for.
-    pub(crate) fn of(element: ElementType, x: &Shape, sides: [BoundBits<(B, &Shape)>; 2]) -> Result<Self> {
-        let shapes = sides.each_ref().map(|bound| bound.tensor().map(|(_, shape)| *shape));
-        let tensors = shapes.iter().any(Option::is_some);
-        let broadcast = tensors.then(|| Broadcast::new(x, shapes)).transpose()?;
-        let sides = sides.map(|bound| match bound {
-            BoundBits::Absent => BoundBits::Absent,
-            BoundBits::Value(bits) => BoundBits::Value(bits),
-            BoundBits::Tensor((operand, _)) => BoundBits::Tensor(operand),
-        });
-        Ok(Self { element, sides, broadcast })
-    }
-
-    /// The type of the elements.
-    pub const fn element(&self) -> ElementType {
-        self.element
-    }
-
-    pub(crate) fn side(&self, side: Side) -> &BoundBits<B> {
-        &self.sides[side as usize]
-    }
-
-    /// The same with other operands.
-    ///
-    /// # Errors
-    /// What `map` returns.
-    pub(crate) fn try_map<'a, C>(&'a self, map: impl Fn(&'a B) -> Result<C>) -> Result<ResolvedBounds<C>> {
-        let side = |bound: &'a BoundBits<B>| {
-            Ok(match bound {
-                BoundBits::Absent => BoundBits::Absent,
-                BoundBits::Value(bits) => BoundBits::Value(*bits),
-                BoundBits::Tensor(tensor) => BoundBits::Tensor(map(tensor)?),
-            })
-        };
-        let [lo, hi] = &self.sides;
-        Ok(ResolvedBounds {
-            element: self.element,
-            sides: [side(lo)?, side(hi)?],
-            broadcast: self.broadcast.clone(),
-        })
-    }
-
-    /// Whether `x` elements and those of the bounds, counted by `len`, are those of the shapes that were given.
-    ///
-    /// # Errors
-    /// [`Error::LengthMismatch`].
-    pub(crate) fn check_len(&self, x: usize, len: impl Fn(&B) -> usize) -> Result<()> {
-        let Some(broadcast) = &self.broadcast else { return Ok(()) };
-        let sides = Side::BOTH.map(|side| (side, self.side(side).tensor()));
-        let bounds =
-            sides.into_iter().filter_map(|(side, bound)| Some((broadcast.bound_len(side)?, len(bound?))));
-        for (expected, actual) in std::iter::once((broadcast.len(), x)).chain(bounds) {
-            if expected != actual {
-                return Err(Error::LengthMismatch { shape: vec![expected], expected, actual });
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{BroadcastInputs, Error};
 
     #[test]
     fn nan_is_refused_on_either_side() {
-        assert_eq!(Bounds::at_least(f32::NAN).unwrap_err(), Error::NanBound { side: "lower" });
-        assert_eq!(Bounds::new(0.0, f32::NAN).unwrap_err(), Error::NanBound { side: "upper" });
-        assert_eq!((f32::NAN..=1.0).into_bounds().unwrap_err(), Error::NanBound { side: "lower" });
+        assert_eq!(Bounds::at_least(f32::NAN).unwrap_err(), Error::NanBound { operand: "lower bound" });
+        assert_eq!(Bounds::new(0.0, f32::NAN).unwrap_err(), Error::NanBound { operand: "upper bound" });
+        assert_eq!((f32::NAN..=1.0).into_bounds().unwrap_err(), Error::NanBound { operand: "lower bound" });
         assert_eq!(
-            ResolvedBounds::<()>::values(None, Some(f32::NAN)).unwrap_err(),
-            Error::NanBound { side: "upper" }
+            BroadcastInputs::<()>::values(None, Some(f32::NAN)).unwrap_err(),
+            Error::NanBound { operand: "upper bound" }
         );
     }
 

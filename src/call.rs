@@ -1,13 +1,9 @@
 //! One call of one operation of the list: what the layers below tensors pass on, whatever the device. Elements are untyped bits here.
 
-use crate::bounds::ResolvedBounds;
-use crate::broadcast::Reduction;
+use crate::broadcast::{BroadcastInputs, Reduction};
 use crate::element::convert;
-use crate::op::Operand;
+use crate::op::{Domain, MAX_OUTPUTS, Operand, first_outputs};
 use crate::{BackwardRule, ElementType, Error, NormLimit, Op, Result};
-
-/// The most outputs that an operation has.
-pub(crate) const MAX_OUTPUTS: usize = 3;
 
 /// How each output is summed, if it is.
 pub(crate) type Reductions = [Option<Reduction>; MAX_OUTPUTS];
@@ -15,12 +11,12 @@ pub(crate) type Reductions = [Option<Reduction>; MAX_OUTPUTS];
 /// What an operation takes besides its inputs and outputs, as far as its row of the list has it. `B` is an operand: bytes, a slice of a buffer.
 #[derive(Debug)]
 pub struct Arguments<'a, B> {
-    /// The bounds, whose type is that of all elements: [`ResolvedBounds::none`] for operations without.
-    pub bounds: &'a ResolvedBounds<B>,
+    /// The broadcast inputs, whose type is that of all elements: [`BroadcastInputs::none`] for operations without.
+    pub broadcast: &'a BroadcastInputs<B>,
     /// The backward rule.
     pub rule: BackwardRule,
-    /// The scale and the offset of [`Op::Affine`].
-    pub scalars: Option<[f64; 2]>,
+    /// The parameters, in the order of [`OpInfo::params`](crate::op::OpInfo::params).
+    pub params: &'a [f64],
     /// The type of the output of [`Op::ClipTo`].
     pub to: Option<ElementType>,
 }
@@ -34,20 +30,23 @@ impl<B> Clone for Arguments<'_, B> {
 impl<B> Copy for Arguments<'_, B> {}
 
 impl<'a, B> Arguments<'a, B> {
-    /// Bounds, the default rule, and nothing else.
-    pub fn new(bounds: &'a ResolvedBounds<B>) -> Self {
-        Self { bounds, rule: BackwardRule::default(), scalars: None, to: None }
+    /// Broadcast inputs, the default rule, and nothing else.
+    pub fn new(broadcast: &'a BroadcastInputs<B>) -> Self {
+        Self { broadcast, rule: BackwardRule::default(), params: &[], to: None }
     }
 
-    /// The same with bounds of another kind.
-    pub(crate) fn with_bounds<'b, C>(&self, bounds: &'b ResolvedBounds<C>) -> Arguments<'b, C> {
-        Arguments { bounds, rule: self.rule, scalars: self.scalars, to: self.to }
+    /// The same with broadcast inputs of another kind.
+    pub(crate) fn with_broadcast<'b, C>(&self, broadcast: &'b BroadcastInputs<C>) -> Arguments<'b, C>
+    where
+        'a: 'b,
+    {
+        Arguments { broadcast, rule: self.rule, params: self.params, to: self.to }
     }
 }
 
 /// Which outputs are given.
-pub(crate) fn wanted<B>(outputs: &[Option<B>]) -> [bool; MAX_OUTPUTS] {
-    std::array::from_fn(|place| outputs.get(place).is_some_and(Option::is_some))
+pub(crate) fn needed<B>(outputs: &[Option<B>]) -> [bool; MAX_OUTPUTS] {
+    std::array::from_fn(|index| outputs.get(index).is_some_and(Option::is_some))
 }
 
 /// An operation with its operands.
@@ -60,23 +59,35 @@ pub(crate) struct Call<'a, B> {
     pub inputs: &'a [B],
     pub arguments: Arguments<'a, B>,
     /// Which outputs are to be written.
-    pub wanted: [bool; MAX_OUTPUTS],
+    pub needs: [bool; MAX_OUTPUTS],
 }
 
 impl<'a, B> Call<'a, B> {
     /// With all outputs.
     pub(crate) fn new(op: Op, len: usize, inputs: &'a [B], arguments: Arguments<'a, B>) -> Self {
-        Self { op, len, inputs, arguments, wanted: [true; MAX_OUTPUTS] }
+        Self { op, len, inputs, arguments, needs: first_outputs(op.info().outputs.len()) }
     }
 
     /// The same on operands of another kind.
-    pub(crate) fn with_operands<'b, C>(&self, inputs: &'b [C], bounds: &'b ResolvedBounds<C>) -> Call<'b, C> {
-        let arguments = self.arguments.with_bounds(bounds);
-        Call { wanted: self.wanted, ..Call::new(self.op, self.len, inputs, arguments) }
+    pub(crate) fn with_operands<'b, C>(
+        &self,
+        inputs: &'b [C],
+        broadcast: &'b BroadcastInputs<C>,
+    ) -> Call<'b, C>
+    where
+        'a: 'b,
+    {
+        let arguments = self.arguments.with_broadcast(broadcast);
+        Call { needs: self.needs, ..Call::new(self.op, self.len, inputs, arguments) }
+    }
+
+    /// The same with other outputs.
+    pub(crate) fn with_needs(&self, needs: [bool; MAX_OUTPUTS]) -> Self {
+        Self { op: self.op, len: self.len, inputs: self.inputs, arguments: self.arguments, needs }
     }
 
     pub(crate) fn element(&self) -> ElementType {
-        self.arguments.bounds.element
+        self.arguments.broadcast.element
     }
 
     /// The type of the outputs.
@@ -84,39 +95,42 @@ impl<'a, B> Call<'a, B> {
         self.arguments.to.filter(|_| self.op.info().converts).unwrap_or(self.element())
     }
 
-    /// The outputs that are to be made, each with its place in the list.
+    /// The outputs that are to be made, each with its index in the list.
     pub(crate) fn outputs(&self) -> impl Iterator<Item = (usize, Operand)> {
         let outputs = self.op.info().outputs.iter().copied().enumerate();
-        outputs.filter(|&(place, _)| self.wanted[place])
+        outputs.filter(|&(index, _)| self.needs[index])
     }
 
-    /// Refuses what no kernel does: a rule, factors of integers, or another type of them.
+    /// Refuses what no kernel does: a rule, a type, and other arguments than the operation takes.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.wanted[0] {
+        if self.needs[0] {
             self.op.check_rule(self.arguments.rule)?;
         }
-        if !convert::converts(self.element(), self.to()) {
-            return Err(Error::Unsupported {
-                what: format!("{} from {} to {}", self.op, self.element(), self.to()),
-                device: "any device".into(),
-                instead: "it converts floats to floats".into(),
-            });
-        }
         let info = self.op.info();
-        if info.scalars && self.arguments.scalars.is_none() || info.converts && self.arguments.to.is_none() {
-            return Err(Error::Unsupported {
-                what: format!("{} without its arguments", self.op),
-                device: "any device".into(),
-                instead: "give Arguments::scalars for an affine map, and Arguments::to for a conversion"
-                    .into(),
-            });
+        let refuse = |what: String, instead: String| {
+            Err(Error::Unsupported { what, device: "any device".into(), instead })
+        };
+        if info.domain != Domain::All && !self.element().is_float() && !(info.converts && self.to() == self.element()) {
+            return refuse(format!("{} of {}", self.op, self.element()), "it takes floats".into());
         }
-        if info.scalars && !self.element().is_float() {
-            return Err(Error::Unsupported {
-                what: format!("{} of {}", self.op, self.element()),
-                device: "any device".into(),
-                instead: "it takes floats".into(),
-            });
+        if !convert::converts(self.element(), self.to()) {
+            let what = format!("{} from {} to {}", self.op, self.element(), self.to());
+            return refuse(what, "it converts floats to floats".into());
+        }
+        if info.converts && self.arguments.to.is_none() {
+            return refuse(format!("{} without the type of its output", self.op), "give Arguments::to".into());
+        }
+        if self.arguments.params.len() != info.params.len() {
+            let what = format!("{} with {} parameters", self.op, self.arguments.params.len());
+            return refuse(what, format!("give {} of them in Arguments::params: {:?}", info.params.len(), info.params));
+        }
+        let given = self.arguments.broadcast;
+        let named = given.operands.iter().zip(&given.inputs).filter(|(_, input)| !input.is_absent());
+        let is_known = given.operands == info.broadcast || named.count() == 0;
+        let missing = info.others().any(|operand| given.find(operand).1.is_absent());
+        if !is_known || missing {
+            let what = format!("{} with the broadcast inputs [{}]", self.op, Operand::list(given.operands));
+            return refuse(what, format!("give [{}]", Operand::list(info.broadcast)));
         }
         Ok(())
     }
@@ -138,11 +152,11 @@ pub(crate) struct Limiter<'a, B> {
 
 /// The inputs of a call in place, with the one that is overwritten back among them.
 pub(crate) fn with_target<B: Copy>(call: &Call<'_, B>, target: B) -> Result<Vec<B>> {
-    let place = call.op.in_place_input().ok_or_else(|| call.internal("in place"))?;
+    let index = call.op.in_place_input().ok_or_else(|| call.internal("in place"))?;
     let mut inputs = call.inputs.to_vec();
-    if place > inputs.len() {
+    if index > inputs.len() {
         return Err(call.internal("without its operands"));
     }
-    inputs.insert(place, target);
+    inputs.insert(index, target);
     Ok(inputs)
 }

@@ -1,7 +1,6 @@
 //! The one error type of the crate.
 
 use crate::ElementType;
-use crate::broadcast::MAX_AXES;
 
 /// What can go wrong, each with what to do about it.
 ///
@@ -10,28 +9,28 @@ use crate::broadcast::MAX_AXES;
 #[non_exhaustive]
 pub enum Error {
     /// A scalar bound is NaN, which can only be a mistake.
-    #[error("the {side} bound is NaN: give a number, or leave the bound out")]
+    #[error("the {operand} is NaN: give a number, or leave the bound out")]
     NanBound {
-        /// `"lower"` or `"upper"`.
-        side: &'static str,
+        /// `"lower bound"` or `"upper bound"`.
+        operand: &'static str,
     },
 
     /// A scalar bound of integers is not whole.
-    #[error("the {side} bound is not a whole number, but the tensor holds {element}: give a whole one")]
+    #[error("the {operand} is not a whole number, but the tensor holds {element}: give a whole one")]
     FractionalBound {
-        /// `"lower"` or `"upper"`.
-        side: &'static str,
+        /// `"lower bound"` or `"upper bound"`.
+        operand: &'static str,
         /// The type of the elements.
         element: ElementType,
     },
 
     /// A scalar bound is outside the range of the type, on the side where no value could satisfy it.
     #[error(
-        "the {side} bound is outside the range of {element}, so no value could satisfy it: give one that fits"
+        "the {operand} is outside the range of {element}, so no value could satisfy it: give one that fits"
     )]
     ImpossibleBound {
-        /// `"lower"` or `"upper"`.
-        side: &'static str,
+        /// `"lower bound"` or `"upper bound"`.
+        operand: &'static str,
         /// The type of the elements.
         element: ElementType,
     },
@@ -56,15 +55,15 @@ pub enum Error {
         right: Vec<usize>,
     },
 
-    /// The shape of a tensor of bounds does not broadcast to that of the tensor to clip.
+    /// The shape of a broadcast input, a tensor of bounds for example, does not broadcast to that of x.
     #[error(
-        "the {side} bound's shape {bound:?} does not broadcast to {shape:?}: each of its dimensions, counted from the last, must be the same or 1"
+        "the {operand}'s shape {from:?} does not broadcast to {shape:?}: each of its dimensions, counted from the last, must be the same or 1"
     )]
     BroadcastMismatch {
-        /// `"lower"` or `"upper"`.
-        side: &'static str,
-        /// Shape of the bound.
-        bound: Vec<usize>,
+        /// `"lower bound"` or `"upper bound"`.
+        operand: &'static str,
+        /// Its shape.
+        from: Vec<usize>,
         /// Shape of the tensor to clip.
         shape: Vec<usize>,
     },
@@ -78,9 +77,9 @@ pub enum Error {
         shape: Vec<usize>,
     },
 
-    /// Bounds that change along too many dimensions in turn.
+    /// Broadcast inputs that change along too many dimensions in turn.
     #[error(
-        "bounds broadcast to {shape:?} along {axes} separate axes, {MAX_AXES} are supported: give bounds of the tensor's own shape"
+        "bounds broadcast to {shape:?} along {axes} separate axes, 8 are supported: give bounds of the tensor's own shape"
     )]
     TooManyAxes {
         /// Shape of the tensor to clip.
@@ -90,10 +89,10 @@ pub enum Error {
     },
 
     /// The gradient of a bound that is not there.
-    #[error("there is no {side} bound, so it has no gradient: do not ask for it, or give the bound")]
+    #[error("there is no {operand}, so it has no gradient: do not ask for it, or give the bound")]
     NoBound {
-        /// `"lower"` or `"upper"`.
-        side: &'static str,
+        /// `"lower bound"` or `"upper bound"`.
+        operand: &'static str,
     },
 
     /// An operation has no kernel for a rule.

@@ -83,7 +83,8 @@ pub mod wgsl;
 pub use backend::cpu;
 #[cfg(feature = "gpu")]
 pub use backend::gpu;
-pub use bounds::{Bound, BoundRounding, Bounds, IntoBounds, Number, ResolvedBounds};
+pub use bounds::{Bound, BoundRounding, Bounds, IntoBounds, Number};
+pub use broadcast::BroadcastInputs;
 pub use device::Device;
 pub use element::{Element, ElementType, f8_e4m3fn, f8_e5m2};
 pub use error::{Error, Result};

@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::backend::cpu;
 #[cfg(feature = "gpu")]
 use crate::backend::gpu;
-use crate::bounds::ResolvedBounds;
+use crate::broadcast::BroadcastInputs;
 #[cfg(feature = "gpu")]
 use crate::call::{Arguments, Call};
 use crate::device::AnyBackend;
@@ -213,8 +213,8 @@ impl<T: Element> ScalarBounds<T> {
         Ok(Self { lo: bounds.lo().value(), hi: bounds.hi().value() })
     }
 
-    fn resolve<B>(&self) -> Result<ResolvedBounds<B>> {
-        ResolvedBounds::values(self.lo, self.hi)
+    fn resolve<B>(&self) -> Result<BroadcastInputs<B>> {
+        BroadcastInputs::values(self.lo, self.hi)
     }
 
     /// Uploads a chunk, has it clipped, and begins to read it.

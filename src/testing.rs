@@ -1,12 +1,12 @@
 //! For this project's own conformance checks and benchmarks: undocumented and unstable.
 
 use crate::backend::{Backend, cpu};
-use crate::call::{Arguments, Call, wanted};
+use crate::call::{Arguments, Call, needed};
 use crate::device::with_backend;
-use crate::op::Operand;
-use crate::tensor::{Inputs, Storage, Stored, TensorArguments, apply, apply_in_place};
+use crate::op::{MAX_OUTPUTS, Operand};
+use crate::tensor::{Inputs, Storage, Stored, TensorArguments, apply, apply_in_place, bits};
 use crate::{
-    BackwardRule, Bounds, Device, Element, ElementType, Error, Mask, Op, Result, Shape, Tensor, with_element,
+    BackwardRule, Bound, Bounds, Device, Element, ElementType, Error, Mask, Op, Result, Shape, Tensor, with_element,
 };
 
 /// What an operation of the list takes.
@@ -17,21 +17,31 @@ pub struct Operands<'a, T: Element> {
     /// The mask of x, for an operation that reads one.
     pub mask: Option<&'a Mask<T>>,
     pub bounds: &'a Bounds<T>,
+    /// Broadcast inputs besides the bounds, and parameters: an operation takes as many as it has, from the first on.
+    pub others: &'a [Bound<T>],
+    pub params: &'a [f64],
     pub rule: BackwardRule,
-    pub scalars: [f64; 2],
     /// The type of the output of an operation that converts, if that is another. It is made, and left out of what is returned.
     pub to: Option<ElementType>,
-    pub wanted: [bool; 3],
+    pub needs: [bool; MAX_OUTPUTS],
 }
 
-impl<T: Element> Operands<'_, T> {
+impl<'a, T: Element> Operands<'a, T> {
+    /// Nothing but bounds.
+    pub fn new(x: &'a Tensor<T>, g: &'a Tensor<T>, bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
+        let needs = [true; MAX_OUTPUTS];
+        Self { x, g, mask: None, bounds, others: &[], params: &[], rule, to: None, needs }
+    }
+
     fn arguments(&self, op: Op) -> TensorArguments<'_> {
-        let arguments = match op.info().bounds {
-            true => TensorArguments::between(self.bounds, self.rule),
-            false => TensorArguments { rule: self.rule, ..TensorArguments::of::<T>() },
+        let info = op.info();
+        let mut arguments = match info.has_bounds() {
+            true => TensorArguments::between(op, self.bounds, self.rule),
+            false => TensorArguments { rule: self.rule, ..TensorArguments::of::<T>(op) },
         };
+        arguments.broadcast.extend(self.others.iter().take(info.others().count()).map(bits));
         let to = self.to.or(Some(T::TYPE));
-        TensorArguments { scalars: Some(self.scalars), to, wanted: self.wanted, ..arguments }
+        TensorArguments { params: &self.params[..info.params.len()], to, needs: self.needs, ..arguments }
     }
 
     fn input(&self, op: Op, operand: Operand) -> Result<&Storage> {
@@ -42,7 +52,7 @@ impl<T: Element> Operands<'_, T> {
             }
             Operand::G => Ok(self.g.storage()),
             Operand::X => Ok(self.x.storage()),
-            Operand::Y | Operand::Gx | Operand::Glo | Operand::Ghi => Err(Error::Internal {
+            _ => Err(Error::Internal {
                 op: op.name(),
                 what: format!("that reads its operand {}", operand.name()),
             }),
@@ -63,9 +73,9 @@ pub fn run<T: Element>(op: Op, operands: &Operands<'_, T>) -> Result<Vec<(Operan
     for (&operand, output) in info.outputs.iter().zip(outputs) {
         let is_other = operand == Operand::Mask || operands.to.is_some();
         let Some(output) = output.filter(|_| !is_other) else { continue };
-        let shape = match operand {
-            Operand::Glo | Operand::Ghi => Shape::new([(output.bytes() as usize).div_ceil(size_of::<T>())])?,
-            _ => operands.x.shape().clone(),
+        let shape = match operand.gradient_of() {
+            Some(_) => Shape::new([(output.bytes() as usize).div_ceil(size_of::<T>())])?,
+            None => operands.x.shape().clone(),
         };
         made.push((operand, Tensor::new(output, shape)));
     }
@@ -92,11 +102,11 @@ pub fn run_in_place<T: Element>(op: Op, operands: &Operands<'_, T>, target: &mut
 pub fn run_on_slices(
     op: Op,
     inputs: &[&[u8]],
-    outputs: [Option<&mut [u8]>; 3],
+    outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
     len: usize,
     arguments: &Arguments<'_, &[u8]>,
 ) -> Result<()> {
-    let call = Call { wanted: wanted(&outputs), ..Call::new(op, len, inputs, *arguments) };
+    let call = Call { needs: needed(&outputs), ..Call::new(op, len, inputs, *arguments) };
     cpu::run_call(&call, outputs)
 }
 
@@ -132,8 +142,10 @@ pub struct Poison {
 /// As that.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn clip_to<T: Element>(x: &Tensor<T>, bounds: &Bounds<T>, to: ElementType) -> Result<Vec<u64>> {
-    let arguments =
-        TensorArguments { to: Some(to), ..TensorArguments::between(bounds, BackwardRule::default()) };
+    let arguments = TensorArguments {
+        to: Some(to),
+        ..TensorArguments::between(Op::ClipTo, bounds, BackwardRule::default())
+    };
     let inputs = Inputs { shape: x.shape(), storages: &[x.storage()] };
     let [y, ..] = apply(Op::ClipTo, &inputs, &arguments)?;
     let y = y.ok_or(Error::Internal { op: Op::ClipTo.name(), what: "without its output".into() })?;

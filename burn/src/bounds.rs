@@ -5,7 +5,7 @@ use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{DType, Device, Tensor};
 use wgclip::{
-    BoundRounding, Element, ElementType, Error, Number, ResolvedBounds, Result, Shape, with_element,
+    BoundRounding, Element, ElementType, Error, Number, BroadcastInputs, Result, Shape, with_element,
 };
 
 use crate::ops::{Bound, element_of};
@@ -52,9 +52,9 @@ impl Bounds {
     /// # Errors
     /// [`Error::NanBound`].
     pub(crate) fn check_values(&self) -> Result<()> {
-        for (bound, side) in [(&self.lo, "lower"), (&self.hi, "upper")] {
+        for (bound, operand) in [(&self.lo, "lower bound"), (&self.hi, "upper bound")] {
             if matches!(bound, Bound::Value(value) if value.is_nan()) {
-                return Err(Error::NanBound { side });
+                return Err(Error::NanBound { operand });
             }
         }
         Ok(())
@@ -106,7 +106,7 @@ impl Bounds {
             };
         }
         let [lo, hi] = sides;
-        ResolvedBounds::broadcast::<f64>(&Shape::new(x.dims().to_vec())?, lo, hi)?;
+        BroadcastInputs::bounds::<f64>(&Shape::new(x.dims().to_vec())?, lo, hi)?;
         Ok(self)
     }
 }

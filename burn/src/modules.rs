@@ -22,9 +22,9 @@ impl ClipByValue {
     /// # Errors
     /// [`Error::NanBound`].
     pub fn new(lo: f64, hi: f64) -> Result<Self> {
-        for (bound, side) in [(lo, "lower"), (hi, "upper")] {
+        for (bound, operand) in [(lo, "lower bound"), (hi, "upper bound")] {
             if bound.is_nan() {
-                return Err(Error::NanBound { side });
+                return Err(Error::NanBound { operand });
             }
         }
         Ok(Self { lo, hi, rule: BackwardRule::default() })

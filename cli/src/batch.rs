@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use wgclip::reference::Scaling;
 use wgclip::{
-    BackwardRule, Bound, Bounds, Device, DeviceKind, Element, ElementType, ResolvedBounds, Shape, Tensor,
+    BackwardRule, Bound, Bounds, Device, DeviceKind, Element, ElementType, BroadcastInputs, Shape, Tensor,
     cpu, with_element,
 };
 
@@ -233,7 +233,7 @@ impl<T: Element> Typed<T> {
         };
         let (lo, hi) = (self.lo.get(..len).unwrap_or(&[]), self.hi.get(..len).unwrap_or(&[]));
         let (lo, hi) = (bound(self.kind.lo, lo), bound(self.kind.hi, hi));
-        let bounds = ResolvedBounds::broadcast::<T>(&shape, lo, hi)?;
+        let bounds = BroadcastInputs::bounds::<T>(&shape, lo, hi)?;
         let elements = &mut self.elements[..len];
         match self.kind.work {
             Work::Clip => cpu::clip_in_place(elements, &bounds)?,

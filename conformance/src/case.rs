@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use wgclip::op::{Operand, RuleUse};
+use wgclip::op::{MAX_OUTPUTS, Operand, RuleUse};
 use wgclip::reference::{self, Operands};
 use wgclip::{BackwardRule, Bound, Element, ElementType, Op};
 
@@ -41,8 +41,7 @@ impl Variant {
 
     /// Whether it has anything to do for a type.
     pub fn is_for(&self, element: ElementType) -> bool {
-        let info = self.op.info();
-        !(info.scalars || info.converts) || element.is_float()
+        self.op.is_for(element, false)
     }
 }
 
@@ -80,7 +79,9 @@ pub(crate) struct Case<T> {
     pub g: Vec<T>,
     pub lo: Bound<T, Host<T>>,
     pub hi: Bound<T, Host<T>>,
-    pub scalars: [f64; 2],
+    /// Broadcast inputs besides the bounds, in turn.
+    pub others: [Bound<T, Host<T>>; 2],
+    pub params: [f64; 4],
     /// Whether an operation that converts is tried with every type, or with any one.
     pub all_types: bool,
 }
@@ -89,7 +90,7 @@ pub(crate) struct Case<T> {
 #[derive(Debug, Clone, Copy)]
 pub struct Oracle<T> {
     /// [`reference::evaluate`].
-    pub evaluate: fn(Op, Operands<T>) -> [T; 3],
+    pub evaluate: fn(Op, Operands<'_, T>) -> [T; MAX_OUTPUTS],
     /// [`reference::sum`].
     pub sum: fn(&[T]) -> T,
 }
@@ -209,12 +210,27 @@ impl<T: Element> Case<T> {
         tally
     }
 
-    /// The bound of an element.
+    /// The broadcast inputs of an operation, in the order of its row. What reads a mask is compared with what made it.
+    pub(crate) fn broadcast(&self, op: Op) -> Vec<(Operand, &Bound<T, Host<T>>)> {
+        let mut others = self.others.iter();
+        let input = |&operand: &Operand| {
+            let input = match operand {
+                Operand::Lo => Some(&self.lo),
+                Operand::Hi => Some(&self.hi),
+                _ => others.next(),
+            };
+            (operand, input.unwrap_or(&Bound::Absent))
+        };
+        let op = if op.info().inputs.contains(&Operand::Mask) { Op::ClipWithMask } else { op };
+        op.info().broadcast.iter().map(input).collect()
+    }
+
+    /// The element of a broadcast input that belongs to an element of x.
     pub(crate) fn at(&self, bound: &Bound<T, Host<T>>, i: usize) -> Option<T> {
         match bound {
             Bound::Absent => None,
             Bound::Value(value) => Some(*value),
-            Bound::Tensor(host) => Some(host.data[self.broadcast(host, i)]),
+            Bound::Tensor(host) => Some(host.data[self.index_in(host, i)]),
         }
     }
 
@@ -227,13 +243,10 @@ impl<T: Element> Case<T> {
         format!("lo {}, hi {}, x of {:?}", bound(&self.lo), bound(&self.hi), self.dims)
     }
 
-    /// Whether an output is wanted: a bound that is absent has no gradient.
-    pub(crate) fn wants(&self, output: Operand) -> bool {
-        match output {
-            Operand::Glo => !self.lo.is_absent(),
-            Operand::Ghi => !self.hi.is_absent(),
-            _ => true,
-        }
+    /// Whether an output is needed: a bound that is absent has no gradient.
+    pub(crate) fn needs(&self, op: Op, output: Operand) -> bool {
+        let inputs = self.broadcast(op);
+        inputs.iter().all(|&(input, given)| output.gradient_of() != Some(input) || !given.is_absent())
     }
 
     pub(crate) fn run_reference(
@@ -241,28 +254,24 @@ impl<T: Element> Case<T> {
         oracle: &Oracle<T>,
         Variant { op, in_place: _, rule }: Variant,
     ) -> Results<T> {
-        let outputs = op.info().outputs;
+        let (outputs, inputs) = (op.info().outputs, self.broadcast(op));
         let evaluate = |i: usize| {
-            let (lo, hi) = (self.at(&self.lo, i), self.at(&self.hi, i));
-            (oracle.evaluate)(
-                op,
-                Operands { x: self.x[i], g: self.g[i], lo, hi, rule, scalars: self.scalars },
-            )
+            let broadcast: Vec<_> = inputs.iter().map(|(_, input)| self.at(input, i)).collect();
+            let (broadcast, params) = (&broadcast[..], &self.params[..op.info().params.len()]);
+            (oracle.evaluate)(op, Operands { x: self.x[i], g: self.g[i], broadcast, rule, params })
         };
         let made = parallel::map_many(self.x.len(), &evaluate);
         let results = (0..outputs.len()).map(|place| made.iter().map(|made| made[place]).collect::<Vec<T>>());
-        let results = outputs.iter().copied().zip(results).filter(|(output, _)| self.wants(*output));
-        results
-            .map(|(output, result)| match output {
-                Operand::Glo => (output, self.reduce(oracle, &self.lo, &result)),
-                Operand::Ghi => (output, self.reduce(oracle, &self.hi, &result)),
-                _ => (output, result),
-            })
-            .collect()
+        let results = outputs.iter().copied().zip(results).filter(|(output, _)| self.needs(op, *output));
+        let summed = |(output, result): (Operand, Vec<T>)| {
+            let of = inputs.iter().find(|&&(input, _)| output.gradient_of() == Some(input));
+            (output, of.map_or_else(|| result.clone(), |(_, of)| self.reduce(oracle, of, &result)))
+        };
+        results.map(summed).collect()
     }
 
-    /// The element of a bound that belongs to element `i` of x: numpy's rule, dimension by dimension.
-    fn broadcast(&self, bound: &Host<T>, i: usize) -> usize {
+    /// The index in a broadcast input of what belongs to element `i` of x: numpy's rule, dimension by dimension.
+    fn index_in(&self, bound: &Host<T>, i: usize) -> usize {
         let missing = self.dims.len() - bound.dims.len();
         let (mut rest, mut index, mut stride) = (i, 0, 1);
         for d in (0..self.dims.len()).rev() {
@@ -282,7 +291,7 @@ impl<T: Element> Case<T> {
         let Bound::Tensor(host) = bound else { return vec![(oracle.sum)(gradient)] };
         let mut leaves = vec![Vec::new(); host.data.len()];
         for (i, &g) in gradient.iter().enumerate() {
-            leaves[self.broadcast(host, i)].push(g);
+            leaves[self.index_in(host, i)].push(g);
         }
         leaves.iter().map(|leaves| (oracle.sum)(leaves)).collect()
     }

@@ -8,7 +8,7 @@ use wgclip::{Bound, Element, ElementType, NonFinite, NormKind, NormLimit, Number
 use crate::case::{Case, Host, Oracle, Results, Variant};
 use crate::{Mismatch, Plan, Tally, Tier, inputs};
 
-/// A bound of a case.
+/// A broadcast input of a case.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExternalBound<'a> {
     /// None.
@@ -29,9 +29,11 @@ pub trait ExternalCase {
     fn x(&self) -> &[u8];
     /// The upstream gradient.
     fn g(&self) -> &[u8];
-    /// The lower bound, and the upper one.
-    fn bounds(&self) -> [ExternalBound<'_>; 2];
-    /// The outputs that are wanted, in the order of the list. In place of a mask is what it makes of g, and this is the output of what
+    /// The broadcast inputs, in the order of the operation's row: of an operation that reads a mask those of the mask.
+    fn broadcast(&self) -> Vec<ExternalBound<'_>>;
+    /// The parameters.
+    fn params(&self) -> &[f64];
+    /// The outputs that are needed, in the order of the list. In place of a mask is what it makes of g, and this is the output of what
     /// reads it.
     fn outputs(&self) -> Vec<Operand>;
     /// Compares the bytes of these outputs with what the reference says.
@@ -100,13 +102,17 @@ impl<T: Element> ExternalCase for External<T> {
         bytemuck::cast_slice(&self.case.g)
     }
 
-    fn bounds(&self) -> [ExternalBound<'_>; 2] {
-        [self.bound(&self.case.lo), self.bound(&self.case.hi)]
+    fn broadcast(&self) -> Vec<ExternalBound<'_>> {
+        self.case.broadcast(self.variant.op).into_iter().map(|(_, input)| self.bound(input)).collect()
+    }
+
+    fn params(&self) -> &[f64] {
+        &self.case.params[..self.variant.op.info().params.len()]
     }
 
     fn outputs(&self) -> Vec<Operand> {
         let outputs = self.variant.op.info().outputs.iter().copied();
-        outputs.filter(|&output| self.case.wants(output)).collect()
+        outputs.filter(|&output| self.case.needs(self.variant.op, output)).collect()
     }
 
     fn compare(&self, device: &str, outputs: &[&[u8]]) -> Tally {

@@ -92,7 +92,7 @@ pub(crate) fn pairs<T: Element>(rng: &mut fastrand::Rng, lo: Option<T>, hi: Opti
     x.extend(random::<T>(rng, 515));
     g.extend(random::<T>(rng, 515));
     let bound = |value: Option<T>| value.map_or(Bound::Absent, Bound::Value);
-    Case { dims: vec![x.len()], x, g, lo: bound(lo), hi: bound(hi), scalars: scalars(rng), all_types: false }
+    Case { dims: vec![x.len()], x, g, lo: bound(lo), hi: bound(hi), others: values(rng), params: params(rng), all_types: false }
 }
 
 /// Every special value between every pair of bounds, NaN among them, all as tensors.
@@ -114,7 +114,7 @@ pub(crate) fn combinations<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
     let g = upstream(rng, x.len());
     let tensor = |data| Bound::Tensor(Host { data, dims: dims.clone() });
     let (lo, hi) = (tensor(lo), tensor(hi));
-    Case { lo, hi, dims: dims.clone(), x, g, scalars: [1.0 / 6.0, 0.5], all_types: true }
+    Case { lo, hi, others: values(rng), dims: dims.clone(), x, g, params: PARAMS, all_types: true }
 }
 
 /// The number of an element's bits.
@@ -154,7 +154,8 @@ pub(crate) fn near_halves<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
         g,
         lo: Bound::Absent,
         hi: Bound::Absent,
-        scalars: [1.0, 0.0],
+        others: [Bound::Absent, Bound::Absent],
+        params: [1.0, 0.0, 1.0, 0.0],
         all_types: true,
     }
 }
@@ -168,7 +169,7 @@ pub(crate) fn of_length<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Case
     };
     let (lo, hi) = (bound(), bound());
     let g = upstream(rng, len);
-    Case { dims: vec![len], g, lo, hi, x, scalars: scalars(rng), all_types: false }
+    Case { dims: vec![len], g, lo, hi, others: values(rng), x, params: params(rng), all_types: false }
 }
 
 /// Random bits between bounds that broadcast. `None` stands for a value, or for no bound.
@@ -193,7 +194,13 @@ pub(crate) fn of_shapes<T: Element>(
         None if rng.bool() => Bound::Absent,
         None => Bound::Value(values[rng.usize(..values.len())]),
     };
-    let (lo, hi) = (bound(lo), bound(hi));
+    let (of_lo, of_hi) = (bound(lo), bound(hi));
+    // An operand that is no bound is never absent.
+    let mut other = |dims| match bound(dims) {
+        Bound::Absent => Bound::Value(T::ZERO),
+        input => input,
+    };
+    let others = [other(hi), other(lo)];
     let x = (0..len).map(|i| match i % 2 {
         0 => T::from_bits(rng.u64(..)),
         _ => values[rng.usize(..values.len())],
@@ -204,7 +211,7 @@ pub(crate) fn of_shapes<T: Element>(
         true => upstream(rng, len),
         false => (0..len).map(|_| ordinary::<T>(rng)).collect(),
     };
-    Case { dims: dims.to_vec(), g, lo, hi, x, scalars: scalars(rng), all_types: false }
+    Case { dims: dims.to_vec(), g, lo: of_lo, hi: of_hi, others, x, params: params(rng), all_types: false }
 }
 
 /// Elements that are hard to add up: each of these ways a number of them, by `kind`.
@@ -271,8 +278,21 @@ pub(crate) fn above_middle<T: Element>(len: usize, squares: bool) -> Vec<T> {
 /// How many ways there are.
 pub(crate) const SUM_KINDS: usize = 9;
 
-/// A scale and an offset: ordinary, exact, zeros, beyond f32, and of random bits.
-fn scalars(rng: &mut fastrand::Rng) -> [f64; 2] {
+/// Parameters of ordinary size.
+pub(crate) const PARAMS: [f64; 4] = [1.0 / 6.0, 0.5, 3.0, -0.25];
+
+/// Values of broadcast inputs that are no bounds: any but NaN.
+pub(crate) fn values<T: Element>(rng: &mut fastrand::Rng) -> [Bound<T, Host<T>>; 2] {
+    let values = bound_values::<T>();
+    let mut one = || match rng.bool() {
+        true => Bound::Value(values[rng.usize(..values.len())]),
+        false => Bound::Value(ordinary::<T>(rng)),
+    };
+    [one(), one()]
+}
+
+/// Parameters: ordinary, exact, zeros, beyond f32, and of random bits.
+fn params(rng: &mut fastrand::Rng) -> [f64; 4] {
     let mut one = || match rng.u8(..8) {
         0 => 1.0 / 6.0,
         1 => 0.5,
@@ -282,7 +302,7 @@ fn scalars(rng: &mut fastrand::Rng) -> [f64; 2] {
         5 => f64::from_bits(rng.u64(..)),
         _ => f32::from_bits(rng.u32(..)).into(),
     };
-    [one(), one()]
+    [one(), one(), one(), one()]
 }
 
 /// A number of ordinary size.

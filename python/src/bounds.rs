@@ -1,10 +1,11 @@
-//! Bounds: `None`, a number, or an array that broadcasts.
+//! Broadcast inputs, bounds above all: `None`, a number, or an array that broadcasts.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt};
+use wgclip::op::{MAX_BROADCAST, Operand};
 use wgclip::{
-    Bound as Side, BoundRounding, Element, ElementType, Error, Number, ResolvedBounds, Result, Shape,
+    Bound as Side, BoundRounding, BroadcastInputs, Element, ElementType, Error, Number, Op, Result, Shape,
     with_element,
 };
 
@@ -12,8 +13,11 @@ use crate::errors::{self, exception, numpy_name};
 use crate::float_mode;
 use crate::memory::{self, Memory};
 
-/// A lower and an upper bound.
-pub(crate) struct Bounds([Given; 2]);
+/// The broadcast inputs of an operation, in the order of its row.
+pub(crate) struct Broadcast {
+    operands: &'static [Operand],
+    given: [Given; MAX_BROADCAST],
+}
 
 enum Given {
     Absent,
@@ -21,93 +25,94 @@ enum Given {
     Array(Memory),
 }
 
-impl Bounds {
-    /// Bounds of elements of a type.
+impl Broadcast {
+    /// Those of an operation on elements of a type. What is not given is absent.
     ///
     /// # Errors
-    /// `TypeError` for what is no bound, or an array of another type.
-    pub(crate) fn of(
-        min: Option<&Bound<'_, PyAny>>,
-        max: Option<&Bound<'_, PyAny>>,
+    /// `TypeError` for what is none, or an array of another type.
+    pub(crate) fn of<'a, 'py: 'a>(
+        op: Op,
+        objects: impl IntoIterator<Item = Option<&'a Bound<'py, PyAny>>>,
         element: ElementType,
     ) -> PyResult<Self> {
-        Ok(Self([given(min, Role::Min, element)?, given(max, Role::Max, element)?]))
+        let operands = op.info().broadcast;
+        let mut inputs = [const { Given::Absent }; MAX_BROADCAST];
+        for ((input, object), &operand) in inputs.iter_mut().zip(objects).zip(operands) {
+            *input = given(object, operand, element)?;
+        }
+        Ok(Self { operands, given: inputs })
     }
 
     /// Those that are arrays: inputs of the operation, before its others.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Memory> {
-        self.0.iter().filter_map(|side| match side {
+        self.given.iter().filter_map(|given| match given {
             Given::Array(memory) => Some(memory),
             _ => None,
         })
     }
 
-    /// The shape of the gradient of a bound, if there is that bound.
-    pub(crate) fn gradient_shape(&self, side: usize) -> Option<Shape> {
-        match &self.0[side] {
+    /// The shape of the gradient of an input, if that is there.
+    pub(crate) fn gradient_shape(&self, of: Operand) -> Option<Shape> {
+        let index = self.operands.iter().position(|&operand| operand == of)?;
+        match &self.given[index] {
             Given::Absent => None,
             Given::Number(_) => Shape::new([]).ok(),
             Given::Array(memory) => Some(memory.shape.clone()),
         }
     }
 
-    /// No bounds.
-    pub(crate) fn none() -> Self {
-        Self([Given::Absent, Given::Absent])
-    }
-
-    /// The bounds of an x of a type and a shape, with the bytes of those that are [arrays](Self::arrays).
+    /// The inputs for an x of a type and a shape, with the bytes of those that are [arrays](Self::arrays).
     pub(crate) fn resolve<'a>(
         &'a self,
         element: ElementType,
         x: &Shape,
         arrays: &[&'a [u8]],
-    ) -> Result<ResolvedBounds<&'a [u8]>> {
+    ) -> Result<BroadcastInputs<&'a [u8]>> {
         let mut arrays = arrays.iter().copied();
-        let sides = self.0.each_ref().map(|given| match given {
+        let inputs = self.given.iter().map(|given| match given {
             &Given::Number(number) => Side::Value(number),
             Given::Array(memory) => Side::Tensor((arrays.next().unwrap_or_default(), &memory.shape)),
             Given::Absent => Side::Absent,
         });
-        ResolvedBounds::of_numbers(element, x, sides, BoundRounding::Nearest)
+        BroadcastInputs::of_numbers(element, self.operands, x, inputs, BoundRounding::Nearest)
     }
 }
 
-/// Which of the two.
-#[derive(Clone, Copy, PartialEq)]
-enum Role {
-    Min,
-    Max,
+/// The element that no other is beyond, on the side of a bound.
+fn last<T: Element>(operand: Operand) -> T {
+    let [least, greatest] = T::TYPE.layout().ends();
+    T::from_bits(if operand == Operand::Hi { greatest } else { least })
 }
 
-impl Role {
-    /// The element that no other is beyond.
-    fn last<T: Element>(self) -> T {
-        let [least, greatest] = T::TYPE.layout().ends();
-        T::from_bits(if self == Self::Min { least } else { greatest })
-    }
-
-    /// A number as this bound.
-    fn bound<T: Element>(self, number: Number, rounding: BoundRounding) -> Result<Side<T, ()>> {
-        match self {
-            Self::Min => Side::lower_rounded(number, rounding),
-            Self::Max => Side::upper_rounded(number, rounding),
-        }
+/// A number as a bound.
+fn rounded<T: Element>(number: Number, operand: Operand, rounding: BoundRounding) -> Result<Side<T, ()>> {
+    match operand {
+        Operand::Hi => Side::upper_rounded(number, rounding),
+        _ => Side::lower_rounded(number, rounding),
     }
 }
 
-fn given(object: Option<&Bound<'_, PyAny>>, role: Role, element: ElementType) -> PyResult<Given> {
+/// What an operand is called in Python.
+pub(crate) fn keyword(operand: Operand) -> &'static str {
+    match operand {
+        Operand::Lo => "min",
+        Operand::Hi => "max",
+        _ => operand.name(),
+    }
+}
+
+fn given(object: Option<&Bound<'_, PyAny>>, operand: Operand, element: ElementType) -> PyResult<Given> {
     let Some(object) = object.filter(|object| !object.is_none()) else { return Ok(Given::Absent) };
     let memory = match number(object)? {
         Some(number) => {
-            warn(object.py(), number, role, element)?;
+            warn(object.py(), number, operand, element)?;
             return Ok(Given::Number(number));
         }
         None => Memory::of(object)?,
     };
     match memory.number() {
         Some(number) => {
-            warn(object.py(), number, role, element)?;
+            warn(object.py(), number, operand, element)?;
             Ok(Given::Number(number))
         }
         None if memory.element == element => Ok(Given::Array(memory)),
@@ -117,12 +122,11 @@ fn given(object: Option<&Bound<'_, PyAny>>, role: Role, element: ElementType) ->
 
 /// Warns of a number that becomes, rounded to nearest, what its writer may not have meant. Ordinary fractions are rounded silently, as
 /// everywhere.
-fn warn(py: Python<'_>, number: Number, role: Role, element: ElementType) -> PyResult<()> {
+fn warn(py: Python<'_>, number: Number, operand: Operand, element: ElementType) -> PyResult<()> {
     // Frameworks call from threads that flush subnormals.
-    let becomes = float_mode::with_default(|| with_element!(element, T => surprise::<T>(number, role)));
+    let becomes = float_mode::with_default(|| with_element!(element, T => surprise::<T>(number, operand)));
     let Some(becomes) = becomes else { return Ok(()) };
-    let option = if role == Role::Min { "min" } else { "max" };
-    let text = format!("{option}={} becomes {becomes}, in {}", text(number), numpy_name(element));
+    let text = format!("{}={} becomes {becomes}, in {}", keyword(operand), text(number), numpy_name(element));
     errors::warn::<errors::BoundWarning>(py, &text)
 }
 
@@ -134,13 +138,13 @@ fn text(number: Number) -> String {
     }
 }
 
-fn surprise<T: Element>(number: Number, role: Role) -> Option<String> {
+fn surprise<T: Element>(number: Number, operand: Operand) -> Option<String> {
     let asked = match number {
         Number::Float(asked) if asked.is_finite() => asked,
         Number::Integer(asked) => asked as f64,
         _ => return None,
     };
-    let value = role.bound::<T>(number, BoundRounding::Nearest).ok()?.value()?;
+    let value = rounded::<T>(number, operand, BoundRounding::Nearest).ok()?.value()?;
     let became = value.to_f64();
     if became == asked && matches!(number, Number::Float(_)) || !T::TYPE.is_float() {
         return None;
@@ -189,19 +193,19 @@ pub(crate) fn inward(
     max: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<(Option<PyNumber>, Option<PyNumber>)> {
     let element = Memory::of(like)?.element;
-    let side = |object: Option<&Bound<'_, PyAny>>, role: Role| {
+    let side = |object: Option<&Bound<'_, PyAny>>, operand: Operand| {
         let Some(object) = object else { return Ok(None) };
         let Some(number) = number_of(object)? else {
             return Err(PyTypeError::new_err("inward bounds are made of numbers: give a float or an int"));
         };
         let bound = float_mode::with_default(|| {
             with_element!(element, T => {
-                role.bound::<T>(number, BoundRounding::Inward).map(|bound| bound.value().map(PyNumber::of))
+                rounded::<T>(number, operand, BoundRounding::Inward).map(|bound| bound.value().map(PyNumber::of))
             })
         });
         bound.map_err(exception)
     };
-    Ok((side(min, Role::Min)?, side(max, Role::Max)?))
+    Ok((side(min, Operand::Lo)?, side(max, Operand::Hi)?))
 }
 
 /// Bounds of another type, each rounded to the type of out as a number is: `side` is "min" or "max". Warns of the first that becomes what its
@@ -213,7 +217,7 @@ pub(crate) fn round_bounds(
     side: &str,
     out: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let role = if side == "min" { Role::Min } else { Role::Max };
+    let operand = if side == "max" { Operand::Hi } else { Operand::Lo };
     let (out, alone) = (Memory::of(out)?, number(array)?);
     let from = if alone.is_some() { None } else { Some(Memory::of(array)?) };
     let read: Vec<_> = from.iter().collect();
@@ -234,13 +238,15 @@ pub(crate) fn round_bounds(
                 // NaN bounds nothing alone, and becomes the result where it stands for one element.
                 *made = match number {
                     Number::Float(value) if value.is_nan() => T::from_f64(value),
-                    number => role.bound::<T>(number, BoundRounding::Nearest)?.value().unwrap_or(role.last()),
+                    number => rounded::<T>(number, operand, BoundRounding::Nearest)?
+                        .value()
+                        .unwrap_or(last(operand)),
                 };
             }
-            Ok(numbers.into_iter().find(|&number| surprise::<T>(number, role).is_some()))
+            Ok(numbers.into_iter().find(|&number| surprise::<T>(number, operand).is_some()))
         })
     })?;
-    surprising.map_or(Ok(()), |number| warn(py, number, role, out.element))
+    surprising.map_or(Ok(()), |number| warn(py, number, operand, out.element))
 }
 
 /// The number that something is, if it is one: an array without axes is one, too.

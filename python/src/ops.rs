@@ -2,16 +2,18 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use wgclip::op::{Arguments, Operand};
-use wgclip::{BackwardRule, ElementType, Error, Op, Shape, cpu};
+use wgclip::op::{Arguments, MAX_OUTPUTS, Operand};
+use wgclip::{BackwardRule, ElementType, Error, Op, cpu};
 
-use crate::bounds::Bounds;
+use crate::bounds::{Broadcast, keyword};
 use crate::errors::exception;
 use crate::memory::{Memory, run as over};
 use crate::rule::AnyRule;
 
 type Any<'a, 'py> = &'a Bound<'py, PyAny>;
 type Names = Vec<&'static str>;
+type Outputs = Vec<(&'static str, Option<&'static str>)>;
+type Row = (&'static str, Names, Names, Outputs, Names, (bool, bool));
 
 /// How many words of 64 bits a mask has.
 #[pyfunction]
@@ -19,14 +21,17 @@ pub(crate) fn mask_len(len: usize) -> usize {
     cpu::mask_len(len)
 }
 
-/// The list: of each operation its name, and those of its inputs and outputs; whether it takes bounds, a rule, two scalars, another type for its output.
+/// The list: of each operation its name, and the names of its inputs, its broadcast inputs, its outputs and its parameters; whether it takes a
+/// rule, and whether its output may be of another type. An output that is the gradient of a broadcast input comes with that one's name.
 #[pyfunction]
-pub(crate) fn operations() -> Vec<(&'static str, Names, Names, [bool; 4])> {
+pub(crate) fn operations() -> Vec<Row> {
     let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect();
     let row = |op: &Op| {
         let info = op.info();
-        let takes = [info.bounds, info.rule != wgclip::op::RuleUse::Ignored, info.scalars, info.converts];
-        (info.name, names(info.inputs), names(info.outputs), takes)
+        let broadcast = info.broadcast.iter().copied().map(keyword).collect();
+        let outputs = info.outputs.iter().map(|of| (of.name(), of.gradient_of().map(keyword))).collect();
+        let takes = (info.rule != wgclip::op::RuleUse::Ignored, info.converts);
+        (info.name, names(info.inputs), broadcast, outputs, info.params.to_vec(), takes)
     };
     Op::ALL.iter().map(row).collect()
 }
@@ -41,27 +46,26 @@ pub(crate) fn clip(
     out: Any<'_, '_>,
 ) -> PyResult<()> {
     let (x, out) = (Memory::of(x)?, Memory::of(out)?);
-    let bounds = Bounds::of(min, max, x.element)?;
-    call(py, Op::Clip, &[x], [Some(out), None, None], &bounds, (BackwardRule::default(), None))
+    let bounds = Broadcast::of(Op::Clip, [min, max], x.element)?;
+    call(py, Op::Clip, &[x], &[Some(out)], &bounds, (BackwardRule::default(), &[]))
 }
 
-/// Runs an operation of the list, by its name: inputs and outputs are those of the list, in that order. An output is None where it is not
-/// wanted; the first may be the very input that can be overwritten. That of a bound has the bound's shape. The output of a conversion says its type.
+/// Runs an operation of the list, by its name: inputs, outputs, broadcast inputs and parameters are those of the list, in that order. An output is
+/// None where it is not needed; the first may be the very input that can be overwritten. That of a broadcast input has its shape. The output of a
+/// conversion says its type.
 #[pyfunction]
 #[pyo3(
-    signature = (name, inputs, outputs, min=None, max=None, rule=AnyRule(BackwardRule::default()), scalars=None),
-    text_signature = "(name, inputs, outputs, min=None, max=None, rule=None, scalars=None)"
+    signature = (name, inputs, outputs, broadcast=Vec::new(), rule=AnyRule(BackwardRule::default()), params=Vec::new()),
+    text_signature = "(name, inputs, outputs, broadcast=(), rule=None, params=())"
 )]
-#[expect(clippy::too_many_arguments, reason = "they are what an operation takes")]
 pub(crate) fn run(
     py: Python<'_>,
     name: &str,
     inputs: Vec<Bound<'_, PyAny>>,
     outputs: Vec<Option<Bound<'_, PyAny>>>,
-    min: Option<Any<'_, '_>>,
-    max: Option<Any<'_, '_>>,
+    broadcast: Vec<Option<Bound<'_, PyAny>>>,
     rule: AnyRule,
-    scalars: Option<[f64; 2]>,
+    params: Vec<f64>,
 ) -> PyResult<()> {
     let unknown = || {
         let names: Vec<_> = Op::ALL.iter().map(|op| op.name()).collect();
@@ -70,21 +74,19 @@ pub(crate) fn run(
     let op = Op::from_name(name).ok_or_else(unknown)?;
     let info = op.info();
     let inputs = inputs.iter().map(Memory::of).collect::<PyResult<Vec<_>>>()?;
-    let mut memories: [Option<Memory>; 3] = [const { None }; 3];
-    let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect::<Vec<_>>().join(", ");
     if inputs.len() != info.inputs.len() || outputs.len() > info.outputs.len() {
+        let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect::<Vec<_>>().join(", ");
         let text = format!("{name} takes {} and gives {}", names(info.inputs), names(info.outputs));
         return Err(PyValueError::new_err(text));
     }
-    for (memory, output) in memories.iter_mut().zip(outputs) {
-        *memory = output.as_ref().map(Memory::of).transpose()?;
-    }
+    let memory = |output: &Option<Bound<'_, PyAny>>| output.as_ref().map(Memory::of).transpose();
+    let outputs = outputs.iter().map(memory).collect::<PyResult<Vec<_>>>()?;
     let element = inputs[shaped(op)].element;
-    let bounds = if info.bounds { Bounds::of(min, max, element)? } else { Bounds::none() };
-    call(py, op, &inputs, memories, &bounds, (rule.0, scalars))
+    let broadcast = Broadcast::of(op, broadcast.iter().map(Option::as_ref), element)?;
+    call(py, op, &inputs, &outputs, &broadcast, (rule.0, &params))
 }
 
-/// The place of the input that has the shape of the work: the first that is no mask.
+/// The index of the input that has the shape of the work: the first that is no mask.
 fn shaped(op: Op) -> usize {
     op.info().inputs.iter().position(|&input| input != Operand::Mask).unwrap_or(0)
 }
@@ -93,33 +95,36 @@ fn call(
     py: Python<'_>,
     op: Op,
     inputs: &[Memory],
-    outputs: [Option<Memory>; 3],
-    bounds: &Bounds,
-    (rule, scalars): (BackwardRule, Option<[f64; 2]>),
+    outputs: &[Option<Memory>],
+    broadcast: &Broadcast,
+    (rule, params): (BackwardRule, &[f64]),
 ) -> PyResult<()> {
     let info = op.info();
     let x = &inputs[shaped(op)];
     for (input, &operand) in inputs.iter().zip(info.inputs) {
-        check(input, operand, x, (x.element, bounds))?;
+        check(input, operand, x, (x.element, broadcast))?;
     }
     // Only the output of a conversion has a type of its own.
-    let to = outputs[0].as_ref().filter(|_| info.converts).map_or(x.element, |output| output.element);
+    let first = outputs.first().and_then(Option::as_ref);
+    let to = first.filter(|_| info.converts).map_or(x.element, |output| output.element);
     for (output, &operand) in outputs.iter().zip(info.outputs) {
-        output.as_ref().map_or(Ok(()), |output| check(output, operand, x, (to, bounds)))?;
+        output.as_ref().map_or(Ok(()), |output| check(output, operand, x, (to, broadcast)))?;
     }
     let target = info.in_place.and_then(|target| info.inputs.iter().position(|&input| input == target));
-    let in_place = target.filter(|&place| outputs[0].as_ref().is_some_and(|output| inputs[place].is(output)));
-    let others = inputs.iter().enumerate().filter(|(place, _)| Some(*place) != in_place);
-    let read: Vec<_> = bounds.arrays().chain(others.map(|(_, input)| input)).collect();
+    let in_place = target.filter(|&index| first.is_some_and(|output| inputs[index].is(output)));
+    let others = inputs.iter().enumerate().filter(|(index, _)| Some(*index) != in_place);
+    let read: Vec<_> = broadcast.arrays().chain(others.map(|(_, input)| input)).collect();
     let written: Vec<_> = outputs.iter().flatten().collect();
-    let wanted = outputs.each_ref().map(Option::is_some);
     over(py, &read, &written, |read, written| {
-        let (arrays, inputs) = read.split_at(bounds.arrays().count());
-        let bounds = bounds.resolve(x.element, &x.shape, arrays)?;
+        let (arrays, inputs) = read.split_at(broadcast.arrays().count());
+        let broadcast = broadcast.resolve(x.element, &x.shape, arrays)?;
         let mut written = written.into_iter();
-        let outputs = wanted.map(|wanted| wanted.then(|| written.next()).flatten());
-        let arguments = Arguments { rule, scalars, to: Some(to), ..Arguments::new(&bounds) };
-        cpu::run(op, x.shape.len(), inputs, outputs, &arguments)
+        let mut made = [const { None }; MAX_OUTPUTS];
+        for (made, output) in made.iter_mut().zip(outputs) {
+            *made = output.as_ref().and_then(|_| written.next());
+        }
+        let arguments = Arguments { rule, params, to: Some(to), ..Arguments::new(&broadcast) };
+        cpu::run(op, x.shape.len(), inputs, &mut made, &arguments)
     })
 }
 
@@ -128,14 +133,16 @@ fn check(
     memory: &Memory,
     operand: Operand,
     x: &Memory,
-    (element, bounds): (ElementType, &Bounds),
+    (element, broadcast): (ElementType, &Broadcast),
 ) -> PyResult<()> {
-    let (element, shape) = match operand {
+    let (element, shape) = match operand.gradient_of() {
         // However it is shaped: its length is looked at where it is read.
-        Operand::Mask => (ElementType::U64, memory.shape.clone()),
-        Operand::Glo => (element, gradient_shape(bounds, 0, "lower")?),
-        Operand::Ghi => (element, gradient_shape(bounds, 1, "upper")?),
-        _ => (element, x.shape.clone()),
+        _ if operand == Operand::Mask => (ElementType::U64, memory.shape.clone()),
+        Some(of) => {
+            let shape = broadcast.gradient_shape(of);
+            (element, shape.ok_or(Error::NoBound { operand: of.noun() }).map_err(exception)?)
+        }
+        None => (element, x.shape.clone()),
     };
     if memory.element != element {
         return Err(exception(Error::TypeMismatch { left: element, right: memory.element }));
@@ -145,8 +152,4 @@ fn check(
         return Err(exception(Error::ShapeMismatch { left, right }));
     }
     Ok(())
-}
-
-fn gradient_shape(bounds: &Bounds, side: usize, name: &'static str) -> PyResult<Shape> {
-    bounds.gradient_shape(side).ok_or(Error::NoBound { side: name }).map_err(exception)
 }

@@ -214,20 +214,21 @@ def test_outputs_and_batches_that_cannot_be_are_refused():
 
 def test_the_list_by_name():
     x, g = np.float32([-1, 0.5, 2]), np.float32([1, 2, 3])
-    assert wgclip.run("affine", x, scalars=(2, 1)).tolist() == [-1, 2, 5]
+    assert wgclip.run("affine", x, scale=2, offset=1).tolist() == [-1, 2, 5]
     assert wgclip.run("clip_to", x, min=0, max=1, dtype="float16").dtype == np.float16
     y, mask = wgclip.run("clip_with_mask", x, min=0, max=1)
     assert wgclip.run("mask_backward", mask, g).tolist() == wgclip.clip_backward(x, g, 0, 1).tolist()
     gx, glo, ghi = wgclip.run("clip_backward_bounds", x, g, min=0, max=np.float32([1]))
     assert (gx.tolist(), float(glo), ghi.tolist()) == ([0, 2, 0], 1, [3])
     assert set(wgclip.operations()) >= {"clip", "clip_to", "clip_backward", "clip_backward_bounds", "clip_with_mask", "mask_backward", "affine"}
-    for options in ({"scalars": (2, 1)}, {"rule": "torch"}, {"dtype": "float16"}):
+    for options in ({"scale": 2}, {"rule": "torch"}, {"dtype": "float16"}):
         with pytest.raises(ValueError, match="takes no"):
             wgclip.run("clip", x, **options)
-    with pytest.raises(ValueError, match="takes no bounds"):
-        wgclip.run("affine", x, min=0, scalars=(2, 1))
+    with pytest.raises(ValueError, match="takes no min"):
+        wgclip.run("affine", x, min=0, scale=2, offset=1)
     for bad in (lambda: wgclip.run("clamp", x), lambda: wgclip.run("clip", x, x)):
         with pytest.raises(ValueError, match="clip"):
             bad()
-    with pytest.raises(TypeError, match="Arguments|arguments"):
-        wgclip.run("affine", x)
+    with pytest.raises(ValueError, match="affine needs offset"):
+        wgclip.run("affine", x, scale=2)
+    assert wgclip.operations()["affine"] == {"inputs": ["x"], "broadcast": [], "params": ["scale", "offset"], "outputs": ["y"]}

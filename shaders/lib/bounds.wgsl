@@ -1,5 +1,5 @@
 // The bounds of a block, and where elements lie. Values are compared by ranges of order keys that the host works out;
-// elements of tensors (bounds_tensor.wgsl) are compared one with the other, and may be NaN.
+// elements of tensors (broadcast.wgsl) are compared one with the other, and may be NaN.
 import package::lib::constants::{BITS, SCALAR_BOUNDS};
 import package::lib::element::{extract_subword, in_range, is_nan, less};
 

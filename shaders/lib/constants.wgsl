@@ -1,5 +1,5 @@
 // What is known when a kernel is compiled. These are the constants of f32 between scalar bounds, so that every file can
-// be read and parsed by itself; src/wgsl.rs puts those of the kernel at hand in their place.
+// be read and parsed by itself; src/wgsl/mod.rs replaces them for each kernel.
 
 // Bits of an element, and how they are to be read: as a float, or as an integer that is signed or not.
 const BITS: u32 = 32u;
@@ -32,16 +32,7 @@ const TIES_INCLUSIVE: u32 = 0u;
 const TIES_EXCLUSIVE: u32 = 1u;
 const TIES_HALF: u32 = 2u;
 
-// How each bound lies along x: a value, or absent; a tensor with an element for each of x, for all, for each row or for
-// each column (rows being whole blocks); or any other, by the strides of params.axes.
-const LO_LAYOUT: u32 = 0u;
-const HI_LAYOUT: u32 = 0u;
-const LAYOUT_VALUE: u32 = 0u;
-const LAYOUT_SAME: u32 = 1u;
-const LAYOUT_ONE: u32 = 2u;
-const LAYOUT_ROWS: u32 = 3u;
-const LAYOUT_COLUMNS: u32 = 4u;
-const LAYOUT_STRIDED: u32 = 5u;
+// Whether no broadcast input is a tensor.
 const SCALAR_BOUNDS: bool = true;
 
 // What a reduction makes of elements; the limbs of its outputs, the power of two that bit 0 of the first is worth, and how

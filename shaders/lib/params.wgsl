@@ -4,15 +4,14 @@ import package::lib::constants::{BITS, WORKGROUP};
 import package::lib::rule::Rule;
 
 struct Params {
-    // The bounds that are values: a block of them. One that is absent is the least or greatest element in the order of
-    // keys, so that no element compares beyond it.
-    lo: vec4<u32>,
-    hi: vec4<u32>,
+    // The broadcast inputs that are values: a block of each, in the order of the list. A bound that is absent is the least or
+    // greatest element in the order of keys, so that no element compares beyond it.
+    values: array<vec4<u32>, 4>,
     // What becomes of what lies below lo: a block of min(lo, hi).
     clamped_lo: vec4<u32>,
     // The ranges below lo and above hi, of values of up to 32 bits: see in_range in element.wgsl.
     ranges: vec4<u32>,
-    // Scale and offset of an affine map, in two words each, the low one first.
+    // The operation's parameters, as f32.
     scalars: vec4<u32>,
     has_lo: u32,
     has_hi: u32,
@@ -22,7 +21,7 @@ struct Params {
     // The rest of the backward rule: see rule.wgsl.
     toward: u32,
     nan_zero: u32,
-    // Axes along which bounds broadcast: see bounds_tensor.wgsl.
+    // Axes: see broadcast.wgsl and reduce.wgsl.
     rank: u32,
     // Elements of a block, for loops that are better not unrolled.
     elements: u32,
@@ -38,6 +37,7 @@ struct Params {
     // Of scale.wgsl: limit and eps in f32, 0, and the policy.
     limiter: vec4<u32>,
     axes: array<vec4<u32>, 8>,
+    strides: array<vec4<u32>, 8>,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -46,8 +46,8 @@ struct Params {
 // which dominated the run time.
 fn load_bounds() -> Bounds {
     return Bounds(
-        splat(params.lo.xy),
-        splat(params.hi.xy),
+        splat(params.values[0].xy),
+        splat(params.values[1].xy),
         splat(params.clamped_lo.xy),
         params.ranges,
         vec4(params.has_lo != 0u),

@@ -9,9 +9,10 @@ pub mod gpu;
 use std::fmt;
 
 use crate::broadcast::{Broadcast, Reduction};
-use crate::call::{Call, Limiter, MAX_OUTPUTS, Reductions};
+use crate::call::{Call, Limiter, Reductions};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::norm::Scaling;
+use crate::op::MAX_OUTPUTS;
 use crate::{DeviceInfo, Element, ElementType, NormLimit, Result, Stats};
 
 /// A device's way to hold elements and to run operations on them.

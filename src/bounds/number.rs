@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 use std::str::FromStr;
 
 use super::Bound;
-use crate::broadcast::Side;
 use crate::element::NumberClass;
+use crate::op::Operand;
 use crate::{Element, Error, Result};
 
 /// A number that does not know the type of the elements it is to bound.
@@ -109,7 +109,7 @@ impl<T: Element, S> Bound<T, S> {
     /// [`Error::NanBound`]; [`Error::FractionalBound`] of integers; [`Error::ImpossibleBound`] for a number above the range, which no value
     /// could satisfy.
     pub fn lower(number: Number) -> Result<Self> {
-        Self::of(number, Side::Lo)
+        Self::of(number, Operand::Lo)
     }
 
     /// The same, rounded as is said.
@@ -128,7 +128,7 @@ impl<T: Element, S> Bound<T, S> {
     /// # Errors
     /// As [`lower`](Self::lower); inward a fraction is no error.
     pub fn lower_rounded(number: Number, rounding: BoundRounding) -> Result<Self> {
-        Self::rounded(number, Side::Lo, rounding)
+        Self::rounded(number, Operand::Lo, rounding)
     }
 
     /// An upper bound of elements of this type. A number above their range saturates: it bounds nothing either way.
@@ -136,7 +136,7 @@ impl<T: Element, S> Bound<T, S> {
     /// # Errors
     /// As [`lower`](Self::lower), with [`Error::ImpossibleBound`] for a number below the range.
     pub fn upper(number: Number) -> Result<Self> {
-        Self::of(number, Side::Hi)
+        Self::of(number, Operand::Hi)
     }
 
     /// The same, rounded as is said.
@@ -144,41 +144,41 @@ impl<T: Element, S> Bound<T, S> {
     /// # Errors
     /// As [`upper`](Self::upper); inward a fraction is no error.
     pub fn upper_rounded(number: Number, rounding: BoundRounding) -> Result<Self> {
-        Self::rounded(number, Side::Hi, rounding)
+        Self::rounded(number, Operand::Hi, rounding)
     }
 
-    fn rounded(number: Number, side: Side, rounding: BoundRounding) -> Result<Self> {
+    fn rounded(number: Number, operand: Operand, rounding: BoundRounding) -> Result<Self> {
         if rounding == BoundRounding::Nearest {
-            return Self::of(number, side);
+            return Self::of(number, operand);
         }
-        let number = match (number, side) {
-            (Number::Float(value), Side::Hi) if !T::TYPE.is_float() => Number::Float(value.floor()),
-            (Number::Float(value), Side::Lo) if !T::TYPE.is_float() => Number::Float(value.ceil()),
+        let number = match (number, operand) {
+            (Number::Float(value), Operand::Hi) if !T::TYPE.is_float() => Number::Float(value.floor()),
+            (Number::Float(value), Operand::Lo) if !T::TYPE.is_float() => Number::Float(value.ceil()),
             (number, _) => number,
         };
-        let Self::Value(value) = Self::of(number, side)? else { return Ok(Self::Absent) };
-        let outward = if side == Side::Hi { Ordering::Greater } else { Ordering::Less };
+        let Self::Value(value) = Self::of(number, operand)? else { return Ok(Self::Absent) };
+        let outward = if operand == Operand::Hi { Ordering::Greater } else { Ordering::Less };
         if !T::TYPE.is_float() || compare(value, number) != outward {
             return Ok(Self::Value(value));
         }
         let within = step(value, outward.reverse());
         match within.to_f64().is_finite() {
             true => Ok(Self::Value(within)),
-            false => Err(Error::ImpossibleBound { side: side.name(), element: T::TYPE }),
+            false => Err(Error::ImpossibleBound { operand: operand.noun(), element: T::TYPE }),
         }
     }
 
-    fn of(number: Number, side: Side) -> Result<Self> {
-        let name = side.name();
+    fn of(number: Number, operand: Operand) -> Result<Self> {
+        let name = operand.noun();
         if matches!(number, Number::Float(value) if value.is_nan()) {
-            return Err(Error::NanBound { side: name });
+            return Err(Error::NanBound { operand: name });
         }
-        match (fit(number), side) {
-            (Fit::Value(value), _) | (Fit::Below(value), Side::Lo) | (Fit::Above(value), Side::Hi) => {
+        match (fit(number), operand) {
+            (Fit::Value(value), _) | (Fit::Below(value), Operand::Lo) | (Fit::Above(value), Operand::Hi) => {
                 Ok(Self::Value(value))
             }
-            (Fit::Fraction, _) => Err(Error::FractionalBound { side: name, element: T::TYPE }),
-            _ => Err(Error::ImpossibleBound { side: name, element: T::TYPE }),
+            (Fit::Fraction, _) => Err(Error::FractionalBound { operand: name, element: T::TYPE }),
+            _ => Err(Error::ImpossibleBound { operand: name, element: T::TYPE }),
         }
     }
 }
@@ -351,9 +351,9 @@ mod tests {
     #[test]
     fn what_is_no_bound_is_an_error() {
         let error = |number| Bound::<i16, ()>::lower(number).unwrap_err();
-        assert_eq!(error(Number::Float(f64::NAN)), Error::NanBound { side: "lower" });
+        assert_eq!(error(Number::Float(f64::NAN)), Error::NanBound { operand: "lower bound" });
         let element = crate::ElementType::I16;
-        assert_eq!(error(Number::Float(1.5)), Error::FractionalBound { side: "lower", element });
-        assert_eq!(error(Number::Integer(40_000)), Error::ImpossibleBound { side: "lower", element });
+        assert_eq!(error(Number::Float(1.5)), Error::FractionalBound { operand: "lower bound", element });
+        assert_eq!(error(Number::Integer(40_000)), Error::ImpossibleBound { operand: "lower bound", element });
     }
 }

@@ -7,9 +7,10 @@ use super::geometry::Limits;
 use super::kernel::Kernel;
 use super::params::Params;
 use super::reduce::{self, Outputs};
-use crate::broadcast::{Reduction, Side};
-use crate::call::{Arguments, Call, wanted};
+use crate::broadcast::Reduction;
+use crate::call::{Arguments, Call, needed};
 use crate::exact::ReduceOp;
+use crate::op::Operand;
 use crate::wgsl::Specialization;
 use crate::{DeviceInfo, DeviceKind, ElementType, Op, Result, Shape};
 
@@ -112,10 +113,12 @@ impl Plans {
         {
             inputs.remove(place);
         }
-        let bounds = arguments.bounds.try_map(|slice| Ok(slice.part()))?;
-        let call =
-            Call { wanted: wanted(outputs), ..Call::new(op, len, &inputs, arguments.with_bounds(&bounds)) };
-        self.steps(|steps| steps.record(&self.planner().op(&call, &written)?))
+        let broadcast = arguments.broadcast.try_map(|slice| Ok(slice.part()))?;
+        let arguments = arguments.with_broadcast(&broadcast);
+        let call = Call { needs: needed(outputs), ..Call::new(op, len, &inputs, arguments) };
+        self.steps(|steps| {
+            self.planner().op(&call, &written)?.iter().try_for_each(|dispatch| steps.record(dispatch))
+        })
     }
 
     /// Bytes of the scratch and of the result of [`sum`](Self::sum).
@@ -123,7 +126,7 @@ impl Plans {
     /// # Errors
     /// [`Error::BroadcastMismatch`](crate::Error::BroadcastMismatch).
     pub fn sum_bytes(&self, element: ElementType, x: &Shape, bound: &Shape) -> Result<[u64; 2]> {
-        let reduction = &Reduction::new(x, bound, Side::Lo)?;
+        let reduction = &Reduction::new(x, bound, Operand::Lo)?;
         Ok(Outputs { specialization: Specialization::of(element), reduction }.bytes(self.planner()))
     }
 
@@ -139,7 +142,7 @@ impl Plans {
         [x, bound]: [&Shape; 2],
         [scratch, result]: [Slice; 2],
     ) -> Result<Vec<Step>> {
-        let reduction = &Reduction::new(x, bound, Side::Lo)?;
+        let reduction = &Reduction::new(x, bound, Operand::Lo)?;
         reduce::check(self.planner(), element, elements.bytes, ReduceOp::Sum)?;
         let outputs = Outputs { specialization: Specialization::of(element), reduction };
         let into = [scratch.part(), result.part()];
@@ -177,8 +180,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::bounds::ResolvedBounds;
-    use crate::op::Operand;
+    use crate::BroadcastInputs;
     use crate::plan::ParamsBinding;
     use crate::{Bound, Error, NormKind, NormLimit};
 
@@ -186,7 +188,7 @@ mod tests {
     fn what_is_not_given_is_not_made_up() {
         let plans = Plans::new("a device", DeviceKind::Software, Limits::WEBGPU);
         let slice = |operand| Slice { operand, offset: 0, bytes: 4096 };
-        let none = ResolvedBounds::none(ElementType::F32);
+        let none = BroadcastInputs::none(ElementType::F32);
         let plan = |op, arguments: &Arguments<'_, Slice>| {
             plans.op(op, 1024, &[slice(0)], &[Some(slice(1))], arguments)
         };
@@ -195,8 +197,8 @@ mod tests {
             assert!(matches!(plan(op, &bare), Err(Error::Unsupported { .. })), "{op}");
         }
         let (mut same, mut other, mut to_f16) = (bare, bare, bare);
-        same.scalars = Some([1.0, 0.0]);
-        other.scalars = Some([2.0, 0.5]);
+        same.params = &[1.0, 0.0];
+        other.params = &[2.0, 0.5];
         let [same, other] = [same, other].map(|arguments| plan(Op::Affine, &arguments).unwrap());
         assert_ne!(bytemuck::bytes_of(&same[0].params), bytemuck::bytes_of(&other[0].params));
         to_f16.to = Some(ElementType::F16);
@@ -216,13 +218,11 @@ mod tests {
             let len = 4096 / element.size();
             let (x, bound) = (Shape::new([len / 8, 8]).unwrap(), Shape::new([8]).unwrap());
             let mut steps = plans.sum(element, slice(0), [&x, &bound], [1, 2].map(slice)).unwrap();
-            // An affine map is of floats, and so is a conversion.
-            let is_for = |op: &&Op| element.is_float() || !(op.info().scalars || op.info().converts);
-            let all = Op::ALL.iter().filter(is_for);
-            let between = |bounds: ResolvedBounds<Slice>| all.clone().map(move |&op| (op, bounds.clone()));
+            let all = Op::ALL.iter().filter(|op| op.is_for(element, true));
+            let between = |bounds: BroadcastInputs<Slice>| all.clone().map(move |&op| (op, bounds.clone()));
             for (op, bounds) in kinds_of_bounds(element, &x, &bound).into_iter().flat_map(between) {
                 let info = op.info();
-                let bounds = if info.bounds { bounds } else { ResolvedBounds::none(element) };
+                let bounds = if info.has_bounds() { bounds } else { BroadcastInputs::none(element) };
                 let sized = |(operand, of): (usize, &Operand)| match of {
                     Operand::Mask => Slice { bytes: mask_bytes(element, 4096), ..slice(operand) },
                     _ => slice(operand),
@@ -230,8 +230,8 @@ mod tests {
                 let operands: Vec<_> =
                     info.inputs.iter().chain(info.outputs).enumerate().map(sized).collect();
                 let (inputs, outputs) = operands.split_at(info.inputs.len());
-                let arguments =
-                    Arguments { scalars: Some([2.0, 0.5]), to: Some(element), ..Arguments::new(&bounds) };
+                let params = &[2.0, 0.5, 1.0, 3.0][..info.params.len()];
+                let arguments = Arguments { params, to: Some(element), ..Arguments::new(&bounds) };
                 let outputs: Vec<_> = outputs.iter().copied().map(Some).collect();
                 let made = plans.op(op, len, inputs, &outputs, &arguments).unwrap();
                 let bindings = made[0].bindings.len();
@@ -264,7 +264,7 @@ mod tests {
     }
 
     /// None, a tensor on either side, and on both.
-    fn kinds_of_bounds(element: ElementType, x: &Shape, bound: &Shape) -> Vec<ResolvedBounds<Slice>> {
+    fn kinds_of_bounds(element: ElementType, x: &Shape, bound: &Shape) -> Vec<BroadcastInputs<Slice>> {
         let tensor = |operand| Slice { operand, offset: 0, bytes: 64 };
         let sides = [[None, None], [Some(10), None], [None, Some(10)], [Some(10), Some(11)]];
         let resolve = |sides: [Option<usize>; 2]| {
@@ -273,7 +273,7 @@ mod tests {
                     Some(operand) => Bound::<T, _>::Tensor((tensor(operand), bound)),
                     None => Bound::Absent,
                 });
-                ResolvedBounds::broadcast(x, lo, hi).unwrap()
+                BroadcastInputs::bounds(x, lo, hi).unwrap()
             })
         };
         sides.into_iter().map(resolve).collect()

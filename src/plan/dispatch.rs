@@ -5,12 +5,11 @@ use std::ops::RangeInclusive;
 
 use super::geometry::{DispatchRange, Granularity, Limits, dispatch_ranges, single_dispatch};
 use super::params::Params;
-use super::program::{FixedKernel, Program};
-use crate::bounds::BoundBits;
-use crate::broadcast::{Broadcast, Side};
+use super::program::{FixedKernel, MAX_BINDINGS, Program};
+use crate::broadcast::Broadcast;
 use crate::call::{Arguments, Call};
 use crate::wgsl::{
-    BLOCK_BYTES, Kernel, Layout, Specialization, WORKGROUP, affine_kernel, blocks_per_mask_word,
+    BLOCK_BYTES, Kernel, Layout, Specialization, WORKGROUP, blocks_per_mask_word,
 };
 use crate::{DeviceInfo, ElementType, Error, Result};
 
@@ -149,7 +148,8 @@ impl Planner<'_> {
         Error::Unsupported { what: what.into(), device: self.info.to_string(), instead: instead.into() }
     }
 
-    /// An operation. `call` has its inputs without the one that is overwritten, `outputs` are those that are wanted.
+    /// An operation: several dispatches where a kernel cannot bind all outputs at once. `call` has its inputs without the one that
+    /// is overwritten, `outputs` are those that it needs.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for what no kernel does, for bounds that broadcast and are too large, and for operands
@@ -158,34 +158,53 @@ impl Planner<'_> {
         self,
         call: &Call<'a, BufferPart<M>>,
         outputs: &[BufferPart<M>],
-    ) -> Result<Dispatch<'a, M>> {
+    ) -> Result<Vec<Dispatch<'a, M>>> {
         call.check()?;
+        let reads = call.inputs.len() + call.arguments.broadcast.tensors().count();
+        let most = (self.limits.max_buffers as usize).min(MAX_BINDINGS);
+        let indices: Vec<_> = call.outputs().map(|(index, _)| index).collect();
+        if indices.len() != outputs.len() {
+            return Err(call.internal("without its outputs"));
+        }
+        let at_once = most.saturating_sub(reads).max(1);
+        let parts = indices.chunks(at_once).zip(outputs.chunks(at_once));
+        parts
+            .map(|(indices, outputs)| {
+                let needs = std::array::from_fn(|index| indices.contains(&index));
+                self.op_at_once(&call.with_needs(needs), outputs)
+            })
+            .collect()
+    }
+
+    fn op_at_once<'a, M: Memory>(
+        self,
+        call: &Call<'a, BufferPart<M>>,
+        outputs: &[BufferPart<M>],
+    ) -> Result<Dispatch<'a, M>> {
         let (op, element, inputs) = (call.op, call.element(), call.inputs);
-        let Arguments { bounds, rule, scalars, .. } = call.arguments;
-        if op.info().scalars && !affine_kernel(element) {
+        let Arguments { broadcast: given, rule, params, .. } = call.arguments;
+        if !op.is_for(element, true) && op.is_for(element, false) {
             return Err(self.unsupported(format!("{op} of {element}"), "do it on Device::cpu()"));
         }
         let in_place = inputs.len() < op.info().inputs.len();
-        let layouts = Side::BOTH.map(|side| match (&bounds.broadcast, bounds.side(side)) {
-            (Some(broadcast), BoundBits::Tensor(_)) => Layout::new(broadcast, side, element),
+        let layouts = std::array::from_fn(|index| match (&given.broadcast, given.inputs[index].tensor()) {
+            (Some(broadcast), Some(_)) => Layout::new(broadcast, index, element),
             _ => Layout::Value,
         });
         let to = call.to();
         let specialization = Specialization { to, ties: rule.ties, layouts, ..Specialization::of(element) };
-        let mut kernel = Kernel::new(op, in_place, call.wanted, false, specialization);
+        let mut kernel = Kernel::new(op, in_place, call.needs, false, specialization);
 
         let mut operands = Vec::new();
-        let [lo, hi] = Side::BOTH.map(|side| {
-            let same = layouts[side as usize] == Layout::Same;
-            let binding = if same { BindingRange::Blocks } else { BindingRange::Whole };
-            bounds.side(side).tensor().map(|part| part.bound(binding))
-        });
-        for bound in [lo, hi].into_iter().flatten() {
-            self.fits(bound, "a bound that broadcasts", "give it the tensor's own shape")?;
-            operands.push(bound);
+        for (index, part) in given.tensors() {
+            let same = layouts[index] == Layout::Same;
+            let input = part.bound(if same { BindingRange::Blocks } else { BindingRange::Whole });
+            let what = format!("a {} that broadcasts", given.operands[index].noun());
+            self.fits(input, &what, "give it the tensor's own shape")?;
+            operands.push(input);
         }
         // The kernel counts along an axis in 32 bits.
-        let axes = bounds.broadcast.iter().flat_map(Broadcast::axes);
+        let axes = given.broadcast.iter().flat_map(Broadcast::axes);
         if axes.into_iter().any(|axis| u32::try_from(axis.len).is_err()) {
             return Err(self.unsupported(
                 "a tensor of 2^32 elements or more between bounds that broadcast",
@@ -205,7 +224,7 @@ impl Planner<'_> {
                     bindings.len(),
                     self.limits.max_buffers
                 ),
-                "request a device with more, or ask for fewer outputs at once",
+                "request a device with more, or give bounds that are values",
             ));
         }
         let word = BindingRange::MaskWords(blocks_per_mask_word(element));
@@ -240,8 +259,8 @@ impl Planner<'_> {
         Ok(Dispatch {
             program: Program::Op(kernel),
             operands,
-            params: Params::new(bounds, rule, scalars.unwrap_or_default()),
-            broadcast: bounds.broadcast.as_ref(),
+            params: Params::new(given, rule, params),
+            broadcast: given.broadcast.as_ref(),
             ranges: dispatch_ranges(bytes, granularity, self.limits).collect(),
         })
     }

@@ -4,11 +4,11 @@
 //!
 //! ```
 //! use wgclip::plan::{Arguments, Limits, Plans, Slice};
-//! use wgclip::{DeviceKind, Op, ResolvedBounds};
+//! use wgclip::{DeviceKind, Op, BroadcastInputs};
 //!
 //! let plans = Plans::new("a GPU", DeviceKind::Gpu, Limits::WEBGPU);
 //! let [x, y] = [0, 1].map(|operand| Slice { operand, offset: 0, bytes: 4096 });
-//! let unit = ResolvedBounds::values(Some(0.0f32), Some(1.0))?;
+//! let unit = BroadcastInputs::values(Some(0.0f32), Some(1.0))?;
 //! for step in plans.op(Op::Clip, 1024, &[x], &[Some(y)], &Arguments::new(&unit))? {
 //!     // Compile `step.kernel.source(..)` once for each kernel; bind the parameters and the slices; dispatch.
 //!     assert_eq!(step.bindings, [x, y]);

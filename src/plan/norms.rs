@@ -5,6 +5,7 @@ use super::reduce::{self, Outputs};
 use super::scale::{self, SCALING_BYTES};
 use crate::broadcast::{Broadcast, Reduction};
 use crate::call::Limiter;
+use crate::op::Operand;
 use crate::wgsl::BLOCK_BYTES;
 use crate::{ElementType, NormKind, NormLimit, Result, Shape};
 
@@ -95,7 +96,7 @@ impl Plans {
         all.extend(self.limit_norm(sum, limit, [norm, scaling])?);
         let reduction = Reduction::all(len);
         let dots = Outputs::dots(element, &reduction);
-        let broadcast = Broadcast::new(&Shape::new([len])?, [Some(&Shape::new([1])?), None])?;
+        let broadcast = Broadcast::of_one(&Shape::new([len])?, &Shape::new([1])?, Operand::X)?;
         all.extend(self.steps(|steps| {
             dots.reduce(steps, [x.part(), g.part()], Some(norm.part()), [sum.part(), dot.part()])?;
             scale::make_projections(steps, 1, limit.eps, [scaling, dot, projection].map(Slice::part))?;

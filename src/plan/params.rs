@@ -1,8 +1,8 @@
 //! The parameters of a dispatch, as a uniform: the twin of `Params` in `shaders/lib/params.wgsl`.
 
 use super::geometry::DispatchRange;
-use crate::bounds::{BoundBits, ResolvedBounds};
-use crate::broadcast::{Broadcast, MAX_AXES, Reduction};
+use crate::broadcast::{Broadcast, BroadcastInputs, MAX_AXES, MAX_BROADCAST, Reduction};
+use crate::op::{MAX_PARAMS, Operand};
 use crate::wgsl::{BLOCK_BYTES, WORKGROUP};
 use crate::{BackwardRule, Element, ElementType, NanRule, OutsideRule, with_element};
 
@@ -10,11 +10,10 @@ use crate::{BackwardRule, Element, ElementType, NanRule, OutsideRule, with_eleme
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Params {
-    pub(crate) lo: [u32; 4],
-    pub(crate) hi: [u32; 4],
+    pub(crate) values: [[u32; 4]; MAX_BROADCAST],
     pub(crate) clamped_lo: [u32; 4],
     pub(crate) ranges: [u32; 4],
-    pub(crate) scalars: [u32; 4],
+    pub(crate) scalars: [u32; MAX_PARAMS],
     pub(crate) has_lo: u32,
     pub(crate) has_hi: u32,
     pub(crate) blocks: u32,
@@ -33,34 +32,41 @@ pub struct Params {
     pub(crate) padding: [u32; 2],
     pub(crate) limiter: [u32; 4],
     pub(crate) axes: [[u32; 4]; MAX_AXES],
+    pub(crate) strides: [[u32; MAX_BROADCAST]; MAX_AXES],
 }
 
 impl Params {
-    /// Of an operation between bounds.
-    pub(crate) fn new<B>(bounds: &ResolvedBounds<B>, rule: BackwardRule, scalars: [f64; 2]) -> Self {
-        let (element, layout) = (bounds.element, bounds.element.layout());
-        let [lo, hi] = [0, 1].map(|side: usize| bounds.sides[side].value());
-        // A bound that is a tensor is read from there.
+    /// Of an operation.
+    pub(crate) fn new<B>(inputs: &BroadcastInputs<B>, rule: BackwardRule, params: &[f64]) -> Self {
+        let (element, layout) = (inputs.element, inputs.element.layout());
+        let [lo, hi] = [Operand::Lo, Operand::Hi].map(|bound| inputs.find(bound).1.value());
+        // An input that is a tensor is read from there.
         let block = |bits: Option<u64>, absent| splat(element, bits.unwrap_or(absent));
+        let absent = |index: usize| match inputs.operands.get(index) {
+            Some(Operand::Lo) | None => layout.total_order_min(),
+            Some(Operand::Hi) => layout.total_order_max(),
+            Some(_) => 0,
+        };
         let [below, above] = layout.ranges_outside(lo, hi);
         let biased = |(start, len): (u32, u32)| [start ^ 1 << 31, len ^ 1 << 31];
         let clamped = if is_crossed(element, lo, hi) { hi } else { lo };
         let mut params = Self {
-            lo: block(lo, layout.total_order_min()),
-            hi: block(hi, layout.total_order_max()),
+            values: std::array::from_fn(|index| block(inputs.inputs[index].value(), absent(index))),
             clamped_lo: block(clamped, layout.total_order_min()),
             ranges: bytemuck::cast([biased(below), biased(above)]),
             // The shaders multiply in f32.
-            scalars: bytemuck::cast(scalars.map(|scalar| [(scalar as f32).to_bits(), 0])),
-            has_lo: (!matches!(bounds.sides[0], BoundBits::Absent)).into(),
-            has_hi: (!matches!(bounds.sides[1], BoundBits::Absent)).into(),
+            scalars: std::array::from_fn(|n| params.get(n).map_or(0, |&param| (param as f32).to_bits())),
+            has_lo: (!inputs.find(Operand::Lo).1.is_absent()).into(),
+            has_hi: (!inputs.find(Operand::Hi).1.is_absent()).into(),
             toward: (rule.outside == OutsideRule::Toward).into(),
             nan_zero: (rule.nan == NanRule::Zero).into(),
             ..Self::default()
         };
-        if let Some(broadcast) = &bounds.broadcast {
-            let axes = broadcast.axes();
-            params.set_axes(axes.iter().map(|axis| [axis.len, axis.strides[0], axis.strides[1], 0]));
+        if let Some(broadcast) = &inputs.broadcast {
+            params.set_axes(broadcast.axes().iter().map(|axis| [axis.len, 0, 0, 0]));
+            for (strides, axis) in params.strides.iter_mut().zip(broadcast.axes()) {
+                *strides = axis.strides.map(|stride| stride as u32);
+            }
         }
         params
     }
@@ -108,7 +114,7 @@ impl Params {
         if let Some(broadcast) = broadcast {
             let start = broadcast.coordinates(range.offset / element.size() as u64);
             for (axis, at) in self.axes.iter_mut().zip(start) {
-                axis[3] = at as u32;
+                axis[1] = at as u32;
             }
         }
         self
@@ -140,6 +146,7 @@ fn splat(element: ElementType, bits: u64) -> [u32; 4] {
 mod tests {
     use super::*;
     use crate::Op;
+    use crate::op::first_outputs;
     use crate::wgsl::{Kernel, Specialization};
 
     /// The shader's struct, field by field.
@@ -150,11 +157,11 @@ mod tests {
             ($($field:ident),+) => { vec![$((stringify!($field).to_owned(), offset_of!(Params, $field))),+] };
         }
         let ours = fields!(
-            lo, hi, clamped_lo, ranges, scalars, has_lo, has_hi, blocks, stride, toward, nan_zero, rank,
-            elements, width, leaves, parts, outputs, first, row, limiter, axes
+            values, clamped_lo, ranges, scalars, has_lo, has_hi, blocks, stride, toward, nan_zero, rank,
+            elements, width, leaves, parts, outputs, first, row, limiter, axes, strides
         );
         let of_f32 = Specialization::of(ElementType::F32);
-        let source = Kernel::new(Op::Clip, false, [true; 3], false, of_f32).source();
+        let source = Kernel::new(Op::Clip, false, first_outputs(1), false, of_f32).source();
         let module = naga::front::wgsl::parse_str(&source).unwrap();
         let (_, params) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).unwrap();
         let naga::TypeInner::Struct { members, span } = &params.inner else { panic!("{params:?}") };

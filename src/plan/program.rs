@@ -21,9 +21,8 @@ pub(crate) enum Program {
     Fixed(&'static FixedKernel, Specialization),
 }
 
-/// Storage buffers of a kernel at the most: WebGPU allows 8.
-#[cfg(feature = "gpu")]
-pub(crate) const MAX_BINDINGS: usize = 7;
+/// Storage buffers of a kernel at the most: every WebGPU device allows as many.
+pub(crate) const MAX_BINDINGS: usize = 8;
 
 impl Program {
     pub(crate) fn element(&self) -> ElementType {

@@ -17,6 +17,7 @@ pub use scaling::{average, relative, scale, scale_backward, scaling, scaling_bac
 
 pub use crate::norm::{Scaling, ScalingBackward};
 
+use crate::op::MAX_OUTPUTS;
 use crate::{BackwardRule, Element, ElementType, NanRule, Op, OutsideRule, TieRule, with_element};
 
 /// Clips `x` to the bounds: `min(max(x, lo), hi)`.
@@ -205,36 +206,44 @@ pub fn affine<T: Element>(x: T, scale: f64, offset: f64) -> T {
 
 /// The operands of one element.
 #[derive(Debug, Clone, Copy)]
-pub struct Operands<T> {
+pub struct Operands<'a, T> {
     /// The element that is clipped.
     pub x: T,
     /// Its upstream gradient.
     pub g: T,
-    /// The lower bound.
-    pub lo: Option<T>,
-    /// The upper bound.
-    pub hi: Option<T>,
+    /// The broadcast inputs, in the order of the operation's row. Those that are left out are absent.
+    pub broadcast: &'a [Option<T>],
     /// The backward rule.
     pub rule: BackwardRule,
-    /// The factors of an affine map: scale and offset.
-    pub scalars: [f64; 2],
+    /// The parameters.
+    pub params: &'a [f64],
+}
+
+impl<T: Copy> Operands<'_, T> {
+    /// A broadcast input, by its index in the row.
+    pub fn input(&self, index: usize) -> Option<T> {
+        self.broadcast.get(index).copied().flatten()
+    }
 }
 
 /// What an operation of the list makes of one element: its outputs in the order of [`OpInfo`](crate::op::OpInfo), then zeros. A
 /// mask is given as the value that its bit passes on (g or zero).
-pub fn evaluate<T: Element>(op: Op, operands: Operands<T>) -> [T; 3] {
-    let Operands { x, g, lo, hi, rule, scalars: [scale, offset] } = operands;
-    match op {
+pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUTS] {
+    let Operands { x, g, rule, params, .. } = operands;
+    let (lo, hi) = (operands.input(0), operands.input(1));
+    let param = |index: usize| params.get(index).copied().unwrap_or_default();
+    let outputs = match op {
         // To its own type.
-        Op::Clip | Op::ClipTo => [clip(x, lo, hi), T::ZERO, T::ZERO],
-        Op::ClipBackward | Op::MaskBackward => [clip_backward(x, g, lo, hi, rule), T::ZERO, T::ZERO],
+        Op::Clip | Op::ClipTo => vec![clip(x, lo, hi)],
+        Op::ClipBackward | Op::MaskBackward => vec![clip_backward(x, g, lo, hi, rule)],
         Op::ClipBackwardBounds => {
             let Gradients { x, lo, hi } = clip_backward_bounds(x, g, lo, hi, rule);
-            [x, lo, hi]
+            vec![x, lo, hi]
         }
-        Op::ClipWithMask => [clip(x, lo, hi), clip_backward(x, g, lo, hi, rule), T::ZERO],
-        Op::Affine => [affine(x, scale, offset), T::ZERO, T::ZERO],
-    }
+        Op::ClipWithMask => vec![clip(x, lo, hi), clip_backward(x, g, lo, hi, rule)],
+        Op::Affine => vec![affine(x, param(0), param(1))],
+    };
+    std::array::from_fn(|index| outputs.get(index).copied().unwrap_or(T::ZERO))
 }
 
 /// `max(x, lo)`.

@@ -108,7 +108,7 @@ impl<T: Element> Tensor<T> {
     pub fn affine(&self, scale: f64, offset: f64) -> Result<Self> {
         self.map(
             Op::Affine,
-            &TensorArguments { scalars: Some([scale, offset]), ..TensorArguments::of::<T>() },
+            &TensorArguments { params: &[scale, offset], ..TensorArguments::of::<T>(Op::Affine) },
         )
     }
 }

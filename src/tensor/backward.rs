@@ -51,7 +51,7 @@ impl<T: Element> Tensor<T> {
         self.shape.check_same(&upstream.shape)?;
         let bounds = bounds.into_bounds()?;
         let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
-        let [gx, ..] = apply(Op::ClipBackward, &inputs, &TensorArguments::between(&bounds, rule))?;
+        let [gx, ..] = apply(Op::ClipBackward, &inputs, &TensorArguments::between(Op::ClipBackward, &bounds, rule))?;
         self.like(Op::ClipBackward, gx)
     }
 
@@ -68,7 +68,7 @@ impl<T: Element> Tensor<T> {
     ) -> Result<()> {
         self.shape.check_same(&upstream.shape)?;
         let bounds = bounds.into_bounds()?;
-        let arguments = TensorArguments::between(&bounds, rule);
+        let arguments = TensorArguments::between(Op::ClipBackward, &bounds, rule);
         apply_in_place(Op::ClipBackward, &self.shape, &mut upstream.storage, &[&self.storage], &arguments)
     }
 
@@ -108,9 +108,10 @@ impl<T: Element> Tensor<T> {
         self.shape.check_same(&upstream.shape)?;
         let bounds = bounds.into_bounds()?;
         let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
-        let wanted = [true, needs.lo, needs.hi];
-        let arguments = TensorArguments { wanted, ..TensorArguments::between(&bounds, rule) };
-        let [x, lo, hi] = apply(Op::ClipBackwardBounds, &inputs, &arguments)?;
+        let needs = [true, needs.lo, needs.hi, false];
+        let arguments =
+            TensorArguments { needs, ..TensorArguments::between(Op::ClipBackwardBounds, &bounds, rule) };
+        let [x, lo, hi, _] = apply(Op::ClipBackwardBounds, &inputs, &arguments)?;
         let shaped = |storage: Option<_>, shape: Result<Shape>| {
             storage.map(|storage| shape.map(|shape| Self::new(storage, shape))).transpose()
         };

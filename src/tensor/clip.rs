@@ -18,7 +18,7 @@ impl<T: Element> Tensor<T> {
     #[doc(alias = "clip_by_value")]
     #[must_use = "the tensor itself is not changed: see clip_in_place"]
     pub fn clip(&self, bounds: impl IntoBounds<T>) -> Result<Self> {
-        self.map(Op::Clip, &TensorArguments::between(&bounds.into_bounds()?, BackwardRule::default()))
+        self.map(Op::Clip, &TensorArguments::between(Op::Clip, &bounds.into_bounds()?, BackwardRule::default()))
     }
 
     /// Clips every element and converts it to another type of float, in one pass: rounded to nearest once, ties to even, and
@@ -42,7 +42,7 @@ impl<T: Element> Tensor<T> {
         let bounds = bounds.into_bounds()?;
         let arguments = TensorArguments {
             to: Some(U::TYPE),
-            ..TensorArguments::between(&bounds, BackwardRule::default())
+            ..TensorArguments::between(Op::ClipTo, &bounds, BackwardRule::default())
         };
         let inputs = Inputs { shape: &self.shape, storages: &[&self.storage] };
         let [y, ..] = apply(Op::ClipTo, &inputs, &arguments)?;
@@ -57,7 +57,7 @@ impl<T: Element> Tensor<T> {
     #[doc(alias = "clamp_")]
     pub fn clip_in_place(&mut self, bounds: impl IntoBounds<T>) -> Result<()> {
         let bounds = bounds.into_bounds()?;
-        let arguments = TensorArguments::between(&bounds, BackwardRule::default());
+        let arguments = TensorArguments::between(Op::Clip, &bounds, BackwardRule::default());
         apply_in_place(Op::Clip, &self.shape, &mut self.storage, &[], &arguments)
     }
 }

@@ -44,7 +44,8 @@ impl<T: Element> Tensor<T> {
             return Ok((self.clip(&bounds)?, mask(None)));
         }
         let inputs = Inputs { shape: &self.shape, storages: &[&self.storage] };
-        let [y, bits, _] = apply(Op::ClipWithMask, &inputs, &TensorArguments::between(&bounds, rule))?;
+        let arguments = TensorArguments::between(Op::ClipWithMask, &bounds, rule);
+        let [y, bits, ..] = apply(Op::ClipWithMask, &inputs, &arguments)?;
         Ok((self.like(Op::ClipWithMask, y)?, mask(bits)))
     }
 }
@@ -60,7 +61,7 @@ impl<T: Element> Mask<T> {
         self.check(upstream)?;
         let Some(bits) = &self.bits else { return Ok(upstream.clone()) };
         let inputs = Inputs { shape: &self.shape, storages: &[bits, &upstream.storage] };
-        let [gx, ..] = apply(Op::MaskBackward, &inputs, &TensorArguments::of::<T>())?;
+        let [gx, ..] = apply(Op::MaskBackward, &inputs, &TensorArguments::of::<T>(Op::MaskBackward))?;
         upstream.like(Op::MaskBackward, gx)
     }
 
@@ -73,7 +74,7 @@ impl<T: Element> Mask<T> {
         self.check(upstream)?;
         let Some(bits) = &self.bits else { return Ok(()) };
         let target = &mut upstream.storage;
-        apply_in_place(Op::MaskBackward, &self.shape, target, &[bits], &TensorArguments::of::<T>())
+        apply_in_place(Op::MaskBackward, &self.shape, target, &[bits], &TensorArguments::of::<T>(Op::MaskBackward))
     }
 
     /// Bytes of the bits on the device.

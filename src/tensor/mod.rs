@@ -13,10 +13,11 @@ use std::marker::PhantomData;
 #[cfg(feature = "gpu")]
 use crate::backend::gpu;
 use crate::backend::{Backend, cpu};
-use crate::bounds::{Bound, BoundBits, ResolvedBounds};
-use crate::broadcast::{Reduction, Side};
-use crate::call::{self, Call, MAX_OUTPUTS, Reductions};
+use crate::bounds::Bound;
+use crate::broadcast::{BoundBits, BroadcastInputs, Reduction};
+use crate::call::{self, Call, Reductions};
 use crate::device::{AnyBackend, with_backend};
+use crate::op::{MAX_OUTPUTS, Operand, first_outputs};
 use crate::{BackwardRule, Bounds, Device, Element, ElementType, Error, Op, Result, Shape};
 
 pub use backward::{Gradients, NeedsGrad};
@@ -133,57 +134,65 @@ impl Storage {
 /// What an operation takes besides its inputs, as tensors: of a type that is a value, so that what follows is compiled once for all.
 pub(crate) struct TensorArguments<'a> {
     pub element: ElementType,
-    /// An operation without bounds has absent ones.
-    pub bounds: [BoundBits<(&'a Storage, &'a Shape)>; 2],
+    /// In the order of the operation's row.
+    pub broadcast: Vec<BoundBits<(&'a Storage, &'a Shape)>>,
     pub rule: BackwardRule,
-    pub scalars: Option<[f64; 2]>,
+    pub params: &'a [f64],
     /// The type of the output of an operation that converts.
     pub to: Option<ElementType>,
     /// Which outputs are to be made.
-    pub wanted: [bool; MAX_OUTPUTS],
+    pub needs: [bool; MAX_OUTPUTS],
 }
 
 impl<'a> TensorArguments<'a> {
-    /// Nothing, for elements of this type.
-    pub(crate) fn of<T: Element>() -> Self {
-        let bounds = [const { BoundBits::Absent }; 2];
-        let wanted = [true; MAX_OUTPUTS];
-        Self { element: T::TYPE, bounds, rule: BackwardRule::default(), scalars: None, to: None, wanted }
+    /// Nothing but what every operation has, for elements of this type.
+    pub(crate) fn of<T: Element>(op: Op) -> Self {
+        let needs = first_outputs(op.info().outputs.len());
+        let rule = BackwardRule::default();
+        Self { element: T::TYPE, broadcast: Vec::new(), rule, params: &[], to: None, needs }
     }
 
-    pub(crate) fn between<T: Element>(bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
-        let bits = |bound: &'a Bound<T>| match bound {
-            Bound::Absent => BoundBits::Absent,
-            Bound::Value(value) => BoundBits::Value(value.to_bits()),
-            Bound::Tensor(tensor) => BoundBits::Tensor((&tensor.storage, &tensor.shape)),
+    pub(crate) fn between<T: Element>(op: Op, bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
+        let broadcast = vec![bits(bounds.lo()), bits(bounds.hi())];
+        Self { broadcast, rule, ..Self::of::<T>(op) }
+    }
+
+    /// The same with broadcast inputs that a device has resolved.
+    fn with_broadcast<'b, B>(&'b self, broadcast: &'b BroadcastInputs<B>) -> call::Arguments<'b, B> {
+        call::Arguments { broadcast, rule: self.rule, params: self.params, to: self.to }
+    }
+
+    /// The broadcast inputs of an operation as a device sees them.
+    fn resolve<B>(
+        &self,
+        op: Op,
+        x: &Shape,
+        see: impl Fn(&'a Storage) -> Result<B>,
+    ) -> Result<BroadcastInputs<B>> {
+        let see = |input: &BoundBits<(&'a Storage, &'a Shape)>| {
+            input.try_map(|&(storage, shape)| Ok((see(storage)?, shape)))
         };
-        Self { bounds: [bits(bounds.lo()), bits(bounds.hi())], rule, ..Self::of::<T>() }
+        let inputs = self.broadcast.iter().map(see).collect::<Result<Vec<_>>>()?;
+        BroadcastInputs::of(self.element, op.info().broadcast, x, inputs)
     }
 
-    /// The same with bounds that a device has resolved.
-    fn with_bounds<'b, B>(&self, bounds: &'b ResolvedBounds<B>) -> call::Arguments<'b, B> {
-        call::Arguments { bounds, rule: self.rule, scalars: self.scalars, to: self.to }
-    }
-    /// The bounds as a device sees them.
-    fn resolve<B>(&self, x: &Shape, see: impl Fn(&'a Storage) -> Result<B>) -> Result<ResolvedBounds<B>> {
-        let side = |bound: &BoundBits<(&'a Storage, &'a Shape)>| {
-            Ok(match bound {
-                BoundBits::Absent => BoundBits::Absent,
-                BoundBits::Value(bits) => BoundBits::Value(*bits),
-                BoundBits::Tensor((storage, shape)) => BoundBits::Tensor((see(storage)?, *shape)),
-            })
-        };
-        let [lo, hi] = &self.bounds;
-        ResolvedBounds::of(self.element, x, [side(lo)?, side(hi)?])
-    }
-
-    /// How the gradient of a bound is summed: a bound that is a value has the shape of a scalar.
-    fn reduction(&self, x: &Shape, side: Side) -> Result<Reduction> {
-        match &self.bounds[side as usize] {
-            BoundBits::Absent => Err(Error::NoBound { side: side.name() }),
-            BoundBits::Value(_) => Reduction::new(x, &Shape::new([])?, side),
-            BoundBits::Tensor((_, shape)) => Reduction::new(x, shape, side),
+    /// How the gradient of a broadcast input is summed: one that is a value has the shape of a scalar.
+    fn reduction(&self, op: Op, x: &Shape, of: Operand) -> Result<Reduction> {
+        let index = op.info().broadcast.iter().position(|&input| input == of);
+        match index.and_then(|index| self.broadcast.get(index)) {
+            None | Some(BoundBits::Absent) => Err(Error::NoBound { operand: of.noun() }),
+            Some(BoundBits::Value(_)) => Reduction::new(x, &Shape::new([])?, of),
+            Some(BoundBits::Tensor((_, shape))) => Reduction::new(x, shape, of),
         }
+    }
+}
+
+/// A broadcast input as bits.
+pub(crate) fn bits<T: Element>(input: &Bound<T>) -> BoundBits<(&Storage, &Shape)> {
+    match input {
+        Bound::Absent => BoundBits::Absent,
+        Bound::Value(value) => BoundBits::Value(value.to_bits()),
+        Bound::Tensor(tensor) => BoundBits::Tensor((&tensor.storage, &tensor.shape)),
     }
 }
 
@@ -213,24 +222,24 @@ fn apply_on<B: Stored>(
     let first = inputs.storages[op.shaped_input()];
     let buffers: Vec<_> =
         inputs.storages.iter().map(|other| first.peer(backend, other)).collect::<Result<_>>()?;
-    let bounds = arguments.resolve(inputs.shape, |bound| first.peer(backend, bound))?;
-    let mut reductions: Reductions = [None, None, None];
-    for (place, operand) in op.info().outputs.iter().enumerate().filter(|(place, _)| arguments.wanted[*place])
+    let broadcast = arguments.resolve(op, inputs.shape, |input| first.peer(backend, input))?;
+    let mut reductions: Reductions = [const { None }; MAX_OUTPUTS];
+    for (index, operand) in op.info().outputs.iter().enumerate().filter(|(index, _)| arguments.needs[*index])
     {
-        let Some(side) = operand.side() else { continue };
-        let reduction = arguments.reduction(inputs.shape, side)?;
-        reductions[place] = (!reduction.is_none()).then_some(reduction);
+        let Some(of) = operand.gradient_of() else { continue };
+        let reduction = arguments.reduction(op, inputs.shape, of)?;
+        reductions[index] = (!reduction.is_none()).then_some(reduction);
     }
     let mut call = Call {
-        wanted: arguments.wanted,
-        ..Call::new(op, inputs.shape.len(), &buffers, arguments.with_bounds(&bounds))
+        needs: arguments.needs,
+        ..Call::new(op, inputs.shape.len(), &buffers, arguments.with_broadcast(&broadcast))
     };
-    let mut made = [None, None, None];
+    let mut made = [const { None }; MAX_OUTPUTS];
     if let Some(upstream) = op.identity_input(arguments.rule) {
         // The gradient of x is the upstream gradient itself.
         backend.check()?;
-        call.wanted[0] = false;
-        made[0] = arguments.wanted[0].then(|| inputs.storages[upstream].clone());
+        call.needs[0] = false;
+        made[0] = arguments.needs[0].then(|| inputs.storages[upstream].clone());
     }
     if call.outputs().next().is_none() {
         return Ok(made);
@@ -273,11 +282,11 @@ fn overwrite<B: Stored>(
         })
     };
     let inputs: Vec<_> = others.iter().map(|&other| peer(other)).collect::<Result<_>>()?;
-    let bounds = arguments.resolve(shape, peer)?;
+    let broadcast = arguments.resolve(op, shape, peer)?;
     if op.identity_input(arguments.rule).is_some() {
         return backend.check();
     }
-    let call = Call::new(op, shape.len(), &inputs, arguments.with_bounds(&bounds));
+    let call = Call::new(op, shape.len(), &inputs, arguments.with_broadcast(&broadcast));
     backend.run_in_place(&call, target)
 }
 

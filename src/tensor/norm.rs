@@ -3,7 +3,8 @@
 use super::lists::clip_by_global_norm;
 use super::{Storage, Stored, Tensor, with_storage};
 use crate::backend::Backend;
-use crate::broadcast::{Broadcast, Reduction, Side};
+use crate::broadcast::{Broadcast, Reduction};
+use crate::op::Operand;
 use crate::call::Limiter;
 use crate::exact::ReduceOp;
 use crate::{Element, ElementType, Error, NormKind, NormLimit, Result, Shape};
@@ -20,7 +21,7 @@ impl Slices {
     /// One, of all elements.
     fn whole(x: &Shape) -> Result<Self> {
         let kept = Shape::new([])?;
-        let broadcast = Broadcast::new(x, [Some(&kept), None])?;
+        let broadcast = Broadcast::of_one(x, &kept, Operand::X)?;
         Ok(Self { reduction: Reduction::all(x.len()), broadcast, kept })
     }
 
@@ -34,8 +35,8 @@ impl Slices {
             }
         }
         let kept = Shape::new(dims)?;
-        let reduction = Reduction::new(x, &kept, Side::Lo)?;
-        Ok(Self { reduction, broadcast: Broadcast::new(x, [Some(&kept), None])?, kept })
+        let reduction = Reduction::new(x, &kept, Operand::X)?;
+        Ok(Self { reduction, broadcast: Broadcast::of_one(x, &kept, Operand::X)?, kept })
     }
 }
 

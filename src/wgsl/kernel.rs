@@ -2,9 +2,12 @@
 
 use std::fmt::Write;
 
+use super::broadcast::Reading;
 use super::{Layout, Specialization, compose};
-use crate::broadcast::{Axis, Broadcast, Side};
-use crate::op::{Operand, RuleUse};
+use crate::broadcast::{Axis, Broadcast};
+#[cfg(feature = "gpu")]
+use crate::broadcast::MAX_BROADCAST;
+use crate::op::{MAX_OUTPUTS, Operand, RuleUse};
 use crate::{ElementType, Op, TieRule};
 
 /// Bytes of a block.
@@ -14,13 +17,13 @@ impl Layout {
     #[cfg(feature = "gpu")]
     const TENSORS: [Self; 5] = [Self::Same, Self::One, Self::Rows, Self::Columns, Self::Strided];
 
-    /// Of a bound that is a tensor.
-    pub(crate) fn new(broadcast: &Broadcast, side: Side, element: ElementType) -> Self {
-        if broadcast.is_same(side) {
+    /// Of an input that is a tensor, by its index.
+    pub(crate) fn new(broadcast: &Broadcast, index: usize, element: ElementType) -> Self {
+        if broadcast.is_same(index) {
             return Self::Same;
         }
         let axes = broadcast.axes();
-        let stride = |axis: &Axis| axis.strides[side as usize];
+        let stride = |axis: &Axis| axis.strides[index];
         match axes {
             _ if axes.iter().all(|axis| stride(axis) == 0) => Self::One,
             // Rows of whole blocks.
@@ -36,9 +39,6 @@ impl Layout {
     }
 }
 
-/// The buffers of bounds that are tensors.
-const BOUNDS: [&str; 2] = ["lo_blocks", "hi_blocks"];
-
 /// A kernel of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Kernel {
@@ -46,7 +46,7 @@ pub(crate) struct Kernel {
     /// Whether the first output overwrites an input.
     pub in_place: bool,
     /// The outputs that are made.
-    pub wanted: [bool; 3],
+    pub needs: [bool; MAX_OUTPUTS],
     /// Whether operands are parts of one buffer: every binding is then `read_write`.
     pub shared: bool,
     pub specialization: Specialization,
@@ -66,44 +66,36 @@ impl Kernel {
     pub(crate) fn new(
         op: Op,
         in_place: bool,
-        wanted: [bool; 3],
+        needs: [bool; MAX_OUTPUTS],
         shared: bool,
         specialization: Specialization,
     ) -> Self {
         let info = op.info();
         let ties = if info.rule == RuleUse::Ignored { TieRule::Inclusive } else { specialization.ties };
-        // To its own type it is a clip.
+        // Converting to the same type is a plain clip.
         let converts = specialization.to != specialization.element;
         let op = if op == Op::ClipTo && !converts { Op::Clip } else { op };
         let outputs = info.outputs.len();
-        let wanted = [0, 1, 2].map(|place| place < outputs && wanted[place]);
-        Self { op, in_place, wanted, shared, specialization: Specialization { ties, ..specialization } }
+        let needs = std::array::from_fn(|index| index < outputs && needs[index]);
+        Self { op, in_place, needs, shared, specialization: Specialization { ties, ..specialization } }
     }
 
     /// Every kernel of a type. Those that share a buffer differ in how it is declared alone, so one type has them all.
     #[cfg(feature = "gpu")]
     pub(crate) fn all(element: ElementType) -> Vec<Self> {
         let mut kernels = Vec::new();
-        let alone = Layout::TENSORS
-            .into_iter()
-            .flat_map(|layout| [[layout, Layout::Value], [Layout::Value, layout], [layout, layout]]);
-        let layouts: Vec<_> = std::iter::once([Layout::Value; 2]).chain(alone).collect();
-        for (op, in_place) in Op::variants().filter(|(op, _)| !op.info().scalars || affine_kernel(element)) {
-            let wanted: &[[bool; 3]] = match op.info().outputs.len() {
-                3 => &[[true; 3], [true, true, false], [false, false, true]],
-                _ => &[[true; 3]],
-            };
-            for &layouts in layouts.iter().take(if op.info().bounds { usize::MAX } else { 1 }) {
+        for (op, in_place) in Op::variants().filter(|(op, _)| op.is_for(element, true)) {
+            for layouts in layouts_of(op) {
                 let shared = |shared: &bool| !shared || element == ElementType::F32;
                 let forms = |ties| [false, true].into_iter().filter(shared).map(move |shared| (ties, shared));
                 for (&ties, shared) in TieRule::ALL.iter().flat_map(forms) {
-                    for &wanted in wanted {
+                    for needs in op.output_sets() {
                         let others = ElementType::ALL.iter().filter(|to| to.is_float() && element.is_float());
                         let to: Vec<_> = others.copied().filter(|_| op.info().converts).collect();
                         for to in if to.is_empty() { vec![element] } else { to } {
                             let specialization =
                                 Specialization { to, ties, layouts, ..Specialization::of(element) };
-                            kernels.push(Self::new(op, in_place, wanted, shared, specialization));
+                            kernels.push(Self::new(op, in_place, needs, shared, specialization));
                         }
                     }
                 }
@@ -133,60 +125,135 @@ impl Kernel {
             is_input,
             read_only: is_input && !self.shared,
         };
-        let bounds = BOUNDS.iter().zip(self.specialization.layouts);
-        let bounds =
-            bounds.filter(|(_, layout)| *layout != Layout::Value).map(|(name, _)| binding(name, false, true));
+        let broadcast = info.broadcast.iter().zip(self.specialization.layouts);
+        let broadcast = broadcast.filter(|(_, layout)| *layout != Layout::Value);
+        let broadcast = broadcast.map(|(input, _)| binding(input.name(), false, true));
         let overwritten = |input| self.in_place && Some(input) == info.in_place;
         let inputs = info.inputs.iter().filter(|&&input| !overwritten(input));
         let inputs = inputs.map(|input| binding(input.name(), *input == Operand::Mask, true));
-        let outputs = info.outputs.iter().enumerate().filter(|&(place, _)| self.wanted[place]);
+        let outputs = info.outputs.iter().enumerate().filter(|&(index, _)| self.needs[index]);
         let outputs = outputs.map(|(_, output)| binding(output.name(), *output == Operand::Mask, false));
-        bounds.chain(inputs).chain(outputs).collect()
+        broadcast.chain(inputs).chain(outputs).collect()
     }
 
     /// The whole source. The entry point is `main`.
     pub(crate) fn source(&self) -> String {
         let info = self.op.info();
+        let reading = Reading::new(self);
         let function = if self.converts() { Op::Clip.name() } else { info.name };
         let mut root = format!("import package::{}::{function};\n", info.module);
-        if self.converts() {
-            root.push_str("import package::lib::convert::convert;\n");
+        let converts = self.converts().then_some("lib::convert::convert");
+        for path in reading.imports.iter().copied().chain(converts).chain(["lib::params::params"]) {
+            let _ = writeln!(root, "import package::{path};");
         }
-        root.push_str("import package::lib::params::params;\n");
-        if self.specialization.has_tensors() {
-            root.push_str("import package::lib::bounds_tensor::bounds_at;\n");
-        }
-        // Those of the bounds are declared where they are read.
-        for (place, binding) in
-            self.bindings().iter().enumerate().filter(|(_, b)| !b.name.ends_with("_blocks"))
-        {
+        for (index, binding) in self.bindings().iter().enumerate() {
             let access = if binding.read_only { "read" } else { "read_write" };
             let words = binding.is_mask || (self.converts() && !binding.is_input);
             let item = if words { "u32" } else { "vec4<u32>" };
-            let (place, name) = (place + 1, binding.name);
+            let (index, name) = (index + 1, binding.name);
             let _ = writeln!(
                 root,
-                "@group(0) @binding({place}) var<storage, {access}> {name}_blocks: array<{item}>;"
+                "@group(0) @binding({index}) var<storage, {access}> {name}_blocks: array<{item}>;"
             );
         }
-        root.push_str(&if self.converts() { self.converting_entry() } else { self.entry() });
-        let source = compose(&root, self.specialization);
-        let source = match self.specialization.layouts {
-            [Layout::Value, tensor] if tensor != Layout::Value => one_tensor(&source, "lo", "hi"),
-            [tensor, Layout::Value] if tensor != Layout::Value => one_tensor(&source, "hi", "lo"),
-            _ => source,
-        };
-        match self.shared {
-            true => source.replace("var<storage, read>", "var<storage, read_write>"),
-            false => source,
-        }
+        root.push_str(&reading.functions);
+        root.push_str(&if self.converts() { converting_entry(&reading) } else { self.entry(reading) });
+        compose(&root, self.specialization)
     }
 
-    /// The loop of a clip into another type. What becomes of one block, or of two, is whole words.
-    fn converting_entry(&self) -> String {
-        let bounds = if self.specialization.has_tensors() { "bounds_at(i, bounds)" } else { "bounds" };
+    /// The one loop of all operations: loads, the function of a block, stores.
+    fn entry(&self, reading: Reading) -> String {
+        let info = self.op.info();
+        let count = if self.has_mask() { "BLOCKS_PER_MASK_WORD" } else { "BLOCKS_PER_INVOCATION" };
+        let mask_input = info.inputs.contains(&Operand::Mask);
+        let mask_output = info.outputs.contains(&Operand::Mask);
+        let (mut before, mut after) = (String::new(), String::new());
+        let mut arguments = Vec::new();
+        for &input in info.inputs {
+            arguments.push(match input {
+                Operand::Mask => "bits >> (n * SUBWORDS * LANES_PER_SUBWORD)".to_owned(),
+                // In place, the output holds it.
+                _ if self.in_place && Some(input) == info.in_place => {
+                    format!("{}_blocks[i]", info.outputs[0].name())
+                }
+                _ => format!("{}_blocks[i]", input.name()),
+            });
+        }
+        before.push_str(&reading.before);
+        arguments.extend(reading.arguments);
+        if info.rule != RuleUse::Ignored {
+            before.push_str("    let rule = load_rule();\n");
+            arguments.push("rule".into());
+        }
+        if !info.params.is_empty() {
+            before.push_str("    let scalars = params.scalars;\n");
+            arguments.push("scalars".into());
+        }
+        if self.has_mask() {
+            // The last workgroups may reach beyond the mask.
+            before.push_str(
+                "    if block_of(invocation, 0u, BLOCKS_PER_MASK_WORD) >= blocks {\n        return;\n    }\n",
+            );
+        }
+        if mask_input {
+            before.push_str("    let bits = mask_blocks[invocation];\n");
+        }
+        if mask_output {
+            before.push_str("    var bits = 0u;\n");
+            after.push_str("    mask_blocks[invocation] = bits;\n");
+        }
+        let mut stores = String::new();
+        for (_, output) in info.outputs.iter().enumerate().filter(|&(index, _)| self.needs[index]) {
+            let name = output.name();
+            let value = if info.outputs.len() == 1 { "result".to_owned() } else { format!("result.{name}") };
+            let _ = match output {
+                Operand::Mask => {
+                    writeln!(stores, "            bits |= {value} << (n * SUBWORDS * LANES_PER_SUBWORD);")
+                }
+                _ => writeln!(stores, "            {name}_blocks[i] = {value};"),
+            };
+        }
         format!(
             "
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+    let invocation = invocation_index(id);
+    let blocks = params.blocks;
+{before}    for (var n = 0u; n < {count}; n++) {{
+        let i = block_of(invocation, n, {count});
+        if i < blocks {{
+{of_block}            let result = {name}({arguments});
+{stores}        }}
+    }}
+{after}}}
+",
+            name = info.name,
+            of_block = reading.of_block,
+            arguments = arguments.join(", "),
+        )
+    }
+}
+
+/// How the broadcast inputs of an operation may lie along x: all as values, each alone as a tensor, and all of them.
+#[cfg(feature = "gpu")]
+fn layouts_of(op: Op) -> Vec<[Layout; MAX_BROADCAST]> {
+    let count = op.info().broadcast.len();
+    let mut layouts = vec![[Layout::Value; MAX_BROADCAST]];
+    for layout in Layout::TENSORS.into_iter().filter(|_| count > 0) {
+        for alone in 0..count {
+            layouts.push(std::array::from_fn(|index| if index == alone { layout } else { Layout::Value }));
+        }
+        layouts.push(std::array::from_fn(|index| if index < count { layout } else { Layout::Value }));
+    }
+    layouts
+}
+
+/// The loop of a clip into another type. What becomes of one block, or of two, is whole words.
+fn converting_entry(reading: &Reading) -> String {
+    let Reading { before, of_block, arguments, .. } = reading;
+    let arguments = arguments.join(", ");
+    format!(
+        "
 // Blocks that become whole words, and these words.
 const GROUP: u32 = max(1u, BITS / (4u * TO_BITS));
 const WORDS: u32 = GROUP * 4u * TO_BITS / BITS;
@@ -195,8 +262,7 @@ const WORDS: u32 = GROUP * 4u * TO_BITS / BITS;
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
     let invocation = invocation_index(id);
     let blocks = params.blocks;
-    let bounds = load_bounds();
-    for (var n = 0u; n < BLOCKS_PER_INVOCATION; n++) {{
+{before}    for (var n = 0u; n < BLOCKS_PER_INVOCATION; n++) {{
         let group = block_of(invocation, n, BLOCKS_PER_INVOCATION);
         var at = group * WORDS;
         var word = 0u;
@@ -204,7 +270,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
         for (var b = 0u; b < GROUP; b++) {{
             let i = group * GROUP + b;
             if i < blocks {{
-                let result = clip(x_blocks[i], {bounds});
+{of_block}                let result = clip(x_blocks[i], {arguments});
                 for (var e = 0u; e < params.elements; e++) {{
                     let element = convert(element_of(result, e));
                     word |= element.x << shift;
@@ -232,105 +298,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
     }}
 }}
 "
-        )
-    }
-
-    /// The one loop of all operations: loads, the function of a block, stores.
-    fn entry(&self) -> String {
-        let info = self.op.info();
-        let count = if self.has_mask() { "BLOCKS_PER_MASK_WORD" } else { "BLOCKS_PER_INVOCATION" };
-        let mask_input = info.inputs.contains(&Operand::Mask);
-        let mask_output = info.outputs.contains(&Operand::Mask);
-        let (mut before, mut after) = (String::new(), String::new());
-        let mut arguments = Vec::new();
-        for &input in info.inputs {
-            arguments.push(match input {
-                Operand::Mask => "bits >> (n * SUBWORDS * LANES_PER_SUBWORD)".to_owned(),
-                // In place, the output holds it.
-                _ if self.in_place && Some(input) == info.in_place => {
-                    format!("{}_blocks[i]", info.outputs[0].name())
-                }
-                _ => format!("{}_blocks[i]", input.name()),
-            });
-        }
-        if info.bounds {
-            before.push_str("    let bounds = load_bounds();\n");
-            arguments.push(
-                if self.specialization.has_tensors() { "bounds_at(i, bounds)" } else { "bounds" }.into(),
-            );
-        }
-        if info.rule != RuleUse::Ignored {
-            before.push_str("    let rule = load_rule();\n");
-            arguments.push("rule".into());
-        }
-        if info.scalars {
-            before.push_str("    let scalars = params.scalars;\n");
-            arguments.push("scalars".into());
-        }
-        if self.has_mask() {
-            // The last workgroups may reach beyond the mask.
-            before.push_str(
-                "    if block_of(invocation, 0u, BLOCKS_PER_MASK_WORD) >= blocks {\n        return;\n    }\n",
-            );
-        }
-        if mask_input {
-            before.push_str("    let bits = mask_blocks[invocation];\n");
-        }
-        if mask_output {
-            before.push_str("    var bits = 0u;\n");
-            after.push_str("    mask_blocks[invocation] = bits;\n");
-        }
-        let mut stores = String::new();
-        for (_, output) in info.outputs.iter().enumerate().filter(|&(place, _)| self.wanted[place]) {
-            let name = output.name();
-            let value = if info.outputs.len() == 1 { "result".to_owned() } else { format!("result.{name}") };
-            let _ = match output {
-                Operand::Mask => {
-                    writeln!(stores, "            bits |= {value} << (n * SUBWORDS * LANES_PER_SUBWORD);")
-                }
-                _ => writeln!(stores, "            {name}_blocks[i] = {value};"),
-            };
-        }
-        format!(
-            "
-@compute @workgroup_size(WORKGROUP)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
-    let invocation = invocation_index(id);
-    let blocks = params.blocks;
-{before}    for (var n = 0u; n < {count}; n++) {{
-        let i = block_of(invocation, n, {count});
-        if i < blocks {{
-            let result = {name}({arguments});
-{stores}        }}
-    }}
-{after}}}
-",
-            name = info.name,
-            arguments = arguments.join(", "),
-        )
-    }
-}
-
-/// Whether there is an affine kernel of a type: the shaders multiply in f32 alone.
-pub(crate) fn affine_kernel(element: ElementType) -> bool {
-    element.is_float() && element.size() <= 4
-}
-
-/// The text for bounds of which one is a value: that has no buffer, and what would read it is never reached.
-fn one_tensor(source: &str, value: &str, tensor: &str) -> String {
-    let mut text = String::new();
-    for line in source.lines() {
-        match line.strip_prefix("@group(0) @binding(") {
-            Some(rest) if rest.ends_with(&format!(" {value}_blocks: array<vec4<u32>>;")) => continue,
-            Some(rest) if rest.ends_with(&format!(" {tensor}_blocks: array<vec4<u32>>;")) => {
-                let declaration = rest.split_once(')').map_or(rest, |(_, declaration)| declaration);
-                let _ = write!(text, "@group(0) @binding(1){declaration}");
-            }
-            _ => text.push_str(line),
-        }
-        text.push('\n');
-    }
-    [" ", "("].iter().fold(text, |text, before| {
-        text.replace(&format!("{before}{value}_blocks["), &format!("{before}{tensor}_blocks["))
-    })
+    )
 }

@@ -7,14 +7,16 @@
 //!
 //! [`functions`] gives the element functions of a type to kernels of your own.
 
+mod broadcast;
 mod kernel;
 
 use std::collections::HashSet;
 use std::fmt::Write;
 
 pub use kernel::BLOCK_BYTES;
-pub(crate) use kernel::{Kernel, affine_kernel};
+pub(crate) use kernel::Kernel;
 
+use crate::broadcast::MAX_BROADCAST;
 use crate::element::{BitLayout, NumberClass};
 use crate::exact::{ReduceOp, SumFormat};
 use crate::{BackwardRule, ElementType, Error, NanRule, Op, OutsideRule, Result, TieRule};
@@ -39,7 +41,7 @@ macro_rules! modules {
 /// The files by their paths, those of operations apart.
 const MODULES: &[(&str, &str)] = modules![
     "lib/bounds",
-    "lib/bounds_tensor",
+    "lib/broadcast",
     "lib/convert",
     "lib/element",
     "lib/exact",
@@ -62,21 +64,21 @@ fn module(path: &str) -> Option<&'static str> {
     MODULES.iter().find(|(known, _)| *known == path).map(|(_, source)| *source).or_else(of_op)
 }
 
-/// How a bound lies along x.
+/// How a broadcast input lies along x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Layout {
     /// One value for all, or absent.
-    Value = 0,
+    Value,
     /// A tensor with an element for each of x.
-    Same = 1,
+    Same,
     /// A tensor of one element.
-    One = 2,
+    One,
     /// A tensor with an element for each row, of whole blocks.
-    Rows = 3,
+    Rows,
     /// A tensor with an element for each column.
-    Columns = 4,
+    Columns,
     /// Any other tensor, by strides.
-    Strided = 5,
+    Strided,
 }
 
 /// How the elements of a reduction's outputs lie.
@@ -97,8 +99,8 @@ pub(crate) struct Specialization {
     /// The type of what comes out.
     pub to: ElementType,
     pub ties: TieRule,
-    /// How the lower and the upper bound lie along x.
-    pub layouts: [Layout; 2],
+    /// How each broadcast input lies along x.
+    pub layouts: [Layout; MAX_BROADCAST],
     /// What a reduction makes, and how the elements of an output lie.
     pub reduce: ReduceOp,
     pub order: Order,
@@ -110,7 +112,7 @@ impl Specialization {
             element,
             to: element,
             ties: TieRule::Inclusive,
-            layouts: [Layout::Value; 2],
+            layouts: [Layout::Value; MAX_BROADCAST],
             reduce: ReduceOp::Sum,
             order: Order::Rows,
         }
@@ -191,14 +193,6 @@ impl Specialization {
             ("TIES_INCLUSIVE", ties(TieRule::Inclusive)),
             ("TIES_EXCLUSIVE", ties(TieRule::Exclusive)),
             ("TIES_HALF", ties(TieRule::Half)),
-            ("LO_LAYOUT", self.layouts[0] as u32),
-            ("HI_LAYOUT", self.layouts[1] as u32),
-            ("LAYOUT_VALUE", Layout::Value as u32),
-            ("LAYOUT_SAME", Layout::Same as u32),
-            ("LAYOUT_ONE", Layout::One as u32),
-            ("LAYOUT_ROWS", Layout::Rows as u32),
-            ("LAYOUT_COLUMNS", Layout::Columns as u32),
-            ("LAYOUT_STRIDED", Layout::Strided as u32),
             ("REDUCE", self.reduce as u32),
             ("REDUCE_SUM", ReduceOp::Sum as u32),
             ("REDUCE_SUM_ABS", ReduceOp::SumAbs as u32),
@@ -295,7 +289,7 @@ fn imports(source: &str) -> (Vec<String>, &str) {
 pub fn functions(element: ElementType, rule: BackwardRule) -> Result<String> {
     Op::ClipBackward.check_rule(rule)?;
     // Bounds that the kernel brings may be NaN: they are compared as elements of tensors are.
-    let layouts = [Layout::Same; 2];
+    let layouts = [Layout::Same; MAX_BROADCAST];
     let user =
         module("user").ok_or(Error::Internal { op: "functions", what: "without its module".into() })?;
     let mut text = compose(user, Specialization { ties: rule.ties, layouts, ..Specialization::of(element) });

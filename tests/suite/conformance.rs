@@ -76,10 +76,8 @@ fn conforms(device: &Device, op: Op, in_place: bool, element: ElementType, tier:
     if let Some(first) = tally.first {
         panic!("{first}");
     }
-    // An affine map is for floats, on a GPU for those of up to 32 bits, and what converts for floats.
-    let multiplies = element.is_float() && (element.size() <= 4 || device.info().limits.is_none());
     let least = match tier {
-        _ if op.info().scalars && !multiplies || op.info().converts && !element.is_float() => 0,
+        _ if !op.is_for(element, device.info().limits.is_some()) => 0,
         Tier::Full | Tier::Values => 200_000,
         Tier::Quick | Tier::Split => 30_000,
     };

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pollster::block_on;
 use wgclip::ElementType::{self, F16, I16, U8};
 use wgclip::gpu::Adapter;
+use wgclip::op::MAX_OUTPUTS;
 use wgclip::reference::{self, Operands};
 use wgclip::testing::open_patched;
 use wgclip::{BackwardRule, Device, Element, Op, TieRule, bf16, f16, with_element};
@@ -112,7 +113,7 @@ fn wrong_references_are_caught() {
         (
             "an absent bound is MAX",
             Op::Clip,
-            Oracle { evaluate: |_, o| first(reference::clip(o.x, o.lo, o.hi.or(Some(f32::MAX)))), ..right },
+            Oracle { evaluate: |_, o| first(reference::clip(o.x, o.input(0), o.input(1).or(Some(f32::MAX)))), ..right },
         ),
         (
             "the gradient of ones",
@@ -143,28 +144,29 @@ fn wrong_references_are_caught() {
     let oracle = Oracle { sum: payload, ..Oracle::REFERENCE };
     assert!(with_oracle(&Device::cpu(), &oracle, of_bounds).is_err());
     // Rounded once instead of twice.
-    let fused = |_: Op, o: Operands<f32>| first((o.x as f64).mul_add(o.scalars[0], o.scalars[1]) as f32);
+    let fused = |_: Op, o: Operands<'_, f32>| first((o.x as f64).mul_add(o.params[0], o.params[1]) as f32);
     let oracle = Oracle { evaluate: fused, ..right };
     assert!(with_oracle(&Device::cpu(), &oracle, Op::Affine).is_err());
 }
 
-fn first(value: f32) -> [f32; 3] {
-    [value, 0.0, 0.0]
+fn first(value: f32) -> [f32; MAX_OUTPUTS] {
+    [value, 0.0, 0.0, 0.0]
 }
 
-fn tie_takes_bound(o: Operands<f32>) -> f32 {
-    reference::clip(o.lo.filter(|lo| o.x <= *lo).unwrap_or(o.x), o.lo, o.hi)
+fn tie_takes_bound(o: Operands<'_, f32>) -> f32 {
+    let (lo, hi) = (o.input(0), o.input(1));
+    reference::clip(lo.filter(|lo| o.x <= *lo).unwrap_or(o.x), lo, hi)
 }
 
 /// `f32::max` and `f32::min` drop a NaN.
-fn std_clamp(o: Operands<f32>) -> f32 {
-    o.x.max(o.lo.unwrap_or(f32::NEG_INFINITY)).min(o.hi.unwrap_or(f32::INFINITY))
+fn std_clamp(o: Operands<'_, f32>) -> f32 {
+    o.x.max(o.input(0).unwrap_or(f32::NEG_INFINITY)).min(o.input(1).unwrap_or(f32::INFINITY))
 }
 
-fn ties_to_x(op: Op, o: Operands<f32>) -> [f32; 3] {
+fn ties_to_x(op: Op, o: Operands<'_, f32>) -> [f32; MAX_OUTPUTS] {
     let inclusive = BackwardRule { ties: TieRule::Inclusive, ..o.rule };
-    let [_, lo, hi] = reference::evaluate(op, Operands { rule: inclusive, ..o });
-    [reference::evaluate(op, o)[0], lo, hi]
+    let [_, lo, hi, _] = reference::evaluate(op, Operands { rule: inclusive, ..o });
+    [reference::evaluate(op, o)[0], lo, hi, 0.0]
 }
 
 /// What `wgclip check` shows of a driver that cannot be trusted.

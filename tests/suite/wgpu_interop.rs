@@ -3,7 +3,7 @@
 use crate::devices::{Suite, UserDevice};
 use wgclip::gpu::{Adapter, Arguments, Kernels};
 use wgclip::{
-    BackwardRule, Bound, Bounds, Device, Element, ElementType, Error, Op, OutsideRule, ResolvedBounds, Shape,
+    BackwardRule, Bound, Bounds, Device, Element, ElementType, Error, Op, OutsideRule, BroadcastInputs, Shape,
     Tensor, TieRule, f8_e4m3fn, f8_e5m2, f16, reference,
 };
 use wgpu::BufferUsages as Usages;
@@ -138,10 +138,10 @@ fn kernels_join_the_callers_pass(adapter: Adapter) {
     let shape = Shape::new([rows, columns]).unwrap();
     let of_columns = Shape::new([columns]).unwrap();
     let tensor = Bound::Tensor((hi_buffer.slice(..), &of_columns));
-    let bounds = ResolvedBounds::broadcast(&shape, Bound::Value(-0.5f32), tensor).unwrap();
+    let bounds = BroadcastInputs::bounds(&shape, Bound::Value(-0.5f32), tensor).unwrap();
     let rule = BackwardRule { ties: TieRule::Exclusive, ..BackwardRule::default() };
     let arguments = Arguments { rule, ..Arguments::new(&bounds) };
-    let none = ResolvedBounds::none(ElementType::F32);
+    let none = BroadcastInputs::none(ElementType::F32);
     let of_mask = Arguments::new(&none);
     let ops = [
         kernels.prepare(Op::Clip, &[x_buffer.slice(..)], &[y.slice(..)], &arguments),
@@ -192,7 +192,7 @@ fn kernels_convert_in_the_callers_buffer(adapter: Adapter) {
         data[..len * size_of::<T>()].copy_from_slice(bytemuck::cast_slice(&x));
         let both = buffer(device, data.len() as u64, &data, STORAGE);
         let (lo, hi) = (Some(T::from_f64(-50.0)), Some(T::from_f64(60.0)));
-        let bounds = ResolvedBounds::values(lo, hi).unwrap();
+        let bounds = BroadcastInputs::values(lo, hi).unwrap();
         let arguments = Arguments { to: Some(U::TYPE), ..Arguments::new(&bounds) };
         let (from, to) = (both.slice(..before as u64), both.slice(start as u64..(start + after) as u64));
         let clip = kernels.prepare(Op::ClipTo, &[from], &[to], &arguments).unwrap();
@@ -226,7 +226,7 @@ fn kernels_refuse_what_they_cannot_work_on(adapter: Adapter) {
     let UserDevice { device, .. } = &user;
     let kernels = Kernels::new(device).unwrap();
     let (a, b) = (buffer(device, 4096, &[], STORAGE), buffer(device, 4096, &[], STORAGE));
-    let unit = ResolvedBounds::values(Some(0.0f32), Some(1.0)).unwrap();
+    let unit = BroadcastInputs::values(Some(0.0f32), Some(1.0)).unwrap();
     let with_rule = |rule| Arguments { rule, ..Arguments::new(&unit) };
     let straight =
         with_rule(BackwardRule { outside: OutsideRule::StraightThrough, ..BackwardRule::default() });
@@ -234,10 +234,10 @@ fn kernels_refuse_what_they_cannot_work_on(adapter: Adapter) {
     let unit = Arguments::new(&unit);
     let (long, short) = (Shape::new([1024]).unwrap(), Shape::new([512]).unwrap());
     let tensor = Bound::<f32, _>::Tensor((b.slice(..1024), &long));
-    let too_short = ResolvedBounds::broadcast(&long, tensor, Bound::Absent).unwrap();
+    let too_short = BroadcastInputs::bounds(&long, tensor, Bound::Absent).unwrap();
     let tensor = Bound::<f32, _>::Tensor((b.slice(..2048), &short));
-    let of_others = ResolvedBounds::broadcast(&short, tensor, Bound::Absent).unwrap();
-    let masks = ResolvedBounds::none(ElementType::F32);
+    let of_others = BroadcastInputs::bounds(&short, tensor, Bound::Absent).unwrap();
+    let masks = BroadcastInputs::none(ElementType::F32);
     let clip = |x, y, arguments: &Arguments<'_, wgpu::BufferSlice<'_>>| {
         kernels.prepare(Op::Clip, &[x], &[y], arguments).unwrap_err()
     };
@@ -295,7 +295,7 @@ fn parts_of_one_buffer_are_operands(adapter: Adapter) {
         [&x, &g, &g].iter().flat_map(|data| bytemuck::cast_slice::<f32, u8>(data)).copied().collect();
     let pool = buffer(device, 8192, &bytes, STORAGE);
     let part = |n: u64| pool.slice(2048 * n..2048 * (n + 1));
-    let bounds = ResolvedBounds::values(Some(-0.5f32), Some(0.75)).unwrap();
+    let bounds = BroadcastInputs::values(Some(-0.5f32), Some(0.75)).unwrap();
     let arguments = Arguments::new(&bounds);
     let ops = [
         kernels.prepare(Op::Clip, &[part(0)], &[part(3)], &arguments).unwrap(),

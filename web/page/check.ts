@@ -1,7 +1,8 @@
 import type { Clip } from '../src/clip.js';
-import { Call, Core } from '../src/core.js';
+import { Call, Core, type OpRow } from '../src/core.js';
 import { ELEMENT_TYPES, type ElementType, asUnsigned } from '../src/elements.js';
 import { ClipError } from '../src/errors.js';
+import { keyOf } from '../src/list.js';
 import { unpack } from '../src/modules.js';
 import { bytesOfArray } from '../src/operands.js';
 import type { Bound, HostTensor, NormLimit, RuledBounds, TypedArray } from '../src/index.js';
@@ -23,6 +24,7 @@ interface Form {
     readonly inPlace: boolean;
 }
 
+/** The forms of operations that have methods of their own. */
 const FORMS: readonly Form[] = [
     { name: 'clip', op: 'clip', inPlace: false },
     { name: 'clipInPlace', op: 'clip', inPlace: true },
@@ -33,6 +35,9 @@ const FORMS: readonly Form[] = [
     { name: 'maskBackward', op: 'mask_backward', inPlace: false },
     { name: 'maskBackward in place', op: 'mask_backward', inPlace: true },
 ];
+
+/** Operations of the list that are not compared here: what is converted has another type than the cases' results. */
+const NOT_COMPARED = ['clip_to'];
 
 const NORM = 'clipByGlobalNorm';
 
@@ -52,6 +57,11 @@ export interface CheckOptions {
     /** Hears of every row, with the part of the work that is done. */
     readonly progress?: (row: Row, done: number) => void;
     readonly signal?: AbortSignal;
+}
+
+/** Whether an operation takes a rule: those with gradients do. */
+function ruled({ inputs }: OpRow): boolean {
+    return inputs.includes('g');
 }
 
 /** A case: what the module hands out, and how its words are read. */
@@ -105,7 +115,7 @@ export class Check {
         const { types = ELEMENT_TYPES, operations, full = false, seed = 1, progress, signal } = options;
         const rows: Row[] = [];
         const all = types.flatMap((type) => [
-            ...FORMS.map((form) => ({ type, form })),
+            ...this.#forms(clip, type).map((form) => ({ type, form })),
             ...(hasNorm(type, clip.isOnGpu) ? [{ type, form: undefined }] : []),
         ]);
         const work = all.filter(({ form }) => operations?.includes(form?.name ?? NORM) ?? true);
@@ -118,9 +128,19 @@ export class Check {
         return rows;
     }
 
+    /** The forms for a type: of operations without a method, that of `Clip.run`. */
+    #forms(clip: Clip, type: ElementType): Form[] {
+        const others = clip.operations.filter(({ name }) => !NOT_COMPARED.includes(name) && !FORMS.some(({ op }) => op === name));
+        const isFor = ({ op }: Form): boolean => {
+            const floats = clip.operations.find(({ name }) => name === op)?.floats ?? false;
+            return !floats || hasNorm(type, clip.isOnGpu);
+        };
+        return [...FORMS, ...others.map(({ name }) => ({ name, op: name, inPlace: false }))].filter(isFor);
+    }
+
     async #row(clip: Clip, type: ElementType, form: Form | undefined, full: boolean, seed: number, signal?: AbortSignal): Promise<Row> {
         const { core } = this;
-        const op = form ? core.names.ops.indexOf(form.op) : core.names.ops.length;
+        const op = form ? core.op(form.op) : core.names.ops.length;
         core.words(Call.checkStart, [core.element(type), op, form?.inPlace ? 1 : 0, full ? 1 : 0, seed]);
         let [cases, mismatches, first] = [0, 0, ''];
         for (;;) {
@@ -153,8 +173,10 @@ export class Check {
         const tensor = (data: TypedArray): HostTensor => ({ data, type, shape });
         const x = tensor(asUnsigned(words.bytes(), type));
         const g = tensor(asUnsigned(words.bytes(), type));
-        const bounds: RuledBounds = { min: words.bound(type), max: words.bound(type), rule };
-        const wanted = [words.next() !== 0, words.next() !== 0];
+        const broadcast = Array.from({ length: words.next() }, () => words.bound(type));
+        const params = Array.from({ length: words.next() }, () => words.next());
+        const needs = Array.from({ length: words.next() }, () => words.next() !== 0);
+        const bounds: RuledBounds = { min: broadcast[0], max: broadcast[1], rule };
         const outputs: TypedArray[] = [];
         switch (op) {
             case 'clip':
@@ -165,7 +187,7 @@ export class Check {
                 break;
             case 'clip_backward_bounds': {
                 const made = await clip.clipBackwardBounds(x, g, bounds);
-                outputs.push(made.x, ...[made.min, made.max].filter((gradient, n) => gradient !== undefined && wanted[n]) as TypedArray[]);
+                outputs.push(made.x, ...[made.min, made.max].filter((gradient, n) => gradient !== undefined && needs[n + 1]) as TypedArray[]);
                 break;
             }
             case 'clip_with_mask': {
@@ -174,10 +196,19 @@ export class Check {
                 mask.destroy();
                 break;
             }
-            default: {
+            case 'mask_backward': {
                 const { mask } = await clip.clipWithMask(x, bounds);
                 outputs.push(await clip.maskBackward(mask, g, inPlace ? { out: g } : {}));
                 mask.destroy();
+                break;
+            }
+            default: {
+                const row = this.core.names.ops[this.core.op(op)]!;
+                const inputs = row.inputs.map((name) => [name, name === 'g' ? g : x] as const);
+                const inBroadcast = row.broadcast.map((name, n) => [keyOf(name), broadcast[n]] as const);
+                const inParams = row.params.map((name, n) => [name, params[n]] as const);
+                const made = await clip.run(op, { ...Object.fromEntries([...inputs, ...inBroadcast, ...inParams]), ...(ruled(row) ? { rule } : {}) });
+                outputs.push(...row.outputs.filter((_, n) => needs[n]).map((name) => made[name] as TypedArray));
             }
         }
         return { outputs, norm: 0, failed: false };

@@ -1,4 +1,5 @@
 import { CpuBackend } from './cpu.js';
+import type { OpRow } from './core.js';
 import { type Arrays, type ElementType, type TypedArray, asArray } from './elements.js';
 import { ClipError } from './errors.js';
 import { GpuBackend } from './gpu/backend.js';
@@ -6,6 +7,7 @@ import { Mask, checkedMask, maskBits } from './mask.js';
 import { loadCpu, loadPlan } from './modules.js';
 import type { Backend } from './operation.js';
 import { type GpuTensor, type HostTensor, type Operand, checkAlike, resolve } from './operands.js';
+import { type NamedOperands, type NamedOutputs, listed } from './list.js';
 import { type PreparedOperands, operation } from './prepare.js';
 import { type MadeGpu, check, given, gradientOf, kept, makeLike, output, pair, resolveBounds } from './results.js';
 import type { Bounds, NormLimit, Rule, RulePreset, RuledBounds } from './rules.js';
@@ -132,7 +134,7 @@ export class Clip {
             check(backend, from, sides);
             const y = output(backend, out, from, x, [from]);
             return kept(backend, out ? [] : [y], async () => {
-                await backend.run({ op: 'clip', rule: 0, x: from, inputs: [from], bounds: sides, outputs: [y] });
+                await backend.run({ op: 'clip', rule: 0, x: from, inputs: [from], broadcast: sides, outputs: [y] });
                 return given(y);
             });
         });
@@ -160,7 +162,7 @@ export class Clip {
             const gx = output(backend, out, upstream, g, [upstream]);
             return kept(backend, out ? [] : [gx], async () => {
                 if (!backend.core.isIdentity(rule)) {
-                    await backend.run({ op: 'clip_backward', rule, x: from, inputs: [from, upstream], bounds: sides, outputs: [gx] });
+                    await backend.run({ op: 'clip_backward', rule, x: from, inputs: [from, upstream], broadcast: sides, outputs: [gx] });
                 } else if (gx !== upstream) {
                     await backend.copy(upstream, gx);
                 }
@@ -187,7 +189,7 @@ export class Clip {
                 const work = [];
                 if (identity) work.push(backend.copy(upstream, made[0]!));
                 if (outputs.some((output) => output !== undefined)) {
-                    work.push(backend.run({ op: 'clip_backward_bounds', rule, x: from, inputs: [from, upstream], bounds: sides, outputs }));
+                    work.push(backend.run({ op: 'clip_backward_bounds', rule, x: from, inputs: [from, upstream], broadcast: sides, outputs }));
                 }
                 await Promise.all(work);
                 const [gx, min, max] = made.map((tensor) => tensor && given(tensor));
@@ -210,7 +212,7 @@ export class Clip {
             const y = output(backend, out, from, x, []);
             const bits = maskBits(backend, from);
             return kept(backend, out ? [bits] : [y, bits], async () => {
-                await backend.run({ op: 'clip_with_mask', rule, x: from, inputs: [from], bounds: sides, outputs: [y, bits] });
+                await backend.run({ op: 'clip_with_mask', rule, x: from, inputs: [from], broadcast: sides, outputs: [y, bits] });
                 return { y: given(y), mask: new Mask(bits, from, backend) };
             });
         });
@@ -228,7 +230,7 @@ export class Clip {
         const gx = output(backend, out, upstream, g, [upstream]);
         return kept(backend, out ? [] : [gx], async () => {
             await backend.run({
-                op: 'mask_backward', rule: 0, x: upstream, inputs: [bits, upstream], bounds: [undefined, undefined], outputs: [gx],
+                op: 'mask_backward', rule: 0, x: upstream, inputs: [bits, upstream], broadcast: [], outputs: [gx],
             });
             return given(gx);
         });
@@ -247,6 +249,29 @@ export class Clip {
                 + 'becomes of them', { cause: norm });
         }
         return norm;
+    }
+
+    /**
+     * An operation of the library's list by its name, with its operands by name, as {@link operations} tells them: for those without a method of their
+     * own here. Resolves to its outputs by name.
+     *
+     * ```ts
+     * const { y } = await clip.run('affine', { x: Float32Array.of(1, 2), scale: 2, offset: 0.5 });  // 2.5, 4.5
+     * ```
+     */
+    async run(name: string, operands: NamedOperands): Promise<NamedOutputs> {
+        return this.#with(async (backend) => {
+            const { operation, given } = listed(backend, name, operands);
+            return kept(backend, operation.outputs, async () => {
+                await backend.run(operation);
+                return given();
+            });
+        });
+    }
+
+    /** The library's list of operations. */
+    get operations(): readonly OpRow[] {
+        return this.#backend.core.names.ops;
     }
 
     /** An operation over buffers where they are, which is recorded in the page's own pass as often as wanted. It is compiled when this resolves. */

@@ -24,7 +24,7 @@ export const Call = {
 /** The names that requests have numbers for. */
 interface Names {
     elements: string[];
-    ops: string[];
+    ops: OpRow[];
     kinds: string[];
     nonfinite: string[];
     outside: string[];
@@ -35,7 +35,25 @@ interface Names {
 }
 
 /** An operation, by the library's name. */
-export type Op = 'clip' | 'clip_backward' | 'clip_backward_bounds' | 'clip_with_mask' | 'mask_backward';
+export type Op = string;
+
+/** A row of the library's list of operations. */
+export interface OpRow {
+    readonly name: Op;
+    /** What it reads besides what broadcasts: `x`, `g`, `mask`. */
+    readonly inputs: readonly string[];
+    /** What broadcasts to x: `lo`, `hi`. */
+    readonly broadcast: readonly string[];
+    /** Numbers, the same for all elements. */
+    readonly params: readonly string[];
+    readonly outputs: readonly string[];
+    /** Of each output, what broadcasts that it is the gradient of; empty for others. */
+    readonly gradientOf: readonly string[];
+    /** Whether its output may be of another type. */
+    readonly converts: boolean;
+    /** Whether it is for floats alone. */
+    readonly floats: boolean;
+}
 
 /** Words of a request at the most: shapes of many axes, lists of many tensors. */
 const REQUEST_WORDS = 512;
@@ -131,7 +149,7 @@ export class Core {
     }
 
     op(op: Op): number {
-        return this.names.ops.indexOf(op);
+        return this.names.ops.findIndex(({ name }) => name === op);
     }
 
     #numbered(code: 'rule' | 'limit', list: readonly string[], what: string, name: string): number {

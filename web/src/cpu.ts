@@ -1,7 +1,7 @@
 import { Call, type Core } from './core.js';
 import { type Resolved, type ResolvedHost, bytesOfArray, isGpu } from './operands.js';
 import { ClipError } from './errors.js';
-import { type Backend, type Operation, boundWords, shapeWords } from './operation.js';
+import { type Backend, type Operation, operationWords } from './operation.js';
 
 /** Arrays in the module's memory, for one call. */
 class Session {
@@ -57,16 +57,14 @@ export class CpuBackend implements Backend {
         }
     }
 
-    async run({ op, rule, x, inputs, bounds, outputs }: Operation): Promise<void> {
+    async run(operation: Operation): Promise<void> {
+        const { inputs, outputs } = operation;
         this.#session((session) => {
-            const words = bounds.flatMap((bound) =>
-                boundWords(bound, (tensor) => ({ operand: session.put(tensor), offset: 0, bytes: tensor.bytes })));
+            const { core } = this;
+            const words = operationWords(core, operation, (tensor) => ({ operand: session.put(tensor), offset: 0, bytes: tensor.bytes }));
             const taken = inputs.map((input) => session.put(input));
             const made = outputs.map((output) => (output ? session.room(inMemory(output)) : 0));
-            const { core } = this;
-            core.words(Call.cpuOp, [
-                core.op(op), core.element(x.type), rule, ...shapeWords(x.shape), ...words, ...taken, ...made,
-            ]);
+            core.words(Call.cpuOp, [...words, ...taken, ...made]);
             for (const output of outputs) if (output) session.get(output);
         });
     }

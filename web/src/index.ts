@@ -12,7 +12,9 @@
 
 export { Clip, type CreateOptions, type Gradients, type Host, type Into, type Masked, type Prepared } from './clip.js';
 export { type Arrays, ELEMENT_TYPES, type ElementType, type TypedArray } from './elements.js';
+export type { OpRow } from './core.js';
 export { ClipError, type ClipErrorCode } from './errors.js';
+export type { NamedOperands, NamedOutputs } from './list.js';
 export type { Mask } from './mask.js';
 export type { GpuTensor, HostTensor, Operand } from './operands.js';
 export type { PreparedOperands } from './prepare.js';

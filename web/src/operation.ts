@@ -21,8 +21,10 @@ export interface Operation {
     /** The operand whose type and shape are those of the work. */
     readonly x: Resolved;
     readonly inputs: readonly Resolved[];
-    readonly bounds: readonly [ResolvedBound, ResolvedBound];
-    /** Those that are not wanted are left open. */
+    /** What broadcasts to x, in the order of the list. */
+    readonly broadcast: readonly ResolvedBound[];
+    readonly params?: readonly number[];
+    /** Those that are not needed are left open. */
     readonly outputs: readonly (Resolved | undefined)[];
 }
 
@@ -66,8 +68,21 @@ function valueWords(value: number | bigint): BoundWords {
     return [2, negative, ...[64n, 32n, 0n].map((shift) => Number((magnitude >> shift) & 0xffff_ffffn))];
 }
 
+/** What an operation takes besides its inputs and outputs, as words of a request. */
+export function operationWords(core: Core, { op, rule, x, broadcast, params = [], outputs }: Operation, slice: (tensor: Resolved) => Slice): number[] {
+    const to = outputs[0]?.type ?? x.type;
+    return [
+        core.op(op), core.element(x.type), core.element(to), rule, ...shapeWords(x.shape), ...broadcastWords(broadcast, slice), params.length, ...params,
+    ];
+}
+
+/** What broadcasts, with what its tensors are to the request. */
+export function broadcastWords(broadcast: readonly ResolvedBound[], slice: (tensor: Resolved) => Slice): number[] {
+    return [broadcast.length, ...broadcast.flatMap((input) => boundWords(input, slice))];
+}
+
 /** A bound, with what its tensor is to the request. */
-export function boundWords(bound: ResolvedBound, slice: (tensor: Resolved) => Slice): BoundWords {
+function boundWords(bound: ResolvedBound, slice: (tensor: Resolved) => Slice): BoundWords {
     if (bound === undefined) return ABSENT;
     if (bound instanceof InwardBound) return [5, ...valueWords(bound.value)];
     if (!isTensor(bound)) return valueWords(bound);

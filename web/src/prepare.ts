@@ -26,17 +26,16 @@ export function operation({ core }: Backend, operands: PreparedOperands): Operat
     if (operands.op === 'maskBackward') {
         const [{ bits, of }, g] = [checkedMask(operands.mask), resolve('g', operands.g)];
         checkAlike('g', g, 'the tensor of the mask', of);
-        const bounds = [undefined, undefined] as const;
-        return { op: 'mask_backward', rule: 0, x: g, inputs: [bits, g], bounds, outputs: [output('gx', operands.gx, g, [g])] };
+        return { op: 'mask_backward', rule: 0, x: g, inputs: [bits, g], broadcast: [], outputs: [output('gx', operands.gx, g, [g])] };
     }
     const x = resolve('x', operands.x);
     const bounds = resolveBounds(x, operands);
-    if (operands.op === 'clip') return { op: 'clip', rule: 0, x, inputs: [x], bounds, outputs: [output('y', operands.y, x, [x])] };
+    if (operands.op === 'clip') return { op: 'clip', rule: 0, x, inputs: [x], broadcast: bounds, outputs: [output('y', operands.y, x, [x])] };
     const rule = core.rule(operands.rule);
     if (operands.op === 'clipWithMask') {
         const { bits, of } = checkedMask(operands.mask);
         checkAlike('x', x, 'the tensor of the mask', of);
-        return { op: 'clip_with_mask', rule, x, inputs: [x], bounds, outputs: [output('y', operands.y, x, []), bits] };
+        return { op: 'clip_with_mask', rule, x, inputs: [x], broadcast: bounds, outputs: [output('y', operands.y, x, []), bits] };
     }
     if (operands.op !== 'clipBackward' && operands.op !== 'clipBackwardBounds') {
         throw new ClipError('operand', `'${String((operands as { op: unknown }).op)}' cannot be prepared: there are clip, clipBackward, clipBackwardBounds, `
@@ -48,11 +47,11 @@ export function operation({ core }: Backend, operands: PreparedOperands): Operat
     if (gx && core.isIdentity(rule)) {
         throw new ClipError('rule', 'a straight-through gradient is the upstream gradient itself: leave gx out');
     }
-    if (operands.op === 'clipBackward') return { op: 'clip_backward', rule, x, inputs, bounds, outputs: [gx] };
+    if (operands.op === 'clipBackward') return { op: 'clip_backward', rule, x, inputs, broadcast: bounds, outputs: [gx] };
     const ofBounds = (['gmin', 'gmax'] as const).map((name, n) => {
         const [out, bound] = [operands[name], bounds[n]];
         if (out !== undefined && bound === undefined) throw new ClipError('bounds', `${name} is the gradient of a bound that is absent: leave it out`);
         return out !== undefined && bound !== undefined ? output(name, out, gradientOf(bound, g), []) : undefined;
     });
-    return { op: 'clip_backward_bounds', rule, x, inputs, bounds, outputs: [gx, ...ofBounds] };
+    return { op: 'clip_backward_bounds', rule, x, inputs, broadcast: bounds, outputs: [gx, ...ofBounds] };
 }

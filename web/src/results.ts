@@ -1,7 +1,7 @@
 import { type TypedArray, arrayLike, bytesOf } from './elements.js';
 import { ClipError } from './errors.js';
 import { GpuBackend } from './gpu/backend.js';
-import { type Backend, InwardBound, type ResolvedBound, boundWords, isTensor } from './operation.js';
+import { type Backend, InwardBound, type ResolvedBound, broadcastWords, isTensor } from './operation.js';
 import { type GpuTensor, type Operand, type Resolved, type TensorInfo, checkAlike, isGpu, lengthOf, resolve } from './operands.js';
 import type { Bound, Bounds } from './rules.js';
 
@@ -21,14 +21,20 @@ export function resolveBounds(x: Resolved, bounds: Bounds): [ResolvedBound, Reso
         throw new ClipError('bounds', `${String(rounding)} is no rounding of bounds: give 'nearest' or 'inward'`);
     }
     const one = (name: string, bound: Bound | undefined): ResolvedBound => {
-        if (bound === undefined || bound === null) return undefined;
-        if (typeof bound === 'number' || typeof bound === 'bigint') return rounding === 'inward' ? new InwardBound(bound) : bound;
-        if (typeof bound !== 'object') throw new ClipError('bounds', `${name} is no bound: give a number, or a tensor`);
-        const tensor = resolve(name, bound, x.type);
-        if (tensor.type === x.type) return tensor;
-        throw new ClipError('shape', `${name} holds ${tensor.type}, but x ${x.type}: all operands need one type`);
+        const resolved = resolveBroadcast(x, name, bound);
+        return rounding === 'inward' && (typeof resolved === 'number' || typeof resolved === 'bigint') ? new InwardBound(resolved) : resolved;
     };
     return [one('min', min), one('max', max)];
+}
+
+/** Something that broadcasts to x. */
+export function resolveBroadcast(x: Resolved, name: string, bound: Bound | undefined): undefined | number | bigint | Resolved {
+    if (bound === undefined || bound === null) return undefined;
+    if (typeof bound === 'number' || typeof bound === 'bigint') return bound;
+    if (typeof bound !== 'object') throw new ClipError('bounds', `${name} is no bound: give a number, or a tensor`);
+    const tensor = resolve(name, bound, x.type);
+    if (tensor.type === x.type) return tensor;
+    throw new ClipError('shape', `${name} holds ${tensor.type}, but x ${x.type}: all operands need one type`);
 }
 
 /** What the gradient of a bound is like: one element, or the bound's own shape. */
@@ -80,7 +86,7 @@ export function given(tensor: Resolved): TypedArray | MadeGpu {
 /** Whether these are bounds of x, before anything is made. */
 export function check({ core }: Backend, { type, shape }: Resolved, bounds: readonly ResolvedBound[]): void {
     const nowhere = { operand: 0, offset: 0, bytes: 0 };
-    core.checkBounds(type, shape, bounds.flatMap((bound) => boundWords(bound, () => nowhere)));
+    core.checkBounds(type, shape, broadcastWords(bounds, () => nowhere));
 }
 
 /** Keeps what was made, unless it was made for nothing. */

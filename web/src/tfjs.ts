@@ -123,7 +123,7 @@ export class TfClip {
     ): (tf.Tensor | undefined)[] {
         const made = like.map((tensor) => tensor && this.#output(tensor));
         if (x.length > 0) {
-            this.gpu.record(this.#encoder(), { op, rule, x, inputs, bounds, outputs: made.map((output) => output?.[0]) });
+            this.gpu.record(this.#encoder(), { op, rule, x, inputs, broadcast: bounds, outputs: made.map((output) => output?.[0]) });
         }
         return made.map((output) => output?.[1]);
     }

@@ -9,10 +9,10 @@ use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
 use wgclip::op::{Arguments, Operand};
 use wgclip::testing::{self, Operands, run_on_slices};
-use wgclip::{BackwardRule, Bounds, Device, Element, ResolvedBounds, cpu};
+use wgclip::{BackwardRule, Bounds, BroadcastInputs, Device, Element, cpu};
 
 use crate::values::between;
-use crate::{BenchId, COLUMNS, Case, SCALARS, bounds, chosen, converted, sums, values};
+use crate::{BenchId, COLUMNS, Case, PARAMS, bounds, chosen, converted, needs_of_sums, sums, values};
 
 /// Bytes that a thread copies at once.
 const COPIED: usize = 128 * 1024;
@@ -53,17 +53,8 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             let x = device.tensor(&x[..shape[0] * columns], shape)?;
             let bounds = Bounds::new(lo, device.tensor(&vec![hi; columns], [columns])?)?;
             cases.push(Case::timed(id, move || {
-                let (wanted, scalars, to) = ([true, false, true], SCALARS, None);
-                let operands = Operands {
-                    x: black_box(&x),
-                    g: &x,
-                    mask: None,
-                    bounds: &bounds,
-                    rule,
-                    scalars,
-                    to,
-                    wanted,
-                };
+                let needs = needs_of_sums(op);
+                let operands = Operands { needs, params: &PARAMS, ..Operands::new(black_box(&x), &x, &bounds, rule) };
                 drop(testing::run(op, &operands)?);
                 Ok(())
             }));
@@ -72,9 +63,9 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
         // An operand that is overwritten has memory of its own, which stays clipped.
         let y = if in_place { Rc::new(RefCell::new(x.to_vec())) } else { y.clone() };
         let (x, g, mask, written) = (x.clone(), x.to_vec(), mask.clone(), RefCell::new(mask.clone()));
-        let resolved = match op.info().bounds {
-            true => ResolvedBounds::values(Some(lo), Some(hi))?,
-            false => ResolvedBounds::none(T::TYPE),
+        let resolved = match op.info().has_bounds() {
+            true => BroadcastInputs::values(Some(lo), Some(hi))?,
+            false => BroadcastInputs::none(T::TYPE),
         };
         cases.push(Case::timed(id, move || {
             let info = op.info();
@@ -92,13 +83,13 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             let to = converted(op);
             let arguments = Arguments {
                 rule,
-                scalars: Some(SCALARS),
+                params: &PARAMS[..info.params.len()],
                 to: to.or(Some(T::TYPE)),
                 ..Arguments::new(&resolved)
             };
             let bytes = elements * to.unwrap_or(T::TYPE).size();
             let y = &mut cast_slice_mut::<T, u8>(&mut y[..])[..bytes];
-            Ok(run_on_slices(op, &inputs, [Some(y), second, None], elements, &arguments)?)
+            Ok(run_on_slices(op, &inputs, [Some(y), second, None, None], elements, &arguments)?)
         }));
     }
     cases.extend(crate::reduce::cases::<T>(&device, elements, ops, 1)?);

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use wgclip::gpu::{Arguments, Context, Kernels, Prepared};
-use wgclip::op::Operand;
+use wgclip::op::{MAX_OUTPUTS, Operand};
 use wgclip::testing::{self, Operands};
-use wgclip::{BackwardRule, Bounds, Device, Element, ResolvedBounds};
+use wgclip::{BackwardRule, Bounds, BroadcastInputs, Device, Element};
 
 use crate::values::between;
-use crate::{BenchId, COLUMNS, Case, Clock, SCALARS, bounds, chosen, converted, sums, values};
+use crate::{BenchId, COLUMNS, Case, Clock, PARAMS, bounds, chosen, converted, needs_of_sums, sums, values};
 
 /// A copy of the same blocks as a clip's, workgroups and bytes; the body is the operation.
 const KERNEL: &str = "
@@ -241,14 +241,13 @@ pub fn cases<T: Element>(
     });
     for (op, in_place) in chosen::<T>(ops) {
         let (name, info) = (op.variant_name(in_place), op.info());
-        let multiplies = !info.scalars || T::TYPE.size() <= 4;
-        if !multiplies {
+        if !op.is_for(T::TYPE, true) {
             continue;
         }
         if timed && !sums(op) {
-            let resolved = match info.bounds {
-                true => ResolvedBounds::values(Some(lo), Some(hi))?,
-                false => ResolvedBounds::none(T::TYPE),
+            let resolved = match info.has_bounds() {
+                true => BroadcastInputs::values(Some(lo), Some(hi))?,
+                false => BroadcastInputs::none(T::TYPE),
             };
             let (g, z) = (g.buffer()?.context("no elements")?, z.buffer()?.context("no elements")?);
             let slice = |operand: &Operand| match operand {
@@ -265,7 +264,7 @@ pub fn cases<T: Element>(
             let outputs: Vec<_> = info.outputs.iter().map(slice).collect();
             let arguments = Arguments {
                 rule,
-                scalars: Some(SCALARS),
+                params: &PARAMS[..info.params.len()],
                 to: converted(op).or(Some(T::TYPE)),
                 ..Arguments::new(&resolved)
             };
@@ -284,23 +283,15 @@ pub fn cases<T: Element>(
             false => (x, between.clone()),
         };
         let g = if sums(op) { x.clone() } else { g };
-        let wanted = if sums(op) { [true, false, true] } else { [true; 3] };
+        let needs = if sums(op) { needs_of_sums(op) } else { [true; MAX_OUTPUTS] };
         let mask = op.has(Operand::Mask).then(|| x.clip_with_mask(&bounds, rule)).transpose()?;
         let mask = mask.map(|(_, mask)| mask);
         let mut z = device.tensor(&data, [elements])?;
         cases.push(Case::timed(id, move || {
-            let (scalars, to) = (SCALARS, converted(op));
+            let (params, to) = (&PARAMS[..], converted(op));
             for _ in 0..batch {
-                let operands = Operands {
-                    x: &x,
-                    g: &g,
-                    mask: mask.as_ref(),
-                    bounds: &bounds,
-                    rule,
-                    scalars,
-                    to,
-                    wanted,
-                };
+                let mask = mask.as_ref();
+                let operands = Operands { mask, params, to, needs, ..Operands::new(&x, &g, &bounds, rule) };
                 match in_place {
                     true => testing::run_in_place(op, &operands, &mut z)?,
                     false => drop(testing::run(op, &operands)?),

@@ -12,7 +12,7 @@ mod reduce;
 mod row;
 mod values;
 
-use wgclip::op::Operand;
+use wgclip::op::{MAX_OUTPUTS, Operand};
 use wgclip::{Element, ElementType, Op};
 
 pub use measure::{Case, Sampling, measure};
@@ -28,8 +28,8 @@ pub fn ops() -> Vec<String> {
 /// The bandwidth baselines: copies of as many bytes as a clip moves.
 pub const BASELINES: [&str; 4] = ["memcpy", "copy_buffer", "copy_kernel", "read_kernel"];
 
-/// Scale and offset of an affine map.
-const SCALARS: [f64; 2] = [1.0 / 6.0, 0.5];
+/// Parameters, of which an operation takes as many as it has.
+const PARAMS: [f64; 4] = [1.0 / 6.0, 0.5, 3.0, -0.25];
 
 /// The type that what converts makes.
 const CONVERTED: ElementType = ElementType::F8E4M3Fn;
@@ -46,15 +46,19 @@ const COLUMNS: usize = 1024;
 fn chosen<T: Element>(ops: &[String]) -> impl Iterator<Item = (Op, bool)> {
     Op::variants().filter(|&(op, in_place)| {
         let info = op.info();
-        let exists = !info.scalars || T::TYPE.is_float();
-        let exists = exists && (!info.converts || T::TYPE.is_float() && T::TYPE != CONVERTED);
+        let exists = op.is_for(T::TYPE, false) && !(info.converts && T::TYPE == CONVERTED);
         exists && ops.iter().any(|name| *name == op.variant_name(in_place))
     })
 }
 
-/// Whether an operation makes gradients of bounds, which are summed.
+/// Whether an operation makes gradients of broadcast inputs, which are summed.
 fn sums(op: Op) -> bool {
-    op.has(Operand::Glo)
+    op.info().outputs.iter().any(|output| output.gradient_of().is_some())
+}
+
+/// The outputs of such an operation that are timed: all but the gradient of the lower bound.
+fn needs_of_sums(op: Op) -> [bool; MAX_OUTPUTS] {
+    std::array::from_fn(|index| op.info().outputs.get(index).is_some_and(|&output| output != Operand::Glo))
 }
 
 /// Bytes that an operation reads and writes; a mask is one bit per element. Baselines move a tensor twice.

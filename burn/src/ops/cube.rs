@@ -16,7 +16,7 @@ use cubecl::server::{Handle, KernelArguments, MetadataBindingInfo};
 use wgclip::plan::{Arguments, Kernel, Limits, ParamsBinding, Plans, SCALING_BYTES, Slice, Step, mask_bytes};
 use wgclip::wgsl::BLOCK_BYTES;
 use wgclip::{
-    BackwardRule, DeviceKind, Element, ElementType, NormKind, NormLimit, Op, ResolvedBounds, bf16, f16,
+    BackwardRule, DeviceKind, Element, ElementType, NormKind, NormLimit, Op, BroadcastInputs, bf16, f16,
 };
 
 use super::{
@@ -172,7 +172,7 @@ fn resolve(
     launches: &mut Launches,
     x: &CubeTensor,
     [lo, hi]: [&Bound<CubeBackend>; 2],
-) -> ResolvedBounds<Slice> {
+) -> BroadcastInputs<Slice> {
     let shapes = [lo, hi].map(|bound| bound.tensor().map(shape_of));
     let slices = [lo, hi].map(|bound| bound.tensor().map(|tensor| launches.operand(tensor)));
     let values = [lo, hi].map(|bound| match bound {
@@ -184,13 +184,13 @@ fn resolve(
         values: [Option<f64>; 2],
         slices: [Option<Slice>; 2],
         shapes: &[Option<wgclip::Shape>; 2],
-    ) -> wgclip::Result<ResolvedBounds<Slice>> {
+    ) -> wgclip::Result<BroadcastInputs<Slice>> {
         let side = |n: usize| match (slices[n], &shapes[n], values[n]) {
             (Some(slice), Some(shape), _) => wgclip::Bound::Tensor((slice, shape)),
             (_, _, Some(value)) => wgclip::Bound::Value(T::from_f64(value)),
             _ => wgclip::Bound::Absent,
         };
-        ResolvedBounds::broadcast::<T>(x, side(0), side(1))
+        BroadcastInputs::bounds::<T>(x, side(0), side(1))
     }
     let of_x = shape_of(x);
     checked(match element_of(x.dtype) {
@@ -293,7 +293,7 @@ impl ClipOps for CubeBackend {
         let (len, reused, mut launches) = (g.shape().num_elements(), g.can_mut(), Launches::new(&g.client));
         let (bits, upstream) = (launches.operand(&mask), launches.operand(&g));
         let gx = output(&mut launches, upstream, reused);
-        let bounds = ResolvedBounds::none(element_of(g.dtype));
+        let bounds = BroadcastInputs::none(element_of(g.dtype));
         let plan = launches.plans.op(
             Op::MaskBackward,
             len,

@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use burn::tensor::{Bytes, DType, FloatDType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use wgclip::reference::Scaling;
-use wgclip::{BackwardRule, Element, NormKind, NormLimit, NormState, ResolvedBounds, bf16, cpu, f16};
+use wgclip::{BackwardRule, Element, NormKind, NormLimit, NormState, BroadcastInputs, bf16, cpu, f16};
 
 use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Wanted, checked};
 
@@ -70,13 +70,13 @@ impl Sides {
         Self(tensors, values)
     }
 
-    fn resolve<T: Float>(&self, x: &FlexTensor) -> ResolvedBounds<&[T]> {
+    fn resolve<T: Float>(&self, x: &FlexTensor) -> BroadcastInputs<&[T]> {
         let side = |n: usize| match (&self.0[n], self.1[n]) {
             (Some((tensor, shape)), _) => wgclip::Bound::Tensor((elements(tensor), shape)),
             (None, Some(value)) => wgclip::Bound::Value(<T as Element>::from_f64(value)),
             (None, None) => wgclip::Bound::Absent,
         };
-        checked(ResolvedBounds::broadcast::<T>(&shape_of(x), side(0), side(1)))
+        checked(BroadcastInputs::bounds::<T>(&shape_of(x), side(0), side(1)))
     }
 }
 

@@ -77,12 +77,12 @@ fn bounds_learn() {
 fn mistakes_are_errors() {
     for device in devices() {
         let x = || tensor(&[1.0f32, 2.0, 3.0], [3], &device);
-        assert!(matches!(clip(x(), f64::NAN..=1.0), Err(Error::NanBound { side: "lower" })));
-        assert!(matches!(clip(x(), ..=f64::NAN), Err(Error::NanBound { side: "upper" })));
+        assert!(matches!(clip(x(), f64::NAN..=1.0), Err(Error::NanBound { operand: "lower bound" })));
+        assert!(matches!(clip(x(), ..=f64::NAN), Err(Error::NanBound { operand: "upper bound" })));
         let two = tensor(&[1.0f32, 2.0], [2], &device);
         assert!(matches!(
             clip(x(), (two.clone(), None)),
-            Err(Error::BroadcastMismatch { side: "lower", .. })
+            Err(Error::BroadcastMismatch { operand: "lower bound", .. })
         ));
         let deep = Tensor::<2>::zeros([1, 3], &device);
         assert!(matches!(clip(x(), (deep, None)), Err(Error::BroadcastMismatch { .. })));

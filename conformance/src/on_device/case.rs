@@ -24,6 +24,7 @@ struct Uploaded<'a, T: Element> {
     x: Tensor<T>,
     g: Tensor<T>,
     bounds: Bounds<T>,
+    others: Vec<Bound<T>>,
 }
 
 /// The outputs of a variant.
@@ -49,7 +50,8 @@ impl<T: Element> Case<T> {
         }
         let upload = |data: &[T]| device.tensor(data, &self.dims[..]);
         let bounds = Bounds::new(on_device(&self.lo, device)?, on_device(&self.hi, device)?)?;
-        let uploaded = Uploaded { device, x: upload(&self.x)?, g: upload(&self.g)?, bounds };
+        let others = self.others.iter().map(|input| on_device(input, device)).collect::<Result<_>>()?;
+        let uploaded = Uploaded { device, x: upload(&self.x)?, g: upload(&self.g)?, bounds, others };
         let batch = (RECORDED_BYTES / size_of_val(&self.x[..]).max(1)).max(1);
         for variants in variants.chunks(batch) {
             let mut recorded = Vec::new();
@@ -97,7 +99,7 @@ impl<T: Element> Case<T> {
 
     /// Runs a variant, whose outputs nobody has waited for yet.
     fn record(&self, on: &Uploaded<'_, T>, Variant { op, in_place, rule }: Variant) -> Result<Outputs<T>> {
-        let Uploaded { device, x, g, bounds } = on;
+        let Uploaded { device, x, g, bounds, others } = on;
         if !in_place {
             poison(device, T::TYPE, self.x.len(), op.info().outputs.len())?;
         }
@@ -109,10 +111,12 @@ impl<T: Element> Case<T> {
         }
         let mask = masked.as_ref().map(|(_, mask)| mask);
         let outputs = op.info().outputs;
-        let wanted =
-            [0, 1, 2].map(|place: usize| outputs.get(place).is_some_and(|&output| self.wants(output)));
+        let needs = std::array::from_fn(|index| {
+            outputs.get(index).is_some_and(|&output| self.needs(op, output))
+        });
+        let (others, params) = (&others[..], &self.params[..]);
         let operands =
-            testing::Operands { x, g, mask, bounds, rule, scalars: self.scalars, to: None, wanted };
+            testing::Operands { mask, others, params, needs, ..testing::Operands::new(x, g, bounds, rule) };
         if !in_place {
             return testing::run(op, &operands);
         }

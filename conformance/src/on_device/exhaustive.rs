@@ -136,14 +136,14 @@ fn every_rule<T: Element>(device: &Device, seed: u64, step: &mut dyn FnMut()) ->
     for (lo, hi) in pairs::<T>() {
         let bound = |value: Option<T>| value.map_or(Bound::Absent, Bound::Value);
         let g = inputs::upstream(rng, x.len());
-        let scalars = [1.0 / 6.0, 0.5];
         let case = Case {
             dims: vec![x.len()],
             x: x.clone(),
             g,
             lo: bound(lo),
             hi: bound(hi),
-            scalars,
+            others: inputs::values(rng),
+            params: inputs::PARAMS,
             all_types: true,
         };
         every_variant(device, &case, &mut rows)?;
@@ -222,7 +222,8 @@ fn between_all<T: Element>(
     for (lo, hi) in sides {
         let x = all.repeat(n * n);
         let g = inputs::upstream(rng, x.len());
-        let case = Case { dims: vec![n, n, n], x, g, lo, hi, scalars: [1.0 / 6.0, 0.5], all_types: true };
+        let (others, params) = (inputs::values(rng), inputs::PARAMS);
+        let case = Case { dims: vec![n, n, n], x, g, lo, hi, others, params, all_types: true };
         every_variant(device, &case, rows)?;
     }
     Ok(())

@@ -13,7 +13,7 @@ use candle_core::{
     WithDType, bail,
 };
 use wgclip::reference::Scaling;
-use wgclip::{BackwardRule, Element, NormLimit, NormState, ResolvedBounds, bf16, cpu, f16};
+use wgclip::{BackwardRule, Element, NormLimit, NormState, BroadcastInputs, bf16, cpu, f16};
 
 /// Clips a tensor to bounds, either of which may be absent. The gradient follows the rule.
 ///
@@ -74,7 +74,7 @@ struct Clip {
 }
 
 impl Clip {
-    fn bounds<'a, T: Element>(&self) -> Result<ResolvedBounds<&'a [T]>> {
+    fn bounds<'a, T: Element>(&self) -> Result<BroadcastInputs<&'a [T]>> {
         let bound = |bound: Option<f64>| match bound {
             // A float is rounded as candle does it.
             Some(value) if !T::TYPE.is_float() && T::from_f64(value).to_f64() != value => {
@@ -82,7 +82,7 @@ impl Clip {
             }
             bound => Ok(bound.map(T::from_f64)),
         };
-        ResolvedBounds::values(bound(self.lo)?, bound(self.hi)?).map_err(Error::wrap)
+        BroadcastInputs::values(bound(self.lo)?, bound(self.hi)?).map_err(Error::wrap)
     }
 
     fn forward<T: Element + WithDType>(&self, x: &CpuStorage, layout: &Layout) -> Result<CpuStorage> {

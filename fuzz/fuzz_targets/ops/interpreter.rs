@@ -82,20 +82,19 @@ impl<'a> Interpreter<'a> {
                 }
                 let (bounds, limits) = self.bounds(&x.model.dims, bounds)?;
                 let needs = NeedsGrad::from(*needs);
-                let wanted = model::wanted(op.0, needs);
-                let operands = operands(&x.tensor, &g.tensor, &bounds, rule.0, wanted);
+                let others = model::OTHERS.map(wgclip::Bound::Value);
+                let needed = model::needed(op.0, needs);
+                let operands = operands(&x.tensor, &g.tensor, &bounds, &others, rule.0, needed);
                 let made = testing::run(op.0, &operands);
-                let expected = model::run(op.0, &x.model, &g.model, &limits, rule.0, SCALARS, needs);
+                let expected = model::run(op.0, &x.model, &g.model, &limits, rule.0, needs);
                 let (made, expected) = agree(made, expected)?;
                 assert_eq!(made.len(), expected.len());
                 for (((operand, tensor), (other, model)), to) in made.into_iter().zip(expected).zip(to) {
                     assert_eq!(operand, other);
-                    // Gradients of bounds come flat.
-                    match operand {
-                        Operand::Glo | Operand::Ghi => {
-                            same(&tensor.to_vec().expect("it is read"), &model.data)
-                        }
-                        _ => self.slots[to.0] = held((tensor, model)),
+                    // Gradients of broadcast inputs come flat.
+                    match operand.gradient_of() {
+                        Some(_) => same(&tensor.to_vec().expect("it is read"), &model.data),
+                        None => self.slots[to.0] = held((tensor, model)),
                     }
                 }
             }
@@ -111,10 +110,12 @@ impl<'a> Interpreter<'a> {
                 if x.model.dims != g.model.dims {
                     return None;
                 }
-                let operands = operands(&x.tensor, &g.tensor, &bounds, rule.0, [true; 3]);
+                let others = model::OTHERS.map(wgclip::Bound::Value);
+                let operands =
+                    operands(&x.tensor, &g.tensor, &bounds, &others, rule.0, [true; MAX_OUTPUTS]);
                 let place = if target == Operand::G { filled(&self.slots, g_slot.0)? } else { x_slot };
                 let expected =
-                    model::run(op.0, &x.model, &g.model, &limits, rule.0, SCALARS, NeedsGrad::default());
+                    model::run(op.0, &x.model, &g.model, &limits, rule.0, NeedsGrad::default());
                 let target = self.slots[place].as_mut()?;
                 let done = testing::run_in_place(op.0, &operands, &mut target.tensor);
                 let ((), expected) = agree(done, expected)?;
@@ -290,10 +291,11 @@ fn operands<'a>(
     x: &'a Tensor<f32>,
     g: &'a Tensor<f32>,
     bounds: &'a Bounds<f32>,
+    others: &'a [wgclip::Bound<f32>],
     rule: BackwardRule,
-    wanted: [bool; 3],
+    needs: [bool; MAX_OUTPUTS],
 ) -> Operands<'a, f32> {
-    Operands { x, g, mask: None, bounds, rule, scalars: SCALARS, to: None, wanted }
+    Operands { others, params: &model::PARAMS, needs, ..Operands::new(x, g, bounds, rule) }
 }
 
 fn held((tensor, model): (Tensor<f32>, Array)) -> Option<Held> {

@@ -1,6 +1,6 @@
 //! The operations once more, in the plainest way: element by element, by the reference.
 
-use wgclip::op::Operand;
+use wgclip::op::{MAX_OUTPUTS, Operand};
 use wgclip::reference::{self, Operands};
 use wgclip::{BackwardRule, Error, NeedsGrad, Op, Result};
 
@@ -31,129 +31,139 @@ pub enum Limit {
 /// The lower and the upper one.
 pub type Limits = [Limit; 2];
 
-const NAMES: [&str; 2] = ["lower", "upper"];
+/// Broadcast inputs that are no bounds, in turn.
+pub const OTHERS: [f32; 2] = [0.25, -3.0];
+
+/// Parameters, of which an operation takes as many as it has.
+pub const PARAMS: [f64; 4] = [1.0 / 6.0, 0.5, 3.0, -0.25];
 
 /// Limits that are values are numbers.
 pub fn check_values(limits: &Limits) -> Result<()> {
-    for (limit, side) in limits.iter().zip(NAMES) {
+    for (limit, operand) in limits.iter().zip([Operand::Lo, Operand::Hi]) {
         if matches!(limit, Limit::Value(value) if value.is_nan()) {
-            return Err(Error::NanBound { side });
+            return Err(Error::NanBound { operand: operand.noun() });
         }
     }
     Ok(())
 }
 
-/// A limit as each element of x sees it.
-struct BoundOf {
+/// A broadcast input as each element of x sees it.
+struct BroadcastOf {
+    operand: Operand,
     values: Vec<Option<f32>>,
-    /// Which element of the limit that is.
-    places: Vec<usize>,
-    /// Shape of the limit.
+    /// Which element of the input that is.
+    indices: Vec<usize>,
+    /// Shape of the input.
     dims: Vec<usize>,
 }
 
-impl BoundOf {
-    fn new(x: &Array, limit: &Limit, side: &'static str) -> Result<Self> {
+impl BroadcastOf {
+    fn new(x: &Array, limit: &Limit, operand: Operand) -> Result<Self> {
         let dims = match limit {
             Limit::Array(array) => array.dims.clone(),
             _ => vec![],
         };
-        let Some(places) = places(&x.dims, &dims) else {
-            return Err(Error::BroadcastMismatch { side, bound: dims, shape: x.dims.clone() });
+        let Some(indices) = indices(&x.dims, &dims) else {
+            let (operand, shape) = (operand.noun(), x.dims.clone());
+            return Err(Error::BroadcastMismatch { operand, from: dims, shape });
         };
-        let value = |&place: &usize| match limit {
+        let value = |&index: &usize| match limit {
             Limit::Absent => None,
             Limit::Value(value) => Some(*value),
-            Limit::Array(array) => Some(array.data[place]),
+            Limit::Array(array) => Some(array.data[index]),
         };
-        Ok(Self { values: places.iter().map(value).collect(), places, dims })
+        Ok(Self { operand, values: indices.iter().map(value).collect(), indices, dims })
     }
 
-    fn both(x: &Array, limits: &Limits) -> Result<[Self; 2]> {
-        Ok([Self::new(x, &limits[0], NAMES[0])?, Self::new(x, &limits[1], NAMES[1])?])
+    /// Those of an operation.
+    fn all(op: Op, x: &Array, limits: &Limits) -> Result<Vec<Self>> {
+        let mut others = OTHERS.into_iter().map(Limit::Value);
+        let input = |&operand: &Operand| match operand {
+            Operand::Lo => Self::new(x, &limits[0], operand),
+            Operand::Hi => Self::new(x, &limits[1], operand),
+            _ => Self::new(x, &others.next().expect("there are enough"), operand),
+        };
+        op.info().broadcast.iter().map(input).collect()
     }
 
-    /// Adds up what each element of the limit receives.
+    /// Adds up what each element of the input receives.
     fn sums(&self, gradients: &[f32]) -> Array {
         let of = |element| {
-            let received = gradients.iter().zip(&self.places).filter(|(_, place)| **place == element);
+            let received = gradients.iter().zip(&self.indices).filter(|(_, index)| **index == element);
             reference::sum(&received.map(|(g, _)| *g).collect::<Vec<_>>())
         };
         Array { dims: self.dims.clone(), data: (0..self.dims.iter().product()).map(of).collect() }
     }
 }
 
-/// The element of a limit that belongs to each one of x, if the shapes broadcast.
-fn places(x: &[usize], limit: &[usize]) -> Option<Vec<usize>> {
+/// The element of an input that belongs to each one of x, if the shapes broadcast.
+fn indices(x: &[usize], limit: &[usize]) -> Option<Vec<usize>> {
     let missing = x.len().checked_sub(limit.len())?;
     let x_dims = &x[missing..];
     if limit.iter().zip(x_dims).any(|(&len, &of_x)| len != 1 && len != of_x) {
         return None;
     }
-    let place = |element: usize| {
-        let (mut rest, mut stride, mut place) = (element, 1, 0);
+    let index = |element: usize| {
+        let (mut rest, mut stride, mut index) = (element, 1, 0);
         for (&len, &of_x) in limit.iter().zip(x_dims).rev() {
-            place += if len == 1 { 0 } else { rest % of_x * stride };
+            index += if len == 1 { 0 } else { rest % of_x * stride };
             rest /= of_x;
             stride *= len;
         }
-        place
+        index
     };
-    Some((0..x.iter().product()).map(place).collect())
+    Some((0..x.iter().product()).map(index).collect())
 }
 
-/// Which outputs of an operation are wanted: the gradient of a bound only where it is needed.
-pub fn wanted(op: Op, needs: NeedsGrad) -> [bool; 3] {
-    [0, 1, 2].map(|place: usize| match op.info().outputs.get(place) {
+/// Which outputs of an operation are needed: the gradient of a bound only where `needs` says so.
+pub fn needed(op: Op, needs: NeedsGrad) -> [bool; MAX_OUTPUTS] {
+    std::array::from_fn(|index| match op.info().outputs.get(index) {
         Some(Operand::Glo) => needs.lo,
         Some(Operand::Ghi) => needs.hi,
         output => output.is_some(),
     })
 }
 
-/// What an operation of the list makes: its outputs that are wanted, the gradients of limits summed to their shapes.
+/// What an operation of the list makes: its outputs that are needed, the gradients of broadcast inputs summed to their shapes.
 pub fn run(
     op: Op,
     x: &Array,
     g: &Array,
     limits: &Limits,
     rule: BackwardRule,
-    scalars: [f64; 2],
     needs: NeedsGrad,
 ) -> Result<Vec<(Operand, Array)>> {
     let info = op.info();
     if info.inputs.contains(&Operand::G) {
         x.check_same(g)?;
     }
-    let absent = [Limit::Absent, Limit::Absent];
-    let limits = if info.bounds { limits } else { &absent };
-    let wanted = wanted(op, needs);
-    let both = BoundOf::both(x, limits)?;
-    for (_, output) in info.outputs.iter().enumerate().filter(|(place, _)| wanted[*place]) {
-        let side = match output {
-            Operand::Glo => 0,
-            Operand::Ghi => 1,
-            _ => continue,
+    let needed = needed(op, needs);
+    let inputs = BroadcastOf::all(op, x, limits)?;
+    let of = |output: Operand| inputs.iter().find(|input| output.gradient_of() == Some(input.operand));
+    for (_, &output) in info.outputs.iter().enumerate().filter(|(index, _)| needed[*index]) {
+        let absent = match output {
+            Operand::Glo => matches!(limits[0], Limit::Absent),
+            Operand::Ghi => matches!(limits[1], Limit::Absent),
+            _ => false,
         };
-        if matches!(limits[side], Limit::Absent) {
-            return Err(Error::NoBound { side: NAMES[side] });
+        if let Some(input) = of(output).filter(|_| absent) {
+            return Err(Error::NoBound { operand: input.operand.noun() });
         }
     }
-    let [lo, hi] = &both;
+    let params = &PARAMS[..info.params.len()];
     let evaluate = |i: usize| {
         let g = g.data.get(i).copied().unwrap_or(0.0);
-        let operands = Operands { x: x.data[i], g, lo: lo.values[i], hi: hi.values[i], rule, scalars };
-        reference::evaluate(op, operands)
+        let broadcast: Vec<_> = inputs.iter().map(|input| input.values[i]).collect();
+        reference::evaluate(op, Operands { x: x.data[i], g, broadcast: &broadcast, rule, params })
     };
     let results: Vec<_> = (0..x.data.len()).map(evaluate).collect();
-    let outputs = info.outputs.iter().enumerate().filter(|(place, _)| wanted[*place]);
+    let outputs = info.outputs.iter().enumerate().filter(|(index, _)| needed[*index]);
     Ok(outputs
-        .map(|(place, &output)| {
-            let data: Vec<f32> = results.iter().map(|result| result[place]).collect();
-            let array = match output {
-                Operand::Glo => lo.sums(&data),
-                Operand::Ghi => hi.sums(&data),
-                _ => Array { dims: x.dims.clone(), data },
+        .map(|(index, &output)| {
+            let data: Vec<f32> = results.iter().map(|result| result[index]).collect();
+            let array = match of(output) {
+                Some(input) => input.sums(&data),
+                None => Array { dims: x.dims.clone(), data },
             };
             (output, array)
         })
@@ -161,12 +171,12 @@ pub fn run(
 }
 
 pub fn clip(x: &Array, limits: &Limits) -> Result<Array> {
-    let made = run(Op::Clip, x, x, limits, BackwardRule::default(), [0.0; 2], NeedsGrad::default())?;
+    let made = run(Op::Clip, x, x, limits, BackwardRule::default(), NeedsGrad::default())?;
     Ok(made.into_iter().next().expect("it has an output").1)
 }
 
 pub fn clip_backward(x: &Array, g: &Array, limits: &Limits, rule: BackwardRule) -> Result<Array> {
-    let made = run(Op::ClipBackward, x, g, limits, rule, [0.0; 2], NeedsGrad::default())?;
+    let made = run(Op::ClipBackward, x, g, limits, rule, NeedsGrad::default())?;
     Ok(made.into_iter().next().expect("it has an output").1)
 }
 
@@ -184,13 +194,13 @@ pub fn clip_backward_bounds(
     needs: NeedsGrad,
 ) -> Result<[Option<Array>; 3]> {
     let mut all = [None, None, None];
-    for (output, array) in run(Op::ClipBackwardBounds, x, g, limits, rule, [0.0; 2], needs)? {
-        let place = match output {
+    for (output, array) in run(Op::ClipBackwardBounds, x, g, limits, rule, needs)? {
+        let index = match output {
             Operand::Glo => 1,
             Operand::Ghi => 2,
             _ => 0,
         };
-        all[place] = Some(array);
+        all[index] = Some(array);
     }
     Ok(all)
 }

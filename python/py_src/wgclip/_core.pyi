@@ -202,12 +202,11 @@ def run(
     name: str,
     inputs: Sequence[Any],
     outputs: Sequence[Any],
-    min: Any = None,
-    max: Any = None,
+    broadcast: Sequence[Any] = ...,
     rule: BackwardRule | str = ...,
-    scalars: tuple[float, float] | None = None,
+    params: Sequence[float] = ...,
 ) -> None: ...
-def operations() -> list[tuple[str, list[str], list[str], list[bool]]]: ...
+def operations() -> list[tuple[str, list[str], list[str], list[tuple[str, str | None]], list[str], tuple[bool, bool]]]: ...
 def clip_by_norms_of_samples(
     list: Sequence[Any], limit: _Limit, out: Sequence[Any], norms: Any
 ) -> None: ...

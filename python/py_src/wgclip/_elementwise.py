@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -140,7 +140,7 @@ def clip_to(x: Any, /, min: Any = None, max: Any = None, *, dtype: Any, out: Any
         return x.clip_to(min, max, element=element_of(to))
     of = plain(x)
     min, max = _sides(x, of, min, max)
-    return back(x, out)(into(out, of.shape, to, lambda y: _core.run("clip_to", [of], [y], min, max)))
+    return back(x, out)(into(out, of.shape, to, lambda y: _core.run("clip_to", [of], [y], [min, max])))
 
 
 def clip_backward(
@@ -171,7 +171,7 @@ def clip_backward(
         return x.clip_backward(g, min, max, rule=rule)
     of, g = plain(x), plain(_ordered(g, x))
     min, max = _sides(x, of, min, max)
-    return back(x, out)(into(out, of.shape, of.dtype, lambda gx: _core.run("clip_backward", [of, g], [gx], min, max, rule)))
+    return back(x, out)(into(out, of.shape, of.dtype, lambda gx: _core.run("clip_backward", [of, g], [gx], [min, max], rule)))
 
 
 def clip_backward_bounds(
@@ -206,7 +206,7 @@ def clip_backward_bounds(
     for side, need in ((min, needs[1]), (max, needs[2])):
         wanted = need and side is not None
         outputs.append(np.empty(np.shape(side), of.dtype) if wanted else None)
-    _core.run("clip_backward_bounds", [of, g], outputs, min, max, rule)
+    _core.run("clip_backward_bounds", [of, g], outputs, [min, max], rule)
     gx, gmin, gmax = (made if made is None else kind(made if made.ndim else made[()]) for made in outputs)
     return gx, gmin, gmax
 
@@ -225,7 +225,7 @@ def clip_with_mask(
     y, mask = np.empty_like(of), np.empty(_core.mask_len(of.size), np.uint64)
     # Bits beyond the last element are 0.
     mask[-1:] = 0
-    _core.run("clip_with_mask", [of], [y, mask], min, max, rule)
+    _core.run("clip_with_mask", [of], [y, mask], [min, max], rule)
     return back(x)(y), mask
 
 
@@ -239,65 +239,80 @@ def mask_backward(mask: Array, g: Any, /, out: Any = None) -> Any:
     return back(g, out)(into(out, of.shape, of.dtype, lambda gx: _core.run("mask_backward", [mask, of], [gx])))
 
 
-#: The list of operations: the inputs and the outputs of each, and whether it takes bounds, a rule, two scalars, a type.
-_LIST = {name: (inputs, outputs, takes) for name, inputs, outputs, takes in _core.operations()}
+class _Row(NamedTuple):
+    """An operation of the list, as `_core.operations` gives it: the names of its operands, and what else it takes."""
+
+    inputs: list[str]
+    broadcast: list[str]
+    outputs: list[tuple[str, str | None]]
+    params: list[str]
+    takes: tuple[bool, bool]
+
+
+_LIST = {name: _Row(*row) for name, *row in _core.operations()}
 
 
 def run(
     name: str,
     /,
     *inputs: Any,
-    min: Any = None,
-    max: Any = None,
     rule: BackwardRule | str = _DEFAULT,
-    scalars: tuple[float, float] | None = None,
     dtype: Any = None,
+    **named: Any,
 ) -> Any:
     """An operation of the library's list by its name, as the list has it: for those without a function of their own here.
 
-    ``wgclip.operations()`` tells the inputs and the outputs of each. ``scalars`` are the scale and the offset of an affine map, ``dtype`` is the type
-    that a conversion gives.
+    ``wgclip.operations()`` tells the operands of each. What broadcasts to the array (``min`` and ``max``) and parameters are given by name;
+    ``dtype`` is the type that a conversion gives.
 
     >>> import numpy as np, wgclip
-    >>> wgclip.run("affine", np.array([1.0, 2.0]), scalars=(2, 0.5))
+    >>> wgclip.run("affine", np.array([1.0, 2.0]), scale=2, offset=0.5)
     array([2.5, 4.5])
 
-    Raises ``ValueError`` for a name that there is not, and for other inputs than the operation has; else as `clip_backward`.
+    Raises ``ValueError`` for a name that there is not, and for other operands than the operation has; else as `clip_backward`.
     """
     if name not in _LIST:
         raise ValueError(f"no operation is called {name!r}: there are {', '.join(_LIST)}")
-    names, outputs, (bounded, ruled, scaled, converts) = _LIST[name]
-    for option, given, takes in (
-        ("bounds", min is not None or max is not None, bounded),
-        ("rule", rule is not _DEFAULT, ruled),
-        ("scalars", scalars is not None, scaled),
-        ("dtype", dtype is not None, converts),
-    ):
-        if given and not takes:
-            raise ValueError(f"{name} takes no {option}: leave it out")
-    if len(inputs) != len(names):
-        raise ValueError(f"{name} takes {', '.join(names)}: give {len(names)} arrays")
+    row = _LIST[name]
+    ruled, converts = row.takes
+    if rule is not _DEFAULT and not ruled:
+        raise ValueError(f"{name} takes no rule: leave it out")
+    if dtype is not None and not converts:
+        raise ValueError(f"{name} takes no dtype: leave it out")
+    for option in named:
+        if option not in row.broadcast + row.params:
+            known = ", ".join(row.broadcast + row.params) or "nothing by name"
+            raise ValueError(f"{name} takes no {option}: it takes {known}")
+    missing = [param for param in row.params if named.get(param) is None]
+    if missing:
+        raise ValueError(f"{name} needs {', '.join(missing)}: give a number for each")
+    if len(inputs) != len(row.inputs):
+        raise ValueError(f"{name} takes {', '.join(row.inputs)}: give {len(row.inputs)} arrays")
     read = [plain(x) for x in inputs]
-    first = next(n for n, of in enumerate(names) if of != "mask")
+    first = next(n for n, of in enumerate(row.inputs) if of != "mask")
     x, kind = read[first], back(inputs[first])
     to = dtype_of(dtype) if converts and dtype is not None else x.dtype
-    sides = [bound(side, x.dtype, which) for side, which in ((min, "min"), (max, "max"))] if bounded else [None, None]  # type: ignore[arg-type]
+    broadcast = {of: bound(named.get(of), x.dtype, "max" if of == "max" else "min") for of in row.broadcast}
 
-    def output(of: str) -> Array | None:
+    def output(of: str, source: str | None) -> Array | None:
         if of == "mask":
             return np.zeros(_core.mask_len(x.size), np.uint64)
-        side = {"glo": 0, "ghi": 1}.get(of)
-        if side is None:
+        if source is None:
             return np.empty(x.shape, to)
-        limit = sides[side]
-        return None if limit is None else np.empty(np.shape(limit), x.dtype)
+        given = broadcast[source]
+        return None if given is None else np.empty(np.shape(given), x.dtype)
 
-    made = [output(of) for of in outputs]
-    _core.run(name, read, made, sides[0], sides[1], rule, scalars)
-    results = [one if one is None or of == "mask" else kind(one if one.ndim else one[()]) for of, one in zip(outputs, made)]
+    made = [output(*of) for of in row.outputs]
+    _core.run(name, read, made, list(broadcast.values()), rule, [named[param] for param in row.params])
+    results = [one if one is None or of == "mask" else kind(one if one.ndim else one[()]) for (of, _), one in zip(row.outputs, made)]
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def operations() -> dict[str, tuple[list[str], list[str]]]:
-    """The library's list of operations: of each the names of its inputs and outputs, as `run` takes and gives them."""
-    return {name: (inputs, outputs) for name, (inputs, outputs, _) in _LIST.items()}
+def operations() -> dict[str, dict[str, list[str]]]:
+    """The library's list of operations: of each the names of its ``inputs``, ``broadcast`` inputs, ``params`` and ``outputs``, as `run` takes and gives
+    them.
+    """
+    return {
+        name: {"inputs": row.inputs, "broadcast": row.broadcast, "params": row.params, "outputs": [of for of, _ in row.outputs]}
+        for name, row in _LIST.items()
+    }

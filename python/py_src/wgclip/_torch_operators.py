@@ -96,7 +96,7 @@ def clip_cpu(x: Tensor, min: Any, max: Any, rule: str) -> Tensor:
 def clip_backward_cpu(x: Tensor, g: Tensor, min: Any, max: Any, rule: str) -> Tensor:
     x, g = plain(x), plain(g)
     gx = torch.empty_like(g)
-    _core.run("clip_backward", [x, g], [gx], min, max, rule)
+    _core.run("clip_backward", [x, g], [gx], [min, max], rule)
     return gx
 
 
@@ -133,7 +133,7 @@ def clip_tensor_backward_cpu(
     gmin, gmax = (
         of.reshape(1) if of is not None and of.ndim == 0 and x.ndim else of for of in (gmin, gmax)
     )
-    _core.run("clip_backward_bounds", [x, g], [gx, gmin, gmax], lo, hi, rule)
+    _core.run("clip_backward_bounds", [x, g], [gx, gmin, gmax], [lo, hi], rule)
     return made
 
 

@@ -52,8 +52,8 @@ vectorised! {
 }
 
 /// Runs the operation.
-pub(super) fn run(operands: &Operands<'_>, y: &mut [u8]) {
-    let (element, [scale, offset]) = (operands.element, operands.scalars);
+pub(super) fn run(operands: &Operands<'_>, [scale, offset]: [f64; 2], y: &mut [u8]) {
+    let element = operands.element;
     let parts = Partition::new(element.size(), operands.len);
     parts.for_each_chunk(y, element.size(), &|start, y| {
         let x = operands.x.map(|x| &x[start * element.size()..][..y.len()]);

@@ -11,11 +11,11 @@ use super::scale::{self, Scalings};
 use super::{reduce, run, scaling};
 use crate::backend::Backend;
 use crate::broadcast::{Broadcast, Reduction};
-use crate::call::{Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
+use crate::call::{Call, Limiter, Reductions, with_target};
 use crate::element::{Real, with_float};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::norm::Scaling;
-use crate::op::Operand;
+use crate::op::{MAX_OUTPUTS, Operand};
 use crate::{DeviceInfo, Element, ElementType, Error, NonFinite, NormLimit, Result};
 
 /// The CPU path.
@@ -48,12 +48,19 @@ impl Cpu {
         call: &Call<'_, &Buffer>,
         inputs: &[&Buffer],
         reductions: &Reductions,
-        outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
+        outputs: run::Outputs<'_>,
     ) -> Result<()> {
         let inputs: Vec<&[u8]> = inputs.iter().map(|input| &input.bytes[..]).collect();
-        let bounds = call.arguments.bounds.try_map(|bound| Ok(&bound.bytes[..]))?;
-        run::run_summed(&call.with_operands(&inputs, &bounds), reductions, outputs)
+        let broadcast = call.arguments.broadcast.try_map(|input| Ok(&input.bytes[..]))?;
+        run::run_summed(&call.with_operands(&inputs, &broadcast), reductions, outputs)
     }
+}
+
+/// The first output alone.
+fn only(bytes: &mut [u8]) -> run::Outputs<'_> {
+    let mut outputs = [const { None }; MAX_OUTPUTS];
+    outputs[0] = Some(bytes);
+    outputs
 }
 
 /// Outputs as they are.
@@ -147,8 +154,8 @@ impl Backend for Cpu {
         reductions: &Reductions,
     ) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
         let mut made = [const { None }; MAX_OUTPUTS];
-        for (place, operand) in call.outputs() {
-            made[place] = Some(match &reductions[place] {
+        for (index, operand) in call.outputs() {
+            made[index] = Some(match &reductions[index] {
                 Some(reduction) => PooledBytes::new(call.element().size(), reduction.sums)?,
                 None => self.output(call, operand)?,
             });
@@ -160,11 +167,11 @@ impl Backend for Cpu {
 
     fn run_in_place(&self, call: &Call<'_, &Buffer>, target: &mut Buffer) -> Result<()> {
         if let Some(bytes) = Arc::get_mut(&mut target.bytes) {
-            return self.run_into(call, call.inputs, &UNSUMMED, [Some(bytes), None, None]);
+            return self.run_into(call, call.inputs, &UNSUMMED, only(bytes));
         }
         let mut made = self.output(call, call.op.info().outputs[0])?;
         let inputs = with_target(call, target)?;
-        self.run_into(call, &inputs, &UNSUMMED, [Some(&mut made), None, None])?;
+        self.run_into(call, &inputs, &UNSUMMED, only(&mut made))?;
         *target = Buffer::new(made);
         Ok(())
     }

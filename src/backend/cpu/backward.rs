@@ -13,8 +13,6 @@ use super::partition::{Partition, copy_then_apply};
 use super::reduce::{self, accumulate};
 use super::run::Sums;
 use super::simd::vectorised;
-use crate::broadcast::Side;
-use crate::call::MAX_OUTPUTS;
 use crate::element::lane::{Lane, with_lane};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::{BackwardRule, ElementType, NanRule, OutsideRule, TieRule};
@@ -167,14 +165,14 @@ fn gradients<L: Lane>(operands: &Operands<'_>, start: usize, x: &[u8], g: Option
     let (x, g, gx): (&[L], Option<&[L]>, &mut [L]) = (cast_slice(x), g.map(cast_slice), cast_slice_mut(gx));
     let (rule, format) = (Rule::from(operands.rule), L::format(operands.element.layout()));
     if operands.rule.ties == TieRule::Half {
-        return for_each_block(operands.bounds, (start, gx.len()), &mut |at, len, bounds| {
+        return for_each_block(operands.broadcast, (start, gx.len()), &mut |at, len, bounds| {
             let (x, gx) = (&x[at..][..len], &mut gx[at..][..len]);
             copy_then_apply(g.map(|g| &g[at..][..len]), gx, &mut |at, gx| {
                 gradients_in_place::<L, _, true>(&x[at..], bounds.part(at, gx.len()), rule, format, gx);
             });
         });
     }
-    for_each_run(operands.bounds, (start, gx.len()), &mut |at, len, bounds| {
+    for_each_run(operands.broadcast, (start, gx.len()), &mut |at, len, bounds| {
         let (x, g, gx) = (&x[at..][..len], g.map(|g| &g[at..][..len]), &mut gx[at..][..len]);
         #[cfg(not(target_arch = "wasm32"))]
         if let (Some(g), RunBounds::Splats(bounds)) = (g, &bounds) {
@@ -190,7 +188,7 @@ fn gradients<L: Lane>(operands: &Operands<'_>, start: usize, x: &[u8], g: Option
 pub(super) fn run_bounds(
     operands: &Operands<'_>,
     [x, g]: [&[u8]; 2],
-    outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
+    outputs: [Option<&mut [u8]>; 3],
     sums: &Sums,
 ) {
     let element = operands.element;
@@ -239,7 +237,7 @@ fn bound_gradients<L: Lane>(
     operands: &Operands<'_>,
     start: usize,
     [x, g]: [&[u8]; 2],
-    outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
+    outputs: [Option<&mut [u8]>; 3],
     sums: &Sums,
 ) {
     let [gx, glo, ghi] = outputs.map(|output| output.map(cast_slice_mut));
@@ -251,10 +249,10 @@ fn bound_gradients<L: Lane>(
         BoundGradients { operands, x: cast_slice(x), g: cast_slice(g), gx, of_bounds: [glo, ghi], pending };
     let range = (start, run.x.len());
     match operands.rule.ties {
-        TieRule::Half => for_each_block(operands.bounds, range, &mut |at, len, bounds| {
+        TieRule::Half => for_each_block(operands.broadcast, range, &mut |at, len, bounds| {
             run.run::<_, true>(at, len, bounds);
         }),
-        _ => for_each_run(operands.bounds, range, &mut |at, len, bounds| {
+        _ => for_each_run(operands.broadcast, range, &mut |at, len, bounds| {
             with_bounds!(bounds, bounds => run.run::<_, false>(at, len, bounds));
         }),
     }
@@ -290,16 +288,16 @@ impl<L: Lane> BoundGradients<'_, L> {
                 gx.copy_from_slice(g);
                 gradients_in_place::<L, B, HALF>(x, bounds, rule, format, gx);
             }
-            for side in Side::BOTH {
-                let gradients = match (&mut self.of_bounds[side as usize], &mut self.pending[side as usize]) {
+            for (n, (output, pending)) in self.of_bounds.iter_mut().zip(&mut self.pending).enumerate() {
+                let gradients = match (output, pending) {
                     (Some(elements), _) => &mut elements[at..][..len],
                     (None, Some(pending)) => pending.room(element, len),
                     (None, None) => continue,
                 };
                 gradients.copy_from_slice(g);
-                let of_bound = match side {
-                    Side::Lo => bound_gradients_in_place::<L, B, false, HALF>,
-                    Side::Hi => bound_gradients_in_place::<L, B, true, HALF>,
+                let of_bound = match n {
+                    0 => bound_gradients_in_place::<L, B, false, HALF>,
+                    _ => bound_gradients_in_place::<L, B, true, HALF>,
                 };
                 of_bound(x, bounds, rule.exclusive, format, gradients);
             }

@@ -2,9 +2,9 @@
 
 use bytemuck::cast_slice;
 
-use crate::bounds::{BoundBits, ResolvedBounds};
-use crate::broadcast::{Run, Side};
+use crate::broadcast::{BoundBits, BroadcastInputs, MAX_BROADCAST, Run};
 use crate::element::lane::Lane;
+use crate::op::Operand;
 
 /// Both bounds of a run of elements. A loop is compiled for two kinds: [`Splats`] for what is common, and [`Blocks`] for the
 /// rest.
@@ -108,7 +108,7 @@ enum Source<'a, L> {
 /// Calls `run` for each run of the `len` elements from `start`, counted in x: with where it begins, counted from `start`, its
 /// length and its bounds.
 pub(super) fn for_each_run<L: Lane>(
-    bounds: &ResolvedBounds<&[u8]>,
+    bounds: &BroadcastInputs<&[u8]>,
     (start, len): (usize, usize),
     run: &mut dyn FnMut(usize, usize, RunBounds<'_, L>),
 ) {
@@ -124,7 +124,7 @@ pub(super) fn for_each_run<L: Lane>(
 
 /// The same for a loop that is compiled for blocks alone, since it is rare.
 pub(super) fn for_each_block<L: Lane>(
-    bounds: &ResolvedBounds<&[u8]>,
+    bounds: &BroadcastInputs<&[u8]>,
     (start, len): (usize, usize),
     run: &mut dyn FnMut(usize, usize, Blocks<'_, L>),
 ) {
@@ -136,29 +136,32 @@ pub(super) fn for_each_block<L: Lane>(
 type OnSources<'a, L> = dyn FnMut(usize, usize, [Source<'_, L>; 2]) + 'a;
 
 fn for_each_source<L: Lane>(
-    bounds: &ResolvedBounds<&[u8]>,
+    bounds: &BroadcastInputs<&[u8]>,
     (start, len): (usize, usize),
     run: &mut OnSources<'_, L>,
 ) {
-    let sides = |piece: Run| Side::BOTH.map(|side| source(bounds, side, piece));
+    let sides = |piece: Run| [source(bounds, Operand::Lo, piece), source(bounds, Operand::Hi, piece)];
+    let still = [0; MAX_BROADCAST];
     match &bounds.broadcast {
-        None => run(0, len, sides(Run { start, len, bounds: [0, 0], strides: [0, 0] })),
+        None => run(0, len, sides(Run { start, len, first: still, strides: still })),
         Some(broadcast) => broadcast
             .runs(start..start + len)
             .for_each(|piece| run(piece.start - start, piece.len, sides(piece))),
     }
 }
 
-fn source<'a, L: Lane>(bounds: &ResolvedBounds<&'a [u8]>, side: Side, run: Run) -> Source<'a, L> {
-    let at = run.bounds[side as usize];
-    match *bounds.side(side) {
+fn source<'a, L: Lane>(bounds: &BroadcastInputs<&'a [u8]>, operand: Operand, run: Run) -> Source<'a, L> {
+    let (index, bound) = bounds.find(operand);
+    let at = run.first[index];
+    match *bound {
         // One that no element is beyond.
         BoundBits::Absent => {
-            let bits = bounds.element.layout().ends()[side as usize];
+            let [least, greatest] = bounds.element.layout().ends();
+            let bits = if operand == Operand::Hi { greatest } else { least };
             Source::Splat { value: L::from_bits(bits), present: false }
         }
         BoundBits::Value(bits) => Source::Splat { value: L::from_bits(bits), present: true },
-        BoundBits::Tensor(tensor) => match run.strides[side as usize] {
+        BoundBits::Tensor(tensor) => match run.strides[index] {
             0 => Source::Splat { value: cast_slice(tensor)[at], present: true },
             _ => Source::PerElement(&cast_slice(tensor)[at..at + run.len]),
         },

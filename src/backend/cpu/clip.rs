@@ -8,7 +8,7 @@ use super::bound_source::{BoundSource, for_each_run, with_bounds};
 use super::operands::Operands;
 use super::partition::{Partition, copy_then_apply};
 use super::simd::vectorised;
-use crate::bounds::ResolvedBounds;
+use crate::broadcast::BroadcastInputs;
 use crate::element::lane::{Lane, with_lane};
 
 /// `max(x, lo)`: a NaN x is less than nothing and stays.
@@ -52,7 +52,7 @@ vectorised! {
 
 /// Runs the operation.
 pub(super) fn run(operands: &Operands<'_>, y: &mut [u8]) {
-    let (element, bounds) = (operands.element, operands.bounds);
+    let (element, bounds) = (operands.element, operands.broadcast);
     let parts = Partition::new(element.size(), operands.len);
     parts.for_each_chunk(y, element.size(), &|start, y| {
         let x = operands.x.map(|x| &x[start * element.size()..][..y.len()]);
@@ -63,7 +63,7 @@ pub(super) fn run(operands: &Operands<'_>, y: &mut [u8]) {
 /// Clips elements with the bounds from `start` on, counted in x, in place if x is missing.
 #[cfg_attr(target_arch = "wasm32", expect(unused_variables, reason = "there all is clipped in place"))]
 pub(super) fn clip_elements<L: Lane>(
-    bounds: &ResolvedBounds<&[u8]>,
+    bounds: &BroadcastInputs<&[u8]>,
     start: usize,
     x: Option<&[u8]>,
     y: &mut [u8],

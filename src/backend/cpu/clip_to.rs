@@ -28,7 +28,7 @@ fn clip_elements_to<T: Element>(operands: &Operands<'_>, start: usize, x: &[u8],
         let (start, len) = (start + n * BLOCK, y.len() / to.size());
         let (x, clipped) = (&x[start * element.size()..][..len * element.size()], &mut clipped[..len]);
         with_lane!(element, L => {
-            clip_elements::<L>(operands.bounds, start, Some(x), cast_slice_mut(clipped), false);
+            clip_elements::<L>(operands.broadcast, start, Some(x), cast_slice_mut(clipped), false);
         });
         // Rounded once: here, or into a type that is shorter than f32.
         widen(clipped, to.size() < size_of::<f32>(), &mut wide[..len]);

@@ -106,7 +106,7 @@ fn clip_elements<L: Lane>(operands: &Operands<'_>, start: usize, x: &[L], y: &mu
         nan_zero: operands.rule.nan == NanRule::Zero,
     };
     let format = L::format(operands.element.layout());
-    for_each_run(operands.bounds, (start, x.len()), &mut |start, len, bounds| {
+    for_each_run(operands.broadcast, (start, x.len()), &mut |start, len, bounds| {
         with_bounds!(bounds, bounds => {
             // A run may begin and end within a word: what is of whole words goes the fast way.
             let end = start + len;

@@ -6,10 +6,10 @@
 //! [`rayon::ThreadPool::install`] chooses it, the global one serves otherwise.
 //!
 //! ```
-//! use wgclip::{ResolvedBounds, cpu};
+//! use wgclip::{BroadcastInputs, cpu};
 //!
 //! let mut x = [-2.0f32, 0.5, 7.0];
-//! cpu::clip_in_place(&mut x, &ResolvedBounds::values(Some(0.0f32), Some(1.0))?)?;
+//! cpu::clip_in_place(&mut x, &BroadcastInputs::values(Some(0.0f32), Some(1.0))?)?;
 //! assert_eq!(x, [0.0, 0.5, 1.0]);
 //! # Ok::<(), wgclip::Error>(())
 //! ```
@@ -43,8 +43,8 @@ use bytemuck::{cast_slice, cast_slice_mut};
 
 use operands::check_len;
 
-use crate::bounds::ResolvedBounds;
-use crate::call::{Arguments, MAX_OUTPUTS};
+use crate::broadcast::BroadcastInputs;
+use crate::call::Arguments;
 use crate::norm::Scaling;
 use crate::{BackwardRule, Element, ElementType, Error, Op, Result};
 
@@ -62,27 +62,27 @@ pub fn threads() -> usize {
 /// # Errors
 /// [`Error::LengthMismatch`] if slices differ in length or do not fill the shapes of tensors of bounds,
 /// [`Error::TypeMismatch`] for bounds of another type.
-pub fn clip<T: Element>(x: &[T], bounds: &ResolvedBounds<&[T]>, y: &mut [T]) -> Result<()> {
-    typed(Op::Clip, &[x], bounds, BackwardRule::default(), [Some(cast_slice_mut(y)), None, None])
+pub fn clip<T: Element>(x: &[T], bounds: &BroadcastInputs<&[T]>, y: &mut [T]) -> Result<()> {
+    typed(Op::Clip, &[x], bounds, BackwardRule::default(), &mut [Some(cast_slice_mut(y))])
 }
 
 /// Clips `x` into `y`, which may be of another type of float: as [`reference::clip_to`](crate::reference::clip_to) says.
 ///
 /// # Errors
 /// As [`clip`]; [`Error::Unsupported`] for integers, unless both are of one type.
-pub fn clip_to<T: Element, U: Element>(x: &[T], bounds: &ResolvedBounds<&[T]>, y: &mut [U]) -> Result<()> {
+pub fn clip_to<T: Element, U: Element>(x: &[T], bounds: &BroadcastInputs<&[T]>, y: &mut [U]) -> Result<()> {
     check_len(x.len(), y.len())?;
     let bounds = as_bytes(bounds)?;
     let arguments = Arguments { to: Some(U::TYPE), ..Arguments::new(&bounds) };
-    run(Op::ClipTo, x.len(), &[cast_slice(x)], [Some(cast_slice_mut(y)), None, None], &arguments)
+    run(Op::ClipTo, x.len(), &[cast_slice(x)], &mut [Some(cast_slice_mut(y))], &arguments)
 }
 
 /// Clips `x` where it is.
 ///
 /// # Errors
 /// As [`clip`].
-pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &ResolvedBounds<&[T]>) -> Result<()> {
-    typed(Op::Clip, &[], bounds, BackwardRule::default(), [Some(cast_slice_mut(x)), None, None])
+pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &BroadcastInputs<&[T]>) -> Result<()> {
+    typed(Op::Clip, &[], bounds, BackwardRule::default(), &mut [Some(cast_slice_mut(x))])
 }
 
 /// The gradient that reaches `x`, of the upstream gradient `g`, into `gx`: under the straight-through rule a copy of `g`.
@@ -92,11 +92,11 @@ pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &ResolvedBounds<&[T]>) -> 
 pub fn clip_backward<T: Element>(
     x: &[T],
     g: &[T],
-    bounds: &ResolvedBounds<&[T]>,
+    bounds: &BroadcastInputs<&[T]>,
     rule: BackwardRule,
     gx: &mut [T],
 ) -> Result<()> {
-    typed(Op::ClipBackward, &[x, g], bounds, rule, [Some(cast_slice_mut(gx)), None, None])
+    typed(Op::ClipBackward, &[x, g], bounds, rule, &mut [Some(cast_slice_mut(gx))])
 }
 
 /// The same in place of the upstream gradient.
@@ -106,10 +106,10 @@ pub fn clip_backward<T: Element>(
 pub fn clip_backward_in_place<T: Element>(
     x: &[T],
     g: &mut [T],
-    bounds: &ResolvedBounds<&[T]>,
+    bounds: &BroadcastInputs<&[T]>,
     rule: BackwardRule,
 ) -> Result<()> {
-    typed(Op::ClipBackward, &[x], bounds, rule, [Some(cast_slice_mut(g)), None, None])
+    typed(Op::ClipBackward, &[x], bounds, rule, &mut [Some(cast_slice_mut(g))])
 }
 
 /// The gradients that reach `x` and its bounds, of the upstream gradient `g`, where they are wanted: into `gx`, and into the two of
@@ -117,9 +117,9 @@ pub fn clip_backward_in_place<T: Element>(
 /// bound broadcasts to, as [`reference::sum`](crate::reference::sum) says.
 ///
 /// ```
-/// use wgclip::{BackwardRule, ResolvedBounds, cpu};
+/// use wgclip::{BackwardRule, BroadcastInputs, cpu};
 ///
-/// let bounds = ResolvedBounds::values(None, Some(6.0f32))?;
+/// let bounds = BroadcastInputs::values(None, Some(6.0f32))?;
 /// let (mut gx, mut ghi) = ([0.0; 3], [0.0]);
 /// let of_bounds = [None, Some(&mut ghi[..])];
 /// let (x, g) = ([5.0f32, 7.0, 8.0], [1.0, 10.0, 100.0]);
@@ -133,7 +133,7 @@ pub fn clip_backward_in_place<T: Element>(
 pub fn clip_backward_bounds<T: Element>(
     x: &[T],
     g: &[T],
-    bounds: &ResolvedBounds<&[T]>,
+    bounds: &BroadcastInputs<&[T]>,
     rule: BackwardRule,
     gx: Option<&mut [T]>,
     of_bounds: [Option<&mut [T]>; 2],
@@ -141,7 +141,7 @@ pub fn clip_backward_bounds<T: Element>(
     let bytes = as_bytes(bounds)?;
     let arguments = Arguments { rule, ..Arguments::new(&bytes) };
     let [lo, hi] = of_bounds.map(|gradient| gradient.map(cast_slice_mut));
-    let outputs = [gx.map(cast_slice_mut), lo, hi];
+    let outputs = &mut [gx.map(cast_slice_mut), lo, hi];
     run(Op::ClipBackwardBounds, x.len(), &[cast_slice(x), cast_slice(g)], outputs, &arguments)
 }
 
@@ -152,12 +152,12 @@ pub fn clip_backward_bounds<T: Element>(
 /// [fit a mask](BackwardRule::fits_mask), and for the straight-through one, which needs none.
 pub fn clip_with_mask<T: Element>(
     x: &[T],
-    bounds: &ResolvedBounds<&[T]>,
+    bounds: &BroadcastInputs<&[T]>,
     rule: BackwardRule,
     y: &mut [T],
     mask: &mut [u64],
 ) -> Result<()> {
-    let outputs = [Some(cast_slice_mut(y)), Some(cast_slice_mut(mask)), None];
+    let outputs = &mut [Some(cast_slice_mut(y)), Some(cast_slice_mut(mask))];
     typed(Op::ClipWithMask, &[x], bounds, rule, outputs)
 }
 
@@ -178,8 +178,8 @@ pub fn mask_backward_in_place<T: Element>(mask: &[u64], g: &mut [T]) -> Result<(
 }
 
 fn by_mask<T: Element>(inputs: &[&[u8]], gx: &mut [T]) -> Result<()> {
-    let bounds = ResolvedBounds::none(T::TYPE);
-    let (len, outputs) = (gx.len(), [Some(cast_slice_mut(gx)), None, None]);
+    let bounds = BroadcastInputs::none(T::TYPE);
+    let (len, outputs) = (gx.len(), &mut [Some(cast_slice_mut(gx))]);
     run(Op::MaskBackward, len, inputs, outputs, &Arguments::new(&bounds))
 }
 
@@ -203,9 +203,9 @@ pub fn scale_list_in_place(list: &mut [(ElementType, &mut [u8])], scaling: Scali
 fn typed<T: Element>(
     op: Op,
     inputs: &[&[T]],
-    bounds: &ResolvedBounds<&[T]>,
+    bounds: &BroadcastInputs<&[T]>,
     rule: BackwardRule,
-    outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
+    outputs: &mut [Option<&mut [u8]>],
 ) -> Result<()> {
     let len = outputs[0].as_ref().map_or(0, |output| output.len() / size_of::<T>());
     let bounds = as_bytes(bounds)?;
@@ -214,7 +214,7 @@ fn typed<T: Element>(
 }
 
 /// Bounds as bytes, if they are of this type.
-fn as_bytes<'a, T: Element>(bounds: &ResolvedBounds<&'a [T]>) -> Result<ResolvedBounds<&'a [u8]>> {
+fn as_bytes<'a, T: Element>(bounds: &BroadcastInputs<&'a [T]>) -> Result<BroadcastInputs<&'a [u8]>> {
     if bounds.element != T::TYPE {
         return Err(Error::TypeMismatch { left: T::TYPE, right: bounds.element });
     }
@@ -224,14 +224,13 @@ fn as_bytes<'a, T: Element>(bounds: &ResolvedBounds<&'a [T]>) -> Result<Resolved
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bounds::BoundBits;
     use crate::{Bound, OutsideRule, Shape, TieRule, reference};
 
     /// Lengths that one thread works on, that several share, and that are copied block by block.
     #[test]
     fn slices_of_every_size_are_right_to_the_last_element() {
         let (lo, hi, rule) = (Some(60u8), Some(190), BackwardRule::default());
-        let bounds = ResolvedBounds::values(lo, hi).unwrap();
+        let bounds = BroadcastInputs::values(lo, hi).unwrap();
         for len in [100_003, (1 << 20) + 67, (3 << 20) + 1, (16 << 20) + 32 * 1024 + 37] {
             // Of a period that no block has.
             let x: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
@@ -273,21 +272,10 @@ mod tests {
         for dims in [&[][..], &[17], &[31, 1], &[31, 17], &[1, 1]] {
             let shape = Shape::new(dims).unwrap();
             let (lo, hi) = (vec![-0.5f32; shape.len()], vec![0.75f32; shape.len()]);
-            let side = |of: &Vec<f32>| match dims {
-                [] => Bound::Value(of[0]),
-                _ => Bound::Tensor(((), &shape)),
-            };
-            let bounds = ResolvedBounds::broadcast::<f32>(&x_shape, side(&lo), side(&hi)).unwrap();
-            let slices = [&lo[..], &hi[..]];
-            let bounds = ResolvedBounds {
-                element: bounds.element,
-                broadcast: bounds.broadcast.clone(),
-                sides: [0, 1].map(|n| match bounds.sides[n] {
-                    BoundBits::Tensor(()) => BoundBits::Tensor(slices[n]),
-                    BoundBits::Value(bits) => BoundBits::Value(bits),
-                    BoundBits::Absent => BoundBits::Absent,
-                }),
-            };
+            fn side<'a>(of: &'a [f32], shape: &'a Shape) -> Bound<f32, (&'a [f32], &'a Shape)> {
+                if shape.dims().is_empty() { Bound::Value(of[0]) } else { Bound::Tensor((of, shape)) }
+            }
+            let bounds = BroadcastInputs::bounds::<f32>(&x_shape, side(&lo, &shape), side(&hi, &shape)).unwrap();
             let (mut gx, mut of_lo, mut of_hi) =
                 ([7.0f32; 527], vec![7.0f32; shape.len()], vec![7.0f32; shape.len()]);
             let of_bounds = [Some(&mut of_lo[..]), Some(&mut of_hi[..])];
@@ -309,14 +297,14 @@ mod tests {
             let made = clip_backward_bounds(&x, &g, &bounds, rule, None, short);
             assert!(matches!(made, Err(Error::LengthMismatch { .. })), "{dims:?}: {made:?}");
         }
-        let none = ResolvedBounds::values(Some(0.0f32), None).unwrap();
+        let none = BroadcastInputs::values(Some(0.0f32), None).unwrap();
         let made = clip_backward_bounds(&x, &g, &none, rule, None, [None, Some(&mut [0.0])]);
-        assert!(matches!(made, Err(Error::NoBound { side: "upper" })));
+        assert!(matches!(made, Err(Error::NoBound { operand: "upper bound" })));
     }
 
     #[test]
     fn what_a_mask_cannot_tell_is_an_error_not_a_wrong_mask() {
-        let bounds = ResolvedBounds::values(Some(0.0f32), None).unwrap();
+        let bounds = BroadcastInputs::values(Some(0.0f32), None).unwrap();
         let (x, mut y, mut mask) = ([1.0f32; 4], [7.0f32; 4], [7u64]);
         for rule in BackwardRule::all() {
             let done = clip_with_mask(&x, &bounds, rule, &mut y, &mut mask);
@@ -328,11 +316,11 @@ mod tests {
 
     #[test]
     fn mistakes_are_errors() {
-        let bounds = ResolvedBounds::values(Some(0.0f32), None).unwrap();
+        let bounds = BroadcastInputs::values(Some(0.0f32), None).unwrap();
         let mut y = [0.0f32; 4];
         assert!(matches!(clip(&[0.0; 3], &bounds, &mut y), Err(Error::LengthMismatch { .. })));
         assert!(matches!(mask_backward(&[0; 2], &[0.0; 4], &mut y), Err(Error::LengthMismatch { .. })));
-        let other = ResolvedBounds::values(Some(0i32), None).unwrap();
+        let other = BroadcastInputs::values(Some(0i32), None).unwrap();
         let other = other.try_map(|_: &&[i32]| Ok(&[][..])).unwrap();
         assert!(matches!(clip(&[0.0; 4], &other, &mut y), Err(Error::TypeMismatch { .. })));
     }

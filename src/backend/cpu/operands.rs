@@ -1,10 +1,10 @@
 //! The operands of an operation on the CPU: bytes of a type that is a value, checked once.
 
 use super::mask::mask_len;
-use crate::bounds::ResolvedBounds;
-use crate::call::{Call, MAX_OUTPUTS};
+use crate::broadcast::BroadcastInputs;
+use crate::call::Call;
 use crate::element::lane::with_bits;
-use crate::op::Operand;
+use crate::op::{MAX_OUTPUTS, Operand};
 use crate::{BackwardRule, Element, ElementType, Error, Op, Result};
 
 /// What an operation reads: as many elements as x has, aligned to their type.
@@ -19,9 +19,9 @@ pub(super) struct Operands<'a> {
     pub x: Option<&'a [u8]>,
     pub g: Option<&'a [u8]>,
     pub mask: Option<&'a [u64]>,
-    pub bounds: &'a ResolvedBounds<&'a [u8]>,
+    pub broadcast: &'a BroadcastInputs<&'a [u8]>,
     pub rule: BackwardRule,
-    pub scalars: [f64; 2],
+    pub params: &'a [f64],
 }
 
 impl<'a> Operands<'a> {
@@ -31,10 +31,9 @@ impl<'a> Operands<'a> {
     /// [`Error::LengthMismatch`], or [`Error::Internal`] for bytes that are not aligned.
     pub(super) fn new(call: &'a Call<'a, &'a [u8]>) -> Result<Self> {
         let element = call.element();
-        for side in &call.arguments.bounds.sides {
-            side.tensor().map_or(Ok(()), |bound| check_aligned(element, bound))?;
-        }
-        call.arguments.bounds.check_len(call.len, |bound| bound.len() / element.size())?;
+        let broadcast = call.arguments.broadcast;
+        broadcast.tensors().try_for_each(|(_, input)| check_aligned(element, input))?;
+        broadcast.check_len(call.len, |input| input.len() / element.size())?;
         let mut operands = Self {
             op: call.op,
             len: call.len,
@@ -43,9 +42,9 @@ impl<'a> Operands<'a> {
             x: None,
             g: None,
             mask: None,
-            bounds: call.arguments.bounds,
+            broadcast,
             rule: call.arguments.rule,
-            scalars: call.arguments.scalars.unwrap_or_default(),
+            params: call.arguments.params,
         };
         let info = call.op.info();
         let in_place = call.inputs.len() < info.inputs.len();
@@ -55,7 +54,7 @@ impl<'a> Operands<'a> {
                 Operand::Mask => operands.mask = Some(words(bytes, call.len)?),
                 Operand::G => operands.g = Some(checked(element, bytes, call.len)?),
                 Operand::X => operands.x = Some(checked(element, bytes, call.len)?),
-                Operand::Y | Operand::Gx | Operand::Glo | Operand::Ghi => {
+                _ => {
                     let what = format!("that reads its operand {}", operand.name());
                     return Err(Error::Internal { op: call.op.name(), what });
                 }
@@ -77,6 +76,15 @@ impl<'a> Operands<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The parameters.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for another number of them.
+    pub(super) fn params<const N: usize>(&self) -> Result<[f64; N]> {
+        let what = || format!("with {} parameters", self.params.len());
+        self.params.try_into().map_err(|_| Error::Internal { op: self.op.name(), what: what() })
     }
 
     /// An operand that the operation does not do without.

@@ -7,31 +7,33 @@ use bytemuck::cast_slice_mut;
 use super::memory::PooledBytes;
 use super::operands::{Operands, check_len};
 use super::{affine, backward, clip, clip_to, mask, reduce};
-use crate::bounds::BoundBits;
-use crate::broadcast::{Reduction, Side};
-use crate::call::{Arguments, Call, MAX_OUTPUTS, Reductions, wanted};
+use crate::broadcast::{BoundBits, Reduction};
+use crate::call::{Arguments, Call, Reductions, needed};
 use crate::exact::{ExactSum, ReduceOp};
-use crate::op::Operand;
+use crate::op::{MAX_OUTPUTS, Operand};
 use crate::{Error, Op, Result};
 
 /// What outputs that are not written are added to.
 pub(super) type Sums = [Option<Mutex<ExactSum>>; MAX_OUTPUTS];
 
+/// The outputs of an operation, in the order of the list.
+pub(super) type Outputs<'a> = [Option<&'a mut [u8]>; MAX_OUTPUTS];
+
 /// Runs an operation of the list, over bytes that are aligned to their elements: what [`Plans::op`](crate::plan::Plans::op) and
 /// [`gpu::Kernels`](crate::gpu::Kernels) are on a GPU. Inputs and outputs are those of [`Op::info`], in that order; an output that is None is not
-/// made. An operation that may overwrite an input works in place where that input is left out. `len` is the number of elements of x.
+/// made, nor is one that is left out at the end. An operation that may overwrite an input works in place where that input is left out. `len` is the number of elements of x.
 ///
 /// The gradient of a bound has an element for each of the bound's (one for a value): it is summed exactly over what the bound broadcasts to, as
 /// [`reference::sum`](crate::reference::sum) says. Under the straight-through rule the upstream gradient is copied.
 ///
 /// ```
 /// use wgclip::op::{Arguments, Op};
-/// use wgclip::{ResolvedBounds, cpu};
+/// use wgclip::{BroadcastInputs, cpu};
 ///
 /// let (x, mut y) = ([-2.0f32, 0.5, 7.0], [0.0f32; 3]);
-/// let bounds = ResolvedBounds::none(wgclip::ElementType::F32);
-/// let arguments = Arguments { scalars: Some([2.0, 1.0]), ..Arguments::new(&bounds) };
-/// let outputs = [Some(bytemuck::cast_slice_mut(&mut y)), None, None];
+/// let bounds = BroadcastInputs::none(wgclip::ElementType::F32);
+/// let arguments = Arguments { params: &[2.0, 1.0], ..Arguments::new(&bounds) };
+/// let outputs = &mut [Some(bytemuck::cast_slice_mut(&mut y))];
 /// cpu::run(Op::Affine, 3, &[bytemuck::cast_slice(&x)], outputs, &arguments)?;
 /// assert_eq!(y, [-3.0, 2.0, 15.0]);
 /// # Ok::<(), wgclip::Error>(())
@@ -45,23 +47,25 @@ pub fn run(
     op: Op,
     len: usize,
     inputs: &[&[u8]],
-    mut outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
+    outputs: &mut [Option<&mut [u8]>],
     arguments: &Arguments<'_, &[u8]>,
 ) -> Result<()> {
-    check_operands(op, inputs, &outputs)?;
+    check_operands(op, inputs, outputs)?;
+    let mut given = outputs.iter_mut();
+    let mut outputs: Outputs<'_> = std::array::from_fn(|_| given.next().and_then(|output| output.as_deref_mut()));
     let upstream = op.identity_input(arguments.rule);
     // Straight through, gx is a copy of g, which is made once nothing can fail any more.
     let gx = if upstream.is_some() { outputs[0].take() } else { None };
-    let call = Call { wanted: wanted(&outputs), ..Call::new(op, len, inputs, *arguments) };
+    let call = Call { needs: needed(&outputs), ..Call::new(op, len, inputs, *arguments) };
     if let Some(gx) = &gx {
         check_len(gx.len(), len * call.element().size())?;
         inputs.iter().try_for_each(|input| check_len(input.len(), gx.len()))?;
     }
     let mut reductions: Reductions = [const { None }; MAX_OUTPUTS];
-    for (place, operand) in call.outputs() {
-        let given = outputs[place].as_ref().map_or(0, |output| output.len()) / call.element().size();
-        if let Some(side) = operand.side() {
-            reductions[place] = Some(reduction(&call, side, given)?);
+    for (index, operand) in call.outputs() {
+        let given = outputs[index].as_ref().map_or(0, |output| output.len()) / call.element().size();
+        if let Some(of) = operand.gradient_of() {
+            reductions[index] = Some(reduction(&call, of, given)?);
         }
     }
     if call.outputs().next().is_some() {
@@ -73,42 +77,42 @@ pub fn run(
     Ok(())
 }
 
-/// How the gradient of a bound is summed, which has `given` elements.
-fn reduction(call: &Call<'_, &[u8]>, side: Side, given: usize) -> Result<Reduction> {
-    let bounds = call.arguments.bounds;
-    let broadcast = match bounds.side(side) {
-        BoundBits::Absent => return Err(Error::NoBound { side: side.name() }),
+/// How the gradient of a broadcast input is summed, which has `given` elements.
+fn reduction(call: &Call<'_, &[u8]>, of: Operand, given: usize) -> Result<Reduction> {
+    let inputs = call.arguments.broadcast;
+    let (index, input) = inputs.find(of);
+    let broadcast = match input {
+        BoundBits::Absent => return Err(Error::NoBound { operand: of.noun() }),
         BoundBits::Value(_) => None,
-        BoundBits::Tensor(_) => bounds.broadcast.as_ref(),
+        BoundBits::Tensor(_) => inputs.broadcast.as_ref(),
     };
     // Of an empty x all gradients are 0, however many.
-    let len = broadcast.map_or(Some(1), |broadcast| broadcast.bound_len(side)).unwrap_or(given);
+    let len = broadcast.map_or(Some(1), |broadcast| broadcast.input_len(index)).unwrap_or(given);
     check_len(given, len)?;
     Ok(match broadcast {
-        Some(broadcast) => Reduction::of(broadcast, side, len),
+        Some(broadcast) => Reduction::of(broadcast, index, len),
         None => Reduction::all(call.len),
     })
 }
 
 /// Whether these are as many inputs and outputs as an operation has.
-fn check_operands(op: Op, inputs: &[&[u8]], outputs: &[Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
+fn check_operands(op: Op, inputs: &[&[u8]], outputs: &[Option<&mut [u8]>]) -> Result<()> {
     let info = op.info();
     let in_place = info.in_place.is_some() && inputs.len() + 1 == info.inputs.len();
     let only_known = outputs.iter().skip(info.outputs.len()).all(Option::is_none);
     if (inputs.len() == info.inputs.len() || in_place) && only_known {
         return Ok(());
     }
-    let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect::<Vec<_>>().join(", ");
     let given = outputs.iter().flatten().count();
     Err(Error::Unsupported {
         what: format!("{op} on {} inputs and {given} outputs", inputs.len()),
         device: "the CPU".into(),
-        instead: format!("give {} and {}", names(info.inputs), names(info.outputs)),
+        instead: format!("give {} and {}", Operand::list(info.inputs), Operand::list(info.outputs)),
     })
 }
 
 /// Runs an operation as it is, with one element of each output for each of x.
-pub(crate) fn run_call(call: &Call<'_, &[u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS]) -> Result<()> {
+pub(crate) fn run_call(call: &Call<'_, &[u8]>, outputs: Outputs<'_>) -> Result<()> {
     run_summed(call, &[const { None }; MAX_OUTPUTS], outputs)
 }
 
@@ -118,32 +122,32 @@ pub(crate) fn run_call(call: &Call<'_, &[u8]>, outputs: [Option<&mut [u8]>; MAX_
 pub(super) fn run_summed(
     call: &Call<'_, &[u8]>,
     reductions: &Reductions,
-    mut outputs: [Option<&mut [u8]>; MAX_OUTPUTS],
+    mut outputs: Outputs<'_>,
 ) -> Result<()> {
     let element = call.element();
     let (mut sums, mut unsummed) = (Sums::default(), [const { None }; MAX_OUTPUTS]);
-    for (place, output) in outputs.iter().enumerate() {
-        match &reductions[place] {
+    for (index, output) in outputs.iter().enumerate() {
+        match &reductions[index] {
             // One alone keeps its bits.
             Some(reduction) if output.is_none() || reduction.is_none() => {}
             Some(reduction) if reduction.is_whole() && element.is_float() => {
-                sums[place] = Some(Mutex::new(ExactSum::new(element.layout().bits, ReduceOp::Sum)));
+                sums[index] = Some(Mutex::new(ExactSum::new(element.layout().bits, ReduceOp::Sum)));
             }
-            Some(_) => unsummed[place] = Some(PooledBytes::new(element.size(), call.len)?),
+            Some(_) => unsummed[index] = Some(PooledBytes::new(element.size(), call.len)?),
             None => {}
         }
     }
     let mut written = [const { None }; MAX_OUTPUTS];
-    for (place, (output, unsummed)) in outputs.iter_mut().zip(&mut unsummed).enumerate() {
-        written[place] = match unsummed {
-            _ if sums[place].is_some() => None,
+    for (index, (output, unsummed)) in outputs.iter_mut().zip(&mut unsummed).enumerate() {
+        written[index] = match unsummed {
+            _ if sums[index].is_some() => None,
             Some(all) => Some(&mut all[..]),
             None => output.as_deref_mut(),
         };
     }
     write(call, written, &sums)?;
-    for (place, (sum, unsummed)) in sums.into_iter().zip(unsummed).enumerate() {
-        let (Some(output), Some(reduction)) = (&mut outputs[place], &reductions[place]) else { continue };
+    for (index, (sum, unsummed)) in sums.into_iter().zip(unsummed).enumerate() {
+        let (Some(output), Some(reduction)) = (&mut outputs[index], &reductions[index]) else { continue };
         if let Some(sum) = sum {
             let rounded = sum.into_inner().unwrap_or_else(PoisonError::into_inner).round(element);
             reduce::store(output, rounded);
@@ -155,14 +159,14 @@ pub(super) fn run_summed(
 }
 
 /// The operation itself.
-fn write(call: &Call<'_, &[u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS], sums: &Sums) -> Result<()> {
+fn write(call: &Call<'_, &[u8]>, outputs: Outputs<'_>, sums: &Sums) -> Result<()> {
     call.check()?;
     let operands = Operands::new(call)?;
     operands.check_outputs(&outputs)?;
     let x = || operands.required(Operand::X, operands.x);
     let g = || operands.required(Operand::G, operands.g);
     let mask = || operands.required(Operand::Mask, operands.mask);
-    let [first, second, third] = outputs;
+    let [first, second, third, _] = outputs;
     let names = call.op.info().outputs;
     match call.op {
         Op::ClipTo if operands.to != operands.element => {
@@ -181,7 +185,7 @@ fn write(call: &Call<'_, &[u8]>, outputs: [Option<&mut [u8]>; MAX_OUTPUTS], sums
         Op::MaskBackward => {
             mask::mask_backward(&operands, mask()?, operands.required(names[0], first)?);
         }
-        Op::Affine => affine::run(&operands, operands.required(names[0], first)?),
+        Op::Affine => affine::run(&operands, operands.params()?, operands.required(names[0], first)?),
     }
     Ok(())
 }
@@ -191,17 +195,17 @@ mod tests {
     use bytemuck::{cast_slice, cast_slice_mut};
 
     use super::*;
-    use crate::{BackwardRule, OutsideRule, ResolvedBounds};
+    use crate::{BackwardRule, BroadcastInputs, OutsideRule};
 
     /// Straight through g is copied, and only where all else is right.
     #[test]
     fn the_upstream_gradient_is_copied_or_nothing_is_written() {
         let (x, g) = ([5.0f32, 7.0, 8.0], [1.0f32, 10.0, 100.0]);
-        let bounds = ResolvedBounds::values(None, Some(6.0f32)).unwrap();
+        let bounds = BroadcastInputs::values(None, Some(6.0f32)).unwrap();
         let rule = BackwardRule { outside: OutsideRule::StraightThrough, ..BackwardRule::default() };
         let arguments = Arguments { rule, ..Arguments::new(&bounds) };
         let call = |x: &[f32], gx: &mut [f32], ghi: Option<&mut [f32]>, glo: Option<&mut [f32]>| {
-            let outputs = [Some(cast_slice_mut(gx)), glo.map(cast_slice_mut), ghi.map(cast_slice_mut)];
+            let outputs = &mut [Some(cast_slice_mut(gx)), glo.map(cast_slice_mut), ghi.map(cast_slice_mut)];
             let inputs = [cast_slice(x), cast_slice(&g)];
             run(Op::ClipBackwardBounds, 3, &inputs, outputs, &arguments)
         };
@@ -214,7 +218,7 @@ mod tests {
         assert!(matches!(call(&x, &mut gx, Some(&mut long), None), Err(Error::LengthMismatch { .. })));
         assert!(matches!(call(&x, &mut gx[..2], None, None), Err(Error::LengthMismatch { .. })));
         assert_eq!((gx, glo, long), ([9.0; 3], [9.0], [9.0; 2]));
-        let outputs = [Some(cast_slice_mut(&mut gx)), None, None];
+        let outputs = &mut [Some(cast_slice_mut(&mut gx))];
         let refused = run(Op::Clip, 3, &[cast_slice(&x), cast_slice(&g)], outputs, &arguments);
         assert!(matches!(refused, Err(Error::Unsupported { .. })));
     }

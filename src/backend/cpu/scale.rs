@@ -177,8 +177,8 @@ pub(super) fn scale(
         for run in broadcast.runs(start..start + y.len() / size) {
             let y = &mut y[(run.start - start) * size..][..run.len * size];
             match run.strides[0] {
-                0 => apply(scalings[run.bounds[0]], element, y),
-                _ => apply_each(&scalings[run.bounds[0]..][..run.len], element, y),
+                0 => apply(scalings[run.first[0]], element, y),
+                _ => apply_each(&scalings[run.first[0]..][..run.len], element, y),
             }
         }
     });
@@ -223,8 +223,8 @@ pub(super) fn scale_backward<T: Element>(
             let here = run.start - start..run.start - start + run.len;
             let (x, g, gx) = (&x[here.clone()], &g[here.clone()], &mut gx[here]);
             match run.strides[0] {
-                0 => apply_backward(scalings[run.bounds[0]], x, g, gx),
-                _ => apply_backward_each(&scalings[run.bounds[0]..][..run.len], x, g, gx),
+                0 => apply_backward(scalings[run.first[0]], x, g, gx),
+                _ => apply_backward_each(&scalings[run.first[0]..][..run.len], x, g, gx),
             }
         }
     });

@@ -8,10 +8,9 @@ use super::buffer::{BufferRef, Dispatch, Part, part_of_caller};
 use super::pipeline::Pipelines;
 use super::recorder::{bind_group, slot};
 use super::status::{DeviceStatus, Owner};
-use crate::bounds::ResolvedBounds;
-use crate::broadcast::Side;
+use crate::broadcast::BroadcastInputs;
 use crate::call::{Arguments, Call, Limiter};
-use crate::op::Operand;
+use crate::op::{Operand, first_outputs};
 use crate::plan::{self, Limits, Params, Planner, Sink, converted_bytes, mask_bytes, reduce, scale};
 use crate::wgsl::BLOCK_BYTES;
 use crate::{DeviceInfo, ElementType, Error, NormKind, NormLimit, Op, Result};
@@ -25,11 +24,11 @@ use crate::{DeviceInfo, ElementType, Error, NormKind, NormLimit, Op, Result};
 ///
 /// ```no_run
 /// use wgclip::gpu::{Arguments, Kernels};
-/// use wgclip::{Op, ResolvedBounds};
+/// use wgclip::{Op, BroadcastInputs};
 ///
 /// # fn run(device: &wgpu::Device, queue: &wgpu::Queue, x: &wgpu::Buffer, y: &wgpu::Buffer) -> wgclip::Result<()> {
 /// let kernels = Kernels::new(device)?;
-/// let unit = ResolvedBounds::values(Some(0.0f32), Some(1.0))?;
+/// let unit = BroadcastInputs::values(Some(0.0f32), Some(1.0))?;
 /// let clip = kernels.prepare(Op::Clip, &[x.slice(..)], &[y.slice(..)], &Arguments::new(&unit))?;
 ///
 /// let mut encoder = device.create_command_encoder(&Default::default());
@@ -91,14 +90,12 @@ impl Kernels {
     ) -> Result<Prepared> {
         let info = op.info();
         if inputs.len() != info.inputs.len() || outputs.is_empty() || outputs.len() > info.outputs.len() {
-            let names =
-                |operands: &[Operand]| operands.iter().map(|o| o.name()).collect::<Vec<_>>().join(", ");
             return Err(self.planner().unsupported(
                 format!("{op} on {} inputs and {} outputs", inputs.len(), outputs.len()),
-                format!("give {} and {}", names(info.inputs), names(info.outputs)),
+                format!("give {} and {}", Operand::list(info.inputs), Operand::list(info.outputs)),
             ));
         }
-        let element = arguments.bounds.element;
+        let element = arguments.broadcast.element;
         let x = inputs[op.shaped_input()];
         let to = arguments.to.filter(|_| info.converts).unwrap_or(element);
         let parts = |operands: &[Operand], slices: &[Slice<'_>], to: ElementType| -> Result<()> {
@@ -109,19 +106,20 @@ impl Kernels {
         };
         parts(info.inputs, inputs, element)?;
         parts(info.outputs, outputs, to)?;
-        self.check_bounds(arguments.bounds, x)?;
+        self.check_broadcast(arguments.broadcast, x)?;
 
         let mut inputs: Vec<_> = inputs.iter().map(part).collect();
         let outputs: Vec<_> = outputs.iter().map(part).collect();
         if let Some(place) = op.in_place_input().filter(|&place| inputs[place].is_same(&outputs[0])) {
             inputs.remove(place);
         }
-        let bounds = arguments.bounds.try_map(|slice| Ok(part(slice)))?;
-        let wanted = [0, 1, 2].map(|place: usize| place < outputs.len());
+        let broadcast = arguments.broadcast.try_map(|slice| Ok(part(slice)))?;
         let len = x.size() as usize / element.size();
-        let call = Call { wanted, ..Call::new(op, len, &inputs, arguments.with_bounds(&bounds)) };
-        let step = self.compile(&self.planner().op(&call, &outputs)?)?;
-        Ok(Prepared { steps: vec![step] })
+        let arguments = arguments.with_broadcast(&broadcast);
+        let call = Call { needs: first_outputs(outputs.len()), ..Call::new(op, len, &inputs, arguments) };
+        let dispatches = self.planner().op(&call, &outputs)?;
+        let steps = dispatches.iter().map(|dispatch| self.compile(dispatch)).collect::<Result<_>>()?;
+        Ok(Prepared { steps })
     }
 
     /// Bytes of the scratch buffer of [`prepare_norm`](Self::prepare_norm), filled up to whole blocks.
@@ -249,9 +247,9 @@ impl Kernels {
         Ok(())
     }
 
-    /// Bounds in whole blocks, of the lengths that their shapes say.
-    fn check_bounds(&self, bounds: &ResolvedBounds<Slice<'_>>, x: Slice<'_>) -> Result<()> {
-        let size = bounds.element.size() as u64;
+    /// Broadcast inputs in whole blocks, of the lengths that their shapes say.
+    fn check_broadcast(&self, inputs: &BroadcastInputs<Slice<'_>>, x: Slice<'_>) -> Result<()> {
+        let size = inputs.element.size() as u64;
         let blocks = |len: usize| (len as u64 * size).div_ceil(BLOCK_BYTES);
         let fills = |expected: usize, bytes: u64| match blocks(expected) == bytes / BLOCK_BYTES {
             true => Ok(()),
@@ -260,13 +258,11 @@ impl Kernels {
                 Err(Error::LengthMismatch { shape: vec![expected], expected, actual })
             }
         };
-        let Some(broadcast) = &bounds.broadcast else { return Ok(()) };
+        let Some(broadcast) = &inputs.broadcast else { return Ok(()) };
         fills(broadcast.len(), x.size())?;
-        for side in Side::BOTH {
-            if let Some(&slice) = bounds.side(side).tensor() {
-                self.check_slice(slice)?;
-                broadcast.bound_len(side).map_or(Ok(()), |len| fills(len, slice.size()))?;
-            }
+        for (index, &slice) in inputs.tensors() {
+            self.check_slice(slice)?;
+            broadcast.input_len(index).map_or(Ok(()), |len| fills(len, slice.size()))?;
         }
         Ok(())
     }

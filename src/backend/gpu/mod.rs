@@ -56,10 +56,10 @@ use pool::FirstWrite;
 
 use super::Backend;
 use crate::broadcast::{Broadcast, Reduction};
-use crate::call::{Call, Limiter, MAX_OUTPUTS, Reductions, with_target};
+use crate::call::{Call, Limiter, Reductions, with_target};
 use crate::exact::{ExactSum, ReduceOp};
 use crate::norm::Scaling;
-use crate::op::Operand;
+use crate::op::{MAX_OUTPUTS, Operand};
 use crate::plan::{self, Planner, Sink, mask_bytes};
 use crate::{DeviceInfo, Element, ElementType, NormLimit, Result, Stats};
 
@@ -85,10 +85,11 @@ impl Context {
     }
 
     fn record_op(&self, call: &Call<'_, &Buffer>, inputs: &[&Buffer], outputs: &[&Buffer]) -> Result<()> {
-        let bounds = call.arguments.bounds.try_map(|bound| Ok(bound.part()))?;
+        let broadcast = call.arguments.broadcast.try_map(|input| Ok(input.part()))?;
         let inputs: Vec<_> = inputs.iter().map(|buffer| buffer.part()).collect();
         let outputs: Vec<_> = outputs.iter().map(|buffer| buffer.part()).collect();
-        self.record(&self.planner().op(&call.with_operands(&inputs, &bounds), &outputs)?)
+        let dispatches = self.planner().op(&call.with_operands(&inputs, &broadcast), &outputs)?;
+        dispatches.iter().try_for_each(|dispatch| self.record(dispatch))
     }
 }
 

@@ -106,7 +106,7 @@ pub fn sources(element: ElementType) -> Vec<Source> {
                 Program::Op(kernel) => format!(
                     "{} {element}, outputs {:?}, ties {}, layouts {:?}, shared {}",
                     kernel.op.variant_name(kernel.in_place),
-                    kernel.wanted,
+                    kernel.needs,
                     kernel.specialization.ties,
                     kernel.specialization.layouts,
                     kernel.shared
@@ -125,14 +125,14 @@ pub fn sources(element: ElementType) -> Vec<Source> {
 
 /// The parameters of a dispatch over `len` elements between values, as bytes.
 pub fn params_bytes<T: crate::Element>(
-    bounds: &crate::ResolvedBounds<()>,
+    bounds: &crate::BroadcastInputs<()>,
     rule: crate::BackwardRule,
     len: usize,
 ) -> Vec<u8> {
     use crate::plan::{Granularity, Limits, dispatch_ranges};
     let limits = Limits::of(&wgpu::Limits::default());
     let ranges = dispatch_ranges((len * size_of::<T>()) as u64, Granularity::Block, limits);
-    let params = Params::new(bounds, rule, [0.0; 2]);
+    let params = Params::new(bounds, rule, &[]);
     let params = ranges.take(1).map(|range| params.for_dispatch(&range, None, T::TYPE));
     params.flat_map(|params| bytemuck::bytes_of(&params).to_vec()).collect()
 }

@@ -1,6 +1,6 @@
 import { Call, type Core } from '../core.js';
 import { ClipError } from '../errors.js';
-import { type Backend, type Operation, type Slice, boundWords, isTensor, shapeWords, sliceWords } from '../operation.js';
+import { type Backend, type Operation, type Slice, isTensor, operationWords, sliceWords } from '../operation.js';
 import { type Resolved, type ResolvedGpu, type ResolvedHost, type TensorInfo, bytesOfArray, isGpu } from '../operands.js';
 import { Executor, type Loaded } from './executor.js';
 import { MAP_MODE_READ, TENSOR_USAGE } from './flags.js';
@@ -112,16 +112,13 @@ export class GpuBackend implements Backend {
         }
     }
 
-    #load(session: Session, { op, rule, x, inputs, bounds, outputs }: Operation): Loaded {
-        const { core, executor } = this;
-        const words = bounds.flatMap((bound) => boundWords(bound, (tensor) => session.input(tensor)));
+    #load(session: Session, operation: Operation): Loaded {
+        const { executor } = this;
+        const { inputs, outputs } = operation;
+        const words = operationWords(this.core, operation, (tensor) => session.input(tensor));
         const taken = inputs.flatMap((input) => sliceWords(session.input(input, outputs.includes(input))));
         const made = outputs.flatMap((output) => (output ? [1, ...sliceWords(session.output(output))] : [0]));
-        const request = [
-            ...executor.limits, core.op(op), core.element(x.type), rule, ...shapeWords(x.shape), ...words, session.places.length,
-            ...taken, ...made,
-        ];
-        return executor.load(Call.planOp, request);
+        return executor.load(Call.planOp, [...executor.limits, ...words, session.places.length, ...taken, ...made]);
     }
 
     #loadNorm(session: Session, limit: readonly number[], list: readonly Resolved[], scaling: Slice): Loaded {
@@ -180,8 +177,8 @@ export class GpuBackend implements Backend {
 
     /** An operation over buffers where they are, bound for good. */
     async prepare(operation: Operation): Promise<(pass: GPUComputePassEncoder) => void> {
-        const { inputs, bounds, outputs } = operation;
-        for (const tensor of [...inputs, ...bounds, ...outputs]) {
+        const { inputs, broadcast, outputs } = operation;
+        for (const tensor of [...inputs, ...broadcast, ...outputs]) {
             if (isTensor(tensor) && !(isGpu(tensor) && isAligned(this.device, tensor, outputs.includes(tensor)))) {
                 throw new ClipError('operand', 'a prepared operation takes buffers where they are: each at an offset that is a multiple of '
                     + `${this.device.limits.minStorageBufferOffsetAlignment}, with a size of whole blocks of 16 bytes`);

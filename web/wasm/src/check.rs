@@ -1,6 +1,5 @@
 //! The conformance table for a device that JavaScript drives: it takes a case, runs it, and brings what came out.
 
-use wgclip::op::Operand;
 use wgclip::{BackwardRule, Number, Op, Result};
 use wgclip_conformance::{
     ExternalBound, ExternalCase, ExternalNorm, Tally, Tier, external_cases, external_norms,
@@ -38,8 +37,8 @@ pub(crate) fn start(state: &mut State, request: &mut Request) -> Result<()> {
     Ok(())
 }
 
-/// The next case: nothing, or its operands with the handles of their buffers. Of an operation these are the rule, the shape, x, g, both bounds,
-/// and which outputs are wanted; of a norm the limit and the tensors.
+/// The next case: nothing, or its operands with the handles of their buffers. Of an operation these are the rule, the shape, x, g, the
+/// broadcast inputs, the parameters, and which outputs are needed; of a norm the limit and the tensors.
 pub(crate) fn next(state: &mut State) -> Result<()> {
     let State { check, response, buffers, .. } = state;
     let words = &mut response.words;
@@ -50,8 +49,10 @@ pub(crate) fn next(state: &mut State) -> Result<()> {
         for bytes in [case.x(), case.g()] {
             tensor(words, buffers, bytes);
         }
-        for bound in case.bounds() {
-            match bound {
+        let broadcast = case.broadcast();
+        words.push(broadcast.len() as f64);
+        for input in broadcast {
+            match input {
                 ExternalBound::Absent => words.push(0.0),
                 ExternalBound::Value(number) => value(words, number),
                 ExternalBound::Tensor(bytes, dims) => {
@@ -61,9 +62,11 @@ pub(crate) fn next(state: &mut State) -> Result<()> {
                 }
             }
         }
-        let wanted = case.outputs();
-        let wants = |operand| f64::from(u8::from(wanted.contains(&operand)));
-        words.extend([wants(Operand::Glo), wants(Operand::Ghi)]);
+        words.push(case.params().len() as f64);
+        words.extend(case.params());
+        let (outputs, needed) = (case.variant().op.info().outputs, case.outputs());
+        words.push(outputs.len() as f64);
+        words.extend(outputs.iter().map(|output| f64::from(u8::from(needed.contains(output)))));
         check.case = Some(Case::Op(case));
     } else if let Some(norm) = check.norms.as_mut().and_then(Iterator::next) {
         let limit = norm.limit;

@@ -1,6 +1,6 @@
 //! The CPU path, over buffers in the module's memory.
 
-use wgclip::op::{Arguments, Operand};
+use wgclip::op::{Arguments, MAX_OUTPUTS, Operand};
 use wgclip::plan::Slice;
 use wgclip::reference::Scaling;
 use wgclip::{ElementType, Error, NormState, Result, cpu};
@@ -9,25 +9,27 @@ use crate::abi::State;
 use crate::memory::bytes_mut;
 use crate::request::{Request, malformed};
 
-/// An operation over elements: the operation, the type, the rule, x's shape, the bounds, and then the handles of its inputs and outputs, 0 for
-/// outputs that are not wanted. An output that is an input is overwritten in place.
+/// An operation over elements: the operation, the type, that of its output, the rule, x's shape, the broadcast inputs, the parameters, and then the
+/// handles of its inputs and outputs, 0 for
+/// outputs that are not needed. An output that is an input is overwritten in place.
 pub(crate) fn op(state: &mut State, request: &mut Request) -> Result<()> {
-    let (op, element, rule, x) =
-        (request.operation()?, request.element()?, request.rule()?, request.shape()?);
-    let sides = request.sides()?;
+    let (op, element, to, rule, x) =
+        (request.operation()?, request.element()?, request.element()?, request.rule()?, request.shape()?);
+    let (broadcast, params) = (request.broadcast(op)?, request.params()?);
     let info = op.info();
     let inputs = info.inputs.iter().map(|_| request.index()).collect::<Result<Vec<_>>>()?;
     let outputs = info.outputs.iter().map(|_| request.index()).collect::<Result<Vec<_>>>()?;
-    let bytes_of = |operand: Operand| match operand {
-        Operand::Mask => Ok(cpu::mask_len(x.len()) * size_of::<u64>()),
-        Operand::Glo => Ok(sides.shape(0)?.len() * element.size()),
-        Operand::Ghi => Ok(sides.shape(1)?.len() * element.size()),
-        _ => Ok(x.len() * element.size()),
+    let bytes_of = |operand: Operand| match operand.gradient_of() {
+        _ if operand == Operand::Mask => Ok(cpu::mask_len(x.len()) * size_of::<u64>()),
+        Some(of) => Ok(broadcast.shape(of)?.len() * element.size()),
+        None if info.outputs.contains(&operand) => Ok(x.len() * to.size()),
+        None => Ok(x.len() * element.size()),
     };
     // The outputs are taken out of their places while the inputs are read.
     let mut taken: Vec<_> = outputs.iter().map(|&handle| state.buffers.take(handle)).collect();
-    let (buffers, mut made) = (&state.buffers, [const { None }; 3]);
+    let buffers = &state.buffers;
     let done = (|| {
+        let mut made = [const { None }; MAX_OUTPUTS];
         for ((made, buffer), &operand) in made.iter_mut().zip(&mut taken).zip(info.outputs) {
             *made = bytes_mut(buffer, bytes_of(operand)?)?;
         }
@@ -38,8 +40,9 @@ pub(crate) fn op(state: &mut State, request: &mut Request) -> Result<()> {
             read.push(buffers.bytes(handle, bytes_of(operand)?)?);
         }
         let operand = |slice: Slice, len: usize| buffers.bytes(slice.operand, len * element.size());
-        let bounds = sides.resolve(element, &x, operand)?;
-        cpu::run(op, x.len(), &read, made, &Arguments { rule, to: Some(element), ..Arguments::new(&bounds) })
+        let broadcast = broadcast.resolve(element, &x, operand)?;
+        let arguments = Arguments { rule, params: &params, to: Some(to), ..Arguments::new(&broadcast) };
+        cpu::run(op, x.len(), &read, &mut made, &arguments)
     })();
     for (&handle, buffer) in outputs.iter().zip(taken) {
         state.buffers.put_back(handle, buffer);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use wgclip::op::{Domain, OpInfo, Operand};
 use wgclip::{
     BackwardRule, ElementType, NanRule, NonFinite, NormKind, NormLimit, Op, OutsideRule, Result, TieRule,
 };
@@ -17,12 +18,30 @@ pub(crate) fn number_of<T: PartialEq>(all: impl IntoIterator<Item = T>, wanted: 
     all.into_iter().position(|other| other == *wanted).ok_or_else(malformed)
 }
 
+/// A row of the list of operations, as JSON.
+fn row(info: &OpInfo) -> String {
+    let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect::<Vec<_>>();
+    let gradient_of = |output: &Operand| output.gradient_of().map_or("", Operand::name);
+    let gradients: Vec<_> = info.outputs.iter().map(gradient_of).collect();
+    format!(
+        r#"{{"name":{:?},"inputs":{:?},"broadcast":{:?},"params":{:?},"outputs":{:?},"gradientOf":{gradients:?},"converts":{},"floats":{}}}"#,
+        info.name,
+        names(info.inputs),
+        names(info.broadcast),
+        info.params,
+        names(info.outputs),
+        info.converts,
+        info.domain != Domain::All,
+    )
+}
+
 /// The names of everything that requests have numbers for, as JSON.
 pub(crate) fn names(state: &mut State) -> Result<()> {
     let list = |names: &mut dyn Iterator<Item = &str>| format!("{:?}", names.collect::<Vec<_>>());
     let text = &mut state.response.text;
     let elements = list(&mut ElementType::ALL.iter().map(|element| element.name()));
-    let ops = list(&mut Op::ALL.iter().map(|op| op.name()));
+    let ops: Vec<_> = Op::ALL.iter().map(|op| row(op.info())).collect();
+    let ops = ops.join(",");
     let rules = [
         list(&mut OutsideRule::ALL.iter().map(|rule| rule.name())),
         list(&mut TieRule::ALL.iter().map(|rule| rule.name())),
@@ -30,7 +49,7 @@ pub(crate) fn names(state: &mut State) -> Result<()> {
     ];
     let kinds = list(&mut NormKind::ALL.iter().map(|kind| kind.name()));
     let policies = list(&mut NonFinite::ALL.iter().map(|policy| policy.name()));
-    let _ = write!(text, r#"{{"elements":{elements},"ops":{ops},"kinds":{kinds},"nonfinite":{policies},"#);
+    let _ = write!(text, r#"{{"elements":{elements},"ops":[{ops}],"kinds":{kinds},"nonfinite":{policies},"#);
     let _ = write!(text, r#""outside":{},"ties":{},"nan":{},"#, rules[0], rules[1], rules[2]);
     let rule = |rule: &BackwardRule| number_of(BackwardRule::all(), rule);
     let presets = BackwardRule::PRESETS.iter();

@@ -1,7 +1,6 @@
 //! Plans of whole operations: kernels, what they bind, and the scratch they need.
 
 use wgclip::Result;
-use wgclip::op::Operand;
 use wgclip::plan::{Arguments, Kernel, ParamsBinding, Plans, SCALING_BYTES, Slice, Step, mask_bytes};
 use wgclip::wgsl::BLOCK_BYTES;
 
@@ -30,42 +29,39 @@ impl Scratch {
     }
 }
 
-/// An operation over elements: the limits, the operation, the type, the rule, x's shape, the bounds, how many operands there are, and then
-/// the slices of its inputs and outputs, as far as outputs are wanted. Of the gradients of bounds these are the sums.
+/// An operation over elements: the limits, the operation, the type, that of its output, the rule, x's shape, the broadcast inputs, the
+/// parameters, how many operands there are, and then the slices of its inputs and outputs, as far as outputs are needed. Of the gradients of
+/// broadcast inputs these are the sums.
 pub(crate) fn op(state: &mut State, request: &mut Request) -> Result<()> {
     let plans = request.plans()?;
-    let (op, element, rule, x) =
-        (request.operation()?, request.element()?, request.rule()?, request.shape()?);
-    let (sides, operands) = (request.sides()?, request.index()?);
+    let (op, element, to, rule, x) =
+        (request.operation()?, request.element()?, request.element()?, request.rule()?, request.shape()?);
+    let (broadcast, params, operands) = (request.broadcast(op)?, request.params()?, request.index()?);
     let inputs = op.info().inputs.iter().map(|_| request.slice()).collect::<Result<Vec<_>>>()?;
     let mut outputs = Vec::new();
     for _ in op.info().outputs {
         outputs.push(if request.flag()? { Some(request.slice()?) } else { None });
     }
     let mut scratch = Scratch { operands, bytes: Vec::new() };
-    let bounds = sides.resolve(element, &x, |slice, _| Ok(slice))?;
-    // Gradients of bounds come with one element for each of x, and are summed, unless there is nothing to add.
+    let resolved = broadcast.resolve(element, &x, |slice, _| Ok(slice))?;
+    // Gradients of broadcast inputs come with one element for each of x, and are summed, unless there is nothing to add.
     let bytes = (x.len() * element.size()) as u64;
     let mut sums = Vec::new();
     for (output, operand) in outputs.iter_mut().zip(op.info().outputs) {
-        let side = match operand {
-            Operand::Glo => 0,
-            Operand::Ghi => 1,
-            _ => continue,
-        };
-        let bound = sides.shape(side)?;
-        if let Some(sum) = output.filter(|_| bound.len() != x.len()) {
+        let Some(of) = operand.gradient_of() else { continue };
+        let shape = broadcast.shape(of)?;
+        if let Some(sum) = output.filter(|_| shape.len() != x.len()) {
             let gradients = scratch.slice(bytes);
             *output = Some(gradients);
-            sums.push((gradients, sum, bound));
+            sums.push((gradients, sum, shape));
         }
     }
-    let arguments = Arguments { rule, to: Some(element), ..Arguments::new(&bounds) };
+    let arguments = Arguments { rule, params: &params, to: Some(to), ..Arguments::new(&resolved) };
     let mut steps = plans.op(op, x.len(), &inputs, &outputs, &arguments)?;
-    for (gradients, sum, bound) in sums {
-        let [bytes, _] = plans.sum_bytes(element, &x, &bound)?;
+    for (gradients, sum, shape) in sums {
+        let [bytes, _] = plans.sum_bytes(element, &x, &shape)?;
         let scratch = scratch.slice(bytes);
-        steps.extend(plans.sum(element, gradients, [&x, &bound], [scratch, sum])?);
+        steps.extend(plans.sum(element, gradients, [&x, &shape], [scratch, sum])?);
     }
     state.respond(&scratch.bytes, steps);
     Ok(())

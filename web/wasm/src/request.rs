@@ -1,9 +1,10 @@
 //! Requests: what the words mean.
 
+use wgclip::op::Operand;
 use wgclip::plan::{Limits, Plans, Slice};
 use wgclip::{
-    BackwardRule, Bound, BoundRounding, DeviceKind, ElementType, Error, NonFinite, NormKind, NormLimit,
-    Number, Op, ResolvedBounds, Result, Shape,
+    BackwardRule, Bound, BoundRounding, BroadcastInputs, DeviceKind, ElementType, Error, NonFinite, NormKind,
+    NormLimit, Number, Op, Result, Shape,
 };
 
 /// The words of a request, read one after the other.
@@ -86,75 +87,91 @@ impl Request {
         Ok(Slice { operand: self.index()?, offset: self.integer()?, bytes: self.integer()? })
     }
 
-    /// Both bounds, less what their types say.
-    pub(crate) fn sides(&mut self) -> Result<Sides> {
+    /// The broadcast inputs of an operation, less what their types say: how many there are, and each.
+    pub(crate) fn broadcast(&mut self, op: Op) -> Result<Broadcast> {
         let mut rounding = BoundRounding::Nearest;
-        Ok(Sides([self.side(&mut rounding)?, self.side(&mut rounding)?], rounding))
+        let inputs = (0..self.index()?).map(|_| self.input(&mut rounding)).collect::<Result<Vec<_>>>()?;
+        let operands = op.info().broadcast;
+        if inputs.len() == operands.len() {
+            Ok(Broadcast { operands, inputs, rounding })
+        } else {
+            Err(malformed())
+        }
     }
 
-    fn side(&mut self, rounding: &mut BoundRounding) -> Result<Side> {
+    /// Parameters: how many there are, and each.
+    pub(crate) fn params(&mut self) -> Result<Vec<f64>> {
+        (0..self.index()?).map(|_| self.float()).collect()
+    }
+
+    fn input(&mut self, rounding: &mut BoundRounding) -> Result<Input> {
         Ok(match self.index()? {
-            0 => Side::Absent,
-            1 => Side::Value(Number::Float(self.float()?)),
+            0 => Input::Absent,
+            1 => Input::Value(Number::Float(self.float()?)),
             2 => {
                 let negative = self.flag()?;
                 let mut magnitude = 0;
                 for _ in 0..3 {
                     magnitude = magnitude << 32 | i128::from(self.integer()?);
                 }
-                Side::Value(Number::Integer(if negative { -magnitude } else { magnitude }))
+                Input::Value(Number::Integer(if negative { -magnitude } else { magnitude }))
             }
-            3 => Side::Value(Number::Beyond { negative: self.flag()? }),
+            3 => Input::Value(Number::Beyond { negative: self.flag()? }),
             // A number that is rounded inward; where one is, both are.
             5 => {
                 *rounding = BoundRounding::Inward;
-                self.side(rounding)?
+                self.input(rounding)?
             }
-            _ => Side::Tensor(self.slice()?, self.shape()?),
+            _ => Input::Tensor(self.slice()?, self.shape()?),
         })
     }
 }
 
-/// Both bounds, and how those that are numbers are rounded.
-pub(crate) struct Sides([Side; 2], BoundRounding);
+/// The broadcast inputs of an operation, and how bounds that are numbers are rounded.
+pub(crate) struct Broadcast {
+    operands: &'static [Operand],
+    inputs: Vec<Input>,
+    rounding: BoundRounding,
+}
 
-/// One bound.
-enum Side {
+/// One of them.
+enum Input {
     Absent,
     Value(Number),
     Tensor(Slice, Shape),
 }
 
-impl Sides {
-    /// The shape of the gradient of a bound.
-    pub(crate) fn shape(&self, side: usize) -> Result<Shape> {
-        match &self.0[side] {
-            Side::Tensor(_, shape) => Ok(shape.clone()),
+impl Broadcast {
+    /// The shape of the gradient of an input.
+    pub(crate) fn shape(&self, of: Operand) -> Result<Shape> {
+        let index = self.operands.iter().position(|&operand| operand == of).ok_or_else(malformed)?;
+        match &self.inputs[index] {
+            Input::Tensor(_, shape) => Ok(shape.clone()),
             _ => Shape::new([]),
         }
     }
 
-    /// The bounds of elements of a type. `operand` gives what a slice of so many elements is to whoever takes them.
+    /// The inputs for elements of a type. `operand` gives what a slice of so many elements is to whoever takes them.
     pub(crate) fn resolve<B>(
         &self,
         element: ElementType,
         x: &Shape,
         operand: impl Fn(Slice, usize) -> Result<B>,
-    ) -> Result<ResolvedBounds<B>> {
-        let mut bounds = [Bound::Absent, Bound::Absent];
-        for (bound, side) in bounds.iter_mut().zip(&self.0) {
-            *bound = match side {
-                Side::Absent => Bound::Absent,
-                Side::Value(number) => Bound::Value(*number),
-                Side::Tensor(slice, shape) => Bound::Tensor((operand(*slice, shape.len())?, shape)),
-            };
+    ) -> Result<BroadcastInputs<B>> {
+        let mut inputs = Vec::new();
+        for input in &self.inputs {
+            inputs.push(match input {
+                Input::Absent => Bound::Absent,
+                Input::Value(number) => Bound::Value(*number),
+                Input::Tensor(slice, shape) => Bound::Tensor((operand(*slice, shape.len())?, shape)),
+            });
         }
-        ResolvedBounds::of_numbers(element, x, bounds, self.1)
+        BroadcastInputs::of_numbers(element, self.operands, x, inputs, self.rounding)
     }
 }
 
 /// Whether bounds are those of elements of a type: the type, x's shape, the bounds.
 pub(crate) fn check_bounds(request: &mut Request) -> Result<()> {
-    let (element, x, sides) = (request.element()?, request.shape()?, request.sides()?);
-    sides.resolve(element, &x, |slice, _| Ok(slice)).map(drop)
+    let (element, x, bounds) = (request.element()?, request.shape()?, request.broadcast(Op::Clip)?);
+    bounds.resolve(element, &x, |slice, _| Ok(slice)).map(drop)
 }

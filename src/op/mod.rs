@@ -4,91 +4,16 @@
 //! To add one: a row here, its function in [`mod@crate::reference`], its twin `shaders/<name>.wgsl`, its loop in
 //! `backend/cpu/elementwise.rs`, a method of [`Tensor`](crate::Tensor), and a mutation in `conformance/src/on_device/mutations.rs`.
 
+mod row;
+
 use std::fmt;
 
-use crate::broadcast::Side;
+pub use crate::broadcast::MAX_BROADCAST;
 pub use crate::call::Arguments;
-use crate::{BackwardRule, Error, Result};
+use crate::{BackwardRule, ElementType, Error, Result};
 
-/// What an operand of an operation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Operand {
-    /// The tensor that is clipped.
-    X,
-    /// The upstream gradient.
-    G,
-    /// One bit per element: whether the gradient reaches x.
-    Mask,
-    /// The result of a forward pass.
-    Y,
-    /// The gradient that reaches x.
-    Gx,
-    /// The gradient that reaches the lower bound, one element for each of x: summed over the broadcast axes.
-    Glo,
-    /// The gradient that reaches the upper bound, likewise.
-    Ghi,
-}
-
-impl Operand {
-    /// The bound that it is the gradient of.
-    pub(crate) const fn side(self) -> Option<Side> {
-        match self {
-            Self::Glo => Some(Side::Lo),
-            Self::Ghi => Some(Side::Hi),
-            _ => None,
-        }
-    }
-
-    /// Its name in the shaders and in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::X => "x",
-            Self::G => "g",
-            Self::Mask => "mask",
-            Self::Y => "y",
-            Self::Gx => "gx",
-            Self::Glo => "glo",
-            Self::Ghi => "ghi",
-        }
-    }
-}
-
-/// Which backward rules an operation takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RuleUse {
-    /// The rule has no say.
-    Ignored,
-    /// Every rule but the identity, which needs no kernel.
-    Any,
-    /// Rules that [fit a mask](BackwardRule::fits_mask).
-    Mask,
-}
-
-/// What an operation is: a row of the list.
-#[derive(Debug, Clone, Copy)]
-pub struct OpInfo {
-    /// Its name: of the WGSL function, in reports and on the command line.
-    pub name: &'static str,
-    /// What it reads, besides the bounds.
-    pub inputs: &'static [Operand],
-    /// What it writes. The first is always there, others as wanted.
-    pub outputs: &'static [Operand],
-    /// The input whose buffer the first output may take.
-    pub in_place: Option<Operand>,
-    /// Whether it takes bounds.
-    pub bounds: bool,
-    /// Which rules it takes.
-    pub rule: RuleUse,
-    /// Whether it takes two numbers, a scale and an offset. Such operations are for floats alone.
-    pub scalars: bool,
-    /// Whether its output may be of another type than x. Such operations are for floats alone.
-    pub converts: bool,
-    /// The WGSL function of its name, of one block: of the inputs in order, then the bounds, the rule and the scalars as
-    /// far as it takes them. With one output it returns a block, with several a struct whose fields have their names.
-    pub(crate) shader: &'static str,
-    /// The name of the file that has it.
-    pub(crate) module: &'static str,
-}
+pub use row::{Accuracy, Domain, MAX_OUTPUTS, OpInfo, Operand, RuleUse};
+pub(crate) use row::{MAX_PARAMS, first_outputs};
 
 /// A row: the operation's function in the shader of its name, or of another's.
 macro_rules! row {
@@ -97,7 +22,7 @@ macro_rules! row {
         OpInfo {
             name: $name,
             module: $module,
-            shader: include_str!(concat!("../shaders/", $module, ".wgsl")),
+            shader: include_str!(concat!("../../shaders/", $module, ".wgsl")),
             $($field: $value,)*
             ..$like
         }
@@ -125,17 +50,19 @@ macro_rules! ops {
     };
 }
 
-use Operand::{G, Ghi, Glo, Gx, Mask, X, Y};
+use Operand::{G, Ghi, Glo, Gx, Hi, Lo, Mask, X, Y};
 
 /// What most operations are: forward, in place too, between bounds.
 const FORWARD: OpInfo = OpInfo {
     name: "",
     inputs: &[X],
+    broadcast: &[Lo, Hi],
     outputs: &[Y],
     in_place: Some(X),
-    bounds: true,
+    params: &[],
     rule: RuleUse::Ignored,
-    scalars: false,
+    domain: Domain::All,
+    accuracy: Accuracy::Selected,
     converts: false,
     shader: "",
     module: "",
@@ -149,7 +76,9 @@ ops! {
     /// `min(max(x, lo), hi)`: [`reference::clip`](crate::reference::clip).
     Clip: "clip" { ..FORWARD };
     /// The same in another type of float: [`reference::clip_to`](crate::reference::clip_to).
-    ClipTo: "clip_to" in "clip" { in_place: None, converts: true, ..FORWARD };
+    ClipTo: "clip_to" in "clip" {
+        in_place: None, domain: Domain::Floats, accuracy: Accuracy::RoundedOnce, converts: true, ..FORWARD
+    };
     /// The gradient that reaches x: [`reference::clip_backward`](crate::reference::clip_backward).
     ClipBackward: "clip_backward" { ..BACKWARD };
     /// The gradients that reach x and the bounds:
@@ -161,10 +90,12 @@ ops! {
     };
     /// The gradient that reaches x, by such a mask.
     MaskBackward: "mask_backward" {
-        inputs: &[Mask, G], bounds: false, rule: RuleUse::Ignored, ..BACKWARD
+        inputs: &[Mask, G], broadcast: &[], rule: RuleUse::Ignored, ..BACKWARD
     };
     /// `scale * x + offset`: [`reference::affine`](crate::reference::affine).
-    Affine: "affine" { bounds: false, scalars: true, ..FORWARD };
+    Affine: "affine" {
+        broadcast: &[], params: &["scale", "offset"], domain: Domain::Arithmetic, accuracy: Accuracy::Defined, ..FORWARD
+    };
 }
 
 impl Op {
@@ -191,6 +122,27 @@ impl Op {
         format!("{}{}", self.name(), if in_place { "_in_place" } else { "" })
     }
 
+    /// Whether it is for elements of a type, if they are on a GPU or not.
+    pub fn is_for(self, element: ElementType, on_gpu: bool) -> bool {
+        match self.info().domain {
+            Domain::All => true,
+            Domain::Floats => element.is_float(),
+            Domain::Arithmetic => element.is_float() && !(on_gpu && element == ElementType::F64),
+        }
+    }
+
+    /// The sets of outputs for which kernels are listed: all, and of gradients of broadcast inputs all but the last, and the last.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn output_sets(self) -> Vec<[bool; MAX_OUTPUTS]> {
+        let outputs = self.info().outputs;
+        let count = outputs.len();
+        let mut sets = vec![first_outputs(count)];
+        if outputs.iter().any(|output| output.gradient_of().is_some()) {
+            sets.extend([first_outputs(count - 1), std::array::from_fn(|index| index + 1 == count)]);
+        }
+        sets
+    }
+
     /// Whether an operand is among its inputs or outputs.
     pub fn has(self, operand: Operand) -> bool {
         self.info().inputs.contains(&operand) || self.info().outputs.contains(&operand)
@@ -201,13 +153,13 @@ impl Op {
         self.info().inputs.iter().position(|&input| input != Mask).unwrap_or(0)
     }
 
-    /// The place among the inputs of the one that may be overwritten.
+    /// The index among the inputs of the one that may be overwritten.
     pub(crate) fn in_place_input(self) -> Option<usize> {
         let target = self.info().in_place?;
         self.info().inputs.iter().position(|&input| input == target)
     }
 
-    /// The place of the upstream gradient among the inputs, where the rule makes it the gradient of x.
+    /// The index of the upstream gradient among the inputs, where the rule makes it the gradient of x.
     pub(crate) fn identity_input(self, rule: BackwardRule) -> Option<usize> {
         let info = self.info();
         let passes = info.rule == RuleUse::Any && rule.is_identity();
@@ -247,7 +199,12 @@ mod tests {
             let info = op.info();
             assert_eq!(Op::from_name(info.name), Some(op));
             assert!(info.inputs.iter().all(|input| !info.outputs.contains(input)), "{op}");
-            assert!(!info.outputs.is_empty() && info.outputs.len() <= 3 && info.inputs.len() <= 2, "{op}");
+            assert!((1..=MAX_OUTPUTS).contains(&info.outputs.len()) && info.inputs.len() <= 2, "{op}");
+            assert!(info.broadcast.len() <= MAX_BROADCAST && info.params.len() <= MAX_PARAMS, "{op}");
+            let gradients = info.outputs.iter().filter_map(|output| output.gradient_of());
+            assert!(gradients.clone().all(|of| info.broadcast.contains(&of)), "{op}");
+            // The shaders take both bounds together, before what else broadcasts.
+            assert!(!info.has_bounds() || info.broadcast.starts_with(&[Lo, Hi]), "{op}");
             assert_eq!(info.in_place.is_some(), op.in_place_input().is_some(), "{op}");
         }
     }

@@ -1,0 +1,157 @@
+//! What a row of the list says.
+
+/// What an operand of an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operand {
+    /// The tensor that the operation works on.
+    X,
+    /// The upstream gradient.
+    G,
+    /// The lower bound.
+    Lo,
+    /// The upper bound.
+    Hi,
+    /// One bit per element: whether the gradient reaches x.
+    Mask,
+    /// The result of a forward pass.
+    Y,
+    /// The gradient that reaches x.
+    Gx,
+    /// The gradient that reaches the lower bound.
+    Glo,
+    /// The gradient that reaches the upper bound.
+    Ghi,
+}
+
+impl Operand {
+    /// Its name in the shaders and in reports, and what it is called in a sentence.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::X => ("x", "tensor"),
+            Self::G => ("g", "upstream gradient"),
+            Self::Lo => ("lo", "lower bound"),
+            Self::Hi => ("hi", "upper bound"),
+            Self::Mask => ("mask", "mask"),
+            Self::Y => ("y", "result"),
+            Self::Gx => ("gx", "gradient of x"),
+            Self::Glo => ("glo", "gradient of the lower bound"),
+            Self::Ghi => ("ghi", "gradient of the upper bound"),
+        }
+    }
+
+    /// The broadcast input that it is the gradient of: it has one element for each of x, which are summed to the shape of that input.
+    pub const fn gradient_of(self) -> Option<Self> {
+        match self {
+            Self::Glo => Some(Self::Lo),
+            Self::Ghi => Some(Self::Hi),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a bound, which may be absent.
+    pub const fn is_bound(self) -> bool {
+        matches!(self, Self::Lo | Self::Hi)
+    }
+
+    /// Its name in the shaders and in reports.
+    pub const fn name(self) -> &'static str {
+        self.names().0
+    }
+
+    /// What a sentence calls it: `"lower bound"`.
+    pub const fn noun(self) -> &'static str {
+        self.names().1
+    }
+
+    /// Names, for a message.
+    pub(crate) fn list(operands: &[Self]) -> String {
+        operands.iter().map(|operand| operand.name()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Which backward rules an operation takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RuleUse {
+    /// The operation does not depend on the rule.
+    Ignored,
+    /// Every rule but the identity, which needs no kernel.
+    Any,
+    /// Rules that [fit a mask](crate::BackwardRule::fits_mask).
+    Mask,
+}
+
+/// The types of elements that an operation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Domain {
+    /// All of them.
+    All,
+    /// Floats.
+    Floats,
+    /// Floats; on a GPU those of up to 32 bits, since the shaders multiply and add in f32.
+    Arithmetic,
+}
+
+/// How exact the outputs are. They have the same bits on every device whichever it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Accuracy {
+    /// The bit pattern of an operand, or half of it.
+    Selected,
+    /// The real value of an expression, rounded to nearest even once.
+    RoundedOnce,
+    /// The result of the steps that the function in [`mod@crate::reference`] spells out.
+    Defined,
+}
+
+/// What an operation is: a row of the list.
+#[derive(Debug, Clone, Copy)]
+pub struct OpInfo {
+    /// The operation's name, in reports and on the command line.
+    pub name: &'static str,
+    /// The inputs with an element for each of x, or a bit.
+    pub inputs: &'static [Operand],
+    /// The inputs that broadcast to x, each a value or a tensor.
+    pub broadcast: &'static [Operand],
+    /// The outputs. The first is always there, others as needed.
+    pub outputs: &'static [Operand],
+    /// The input whose buffer the first output may take.
+    pub in_place: Option<Operand>,
+    /// The names of its parameters: numbers, the same for all elements, rounded to f32 (not for f64).
+    pub params: &'static [&'static str],
+    /// Which rules it takes.
+    pub rule: RuleUse,
+    /// Which types it is for.
+    pub domain: Domain,
+    /// How exact it is.
+    pub accuracy: Accuracy,
+    /// Whether its output may be of another type than x.
+    pub converts: bool,
+    /// The WGSL function of its name, of one block: of the inputs in order, then the bounds, the other broadcast inputs, the rule and
+    /// the parameters as far as it takes them. With one output it returns a block, with several a struct whose fields have their names.
+    pub(crate) shader: &'static str,
+    /// The name of the file that has it.
+    pub(crate) module: &'static str,
+}
+
+impl OpInfo {
+    /// Whether it takes a lower and an upper bound.
+    pub fn has_bounds(&self) -> bool {
+        self.broadcast.iter().any(|operand| operand.is_bound())
+    }
+
+    /// The broadcast inputs besides the bounds.
+    pub fn others(&self) -> impl Iterator<Item = Operand> {
+        self.broadcast.iter().copied().filter(|operand| !operand.is_bound())
+    }
+}
+
+/// The most outputs that an operation has.
+pub const MAX_OUTPUTS: usize = 4;
+
+/// The most parameters.
+pub(crate) const MAX_PARAMS: usize = 4;
+
+/// Which outputs of an operation are to be made: those with an index below `count`.
+pub(crate) fn first_outputs(count: usize) -> [bool; MAX_OUTPUTS] {
+    std::array::from_fn(|index| index < count)
+}
