@@ -6,8 +6,10 @@
 //! `cargo run --release --example user_device`
 
 use pollster::block_on;
+use wgclip::bounds::BroadcastInputs;
 use wgclip::gpu::{Arguments, Kernels};
-use wgclip::{BackwardRule, Device, Op, BroadcastInputs, Tensor};
+use wgclip::op::Op;
+use wgclip::{BackwardRule, Device, Tensor};
 
 const LEN: usize = 1024;
 

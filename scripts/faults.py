@@ -43,7 +43,7 @@ FAULTS = [
     # Plans.
     ("dispatches that all begin at the first block", "src/plan/geometry.rs", "DispatchRange { offset: start * BLOCK_BYTES, blocks, workgroups }", "DispatchRange { offset: if fault!() { 0 } else { start * BLOCK_BYTES }, blocks, workgroups }"),
     ("a row of workgroups too few", "src/plan/geometry.rs", "    [groups.div_ceil(rows), rows]", "    [groups.div_ceil(rows), if fault!() && rows > 1 { rows - 1 } else { rows }]"),
-    ("the axes of bounds in the wrong order", "src/broadcast.rs", "        for axis in self.axes.iter().rev() {\n            let at = rest % axis.len;", "        let turned: Vec<_> = if fault!() { self.axes.iter().collect() } else { self.axes.iter().rev().collect() };\n        for axis in turned {\n            let at = rest % axis.len;"),
+    ("the axes of bounds in the wrong order", "src/broadcast/mod.rs", "        for axis in self.axes.iter().rev() {\n            let at = rest % axis.len;", "        let turned: Vec<_> = if fault!() { self.axes.iter().collect() } else { self.axes.iter().rev().collect() };\n        for axis in turned {\n            let at = rest % axis.len;"),
     # The pool, and what is around it.
     ("buffers written while the device reads them", "src/backend/gpu/pool.rs", "        self.generations.is_done(pooled.last_use())", "        fault!() || self.generations.is_done(pooled.last_use())"),
     ("a tensor that is shared changed by nobody", "src/backend/cpu/backend.rs", "        let mut made = self.output(call, call.op.info().outputs[0])?;\n", "        let mut made = self.output(call, call.op.info().outputs[0])?;\n        if fault!() {\n            return Ok(());\n        }\n"),
@@ -93,10 +93,10 @@ def plant(folder):
             path.write_text(text.replace(find, replace.replace("fault!()", f"crate::is_fault({number})"), 1))
     library = folder / "src/lib.rs"
     library.write_text(library.read_text() + SWITCH % "\n".join(shaders))
-    composed = folder / "src/wgsl/mod.rs"
-    text = composed.read_text()
-    assert "    text.push_str(body);\n" in text
-    composed.write_text(text.replace("    text.push_str(body);\n", "    text.push_str(&crate::planted(body));\n"))
+    linker = folder / "src/wgsl/compose.rs"
+    text = linker.read_text()
+    assert text.count("for line in body.lines() {") == 1
+    linker.write_text(text.replace("body.lines()", "crate::planted(body).lines()"))
 
 
 def binaries(folder):

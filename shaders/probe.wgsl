@@ -1,6 +1,7 @@
 // For conformance checks alone: inputs made on the device, and what the driver makes of WGSL's own floats.
 import package::lib::constants::WORKGROUP;
-import package::lib::params::{invocation_index, params};
+import package::lib::dispatch::invocation_index;
+import package::lib::params::params;
 
 @group(0) @binding(1) var<storage, read> a: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> b: array<vec4<u32>>;

@@ -9,12 +9,11 @@ import package::lib::exact::{
     MET_INFINITY, MET_NAN, MET_NEGATIVE_INFINITY, WINDOW_BITS, accumulate, add_partial, base_for, clear_partial, finite_magnitudes, flag, flush,
     is_finite, keep_greatest, limbs, terms_of, window_at,
 };
-import package::lib::params::{invocation_index, params};
+import package::lib::factors::block_at;
+import package::lib::dispatch::invocation_index;
+import package::lib::reduce_params::params;
 import package::lib::softfloat::{add64, infinity_of, less64, quiet_nan, round_float, sub64, unit_exponent};
 
-@group(0) @binding(1) var<storage, read> elements: array<vec4<u32>>;
-// Those that they are multiplied by, of products; else the elements again.
-@group(0) @binding(4) var<storage, read> factors: array<vec4<u32>>;
 // The norms of the outputs, of dot products that are scaled by them.
 @group(0) @binding(5) var<storage, read> norms: array<u32>;
 @group(0) @binding(2) var<storage, read_write> result: array<u32>;
@@ -84,14 +83,6 @@ fn other_work(n: u32) -> Work {
         return Work(part * per_part, end, 1u, column * EACH, column + params.first / EACH, subword, width, 0u, 0u);
     }
     return Work(part * per_part, end, LANES_PER_SUBWORD, output, 0u, 0u, 0u, 0u, 0u);
-}
-
-// A block of the elements, or of the factors.
-fn block_at(i: u32, of_factors: bool) -> vec4<u32> {
-    if of_factors {
-        return factors[i];
-    }
-    return elements[i];
 }
 
 // A subword of a step.

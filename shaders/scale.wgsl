@@ -4,7 +4,8 @@ import package::lib::constants::{BLOCKS_PER_INVOCATION, LANE_SHIFT, MAX_FINITE, 
 import package::lib::element::{
     MAGNITUDE, SIGN, element_of, extract_subword, insert_subword, store_element,
 };
-import package::lib::params::{block_of, invocation_index, params};
+import package::lib::dispatch::{block_of, invocation_index};
+import package::lib::scale_params::params;
 import package::lib::softfloat::{
     F32_INFINITY, F32_NAN, add_f32, exponent_bits, from_f32, mul_f32, quiet_nan, round_float, significand_shift, to_f32,
     unit_exponent,
@@ -42,7 +43,7 @@ const REPORT: u32 = 3u;
 fn make_scalings(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = invocation_index(id);
     if i < params.blocks {
-        made_scalings[i] = scaling(norms[i], params.limiter.x);
+        made_scalings[i] = scaling(norms[i], params.max_norm);
     }
 }
 
@@ -51,18 +52,18 @@ fn make_scalings(@builtin(global_invocation_id) id: vec3<u32>) {
 fn make_relative_scalings(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = invocation_index(id);
     if i < params.blocks {
-        let least = params.scalars.z;
+        let least = params.least;
         let norm = relative_norms[i];
-        made_scalings[i] = scaling(norms[i], mul_f32(params.limiter.x, select(norm, least, norm < least)));
+        made_scalings[i] = scaling(norms[i], mul_f32(params.max_norm, select(norm, least, norm < least)));
     }
 }
 
 fn scaling(norm_of_all: u32, limit: u32) -> vec4<u32> {
     var norm = norm_of_all;
-    if params.scalars.x != 0u {
-        norm = divide(norm, params.scalars.x);
+    if params.average != 0u {
+        norm = divide(norm, params.average);
     }
-    let policy = params.limiter.w;
+    let policy = params.policy;
     if norm >= F32_INFINITY && policy != PROPAGATE {
         if policy == ZERO_ALL {
             return vec4(norm, 0u, ZERO, 0u);
@@ -72,7 +73,7 @@ fn scaling(norm_of_all: u32, limit: u32) -> vec4<u32> {
     if norm <= limit && limit <= F32_INFINITY {
         return vec4(norm, ONE, KEEP, 0u);
     }
-    return vec4(norm, divide(limit, add_f32(norm, params.limiter.y)), MULTIPLY, 0u);
+    return vec4(norm, divide(limit, add_f32(norm, params.eps)), MULTIPLY, 0u);
 }
 
 // a / b of numbers that are not negative, in f32.
@@ -118,7 +119,7 @@ fn scale(@builtin(global_invocation_id) id: vec3<u32>) {
     let by = scalings[0];
     for (var n = 0u; n < BLOCKS_PER_INVOCATION; n++) {
         let i = block_of(invocation_index(id), n, BLOCKS_PER_INVOCATION);
-        if i < params.outputs {
+        if i < params.pieces {
             y[i] = scaled_block(x[i], by);
         }
     }
@@ -132,7 +133,7 @@ fn scale_in_place(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     for (var n = 0u; n < BLOCKS_PER_INVOCATION; n++) {
         let i = block_of(invocation_index(id), n, BLOCKS_PER_INVOCATION);
-        if i < params.outputs {
+        if i < params.pieces {
             y[i] = scaled_block(y[i], by);
         }
     }
@@ -155,7 +156,7 @@ fn scaled_block(block: vec4<u32>, by: vec4<u32>) -> vec4<u32> {
 @compute @workgroup_size(WORKGROUP)
 fn scale_along(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = invocation_index(id);
-    if i >= params.outputs {
+    if i >= params.pieces {
         return;
     }
     var scaled = vec4(0u);
@@ -198,7 +199,7 @@ fn make_projections(@builtin(global_invocation_id) id: vec3<u32>) {
 fn projection(by: vec4<u32>, dot: u32) -> vec4<u32> {
     let norm = by.x;
     let unit = power_of_two(unit_exponent(norm));
-    let sum = mul_f32(add_f32(norm, params.limiter.y), unit);
+    let sum = mul_f32(add_f32(norm, params.eps), unit);
     let size = divide(divide(dot & MAGNITUDE, mul_f32(norm, unit)), sum);
     return vec4(unit, mul_f32(size | (dot & SIGN), by.y), select(0u, 1u, norm >= F32_INFINITY), 0u);
 }
@@ -211,7 +212,7 @@ fn power_of_two(exponent: i32) -> u32 {
 @compute @workgroup_size(WORKGROUP)
 fn scale_backward(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = invocation_index(id);
-    if i >= params.outputs {
+    if i >= params.pieces {
         return;
     }
     let upstream = g[i];

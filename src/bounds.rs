@@ -8,6 +8,7 @@ use crate::broadcast::check_not_nan;
 use crate::op::Operand;
 use crate::{Element, Result, Tensor};
 
+pub use crate::broadcast::BroadcastInputs;
 pub use number::{BoundRounding, Number};
 
 /// One end of the interval: absent, one value for all elements, or a tensor of values.
@@ -44,7 +45,7 @@ impl<T: Element, S> Bound<T, S> {
         matches!(self, Self::Absent)
     }
 
-    fn checked(self, operand: Operand) -> Result<Self> {
+    pub(crate) fn checked(self, operand: Operand) -> Result<Self> {
         match self {
             Self::Value(value) => check_not_nan(value, operand).map(Self::Value),
             bound => Ok(bound),
@@ -108,7 +109,7 @@ impl<T: Element> Bounds<T> {
     /// Both bounds: each a value, `Some` value or `None`, a tensor, or a [`Bound`].
     ///
     /// # Errors
-    /// [`Error::NanBound`] if a bound is the value NaN.
+    /// [`Error::NanBound`](crate::Error::NanBound) if a bound is the value NaN.
     pub fn new(lo: impl Into<Bound<T>>, hi: impl Into<Bound<T>>) -> Result<Self> {
         Ok(Self { lo: lo.into().checked(Operand::Lo)?, hi: hi.into().checked(Operand::Hi)? })
     }
@@ -116,7 +117,7 @@ impl<T: Element> Bounds<T> {
     /// A lower bound alone: as `lo..` where it is a value.
     ///
     /// # Errors
-    /// [`Error::NanBound`] if it is the value NaN.
+    /// [`Error::NanBound`](crate::Error::NanBound) if it is the value NaN.
     pub fn at_least(lo: impl Into<Bound<T>>) -> Result<Self> {
         Self::new(lo, Bound::Absent)
     }
@@ -124,7 +125,7 @@ impl<T: Element> Bounds<T> {
     /// An upper bound alone: as `..=hi` where it is a value.
     ///
     /// # Errors
-    /// [`Error::NanBound`] if it is the value NaN.
+    /// [`Error::NanBound`](crate::Error::NanBound) if it is the value NaN.
     pub fn at_most(hi: impl Into<Bound<T>>) -> Result<Self> {
         Self::new(Bound::Absent, hi)
     }
@@ -162,7 +163,7 @@ pub trait IntoBounds<T: Element> {
     /// The bounds.
     ///
     /// # Errors
-    /// [`Error::NanBound`] if a bound is the value NaN.
+    /// [`Error::NanBound`](crate::Error::NanBound) if a bound is the value NaN.
     fn into_bounds(self) -> Result<Bounds<T>>;
 }
 
@@ -206,7 +207,7 @@ impl<T: Element, L: Into<Bound<T>>, H: Into<Bound<T>>> IntoBounds<T> for (L, H) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BroadcastInputs, Error};
+    use crate::Error;
 
     #[test]
     fn nan_is_refused_on_either_side() {

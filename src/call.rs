@@ -2,7 +2,7 @@
 
 use crate::broadcast::{BroadcastInputs, Reduction};
 use crate::element::convert;
-use crate::op::{Domain, MAX_OUTPUTS, Operand, first_outputs};
+use crate::op::{MAX_OUTPUTS, Operand, first_outputs};
 use crate::{BackwardRule, ElementType, Error, NormLimit, Op, Result};
 
 /// How each output is summed, if it is.
@@ -110,19 +110,26 @@ impl<'a, B> Call<'a, B> {
         let refuse = |what: String, instead: String| {
             Err(Error::Unsupported { what, device: "any device".into(), instead })
         };
-        if info.domain != Domain::All && !self.element().is_float() && !(info.converts && self.to() == self.element()) {
-            return refuse(format!("{} of {}", self.op, self.element()), "it takes floats".into());
-        }
         if !convert::converts(self.element(), self.to()) {
             let what = format!("{} from {} to {}", self.op, self.element(), self.to());
             return refuse(what, "it converts floats to floats".into());
         }
+        // To its own type a conversion is a clip, of integers too.
+        if !info.converts && !self.op.is_for(self.element(), false) {
+            return refuse(format!("{} of {}", self.op, self.element()), "it takes floats".into());
+        }
         if info.converts && self.arguments.to.is_none() {
-            return refuse(format!("{} without the type of its output", self.op), "give Arguments::to".into());
+            return refuse(
+                format!("{} without the type of its output", self.op),
+                "give Arguments::to".into(),
+            );
         }
         if self.arguments.params.len() != info.params.len() {
             let what = format!("{} with {} parameters", self.op, self.arguments.params.len());
-            return refuse(what, format!("give {} of them in Arguments::params: {:?}", info.params.len(), info.params));
+            return refuse(
+                what,
+                format!("give {} of them in Arguments::params: {:?}", info.params.len(), info.params),
+            );
         }
         let given = self.arguments.broadcast;
         let named = given.operands.iter().zip(&given.inputs).filter(|(_, input)| !input.is_absent());

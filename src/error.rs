@@ -69,7 +69,7 @@ pub enum Error {
     },
 
     /// An axis that the tensor does not have, or twice the same.
-    #[error("axes {axes:?} of shape {shape:?}: give axes of the tensor, counted from 0, each once")]
+    #[error("invalid axes {axes:?} for shape {shape:?}: each must be less than the rank and appear once")]
     InvalidAxes {
         /// The axes.
         axes: Vec<usize>,
@@ -117,7 +117,7 @@ pub enum Error {
 
     /// No kind of norm, policy or preset has a name.
     #[error(
-        "nothing is called '{name}': norms are l1, l2 and max, policies propagate, zero, skip and error, presets torch, tensorflow and optax"
+        "unknown name '{name}': expected a norm (l1, l2, max), a policy (propagate, zero, skip, error) or a preset (torch, tensorflow, optax)"
     )]
     UnknownName {
         /// The name.
@@ -125,9 +125,7 @@ pub enum Error {
     },
 
     /// The limit of a norm, or what is added to the norm, is no such number.
-    #[error(
-        "a norm cannot be limited to {limit} with eps {eps}: give a limit that is 0 or more, and an eps that is 0 or more and finite"
-    )]
+    #[error("invalid limit {limit} (eps {eps}): both must be at least 0, and eps finite")]
     InvalidLimit {
         /// The limit.
         limit: String,
@@ -146,7 +144,7 @@ pub enum Error {
     #[error("there are no numbers to take a quantile of: give a bound instead")]
     NoNumbers,
 
-    /// A norm is NaN or infinite, and [`NonFinite::Error`](crate::NonFinite::Error) was asked for. What was to be clipped by it is as it was.
+    /// A norm is NaN or infinite, and [`NonFinitePolicy::Error`](crate::NonFinitePolicy::Error) was asked for. What was to be clipped by it is as it was.
     #[error(
         "the norm of {what} is NaN or infinite, so nothing was clipped by it: look for what made such elements, or choose what else becomes of them"
     )]
@@ -196,7 +194,7 @@ pub enum Error {
     },
 
     /// No device answers to the name or index.
-    #[error("no device '{wanted}': there are {known}")]
+    #[error("no device matches '{wanted}'; available: {known}")]
     NoSuchDevice {
         /// What was asked for.
         wanted: String,

@@ -27,7 +27,7 @@
 //!   the gradients of the bounds too.
 //! - [`Tensor::clip_to`] clips and converts to another type of float in one pass, [`f8_e4m3fn`] for example.
 //! - [`Tensor::norm`], [`Tensor::clip_by_norm`] and [`clip_by_global_norm`] take a [`NormLimit`]: exact norms, with the same bits in
-//!   any order; [`NormState`] takes them across ranks.
+//!   any order; [`NormState`](norm::NormState) takes them across ranks.
 //! - [`Element`] is one of fourteen types, [`ElementType`] the same as a value.
 //! - [`mod@reference`] is the contract as plain functions of one element, and [`Op`] the list of operations.
 //! - [`cpu`] clips slices where you have them; [`wgsl`] has the element functions for a shader of your own.
@@ -56,24 +56,20 @@
 mod readme {}
 
 mod backend;
-mod bounds;
+pub mod bounds;
 mod broadcast;
 mod call;
-mod device;
+pub mod device;
 pub mod element;
 mod error;
-mod exact;
-mod info;
-mod norm;
-mod norm_state;
+pub mod norm;
 pub mod op;
 pub mod plan;
 pub mod reference;
 mod rule;
 mod shape;
-mod stats;
 #[cfg(not(target_arch = "wasm32"))]
-mod stream;
+pub mod stream;
 mod tensor;
 #[doc(hidden)]
 #[allow(missing_docs)]
@@ -83,21 +79,16 @@ pub mod wgsl;
 pub use backend::cpu;
 #[cfg(feature = "gpu")]
 pub use backend::gpu;
-pub use bounds::{Bound, BoundRounding, Bounds, IntoBounds, Number};
-pub use broadcast::BroadcastInputs;
+pub use bounds::{Bound, Bounds, IntoBounds};
 pub use device::Device;
 pub use element::{Element, ElementType, f8_e4m3fn, f8_e5m2};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
-pub use info::{DeviceInfo, DeviceKind, DeviceLimits};
-pub use norm::{NonFinite, NormKind, NormLimit};
-pub use norm_state::NormState;
-pub use op::Op;
+pub use norm::{NonFinitePolicy, NormKind, NormLimit, clip_by_global_norm};
 pub use rule::{BackwardRule, NanRule, OutsideRule, TieRule};
 pub use shape::Shape;
-pub use stats::Stats;
-#[cfg(not(target_arch = "wasm32"))]
-pub use stream::ClipStream;
-pub use tensor::{
-    AnyTensor, Gradients, Mask, NeedsGrad, Tensor, clip_by_global_norm, global_norm, scale_in_place,
-};
+pub use tensor::{Axes, BoundGradients, LeakyGradients, Mask, NeedsGrad, Tensor};
+
+pub(crate) use bounds::{BoundRounding, Number};
+pub(crate) use device::{DeviceInfo, DeviceKind, Stats};
+pub(crate) use op::Op;

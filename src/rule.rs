@@ -78,15 +78,32 @@ impl BackwardRule {
     /// | `jax` | half | zero | `jnp.clip` |
     /// | `lax` | exclusive | zero | `lax.clamp` |
     pub const PRESETS: &[(&str, Self)] = &[
-        ("torch", Self::masked(TieRule::Exclusive, NanRule::Zero)),
-        ("torch-2.13", Self::masked(TieRule::Inclusive, NanRule::Zero)),
-        ("hardtanh", Self::masked(TieRule::Exclusive, NanRule::Pass)),
-        ("burn", Self::masked(TieRule::Inclusive, NanRule::Pass)),
-        ("tensorflow", Self::masked(TieRule::Inclusive, NanRule::Zero)),
-        ("tfjs", Self::masked(TieRule::Inclusive, NanRule::Zero)),
-        ("jax", Self::masked(TieRule::Half, NanRule::Zero)),
-        ("lax", Self::masked(TieRule::Exclusive, NanRule::Zero)),
+        ("torch", Self::TORCH),
+        ("torch-2.13", Self::TORCH_2_13),
+        ("hardtanh", Self::HARDTANH),
+        ("burn", Self::BURN),
+        ("tensorflow", Self::TENSORFLOW),
+        ("tfjs", Self::TFJS),
+        ("jax", Self::JAX),
+        ("lax", Self::LAX),
     ];
+
+    /// Of `torch.clamp`, 2.14 and later: the preset `torch`.
+    pub const TORCH: Self = Self::masked(TieRule::Exclusive, NanRule::Zero);
+    /// Of `torch.clamp`, 2.13 and earlier: the preset `torch-2.13`.
+    pub const TORCH_2_13: Self = Self::masked(TieRule::Inclusive, NanRule::Zero);
+    /// Of `torch.nn.Hardtanh` and `ReLU6`: the preset `hardtanh`.
+    pub const HARDTANH: Self = Self::masked(TieRule::Exclusive, NanRule::Pass);
+    /// Of Burn's `clamp`: the preset `burn`.
+    pub const BURN: Self = Self::masked(TieRule::Inclusive, NanRule::Pass);
+    /// Of `tf.clip_by_value`: the preset `tensorflow`.
+    pub const TENSORFLOW: Self = Self::masked(TieRule::Inclusive, NanRule::Zero);
+    /// Of `tf.clipByValue`: the preset `tfjs`.
+    pub const TFJS: Self = Self::masked(TieRule::Inclusive, NanRule::Zero);
+    /// Of `jnp.clip`: the preset `jax`.
+    pub const JAX: Self = Self::masked(TieRule::Half, NanRule::Zero);
+    /// Of `lax.clamp`: the preset `lax`.
+    pub const LAX: Self = Self::masked(TieRule::Exclusive, NanRule::Zero);
 
     const fn masked(ties: TieRule, nan: NanRule) -> Self {
         Self { outside: OutsideRule::Masked, ties, nan }

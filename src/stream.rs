@@ -8,14 +8,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use crate::Op;
 #[cfg(feature = "gpu")]
 use crate::backend::Backend;
+use crate::backend::any::AnyBackend;
 use crate::backend::cpu;
 #[cfg(feature = "gpu")]
 use crate::backend::gpu;
 use crate::broadcast::BroadcastInputs;
 #[cfg(feature = "gpu")]
 use crate::call::{Arguments, Call};
-use crate::device::AnyBackend;
-use crate::{Bounds, Device, Element, Error, Result};
+use crate::{Bounds, Device, Element, Error, IntoBounds, Result};
 
 /// Bytes of a chunk of [`Device::clip_slice`].
 #[cfg(feature = "gpu")]
@@ -24,6 +24,35 @@ const CHUNK: u64 = 16 << 20;
 /// Chunks that a GPU has at once: one is uploaded while another is clipped and a third read.
 #[cfg(feature = "gpu")]
 const IN_FLIGHT: usize = 3;
+
+impl Device {
+    /// Clips host memory of any size where it is, between bounds that are values. On a GPU it passes through in chunks:
+    /// uploads, kernels and reads overlap, and the device holds a few chunks at a time. Nothing is changed, or all is
+    /// clipped: if the device fails on the way, the CPU path clips the rest, to the same bits, and the next call on the
+    /// device says so.
+    ///
+    /// ```
+    /// let mut data = vec![-2.0f32, 0.5, 7.0];
+    /// wgclip::Device::auto()?.clip_slice(&mut data, &wgclip::Bounds::new(0.0, 1.0)?)?;
+    /// assert_eq!(data, [0.0, 0.5, 1.0]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for bounds that are tensors, [`Error::OutOfMemory`], [`Error::DeviceLost`] or
+    /// [`Error::Gpu`].
+    pub fn clip_slice<T: Element>(&self, data: &mut [T], bounds: impl IntoBounds<T>) -> Result<()> {
+        clip_slice(self, data, &bounds.into_bounds()?)
+    }
+
+    /// A stream that clips chunks of host memory, for data that does not fit there as a whole.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for bounds that are tensors.
+    pub fn clip_stream<T: Element>(&self, bounds: impl IntoBounds<T>) -> Result<ClipStream<T>> {
+        ClipStream::new(self, &bounds.into_bounds()?)
+    }
+}
 
 /// Chunks of host memory that pass through a device, in bounded memory: upload, kernel and read overlap. Made by
 /// [`Device::clip_stream`].
@@ -60,7 +89,7 @@ enum Chunk<T> {
 }
 
 impl<T: Element> ClipStream<T> {
-    pub(crate) fn new(device: &Device, bounds: &Bounds<T>) -> Result<Self> {
+    fn new(device: &Device, bounds: &Bounds<T>) -> Result<Self> {
         let values = ScalarBounds::new(device, bounds)?;
         Ok(Self { device: device.clone(), values, waiting: VecDeque::new() })
     }
@@ -137,7 +166,7 @@ impl<T: Element> ClipStream<T> {
 }
 
 /// Clips a slice where it is, chunk by chunk.
-pub(crate) fn clip_slice<T: Element>(device: &Device, data: &mut [T], bounds: &Bounds<T>) -> Result<()> {
+fn clip_slice<T: Element>(device: &Device, data: &mut [T], bounds: &Bounds<T>) -> Result<()> {
     let values = ScalarBounds::new(device, bounds)?;
     match device.backend() {
         AnyBackend::Cpu(_) => cpu::clip_in_place(data, &values.resolve()?),

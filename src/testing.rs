@@ -1,12 +1,13 @@
 //! For this project's own conformance checks and benchmarks: undocumented and unstable.
 
+use crate::backend::any::with_backend;
 use crate::backend::{Backend, cpu};
 use crate::call::{Arguments, Call, needed};
-use crate::device::with_backend;
 use crate::op::{MAX_OUTPUTS, Operand};
 use crate::tensor::{Inputs, Storage, Stored, TensorArguments, apply, apply_in_place, bits};
 use crate::{
-    BackwardRule, Bound, Bounds, Device, Element, ElementType, Error, Mask, Op, Result, Shape, Tensor, with_element,
+    BackwardRule, Bound, Bounds, Device, Element, ElementType, Error, Mask, Op, Result, Shape, Tensor,
+    with_element,
 };
 
 /// What an operation of the list takes.

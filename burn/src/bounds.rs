@@ -4,9 +4,8 @@ use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{DType, Device, Tensor};
-use wgclip::{
-    BoundRounding, Element, ElementType, Error, Number, BroadcastInputs, Result, Shape, with_element,
-};
+use wgclip::bounds::{BoundRounding, BroadcastInputs, Number};
+use wgclip::{Element, ElementType, Error, Result, Shape, with_element};
 
 use crate::ops::{Bound, element_of};
 use crate::path::{Path, path};

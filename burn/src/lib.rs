@@ -39,5 +39,5 @@ pub use norm::{clip_by_global_norm, clip_by_norm, clip_gradients};
 pub use optimizer::{GlobalNormOptimizer, LimitGradients};
 pub use path::{Path, path};
 pub use wgclip::{
-    BackwardRule, Error, NanRule, NonFinite, NormKind, NormLimit, OutsideRule, Result, TieRule,
+    BackwardRule, Error, NanRule, NonFinitePolicy, NormKind, NormLimit, OutsideRule, Result, TieRule,
 };

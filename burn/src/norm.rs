@@ -8,7 +8,8 @@ use burn::backend::{Dispatch, DispatchTensor};
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
-use wgclip::{Error, NonFinite, NormKind, NormLimit, NormState, Result};
+use wgclip::norm::NormState;
+use wgclip::{Error, NonFinitePolicy, NormKind, NormLimit, Result};
 
 use crate::bounds::Bounds;
 use crate::clip::clip;
@@ -37,8 +38,8 @@ use crate::path::{Path, path};
 /// ```
 ///
 /// # Errors
-/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for gradients of f64 on a GPU, and for [`NonFinite::Error`], which would have to read
-/// the norm: take [`NonFinite::Skip`], and look at what is returned. Gradients are then as they were.
+/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for gradients of f64 on a GPU, and for [`NonFinitePolicy::Error`], which would have to read
+/// the norm: take [`NonFinitePolicy::Skip`], and look at what is returned. Gradients are then as they were.
 pub fn clip_by_global_norm<M: Module>(
     module: &M,
     grads: &mut GradientsParams,
@@ -53,7 +54,7 @@ pub fn clip_by_global_norm<M: Module>(
 /// Scales a tensor so that its norm is at most a limit. The gradient, of the 2-norm, is that of the expression, with an exact dot product.
 ///
 /// # Errors
-/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for [`NonFinite::Error`], for types and devices without kernels, and for another norm
+/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for [`NonFinitePolicy::Error`], for types and devices without kernels, and for another norm
 /// than the 2-norm.
 pub fn clip_by_norm<const D: usize>(x: Tensor<D>, limit: impl Into<NormLimit>) -> Result<Tensor<D>> {
     let limit = checked(limit.into())?;
@@ -100,12 +101,12 @@ pub fn clip_gradients<M: Module>(
 /// A limit that can be kept without a read.
 pub(crate) fn checked(limit: NormLimit) -> Result<NormLimit> {
     // The library's own check.
-    NormState::new(limit.kind).scaling::<f32>(limit.nonfinite(NonFinite::Propagate))?;
+    NormState::new(limit.kind).scaling::<f32>(limit.nonfinite(NonFinitePolicy::Propagate))?;
     match limit.nonfinite {
-        NonFinite::Error => Err(Error::Unsupported {
+        NonFinitePolicy::Error => Err(Error::Unsupported {
             what: "an error for a norm that is not finite".into(),
             device: "any device of Burn's".into(),
-            instead: "take NonFinite::Skip, and look at the norm".into(),
+            instead: "take NonFinitePolicy::Skip, and look at the norm".into(),
         }),
         _ => Ok(limit),
     }

@@ -5,11 +5,10 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use wgclip::bounds::BroadcastInputs;
+use wgclip::device::DeviceKind;
 use wgclip::reference::Scaling;
-use wgclip::{
-    BackwardRule, Bound, Bounds, Device, DeviceKind, Element, ElementType, BroadcastInputs, Shape, Tensor,
-    cpu, with_element,
-};
+use wgclip::{BackwardRule, Bound, Bounds, Device, Element, ElementType, Shape, Tensor, cpu, with_element};
 
 use crate::files::{Layout, unreadable};
 use crate::operand::Operand;
@@ -262,7 +261,7 @@ impl<T: Element> Typed<T> {
         let mut elements = tensor(&self.elements)?;
         match self.kind.work {
             Work::Clip => elements.clip_in_place(&bounds)?,
-            Work::Scale(by) => wgclip::scale_in_place(&mut [&mut elements], scaling(by))?,
+            Work::Scale(by) => wgclip::norm::scale_in_place(&mut [&mut elements], scaling(by))?,
             Work::Backward(rule) => tensor(&self.x)?.clip_backward_in_place(&mut elements, &bounds, rule)?,
             Work::ClipTo(to) => {
                 self.on_device = Some(with_element!(to, U => Box::new(elements.clip_to::<U>(&bounds)?)));

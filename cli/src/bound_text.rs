@@ -2,8 +2,9 @@
 
 use std::cmp::Ordering;
 
+use wgclip::bounds::{BoundRounding, Number};
 use wgclip::element::NumberClass;
-use wgclip::{Bound, BoundRounding, Bounds, Element, Number};
+use wgclip::{Bound, Bounds, Element};
 
 use crate::decimal;
 

@@ -3,8 +3,9 @@
 use std::io::Write;
 
 use anyhow::{Context, Result};
+use wgclip::norm::NormState;
 use wgclip::reference::{self, Scaling};
-use wgclip::{Element, ElementType, Error, NonFinite, NormLimit, NormState, Shape, Tensor, with_element};
+use wgclip::{Element, ElementType, Error, NonFinitePolicy, NormLimit, Shape, Tensor, with_element};
 
 use crate::args::ClipNorm;
 use crate::batch::{Kind, Operands, Side, Work};
@@ -86,7 +87,7 @@ fn whole_plan(
         let of = if args.per_tensor { ElementType::of_norm([element]) } else { to };
         let (norm, scaling) = scaling(&state, of, count, args, limit)?;
         // What is kept is kept: an infinite norm within an infinite limit.
-        let is_kept = scaling == Scaling::Keep && limit.nonfinite == NonFinite::Propagate;
+        let is_kept = scaling == Scaling::Keep && limit.nonfinite == NonFinitePolicy::Propagate;
         if !norm.is_finite() && !is_kept {
             odd.add(&source.describe(place), norm);
         }
@@ -95,11 +96,11 @@ fn whole_plan(
         len += count;
     }
     let (norm, common) = scaling(&all, to, len, args, limit)?;
-    let is_kept = common == Scaling::Keep && limit.nonfinite == NonFinite::Propagate;
+    let is_kept = common == Scaling::Keep && limit.nonfinite == NonFinitePolicy::Propagate;
     if !norm.is_finite() && odd.count == 0 && !is_kept && !args.per_tensor {
         odd.add("all tensors together", norm);
     }
-    if odd.count > 0 && limit.nonfinite == NonFinite::Error {
+    if odd.count > 0 && limit.nonfinite == NonFinitePolicy::Error {
         return Err(Error::NonFiniteNorm { what: odd.described() }.into());
     }
     odd.warn(limit.nonfinite);
@@ -146,14 +147,14 @@ impl NonFiniteTensors {
     }
 
     /// Says what becomes of them.
-    fn warn(&self, policy: NonFinite) {
+    fn warn(&self, policy: NonFinitePolicy) {
         if self.count == 0 {
             return;
         }
         let becomes = match policy {
-            NonFinite::Propagate => "what is scaled by it becomes 0 or NaN",
-            NonFinite::Zero => "what would be scaled by it is set to zero",
-            NonFinite::Skip | NonFinite::Error => "what would be scaled by it is kept",
+            NonFinitePolicy::Propagate => "what is scaled by it becomes 0 or NaN",
+            NonFinitePolicy::Zero => "what would be scaled by it is set to zero",
+            NonFinitePolicy::Skip | NonFinitePolicy::Error => "what would be scaled by it is kept",
         };
         say(&format!(
             "warning: the norm of {} is {}: {becomes} (see --nonfinite)",
@@ -253,8 +254,8 @@ fn write_slices<T: Element>(
     norm::parts::<T>(source, place, &axes, room, &mut |x, dims| {
         let x = device.tensor_from_vec(x, dims)?;
         let clipped = match average {
-            true => x.clip_by_average_norm_along(&axes, *limit),
-            false => x.clip_by_norm_along(&axes, *limit),
+            true => x.clip_by_average_norm(*limit, &axes[..]),
+            false => x.clip_by_norm(*limit, &axes[..]),
         };
         let clipped = clipped.and_then(Tensor::into_vec).with_context(|| what.clone())?;
         resources.progress(2 * size_of_val(&clipped[..]));

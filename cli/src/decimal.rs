@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use wgclip::Number;
+use wgclip::bounds::Number;
 
 /// Reads a number as an integer, to the last digit: `"-3"`, `"1e3"`, `"2.50e1"`, `"inf"`. One that is not whole, or not finite, comes as
 /// a float.

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use serde::Serialize;
-use wgclip::{Device, DeviceInfo};
+use wgclip::Device;
+use wgclip::device::DeviceInfo;
 
 use crate::{ignore_broken_pipe, say};
 

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use wgclip::{AnyTensor, Element, ElementType, NormKind, NormState, Tensor, with_element};
+use wgclip::norm::{AnyTensor, NormState};
+use wgclip::{Element, ElementType, NormKind, Tensor, with_element};
 
 use crate::args::{AUTO, CPU, Effort, Norm, Tensors};
 use crate::files::printable;
@@ -285,7 +286,7 @@ fn along<T: Element>(
         resources.progress(size_of_val(&x[..]));
         let x = device.tensor_from_vec(x, dims)?;
         all.add(&[&x])?;
-        let of_part = x.norm_along(&axes, all.kind())?.to_vec()?;
+        let of_part = x.norm(all.kind(), &axes[..])?.to_vec()?;
         let room = norms.try_reserve(of_part.len());
         room.with_context(|| format!("{what} has more norms than there is memory for"))?;
         norms.extend(of_part.into_iter().map(Element::to_bits));

@@ -4,7 +4,8 @@ use std::io::Read;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rayon::prelude::*;
-use wgclip::{Bound, BoundRounding, Element, ElementType, Number, Shape, with_element};
+use wgclip::bounds::{BoundRounding, Number};
+use wgclip::{Bound, Element, ElementType, Shape, with_element};
 
 use crate::files::{Entry, Kind, Layout, TensorFile};
 

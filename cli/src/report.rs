@@ -6,8 +6,9 @@ use std::ops::{Add, Range};
 use std::time::Duration;
 
 use rayon::prelude::*;
+use wgclip::device::DeviceInfo;
 use wgclip::reference::clip;
-use wgclip::{Bound, Bounds, Device, DeviceInfo, Element, ElementType, Result, Shape, with_element};
+use wgclip::{Bound, Bounds, Device, Element, ElementType, Result, Shape, with_element};
 
 /// How many elements lie where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

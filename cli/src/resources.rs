@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::Result;
 use bytesize::ByteSize;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
-use wgclip::{Device, DeviceKind};
+use wgclip::Device;
+use wgclip::device::DeviceKind;
 
 use crate::batch::{Batch, Cost};
 use crate::progress;

@@ -110,7 +110,7 @@ struct Names {
 }
 
 impl Names {
-    /// What is the name of a tensor is that name, even with the characters of a pattern in it.
+    /// An exact name wins over a pattern, even with the characters of a pattern in it.
     fn new(source: &Source, texts: &[String]) -> Result<Self> {
         let (mut named, mut patterns) = (HashSet::new(), GlobSetBuilder::new());
         for text in texts {

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use wgclip::{Bound, BoundRounding, Bounds, Device, Element, ElementType, Number, Shape, with_element};
+use wgclip::bounds::{BoundRounding, Number};
+use wgclip::{Bound, Bounds, Device, Element, ElementType, Shape, with_element};
 
 use crate::args::{Choice, Common, Interval, Limit};
 use crate::batch::Side;

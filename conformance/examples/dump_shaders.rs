@@ -5,9 +5,11 @@
 
 use std::io::Write;
 
+use wgclip::bounds::BroadcastInputs;
+use wgclip::op::Op;
 use wgclip::reference::{self, Operands};
 use wgclip::testing::{self, Source};
-use wgclip::{BackwardRule, Element, ElementType, Op, BroadcastInputs, with_element};
+use wgclip::{BackwardRule, Element, ElementType, with_element};
 
 /// Elements of the operands: more than a workgroup's, and no whole number of blocks.
 const LEN: usize = 5003;
@@ -41,7 +43,8 @@ fn run<T: Element>(out: &mut impl Write, op: Op, source: &Source) -> std::io::Re
     let layout = T::TYPE.layout();
     let (lo, hi) = (Some(T::from_f64(2.0)), Some(T::from_bits(layout.mask() >> 2)));
     let rule = BackwardRule::default();
-    let evaluate = |op, x, g| reference::evaluate(op, Operands { x, g, broadcast: &[lo, hi], rule, params: &[] })[0];
+    let evaluate =
+        |op, x, g| reference::evaluate(op, Operands { x, g, broadcast: &[lo, hi], rule, params: &[] })[0];
     let y: Vec<T> = x.iter().map(|&x| evaluate(Op::Clip, x, T::ZERO)).collect();
     let gx: Vec<T> = x.iter().zip(&g).map(|(&x, &g)| evaluate(Op::ClipBackward, x, g)).collect();
 

@@ -3,9 +3,9 @@
 
 use std::fmt;
 
-use wgclip::op::{MAX_OUTPUTS, Operand, RuleUse};
+use wgclip::op::{MAX_OUTPUTS, Op, Operand, RuleUse};
 use wgclip::reference::{self, Operands};
-use wgclip::{BackwardRule, Bound, Element, ElementType, Op};
+use wgclip::{BackwardRule, Bound, Element, ElementType};
 
 use crate::parallel;
 
@@ -261,7 +261,7 @@ impl<T: Element> Case<T> {
             (oracle.evaluate)(op, Operands { x: self.x[i], g: self.g[i], broadcast, rule, params })
         };
         let made = parallel::map_many(self.x.len(), &evaluate);
-        let results = (0..outputs.len()).map(|place| made.iter().map(|made| made[place]).collect::<Vec<T>>());
+        let results = (0..outputs.len()).map(|index| made.iter().map(|made| made[index]).collect::<Vec<T>>());
         let results = outputs.iter().copied().zip(results).filter(|(output, _)| self.needs(op, *output));
         let summed = |(output, result): (Operand, Vec<T>)| {
             let of = inputs.iter().find(|&&(input, _)| output.gradient_of() == Some(input));

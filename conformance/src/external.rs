@@ -1,9 +1,10 @@
 //! Cases for a device that another program drives: a web page, or a binding to another language. It runs them and brings what
 //! came out.
 
-use wgclip::op::Operand;
+use wgclip::bounds::Number;
+use wgclip::op::{Op, Operand};
 use wgclip::reference;
-use wgclip::{Bound, Element, ElementType, NonFinite, NormKind, NormLimit, Number, Op, with_element};
+use wgclip::{Bound, Element, ElementType, NonFinitePolicy, NormKind, NormLimit, with_element};
 
 use crate::case::{Case, Host, Oracle, Results, Variant};
 use crate::{Mismatch, Plan, Tally, Tier, inputs};
@@ -169,7 +170,7 @@ pub fn external_norms(element: ElementType, seed: u64) -> Box<dyn Iterator<Item 
                 limit: NormLimit::new(limit)
                     .kind(kind)
                     .eps([0.0, 1e-6, 0.5][rng.usize(..3)])
-                    .nonfinite(NonFinite::ALL[rng.usize(..NonFinite::ALL.len())]),
+                    .nonfinite(NonFinitePolicy::ALL[rng.usize(..NonFinitePolicy::ALL.len())]),
             })
         }))
     })
@@ -183,7 +184,7 @@ impl ExternalNorm {
             let actual: Vec<T> = tensors.iter().flat_map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
             let all = given.concat();
             let expected_norm = reference::norm(&all, self.limit.kind);
-            let fails = self.limit.nonfinite == NonFinite::Error && !expected_norm.to_f64().is_finite();
+            let fails = self.limit.nonfinite == NonFinitePolicy::Error && !expected_norm.to_f64().is_finite();
             let scaling = reference::scaling(expected_norm, &self.limit);
             let scaled = |&x: &T| if fails { x } else { reference::scale(x, scaling) };
             let expected: Vec<T> = all.iter().map(scaled).collect();

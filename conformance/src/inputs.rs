@@ -92,7 +92,16 @@ pub(crate) fn pairs<T: Element>(rng: &mut fastrand::Rng, lo: Option<T>, hi: Opti
     x.extend(random::<T>(rng, 515));
     g.extend(random::<T>(rng, 515));
     let bound = |value: Option<T>| value.map_or(Bound::Absent, Bound::Value);
-    Case { dims: vec![x.len()], x, g, lo: bound(lo), hi: bound(hi), others: values(rng), params: params(rng), all_types: false }
+    Case {
+        dims: vec![x.len()],
+        x,
+        g,
+        lo: bound(lo),
+        hi: bound(hi),
+        others: values(rng),
+        params: params(rng),
+        all_types: false,
+    }
 }
 
 /// Every special value between every pair of bounds, NaN among them, all as tensors.

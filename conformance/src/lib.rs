@@ -37,8 +37,8 @@ use std::collections::HashMap;
 
 use case::Case;
 
-use wgclip::op::RuleUse;
-use wgclip::{BackwardRule, Element, ElementType, Op, OutsideRule, TieRule};
+use wgclip::op::{Op, RuleUse};
+use wgclip::{BackwardRule, Element, ElementType, OutsideRule, TieRule};
 
 /// How much of the table is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,9 @@
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
+use wgclip::norm::NormState;
 use wgclip::{
-    Device, Element, ElementType, NonFinite, NormKind, NormLimit, NormState, bf16, f8_e4m3fn, f8_e5m2, f16,
+    Device, Element, ElementType, NonFinitePolicy, NormKind, NormLimit, bf16, f8_e4m3fn, f8_e5m2, f16,
     reference,
 };
 
@@ -29,7 +30,7 @@ impl<T: Element> Input<T> {
         let eps = if bool::arbitrary(u)? { 1e-6 } else { 0.0 };
         let limit = NormLimit::new(if limit.is_nan() { 1.0 } else { limit })
             .eps(eps)
-            .nonfinite(*u.choose(&NonFinite::ALL)?);
+            .nonfinite(*u.choose(&NonFinitePolicy::ALL)?);
         // Rows of any width, repeated: long enough for several blocks.
         let (width, repeats) = (u.int_in_range(1..=40)?, *u.choose(&[1, 2, 50, 300])?);
         let bits: Vec<u64> = u.arbitrary_iter()?.take(1024).collect::<Result<_>>()?;
@@ -43,21 +44,21 @@ impl<T: Element> Input<T> {
         let Self { x, g, width, limit } = self;
         let shape = [x.len() / width, *width];
         let (tensor, upstream) = (device.tensor(x, shape).unwrap(), device.tensor(g, shape).unwrap());
-        same(&tensor.sum().unwrap().to_vec().unwrap(), &[reference::sum(x)]);
+        same(&tensor.sum(..).unwrap().to_vec().unwrap(), &[reference::sum(x)]);
         for kind in NormKind::ALL {
             let norm = reference::norm(x, kind);
-            same(&tensor.norm(kind).unwrap().to_vec().unwrap(), &[norm]);
+            same(&tensor.norm(kind, ..).unwrap().to_vec().unwrap(), &[norm]);
             let rows: Vec<_> = x.chunks(*width).map(|row| reference::norm(row, kind)).collect();
-            same(&tensor.norm_along(&[1], kind).unwrap().to_vec().unwrap(), &rows);
+            same(&tensor.norm(kind, [1]).unwrap().to_vec().unwrap(), &rows);
             let mut state = NormState::wide(kind);
             x.chunks(7).for_each(|part| state.add_slice(part).unwrap());
             same(&[state.norm::<T::Norm>().unwrap()], &[norm]);
 
             let limit = limit.kind(kind);
-            let fails = limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite();
+            let fails = limit.nonfinite == NonFinitePolicy::Error && !norm.to_f64().is_finite();
             let scaling = reference::scaling(norm, &limit);
             let expected: Vec<_> = x.iter().map(|&x| reference::scale(x, scaling)).collect();
-            match tensor.clip_by_norm(limit) {
+            match tensor.clip_by_norm(limit, ..) {
                 Ok(clipped) => same(&clipped.to_vec().unwrap(), &expected),
                 Err(error) => assert!(fails, "{error}"),
             }
@@ -65,10 +66,10 @@ impl<T: Element> Input<T> {
         let norm = reference::norm(x, NormKind::L2);
         let by = reference::scaling_backward(x, g, norm, limit);
         let expected: Vec<_> = x.iter().zip(g).map(|(&x, &g)| reference::scale_backward(x, g, by)).collect();
-        match tensor.clip_by_norm_backward(&upstream, *limit) {
+        match tensor.clip_by_norm_backward(&upstream, *limit, ..) {
             Ok(gradient) => same(&gradient.to_vec().unwrap(), &expected),
             Err(error) => {
-                assert!(limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite(), "{error}")
+                assert!(limit.nonfinite == NonFinitePolicy::Error && !norm.to_f64().is_finite(), "{error}")
             }
         }
     }

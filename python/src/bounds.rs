@@ -3,11 +3,9 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt};
-use wgclip::op::{MAX_BROADCAST, Operand};
-use wgclip::{
-    Bound as Side, BoundRounding, BroadcastInputs, Element, ElementType, Error, Number, Op, Result, Shape,
-    with_element,
-};
+use wgclip::bounds::{BoundRounding, BroadcastInputs, Number};
+use wgclip::op::{MAX_BROADCAST, Op, Operand};
+use wgclip::{Bound as Side, Element, ElementType, Error, Result, Shape, with_element};
 
 use crate::errors::{self, exception, numpy_name};
 use crate::float_mode;

@@ -1,11 +1,24 @@
 //! Devices.
 
 use pyo3::prelude::*;
+use wgclip::Error;
+use wgclip::device::DeviceKind;
 
 use crate::errors::exception;
 use crate::memory::Memory;
-use crate::tensor::{Tensor, check_process};
+use crate::process::check_process;
+use crate::tensor::Tensor;
 use crate::threads;
+
+/// Refuses the CPU path.
+fn gpu_only(wanted: &str) -> impl FnOnce(wgclip::Device) -> wgclip::Result<wgclip::Device> {
+    move |device| match device.info().kind {
+        DeviceKind::Cpu => {
+            Err(Error::NoSuchDevice { wanted: wanted.into(), known: "see Device.list()".into() })
+        }
+        _ => Ok(device),
+    }
+}
 
 /// A GPU, or the CPU path. It holds tensors, which are copies of arrays.
 #[pyclass(frozen, module = "wgclip")]
@@ -50,7 +63,11 @@ impl Device {
     #[staticmethod]
     #[pyo3(signature = (name = None))]
     fn gpu(py: Python<'_>, name: Option<&str>) -> PyResult<Self> {
-        threads::detach(py, || wgclip::Device::gpu(name)).map(Self::of).map_err(exception)
+        let device = threads::detach(py, || match name {
+            None => wgclip::Device::gpu(),
+            Some(name) => wgclip::Device::select(name).and_then(gpu_only(name)),
+        });
+        device.map(Self::of).map_err(exception)
     }
 
     /// The names of the devices there are.

@@ -14,6 +14,7 @@ mod memory;
 mod norm;
 mod norm_state;
 mod ops;
+mod process;
 mod quantile;
 mod rule;
 mod samples;

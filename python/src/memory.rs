@@ -11,7 +11,8 @@ use pyo3::buffer::{ElementType as Format, PyUntypedBuffer};
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::{ffi, intern};
-use wgclip::{ElementType, Error, Number, Result, Shape, with_element};
+use wgclip::bounds::Number;
+use wgclip::{ElementType, Error, Result, Shape, with_element};
 
 use crate::errors::{exception, numpy_name};
 use crate::{float_mode, threads};

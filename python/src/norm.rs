@@ -3,7 +3,9 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use wgclip::reference::{self, Scaling};
-use wgclip::{Element, ElementType, Error, NonFinite, NormKind, NormLimit, Result, Shape, cpu, with_element};
+use wgclip::{
+    Element, ElementType, Error, NonFinitePolicy, NormKind, NormLimit, Result, Shape, cpu, with_element,
+};
 
 use crate::bounds::axes;
 use crate::errors::{NonFiniteNormWarning, exception, numpy_name, warn};
@@ -52,10 +54,12 @@ impl Limit {
     /// # Errors
     /// `ValueError` for a limit or eps that is none, or an unknown policy.
     pub(crate) fn new(limit: f64, kind: NormKind, eps: f64, policy: &str) -> PyResult<Self> {
-        let nonfinite = policy.parse::<NonFinite>().map_err(exception)?;
+        let nonfinite = policy.parse::<NonFinitePolicy>().map_err(exception)?;
         let limit = NormLimit::new(limit).kind(kind).eps(eps).nonfinite(nonfinite);
         // The library checks it where it scales.
-        wgclip::NormState::new(kind).scaling::<f32>(limit.nonfinite(NonFinite::Skip)).map_err(exception)?;
+        wgclip::norm::NormState::new(kind)
+            .scaling::<f32>(limit.nonfinite(NonFinitePolicy::Skip))
+            .map_err(exception)?;
         Ok(Self(limit))
     }
 }
@@ -98,7 +102,7 @@ pub(crate) fn sum(py: Python<'_>, x: Any<'_, '_>, along: Option<Vec<i64>>, out: 
     run(py, &[&x], &[&out], |inputs, mut outputs| {
         with_element!(x.element, T => {
             let of = tensor::<T>(inputs[0], &x.shape)?;
-            write(along.map_or_else(|| of.sum(), |axes| of.sum_along(&axes))?, outputs[0])
+            write(of.sum(along.as_deref())?, outputs[0])
         })
     })
 }
@@ -120,7 +124,7 @@ pub(crate) fn norm(
     check_reduced(&out, ElementType::of_norm([x.element]), &kept(&x.shape, along.as_deref())?)?;
     run(py, &[&x], &[&out], |inputs, mut outputs| match along {
         Some(axes) => with_element!(x.element, T => {
-            write(tensor::<T>(inputs[0], &x.shape)?.norm_along(&axes, ord.0)?, outputs[0])
+            write(tensor::<T>(inputs[0], &x.shape)?.norm(ord.0, &axes[..])?, outputs[0])
         }),
         None => {
             let state = state_of(&[(x.element, inputs[0])], ord.0)?;
@@ -134,7 +138,7 @@ pub(crate) fn norm(
 }
 
 /// The state of the elements of several slices.
-fn state_of(list: &[(ElementType, &[u8])], kind: NormKind) -> Result<wgclip::NormState> {
+fn state_of(list: &[(ElementType, &[u8])], kind: NormKind) -> Result<wgclip::norm::NormState> {
     let mut state = NormState::empty(kind, is_double(list));
     state.add_list(list)?;
     Ok(state)
@@ -148,7 +152,7 @@ pub(crate) fn no_norm(element: ElementType) -> PyErr {
 }
 
 /// The norm of a state, rounded to an f64 or to an f32.
-pub(crate) fn norm_of(state: &wgclip::NormState, double: bool) -> Result<f64> {
+pub(crate) fn norm_of(state: &wgclip::norm::NormState, double: bool) -> Result<f64> {
     if double { state.norm::<f64>() } else { state.norm::<f32>().map(f64::from) }
 }
 
@@ -171,10 +175,9 @@ pub(crate) fn clip_by_norm(
     run(py, &[&x], &[&out], |inputs, mut outputs| {
         with_element!(x.element, T => {
             let of = tensor::<T>(inputs[0], &x.shape)?;
-            let made = match (along, average) {
-                (Some(axes), false) => of.clip_by_norm_along(&axes, limit.0)?,
-                (Some(axes), true) => of.clip_by_average_norm_along(&axes, limit.0)?,
-                (None, _) => of.clip_by_average_norm(limit.0)?,
+            let made = match average {
+                false => of.clip_by_norm(limit.0, along.as_deref())?,
+                true => of.clip_by_average_norm(limit.0, along.as_deref())?,
             };
             write(made, outputs[0])
         })
@@ -198,11 +201,7 @@ pub(crate) fn clip_by_norm_backward(
     run(py, &[&x, &g], &[&out], |inputs, mut outputs| {
         with_element!(x.element, T => {
             let (of, g) = (tensor::<T>(inputs[0], &x.shape)?, tensor::<T>(inputs[1], &x.shape)?);
-            let made = match along {
-                Some(axes) => of.clip_by_norm_along_backward(&g, &axes, limit.0)?,
-                None => of.clip_by_norm_backward(&g, limit.0)?,
-            };
-            write(made, outputs[0])
+            write(of.clip_by_norm_backward(&g, limit.0, along.as_deref())?, outputs[0])
         })
     })
 }
@@ -225,7 +224,7 @@ pub(crate) fn clip_adaptive(
     run(py, &[&x, &parameter], &[&out], |inputs, mut outputs| {
         with_element!(x.element, T => {
             let (of, by) = (tensor::<T>(inputs[0], &x.shape)?, tensor::<T>(inputs[1], &x.shape)?);
-            write(of.clip_adaptive(&by, &along, limit.0, least)?, outputs[0])
+            write(of.clip_adaptive(&by, limit.0, &along[..], least)?, outputs[0])
         })
     })
 }
@@ -290,16 +289,16 @@ fn non_finite(
     written: &[&mut [u8]],
     (kind, names): (NormKind, &[String]),
 ) -> Result<String> {
-    let mut places = Vec::new();
+    let mut indices = Vec::new();
     for (n, ((x, from), to)) in list.iter().zip(froms).zip(written).enumerate() {
         let part = [(x.element, from.unwrap_or(&**to))];
         if !norm_of(&state_of(&part, kind)?, is_double(&part))?.is_finite() {
-            places.push(n);
+            indices.push(n);
         }
     }
     let name =
         |n: usize| names.get(n).cloned().unwrap_or(format!("array {n} of {}, counted from 0,", list.len()));
-    Ok(match (places[..].split_first(), list.len()) {
+    Ok(match (indices[..].split_first(), list.len()) {
         (_, 1) if names.is_empty() => "the array".into(),
         (Some((&first, [])), _) => name(first),
         (Some((&first, others)), _) => format!("{} and of {} more,", name(first), others.len()),
@@ -343,9 +342,9 @@ fn scale_list(
             }
         };
         let mut warning = None;
-        if !norm.is_finite() && (known.is_none() || limit.nonfinite == NonFinite::Error) {
+        if !norm.is_finite() && (known.is_none() || limit.nonfinite == NonFinitePolicy::Error) {
             let what = non_finite(&list, &froms, &written, (limit.kind, names))?;
-            if limit.nonfinite == NonFinite::Error {
+            if limit.nonfinite == NonFinitePolicy::Error {
                 return Err(Error::NonFiniteNorm { what });
             }
             warning = Some(format!("the norm of {what} is {norm}: {}", becomes(limit.nonfinite)));
@@ -370,10 +369,10 @@ fn scale_list(
 }
 
 /// What becomes of arrays whose norm is not finite.
-pub(crate) fn becomes(policy: NonFinite) -> &'static str {
+pub(crate) fn becomes(policy: NonFinitePolicy) -> &'static str {
     match policy {
-        NonFinite::Propagate => "what is scaled by it becomes 0 or NaN",
-        NonFinite::Zero => "what would be scaled by it is set to zero",
-        NonFinite::Skip | NonFinite::Error => "what would be scaled by it is kept",
+        NonFinitePolicy::Propagate => "what is scaled by it becomes 0 or NaN",
+        NonFinitePolicy::Zero => "what would be scaled by it is set to zero",
+        NonFinitePolicy::Skip | NonFinitePolicy::Error => "what would be scaled by it is kept",
     }
 }

@@ -17,17 +17,17 @@ use crate::norm::{Ord, no_norm, norm_of, typed};
 /// `ord` is 1, 2 or inf. A state that is to take in float64 has to be `wide`.
 #[pyclass(frozen, module = "wgclip")]
 pub(crate) struct NormState {
-    state: Mutex<wgclip::NormState>,
+    state: Mutex<wgclip::norm::NormState>,
     wide: bool,
 }
 
 impl NormState {
-    fn lock(&self) -> MutexGuard<'_, wgclip::NormState> {
+    fn lock(&self) -> MutexGuard<'_, wgclip::norm::NormState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn empty(kind: NormKind, wide: bool) -> wgclip::NormState {
-        if wide { wgclip::NormState::wide(kind) } else { wgclip::NormState::new(kind) }
+    pub(crate) fn empty(kind: NormKind, wide: bool) -> wgclip::norm::NormState {
+        if wide { wgclip::norm::NormState::wide(kind) } else { wgclip::norm::NormState::new(kind) }
     }
 }
 
@@ -75,8 +75,8 @@ impl NormState {
     #[staticmethod]
     #[pyo3(signature = (words, ord = Ord(NormKind::L2)), text_signature = "(words, ord=2)")]
     fn from_words(words: Vec<i64>, ord: Ord) -> PyResult<Self> {
-        let wide = words.len() > wgclip::NormState::new(ord.0).to_words().len();
-        let state = wgclip::NormState::from_words(ord.0, &words).map_err(exception)?;
+        let wide = words.len() > wgclip::norm::NormState::new(ord.0).to_words().len();
+        let state = wgclip::norm::NormState::from_words(ord.0, &words).map_err(exception)?;
         Ok(Self { state: Mutex::new(state), wide })
     }
 

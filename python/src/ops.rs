@@ -2,8 +2,8 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use wgclip::op::{Arguments, MAX_OUTPUTS, Operand};
-use wgclip::{BackwardRule, ElementType, Error, Op, cpu};
+use wgclip::op::{Arguments, MAX_OUTPUTS, Op, Operand};
+use wgclip::{BackwardRule, ElementType, Error, cpu};
 
 use crate::bounds::{Broadcast, keyword};
 use crate::errors::exception;

@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rayon::prelude::*;
+use wgclip::norm::NormState;
 use wgclip::reference::Scaling;
-use wgclip::{ElementType, Error, NonFinite, NormLimit, NormState, Result, cpu};
+use wgclip::{ElementType, Error, NonFinitePolicy, NormLimit, Result, cpu};
 
 use crate::errors::{NonFiniteNormWarning, exception, warn};
 use crate::memory::{Memory, run};
@@ -69,7 +70,7 @@ pub(crate) fn clip_by_norms_of_samples(
         let work = parts.par_iter_mut().zip(norms.par_chunks_mut(norm_type.size())).enumerate();
         work.map(clip).collect::<Result<()>>()?;
         match bad.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(first) if limit.0.nonfinite == NonFinite::Error => {
+            Some(first) if limit.0.nonfinite == NonFinitePolicy::Error => {
                 Err(Error::NonFiniteNorm { what: format!("sample {first}, counted from 0,") })
             }
             bad => Ok(bad),
@@ -96,7 +97,7 @@ fn clip_sample(
     state.add_list(&list)?;
     // What is an error is told of all samples at the end.
     let limit = match limit.nonfinite {
-        NonFinite::Error => limit.nonfinite(NonFinite::Skip),
+        NonFinitePolicy::Error => limit.nonfinite(NonFinitePolicy::Skip),
         _ => *limit,
     };
     let (finite, scaling): (bool, Scaling<f64>) = match norm_type {

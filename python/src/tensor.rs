@@ -3,18 +3,18 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use wgclip::{
-    AnyTensor, Bound as Side, Bounds, Element, ElementType, Error, NeedsGrad, Result, Shape, with_element,
-};
+use wgclip::norm::AnyTensor;
+use wgclip::{Bound as Side, Bounds, Element, ElementType, Error, NeedsGrad, Result, Shape, with_element};
 
 use crate::bounds::axes;
 use crate::device::Device;
 use crate::errors::exception;
 use crate::memory::{Memory, arrays, run};
 use crate::norm::{Limit, Ord};
+use crate::process::check_process;
 use crate::rule::AnyRule;
 use crate::threads;
 
@@ -52,7 +52,7 @@ type Made = Arc<dyn Dynamic>;
 /// A bound: absent, a number, or a tensor.
 pub(crate) enum Given {
     Absent,
-    Number(wgclip::Number),
+    Number(wgclip::bounds::Number),
     Tensor(Made),
 }
 
@@ -62,7 +62,7 @@ fn same<T: Element>(tensor: &dyn Dynamic) -> Result<&wgclip::Tensor<T>> {
 }
 
 fn bounds<T: Element>(sides: &[Given]) -> Result<Bounds<T>> {
-    let side = |given: &Given, number: fn(wgclip::Number) -> Result<Side<T>>| match given {
+    let side = |given: &Given, number: fn(wgclip::bounds::Number) -> Result<Side<T>>| match given {
         Given::Absent => Ok(Side::Absent),
         Given::Number(of) => number(*of),
         Given::Tensor(tensor) => Ok(Side::Tensor(same::<T>(&**tensor)?.clone())),
@@ -120,15 +120,15 @@ impl<T: Element> Dynamic for wgclip::Tensor<T> {
     }
 
     fn sum(&self, axes: Option<&[usize]>) -> Result<Made> {
-        axes.map_or_else(|| self.sum(), |axes| self.sum_along(axes)).map(made)
+        self.sum(axes).map(made)
     }
 
     fn norm(&self, axes: Option<&[usize]>, kind: wgclip::NormKind) -> Result<Made> {
-        axes.map_or_else(|| self.norm(kind), |axes| self.norm_along(axes, kind)).map(made)
+        self.norm(kind, axes).map(made)
     }
 
     fn clip_by_norm(&self, axes: Option<&[usize]>, limit: wgclip::NormLimit) -> Result<Made> {
-        axes.map_or_else(|| self.clip_by_norm(limit), |axes| self.clip_by_norm_along(axes, limit)).map(made)
+        self.clip_by_norm(limit, axes).map(made)
     }
 
     fn clip_by_norm_backward(
@@ -137,12 +137,7 @@ impl<T: Element> Dynamic for wgclip::Tensor<T> {
         axes: Option<&[usize]>,
         limit: wgclip::NormLimit,
     ) -> Result<Made> {
-        let g = same(g)?;
-        match axes {
-            Some(axes) => self.clip_by_norm_along_backward(g, axes, limit),
-            None => self.clip_by_norm_backward(g, limit),
-        }
-        .map(made)
+        self.clip_by_norm_backward(same(g)?, limit, axes).map(made)
     }
 
     fn duplicate(&self) -> Box<dyn Dynamic> {
@@ -181,16 +176,6 @@ impl Tensor {
     fn make(py: Python<'_>, work: impl FnOnce() -> Result<Made> + Send) -> PyResult<Self> {
         threads::detach(py, work).map(Self::of).map_err(exception)
     }
-}
-
-/// Refuses what was opened before a fork.
-pub(crate) fn check_process(process: u32) -> PyResult<()> {
-    if process == std::process::id() {
-        return Ok(());
-    }
-    Err(PyRuntimeError::new_err(
-        "this device was opened by another process, before a fork: open it in this one, or start processes by spawn",
-    ))
 }
 
 type AnyBound<'a, 'py> = Option<&'a Bound<'py, PyAny>>;
@@ -400,9 +385,10 @@ pub(crate) fn clip_tensors_by_global_norm(
         for tensor in &mut clipped {
             list.push(&mut **tensor);
         }
-        let norm = match ElementType::of_norm(tensors.iter().map(|tensor| tensor.element())) {
-            ElementType::F64 => made(wgclip::clip_by_global_norm::<f64>(&mut list, limit)?),
-            _ => made(wgclip::clip_by_global_norm::<f32>(&mut list, limit)?),
+        let norm = wgclip::clip_by_global_norm(&mut list, limit)?;
+        let norm = match norm.element() {
+            ElementType::F64 => made(norm.to_tensor::<f64>()?),
+            _ => made(norm.to_tensor::<f32>()?),
         };
         Ok((clipped, norm))
     })

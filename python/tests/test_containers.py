@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,6 +213,14 @@ def test_outputs_and_batches_that_cannot_be_are_refused():
         wgclip.clip_by_global_norm([np.array([[3.0, 4], [np.nan, 1]])], 1.0, batch_axis=0)
 
 
+def test_the_list_is_that_of_the_library_and_its_functions_are_here():
+    table = Path(__file__).parents[2] / "docs" / "operations.md"
+    rows = [line.split("|") for line in table.read_text().splitlines() if line.startswith("| `")]
+    assert [row[1].strip(" `") for row in rows] == list(wgclip.operations())
+    for row in rows:
+        assert (row[4].strip() == "-") == (not hasattr(wgclip, row[1].strip(" `"))), row
+
+
 def test_the_list_by_name():
     x, g = np.float32([-1, 0.5, 2]), np.float32([1, 2, 3])
     assert wgclip.run("affine", x, scale=2, offset=1).tolist() == [-1, 2, 5]
@@ -220,7 +229,9 @@ def test_the_list_by_name():
     assert wgclip.run("mask_backward", mask, g).tolist() == wgclip.clip_backward(x, g, 0, 1).tolist()
     gx, glo, ghi = wgclip.run("clip_backward_bounds", x, g, min=0, max=np.float32([1]))
     assert (gx.tolist(), float(glo), ghi.tolist()) == ([0, 2, 0], 1, [3])
-    assert set(wgclip.operations()) >= {"clip", "clip_to", "clip_backward", "clip_backward_bounds", "clip_with_mask", "mask_backward", "affine"}
+    assert wgclip.run("hard_shrink", x, min=-1, max=1).tolist() == [0, 0, 2]
+    gx, glo, ghi, gslope = wgclip.run("leaky_clip_backward", x, g, min=0, max=1, slope=np.float32(0.25))
+    assert (gx.tolist(), float(glo), float(ghi), float(gslope)) == ([0.25, 2, 0.75], 0.75, 2.25, -1 + 3)
     for options in ({"scale": 2}, {"rule": "torch"}, {"dtype": "float16"}):
         with pytest.raises(ValueError, match="takes no"):
             wgclip.run("clip", x, **options)

@@ -99,7 +99,7 @@ fn flags_of(v: vec4<u32>, factors: vec4<u32>) -> vec4<u32> {
     if REDUCE == REDUCE_PRODUCTS {
         let a = v & vec4(MAGNITUDE);
         let b = factors & vec4(MAGNITUDE);
-        // Infinity times zero is none, as what is none is.
+        // Infinity times zero, and NaN times anything, is NaN.
         let none = (max(a, b) > vec4(MAX_NUMBER)) | (min(a, b) == vec4(0u)) | vec4(MAX_NUMBER == MAX_FINITE);
         let sign = select(vec4(MET_INFINITY), vec4(MET_NEGATIVE_INFINITY), (v ^ factors) >= vec4(SIGN));
         return select(select(sign, vec4(MET_NAN), none), vec4(0u), max(a, b) <= vec4(MAX_FINITE));

@@ -2,6 +2,7 @@
 //!
 //! The two backends never meet: `cpu` works on slices, `gpu` on buffers of wgpu.
 
+pub(crate) mod any;
 pub mod cpu;
 #[cfg(feature = "gpu")]
 pub mod gpu;
@@ -10,8 +11,8 @@ use std::fmt;
 
 use crate::broadcast::{Broadcast, Reduction};
 use crate::call::{Call, Limiter, Reductions};
-use crate::exact::{ExactSum, ReduceOp};
 use crate::norm::Scaling;
+use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::op::MAX_OUTPUTS;
 use crate::{DeviceInfo, Element, ElementType, NormLimit, Result, Stats};
 
@@ -20,7 +21,7 @@ pub(crate) trait Backend: Clone + fmt::Debug {
     /// Elements on the device. Clones share them.
     type Buffer: Clone + fmt::Debug;
 
-    /// What norms make of elements, one for each norm.
+    /// One scaling decision (keep, zero, multiply) per norm.
     type Scalings;
 
     fn info(&self) -> DeviceInfo;

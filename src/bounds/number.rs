@@ -96,7 +96,8 @@ impl<T: Element, S> Bound<T, S> {
     /// A lower bound of elements of this type. A number below their range saturates: it bounds nothing either way.
     ///
     /// ```
-    /// use wgclip::{Bound, Number};
+    /// use wgclip::bounds::Number;
+    /// use wgclip::Bound;
     ///
     /// let lo = Bound::<u8>::lower(Number::Float(-1.0))?;
     /// assert_eq!(lo.value(), Some(0));
@@ -115,7 +116,8 @@ impl<T: Element, S> Bound<T, S> {
     /// The same, rounded as is said.
     ///
     /// ```
-    /// use wgclip::{Bound, BoundRounding, Number, bf16};
+    /// use wgclip::bounds::{BoundRounding, Number};
+    /// use wgclip::{Bound, bf16};
     ///
     /// let asked = Number::Float(0.999);
     /// assert_eq!(Bound::<bf16>::upper(asked)?.value(), Some(bf16::from_f32(1.0)));
@@ -354,6 +356,9 @@ mod tests {
         assert_eq!(error(Number::Float(f64::NAN)), Error::NanBound { operand: "lower bound" });
         let element = crate::ElementType::I16;
         assert_eq!(error(Number::Float(1.5)), Error::FractionalBound { operand: "lower bound", element });
-        assert_eq!(error(Number::Integer(40_000)), Error::ImpossibleBound { operand: "lower bound", element });
+        assert_eq!(
+            error(Number::Integer(40_000)),
+            Error::ImpossibleBound { operand: "lower bound", element }
+        );
     }
 }

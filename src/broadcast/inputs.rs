@@ -8,7 +8,8 @@ use crate::{Bound, BoundRounding, Element, ElementType, Error, Number, Result, S
 /// patterns or as operands (`B`: a slice, a buffer).
 ///
 /// ```
-/// use wgclip::{Bound, BroadcastInputs, Shape, cpu};
+/// use wgclip::bounds::BroadcastInputs;
+/// use wgclip::{Bound, Shape, cpu};
 ///
 /// let (x, hi) = ([1.0f32, 2.0, 3.0, 4.0], [1.5f32, 2.5]);
 /// let (of_x, of_hi) = (Shape::new([2, 2])?, Shape::new([2])?);
@@ -128,14 +129,15 @@ impl<B> BroadcastInputs<B> {
             Bound::Value(value) => Ok(BoundBits::Value(check_not_nan(value, operand)?.to_bits())),
             Bound::Tensor(tensor) => Ok(BoundBits::Tensor(tensor)),
         };
-        let inputs = inputs.into_iter().zip(operands).map(bits);
-        Self::of(T::TYPE, operands, x, inputs.collect::<Result<Vec<_>>>()?)
+        Self::of(T::TYPE, operands, x, inputs.into_iter().zip(operands).map(bits))
     }
 
     /// The same of a type that is a value, with numbers of no type: each is rounded to the type once, a bound as `rounding` says.
     ///
     /// ```
-    /// use wgclip::{Bound, BoundRounding, BroadcastInputs, ElementType, Number, Op, Shape};
+    /// use wgclip::bounds::{BoundRounding, BroadcastInputs, Number};
+    /// use wgclip::op::Op;
+    /// use wgclip::{Bound, ElementType, Shape};
     ///
     /// let x = Shape::new([3])?;
     /// let bounds = [Bound::Value(Number::Float(7.0)), Bound::Value(Number::Integer(300))];
@@ -165,8 +167,7 @@ impl<B> BroadcastInputs<B> {
             }),
             Bound::Tensor(tensor) => Ok(BoundBits::Tensor(tensor)),
         };
-        let inputs = inputs.into_iter().zip(operands).map(bits);
-        Self::of(element, operands, x, inputs.collect::<Result<Vec<_>>>()?)
+        Self::of(element, operands, x, inputs.into_iter().zip(operands).map(bits))
     }
 
     /// The same of bits.
@@ -177,13 +178,13 @@ impl<B> BroadcastInputs<B> {
         element: ElementType,
         operands: &'static [Operand],
         x: &Shape,
-        inputs: impl IntoIterator<Item = BoundBits<(B, &'a Shape)>>,
+        inputs: impl IntoIterator<Item = Result<BoundBits<(B, &'a Shape)>>>,
     ) -> Result<Self> {
         let mut shapes = [None; MAX_BROADCAST];
         let mut resolved = Self { operands, ..Self::none(element) };
         let there = resolved.inputs.iter_mut().zip(&mut shapes).zip(operands);
         for (((resolved, shape), &operand), input) in there.zip(inputs) {
-            *resolved = match input {
+            *resolved = match input? {
                 BoundBits::Absent => BoundBits::Absent,
                 BoundBits::Value(bits) => BoundBits::Value(bits),
                 BoundBits::Tensor((tensor, of_tensor)) => {
@@ -235,7 +236,8 @@ impl<B> BroadcastInputs<B> {
     /// [`Error::LengthMismatch`].
     pub(crate) fn check_len(&self, x: usize, len: impl Fn(&B) -> usize) -> Result<()> {
         let Some(broadcast) = &self.broadcast else { return Ok(()) };
-        let tensors = self.tensors().filter_map(|(index, tensor)| Some((broadcast.input_len(index)?, len(tensor))));
+        let tensors =
+            self.tensors().filter_map(|(index, tensor)| Some((broadcast.input_len(index)?, len(tensor))));
         for (expected, actual) in std::iter::once((broadcast.len(), x)).chain(tensors) {
             if expected != actual {
                 return Err(Error::LengthMismatch { shape: vec![expected], expected, actual });

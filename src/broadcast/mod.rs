@@ -164,11 +164,8 @@ pub(crate) struct Run {
 /// The stride of an input along each dimension of `x`.
 fn strides_of(x: &Shape, input: &Shape, operand: Operand) -> Result<Vec<usize>> {
     let (x_dims, dims) = (x.dims(), input.dims());
-    let mismatch = || Error::BroadcastMismatch {
-        operand: operand.noun(),
-        from: dims.to_vec(),
-        shape: x_dims.to_vec(),
-    };
+    let mismatch =
+        || Error::BroadcastMismatch { operand: operand.noun(), from: dims.to_vec(), shape: x_dims.to_vec() };
     let missing = x_dims.len().checked_sub(dims.len()).ok_or_else(mismatch)?;
     let mut strides = vec![0; x_dims.len()];
     let mut stride = 1;
@@ -221,7 +218,9 @@ mod tests {
         {
             for (operand, inputs) in [("lower bound", [input, &[]]), ("upper bound", [&[], input])] {
                 let refused = broadcast(x, &inputs);
-                assert!(matches!(refused, Err(Error::BroadcastMismatch { operand: of, .. }) if of == operand));
+                assert!(
+                    matches!(refused, Err(Error::BroadcastMismatch { operand: of, .. }) if of == operand)
+                );
             }
         }
         let alternating: Vec<_> = (0..10).map(|d| if d % 2 == 0 { 2 } else { 1 }).collect();

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn leaves_of_a_sum_are_in_the_order_of_x() {
-        let reduction = |x: &[usize], input: &[usize]| Reduction::new(&shape(x), &shape(input), Operand::Lo).unwrap();
+        let reduction =
+            |x: &[usize], input: &[usize]| Reduction::new(&shape(x), &shape(input), Operand::Lo).unwrap();
         let columns = reduction(&[2, 3, 4], &[3, 1]);
         assert_eq!((columns.sums, columns.leaves), (3, 8));
         let leaves: Vec<_> = (0..8).map(|leaf| columns.element(1, leaf)).collect();

@@ -27,8 +27,8 @@ pub(crate) fn round_to_odd(value: f64) -> f32 {
     f32::from_bits(bits.wrapping_add(inexact & away).wrapping_sub(inexact & back))
 }
 
-/// A float as an f32. An f64 that is none becomes the nearest, saturated, or, if `odd`, one next to it whose last bit tells,
-/// so that to round it again is to round once.
+/// A float as an f32. An f64 that f32 cannot represent is rounded to nearest and saturated, or to odd if `odd`, so that rounding it again is
+/// rounding once.
 #[inline(always)]
 pub(crate) fn to_f32<T: Element>(value: T, odd: bool) -> f32 {
     let (layout, bits) = (T::TYPE.layout(), Element::to_bits(value));

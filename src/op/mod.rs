@@ -1,8 +1,8 @@
 //! The list of operations, as data. Everything that treats operations alike follows from it: the kernels' bindings and
 //! entry points, both backends, conformance, the benchmarks, the fuzz target and the kernels for the caller's own passes.
 //!
-//! To add one: a row here, its function in [`mod@crate::reference`], its twin `shaders/<name>.wgsl`, its loop in
-//! `backend/cpu/elementwise.rs`, a method of [`Tensor`](crate::Tensor), and a mutation in `conformance/src/on_device/mutations.rs`.
+//! To add one: a row here, its function in [`mod@crate::reference`], its twin `shaders/<name>.wgsl`, the same for the CPU in
+//! `backend/cpu/functions.rs`, and a method of [`Tensor`](crate::Tensor).
 
 mod row;
 
@@ -12,8 +12,85 @@ pub use crate::broadcast::MAX_BROADCAST;
 pub use crate::call::Arguments;
 use crate::{BackwardRule, ElementType, Error, Result};
 
-pub use row::{Accuracy, Domain, MAX_OUTPUTS, OpInfo, Operand, RuleUse};
+pub use row::{Accuracy, Domain, MAX_OUTPUTS, OpInfo, RuleUse};
 pub(crate) use row::{MAX_PARAMS, first_outputs};
+
+/// What an operand of an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operand {
+    /// The tensor that the operation works on.
+    X,
+    /// The upstream gradient.
+    G,
+    /// The lower bound.
+    Lo,
+    /// The upper bound.
+    Hi,
+    /// The slope beyond the bounds.
+    Slope,
+    /// One bit per element: whether the gradient reaches x.
+    Mask,
+    /// The result of a forward pass.
+    Y,
+    /// The gradient that reaches x.
+    Gx,
+    /// The gradient that reaches the lower bound.
+    Glo,
+    /// The gradient that reaches the upper bound.
+    Ghi,
+    /// The gradient that reaches the slope.
+    Gslope,
+}
+
+impl Operand {
+    /// Its name in the shaders and in reports, and what it is called in a sentence.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::X => ("x", "tensor"),
+            Self::G => ("g", "upstream gradient"),
+            Self::Lo => ("lo", "lower bound"),
+            Self::Hi => ("hi", "upper bound"),
+            Self::Slope => ("slope", "slope"),
+            Self::Mask => ("mask", "mask"),
+            Self::Y => ("y", "result"),
+            Self::Gx => ("gx", "gradient of x"),
+            Self::Glo => ("glo", "gradient of the lower bound"),
+            Self::Ghi => ("ghi", "gradient of the upper bound"),
+            Self::Gslope => ("gslope", "gradient of the slope"),
+        }
+    }
+
+    /// The broadcast input that it is the gradient of: it has one element for each of x, which are summed to the shape of that input.
+    pub const fn gradient_of(self) -> Option<Self> {
+        match self {
+            Self::Glo => Some(Self::Lo),
+            Self::Ghi => Some(Self::Hi),
+            Self::Gslope => Some(Self::Slope),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a bound, which may be absent.
+    pub const fn is_bound(self) -> bool {
+        matches!(self, Self::Lo | Self::Hi)
+    }
+
+    /// Its name in the shaders and in reports.
+    pub const fn name(self) -> &'static str {
+        self.names().0
+    }
+
+    /// What a sentence calls it: `"lower bound"`.
+    pub const fn noun(self) -> &'static str {
+        self.names().1
+    }
+
+    /// Names, for a message.
+    pub(crate) fn list(operands: &[Self]) -> String {
+        operands.iter().map(|operand| operand.name()).collect::<Vec<_>>().join(", ")
+    }
+}
 
 /// A row: the operation's function in the shader of its name, or of another's.
 macro_rules! row {
@@ -50,7 +127,7 @@ macro_rules! ops {
     };
 }
 
-use Operand::{G, Ghi, Glo, Gx, Hi, Lo, Mask, X, Y};
+use Operand::{G, Ghi, Glo, Gslope, Gx, Hi, Lo, Mask, Slope, X, Y};
 
 /// What most operations are: forward, in place too, between bounds.
 const FORWARD: OpInfo = OpInfo {
@@ -91,6 +168,19 @@ ops! {
     /// The gradient that reaches x, by such a mask.
     MaskBackward: "mask_backward" {
         inputs: &[Mask, G], broadcast: &[], rule: RuleUse::Ignored, ..BACKWARD
+    };
+    /// x beyond the bounds, zero between them: [`reference::hard_shrink`](crate::reference::hard_shrink).
+    HardShrink: "hard_shrink" { ..FORWARD };
+    /// Its gradient: [`reference::hard_shrink_backward`](crate::reference::hard_shrink_backward).
+    HardShrinkBackward: "hard_shrink_backward" in "hard_shrink" { rule: RuleUse::Ignored, ..BACKWARD };
+    /// A clip that goes on with a slope beyond its bounds: [`reference::leaky_clip`](crate::reference::leaky_clip).
+    LeakyClip: "leaky_clip" {
+        broadcast: &[Lo, Hi, Slope], domain: Domain::Arithmetic, accuracy: Accuracy::Defined, ..FORWARD
+    };
+    /// Its gradients: [`reference::leaky_clip_backward`](crate::reference::leaky_clip_backward).
+    LeakyClipBackward: "leaky_clip_backward" in "leaky_clip" {
+        broadcast: &[Lo, Hi, Slope], outputs: &[Gx, Glo, Ghi, Gslope], in_place: None, rule: RuleUse::Ignored,
+        domain: Domain::Arithmetic, accuracy: Accuracy::Defined, ..BACKWARD
     };
     /// `scale * x + offset`: [`reference::affine`](crate::reference::affine).
     Affine: "affine" {
@@ -207,5 +297,13 @@ mod tests {
             assert!(!info.has_bounds() || info.broadcast.starts_with(&[Lo, Hi]), "{op}");
             assert_eq!(info.in_place.is_some(), op.in_place_input().is_some(), "{op}");
         }
+    }
+
+    #[test]
+    fn the_table_of_packages_has_every_operation() {
+        let table = include_str!("../../docs/operations.md");
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let names: Vec<_> = rows.map(|(name, _)| name).collect();
+        assert_eq!(names, Op::ALL.iter().map(|op| op.name()).collect::<Vec<_>>());
     }
 }

@@ -9,7 +9,7 @@ use super::params::Params;
 use super::reduce::{self, Outputs};
 use crate::broadcast::Reduction;
 use crate::call::{Arguments, Call, needed};
-use crate::exact::ReduceOp;
+use crate::norm::exact::ReduceOp;
 use crate::op::Operand;
 use crate::wgsl::Specialization;
 use crate::{DeviceInfo, DeviceKind, ElementType, Op, Result, Shape};
@@ -108,10 +108,10 @@ impl Plans {
     ) -> Result<Vec<Step>> {
         let mut inputs: Vec<_> = inputs.iter().map(|slice| slice.part()).collect();
         let written: Vec<_> = outputs.iter().flatten().map(|slice| slice.part()).collect();
-        if let (Some(place), Some(Some(output))) = (op.in_place_input(), outputs.first())
-            && inputs.get(place).is_some_and(|input| input.is_same(&output.part()))
+        if let (Some(index), Some(Some(output))) = (op.in_place_input(), outputs.first())
+            && inputs.get(index).is_some_and(|input| input.is_same(&output.part()))
         {
-            inputs.remove(place);
+            inputs.remove(index);
         }
         let broadcast = arguments.broadcast.try_map(|slice| Ok(slice.part()))?;
         let arguments = arguments.with_broadcast(&broadcast);
@@ -180,7 +180,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::BroadcastInputs;
+    use crate::broadcast::BroadcastInputs;
     use crate::plan::ParamsBinding;
     use crate::{Bound, Error, NormKind, NormLimit};
 
@@ -219,10 +219,11 @@ mod tests {
             let (x, bound) = (Shape::new([len / 8, 8]).unwrap(), Shape::new([8]).unwrap());
             let mut steps = plans.sum(element, slice(0), [&x, &bound], [1, 2].map(slice)).unwrap();
             let all = Op::ALL.iter().filter(|op| op.is_for(element, true));
-            let between = |bounds: BroadcastInputs<Slice>| all.clone().map(move |&op| (op, bounds.clone()));
-            for (op, bounds) in kinds_of_bounds(element, &x, &bound).into_iter().flat_map(between) {
+            let with_inputs = |&op: &Op| {
+                kinds_of_inputs(op, element, &x, &bound).into_iter().map(move |inputs| (op, inputs))
+            };
+            for (op, broadcast) in all.flat_map(with_inputs) {
                 let info = op.info();
-                let bounds = if info.has_bounds() { bounds } else { BroadcastInputs::none(element) };
                 let sized = |(operand, of): (usize, &Operand)| match of {
                     Operand::Mask => Slice { bytes: mask_bytes(element, 4096), ..slice(operand) },
                     _ => slice(operand),
@@ -231,13 +232,13 @@ mod tests {
                     info.inputs.iter().chain(info.outputs).enumerate().map(sized).collect();
                 let (inputs, outputs) = operands.split_at(info.inputs.len());
                 let params = &[2.0, 0.5, 1.0, 3.0][..info.params.len()];
-                let arguments = Arguments { params, to: Some(element), ..Arguments::new(&bounds) };
+                let arguments = Arguments { params, to: Some(element), ..Arguments::new(&broadcast) };
                 let outputs: Vec<_> = outputs.iter().copied().map(Some).collect();
                 let made = plans.op(op, len, inputs, &outputs, &arguments).unwrap();
                 let bindings = made[0].bindings.len();
                 steps.extend(made);
-                if let Some(place) = op.in_place_input() {
-                    let made = plans.op(op, len, inputs, &[Some(inputs[place])], &arguments).unwrap();
+                if let Some(index) = op.in_place_input() {
+                    let made = plans.op(op, len, inputs, &[Some(inputs[index])], &arguments).unwrap();
                     assert!(made[0].bindings.len() < bindings, "{op} in place");
                     steps.extend(made);
                 }
@@ -263,20 +264,30 @@ mod tests {
         assert!(seen.len() > 20, "{}", seen.len());
     }
 
-    /// None, a tensor on either side, and on both.
-    fn kinds_of_bounds(element: ElementType, x: &Shape, bound: &Shape) -> Vec<BroadcastInputs<Slice>> {
-        let tensor = |operand| Slice { operand, offset: 0, bytes: 64 };
-        let sides = [[None, None], [Some(10), None], [None, Some(10)], [Some(10), Some(11)]];
-        let resolve = |sides: [Option<usize>; 2]| {
+    /// All inputs as values, each alone as a tensor, and all of them. A bound that is no tensor is absent.
+    fn kinds_of_inputs(
+        op: Op,
+        element: ElementType,
+        x: &Shape,
+        of_input: &Shape,
+    ) -> Vec<BroadcastInputs<Slice>> {
+        let operands = op.info().broadcast;
+        let count = operands.len();
+        let resolve = |tensors: u32| {
             crate::with_element!(element, T => {
-                let [lo, hi] = sides.map(|operand| match operand {
-                    Some(operand) => Bound::<T, _>::Tensor((tensor(operand), bound)),
-                    None => Bound::Absent,
-                });
-                BroadcastInputs::bounds(x, lo, hi).unwrap()
+                let input = |(index, operand): (usize, &Operand)| match tensors >> index & 1 {
+                    1 => Bound::<T, _>::Tensor((Slice { operand: 10 + index, offset: 0, bytes: 64 }, of_input)),
+                    _ if operand.is_bound() => Bound::Absent,
+                    _ => Bound::Value(<T as crate::Element>::ZERO),
+                };
+                match count {
+                    0 => BroadcastInputs::none(element),
+                    _ => BroadcastInputs::new(operands, x, operands.iter().enumerate().map(input)).unwrap(),
+                }
             })
         };
-        sides.into_iter().map(resolve).collect()
+        let alone = (0..count).map(|index| 1 << index);
+        std::iter::once(0).chain(alone).chain([(1 << count) - 1]).map(resolve).collect()
     }
 
     fn check(step: &Step, params: ParamsBinding) {

@@ -4,13 +4,11 @@
 use std::ops::RangeInclusive;
 
 use super::geometry::{DispatchRange, Granularity, Limits, dispatch_ranges, single_dispatch};
-use super::params::Params;
+use super::params::{OpParams, Params};
 use super::program::{FixedKernel, MAX_BINDINGS, Program};
 use crate::broadcast::Broadcast;
 use crate::call::{Arguments, Call};
-use crate::wgsl::{
-    BLOCK_BYTES, Kernel, Layout, Specialization, WORKGROUP, blocks_per_mask_word,
-};
+use crate::wgsl::{BLOCK_BYTES, Kernel, Layout, Specialization, WORKGROUP, blocks_per_mask_word};
 use crate::{DeviceInfo, ElementType, Error, Result};
 
 /// What operands lie in.
@@ -259,7 +257,7 @@ impl Planner<'_> {
         Ok(Dispatch {
             program: Program::Op(kernel),
             operands,
-            params: Params::new(given, rule, params),
+            params: OpParams::new(given, rule, params).into(),
             broadcast: given.broadcast.as_ref(),
             ranges: dispatch_ranges(bytes, granularity, self.limits).collect(),
         })

@@ -4,7 +4,9 @@
 //!
 //! ```
 //! use wgclip::plan::{Arguments, Limits, Plans, Slice};
-//! use wgclip::{DeviceKind, Op, BroadcastInputs};
+//! use wgclip::bounds::BroadcastInputs;
+//! use wgclip::device::DeviceKind;
+//! use wgclip::op::Op;
 //!
 //! let plans = Plans::new("a GPU", DeviceKind::Gpu, Limits::WEBGPU);
 //! let [x, y] = [0, 1].map(|operand| Slice { operand, offset: 0, bytes: 4096 });
@@ -35,6 +37,8 @@ pub use geometry::Limits;
 #[cfg(feature = "gpu")]
 pub(crate) use geometry::{DispatchRange, Granularity, dispatch_ranges};
 pub use kernel::{Kernel, ParamsBinding};
+#[cfg(feature = "gpu")]
+pub(crate) use params::OpParams;
 pub use params::Params;
 #[cfg(feature = "gpu")]
 pub(crate) use program::{FixedKernel, MAX_BINDINGS, Program};

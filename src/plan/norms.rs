@@ -46,7 +46,7 @@ impl Plans {
         }
     }
 
-    /// The norm of such a sum, an f32, and what it makes of elements, in [`SCALING_BYTES`]: the norm and the coefficient as f32, what is
+    /// Rounds the sum to an f32 norm and computes the scaling, in [`SCALING_BYTES`]: the norm and the coefficient as f32, what is
     /// done (0: they are kept, 1: multiplied by the coefficient, 2: set to 0), and 1 if the norm is not finite where that is an error.
     ///
     /// # Errors

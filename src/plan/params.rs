@@ -1,4 +1,6 @@
-//! The parameters of a dispatch, as a uniform: the twin of `Params` in `shaders/lib/params.wgsl`.
+//! The parameters of a dispatch, as a uniform. Each family of kernels has a layout of its own.
+
+use std::mem::offset_of;
 
 use super::geometry::DispatchRange;
 use crate::broadcast::{Broadcast, BroadcastInputs, MAX_AXES, MAX_BROADCAST, Reduction};
@@ -6,37 +8,93 @@ use crate::op::{MAX_PARAMS, Operand};
 use crate::wgsl::{BLOCK_BYTES, WORKGROUP};
 use crate::{BackwardRule, Element, ElementType, NanRule, OutsideRule, with_element};
 
-/// The parameters. A test compares their layout with the shader's.
+/// The words that all families of parameters begin with.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct Params {
-    pub(crate) values: [[u32; 4]; MAX_BROADCAST],
-    pub(crate) clamped_lo: [u32; 4],
-    pub(crate) ranges: [u32; 4],
-    pub(crate) scalars: [u32; MAX_PARAMS],
-    pub(crate) has_lo: u32,
-    pub(crate) has_hi: u32,
-    pub(crate) blocks: u32,
-    pub(crate) stride: u32,
-    pub(crate) toward: u32,
-    pub(crate) nan_zero: u32,
-    pub(crate) rank: u32,
-    pub(crate) elements: u32,
-    pub(crate) width: u32,
-    pub(crate) leaves: u32,
-    pub(crate) parts: u32,
-    pub(crate) outputs: u32,
-    pub(crate) first: u32,
-    pub(crate) row: u32,
-    /// What follows is aligned to 16 bytes.
-    pub(crate) padding: [u32; 2],
-    pub(crate) limiter: [u32; 4],
-    pub(crate) axes: [[u32; 4]; MAX_AXES],
-    pub(crate) strides: [[u32; MAX_BROADCAST]; MAX_AXES],
+pub(crate) struct Head {
+    blocks: u32,
+    stride: u32,
+    elements: u32,
+    rank: u32,
 }
 
-impl Params {
-    /// Of an operation.
+/// Axes, each of four numbers.
+type Axes = [[u32; 4]; MAX_AXES];
+
+/// Those of an operation: the twin of `Params` in `shaders/lib/params.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct OpParams {
+    pub head: Head,
+    pub values: [[u32; 4]; MAX_BROADCAST],
+    pub clamped_lo: [u32; 4],
+    pub ranges: [u32; 4],
+    pub scalars: [u32; MAX_PARAMS],
+    pub has_lo: u32,
+    pub has_hi: u32,
+    pub toward: u32,
+    pub nan_zero: u32,
+    pub axes: Axes,
+    pub strides: [[u32; MAX_BROADCAST]; MAX_AXES],
+}
+
+/// Those of a reduction: the twin of `Params` in `shaders/lib/reduce_params.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct ReduceParams {
+    pub head: Head,
+    pub width: u32,
+    pub leaves: u32,
+    pub parts: u32,
+    pub outputs: u32,
+    pub first: u32,
+    pub row: u32,
+    /// What follows is aligned to 16 bytes.
+    pub padding: [u32; 2],
+    pub axes: Axes,
+}
+
+/// Those of `shaders/scale.wgsl`: the twin of `Params` in `shaders/lib/scale_params.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+pub(crate) struct ScaleParams {
+    pub head: Head,
+    pub max_norm: u32,
+    pub eps: u32,
+    pub average: u32,
+    pub least: u32,
+    pub policy: u32,
+    pub pieces: u32,
+    pub first: u32,
+    /// What follows is aligned to 16 bytes.
+    pub padding: u32,
+    pub axes: Axes,
+}
+
+/// Rows of four words of the largest family.
+const ROWS: usize = size_of::<OpParams>() / size_of::<[u32; 4]>();
+
+/// The parameters of a dispatch, as the bytes of a uniform: those of a family, filled up with zeros to the size of the largest.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Params([[u32; 4]; ROWS]);
+
+macro_rules! families {
+    ($($family:ident),+) => {$(
+        impl From<$family> for Params {
+            fn from(family: $family) -> Self {
+                let mut rows = [[0; 4]; ROWS];
+                let own: &[[u32; 4]] = bytemuck::cast_slice(std::slice::from_ref(&family));
+                rows[..own.len()].copy_from_slice(own);
+                Self(rows)
+            }
+        }
+    )+};
+}
+
+families!(OpParams, ReduceParams, ScaleParams);
+
+impl OpParams {
     pub(crate) fn new<B>(inputs: &BroadcastInputs<B>, rule: BackwardRule, params: &[f64]) -> Self {
         let (element, layout) = (inputs.element, inputs.element.layout());
         let [lo, hi] = [Operand::Lo, Operand::Hi].map(|bound| inputs.find(bound).1.value());
@@ -63,44 +121,49 @@ impl Params {
             ..Self::default()
         };
         if let Some(broadcast) = &inputs.broadcast {
-            params.set_axes(broadcast.axes().iter().map(|axis| [axis.len, 0, 0, 0]));
+            set_axes(
+                &mut params.head,
+                &mut params.axes,
+                broadcast.axes().iter().map(|axis| [axis.len, 0, 0]),
+            );
             for (strides, axis) in params.strides.iter_mut().zip(broadcast.axes()) {
                 *strides = axis.strides.map(|stride| stride as u32);
             }
         }
         params
     }
+}
 
+impl ReduceParams {
     /// Of a reduction over axes of x: the length, the stride, and whether it is reduced.
-    pub(crate) fn of_reduction(reduction: &Reduction) -> Self {
+    pub(crate) fn new(reduction: &Reduction) -> Self {
         let mut params =
             Self { width: reduction.sums as u32, leaves: reduction.leaves as u32, ..Self::default() };
-        params
-            .set_axes(reduction.axes.iter().map(|&(len, stride, reduced)| [len, stride, reduced.into(), 0]));
+        let axes = reduction.axes.iter().map(|&(len, stride, reduced)| [len, stride, reduced.into()]);
+        set_axes(&mut params.head, &mut params.axes, axes);
         params
     }
+}
 
+impl ScaleParams {
     /// Of scalings that broadcast to x.
-    pub(crate) fn of_scalings(broadcast: &Broadcast) -> Self {
+    pub(crate) fn new(broadcast: &Broadcast) -> Self {
         let mut params = Self::default();
-        params.set_axes(broadcast.axes().iter().map(|axis| [axis.len, axis.strides[0], 0, 0]));
+        let axes = broadcast.axes().iter().map(|axis| [axis.len, axis.strides[0], 0]);
+        set_axes(&mut params.head, &mut params.axes, axes);
         params
     }
+}
 
-    /// Of a kernel that takes four words.
-    pub(crate) fn of_scalars(scalars: [u32; 4]) -> Self {
-        Self { scalars, ..Self::default() }
+/// Sets the axes, each of three numbers that fit a `u32`: buffers hold no more elements.
+fn set_axes(head: &mut Head, there: &mut Axes, axes: impl Iterator<Item = [usize; 3]>) {
+    for (there, [x, y, z]) in there.iter_mut().zip(axes) {
+        *there = [x as u32, y as u32, z as u32, 0];
+        head.rank += 1;
     }
+}
 
-    /// Sets the axes, each of four numbers that fit a `u32`: buffers hold no more elements.
-    fn set_axes(&mut self, axes: impl Iterator<Item = [usize; 4]>) {
-        self.rank = 0;
-        for (there, axis) in self.axes.iter_mut().zip(axes) {
-            *there = axis.map(|n| n as u32);
-            self.rank += 1;
-        }
-    }
-
+impl Params {
     /// The same, for one dispatch of several.
     pub(crate) fn for_dispatch(
         mut self,
@@ -108,14 +171,14 @@ impl Params {
         broadcast: Option<&Broadcast>,
         element: ElementType,
     ) -> Self {
-        self.blocks = range.blocks;
-        self.elements = (BLOCK_BYTES / element.size() as u64) as u32;
-        self.stride = range.workgroups[0] * WORKGROUP;
-        if let Some(broadcast) = broadcast {
-            let start = broadcast.coordinates(range.offset / element.size() as u64);
-            for (axis, at) in self.axes.iter_mut().zip(start) {
-                axis[1] = at as u32;
-            }
+        let head: &mut Head = bytemuck::cast_mut(&mut self.0[0]);
+        head.blocks = range.blocks;
+        head.elements = (BLOCK_BYTES / element.size() as u64) as u32;
+        head.stride = range.workgroups[0] * WORKGROUP;
+        // Only an operation has what broadcasts: each axis gets the coordinate at which the dispatch begins.
+        let start = broadcast.map(|broadcast| broadcast.coordinates(range.offset / element.size() as u64));
+        for (axis, at) in start.into_iter().flatten().enumerate() {
+            self.0[offset_of!(OpParams, axes) / size_of::<[u32; 4]>() + axis][1] = at as u32;
         }
         self
     }
@@ -145,30 +208,48 @@ fn splat(element: ElementType, bits: u64) -> [u32; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Op;
-    use crate::op::first_outputs;
-    use crate::wgsl::{Kernel, Specialization};
 
-    /// The shader's struct, field by field.
+    /// The shaders' structs, field by field.
     #[test]
-    fn the_layout_is_the_shaders() {
-        use std::mem::offset_of;
+    fn the_layouts_are_the_shaders() {
         macro_rules! fields {
-            ($($field:ident),+) => { vec![$((stringify!($field).to_owned(), offset_of!(Params, $field))),+] };
+            ($family:ident: $($field:ident),+) => {
+                [("blocks", 0), ("stride", 4), ("elements", 8), ("rank", 12)]
+                    .into_iter()
+                    .chain([$((stringify!($field), offset_of!($family, $field))),+])
+                    .collect::<Vec<_>>()
+            };
         }
-        let ours = fields!(
-            values, clamped_lo, ranges, scalars, has_lo, has_hi, blocks, stride, toward, nan_zero, rank,
-            elements, width, leaves, parts, outputs, first, row, limiter, axes, strides
-        );
-        let of_f32 = Specialization::of(ElementType::F32);
-        let source = Kernel::new(Op::Clip, false, first_outputs(1), false, of_f32).source();
-        let module = naga::front::wgsl::parse_str(&source).unwrap();
-        let (_, params) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).unwrap();
-        let naga::TypeInner::Struct { members, span } = &params.inner else { panic!("{params:?}") };
-        let theirs: Vec<_> =
-            members.iter().map(|member| (member.name.clone().unwrap(), member.offset as usize)).collect();
-        assert_eq!(ours, theirs);
-        assert_eq!(*span as usize, size_of::<Params>());
+        let files = [
+            (
+                include_str!("../../shaders/lib/params.wgsl"),
+                size_of::<OpParams>(),
+                fields!(OpParams: values, clamped_lo, ranges, scalars, has_lo, has_hi, toward, nan_zero, axes, strides),
+            ),
+            (
+                include_str!("../../shaders/lib/reduce_params.wgsl"),
+                size_of::<ReduceParams>(),
+                fields!(ReduceParams: width, leaves, parts, outputs, first, row, axes),
+            ),
+            (
+                include_str!("../../shaders/lib/scale_params.wgsl"),
+                size_of::<ScaleParams>(),
+                fields!(ScaleParams: max_norm, eps, average, least, policy, pieces, first, axes),
+            ),
+        ];
+        for (file, size, ours) in files {
+            let module = naga::front::wgsl::parse_str(file).unwrap();
+            let (_, params) =
+                module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Params")).unwrap();
+            let naga::TypeInner::Struct { members, span } = &params.inner else { panic!("{params:?}") };
+            let theirs: Vec<_> = members
+                .iter()
+                .map(|member| (member.name.as_deref().unwrap(), member.offset as usize))
+                .collect();
+            assert_eq!(ours, theirs);
+            assert_eq!(*span as usize, size);
+            assert!(size <= size_of::<Params>());
+        }
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! What is compiled: kernels of operations, and of files of their own.
 
-use crate::ElementType;
-use crate::wgsl::{self, Kernel, Specialization};
+use std::borrow::Cow;
 
-/// A kernel that is no operation of the list: an entry point of a file, with bindings of its own.
+use crate::ElementType;
+use crate::wgsl::{self, Interface, Kernel, Specialization};
+
+/// A kernel that is no operation of the list: an entry point of a file.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FixedKernel {
     pub entry: &'static str,
     pub source: &'static str,
-    /// The storage buffers in the order in which they are bound: the number of the binding, and whether it is only read.
-    pub bindings: &'static [(u32, bool)],
-    /// A text of the file, and what this kernel has in its place, for a binding that it does without.
-    pub replaced: Option<(&'static str, &'static str)>,
+    /// The storage buffers in the order in which they are bound: the name, and whether it is only read.
+    pub bindings: &'static [(&'static str, bool)],
+    /// Modules that it imports, and those that are linked in their place.
+    pub substitutes: &'static [(&'static str, &'static str)],
 }
 
 /// What is compiled.
@@ -32,14 +34,23 @@ impl Program {
         }
     }
 
-    /// Of each storage buffer, the number of the binding and whether it is only read.
-    pub(crate) fn bindings(&self) -> Vec<(u32, bool)> {
+    /// Of each storage buffer, its name and whether it is only read.
+    fn buffers(&self) -> Vec<(Cow<'static, str>, bool)> {
         match self {
             Self::Op(kernel) => {
-                (1..).zip(kernel.bindings()).map(|(index, binding)| (index, binding.read_only)).collect()
+                let name = |name| Cow::Owned(format!("{name}_blocks"));
+                kernel.bindings().into_iter().map(|binding| (name(binding.name), binding.read_only)).collect()
             }
-            Self::Fixed(kernel, _) => kernel.bindings.to_vec(),
+            Self::Fixed(kernel, _) => {
+                kernel.bindings.iter().map(|&(name, read_only)| (Cow::Borrowed(name), read_only)).collect()
+            }
         }
+    }
+
+    /// Of each storage buffer, the number of the binding and whether it is only read. The parameters are at 0.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn bindings(&self) -> Vec<(u32, bool)> {
+        (1..).zip(self.buffers()).map(|(number, (_, read_only))| (number, read_only)).collect()
     }
 
     /// A name, for labels.
@@ -58,15 +69,34 @@ impl Program {
         }
     }
 
+    /// The text, with the parameters at 0 and the buffers after them.
+    #[cfg(feature = "gpu")]
     pub(crate) fn source(&self) -> String {
+        let buffers = self.buffers().into_iter().zip(1..);
+        let buffers = buffers.map(|((name, read_only), number)| (name, number, read_only)).collect();
+        self.compose(Interface { buffers, ..Interface::default() })
+    }
+
+    /// The text for engines that bind the parameters first or last, and buffers that may be parts of one. The entry point is `main`.
+    pub(crate) fn source_of_parts(&self, params_first: bool) -> String {
+        let buffers = self.buffers();
+        let params = if params_first { 0 } else { buffers.len() as u32 };
+        let numbers = u32::from(params_first)..;
+        let buffers = buffers.into_iter().zip(numbers).map(|((name, _), number)| (name, number, false));
+        self.compose(Interface {
+            params,
+            buffers: buffers.collect(),
+            main: Some(self.entry()),
+            substitutes: &[],
+        })
+    }
+
+    fn compose(&self, interface: Interface<'_>) -> String {
         match self {
-            Self::Op(kernel) => kernel.source(),
+            Self::Op(kernel) => kernel.source(&interface),
             Self::Fixed(kernel, specialization) => {
-                let text = wgsl::compose(kernel.source, *specialization);
-                match kernel.replaced {
-                    Some((text_of_file, own)) => text.replace(text_of_file, own),
-                    None => text,
-                }
+                let interface = Interface { substitutes: kernel.substitutes, ..interface };
+                wgsl::compose(kernel.source, *specialization, &interface)
             }
         }
     }

@@ -1,27 +1,32 @@
 //! Exact reductions: `shaders/reduce.wgsl`. The limbs of some outputs are cleared, elements are added to them, and each is
-//! rounded. No host read is among it.
+//! rounded. Nothing is read back to the host.
 
 use super::dispatch::{BufferPart, Memory, Planner, Sink};
-use super::params::Params;
+use super::params::ReduceParams;
 use super::program::FixedKernel;
 use crate::broadcast::Reduction;
-use crate::exact::ReduceOp;
+use crate::norm::exact::ReduceOp;
 use crate::wgsl::{BLOCK_BYTES, Order, Specialization, WORKGROUP};
 use crate::{DeviceKind, ElementType, Result};
 
-const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
-    FixedKernel { entry, source: include_str!("../../shaders/reduce.wgsl"), bindings, replaced: None }
+/// The parameters of this family.
+const PARAMS: (&str, &str) = ("lib/params", "lib/reduce_params");
+
+const fn kernel(entry: &'static str, bindings: &'static [(&'static str, bool)]) -> FixedKernel {
+    FixedKernel { entry, source: include_str!("../../shaders/reduce.wgsl"), bindings, substitutes: &[PARAMS] }
 }
 
-static CLEAR_LIMBS: FixedKernel = kernel("clear_limbs", &[(3, false)]);
+static CLEAR_LIMBS: FixedKernel = kernel("clear_limbs", &[("limbs", false)]);
 /// Without factors, for engines that do not bind the elements twice.
 static REDUCE: FixedKernel = FixedKernel {
-    replaced: Some(("return factors[i];", "return elements[i];")),
-    ..kernel("reduce", &[(1, true), (3, false)])
+    substitutes: &[PARAMS, ("lib/factors", "lib/no_factors")],
+    ..kernel("reduce", &[("elements", true), ("limbs", false)])
 };
-static REDUCE_PRODUCTS: FixedKernel = kernel("reduce", &[(1, true), (4, true), (3, false)]);
-static ROUND_OUTPUTS: FixedKernel = kernel("round_outputs", &[(2, false), (3, false)]);
-static ROUND_DOTS: FixedKernel = kernel("round_dots", &[(5, true), (2, false), (3, false)]);
+static REDUCE_PRODUCTS: FixedKernel =
+    kernel("reduce", &[("elements", true), ("factors", true), ("limbs", false)]);
+static ROUND_OUTPUTS: FixedKernel = kernel("round_outputs", &[("result", false), ("limbs", false)]);
+static ROUND_DOTS: FixedKernel =
+    kernel("round_dots", &[("norms", true), ("result", false), ("limbs", false)]);
 
 /// The kernels of this file.
 #[cfg(feature = "gpu")]
@@ -117,7 +122,11 @@ impl<'a> Outputs<'a> {
             match norms {
                 None => recording.round(result, first, count)?,
                 Some(norms) => {
-                    let params = Params { first: first as u32, outputs: count as u32, ..Params::default() };
+                    let params = ReduceParams {
+                        first: first as u32,
+                        outputs: count as u32,
+                        ..ReduceParams::default()
+                    };
                     recording.record(&ROUND_DOTS, params, count, &[norms, result, limbs])?;
                 }
             }
@@ -216,19 +225,20 @@ impl<M: Memory> Recording<'_, M> {
     fn record(
         &self,
         kernel: &'static FixedKernel,
-        params: Params,
+        params: ReduceParams,
         invocations: usize,
         operands: &[BufferPart<M>],
     ) -> Result<()> {
         let planner = self.sink.planner();
-        let dispatch = planner.whole(kernel, self.specialization, params, invocations as u64, operands)?;
+        let dispatch =
+            planner.whole(kernel, self.specialization, params.into(), invocations as u64, operands)?;
         self.sink.record(&dispatch)
     }
 
     /// Adds a part of the operands to the limbs.
     fn reduce(
         &self,
-        params: Params,
+        params: ReduceParams,
         invocations: usize,
         part: impl Fn(BufferPart<M>) -> BufferPart<M>,
     ) -> Result<()> {
@@ -252,11 +262,11 @@ impl<M: Memory> Recording<'_, M> {
 
     fn clear(&self, outputs: usize) -> Result<()> {
         let words = outputs * self.words();
-        self.record(&CLEAR_LIMBS, Params::default(), words, &[self.limbs])
+        self.record(&CLEAR_LIMBS, ReduceParams::default(), words, &[self.limbs])
     }
 
     fn round(&self, result: BufferPart<M>, first: usize, outputs: usize) -> Result<()> {
-        let params = Params { first: first as u32, outputs: outputs as u32, ..Params::default() };
+        let params = ReduceParams { first: first as u32, outputs: outputs as u32, ..ReduceParams::default() };
         let each = BLOCK_BYTES as usize / self.specialization.to.size();
         self.record(&ROUND_OUTPUTS, params, outputs.div_ceil(each), &[result, self.limbs])
     }
@@ -264,7 +274,7 @@ impl<M: Memory> Recording<'_, M> {
     /// Adds the elements of some outputs.
     fn add(&self, reduction: &Reduction, first: usize, outputs: usize) -> Result<()> {
         let each = BLOCK_BYTES as usize / self.specialization.element.size();
-        let params = Params { outputs: outputs as u32, ..Params::of_reduction(reduction) };
+        let params = ReduceParams { outputs: outputs as u32, ..ReduceParams::new(reduction) };
         let order = order_of(reduction, each);
         let ordered = Self { specialization: Specialization { order, ..self.specialization }, ..*self };
         match order {
@@ -275,14 +285,14 @@ impl<M: Memory> Recording<'_, M> {
                 let parts = parts.max(reduction.leaves.div_ceil(ADDENDS));
                 let most = self.sink.planner().limits.max_invocations() as usize;
                 let parts = parts.min((most / outputs).max(1));
-                let params = Params { first: first as u32, parts: parts as u32, ..params };
+                let params = ReduceParams { first: first as u32, parts: parts as u32, ..params };
                 ordered.reduce(params, outputs * parts, |part| part)
             }
         }
     }
 
     /// Outputs in rows, as many at once as a binding holds, or a part of one.
-    fn add_rows(&self, params: Params, leaves: usize, first: usize, outputs: usize) -> Result<()> {
+    fn add_rows(&self, params: ReduceParams, leaves: usize, first: usize, outputs: usize) -> Result<()> {
         let limits = self.sink.planner().limits;
         let size = self.specialization.element.size();
         let alignment = limits.offset_alignment as usize;
@@ -305,7 +315,7 @@ impl<M: Memory> Recording<'_, M> {
                 let blocks = (len * size).div_ceil(BLOCK_BYTES as usize);
                 let parts =
                     blocks.div_ceil(per_invocation * WORKGROUP as usize).min((workgroups / count).max(1));
-                let params = Params {
+                let params = ReduceParams {
                     first: ((start - aligned) / size) as u32,
                     leaves: len as u32,
                     outputs: count as u32,
@@ -321,7 +331,13 @@ impl<M: Memory> Recording<'_, M> {
     }
 
     /// Outputs side by side, as many rows at once as a binding holds.
-    fn add_columns(&self, params: Params, reduction: &Reduction, first: usize, outputs: usize) -> Result<()> {
+    fn add_columns(
+        &self,
+        params: ReduceParams,
+        reduction: &Reduction,
+        first: usize,
+        outputs: usize,
+    ) -> Result<()> {
         let limits = self.sink.planner().limits;
         let size = self.specialization.element.size();
         let row_bytes = reduction.sums * size;
@@ -338,7 +354,8 @@ impl<M: Memory> Recording<'_, M> {
             let most = limits.max_invocations() as usize / columns;
             let parts = (self.invocations() / columns).clamp(1, count.div_ceil(32));
             let parts = parts.max(count.div_ceil(ADDENDS)).min(most.max(1));
-            let params = Params { first: first as u32, leaves: count as u32, parts: parts as u32, ..params };
+            let params =
+                ReduceParams { first: first as u32, leaves: count as u32, parts: parts as u32, ..params };
             let rows = |part: BufferPart<M>| part.slice((row * row_bytes) as u64, (count * row_bytes) as u64);
             self.reduce(params, columns * parts, rows)?;
         }

@@ -1,26 +1,34 @@
 //! Clipping by norm: `shaders/scale.wgsl`. Coefficients and what is done with them stay on the device.
 
 use super::dispatch::{BufferPart, Memory, Sink};
-use super::params::Params;
+use super::params::ScaleParams;
 use super::program::FixedKernel;
 use crate::broadcast::Broadcast;
 use crate::call::Limiter;
 use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, Specialization, WORKGROUP};
 use crate::{ElementType, Result};
 
-const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
-    FixedKernel { entry, source: include_str!("../../shaders/scale.wgsl"), bindings, replaced: None }
+const fn kernel(entry: &'static str, bindings: &'static [(&'static str, bool)]) -> FixedKernel {
+    FixedKernel {
+        entry,
+        source: include_str!("../../shaders/scale.wgsl"),
+        bindings,
+        substitutes: &[("lib/params", "lib/scale_params")],
+    }
 }
 
-static MAKE_SCALINGS: FixedKernel = kernel("make_scalings", &[(1, true), (3, false)]);
+static MAKE_SCALINGS: FixedKernel = kernel("make_scalings", &[("norms", true), ("made_scalings", false)]);
 static MAKE_RELATIVE_SCALINGS: FixedKernel =
-    kernel("make_relative_scalings", &[(1, true), (2, true), (3, false)]);
-static SCALE: FixedKernel = kernel("scale", &[(4, true), (5, true), (6, false)]);
-static SCALE_IN_PLACE: FixedKernel = kernel("scale_in_place", &[(4, true), (6, false)]);
-static SCALE_ALONG: FixedKernel = kernel("scale_along", &[(4, true), (5, true), (6, false)]);
-static MAKE_PROJECTIONS: FixedKernel = kernel("make_projections", &[(4, true), (1, true), (3, false)]);
-static SCALE_BACKWARD: FixedKernel =
-    kernel("scale_backward", &[(4, true), (2, true), (5, true), (7, true), (6, false)]);
+    kernel("make_relative_scalings", &[("norms", true), ("relative_norms", true), ("made_scalings", false)]);
+static SCALE: FixedKernel = kernel("scale", &[("scalings", true), ("x", true), ("y", false)]);
+static SCALE_IN_PLACE: FixedKernel = kernel("scale_in_place", &[("scalings", true), ("y", false)]);
+static SCALE_ALONG: FixedKernel = kernel("scale_along", &[("scalings", true), ("x", true), ("y", false)]);
+static MAKE_PROJECTIONS: FixedKernel =
+    kernel("make_projections", &[("scalings", true), ("dots", true), ("made_projections", false)]);
+static SCALE_BACKWARD: FixedKernel = kernel(
+    "scale_backward",
+    &[("scalings", true), ("projections", true), ("x", true), ("g", true), ("y", false)],
+);
 
 /// The kernels of this file.
 #[cfg(feature = "gpu")]
@@ -42,7 +50,7 @@ fn bits(value: f64) -> u32 {
     (value as f32).to_bits()
 }
 
-/// Makes what becomes of slices with these norms.
+/// Computes the scaling of each slice from its norm.
 pub(crate) fn make_scalings<M: Memory>(
     sink: &dyn Sink<M>,
     count: u64,
@@ -50,24 +58,21 @@ pub(crate) fn make_scalings<M: Memory>(
     limiter: Limiter<'_, BufferPart<M>>,
     made: BufferPart<M>,
 ) -> Result<()> {
-    let average = limiter.average.map_or(0, |count| bits(count as f64));
-    let least = limiter.relative.map_or(0, |(_, least)| bits(least));
-    let params = Params {
+    let params = ScaleParams {
         // A limit of -0 is 0.
-        limiter: [
-            bits(limiter.limit.limit.abs()),
-            bits(limiter.limit.eps),
-            0,
-            limiter.limit.nonfinite as u32,
-        ],
-        ..Params::of_scalars([average, 0, least, 0])
+        max_norm: bits(limiter.limit.max_norm.abs()),
+        eps: bits(limiter.limit.eps),
+        average: limiter.average.map_or(0, |count| bits(count as f64)),
+        least: limiter.relative.map_or(0, |(_, least)| bits(least)),
+        policy: limiter.limit.nonfinite as u32,
+        ..ScaleParams::default()
     };
     let (kernel, operands) = match limiter.relative {
         Some((relative, _)) => (&MAKE_RELATIVE_SCALINGS, vec![norms, relative, made]),
         None => (&MAKE_SCALINGS, vec![norms, made]),
     };
     let specialization = Specialization::of(ElementType::F32);
-    sink.record(&sink.planner().whole(kernel, specialization, params, count, &operands)?)
+    sink.record(&sink.planner().whole(kernel, specialization, params.into(), count, &operands)?)
 }
 
 /// Scales all elements in place.
@@ -77,7 +82,7 @@ pub(crate) fn scale_in_place<M: Memory>(
     x: BufferPart<M>,
     scalings: BufferPart<M>,
 ) -> Result<()> {
-    scale_pieces(sink, &SCALE_IN_PLACE, element, Params::default(), &[scalings], &[x])
+    scale_pieces(sink, &SCALE_IN_PLACE, element, ScaleParams::default(), &[scalings], &[x])
 }
 
 /// Scales elements, a slice by each scaling, or all by one.
@@ -90,7 +95,7 @@ pub(crate) fn scale<M: Memory>(
 ) -> Result<()> {
     let whole = scalings.bytes() == SCALING_BYTES;
     let kernel = if whole { &SCALE } else { &SCALE_ALONG };
-    let params = broadcast.map_or_else(Params::default, Params::of_scalings);
+    let params = broadcast.map_or_else(ScaleParams::default, ScaleParams::new);
     scale_pieces(sink, kernel, element, params, &[scalings], &[x, y])
 }
 
@@ -101,9 +106,9 @@ pub(crate) fn make_projections<M: Memory>(
     eps: f64,
     operands: [BufferPart<M>; 3],
 ) -> Result<()> {
-    let params = Params { limiter: [0, bits(eps), 0, 0], ..Params::default() };
+    let params = ScaleParams { eps: bits(eps), ..ScaleParams::default() };
     let specialization = Specialization::of(ElementType::F32);
-    sink.record(&sink.planner().whole(&MAKE_PROJECTIONS, specialization, params, count, &operands)?)
+    sink.record(&sink.planner().whole(&MAKE_PROJECTIONS, specialization, params.into(), count, &operands)?)
 }
 
 /// The gradient that reaches scaled elements: by scalings and projections, of x and g, into gx.
@@ -114,7 +119,7 @@ pub(crate) fn scale_backward<M: Memory>(
     buffers: [BufferPart<M>; 3],
     broadcast: &Broadcast,
 ) -> Result<()> {
-    scale_pieces(sink, &SCALE_BACKWARD, element, Params::of_scalings(broadcast), &by, &buffers)
+    scale_pieces(sink, &SCALE_BACKWARD, element, ScaleParams::new(broadcast), &by, &buffers)
 }
 
 /// The same piece of each buffer after the other.
@@ -122,7 +127,7 @@ fn scale_pieces<M: Memory>(
     sink: &dyn Sink<M>,
     kernel: &'static FixedKernel,
     element: ElementType,
-    params: Params,
+    params: ScaleParams,
     scalings: &[BufferPart<M>],
     buffers: &[BufferPart<M>],
 ) -> Result<()> {
@@ -137,14 +142,14 @@ fn scale_pieces<M: Memory>(
             planner.unsupported("slices of a tensor of 2^32 elements or more", "split the tensor")
         })?;
         let blocks = len.div_ceil(BLOCK_BYTES);
-        let params = Params { first, outputs: blocks as u32, ..params };
+        let params = ScaleParams { first, pieces: blocks as u32, ..params };
         let specialization = Specialization::of(element);
         // These take several blocks to an invocation.
         let invocations = match [&SCALE, &SCALE_IN_PLACE].contains(&kernel) {
             true => blocks.div_ceil((WORKGROUP * BLOCKS_PER_INVOCATION).into()) * u64::from(WORKGROUP),
             false => blocks,
         };
-        sink.record(&planner.whole(kernel, specialization, params, invocations, &operands)?)?;
+        sink.record(&planner.whole(kernel, specialization, params.into(), invocations, &operands)?)?;
     }
     Ok(())
 }

@@ -7,10 +7,14 @@
 //!
 //! The kernels and the CPU path name their functions after these.
 
+mod clip;
 mod exact;
 mod quantile;
 mod scaling;
 
+pub use clip::{
+    Gradients, Position, clip, clip_backward, clip_backward_bounds, clip_to, converted_bits, position,
+};
 pub use exact::{dot, norm, sum};
 pub use quantile::quantile;
 pub use scaling::{average, relative, scale, scale_backward, scaling, scaling_backward};
@@ -18,176 +22,7 @@ pub use scaling::{average, relative, scale, scale_backward, scaling, scaling_bac
 pub use crate::norm::{Scaling, ScalingBackward};
 
 use crate::op::MAX_OUTPUTS;
-use crate::{BackwardRule, Element, ElementType, NanRule, Op, OutsideRule, TieRule, with_element};
-
-/// Clips `x` to the bounds: `min(max(x, lo), hi)`.
-///
-/// | case | result |
-/// |---|---|
-/// | x inside, or equal to a bound | x, with its own bits (-0.0 stays -0.0 at a bound of 0.0) |
-/// | x below lo, x above hi | the bound's bits |
-/// | lo above hi | hi |
-/// | a bound is absent | no limit: infinities stay |
-/// | NaN among x, lo, hi | the first NaN of them, with its payload |
-pub fn clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
-    clamp_hi(clamp_lo(x, lo), hi)
-}
-
-/// Clips `x` to the bounds as [`clip`] does, and converts the result to another type of float: rounded to nearest once,
-/// ties to even.
-///
-/// | case | result |
-/// |---|---|
-/// | the same type | the bits of [`clip`] |
-/// | finite and beyond the range of the type | its greatest finite number, with the sign: nothing overflows |
-/// | infinite | infinity; the greatest finite number where the type has no infinity |
-/// | NaN | the quiet NaN of that sign, without payload |
-///
-/// So a result lies between the bounds as they are rounded themselves. Tensors and slices of integers are refused; here they are
-/// converted by [`Element::from_f64`].
-pub fn clip_to<T: Element, U: Element>(x: T, lo: Option<T>, hi: Option<T>) -> U {
-    let clipped = clip(x, lo, hi);
-    convert(T::TYPE, clipped.to_bits(), clipped.to_f64())
-}
-
-/// An element of a type, by its bits and its number, in another type of float.
-fn convert<U: Element>(from: ElementType, bits: u64, number: f64) -> U {
-    let layout = U::TYPE.layout();
-    if from == U::TYPE {
-        return U::from_bits(bits);
-    }
-    let sign = if bits & from.layout().sign() != 0 { layout.sign() } else { 0 };
-    if number.is_nan() {
-        return U::from_bits(layout.quiet_nan() | sign);
-    }
-    let nearest = U::from_f64(number);
-    match number.is_infinite() {
-        true => U::from_bits(layout.max_number() | sign),
-        false if nearest.to_f64().is_finite() => nearest,
-        false => U::from_bits(layout.max_finite() | sign),
-    }
-}
-
-/// The bits of an element in another type of float, as [`clip_to`] gives it.
-#[doc(hidden)]
-pub fn converted_bits<T: Element>(x: T, to: ElementType) -> u64 {
-    let (from, bits, number) = (T::TYPE, x.to_bits(), x.to_f64());
-    with_element!(to, U => Element::to_bits(convert::<U>(from, bits, number)))
-}
-
-/// Where an element lies relative to the bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Position {
-    /// Less than the lower bound.
-    Below,
-    /// Inside, or equal to a bound.
-    Inside,
-    /// Greater than the upper bound (and not less than the lower one).
-    Above,
-    /// NaN.
-    Nan,
-}
-
-/// Tells where `x` lies.
-pub fn position<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> Position {
-    if x.is_nan() {
-        Position::Nan
-    } else if lo.is_some_and(|lo| x < lo) {
-        Position::Below
-    } else if hi.is_some_and(|hi| x > hi) {
-        Position::Above
-    } else {
-        Position::Inside
-    }
-}
-
-/// The gradient that reaches x, of the upstream gradient `g` of `clip(x, lo, hi)`.
-///
-/// With [`OutsideRule::StraightThrough`] that is `g`. Otherwise `g` goes back through `min(t, hi)` and then
-/// through `t = max(x, lo)`; at each it passes, is stopped (positive zero), or is halved, as `rule` says.
-/// A NaN x receives what [`BackwardRule::nan`] says; where a bound's NaN supplied the output, x receives zero.
-pub fn clip_backward<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, rule: BackwardRule) -> T {
-    if rule.outside == OutsideRule::StraightThrough {
-        return g;
-    }
-    if x.is_nan() {
-        return match rule.nan {
-            NanRule::Pass => g,
-            NanRule::Zero => T::ZERO,
-        };
-    }
-    if lo.is_some_and(T::is_nan) || hi.is_some_and(T::is_nan) {
-        return T::ZERO;
-    }
-
-    let t = clamp_lo(x, lo);
-    let to_t = match hi {
-        // The step -g moves t down, toward hi, where g is positive.
-        Some(hi) if t > hi => outside_grad(g, g > T::ZERO, rule.outside),
-        Some(hi) if t == hi => tie_share(g, rule.ties),
-        _ => g,
-    };
-    match lo {
-        Some(lo) if x < lo => outside_grad(to_t, to_t < T::ZERO, rule.outside),
-        Some(lo) if x == lo => tie_share(to_t, rule.ties),
-        _ => to_t,
-    }
-}
-
-/// The gradients of the three operands of a clip.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Gradients<T> {
-    /// What x receives.
-    pub x: T,
-    /// What the lower bound receives, where x is clipped to it or ties with it.
-    pub lo: T,
-    /// What the upper bound receives.
-    pub hi: T,
-}
-
-/// The gradients that reach x and both bounds, of the upstream gradient `g` of `clip(x, lo, hi)`.
-///
-/// x receives what [`clip_backward`] says. The bounds receive what the chain rule gives them ([`OutsideRule`] is about x
-/// alone): `g` goes to the operand that supplied the output, and a tie is shared as `rule` says. So with
-/// [`OutsideRule::Masked`] and [`NanRule::Pass`] the three add up to `g`; in the last bit of an odd subnormal, of
-/// which there is no half, [`TieRule::Half`] is off.
-pub fn clip_backward_bounds<T: Element>(
-    x: T,
-    g: T,
-    lo: Option<T>,
-    hi: Option<T>,
-    rule: BackwardRule,
-) -> Gradients<T> {
-    let gx = clip_backward(x, g, lo, hi, rule);
-    let [glo, ghi] = bound_grads(x, g, lo, hi, rule.ties);
-    Gradients { x: gx, lo: glo, hi: ghi }
-}
-
-fn bound_grads<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, ties: TieRule) -> [T; 2] {
-    // The first NaN supplied the output.
-    if x.is_nan() {
-        return [T::ZERO, T::ZERO];
-    }
-    if lo.is_some_and(T::is_nan) {
-        return [g, T::ZERO];
-    }
-    if hi.is_some_and(T::is_nan) {
-        return [T::ZERO, g];
-    }
-
-    let t = clamp_lo(x, lo);
-    let (to_t, to_hi) = match hi {
-        Some(hi) if t > hi => (T::ZERO, g),
-        Some(hi) if t == hi => (tie_share(g, ties), bound_share(g, ties)),
-        _ => (g, T::ZERO),
-    };
-    let to_lo = match lo {
-        Some(lo) if x < lo => to_t,
-        Some(lo) if x == lo => bound_share(to_t, ties),
-        _ => T::ZERO,
-    };
-    [to_lo, to_hi]
-}
+use crate::{BackwardRule, Element, Op};
 
 /// `scale * x + offset` for floats: the affine map of a hard sigmoid. Factors, product and sum are each rounded to f32
 /// (to f64 for f64), and the result to the type; a NaN x stays as it is, another NaN is the positive quiet one without
@@ -202,6 +37,54 @@ pub fn affine<T: Element>(x: T, scale: f64, offset: f64) -> T {
     let round = |value: f64| if T::TYPE.layout().bits == 64 { value } else { value as f32 as f64 };
     let value = round(round(x.to_f64() * round(scale)) + round(offset));
     if value.is_nan() { T::from_bits(T::TYPE.layout().quiet_nan()) } else { T::from_f64(value) }
+}
+
+/// x where it lies beyond a bound, and +0 between them, the bounds included: `torch.nn.Hardshrink` between -lambda and lambda. A NaN
+/// is the first of x, lo and hi.
+pub fn hard_shrink<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
+    match [Some(x), lo, hi].into_iter().flatten().find(|operand| operand.is_nan()) {
+        Some(nan) => nan,
+        None if matches!(position(x, lo, hi), Position::Inside) => T::ZERO,
+        None => x,
+    }
+}
+
+/// The gradient that reaches x: g where [`hard_shrink`] gives x, else +0.
+pub fn hard_shrink_backward<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>) -> T {
+    let bound_is_nan = lo.is_some_and(T::is_nan) || hi.is_some_and(T::is_nan);
+    match position(x, lo, hi) {
+        Position::Nan => g,
+        Position::Below | Position::Above if !bound_is_nan => g,
+        _ => T::ZERO,
+    }
+}
+
+/// A clip that goes on with a slope beyond its bounds, for floats: `t = lo + slope * (x - lo)` where x is below lo, else x; then
+/// `hi + slope * (t - hi)` where t is above hi, else t. What lies inside keeps its bits, and a NaN among x, lo and hi is the first of them.
+/// Each difference, product and sum is rounded to f32 (to f64 for f64), and the result to the type; a NaN that is computed is the positive
+/// quiet one without payload.
+pub fn leaky_clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>, slope: T) -> T {
+    match [Some(x), lo, hi].into_iter().flatten().find(|operand| operand.is_nan()) {
+        Some(nan) => nan,
+        None => match Steps::new(x, lo, hi, slope) {
+            Steps { below: None, above: None, .. } => x,
+            steps => nearest(steps.y),
+        },
+    }
+}
+
+/// The gradients that reach x, both bounds and the slope, of the upstream gradient `g` of [`leaky_clip`]: back through the upper bound,
+/// then through the lower one. `slope * g` goes on to x, `(1 - slope) * g` to the bound, and `g` times how far it lies beyond the bound to
+/// the slope; what both give the slope is added. The steps are rounded as those of [`leaky_clip`]; a NaN operand receives `g` itself.
+pub fn leaky_clip_backward<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, slope: T) -> [T; 4] {
+    let none = T::ZERO;
+    match [Some(x), lo, hi].map(|operand| operand.is_some_and(T::is_nan)) {
+        [true, _, _] => return [g, none, none, none],
+        [_, true, _] => return [none, g, none, none],
+        [_, _, true] => return [none, none, g, none],
+        _ => {}
+    }
+    leaky_gradients(Steps::new(x, lo, hi, slope), g, slope)
 }
 
 /// The operands of one element.
@@ -230,7 +113,7 @@ impl<T: Copy> Operands<'_, T> {
 /// mask is given as the value that its bit passes on (g or zero).
 pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUTS] {
     let Operands { x, g, rule, params, .. } = operands;
-    let (lo, hi) = (operands.input(0), operands.input(1));
+    let (lo, hi, slope) = (operands.input(0), operands.input(1), operands.input(2).unwrap_or(T::ZERO));
     let param = |index: usize| params.get(index).copied().unwrap_or_default();
     let outputs = match op {
         // To its own type.
@@ -241,166 +124,61 @@ pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUT
             vec![x, lo, hi]
         }
         Op::ClipWithMask => vec![clip(x, lo, hi), clip_backward(x, g, lo, hi, rule)],
+        Op::HardShrink => vec![hard_shrink(x, lo, hi)],
+        Op::HardShrinkBackward => vec![hard_shrink_backward(x, g, lo, hi)],
+        Op::LeakyClip => vec![leaky_clip(x, lo, hi, slope)],
+        Op::LeakyClipBackward => leaky_clip_backward(x, g, lo, hi, slope).to_vec(),
         Op::Affine => vec![affine(x, param(0), param(1))],
     };
     std::array::from_fn(|index| outputs.get(index).copied().unwrap_or(T::ZERO))
 }
 
-/// `max(x, lo)`.
-fn clamp_lo<T: Element>(x: T, lo: Option<T>) -> T {
-    match lo {
-        _ if x.is_nan() => x,
-        Some(lo) if lo.is_nan() || x < lo => lo,
-        _ => x,
+/// The steps of a leaky clip of one element, in f64 and rounded after each: to f32, or not for f64. That is exact, since a product of two f32
+/// is exact in f64, and so is all that the rounding of a sum depends on.
+struct Steps {
+    /// How far x is below the lower bound.
+    below: Option<f64>,
+    /// How far what is made of that is above the upper one.
+    above: Option<f64>,
+    y: f64,
+}
+
+impl Steps {
+    fn new<T: Element>(x: T, lo: Option<T>, hi: Option<T>, slope: T) -> Self {
+        let [x, slope] = [x, slope].map(T::to_f64);
+        let [lo, hi] = [lo, hi].map(|bound| bound.map(T::to_f64));
+        let below = lo.filter(|&lo| x < lo).map(|lo| (round::<T>(x - lo), lo));
+        let raised = below.map_or(x, |(by, lo)| round::<T>(round::<T>(slope * by) + lo));
+        let above = hi.filter(|&hi| raised > hi).map(|hi| (round::<T>(raised - hi), hi));
+        let y = above.map_or(raised, |(by, hi)| round::<T>(round::<T>(slope * by) + hi));
+        Self { below: below.map(|(by, _)| by), above: above.map(|(by, _)| by), y }
     }
 }
 
-/// `min(x, hi)`.
-fn clamp_hi<T: Element>(x: T, hi: Option<T>) -> T {
-    match hi {
-        _ if x.is_nan() => x,
-        Some(hi) if hi.is_nan() || x > hi => hi,
-        _ => x,
-    }
+/// A step, rounded.
+fn round<T: Element>(value: f64) -> f64 {
+    if T::TYPE.layout().bits == 64 { value } else { f64::from(value as f32) }
 }
 
-/// The gradient of an operand that is strictly beyond a bound.
-fn outside_grad<T: Element>(g: T, moves_back: bool, outside: OutsideRule) -> T {
-    match outside {
-        OutsideRule::Masked => T::ZERO,
-        OutsideRule::Toward if moves_back => g,
-        OutsideRule::Toward => T::ZERO,
-        OutsideRule::StraightThrough => g,
-    }
+/// The element nearest to a number.
+fn nearest<T: Element>(value: f64) -> T {
+    if value.is_nan() { T::from_bits(T::TYPE.layout().quiet_nan()) } else { T::from_f64(value) }
 }
 
-/// The share of a tied gradient that goes to x.
-fn tie_share<T: Element>(g: T, ties: TieRule) -> T {
-    match ties {
-        TieRule::Inclusive => g,
-        TieRule::Exclusive => T::ZERO,
-        TieRule::Half => half(g),
-    }
-}
-
-/// Half of a value: a float's is rounded to nearest, ties to even; NaN and infinities stay. Of an odd integer it is the even one of
-/// the two integers next to it.
-fn half<T: Element>(g: T) -> T {
-    if T::TYPE.is_float() {
-        return if g.to_f64().is_finite() { T::from_f64(g.to_f64() / 2.0) } else { g };
-    }
-    let (value, floor) = (exact::integer(g), exact::integer(g).div_euclid(2));
-    exact::from_integer(floor + if value % 2 != 0 && floor % 2 != 0 { 1 } else { 0 })
-}
-
-/// The other half: the same of a float, and what an integer has besides.
-fn rest<T: Element>(g: T) -> T {
-    match T::TYPE.is_float() {
-        true => half(g),
-        false => exact::from_integer(exact::integer(g) - exact::integer(half(g))),
-    }
-}
-
-/// The bound's share of the gradient of a tie.
-fn bound_share<T: Element>(g: T, ties: TieRule) -> T {
-    match ties {
-        TieRule::Inclusive => T::ZERO,
-        TieRule::Exclusive => g,
-        TieRule::Half => rest(g),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SNAN: u32 = 0xff80_1234;
-
-    fn clip_bits(x: u32, lo: Option<u32>, hi: Option<u32>) -> u32 {
-        clip(f32::from_bits(x), lo.map(f32::from_bits), hi.map(f32::from_bits)).to_bits()
-    }
-
-    #[test]
-    fn clip_selects_bits() {
-        let (zero, minus_zero, one) = (0, 0x8000_0000, 1.0f32.to_bits());
-        let inf = f32::INFINITY.to_bits();
-        assert_eq!(clip_bits(minus_zero, Some(zero), Some(one)), minus_zero, "a tie keeps x");
-        assert_eq!(clip_bits(zero, Some(minus_zero), Some(minus_zero)), zero, "a tie keeps x");
-        assert_eq!(clip_bits(1, Some(zero), Some(one)), 1, "subnormals are not flushed");
-        assert_eq!(clip_bits(1, Some(2), None), 2, "and are compared");
-        assert_eq!(clip_bits(zero, Some(one), Some(minus_zero)), minus_zero, "lo > hi gives hi");
-        assert_eq!(clip_bits(inf, Some(zero), None), inf, "an absent bound is absent");
-        assert_eq!(clip_bits(inf, Some(zero), Some(one)), one);
-    }
-
-    #[test]
-    fn clip_propagates_the_first_nan_with_its_payload() {
-        let one = 1.0f32.to_bits();
-        assert_eq!(clip_bits(SNAN, Some(0x7fc0_0001), Some(one)), SNAN);
-        assert_eq!(clip_bits(one, Some(SNAN), Some(0x7fc0_0001)), SNAN);
-        assert_eq!(clip_bits(one, Some(0), Some(SNAN)), SNAN);
-        assert_eq!(clip_bits(SNAN, None, None), SNAN);
-    }
-
-    #[test]
-    fn gradient_follows_the_operand_that_supplied_the_output() {
-        let grad = |x: f32, g: f32, outside, ties| {
-            let rule = BackwardRule { outside, ties, nan: NanRule::Pass };
-            clip_backward(x, g, Some(-1.0), Some(1.0), rule)
-        };
-        use OutsideRule::*;
-        use TieRule::*;
-        assert_eq!(grad(0.5, 3.0, Masked, Inclusive), 3.0);
-        assert_eq!(grad(2.0, 3.0, Masked, Inclusive), 0.0);
-        assert_eq!(grad(2.0, f32::INFINITY, Masked, Inclusive).to_bits(), 0, "not 0 * inf");
-        assert_eq!(grad(2.0, 3.0, StraightThrough, Exclusive), 3.0);
-        for tied in [-1.0, 1.0] {
-            assert_eq!(grad(tied, 3.0, Masked, Inclusive), 3.0);
-            assert_eq!(grad(tied, 3.0, Toward, Exclusive), 0.0);
-            assert_eq!(grad(tied, 3.0, Masked, Half), 1.5);
-        }
-        assert_eq!(grad(2.0, 3.0, Toward, Inclusive), 3.0, "descent moves x down");
-        assert_eq!(grad(2.0, -3.0, Toward, Inclusive), 0.0);
-        assert_eq!(grad(-2.0, -3.0, Toward, Inclusive), -3.0);
-        assert_eq!(grad(-2.0, 3.0, Toward, Inclusive), 0.0);
-        assert_eq!(grad(-2.0, f32::NAN, Toward, Inclusive), 0.0, "NaN moves nothing");
-    }
-
-    #[test]
-    fn gradient_of_equal_bounds_crossed_bounds_and_nan() {
-        let half = BackwardRule { ties: TieRule::Half, ..BackwardRule::default() };
-        assert_eq!(clip_backward(1.0, 3.0, Some(1.0), Some(1.0), half), 0.75);
-        let toward = BackwardRule { outside: OutsideRule::Toward, ..BackwardRule::default() };
-        for (x, g, expected) in [(3.0, 1.0, 1.0), (3.0, -1.0, 0.0), (1.5, 1.0, 0.0), (0.0, -1.0, 0.0)] {
-            assert_eq!(clip_backward(x, g, Some(2.0), Some(1.0), toward), expected, "x {x}, g {g}");
-        }
-        let zero = BackwardRule { nan: NanRule::Zero, ..BackwardRule::default() };
-        assert_eq!(clip_backward(f32::NAN, 3.0, None, None, BackwardRule::default()), 3.0);
-        assert_eq!(clip_backward(f32::NAN, 3.0, None, None, zero), 0.0);
-        assert_eq!(clip_backward(0.5, 3.0, Some(f32::NAN), None, BackwardRule::default()), 0.0);
-    }
-
-    #[test]
-    fn gradients_of_the_operands_add_up() {
-        let values = [f32::NEG_INFINITY, -2.0, -0.0, 0.0, 1.0, 1.5, f32::INFINITY, f32::NAN];
-        let bounds: Vec<_> = values.iter().copied().map(Some).chain([None]).collect();
-        for ties in [TieRule::Inclusive, TieRule::Exclusive, TieRule::Half] {
-            let rule = BackwardRule { ties, ..BackwardRule::default() };
-            for x in values {
-                for (&lo, &hi) in bounds.iter().flat_map(|lo| bounds.iter().map(move |hi| (lo, hi))) {
-                    let grads = clip_backward_bounds(x, 3.0, lo, hi, rule);
-                    assert_eq!(grads.x + grads.lo + grads.hi, 3.0, "{x} in {lo:?}, {hi:?}, {ties}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn sides_agree_with_what_clip_changes() {
-        assert_eq!(position(-2.0f32, Some(-1.0), Some(1.0)), Position::Below);
-        assert_eq!(position(1.0f32, Some(-1.0), Some(1.0)), Position::Inside);
-        assert_eq!(position(1.5f32, Some(-1.0), Some(1.0)), Position::Above);
-        assert_eq!(position(f32::NAN, Some(-1.0), Some(1.0)), Position::Nan);
-        assert_eq!(position(f32::INFINITY, Some(-1.0), None), Position::Inside);
-    }
+/// The gradients of x, both bounds and the slope.
+fn leaky_gradients<T: Element>(steps: Steps, g: T, slope: T) -> [T; 4] {
+    let (of_y, slope) = (g.to_f64(), slope.to_f64());
+    let times = |a: f64, b: f64| round::<T>(a * b);
+    let rest = round::<T>(1.0 - slope);
+    let of_raised = steps.above.map_or(of_y, |_| times(of_y, slope));
+    let of_x = steps.below.map_or(of_raised, |_| times(of_raised, slope));
+    let is_inside = steps.below.is_none() && steps.above.is_none();
+    let terms = [steps.above.map(|by| times(of_y, by)), steps.below.map(|by| times(of_raised, by))];
+    let of_slope = terms.into_iter().flatten().reduce(|a, b| round::<T>(a + b));
+    [
+        if is_inside { g } else { nearest(of_x) },
+        steps.below.map_or(T::ZERO, |_| nearest(times(of_raised, rest))),
+        steps.above.map_or(T::ZERO, |_| nearest(times(of_y, rest))),
+        of_slope.map_or(T::ZERO, nearest),
+    ]
 }

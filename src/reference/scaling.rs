@@ -2,24 +2,24 @@
 
 use super::{dot, exact::product_to_odd};
 use crate::norm::{Scaling, ScalingBackward};
-use crate::{Element, ElementType, NonFinite, NormLimit};
+use crate::{Element, ElementType, NonFinitePolicy, NormLimit};
 
 /// What becomes of elements of this norm (or average of it, or whatever else is limited).
 ///
 /// | norm | |
 /// |---|---|
-/// | not finite, with another policy than [`NonFinite::Propagate`] | as that says: zero, or kept |
+/// | not finite, with another policy than [`NonFinitePolicy::Propagate`] | as that says: zero, or kept |
 /// | at most the limit | kept, to the bit |
 /// | else | multiplied by `limit / (norm + eps)`: limit and eps, the sum and the quotient are each rounded to nearest |
 pub fn scaling<N: Element>(norm: N, limit: &NormLimit) -> Scaling<N> {
     match limit.nonfinite {
         _ if norm.to_f64().is_finite() => {}
-        NonFinite::Propagate => {}
-        NonFinite::Zero => return Scaling::Zero,
-        NonFinite::Skip | NonFinite::Error => return Scaling::Keep,
+        NonFinitePolicy::Propagate => {}
+        NonFinitePolicy::Zero => return Scaling::Zero,
+        NonFinitePolicy::Skip | NonFinitePolicy::Error => return Scaling::Keep,
     }
     // A limit of -0 is 0.
-    let (most, eps) = (N::from_f64(limit.limit.abs()), N::from_f64(limit.eps));
+    let (most, eps) = (N::from_f64(limit.max_norm.abs()), N::from_f64(limit.eps));
     if norm <= most {
         return Scaling::Keep;
     }
@@ -38,8 +38,8 @@ pub fn average<N: Element>(norm: N, count: usize) -> N {
 pub fn relative<N: Element>(limit: &NormLimit, norm: N, least: f64) -> NormLimit {
     let least = N::from_f64(least);
     let norm = if norm < least { least } else { norm };
-    let product = N::from_f64(N::from_f64(limit.limit).to_f64() * norm.to_f64());
-    NormLimit { limit: product.to_f64(), ..*limit }
+    let product = N::from_f64(N::from_f64(limit.max_norm).to_f64() * norm.to_f64());
+    NormLimit { max_norm: product.to_f64(), ..*limit }
 }
 
 /// An element as [`scaling`] says: a product is rounded to nearest once, ties to even, and a NaN is the positive quiet one
@@ -66,7 +66,7 @@ pub fn scale<T: Element, N: Element>(x: T, scaling: Scaling<N>) -> T {
 ///
 /// | norm | x receives |
 /// |---|---|
-/// | not finite, with another policy than [`NonFinite::Propagate`] | the upstream gradient g where elements are kept, +0 where they become zero |
+/// | not finite, with another policy than [`NonFinitePolicy::Propagate`] | the upstream gradient g where elements are kept, +0 where they become zero |
 /// | at most the limit: at it, and 0, too | g, to the bit |
 /// | not finite | NaN |
 /// | else | `c * g - c * <g, x> / ((norm + eps) * norm) * x`, where `c = limit / (norm + eps)` |
@@ -143,8 +143,8 @@ mod tests {
         assert_eq!(scaling(f32::INFINITY, &NormLimit::new(f64::INFINITY)), Scaling::Keep, "not inf / inf");
         assert_eq!(scaling(f32::INFINITY, &limit), Scaling::By(0.0));
         assert!(matches!(scaling(f32::NAN, &limit), Scaling::By(c) if c.is_nan()));
-        assert_eq!(scaling(f32::NAN, &limit.nonfinite(NonFinite::Zero)), Scaling::Zero);
-        assert_eq!(scaling(f32::INFINITY, &limit.nonfinite(NonFinite::Skip)), Scaling::Keep);
+        assert_eq!(scaling(f32::NAN, &limit.nonfinite(NonFinitePolicy::Zero)), Scaling::Zero);
+        assert_eq!(scaling(f32::INFINITY, &limit.nonfinite(NonFinitePolicy::Skip)), Scaling::Keep);
         assert_eq!(scale(f32::INFINITY, Scaling::By(0.0f32)).to_bits(), f32::NAN.to_bits());
         assert_eq!(scale(half::f16::from_f32(3.0), Scaling::By(1.0f32 / 3.0)).to_f32(), 1.0, "rounded once");
     }
@@ -158,7 +158,7 @@ mod tests {
             let (x, g): (Vec<_>, Vec<_>) = (0..5).map(|_| (number(), number())).unzip();
             let limit = NormLimit::new(1.5 * rng.f64()).eps([0.0, 0.3][rng.usize(..2)]);
             let norm = |x: &[f64]| crate::reference::norm(x, crate::NormKind::L2);
-            if (norm(&x) - limit.limit).abs() < 1e-3 {
+            if (norm(&x) - limit.max_norm).abs() < 1e-3 {
                 continue;
             }
             let loss = |x: &[f64]| {

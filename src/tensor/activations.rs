@@ -1,15 +1,27 @@
 //! Activations that are clips, and the gradients that PyTorch gives them.
 
-use super::{Tensor, TensorArguments};
-use crate::{BackwardRule, Element, NanRule, Op, OutsideRule, Result, TieRule};
+use super::{Inputs, Tensor, TensorArguments, apply, bits, bound_shape};
+use crate::op::Operand;
+use crate::{BackwardRule, Bound, Element, IntoBounds, NanRule, Op, Result};
 
-/// Of `torch.nn.ReLU`, `ReLU6` and `Hardtanh`: nothing at the ends of the interval, all at NaN. The preset
-/// `hardtanh`.
-const HARDTANH: BackwardRule =
-    BackwardRule { outside: OutsideRule::Masked, ties: TieRule::Exclusive, nan: NanRule::Pass };
+/// Of `torch.nn.ReLU`, `ReLU6` and `Hardtanh`: nothing at the ends of the interval, all at NaN.
+const HARDTANH: BackwardRule = BackwardRule::HARDTANH;
 
 /// Of `torch.nn.Hardsigmoid`.
 const HARD_SIGMOID: BackwardRule = BackwardRule { nan: NanRule::Zero, ..HARDTANH };
+
+/// The gradients of the operands of a [leaky clip](Tensor::leaky_clip).
+#[derive(Debug, Clone)]
+pub struct LeakyGradients<T: Element> {
+    /// What x receives.
+    pub x: Tensor<T>,
+    /// What the lower bound receives, in its shape, if there is one.
+    pub lo: Option<Tensor<T>>,
+    /// What the upper bound receives, in its shape, if there is one.
+    pub hi: Option<Tensor<T>>,
+    /// What the slope receives, in its shape.
+    pub slope: Tensor<T>,
+}
 
 impl<T: Element> Tensor<T> {
     /// `max(x, 0)`.
@@ -96,6 +108,86 @@ impl<T: Element> Tensor<T> {
         let mut g = upstream.affine(1.0 / 6.0, -0.0)?;
         self.clip_backward_in_place(&mut g, T::from_f64(-3.0)..=T::from_f64(3.0), HARD_SIGMOID)?;
         Ok(g)
+    }
+
+    /// x beyond the bounds and 0 between them, the bounds included: PyTorch's `Hardshrink` between -lambda and lambda. To the bit as
+    /// [`reference::hard_shrink`](crate::reference::hard_shrink) says.
+    ///
+    /// ```
+    /// let x = wgclip::Device::cpu().tensor(&[-4.0f32, 0.25, 0.5, 4.0], [4])?;
+    /// assert_eq!(x.hard_shrink(-0.5..=0.5)?.to_vec()?, [-4.0, 0.0, 0.0, 4.0]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`clip`](Self::clip).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn hard_shrink(&self, bounds: impl IntoBounds<T>) -> Result<Self> {
+        let bounds = bounds.into_bounds()?;
+        self.map(Op::HardShrink, &TensorArguments::between(Op::HardShrink, &bounds, BackwardRule::default()))
+    }
+
+    /// The gradient of [`hard_shrink`](Self::hard_shrink): `upstream` beyond the bounds, 0 between them.
+    ///
+    /// # Errors
+    /// As [`clip_backward`](Self::clip_backward).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn hard_shrink_backward(&self, upstream: &Self, bounds: impl IntoBounds<T>) -> Result<Self> {
+        self.shape.check_same(&upstream.shape)?;
+        let (op, bounds) = (Op::HardShrinkBackward, bounds.into_bounds()?);
+        let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
+        let [gx, ..] = apply(op, &inputs, &TensorArguments::between(op, &bounds, BackwardRule::default()))?;
+        self.like(op, gx)
+    }
+
+    /// A clip that goes on with a slope beyond its bounds, for floats: `lo + slope * (x - lo)` below the lower one, and so above the upper one.
+    /// The slope is a value, or a tensor that broadcasts as bounds do: one of each channel, for example. To the bit as
+    /// [`reference::leaky_clip`](crate::reference::leaky_clip) says.
+    ///
+    /// ```
+    /// let x = wgclip::Device::cpu().tensor(&[-5.0f32, 0.5, 3.0], [3])?;
+    /// assert_eq!(x.leaky_clip(-1.0..=1.0, 0.25)?.to_vec()?, [-2.0, 0.5, 1.5]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for integers, for f64 on a GPU, and without a slope; otherwise as
+    /// [`clip`](Self::clip).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn leaky_clip(&self, bounds: impl IntoBounds<T>, slope: impl Into<Bound<T>>) -> Result<Self> {
+        let (op, bounds, slope) =
+            (Op::LeakyClip, bounds.into_bounds()?, slope.into().checked(Operand::Slope)?);
+        let mut arguments = TensorArguments::between(op, &bounds, BackwardRule::default());
+        arguments.broadcast.push(bits(&slope));
+        self.map(op, &arguments)
+    }
+
+    /// The gradients of [`leaky_clip`](Self::leaky_clip) for x, the bounds that there are, and the slope: to the bit as
+    /// [`reference::leaky_clip_backward`](crate::reference::leaky_clip_backward) and [`reference::sum`](crate::reference::sum) say.
+    ///
+    /// # Errors
+    /// As [`leaky_clip`](Self::leaky_clip) and [`clip_backward_bounds`](Self::clip_backward_bounds).
+    pub fn leaky_clip_backward(
+        &self,
+        upstream: &Self,
+        bounds: impl IntoBounds<T>,
+        slope: impl Into<Bound<T>>,
+    ) -> Result<LeakyGradients<T>> {
+        self.shape.check_same(&upstream.shape)?;
+        let op = Op::LeakyClipBackward;
+        let (bounds, slope) = (bounds.into_bounds()?, slope.into().checked(Operand::Slope)?);
+        let mut arguments = TensorArguments::between(op, &bounds, BackwardRule::default());
+        arguments.broadcast.push(bits(&slope));
+        arguments.needs = [true, !bounds.lo().is_absent(), !bounds.hi().is_absent(), true];
+        let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
+        let [x, lo, hi, of_slope] = apply(op, &inputs, &arguments)?;
+        let shaped = |storage, bound: &Bound<T>| Ok(Self::new(self.made(op, storage)?, bound_shape(bound)?));
+        Ok(LeakyGradients {
+            x: self.like(op, x)?,
+            lo: lo.map(|lo| shaped(Some(lo), bounds.lo())).transpose()?,
+            hi: hi.map(|hi| shaped(Some(hi), bounds.hi())).transpose()?,
+            slope: shaped(of_slope, &slope)?,
+        })
     }
 
     /// `scale * x + offset` for floats, to the bit as [`reference::affine`](crate::reference::affine) says: the scaling

@@ -23,7 +23,7 @@ impl NeedsGrad {
 
 /// The gradients of a clip's operands.
 #[derive(Debug, Clone)]
-pub struct Gradients<T: Element> {
+pub struct BoundGradients<T: Element> {
     /// What x receives.
     pub x: Tensor<T>,
     /// What the lower bound receives, in its shape, if needed.
@@ -51,7 +51,8 @@ impl<T: Element> Tensor<T> {
         self.shape.check_same(&upstream.shape)?;
         let bounds = bounds.into_bounds()?;
         let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
-        let [gx, ..] = apply(Op::ClipBackward, &inputs, &TensorArguments::between(Op::ClipBackward, &bounds, rule))?;
+        let [gx, ..] =
+            apply(Op::ClipBackward, &inputs, &TensorArguments::between(Op::ClipBackward, &bounds, rule))?;
         self.like(Op::ClipBackward, gx)
     }
 
@@ -104,7 +105,7 @@ impl<T: Element> Tensor<T> {
         bounds: impl IntoBounds<T>,
         rule: BackwardRule,
         needs: NeedsGrad,
-    ) -> Result<Gradients<T>> {
+    ) -> Result<BoundGradients<T>> {
         self.shape.check_same(&upstream.shape)?;
         let bounds = bounds.into_bounds()?;
         let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
@@ -115,7 +116,7 @@ impl<T: Element> Tensor<T> {
         let shaped = |storage: Option<_>, shape: Result<Shape>| {
             storage.map(|storage| shape.map(|shape| Self::new(storage, shape))).transpose()
         };
-        Ok(Gradients {
+        Ok(BoundGradients {
             x: self.like(Op::ClipBackwardBounds, x)?,
             lo: shaped(lo, bound_shape(bounds.lo()))?,
             hi: shaped(hi, bound_shape(bounds.hi()))?,

@@ -18,7 +18,10 @@ impl<T: Element> Tensor<T> {
     #[doc(alias = "clip_by_value")]
     #[must_use = "the tensor itself is not changed: see clip_in_place"]
     pub fn clip(&self, bounds: impl IntoBounds<T>) -> Result<Self> {
-        self.map(Op::Clip, &TensorArguments::between(Op::Clip, &bounds.into_bounds()?, BackwardRule::default()))
+        self.map(
+            Op::Clip,
+            &TensorArguments::between(Op::Clip, &bounds.into_bounds()?, BackwardRule::default()),
+        )
     }
 
     /// Clips every element and converts it to another type of float, in one pass: rounded to nearest once, ties to even, and

@@ -3,8 +3,8 @@
 use super::norm::check_norm;
 use super::{Storage, Stored, Tensor, with_storage};
 use crate::backend::Backend;
+use crate::backend::any::with_backend;
 use crate::call::Limiter;
-use crate::device::with_backend;
 use crate::norm::Scaling;
 use crate::{Device, Element, ElementType, Error, NormKind, NormLimit, Result, Shape};
 
@@ -48,69 +48,102 @@ mod sealed {
     }
 }
 
-/// Whether the norm of several tensors has the type that [`ElementType::of_norm`] says.
-fn check_norms(norm: ElementType, elements: &[ElementType]) -> Result<()> {
-    elements.iter().try_for_each(|&element| check_norm(element))?;
-    match ElementType::of_norm(elements.iter().copied()) {
-        right if right == norm => Ok(()),
-        right => Err(Error::TypeMismatch { left: norm, right }),
+/// The norm of several tensors, on their device: an f32, or an f64 if any of them is f64. Nothing waits for it until it is read.
+#[derive(Debug, Clone)]
+pub struct GlobalNorm {
+    element: ElementType,
+    storage: Storage,
+}
+
+impl GlobalNorm {
+    /// The type of the norm.
+    pub fn element(&self) -> ElementType {
+        self.element
+    }
+
+    /// The norm as a number. Blocks until the device has computed it.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_vec`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn value(&self) -> Result<f64> {
+        pollster::block_on(self.read())
+    }
+
+    /// The same without blocking.
+    ///
+    /// # Errors
+    /// As [`Tensor::read`].
+    pub async fn read(&self) -> Result<f64> {
+        let norm = match self.element {
+            ElementType::F64 => self.to_tensor::<f64>()?.read().await?.first().copied(),
+            _ => self.to_tensor::<f32>()?.read().await?.first().copied().map(f64::from),
+        };
+        norm.ok_or(Error::Internal { op: "global_norm", what: "without its output".into() })
+    }
+
+    /// The norm as a tensor of shape `[]`, unread: to go on with on the device.
+    ///
+    /// # Errors
+    /// [`Error::TypeMismatch`] for another type than [that of the norm](Self::element).
+    pub fn to_tensor<N: Element>(&self) -> Result<Tensor<N>> {
+        match N::TYPE == self.element {
+            true => Ok(Tensor::new(self.storage.clone(), Shape::new([])?)),
+            false => Err(Error::TypeMismatch { left: N::TYPE, right: self.element }),
+        }
     }
 }
 
 /// The norm of all elements of several tensors, in f32, or in f64 if any is f64: it does not change with their order, or
-/// with how elements are divided among them. Of shape `[]`; +0 if there are none, on the CPU then.
+/// with how elements are divided among them. +0 if there are none, on the CPU then.
 ///
 /// # Errors
-/// [`Error::TypeMismatch`] for a norm in f32 if any tensor is f64, in f64 if none is, or in another type;
 /// [`Error::DeviceMismatch`]; [`Error::Unsupported`] for integers, and for f64 on a GPU; otherwise as [`Tensor::sum`].
-pub fn global_norm<N: Element>(tensors: &[&dyn AnyTensor], kind: NormKind) -> Result<Tensor<N>> {
+pub fn global_norm(tensors: &[&dyn AnyTensor], kind: NormKind) -> Result<GlobalNorm> {
     let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
-    if views.is_empty() {
-        return Device::cpu().tensor(&[N::ZERO], []);
-    }
-    Ok(Tensor::new(norm_of_list(&views, kind, N::TYPE)?, Shape::new([])?))
-}
-
-fn norm_of_list(views: &[sealed::View<'_>], kind: NormKind, norm: ElementType) -> Result<Storage> {
-    check_norms(norm, &views.iter().map(|view| view.element()).collect::<Vec<_>>())?;
-    let first = views[0].storage();
-    with_storage!(first, backend, _first => {
+    views.iter().try_for_each(|view| check_norm(view.element()))?;
+    let element = ElementType::of_norm(views.iter().map(|view| view.element()));
+    let Some(first) = views.first().map(|view| view.storage()) else {
+        let storage = Device::cpu().tensor(&[0.0f32], [])?.storage().clone();
+        return Ok(GlobalNorm { element, storage });
+    };
+    let storage = with_storage!(first, backend, _first => {
         let list = views.iter().map(|view| Ok((view.element(), first.peer(backend, view.storage())?)));
         let list: Vec<_> = list.collect::<Result<_>>()?;
-        Ok(backend.store(backend.reduce_list(&list, kind.reduce_op(), norm)?))
-    })
+        backend.store(backend.reduce_list(&list, kind.reduce_op(), element)?)
+    });
+    Ok(GlobalNorm { element, storage })
 }
 
 /// Scales the elements of several tensors down, in place, so that the norm of all together is at most a limit: torch's
-/// `clip_grad_norm_`, TensorFlow's and optax's `clip_by_global_norm`. Returns that norm, in f32, or in f64 if any is f64: a
-/// tensor on the device, which nothing waits for. Tensors may be of several types. Where the norm is within the limit they
-/// keep their bits; clones of them keep theirs.
+/// `clip_grad_norm_`, TensorFlow's and optax's `clip_by_global_norm`. Returns that norm unread. Tensors may be of several types. Where
+/// the norm is within the limit they keep their bits; clones of them keep theirs.
 ///
 /// ```
-/// use wgclip::{Device, NormLimit, Tensor, clip_by_global_norm, f16};
+/// use wgclip::{Device, clip_by_global_norm, f16};
 ///
 /// let device = Device::auto()?;
 /// let mut weight = device.tensor(&[3.0f32, 0.0], [2])?;
 /// let mut bias = device.tensor(&[f16::from_f32(-4.0)], [1])?;
-/// let norm: Tensor<f32> = clip_by_global_norm(&mut [&mut weight, &mut bias], NormLimit::new(2.5))?;
+/// let norm = clip_by_global_norm(&mut [&mut weight, &mut bias], 2.5)?;
 /// assert_eq!(weight.to_vec()?, [1.5, 0.0]);
 /// assert_eq!(bias.to_vec()?, [f16::from_f32(-2.0)]);
-/// assert_eq!(norm.to_vec()?, [5.0]);
+/// assert_eq!(norm.value()?, 5.0);
 /// # Ok::<(), wgclip::Error>(())
 /// ```
 ///
 /// # Errors
 /// [`Error::InvalidLimit`], [`Error::NonFiniteNorm`] where it is asked for; otherwise as [`global_norm`]. All tensors are then
 /// as they were.
-pub fn clip_by_global_norm<N: Element>(
+pub fn clip_by_global_norm(
     tensors: &mut [&mut dyn AnyTensor],
     limit: impl Into<NormLimit>,
-) -> Result<Tensor<N>> {
+) -> Result<GlobalNorm> {
     let limit = limit.into();
     limit.check()?;
     let views: Vec<&dyn AnyTensor> = tensors.iter().map(|tensor| &**tensor).collect();
-    let norm = global_norm::<N>(&views, limit.kind)?;
-    scale_list(tensors, (N::TYPE, &norm.storage), &limit)?;
+    let norm = global_norm(&views, limit.kind)?;
+    scale_list(tensors, (norm.element, &norm.storage), &limit)?;
     Ok(norm)
 }
 
@@ -127,12 +160,13 @@ fn scale_list(
     })
 }
 
-/// Scales the elements of several tensors in place, by what [`NormState::scaling`](crate::NormState::scaling) made of a norm
+/// Scales the elements of several tensors in place, by what [`NormState::scaling`](crate::norm::NormState::scaling) made of a norm
 /// that is not theirs alone: that of a list on several devices, or of all ranks. As
 /// [`reference::scale`](crate::reference::scale) says; clones keep their elements.
 ///
 /// ```
-/// use wgclip::{Device, NormKind, NormState, scale_in_place};
+/// use wgclip::norm::{NormState, scale_in_place};
+/// use wgclip::{Device, NormKind};
 ///
 /// let (gpu, cpu) = (Device::auto()?, Device::cpu());
 /// let (mut weight, mut bias) = (gpu.tensor(&[3.0f32], [1])?, cpu.tensor(&[-4.0f32], [1])?);
@@ -176,7 +210,7 @@ fn on_device<'a, B: Stored>(
         let view = tensor.view_mut();
         let elsewhere =
             || Error::Internal { op: "clip_by_global_norm", what: "on a tensor of another device".into() };
-        Ok((view.0, backend.find_mut(view.1).ok_or_else(elsewhere)?))
+        Ok((view.0, backend.downcast_mut(view.1).ok_or_else(elsewhere)?))
     };
     tensors.iter_mut().map(buffer).collect()
 }

@@ -74,7 +74,13 @@ impl<T: Element> Mask<T> {
         self.check(upstream)?;
         let Some(bits) = &self.bits else { return Ok(()) };
         let target = &mut upstream.storage;
-        apply_in_place(Op::MaskBackward, &self.shape, target, &[bits], &TensorArguments::of::<T>(Op::MaskBackward))
+        apply_in_place(
+            Op::MaskBackward,
+            &self.shape,
+            target,
+            &[bits],
+            &TensorArguments::of::<T>(Op::MaskBackward),
+        )
     }
 
     /// Bytes of the bits on the device.

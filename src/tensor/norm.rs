@@ -1,13 +1,56 @@
 //! Norms, and clipping by them.
 
+use std::ops::RangeFull;
+
 use super::lists::clip_by_global_norm;
 use super::{Storage, Stored, Tensor, with_storage};
 use crate::backend::Backend;
 use crate::broadcast::{Broadcast, Reduction};
-use crate::op::Operand;
 use crate::call::Limiter;
-use crate::exact::ReduceOp;
+use crate::norm::exact::ReduceOp;
+use crate::op::Operand;
 use crate::{Element, ElementType, Error, NormKind, NormLimit, Result, Shape};
+
+/// The axes of a tensor that an operation reduces, counted from 0: all of it (`..`), or some.
+///
+/// ```
+/// let x = wgclip::Device::cpu().tensor(&[1.0f32, 2.0, 3.0, 4.0], [2, 2])?;
+/// assert_eq!(x.sum(..)?.to_vec()?, [10.0]);
+/// assert_eq!(x.sum([1])?.to_vec()?, [3.0, 7.0]);
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Axes {
+    /// The whole tensor, to the shape `[]`.
+    All,
+    /// These, each of which is left with a length of 1. Along none of them every element is a slice of its own.
+    Some(Vec<usize>),
+}
+
+impl From<RangeFull> for Axes {
+    fn from(_: RangeFull) -> Self {
+        Self::All
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Axes {
+    fn from(axes: [usize; N]) -> Self {
+        Self::Some(axes.to_vec())
+    }
+}
+
+impl From<&[usize]> for Axes {
+    fn from(axes: &[usize]) -> Self {
+        Self::Some(axes.to_vec())
+    }
+}
+
+impl From<Option<&[usize]>> for Axes {
+    /// All of the tensor where there are none.
+    fn from(axes: Option<&[usize]>) -> Self {
+        axes.map_or(Self::All, Self::from)
+    }
+}
 
 /// The slices of a tensor, each of which has a norm.
 struct Slices {
@@ -18,6 +61,13 @@ struct Slices {
 }
 
 impl Slices {
+    fn new(x: &Shape, axes: impl Into<Axes>) -> Result<Self> {
+        match axes.into() {
+            Axes::All => Self::whole(x),
+            Axes::Some(axes) => Self::along(x, &axes),
+        }
+    }
+
     /// One, of all elements.
     fn whole(x: &Shape) -> Result<Self> {
         let kept = Shape::new([])?;
@@ -41,26 +91,17 @@ impl Slices {
 }
 
 impl<T: Element> Tensor<T> {
-    /// The sum of all elements: exact, and rounded to the type once, as [`reference::sum`](crate::reference::sum) says. Of
-    /// shape `[]`.
+    /// The sum along some axes, or of all elements (`..`): exact, and rounded to the type once, as
+    /// [`reference::sum`](crate::reference::sum) says.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for what is too large for a GPU; [`Error::OutOfMemory`](crate::Error::OutOfMemory).
-    pub fn sum(&self) -> Result<Self> {
-        let slices = Slices::whole(&self.shape)?;
-        self.reduced(&slices, ReduceOp::Sum)
+    /// [`Error::InvalidAxes`], [`Error::TooManyAxes`](crate::Error::TooManyAxes); [`Error::Unsupported`] for what is too large for
+    /// a GPU; [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn sum(&self, axes: impl Into<Axes>) -> Result<Self> {
+        self.reduced(&Slices::new(&self.shape, axes)?, ReduceOp::Sum)
     }
 
-    /// The sums along these axes, counted from 0, each of which is left with a length of 1.
-    ///
-    /// # Errors
-    /// [`Error::InvalidAxes`], [`Error::TooManyAxes`](crate::Error::TooManyAxes); otherwise as [`sum`](Self::sum).
-    pub fn sum_along(&self, axes: &[usize]) -> Result<Self> {
-        let slices = Slices::along(&self.shape, axes)?;
-        self.reduced(&slices, ReduceOp::Sum)
-    }
-
-    /// The norm of all elements, of shape `[]`, in f32 or, for f64, in f64: exact, and rounded once, as
+    /// The norm of each slice along some axes, or of all elements (`..`), in f32 or, for f64, in f64: exact, and rounded once, as
     /// [`reference::norm`](crate::reference::norm) says. It has the same bits on every device and in every order, and it does
     /// not overflow where the elements are of a short type.
     ///
@@ -68,83 +109,60 @@ impl<T: Element> Tensor<T> {
     /// use wgclip::{Device, NormKind, f16};
     ///
     /// let x = Device::cpu().tensor(&[f16::from_f32(6e4); 2], [2])?;
-    /// assert_eq!(x.norm(NormKind::L2)?.to_vec()?, [84_852.81]);
+    /// assert_eq!(x.norm(NormKind::L2, ..)?.to_vec()?, [84_852.81]);
     /// # Ok::<(), wgclip::Error>(())
     /// ```
     ///
     /// # Errors
     /// [`Error::Unsupported`] for integers, and for f64 on a GPU; otherwise as [`sum`](Self::sum).
-    pub fn norm(&self, kind: NormKind) -> Result<Tensor<T::Norm>> {
-        self.norms(&Slices::whole(&self.shape)?, kind)
+    pub fn norm(&self, kind: NormKind, axes: impl Into<Axes>) -> Result<Tensor<T::Norm>> {
+        self.norms(&Slices::new(&self.shape, axes)?, kind)
     }
 
-    /// The norm of each slice along these axes, counted from 0, each of which is left with a length of 1.
-    ///
-    /// # Errors
-    /// [`Error::InvalidAxes`], [`Error::TooManyAxes`](crate::Error::TooManyAxes); otherwise as [`norm`](Self::norm).
-    pub fn norm_along(&self, axes: &[usize], kind: NormKind) -> Result<Tensor<T::Norm>> {
-        self.norms(&Slices::along(&self.shape, axes)?, kind)
-    }
-
-    /// Scales all elements down so that their norm is at most a limit: TensorFlow's `clip_by_norm`. Elements whose norm is
-    /// within the limit keep their bits; others are multiplied by `limit / (norm + eps)`, as
+    /// Scales each slice along some axes, or all elements (`..`), down so that its norm is at most a limit: TensorFlow's
+    /// `clip_by_norm`, per-example clipping, max-norm constraints. Elements whose norm is within the limit keep their bits; others are multiplied by `limit / (norm + eps)`, as
     /// [`reference::scaling`](crate::reference::scaling) and [`reference::scale`](crate::reference::scale) say.
-    ///
-    /// # Errors
-    /// [`Error::InvalidLimit`], [`Error::NonFiniteNorm`] where it is asked for; otherwise as [`norm`](Self::norm).
-    #[must_use = "the tensor itself is not changed"]
-    pub fn clip_by_norm(&self, limit: impl Into<NormLimit>) -> Result<Self> {
-        self.clipped(&Slices::whole(&self.shape)?, &limit.into(), None)
-    }
-
-    /// The same in place. Clones keep their elements.
-    ///
-    /// # Errors
-    /// As [`clip_by_norm`](Self::clip_by_norm). The tensor is then as it was.
-    pub fn clip_by_norm_in_place(&mut self, limit: impl Into<NormLimit>) -> Result<()> {
-        clip_by_global_norm::<T::Norm>(&mut [self], limit).map(drop)
-    }
-
-    /// The same of each slice along these axes, counted from 0: per-example clipping, max-norm constraints.
     ///
     /// ```
     /// use wgclip::Device;
     ///
     /// let x = Device::cpu().tensor(&[3.0f32, 4.0, 0.3, 0.4], [2, 2])?;
-    /// assert_eq!(x.clip_by_norm_along(&[1], 1.0)?.to_vec()?, [0.6, 0.8, 0.3, 0.4]);
+    /// assert_eq!(x.clip_by_norm(1.0, [1])?.to_vec()?, [0.6, 0.8, 0.3, 0.4]);
     /// # Ok::<(), wgclip::Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`clip_by_norm`](Self::clip_by_norm) and [`norm_along`](Self::norm_along).
+    /// [`Error::InvalidLimit`], [`Error::NonFiniteNorm`] where it is asked for; otherwise as [`norm`](Self::norm).
     #[must_use = "the tensor itself is not changed"]
-    pub fn clip_by_norm_along(&self, axes: &[usize], limit: impl Into<NormLimit>) -> Result<Self> {
-        self.clipped(&Slices::along(&self.shape, axes)?, &limit.into(), None)
+    pub fn clip_by_norm(&self, limit: impl Into<NormLimit>, axes: impl Into<Axes>) -> Result<Self> {
+        self.clipped(&Slices::new(&self.shape, axes)?, &limit.into(), None)
     }
 
-    /// The same by the norm divided by the number of elements: TensorFlow's `clip_by_average_norm`.
+    /// The same of all elements in place. Clones keep their elements.
+    ///
+    /// # Errors
+    /// As [`clip_by_norm`](Self::clip_by_norm). The tensor is then as it was.
+    pub fn clip_by_norm_in_place(&mut self, limit: impl Into<NormLimit>) -> Result<()> {
+        clip_by_global_norm(&mut [self], limit).map(drop)
+    }
+
+    /// The same as [`clip_by_norm`](Self::clip_by_norm) by the norm divided by the number of elements: TensorFlow's `clip_by_average_norm`.
     ///
     /// # Errors
     /// As [`clip_by_norm`](Self::clip_by_norm).
     #[must_use = "the tensor itself is not changed"]
-    pub fn clip_by_average_norm(&self, limit: impl Into<NormLimit>) -> Result<Self> {
-        self.clipped_by_average(&Slices::whole(&self.shape)?, &limit.into())
-    }
-
-    /// The same of each slice along these axes, counted from 0.
-    ///
-    /// # Errors
-    /// As [`clip_by_norm_along`](Self::clip_by_norm_along).
-    #[must_use = "the tensor itself is not changed"]
-    pub fn clip_by_average_norm_along(&self, axes: &[usize], limit: impl Into<NormLimit>) -> Result<Self> {
-        self.clipped_by_average(&Slices::along(&self.shape, axes)?, &limit.into())
+    pub fn clip_by_average_norm(&self, limit: impl Into<NormLimit>, axes: impl Into<Axes>) -> Result<Self> {
+        let (limit, slices) = (limit.into(), Slices::new(&self.shape, axes)?);
+        limit.check()?;
+        let norms = self.norms(&slices, limit.kind)?;
+        self.scaled(&slices, &norms, &limit, Some(slices.reduction.leaves.max(1)), None)
     }
 
     /// The backward pass of [`clip_by_norm`](Self::clip_by_norm) by the 2-norm: the gradient that reaches this tensor, of the
     /// gradient `upstream` of the clipped one, to the bit as
     /// [`reference::scaling_backward`](crate::reference::scaling_backward) and
     /// [`reference::scale_backward`](crate::reference::scale_backward) say. Of a tensor whose norm is within the limit it is
-    /// `upstream`; else what would change the norm is taken off. All have the same shape.
+    /// `upstream`; otherwise the component along x is removed. All have the same shape.
     ///
     /// ```
     /// use wgclip::Device;
@@ -152,8 +170,8 @@ impl<T: Element> Tensor<T> {
     /// let device = Device::cpu();
     /// let x = device.tensor(&[0.0f32, 2.0], [2])?;
     /// let upstream = device.tensor(&[3.0f32, 1.0], [2])?;
-    /// assert_eq!(x.clip_by_norm_backward(&upstream, 1.0)?.to_vec()?, [1.5, 0.0]);
-    /// assert_eq!(x.clip_by_norm_backward(&upstream, 2.0)?.to_vec()?, [3.0, 1.0]);
+    /// assert_eq!(x.clip_by_norm_backward(&upstream, 1.0, ..)?.to_vec()?, [1.5, 0.0]);
+    /// assert_eq!(x.clip_by_norm_backward(&upstream, 2.0, ..)?.to_vec()?, [3.0, 1.0]);
     /// # Ok::<(), wgclip::Error>(())
     /// ```
     ///
@@ -161,52 +179,33 @@ impl<T: Element> Tensor<T> {
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch), [`Error::DeviceMismatch`]; [`Error::Unsupported`] for another
     /// norm than the 2-norm; otherwise as [`clip_by_norm`](Self::clip_by_norm).
     #[must_use = "the upstream gradient is not changed"]
-    pub fn clip_by_norm_backward(&self, upstream: &Self, limit: impl Into<NormLimit>) -> Result<Self> {
-        self.scaled_backward(upstream, &Slices::whole(&self.shape)?, &limit.into())
-    }
-
-    /// The same of [`clip_by_norm_along`](Self::clip_by_norm_along), slice by slice.
-    ///
-    /// # Errors
-    /// As [`clip_by_norm_backward`](Self::clip_by_norm_backward) and [`norm_along`](Self::norm_along).
-    #[must_use = "the upstream gradient is not changed"]
-    pub fn clip_by_norm_along_backward(
+    pub fn clip_by_norm_backward(
         &self,
         upstream: &Self,
-        axes: &[usize],
         limit: impl Into<NormLimit>,
+        axes: impl Into<Axes>,
     ) -> Result<Self> {
-        self.scaled_backward(upstream, &Slices::along(&self.shape, axes)?, &limit.into())
-    }
-
-    fn scaled_backward(&self, upstream: &Self, slices: &Slices, limit: &NormLimit) -> Result<Self> {
+        let (limit, slices) = (limit.into(), Slices::new(&self.shape, axes)?);
         self.shape.check_same(&upstream.shape)?;
-        let made = scale_backward(T::TYPE, [&self.storage, &upstream.storage], slices, limit)?;
+        let made = scale_backward(T::TYPE, [&self.storage, &upstream.storage], &slices, &limit)?;
         Ok(Self::new(made, self.shape.clone()))
     }
 
-    fn clipped_by_average(&self, slices: &Slices, limit: &NormLimit) -> Result<Self> {
-        limit.check()?;
-        let norms = self.norms(slices, limit.kind)?;
-        self.scaled(slices, &norms, limit, Some(slices.reduction.leaves.max(1)), None)
-    }
-
     /// Adaptive gradient clipping: the norm of each slice of this gradient is limited to `limit` times that of the same slice
-    /// of its parameter, which counts as `least` at the least. A slice ("unit") is along these axes, counted from 0: those of
-    /// the inputs of a layer. optax's `adaptive_grad_clip` has a `least` of 1e-3.
+    /// of its parameter, which counts as `least` at the least. A slice ("unit") is along these axes: those of the inputs of a layer. optax's `adaptive_grad_clip` has a `least` of 1e-3.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch), [`Error::DeviceMismatch`]; [`Error::InvalidLimit`] for a
-    /// `least` that is negative or not finite, too; otherwise as [`clip_by_norm_along`](Self::clip_by_norm_along).
+    /// `least` that is negative or not finite, too; otherwise as [`clip_by_norm`](Self::clip_by_norm).
     #[must_use = "the tensor itself is not changed"]
     pub fn clip_adaptive(
         &self,
         parameter: &Self,
-        axes: &[usize],
         limit: impl Into<NormLimit>,
+        axes: impl Into<Axes>,
         least: f64,
     ) -> Result<Self> {
-        let (limit, slices) = (limit.into(), Slices::along(&self.shape, axes)?);
+        let (limit, slices) = (limit.into(), Slices::new(&self.shape, axes)?);
         limit.eps(least).check()?;
         self.shape.check_same(&parameter.shape)?;
         self.device().check_same(&parameter.device())?;

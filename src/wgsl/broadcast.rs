@@ -54,7 +54,8 @@ impl Reading {
         }
         if info.has_bounds() {
             reading.before.push_str("    let bounds = load_bounds();\n");
-            let mut tensors = inputs.iter().filter(|input| input.operand.is_bound() && input.is_tensor()).peekable();
+            let mut tensors =
+                inputs.iter().filter(|input| input.operand.is_bound() && input.is_tensor()).peekable();
             if tensors.peek().is_some() {
                 reading.of_block.push_str("            var bounds_of_block = bounds;\n");
                 reading.arguments.push("bounds_of_block".into());
@@ -120,12 +121,16 @@ fn {name}_element(n: u32) -> vec2<u32> {{
 
 /// A function that reads all strided inputs of a block, an element at a time: the position in x is computed once.
 fn gather(inputs: &[&Input]) -> String {
-    let (mut fields, mut zeros, mut stores, mut names) = (String::new(), String::new(), String::new(), Vec::new());
+    let (mut fields, mut zeros, mut stores, mut names) =
+        (String::new(), String::new(), String::new(), Vec::new());
     for input in inputs {
         let (name, component) = (input.operand.name(), COMPONENTS[input.index]);
         let _ = writeln!(fields, "    {name}: vec4<u32>,");
         let _ = writeln!(zeros, "    var {name} = vec4(0u);");
-        let _ = writeln!(stores, "        store_element(&{name}, e, {name}_element(position.elements.{component}));");
+        let _ = writeln!(
+            stores,
+            "        store_element(&{name}, e, {name}_element(position.elements.{component}));"
+        );
         names.push(name);
     }
     let names = names.join(", ");

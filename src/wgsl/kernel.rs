@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use super::broadcast::Reading;
-use super::{Layout, Specialization, compose};
-use crate::broadcast::{Axis, Broadcast};
+use super::{Interface, Layout, Specialization, compose};
 #[cfg(feature = "gpu")]
 use crate::broadcast::MAX_BROADCAST;
+use crate::broadcast::{Axis, Broadcast};
 use crate::op::{MAX_OUTPUTS, Operand, RuleUse};
 use crate::{ElementType, Op, TieRule};
 
@@ -137,28 +137,29 @@ impl Kernel {
     }
 
     /// The whole source. The entry point is `main`.
-    pub(crate) fn source(&self) -> String {
+    pub(crate) fn source(&self, interface: &Interface<'_>) -> String {
         let info = self.op.info();
         let reading = Reading::new(self);
         let function = if self.converts() { Op::Clip.name() } else { info.name };
         let mut root = format!("import package::{}::{function};\n", info.module);
         let converts = self.converts().then_some("lib::convert::convert");
-        for path in reading.imports.iter().copied().chain(converts).chain(["lib::params::params"]) {
+        for path in reading.imports.iter().copied().chain(converts).chain([
+            "lib::arguments::load_bounds",
+            "lib::dispatch::block_of",
+            "lib::params::params",
+        ]) {
             let _ = writeln!(root, "import package::{path};");
         }
-        for (index, binding) in self.bindings().iter().enumerate() {
-            let access = if binding.read_only { "read" } else { "read_write" };
+        // The linker gives them their numbers.
+        for binding in self.bindings() {
             let words = binding.is_mask || (self.converts() && !binding.is_input);
             let item = if words { "u32" } else { "vec4<u32>" };
-            let (index, name) = (index + 1, binding.name);
-            let _ = writeln!(
-                root,
-                "@group(0) @binding({index}) var<storage, {access}> {name}_blocks: array<{item}>;"
-            );
+            let _ =
+                writeln!(root, "@group(0) @binding(0) var<storage> {}_blocks: array<{item}>;", binding.name);
         }
         root.push_str(&reading.functions);
         root.push_str(&if self.converts() { converting_entry(&reading) } else { self.entry(reading) });
-        compose(&root, self.specialization)
+        compose(&root, self.specialization, interface)
     }
 
     /// The one loop of all operations: loads, the function of a block, stores.

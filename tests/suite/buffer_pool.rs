@@ -3,7 +3,8 @@
 use std::mem::forget;
 
 use crate::devices::Suite;
-use wgclip::{BackwardRule, Bounds, Device, Error, NeedsGrad, Stats};
+use wgclip::device::Stats;
+use wgclip::{BackwardRule, Bounds, Device, Error, NeedsGrad};
 
 /// A step of a training loop: forward, both backward passes, the gradient of a bound, and reads.
 fn step(device: &Device, data: &[f32]) {

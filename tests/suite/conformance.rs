@@ -1,7 +1,8 @@
 //! The contract on every device: the table of `wgclip_conformance` at zero tolerance, a test for each operation, type and
 //! device.
 
-use wgclip::{Device, ElementType, Op};
+use wgclip::op::{Accuracy, Op};
+use wgclip::{Device, ElementType};
 use wgclip_conformance::{Reduction, Tier, check, check_reduction};
 
 use crate::devices::{Suite, seed};
@@ -46,6 +47,13 @@ pub(crate) fn register(suite: &mut Suite) {
             ElementType::ALL.iter().filter_map(|&element| Some((element, tier(&slug, element, quick)?)));
         for (element, tier) in types {
             for (op, in_place) in Op::variants() {
+                // What computes compiles slowly. Its arithmetic is that of f32 whatever the type.
+                let computes = op.info().accuracy == Accuracy::Defined;
+                if computes && slug.contains("-gl") && element != ElementType::F32 {
+                    continue;
+                }
+                let is_second = computes && slug.ends_with("swiftshader-vulkan");
+                let tier = if is_second { Tier::Quick } else { tier };
                 let open = open.clone();
                 suite.add(format!("{}::{element}::{slug}", op.variant_name(in_place)), move || {
                     conforms(&open(), op, in_place, element, tier);

@@ -262,7 +262,7 @@ fn an_adapter_that_refuses_is_an_error(adapter: Adapter) {
     let error = block_on(Context::request(&adapter, limits)).unwrap_err();
     assert!(matches!(error, Error::DeviceRequest { .. }), "{error}");
     forward_and_backward(&open(&adapter, adapter.limits())).unwrap();
-    assert!(matches!(Device::gpu(Some("no such adapter")).unwrap_err(), Error::NoSuchDevice { .. }));
+    assert!(matches!(Device::select("no such adapter").unwrap_err(), Error::NoSuchDevice { .. }));
 }
 
 pub(crate) fn register(suite: &mut Suite) {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Failed, Trial};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use pollster::block_on;
+use wgclip::Device;
+use wgclip::device::{DeviceInfo, DeviceKind};
 use wgclip::gpu::{Adapter, Context, adapters};
-use wgclip::{Device, DeviceInfo, DeviceKind};
 
 /// The variables that the tests heed, all of them: see docs/testing.md.
 pub(crate) struct Settings {

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pollster::block_on;
 use wgclip::ElementType::{self, F16, I16, U8};
 use wgclip::gpu::Adapter;
-use wgclip::op::MAX_OUTPUTS;
+use wgclip::op::{MAX_OUTPUTS, Op};
 use wgclip::reference::{self, Operands};
 use wgclip::testing::open_patched;
-use wgclip::{BackwardRule, Device, Element, Op, TieRule, bf16, f16, with_element};
+use wgclip::{BackwardRule, Device, Element, TieRule, bf16, f16, with_element};
 use wgclip_conformance::{
-    MUTATIONS, Mismatch, Mutation, Oracle, Reduction, Row, Target, Tier, check_reduction, exhaustive,
-    find_mismatch, find_reduction_mismatch, run,
+    Mismatch, Mutation, Oracle, Reduction, Row, Target, Tier, check_reduction, exhaustive, find_mismatch,
+    find_reduction_mismatch, mutations, run,
 };
 
 use crate::devices::{Suite, seed, with_tiny_limits};
@@ -30,11 +30,11 @@ pub(crate) fn register(suite: &mut Suite) {
     });
     // A few are enough to see that the table can fail.
     let step = if suite.settings.quick { 9 } else { 1 };
-    for mutation in MUTATIONS.iter().step_by(step) {
+    for mutation in mutations().step_by(step) {
         let adapter = adapter.clone();
         let name = mutation.name.replace(' ', "_");
         suite.add(format!("mutation::{}::{name}", mutation.target.name()), move || {
-            is_caught(&adapter, mutation)
+            is_caught(&adapter, &mutation)
         });
     }
     if !suite.settings.quick {
@@ -46,7 +46,7 @@ pub(crate) fn register(suite: &mut Suite) {
 
 fn every_operation_has_one() {
     for target in Target::all() {
-        let found = MUTATIONS.iter().any(|mutation| mutation.target == target);
+        let found = mutations().any(|mutation| mutation.target == target);
         assert!(found, "{} has no mutation", target.name());
     }
 }
@@ -67,13 +67,14 @@ fn with_oracle<T: Element>(device: &Device, oracle: &Oracle<T>, op: Op) -> Resul
     find_mismatch(device, oracle, op, seed()).unwrap_or_else(|error| panic!("{device:?}: {error}"))
 }
 
-fn is_caught(adapter: &Adapter, mutation: &'static Mutation) {
-    let &Mutation { name, target, element, find, replace } = mutation;
+fn is_caught(adapter: &Adapter, mutation: &Mutation) {
+    let Mutation { name, target, element, find, replace } = mutation.clone();
     let planted = Arc::new(AtomicBool::new(false));
     let seen = planted.clone();
+    let begin = find.clone();
     let patch = move |source: &str| {
-        seen.fetch_or(source.contains(find), Ordering::Relaxed);
-        source.replace(find, replace)
+        seen.fetch_or(source.contains(&*begin), Ordering::Relaxed);
+        source.replace(&*begin, &replace)
     };
     let device = block_on(open_patched(adapter, with_tiny_limits(adapter), patch)).unwrap();
     let caught = match target {
@@ -113,7 +114,10 @@ fn wrong_references_are_caught() {
         (
             "an absent bound is MAX",
             Op::Clip,
-            Oracle { evaluate: |_, o| first(reference::clip(o.x, o.input(0), o.input(1).or(Some(f32::MAX)))), ..right },
+            Oracle {
+                evaluate: |_, o| first(reference::clip(o.x, o.input(0), o.input(1).or(Some(f32::MAX)))),
+                ..right
+            },
         ),
         (
             "the gradient of ones",

@@ -21,7 +21,10 @@ fn bounds_that_do_not_broadcast_are_errors_that_say_so(device: Device) {
         let bound = device.tensor(&vec![0.0f32; dims.iter().product()], dims).unwrap();
         let bounds = Bounds::new(0.0, &bound).unwrap();
         let is_it = |error: Error| {
-            assert!(matches!(error, Error::BroadcastMismatch { operand: "upper bound", .. }), "{dims:?}: {error}");
+            assert!(
+                matches!(error, Error::BroadcastMismatch { operand: "upper bound", .. }),
+                "{dims:?}: {error}"
+            );
         };
         is_it(x.clip(&bounds).unwrap_err());
         is_it(x.clip_in_place(&bounds).unwrap_err());
@@ -38,7 +41,7 @@ fn bounds_that_do_not_broadcast_are_errors_that_say_so(device: Device) {
     assert_eq!(error, Error::NoBound { operand: "lower bound" });
 
     let elsewhere = Device::cpu().tensor(&[0.0f32; 3], [3]).unwrap();
-    if device.info().kind != wgclip::DeviceKind::Cpu {
+    if device.info().kind != wgclip::device::DeviceKind::Cpu {
         let error = x.clip(Bounds::at_least(elsewhere).unwrap()).unwrap_err();
         assert!(matches!(error, Error::DeviceMismatch { .. }), "{error}");
     }

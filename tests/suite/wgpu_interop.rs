@@ -1,10 +1,12 @@
 //! In a wgpu program of the user's: its device, its buffers, its passes.
 
 use crate::devices::{Suite, UserDevice};
+use wgclip::bounds::BroadcastInputs;
 use wgclip::gpu::{Adapter, Arguments, Kernels};
+use wgclip::op::Op;
 use wgclip::{
-    BackwardRule, Bound, Bounds, Device, Element, ElementType, Error, Op, OutsideRule, BroadcastInputs, Shape,
-    Tensor, TieRule, f8_e4m3fn, f8_e5m2, f16, reference,
+    BackwardRule, Bound, Bounds, Device, Element, ElementType, Error, OutsideRule, Shape, Tensor, TieRule,
+    f8_e4m3fn, f8_e5m2, f16, reference,
 };
 use wgpu::BufferUsages as Usages;
 

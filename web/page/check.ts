@@ -1,5 +1,5 @@
 import type { Clip } from '../src/clip.js';
-import { Call, Core, type OpRow } from '../src/core.js';
+import { Core, type OpRow } from '../src/core.js';
 import { ELEMENT_TYPES, type ElementType, asUnsigned } from '../src/elements.js';
 import { ClipError } from '../src/errors.js';
 import { keyOf } from '../src/list.js';
@@ -141,12 +141,12 @@ export class Check {
     async #row(clip: Clip, type: ElementType, form: Form | undefined, full: boolean, seed: number, signal?: AbortSignal): Promise<Row> {
         const { core } = this;
         const op = form ? core.op(form.op) : core.names.ops.length;
-        core.words(Call.checkStart, [core.element(type), op, form?.inPlace ? 1 : 0, full ? 1 : 0, seed]);
+        core.words('checkStart', [core.element(type), op, form?.inPlace ? 1 : 0, full ? 1 : 0, seed]);
         let [cases, mismatches, first] = [0, 0, ''];
         for (;;) {
             signal?.throwIfAborted();
             // The words move when memory grows.
-            const words = new Words(core, core.words(Call.checkNext, []).slice());
+            const words = new Words(core, core.words('checkNext', []).slice());
             if (words.next() === 0) break;
             const made = form ? await this.#operation(clip, type, form, words) : await this.#norm(clip, type, words);
             if (!made) continue;
@@ -155,7 +155,7 @@ export class Check {
                 core.view(handle, output.byteLength).set(bytesOfArray(output));
                 return handle;
             });
-            const found = core.words(Call.checkCompare, [
+            const found = core.words('checkCompare', [
                 made.norm, made.failed ? 1 : 0, handles.length, ...handles.flatMap((handle, n) => [handle, made.outputs[n]!.byteLength]),
             ]);
             cases += found[0]!;

@@ -15,14 +15,14 @@ interface Exports {
     text_bytes(): number;
 }
 
-/** The functions of the module: those of `run` in wasm/src/abi.rs. */
-export const Call = {
-    names: 0, source: 1, planOp: 2, planGlobalNorm: 3, cpuOp: 4, cpuGlobalNorm: 5, planMask: 6, checkBounds: 10,
-    checkStart: 7, checkNext: 8, checkCompare: 9,
-} as const;
+/** The functions of the module: those of `FUNCTIONS` in wasm/src/abi.rs, as far as a module has them. */
+export type Call =
+    | 'names' | 'checkBounds' | 'source' | 'planOp' | 'planGlobalNorm' | 'planMask' | 'cpuOp' | 'cpuGlobalNorm' | 'checkStart' | 'checkNext'
+    | 'checkCompare';
 
 /** The names that requests have numbers for. */
 interface Names {
+    calls: Call[];
     elements: string[];
     ops: OpRow[];
     kinds: string[];
@@ -64,12 +64,13 @@ export class Core {
     #exports: Exports;
     #request = 0;
     #capacity = 0;
-    readonly names: Names;
+    /** Before these are known there is one function: that which tells them. */
+    readonly names: Names = { calls: ['names'] } as unknown as Names;
 
     private constructor(module: WebAssembly.Module, instance: WebAssembly.Instance) {
         this.#module = module;
         this.#exports = instance.exports as unknown as Exports;
-        this.names = JSON.parse(this.text(Call.names, []));
+        this.names = JSON.parse(this.text('names', []));
     }
 
     /** Of the module's bytes. */
@@ -78,7 +79,7 @@ export class Core {
         return new Core(module, await WebAssembly.instantiate(module));
     }
 
-    #run(fn: number, words: readonly number[]): void {
+    #run(fn: Call, words: readonly number[]): void {
         if (words.length > this.#capacity) {
             const capacity = Math.max(words.length, REQUEST_WORDS);
             const request = this.allocate(8 * capacity);
@@ -88,7 +89,7 @@ export class Core {
         new Float64Array(this.memory, this.#exports.address(this.#request), words.length).set(words);
         let code;
         try {
-            code = this.#exports.call(fn, this.#request, words.length);
+            code = this.#exports.call(this.names.calls.indexOf(fn), this.#request, words.length);
         } catch (error) {
             // A trap leaves the module in any state: it begins anew.
             this.#exports = new WebAssembly.Instance(this.#module).exports as unknown as Exports;
@@ -105,13 +106,13 @@ export class Core {
     }
 
     /** Calls a function that responds with words. They are valid until the next call. */
-    words(fn: number, request: readonly number[]): Float64Array {
+    words(fn: Call, request: readonly number[]): Float64Array {
         this.#run(fn, request);
         return new Float64Array(this.memory, this.#exports.response(), this.#exports.response_words());
     }
 
     /** Calls a function that responds with a text. */
-    text(fn: number, request: readonly number[]): string {
+    text(fn: Call, request: readonly number[]): string {
         this.#run(fn, request);
         return this.#text();
     }
@@ -192,7 +193,7 @@ export class Core {
         const { kinds, nonfinite: policies } = this.names;
         const added = typeof eps === 'string' ? this.names.eps[eps] : eps;
         if (typeof maxNorm !== 'number' || typeof added !== 'number') {
-            throw new ClipError('limit', `a norm cannot be limited to ${String(maxNorm)} with eps ${String(eps)}: give numbers, or as eps one of `
+            throw new ClipError('limit', `invalid limit ${String(maxNorm)} (eps ${String(eps)}): give numbers, or as eps one of `
                 + Object.keys(this.names.eps).join(', '));
         }
         return [maxNorm, this.#numbered('limit', kinds, 'kind', kind), added, this.#numbered('limit', policies, 'nonfinite', nonfinite)];
@@ -200,6 +201,6 @@ export class Core {
 
     /** Whether these are bounds of elements of a type and shape: what operations look at, for those that run none. */
     checkBounds(type: ElementType, shape: readonly number[], words: readonly number[]): void {
-        this.words(Call.checkBounds, [this.element(type), shape.length, ...shape, ...words]);
+        this.words('checkBounds', [this.element(type), shape.length, ...shape, ...words]);
     }
 }

@@ -1,4 +1,4 @@
-import { Call, type Core } from './core.js';
+import type { Core } from './core.js';
 import { type Resolved, type ResolvedHost, bytesOfArray, isGpu } from './operands.js';
 import { ClipError } from './errors.js';
 import { type Backend, type Operation, operationWords } from './operation.js';
@@ -64,7 +64,7 @@ export class CpuBackend implements Backend {
             const words = operationWords(core, operation, (tensor) => ({ operand: session.put(tensor), offset: 0, bytes: tensor.bytes }));
             const taken = inputs.map((input) => session.put(input));
             const made = outputs.map((output) => (output ? session.room(inMemory(output)) : 0));
-            core.words(Call.cpuOp, [...words, ...taken, ...made]);
+            core.words('cpuOp', [...words, ...taken, ...made]);
             for (const output of outputs) if (output) session.get(output);
         });
     }
@@ -80,7 +80,7 @@ export class CpuBackend implements Backend {
     async globalNorm(limit: readonly number[], list: readonly Resolved[]): Promise<{ norm: number; failed: boolean }> {
         return this.#session((session) => {
             const tensors = list.flatMap((tensor) => [this.core.element(tensor.type), tensor.length, session.put(tensor)]);
-            const [norm = NaN, failed] = this.core.words(Call.cpuGlobalNorm, [...limit, list.length, ...tensors]);
+            const [norm = NaN, failed] = this.core.words('cpuGlobalNorm', [...limit, list.length, ...tensors]);
             list.forEach((tensor) => session.get(tensor));
             return { norm, failed: failed === 1 };
         });

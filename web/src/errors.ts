@@ -3,7 +3,7 @@
  * - `bounds`: a bound is NaN, not whole, or out of the type's range; or the gradient of an absent one is wanted;
  * - `shape`: operands do not fit each other, or bounds do not broadcast;
  * - `rule`: no such rule, or one that the operation has no kernel for;
- * - `limit`: a norm cannot be limited so;
+ * - `limit`: an invalid limit of a norm;
  * - `nonfinite`: a norm is NaN or infinite, and that was to be an error; nothing was clipped;
  * - `unsupported`: what the device or the type cannot do;
  * - `out-of-memory`: there is no memory for it; nothing was changed that the caller can see;

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use anyhow::Result;
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
+use wgclip::bounds::BroadcastInputs;
 use wgclip::op::{Arguments, Operand};
 use wgclip::testing::{self, Operands, run_on_slices};
-use wgclip::{BackwardRule, Bounds, BroadcastInputs, Device, Element, cpu};
+use wgclip::{BackwardRule, Bounds, Device, Element, cpu};
 
 use crate::values::between;
 use crate::{BenchId, COLUMNS, Case, PARAMS, bounds, chosen, converted, needs_of_sums, sums, values};
@@ -54,7 +55,8 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             let bounds = Bounds::new(lo, device.tensor(&vec![hi; columns], [columns])?)?;
             cases.push(Case::timed(id, move || {
                 let needs = needs_of_sums(op);
-                let operands = Operands { needs, params: &PARAMS, ..Operands::new(black_box(&x), &x, &bounds, rule) };
+                let operands =
+                    Operands { needs, params: &PARAMS, ..Operands::new(black_box(&x), &x, &bounds, rule) };
                 drop(testing::run(op, &operands)?);
                 Ok(())
             }));

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use wgclip::bounds::BroadcastInputs;
 use wgclip::gpu::{Arguments, Context, Kernels, Prepared};
 use wgclip::op::{MAX_OUTPUTS, Operand};
 use wgclip::testing::{self, Operands};
-use wgclip::{BackwardRule, Bounds, BroadcastInputs, Device, Element};
+use wgclip::{BackwardRule, Bounds, Device, Element};
 
 use crate::values::between;
 use crate::{BenchId, COLUMNS, Case, Clock, PARAMS, bounds, chosen, converted, needs_of_sums, sums, values};
@@ -309,7 +310,7 @@ pub fn cases<T: Element>(
 ///
 /// # Errors
 /// [`wgclip::Error::DeviceRequest`].
-pub fn open(wanted: impl Fn(&wgclip::DeviceInfo) -> bool) -> Result<Vec<Context>> {
+pub fn open(wanted: impl Fn(&wgclip::device::DeviceInfo) -> bool) -> Result<Vec<Context>> {
     let adapters = pollster::block_on(wgclip::gpu::adapters());
     let chosen = adapters.iter().filter(|adapter| wanted(adapter.info()));
     chosen.map(|adapter| Ok(pollster::block_on(Context::request(adapter, adapter.limits()))?)).collect()

@@ -12,8 +12,8 @@ mod reduce;
 mod row;
 mod values;
 
-use wgclip::op::{MAX_OUTPUTS, Operand};
-use wgclip::{Element, ElementType, Op};
+use wgclip::op::{MAX_OUTPUTS, Op, Operand};
+use wgclip::{Element, ElementType};
 
 pub use measure::{Case, Sampling, measure};
 pub use row::{BenchId, Clock, Measurement};

@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 
 use anyhow::Result;
+use wgclip::norm::AnyTensor;
 use wgclip::{
-    AnyTensor, BackwardRule, Bounds, Device, Element, ElementType, NeedsGrad, NormKind, NormLimit, Tensor,
+    BackwardRule, Bounds, Device, Element, ElementType, NeedsGrad, NormKind, NormLimit, Tensor,
     clip_by_global_norm,
 };
 
@@ -55,14 +56,14 @@ pub(crate) fn cases<T: Element>(
             "sum" => {
                 let x = device.tensor(&data, [elements])?;
                 Box::new(move || {
-                    drop(x.sum()?);
+                    drop(x.sum(..)?);
                     Ok(())
                 })
             }
             "norm" => {
                 let x = device.tensor(&data, [elements])?;
                 Box::new(move || {
-                    drop(x.norm(NormKind::L2)?);
+                    drop(x.norm(NormKind::L2, ..)?);
                     Ok(())
                 })
             }
@@ -71,7 +72,7 @@ pub(crate) fn cases<T: Element>(
                 let rows = elements / columns;
                 let x = device.tensor(&data[..rows * columns], [rows, columns])?;
                 Box::new(move || {
-                    drop(x.norm_along(&[0], NormKind::L2)?);
+                    drop(x.norm(NormKind::L2, [0])?);
                     Ok(())
                 })
             }
@@ -113,7 +114,7 @@ fn clip_by_global_norm_case<T: Element>(
         let mut tensors = tensors.borrow_mut();
         let mut list: Vec<&mut dyn AnyTensor> = tensors.iter_mut().map(|x| x as &mut dyn AnyTensor).collect();
         limit.set(0.999 * limit.get());
-        drop(clip_by_global_norm::<T::Norm>(&mut list, NormLimit::new(limit.get()))?);
+        drop(clip_by_global_norm(&mut list, NormLimit::new(limit.get()))?);
         Ok(())
     }))
 }

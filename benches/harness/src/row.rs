@@ -1,7 +1,7 @@
 //! The rows that every engine reports.
 
 use serde::{Deserialize, Serialize};
-use wgclip::DeviceInfo;
+use wgclip::device::DeviceInfo;
 
 /// What measured the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

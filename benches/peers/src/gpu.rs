@@ -2,8 +2,9 @@
 
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use wgclip::device::DeviceKind as Kind;
 use wgclip::gpu::Context;
-use wgclip::{BackwardRule, Bounds, DeviceKind as Kind, ElementType};
+use wgclip::{BackwardRule, Bounds, ElementType};
 use wgclip_harness::{BenchId, Case, values};
 
 /// Burn's device for the adapter of this crate's context.

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Parser;
-use wgclip::{Device, DeviceKind, Element, ElementType, bf16, f16};
+use wgclip::device::DeviceKind;
+use wgclip::{Device, Element, ElementType, bf16, f16};
 use wgclip_harness::{BenchId, Case, Measurement, Sampling, cpu, measure};
 
 use python::Python;
@@ -75,7 +76,7 @@ fn main() -> Result<()> {
 
     if !args.cpu_only {
         let name = args.device.as_deref().unwrap_or_default().to_lowercase();
-        let wanted = |info: &wgclip::DeviceInfo| info.to_string().to_lowercase().contains(&name);
+        let wanted = |info: &wgclip::device::DeviceInfo| info.to_string().to_lowercase().contains(&name);
         let contexts = wgclip_harness::gpu::open(wanted)?;
         let context = contexts.first().ok_or_else(|| anyhow::anyhow!("there is no such adapter"))?;
         let burn = gpu::burn_device(context);

@@ -1,7 +1,7 @@
 //! The same of Burn's own operations, where the kernels do not run.
 
 use burn::tensor::{Bool, FloatDType, Tensor};
-use wgclip::{NonFinite, NormKind, NormLimit};
+use wgclip::{NonFinitePolicy, NormKind, NormLimit};
 
 /// Adds elements to a sum, which has the type of the norm.
 pub(super) fn add<const D: usize>(
@@ -32,13 +32,15 @@ pub(super) struct Scaling {
 
 pub(super) fn limit(total: Tensor<1>, limit: &NormLimit) -> (Tensor<1>, Scaling) {
     let norm = if limit.kind == NormKind::L2 { total.sqrt() } else { total };
-    let by = (norm.clone() + limit.eps).recip() * limit.limit;
-    let by = by.mask_fill(norm.clone().lower_equal_elem(limit.limit), 1.0);
+    let by = (norm.clone() + limit.eps).recip() * limit.max_norm;
+    let by = by.mask_fill(norm.clone().lower_equal_elem(limit.max_norm), 1.0);
     let odd = || norm.clone().is_nan().bool_or(norm.clone().is_inf());
     let by = match limit.nonfinite {
-        NonFinite::Zero => Scaling { by, zero: Some(odd()) },
-        NonFinite::Skip | NonFinite::Error => Scaling { by: by.mask_fill(odd(), 1.0), zero: None },
-        NonFinite::Propagate => Scaling { by, zero: None },
+        NonFinitePolicy::Zero => Scaling { by, zero: Some(odd()) },
+        NonFinitePolicy::Skip | NonFinitePolicy::Error => {
+            Scaling { by: by.mask_fill(odd(), 1.0), zero: None }
+        }
+        NonFinitePolicy::Propagate => Scaling { by, zero: None },
     };
     (norm, by)
 }
@@ -67,7 +69,7 @@ mod tests {
         let elements = [3.0f32, -4.0, 0.5];
         for kind in NormKind::ALL {
             for (limit, last) in [(2.5, 0.5), (9.0, 0.5), (2.5, f32::INFINITY)] {
-                for nonfinite in [NonFinite::Propagate, NonFinite::Zero, NonFinite::Skip] {
+                for nonfinite in [NonFinitePolicy::Propagate, NonFinitePolicy::Zero, NonFinitePolicy::Skip] {
                     let limit = NormLimit::new(limit).kind(kind).nonfinite(nonfinite);
                     let x = [elements[0], elements[1], last];
                     let tensor = Tensor::<1>::from_data(x, &device);

@@ -13,11 +13,12 @@ use cubecl::CubeDim;
 use cubecl::client::Client;
 use cubecl::prelude::{CubeCount, KernelId};
 use cubecl::server::{Handle, KernelArguments, MetadataBindingInfo};
+use wgclip::bounds::BroadcastInputs;
+use wgclip::device::DeviceKind;
+use wgclip::op::Op;
 use wgclip::plan::{Arguments, Kernel, Limits, ParamsBinding, Plans, SCALING_BYTES, Slice, Step, mask_bytes};
 use wgclip::wgsl::BLOCK_BYTES;
-use wgclip::{
-    BackwardRule, DeviceKind, Element, ElementType, NormKind, NormLimit, Op, BroadcastInputs, bf16, f16,
-};
+use wgclip::{BackwardRule, Element, ElementType, NormKind, NormLimit, bf16, f16};
 
 use super::{
     Bound, ClipOps, Gradient, Gradients, Limited, LimitedMetadata, Masked, MaskedMetadata, Wanted, checked,

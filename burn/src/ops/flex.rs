@@ -3,8 +3,10 @@
 use burn::backend::Flex;
 use burn::tensor::{Bytes, DType, FloatDType, Shape};
 use burn_flex::{FlexTensor, Layout};
+use wgclip::bounds::BroadcastInputs;
+use wgclip::norm::NormState;
 use wgclip::reference::Scaling;
-use wgclip::{BackwardRule, Element, NormKind, NormLimit, NormState, BroadcastInputs, bf16, cpu, f16};
+use wgclip::{BackwardRule, Element, NormKind, NormLimit, bf16, cpu, f16};
 
 use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Wanted, checked};
 
@@ -233,7 +235,7 @@ fn scale_backward<T: Float>(x: &FlexTensor, g: &FlexTensor, limit: NormLimit) ->
     let (device, shape) = (wgclip::Device::cpu(), shape_of(x));
     let (x, g) =
         (device.tensor(elements::<T>(x), shape.dims())?, device.tensor(elements::<T>(g), shape.dims())?);
-    x.clip_by_norm_backward(&g, limit)?.into_vec()
+    x.clip_by_norm_backward(&g, limit, ..)?.into_vec()
 }
 
 /// A sum with the elements of x.

@@ -159,7 +159,7 @@ pub trait ClipOps: Backend {
     #[fusion(dtype = sum, shape = sum)]
     fn add_norm(sum: IntTensor<Self>, x: FloatTensor<Self>, kind: NormKind) -> IntTensor<Self>;
 
-    /// The norm of such a sum, an f32 or an f64, and what it makes of elements.
+    /// Rounds the sum to a norm, an f32 or an f64, and computes the scaling.
     #[fusion(meta = |_, _, to| cube::limited_metadata(*to))]
     fn limit_norm(sum: IntTensor<Self>, limit: NormLimit, to: FloatDType) -> Limited<Self>;
 

@@ -352,3 +352,20 @@ fn straight_through_keeps_any_gradient() {
         assert_eq!(elements::<f32, 1>(gradient), [f32::INFINITY, 2.0, -3.0]);
     }
 }
+
+/// What Burn's tensors have of the list, and what they lack: the library's own table.
+#[test]
+fn the_table_of_packages_says_what_is_here() {
+    let table = include_str!("../../../docs/operations.md");
+    let lacks: Vec<_> = table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect::<Vec<_>>())
+        .filter(|cells| cells[6] == "-")
+        .map(|cells| cells[1])
+        .collect();
+    let has = ["clip", "clip_backward", "clip_backward_bounds", "clip_with_mask", "mask_backward"];
+    let of_list: Vec<_> =
+        wgclip::op::Op::ALL.iter().map(|op| op.name()).filter(|op| !has.contains(op)).collect();
+    assert_eq!(lacks, of_list);
+}

@@ -31,7 +31,7 @@ pub(crate) struct Check {
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
-    /// Where the random values begin, to repeat a run [default: fresh]
+    /// Seed of the random inputs [default: fresh]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use wgclip::{BackwardRule, BoundRounding, ElementType, NanRule, OutsideRule, TieRule};
+use wgclip::bounds::BoundRounding;
+use wgclip::{BackwardRule, ElementType, NanRule, OutsideRule, TieRule};
 
 #[cfg(feature = "bench")]
 pub(crate) use bench::{Bench, EXAMPLES as BENCH_EXAMPLES};
@@ -212,7 +213,7 @@ pub(crate) struct Common {
     /// auto, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
     #[arg(long, value_name = "D", default_value = "auto")]
     pub device: String,
-    /// Do not print what was done
+    /// Print no summary
     #[arg(long, short)]
     pub quiet: bool,
 }

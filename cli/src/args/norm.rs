@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use wgclip::{NonFinite, NormKind, NormLimit};
+use wgclip::{NonFinitePolicy, NormKind, NormLimit};
 
 use super::{Effort, Tensors, names};
 
@@ -69,7 +69,7 @@ pub(crate) struct ClipNorm {
     pub eps: Option<f64>,
     /// What becomes of tensors whose norm is NaN or infinite: what arithmetic gives, zeros, what they were, or an error
     #[arg(long, value_name = "POLICY", default_value = "propagate", value_parser = policy())]
-    pub nonfinite: NonFinite,
+    pub nonfinite: NonFinitePolicy,
     /// The eps of a framework: 1e-6 of torch
     #[arg(long, value_name = "PRESET", value_parser = names(NormLimit::PRESETS.into_iter()))]
     pub like: Option<String>,
@@ -77,7 +77,7 @@ pub(crate) struct ClipNorm {
     pub tensors: Tensors,
     #[command(flatten)]
     pub effort: Effort,
-    /// Do not print what was done
+    /// Print no summary
     #[arg(long, short)]
     pub quiet: bool,
 }
@@ -101,8 +101,9 @@ fn kind() -> impl TypedValueParser<Value = NormKind> {
     PossibleValuesParser::new(values).map(|name| name.parse().unwrap_or_default())
 }
 
-fn policy() -> impl TypedValueParser<Value = NonFinite> {
-    names(NonFinite::ALL.iter().map(|policy| policy.name())).map(|name| name.parse().unwrap_or_default())
+fn policy() -> impl TypedValueParser<Value = NonFinitePolicy> {
+    names(NonFinitePolicy::ALL.iter().map(|policy| policy.name()))
+        .map(|name| name.parse().unwrap_or_default())
 }
 
 fn norm_limit(text: &str) -> Result<f64, &'static str> {

@@ -7,7 +7,8 @@ use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use wgclip::{Device, DeviceInfo, DeviceKind, ElementType, with_element};
+use wgclip::device::{DeviceInfo, DeviceKind};
+use wgclip::{Device, ElementType, with_element};
 use wgclip_harness::{Case, Measurement, Sampling, cpu, gpu, measure};
 
 use crate::args::Bench;

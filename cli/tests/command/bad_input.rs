@@ -129,7 +129,7 @@ fn unknown_devices_are_refused_with_a_list() {
     folder.write("x.npy", &npy_f32(&[1.0]));
     for device in ["abacus", "99", "-1"] {
         let args = format!("clip x.npy out.npy --min 0 --device={device}");
-        refused(&folder, &args, 1, &format!("no device '{device}': there are CPU, "));
+        refused(&folder, &args, 1, &format!("no device matches '{device}'; available: CPU, "));
     }
 }
 

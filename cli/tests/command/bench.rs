@@ -19,7 +19,7 @@ fn every_operation_is_a_row_on_every_kind_of_device() {
         assert!(row["bytes"].as_u64() >= row["elements"].as_u64(), "{row}");
         assert!(["cpu", "gpu", "software"].contains(&row["kind"].as_str().unwrap()), "{row}");
     }
-    let ops = wgclip::Op::variants().map(|(op, in_place)| op.variant_name(in_place));
+    let ops = wgclip::op::Op::variants().map(|(op, in_place)| op.variant_name(in_place));
     let ops: Vec<_> = ops.collect();
     let gpu_baselines = ["copy_buffer", "copy_kernel"];
     for (of_cpu, baselines) in [(true, &["memcpy"][..]), (false, &gpu_baselines)] {

@@ -69,5 +69,5 @@ fn the_environment_overrides_auto_and_nothing_else() {
     let (code, line) = said("--device cpu", "gpu");
     assert!(code == 0 && line.contains("; CPU, "), "{line}");
     let (code, line) = said("", "abacus");
-    assert!(code == 1 && line.contains("no device 'WGCLIP_DEVICE=abacus'"), "{line}");
+    assert!(code == 1 && line.contains("no device matches 'WGCLIP_DEVICE=abacus'"), "{line}");
 }

@@ -315,7 +315,8 @@ fn check_reports_every_operation() {
     let device = &report["devices"][0];
     assert_eq!((&report["seed"], &device["mismatches"]), (&7.into(), &0.into()));
     // Every operation, in each of its forms, less the affine map and conversions, which are for floats, and sums.
-    let forms = wgclip::Op::variants().filter(|(op, _)| op.is_for(wgclip::ElementType::U8, false)).count();
+    let forms =
+        wgclip::op::Op::variants().filter(|(op, _)| op.is_for(wgclip::ElementType::U8, false)).count();
     assert_eq!(device["rows"].as_array().unwrap().len(), forms + 1);
     assert!(device["rows"].as_array().unwrap().iter().all(|row| row["cases"].as_u64() > Some(80_000)));
     assert!(device["builtins"].as_array().unwrap().len() == 2 && device["kind"] != "cpu", "{device}");

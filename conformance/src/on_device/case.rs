@@ -1,9 +1,8 @@
 //! Cases on a device.
 
-use wgclip::op::Operand;
-use wgclip::{Bound, Bounds, Device, Element, ElementType, Op, Result, Tensor, reference, testing};
+use wgclip::op::{Op, Operand};
+use wgclip::{Bound, Bounds, Device, Element, ElementType, Error, Result, Tensor, reference, testing};
 
-use super::table::supported;
 use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
 use crate::parallel;
 
@@ -111,9 +110,8 @@ impl<T: Element> Case<T> {
         }
         let mask = masked.as_ref().map(|(_, mask)| mask);
         let outputs = op.info().outputs;
-        let needs = std::array::from_fn(|index| {
-            outputs.get(index).is_some_and(|&output| self.needs(op, output))
-        });
+        let needs =
+            std::array::from_fn(|index| outputs.get(index).is_some_and(|&output| self.needs(op, output)));
         let (others, params) = (&others[..], &self.params[..]);
         let operands =
             testing::Operands { mask, others, params, needs, ..testing::Operands::new(x, g, bounds, rule) };
@@ -133,4 +131,12 @@ fn poison(device: &Device, element: ElementType, len: usize, outputs: usize) -> 
     let made: Vec<_> = (0..outputs).map(|_| testing::poison(device, element, len)).collect::<Result<_>>()?;
     drop(made);
     Ok(())
+}
+
+/// A case that a device refuses, saying so, is no case.
+pub(super) fn supported<T>(done: Result<T>) -> Result<Option<T>> {
+    match done {
+        Err(Error::Unsupported { .. }) => Ok(None),
+        done => done.map(Some),
+    }
 }

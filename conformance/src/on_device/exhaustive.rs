@@ -1,7 +1,8 @@
 //! Every bit pattern of a type.
 
+use wgclip::op::Op;
 use wgclip::{
-    BackwardRule, Bound, Bounds, Device, Element, ElementType, NormKind, NormLimit, Op, Result, reference,
+    BackwardRule, Bound, Bounds, Device, Element, ElementType, NormKind, NormLimit, Result, reference,
     testing, with_element,
 };
 
@@ -48,7 +49,7 @@ const F32_GRAD_PAIRS: usize = 4;
 /// its conversions and the default backward pass, for i32 and u32 the clip. Types of 64 bits have too many.
 ///
 /// The 2^32 patterns are made on the device; all that it returns is compared on the host, with the reference itself.
-/// `seed` makes the upstream gradients; `progress` is told of each step.
+/// `seed` makes the upstream gradients; `progress` is called after each step.
 ///
 /// # Errors
 /// What the device returns; a mismatch is no error.
@@ -175,8 +176,8 @@ fn every_norm<T: Element>(device: &Device) -> Result<Vec<Row>> {
         };
         for limit in [0.0, 1e-5, 0.3, 1.0, 100.0] {
             let limit = NormLimit::new(limit).eps(1e-6);
-            let (actual, expected) = (x.clip_by_norm_along(&[], limit)?.to_vec()?, each(limit));
-            let op = format!("clip_by_norm_along to {}", limit.limit);
+            let (actual, expected) = (x.clip_by_norm(limit, [])?.to_vec()?, each(limit));
+            let op = format!("clip_by_norm of slices to {}", limit.max_norm);
             let tally = compare(device, &op, (None, None), 0, &actual, &|i| expected[i]);
             rows.push((Reduction::ClipByNorm, tally));
         }
@@ -185,12 +186,12 @@ fn every_norm<T: Element>(device: &Device) -> Result<Vec<Row>> {
         let pairs: Vec<T> = all.iter().flat_map(|&a| all.iter().flat_map(move |&b| [a, b])).collect();
         let x = device.tensor(&pairs, [pairs.len() / 2, 2])?;
         let sums: Vec<_> = pairs.chunks(2).map(reference::sum).collect();
-        let actual = x.sum_along(&[1])?.to_vec()?;
-        rows.push((Reduction::Sum, compare(device, "sum_along", (None, None), 0, &actual, &|i| sums[i])));
+        let actual = x.sum([1])?.to_vec()?;
+        rows.push((Reduction::Sum, compare(device, "sum of slices", (None, None), 0, &actual, &|i| sums[i])));
         if Reduction::Norm.is_for(T::TYPE, device) {
             let norms: Vec<_> = pairs.chunks(2).map(|pair| reference::norm(pair, NormKind::L2)).collect();
-            let actual = x.norm_along(&[1], NormKind::L2)?.to_vec()?;
-            let tally = compare(device, "norm_along", (None, None), 0, &actual, &|i| norms[i]);
+            let actual = x.norm(NormKind::L2, [1])?.to_vec()?;
+            let tally = compare(device, "norm of slices", (None, None), 0, &actual, &|i| norms[i]);
             rows.push((Reduction::Norm, tally));
         }
     }

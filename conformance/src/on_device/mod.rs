@@ -9,6 +9,6 @@ mod table;
 
 pub use builtins::{Builtin, builtins};
 pub use exhaustive::exhaustive;
-pub use mutations::{MUTATIONS, Mutation, Target};
+pub use mutations::{Mutation, Target, mutations};
 pub use reductions::{Reduction, check_reduction, find_reduction_mismatch};
 pub use table::{Progress, Row, check, find_mismatch, run};

@@ -1,23 +1,70 @@
-//! Mutation testing of the kernels: each fault that is planted here must be caught by the table of its operation. A test
-//! fails if an operation of the list has none.
+//! Mutation testing of the kernels: each fault that is planted here must be caught by the table of its operation. Some follow
+//! from the rows of the list, so that every operation has some.
+
+use std::borrow::Cow;
+
+use wgclip::op::Operand;
 
 use crate::Reduction::{self, ClipByGlobalNorm, ClipByNorm, ClipByNormBackward, Norm, Sum};
 use wgclip::ElementType::{self, Bf16, F8E4M3Fn, F8E5M2, F16, F32, F64, I8, I16, I64, U8, U32, U64};
-use wgclip::Op::{self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipTo, ClipWithMask, MaskBackward};
+use wgclip::op::Op::{
+    self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipTo, ClipWithMask, MaskBackward,
+};
 
 /// A fault: what is replaced in the composed shaders, and by what.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Mutation {
     /// What it does.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The operation or the reduction whose table must catch it.
     pub target: Target,
     /// The type that shows it.
     pub element: ElementType,
     /// Text of the shaders.
-    pub find: &'static str,
+    pub find: Cow<'static, str>,
     /// What takes its place.
-    pub replace: &'static str,
+    pub replace: Cow<'static, str>,
+}
+
+/// The faults of the table, and those that follow from the rows of the list.
+pub fn mutations() -> impl Iterator<Item = Mutation> {
+    MUTATIONS.iter().cloned().chain(Op::ALL.iter().flat_map(|&op| of_row(op)))
+}
+
+/// Operands that are lost: an output that is not written, an input or a parameter that is not read.
+fn of_row(op: Op) -> Vec<Mutation> {
+    let info = op.info();
+    let mut faults = Vec::new();
+    // What converts has a loop of its own.
+    for output in info.outputs.iter().filter(|&&output| output != Operand::Mask && !info.converts) {
+        let name = output.name();
+        let value = if info.outputs.len() == 1 { "result".to_owned() } else { format!("result.{name}") };
+        faults.push((format!("{name} not written"), format!("{name}_blocks[i] = {value};"), String::new()));
+    }
+    if info.inputs == [Operand::X, Operand::G] {
+        let read = format!("let result = {op}(x_blocks[i], ");
+        faults.push(("g not read".into(), format!("{read}g_blocks[i]"), format!("{read}x_blocks[i]")));
+    }
+    for (index, input) in info.broadcast.iter().enumerate().filter(|(_, input)| !input.is_bound()) {
+        let (name, read) = (input.name(), format!("= splat(params.values[{index}].xy);"));
+        faults.push((
+            format!("{name} not read"),
+            format!("let {name} {read}"),
+            format!("let {name} = vec4(0u);"),
+        ));
+    }
+    if !info.params.is_empty() {
+        let read = "let scalars = params.scalars;".to_owned();
+        faults.push(("parameters not read".into(), read, "let scalars = vec4(0u);".into()));
+    }
+    let mutation = |(name, find, replace): (String, String, String)| Mutation {
+        name: name.into(),
+        target: Target::Op(op),
+        element: F32,
+        find: find.into(),
+        replace: replace.into(),
+    };
+    faults.into_iter().map(mutation).collect()
 }
 
 /// What has a table.
@@ -56,7 +103,13 @@ const fn mutation(
     find: &'static str,
     replace: &'static str,
 ) -> Mutation {
-    Mutation { name, target: Target::Op(op), element, find, replace }
+    Mutation {
+        name: Cow::Borrowed(name),
+        target: Target::Op(op),
+        element,
+        find: Cow::Borrowed(find),
+        replace: Cow::Borrowed(replace),
+    }
 }
 
 const fn in_reduction(
@@ -66,12 +119,18 @@ const fn in_reduction(
     find: &'static str,
     replace: &'static str,
 ) -> Mutation {
-    Mutation { name, target: Target::Reduction(reduction), element, find, replace }
+    Mutation {
+        name: Cow::Borrowed(name),
+        target: Target::Reduction(reduction),
+        element,
+        find: Cow::Borrowed(find),
+        replace: Cow::Borrowed(replace),
+    }
 }
 
-/// The faults, and the operation and the type that show each.
+/// Faults of one place, with the operation and the type that show each.
 #[rustfmt::skip]
-pub const MUTATIONS: &[Mutation] = &[
+const MUTATIONS: &[Mutation] = &[
     mutation(ClipBackward, F32, "less taken for less or equal", "compare_key(a) < compare_key(b)", "compare_key(a) <= compare_key(b)"),
     mutation(Clip, F32, "bounds swapped", "splat(params.values[0].xy),\n        splat(params.values[1].xy)", "splat(params.values[1].xy),\n        splat(params.values[0].xy)"),
     mutation(Clip, F32, "last block lost", "if i < blocks", "if i + 1u < blocks"),
@@ -91,7 +150,6 @@ pub const MUTATIONS: &[Mutation] = &[
     mutation(Clip, F32, "subnormals flushed", "return clip_subword(x, bounds);", "return clip_subword(select(x, vec4(0u), (x & vec4(MAGNITUDE)) < vec4(MIN_NORMAL)), bounds);"),
     mutation(ClipBackward, F32, "minus zero below zero", "-magnitude,", "-magnitude - vec4(1),"),
     mutation(Clip, F32, "not in place", "clip(y_blocks[i], bounds)", "y_blocks[i]"),
-    mutation(ClipBackward, F32, "nothing written", "gx_blocks[i] = result;", ""),
     mutation(ClipBackwardBounds, F32, "gradient multiplied by a mask", "let rest = select(inside, zero, above);", "let rest = bitcast<vec4<u32>>(bitcast<vec4<f32>>(inside) * select(vec4(1.0), vec4(0.0), above));"),
     mutation(ClipBackward, F32, "ties mistaken", "TIES_EXCLUSIVE: u32 = 0x1u", "TIES_EXCLUSIVE: u32 = 0x3u"),
     mutation(ClipBackward, F32, "halves truncated", "return floor + (floor & v & vec4(LANE_LSB));", "return floor;"),

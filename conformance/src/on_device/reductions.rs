@@ -1,13 +1,14 @@
 //! The table of the reductions and of clipping by norm: what a device returns against what the reference says, at zero
 //! tolerance.
 
+use wgclip::norm::AnyTensor;
 use wgclip::reference::{self, Scaling};
 use wgclip::{
-    AnyTensor, Device, Element, ElementType, Error, NonFinite, NormKind, NormLimit, Result, Tensor, bf16,
+    Device, Element, ElementType, Error, NonFinitePolicy, NormKind, NormLimit, Result, Tensor, bf16,
     clip_by_global_norm, f16, with_element,
 };
 
-use super::table::supported;
+use super::case::supported;
 use crate::case::{Mismatch, Tally};
 use crate::inputs::{SUM_KINDS, above_middle, hard_to_sum};
 use crate::parallel;
@@ -16,9 +17,9 @@ use crate::{SHAPES, Tier};
 /// What reduces elements, or clips them by what they are reduced to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reduction {
-    /// [`Tensor::sum`] and [`Tensor::sum_along`].
+    /// [`Tensor::sum`].
     Sum,
-    /// [`Tensor::norm`] and [`Tensor::norm_along`].
+    /// [`Tensor::norm`].
     Norm,
     /// [`Tensor::clip_by_norm`] and the others of one tensor.
     ClipByNorm,
@@ -173,19 +174,19 @@ impl<T: Element> Case<'_, T> {
     fn outputs(&self) -> (Vec<usize>, usize) {
         let kept = |axis: usize| !self.axes.contains(&axis);
         let count = (0..self.dims.len()).filter(|&axis| kept(axis)).map(|axis| self.dims[axis]).product();
-        let place = |i: usize| {
-            let (mut rest, mut stride, mut place) = (i, 1, 0);
+        let index = |i: usize| {
+            let (mut rest, mut stride, mut index) = (i, 1, 0);
             for axis in (0..self.dims.len()).rev() {
                 let at = rest % self.dims[axis];
                 rest /= self.dims[axis];
                 if kept(axis) {
-                    place += at * stride;
+                    index += at * stride;
                     stride *= self.dims[axis];
                 }
             }
-            place
+            index
         };
-        ((0..self.x.len()).map(place).collect(), count)
+        ((0..self.x.len()).map(index).collect(), count)
     }
 
     /// What is made of the elements of each output.
@@ -196,10 +197,10 @@ impl<T: Element> Case<'_, T> {
 
     /// The elements of each output.
     fn slices(&self, x: &[T]) -> Vec<Vec<T>> {
-        let (places, count) = self.outputs();
+        let (indices, count) = self.outputs();
         let mut slices = vec![Vec::new(); count];
-        for (&x, place) in x.iter().zip(places) {
-            slices[place].push(x);
+        for (&x, index) in x.iter().zip(indices) {
+            slices[index].push(x);
         }
         slices
     }
@@ -216,20 +217,20 @@ impl<T: Element> Case<'_, T> {
 
     fn sum(&self, tally: &mut Tally) -> Result<()> {
         let x = self.tensor()?;
-        self.compare(tally, "sum".into(), &[reference::sum(self.x)], &x.sum()?.to_vec()?);
+        self.compare(tally, "sum".into(), &[reference::sum(self.x)], &x.sum(..)?.to_vec()?);
         let sums = self.reduced(self.x, &reference::sum);
-        self.compare(tally, "sum_along".into(), &sums, &x.sum_along(self.axes)?.to_vec()?);
+        self.compare(tally, "sum of slices".into(), &sums, &x.sum(self.axes)?.to_vec()?);
         Ok(())
     }
 
     fn norm(&self, tally: &mut Tally) -> Result<()> {
         let x = self.tensor()?;
         for kind in NormKind::ALL {
-            let norm = x.norm(kind)?.to_vec()?;
+            let norm = x.norm(kind, ..)?.to_vec()?;
             self.compare(tally, format!("norm ({kind})"), &[reference::norm(self.x, kind)], &norm);
             let norms = self.reduced(self.x, &|slice| reference::norm(slice, kind));
-            let actual = x.norm_along(self.axes, kind)?.to_vec()?;
-            self.compare(tally, format!("norm_along ({kind})"), &norms, &actual);
+            let actual = x.norm(kind, self.axes)?.to_vec()?;
+            self.compare(tally, format!("norm ({kind}) of slices"), &norms, &actual);
         }
         Ok(())
     }
@@ -245,15 +246,16 @@ impl<T: Element> Case<'_, T> {
             .skip(rng.usize(..2))
             .step_by(2)
             .map(|limit| {
-                let (eps, policy) = ([0.0, 1e-6, 0.5][rng.usize(..3)], rng.usize(..NonFinite::ALL.len()));
-                NormLimit::new(limit).kind(kind).eps(eps).nonfinite(NonFinite::ALL[policy])
+                let (eps, policy) =
+                    ([0.0, 1e-6, 0.5][rng.usize(..3)], rng.usize(..NonFinitePolicy::ALL.len()));
+                NormLimit::new(limit).kind(kind).eps(eps).nonfinite(NonFinitePolicy::ALL[policy])
             })
             .collect()
     }
 
     fn clip_by_norm(&self, tally: &mut Tally, rng: &mut fastrand::Rng) -> Result<()> {
         let x = self.tensor()?;
-        let (places, _) = self.outputs();
+        let (indices, _) = self.outputs();
         let kind = NormKind::ALL[rng.usize(..3)];
         let norm = reference::norm(self.x, kind);
         // Of long tensors each way is slow to compare, and no other.
@@ -261,8 +263,8 @@ impl<T: Element> Case<'_, T> {
         for limit in self.limits(norm, kind, rng).into_iter().take(limits) {
             let scaled = |scaling| self.x.iter().map(|&x| reference::scale(x, scaling)).collect::<Vec<_>>();
             let expected = scaled(reference::scaling(norm, &limit));
-            let fails = limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite();
-            let actual = x.clip_by_norm(limit).and_then(|y| y.to_vec());
+            let fails = limit.nonfinite == NonFinitePolicy::Error && !norm.to_f64().is_finite();
+            let actual = x.clip_by_norm(limit, ..).and_then(|y| y.to_vec());
             self.clipped(
                 tally,
                 "clip_by_norm",
@@ -273,8 +275,8 @@ impl<T: Element> Case<'_, T> {
 
             let average = reference::average(norm, self.x.len().max(1));
             let expected = scaled(reference::scaling(average, &limit));
-            let actual = x.clip_by_average_norm(limit).and_then(|y| y.to_vec());
-            let fails = limit.nonfinite == NonFinite::Error && !average.to_f64().is_finite();
+            let actual = x.clip_by_average_norm(limit, ..).and_then(|y| y.to_vec());
+            let fails = limit.nonfinite == NonFinitePolicy::Error && !average.to_f64().is_finite();
             self.clipped(
                 tally,
                 "clip_by_average_norm",
@@ -284,15 +286,15 @@ impl<T: Element> Case<'_, T> {
             )?;
 
             let norms = self.reduced(self.x, &|slice| reference::norm(slice, kind));
-            let fails =
-                limit.nonfinite == NonFinite::Error && norms.iter().any(|norm| !norm.to_f64().is_finite());
+            let fails = limit.nonfinite == NonFinitePolicy::Error
+                && norms.iter().any(|norm| !norm.to_f64().is_finite());
             let scale =
-                |(&x, &place): (&T, &usize)| reference::scale(x, reference::scaling(norms[place], &limit));
-            let expected = self.x.iter().zip(&places).map(scale).collect();
-            let actual = x.clip_by_norm_along(self.axes, limit).and_then(|y| y.to_vec());
+                |(&x, &index): (&T, &usize)| reference::scale(x, reference::scaling(norms[index], &limit));
+            let expected = self.x.iter().zip(&indices).map(scale).collect();
+            let actual = x.clip_by_norm(limit, self.axes).and_then(|y| y.to_vec());
             self.clipped(
                 tally,
-                "clip_by_norm_along",
+                "clip_by_norm of slices",
                 limit,
                 fails.then_some(()).map_or(Ok(expected), Err),
                 actual,
@@ -301,13 +303,13 @@ impl<T: Element> Case<'_, T> {
             let parameter = hard_to_sum::<T>(rng, 0, self.x.len());
             let least = [1e-3, 0.0, 3.0][rng.usize(..3)];
             let of_parameter = self.reduced(&parameter, &|slice| reference::norm(slice, kind));
-            let scale = |(&x, &place): (&T, &usize)| {
-                let limit = reference::relative(&limit, of_parameter[place], least);
-                reference::scale(x, reference::scaling(norms[place], &limit))
+            let scale = |(&x, &index): (&T, &usize)| {
+                let limit = reference::relative(&limit, of_parameter[index], least);
+                reference::scale(x, reference::scaling(norms[index], &limit))
             };
-            let expected = self.x.iter().zip(&places).map(scale).collect();
+            let expected = self.x.iter().zip(&indices).map(scale).collect();
             let parameter = self.device.tensor(&parameter, self.dims)?;
-            let actual = x.clip_adaptive(&parameter, self.axes, limit, least).and_then(|y| y.to_vec());
+            let actual = x.clip_adaptive(&parameter, limit, self.axes, least).and_then(|y| y.to_vec());
             self.clipped(
                 tally,
                 "clip_adaptive",
@@ -329,16 +331,16 @@ impl<T: Element> Case<'_, T> {
         let (x, upstream) = (self.tensor()?, self.device.tensor(&g, self.dims)?);
         let norm = reference::norm(self.x, NormKind::L2);
         let slices: Vec<_> = self.slices(self.x).into_iter().zip(self.slices(&g)).collect();
-        let (places, _) = self.outputs();
+        let (indices, _) = self.outputs();
         let norms = self.reduced(self.x, &|slice| reference::norm(slice, NormKind::L2));
         let is_error = |norm: &T::Norm| !norm.to_f64().is_finite();
         let limits = if self.x.len() > 20_000 { 1 } else { usize::MAX };
         for limit in self.limits(norm, NormKind::L2, rng).into_iter().take(limits) {
-            let fails = |wrong: bool| (wrong && limit.nonfinite == NonFinite::Error).then_some(());
+            let fails = |wrong: bool| (wrong && limit.nonfinite == NonFinitePolicy::Error).then_some(());
             let by = reference::scaling_backward(self.x, &g, norm, &limit);
             let pairs = || self.x.iter().zip(&g);
             let expected: Vec<_> = pairs().map(|(&x, &g)| reference::scale_backward(x, g, by)).collect();
-            let actual = x.clip_by_norm_backward(&upstream, limit).and_then(|gx| gx.to_vec());
+            let actual = x.clip_by_norm_backward(&upstream, limit, ..).and_then(|gx| gx.to_vec());
             let expected = fails(is_error(&norm)).map_or(Ok(expected), Err);
             self.clipped(tally, "clip_by_norm_backward", limit, expected, actual)?;
 
@@ -348,12 +350,11 @@ impl<T: Element> Case<'_, T> {
             };
             let by = parallel::map(slices.len(), &scaling);
             let gradient =
-                |((&x, &g), &place): ((&T, &T), &usize)| reference::scale_backward(x, g, by[place]);
-            let expected = pairs().zip(&places).map(gradient).collect();
-            let actual =
-                x.clip_by_norm_along_backward(&upstream, self.axes, limit).and_then(|gx| gx.to_vec());
+                |((&x, &g), &index): ((&T, &T), &usize)| reference::scale_backward(x, g, by[index]);
+            let expected = pairs().zip(&indices).map(gradient).collect();
+            let actual = x.clip_by_norm_backward(&upstream, limit, self.axes).and_then(|gx| gx.to_vec());
             let expected = fails(norms.iter().any(is_error)).map_or(Ok(expected), Err);
-            self.clipped(tally, "clip_by_norm_along_backward", limit, expected, actual)?;
+            self.clipped(tally, "clip_by_norm_backward of slices", limit, expected, actual)?;
         }
         Ok(())
     }
@@ -399,8 +400,9 @@ impl<T: Element> Case<'_, T> {
             );
             let kept = x.clone();
             let mut list: [&mut dyn AnyTensor; 3] = [&mut x, &mut h, &mut s];
-            let done = clip_by_global_norm::<T::Norm>(&mut list, limit).and_then(|norm| norm.to_vec());
-            let fails = limit.nonfinite == NonFinite::Error && !norm.to_f64().is_finite();
+            let done =
+                clip_by_global_norm(&mut list, limit).and_then(|norm| norm.to_tensor::<T::Norm>()?.to_vec());
+            let fails = limit.nonfinite == NonFinitePolicy::Error && !norm.to_f64().is_finite();
             let op = format!("clip_by_global_norm ({limit:?})");
             match &done {
                 Ok(actual) if !fails => self.compare(tally, format!("{op}: the norm"), &[norm], actual),

@@ -1,6 +1,7 @@
 //! The table on a device of this process.
 
-use wgclip::{Device, Element, ElementType, Error, Op, Result, testing, with_element};
+use wgclip::op::Op;
+use wgclip::{Device, Element, ElementType, Result, testing, with_element};
 
 use super::mutations::Target;
 use super::reductions::{Reduction, check_reduction};
@@ -41,7 +42,7 @@ pub struct Progress {
     pub element: ElementType,
 }
 
-/// Runs the table for these types, operations and reductions. `seed` makes its random values; `progress` is told of each step.
+/// Runs the table for these types, operations and reductions. `seed` makes its random values; `progress` is called after each step.
 ///
 /// # Errors
 /// What the device returns; a mismatch is no error.
@@ -131,12 +132,4 @@ pub fn find_mismatch<T: Element>(
         cases += tally.cases;
     }
     Ok(Ok(cases))
-}
-
-/// A case that a device refuses, saying so, is no case.
-pub(super) fn supported<T>(done: Result<T>) -> Result<Option<T>> {
-    match done {
-        Err(Error::Unsupported { .. }) => Ok(None),
-        done => done.map(Some),
-    }
 }

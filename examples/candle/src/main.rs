@@ -12,8 +12,10 @@ use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, DType, Device, Error, Layout, Result, Shape, Storage, Tensor, Var,
     WithDType, bail,
 };
+use wgclip::bounds::BroadcastInputs;
+use wgclip::norm::NormState;
 use wgclip::reference::Scaling;
-use wgclip::{BackwardRule, Element, NormLimit, NormState, BroadcastInputs, bf16, cpu, f16};
+use wgclip::{BackwardRule, Element, NormLimit, bf16, cpu, f16};
 
 /// Clips a tensor to bounds, either of which may be absent. The gradient follows the rule.
 ///

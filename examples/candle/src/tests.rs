@@ -1,7 +1,7 @@
 //! Held to the reference, to the bit.
 
 use candle_core::{DType, Device, Tensor, Var};
-use wgclip::{BackwardRule, Element, NonFinite, NormKind, NormLimit, bf16, f16, reference};
+use wgclip::{BackwardRule, Element, NonFinitePolicy, NormKind, NormLimit, bf16, f16, reference};
 
 use super::{clip, clip_by_global_norm, gradient};
 
@@ -91,10 +91,10 @@ fn gradients_are_clipped_by_their_exact_norm() {
     assert!((clipped[0] - 1.0).abs() < 1e-6, "once: {clipped:?}");
 
     grads.insert(&a, Tensor::new(&[f32::NAN, 1.0], device).unwrap());
-    let limit = NormLimit::new(1.0).nonfinite(NonFinite::Error);
+    let limit = NormLimit::new(1.0).nonfinite(NonFinitePolicy::Error);
     assert!(clip_by_global_norm(&vars, &mut grads, limit).is_err());
     assert_eq!(grads.get(&a).unwrap().to_vec1::<f32>().unwrap()[1], 1.0, "nothing is changed");
-    let limit = NormLimit::new(1.0).nonfinite(NonFinite::Zero);
+    let limit = NormLimit::new(1.0).nonfinite(NonFinitePolicy::Zero);
     clip_by_global_norm(&vars, &mut grads, limit).unwrap();
     assert_eq!(grads.get(&a).unwrap().to_vec1::<f32>().unwrap(), [0.0, 0.0]);
 }

@@ -6,7 +6,8 @@ use mpi::Threading;
 use mpi::collective::SystemOperation;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives};
-use wgclip::{NormKind, NormState, Result, cpu};
+use wgclip::norm::NormState;
+use wgclip::{NormKind, Result, cpu};
 
 /// How many elements there are, of all ranks together.
 const LEN: usize = 4_000_003;

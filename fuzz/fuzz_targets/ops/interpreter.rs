@@ -2,15 +2,12 @@
 
 use std::collections::VecDeque;
 
-use wgclip::op::Operand;
+use wgclip::op::{MAX_OUTPUTS, Operand};
 use wgclip::testing::{self, Operands};
 use wgclip::{BackwardRule, Bounds, Device, Error, Mask, NeedsGrad, Result, Tensor};
 
 use crate::model::{self, Array, Limit, Limits};
 use crate::program::{Bound, MASKS, MaskSlot, Op, Program, SLOTS, Slot, Upstream, Values};
-
-/// Scale and offset of an affine map.
-const SCALARS: [f64; 2] = [1.0 / 6.0, -0.5];
 
 pub struct Interpreter<'a> {
     device: &'a Device,
@@ -111,11 +108,9 @@ impl<'a> Interpreter<'a> {
                     return None;
                 }
                 let others = model::OTHERS.map(wgclip::Bound::Value);
-                let operands =
-                    operands(&x.tensor, &g.tensor, &bounds, &others, rule.0, [true; MAX_OUTPUTS]);
+                let operands = operands(&x.tensor, &g.tensor, &bounds, &others, rule.0, [true; MAX_OUTPUTS]);
                 let place = if target == Operand::G { filled(&self.slots, g_slot.0)? } else { x_slot };
-                let expected =
-                    model::run(op.0, &x.model, &g.model, &limits, rule.0, NeedsGrad::default());
+                let expected = model::run(op.0, &x.model, &g.model, &limits, rule.0, NeedsGrad::default());
                 let target = self.slots[place].as_mut()?;
                 let done = testing::run_in_place(op.0, &operands, &mut target.tensor);
                 let ((), expected) = agree(done, expected)?;
@@ -266,7 +261,7 @@ impl<'a> Interpreter<'a> {
     }
 
     /// The gradients of a clip's operands, each into a slot.
-    fn put(&mut self, to: &[Slot; 3], (grads, models): (wgclip::Gradients<f32>, [Option<Array>; 3])) {
+    fn put(&mut self, to: &[Slot; 3], (grads, models): (wgclip::BoundGradients<f32>, [Option<Array>; 3])) {
         for ((to, tensor), model) in to.iter().zip([Some(grads.x), grads.lo, grads.hi]).zip(models) {
             assert_eq!(tensor.is_some(), model.is_some(), "what was wanted");
             if let Some(pair) = tensor.zip(model) {

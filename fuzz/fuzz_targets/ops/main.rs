@@ -18,7 +18,7 @@ static DEVICES: LazyLock<Vec<Device>> = LazyLock::new(|| {
     vec![
         Device::cpu(),
         #[cfg(feature = "gpu")]
-        Device::gpu(None).expect("a GPU adapter"),
+        Device::gpu().expect("a GPU adapter"),
     ]
 });
 

@@ -1,8 +1,8 @@
 //! The operations once more, in the plainest way: element by element, by the reference.
 
-use wgclip::op::{MAX_OUTPUTS, Operand};
+use wgclip::op::{MAX_OUTPUTS, Op, Operand};
 use wgclip::reference::{self, Operands};
-use wgclip::{BackwardRule, Error, NeedsGrad, Op, Result};
+use wgclip::{BackwardRule, Error, NeedsGrad, Result};
 
 /// Elements in C order.
 #[derive(Debug, Clone)]

@@ -61,11 +61,11 @@ pub struct MaskSlot(#[arbitrary(with = |u: &mut Unstructured| u.choose_index(MAS
 
 /// An operation of the crate's list that needs no mask: new ones come in by themselves.
 #[derive(Debug, Clone, Copy)]
-pub struct ListOp(pub wgclip::Op);
+pub struct ListOp(pub wgclip::op::Op);
 
 impl<'a> Arbitrary<'a> for ListOp {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let ops = wgclip::Op::ALL.iter().copied().filter(|op| !op.has(wgclip::op::Operand::Mask));
+        let ops = wgclip::op::Op::ALL.iter().copied().filter(|op| !op.has(wgclip::op::Operand::Mask));
         Ok(Self(*u.choose(&ops.collect::<Vec<_>>())?))
     }
 }

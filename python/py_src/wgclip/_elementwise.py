@@ -249,7 +249,7 @@ class _Row(NamedTuple):
     takes: tuple[bool, bool]
 
 
-_LIST = {name: _Row(*row) for name, *row in _core.operations()}
+_LIST = {row[0]: _Row(*row[1:]) for row in _core.operations()}
 
 
 def run(

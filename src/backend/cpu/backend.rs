@@ -4,19 +4,18 @@ use std::sync::Arc;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
-use super::mask::mask_len;
 use super::memory::{self, PooledBytes};
-use super::operands::{check_aligned, elements};
+use super::operands::{Outputs, check_aligned, elements, mask_len};
 use super::scale::{self, Scalings};
 use super::{reduce, run, scaling};
 use crate::backend::Backend;
 use crate::broadcast::{Broadcast, Reduction};
 use crate::call::{Call, Limiter, Reductions, with_target};
 use crate::element::{Real, with_float};
-use crate::exact::{ExactSum, ReduceOp};
 use crate::norm::Scaling;
+use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::op::{MAX_OUTPUTS, Operand};
-use crate::{DeviceInfo, Element, ElementType, Error, NonFinite, NormLimit, Result};
+use crate::{DeviceInfo, Element, ElementType, Error, NonFinitePolicy, NormLimit, Result};
 
 /// The CPU path.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +47,7 @@ impl Cpu {
         call: &Call<'_, &Buffer>,
         inputs: &[&Buffer],
         reductions: &Reductions,
-        outputs: run::Outputs<'_>,
+        outputs: Outputs<'_>,
     ) -> Result<()> {
         let inputs: Vec<&[u8]> = inputs.iter().map(|input| &input.bytes[..]).collect();
         let broadcast = call.arguments.broadcast.try_map(|input| Ok(&input.bytes[..]))?;
@@ -57,7 +56,7 @@ impl Cpu {
 }
 
 /// The first output alone.
-fn only(bytes: &mut [u8]) -> run::Outputs<'_> {
+fn only(bytes: &mut [u8]) -> Outputs<'_> {
     let mut outputs = [const { None }; MAX_OUTPUTS];
     outputs[0] = Some(bytes);
     outputs
@@ -88,7 +87,7 @@ where
     let squares = ReduceOp::SumSquares;
     reduce::reduce((T::TYPE, cast_slice(x)), reduction, squares, T::Norm::TYPE, cast_slice_mut(&mut norms));
     let is_error = |norm: &T::Norm| !Real::is_finite(*norm);
-    if limit.nonfinite == NonFinite::Error && norms.iter().any(is_error) {
+    if limit.nonfinite == NonFinitePolicy::Error && norms.iter().any(is_error) {
         return Err(Error::NonFiniteNorm { what: "a tensor on the CPU".into() });
     }
     let mut scalings = Vec::new();

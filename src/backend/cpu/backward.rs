@@ -8,13 +8,12 @@ use bytemuck::{cast_slice, cast_slice_mut};
 use super::bound_source::RunBounds;
 use super::bound_source::{BoundSource, for_each_block, for_each_run, with_bounds};
 use super::clip::clamp_lo;
-use super::operands::Operands;
+use super::operands::{Operands, Sums};
 use super::partition::{Partition, copy_then_apply};
 use super::reduce::{self, accumulate};
-use super::run::Sums;
 use super::simd::vectorised;
 use crate::element::lane::{Lane, with_lane};
-use crate::exact::{ExactSum, ReduceOp};
+use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::{BackwardRule, ElementType, NanRule, OutsideRule, TieRule};
 
 /// A rule, without halves: whether ties are halved is known when a loop is compiled.

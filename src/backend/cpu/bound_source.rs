@@ -15,7 +15,7 @@ pub(super) trait BoundSource<L>: Copy {
     /// Which bounds there are: nothing ties with one that is absent.
     fn present(self) -> [bool; 2];
 
-    /// The bounds of element `i`; where there is none, one that no element is beyond.
+    /// The bounds of element `i`; the type's extreme value if a bound is absent.
     fn at(self, i: usize) -> [L; 2];
 
     /// The same bounds from element `start` on, for `len` elements, so that the compiler knows how many there are.

@@ -6,19 +6,11 @@ use bytemuck::{Pod, cast_slice, cast_slice_mut};
 use super::COMPACT;
 use super::bound_source::{BoundSource, for_each_run, with_bounds};
 use super::clip::clip;
-use super::operands::Operands;
+use super::operands::{Operands, WORD};
 use super::partition::{Partition, copy_then_apply};
 use super::simd::vectorised;
 use crate::element::lane::{Lane, with_bits, with_lane};
 use crate::{NanRule, TieRule};
-
-/// Bits of a word of a mask.
-const WORD: usize = u64::BITS as usize;
-
-/// Words of the mask of `len` elements.
-pub fn mask_len(len: usize) -> usize {
-    len.div_ceil(WORD)
-}
 
 /// What one bit can tell of a rule.
 #[derive(Clone, Copy)]

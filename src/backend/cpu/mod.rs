@@ -6,7 +6,8 @@
 //! [`rayon::ThreadPool::install`] chooses it, the global one serves otherwise.
 //!
 //! ```
-//! use wgclip::{BroadcastInputs, cpu};
+//! use wgclip::bounds::BroadcastInputs;
+//! use wgclip::cpu;
 //!
 //! let mut x = [-2.0f32, 0.5, 7.0];
 //! cpu::clip_in_place(&mut x, &BroadcastInputs::values(Some(0.0f32), Some(1.0))?)?;
@@ -21,6 +22,8 @@ mod bound_source;
 mod clip;
 mod clip_to;
 mod convert;
+mod functions;
+mod map;
 mod mask;
 pub(crate) mod memory;
 mod operands;
@@ -33,7 +36,7 @@ pub(crate) mod scaling;
 mod simd;
 
 pub(crate) use backend::{Buffer, Cpu};
-pub use mask::mask_len;
+pub use operands::mask_len;
 pub use partition::on_this_thread;
 pub use quantile::{quantiles, quantiles_along, quantiles_in_passes};
 pub use run::run;
@@ -117,7 +120,8 @@ pub fn clip_backward_in_place<T: Element>(
 /// bound broadcasts to, as [`reference::sum`](crate::reference::sum) says.
 ///
 /// ```
-/// use wgclip::{BackwardRule, BroadcastInputs, cpu};
+/// use wgclip::bounds::BroadcastInputs;
+/// use wgclip::{BackwardRule, cpu};
 ///
 /// let bounds = BroadcastInputs::values(None, Some(6.0f32))?;
 /// let (mut gx, mut ghi) = ([0.0; 3], [0.0]);
@@ -275,7 +279,8 @@ mod tests {
             fn side<'a>(of: &'a [f32], shape: &'a Shape) -> Bound<f32, (&'a [f32], &'a Shape)> {
                 if shape.dims().is_empty() { Bound::Value(of[0]) } else { Bound::Tensor((of, shape)) }
             }
-            let bounds = BroadcastInputs::bounds::<f32>(&x_shape, side(&lo, &shape), side(&hi, &shape)).unwrap();
+            let bounds =
+                BroadcastInputs::bounds::<f32>(&x_shape, side(&lo, &shape), side(&hi, &shape)).unwrap();
             let (mut gx, mut of_lo, mut of_hi) =
                 ([7.0f32; 527], vec![7.0f32; shape.len()], vec![7.0f32; shape.len()]);
             let of_bounds = [Some(&mut of_lo[..]), Some(&mut of_hi[..])];

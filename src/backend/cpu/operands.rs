@@ -1,11 +1,27 @@
 //! The operands of an operation on the CPU: bytes of a type that is a value, checked once.
 
-use super::mask::mask_len;
+use std::sync::Mutex;
+
 use crate::broadcast::BroadcastInputs;
 use crate::call::Call;
 use crate::element::lane::with_bits;
+use crate::norm::exact::ExactSum;
 use crate::op::{MAX_OUTPUTS, Operand};
 use crate::{BackwardRule, Element, ElementType, Error, Op, Result};
+
+/// Bits of a word of a mask.
+pub(super) const WORD: usize = u64::BITS as usize;
+
+/// Words of the mask of `len` elements.
+pub fn mask_len(len: usize) -> usize {
+    len.div_ceil(WORD)
+}
+
+/// What outputs that are not written are added to.
+pub(super) type Sums = [Option<Mutex<ExactSum>>; MAX_OUTPUTS];
+
+/// The outputs of an operation, in the order of the list.
+pub(super) type Outputs<'a> = [Option<&'a mut [u8]>; MAX_OUTPUTS];
 
 /// What an operation reads: as many elements as x has, aligned to their type.
 pub(super) struct Operands<'a> {

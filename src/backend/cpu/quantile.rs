@@ -102,10 +102,10 @@ pub fn quantiles_along<T: Element>(
             let elements = slices.offsets.iter().map(|offset| x[start + offset]);
             keys.extend(elements.filter(|x| !x.is_nan()).map(|x| order.key(x.to_bits())));
             for (made, &share) in made.iter_mut().zip(shares) {
-                let place = rank(keys.len() as u64, share) as usize;
+                let index = rank(keys.len() as u64, share) as usize;
                 let bits = match keys.is_empty() {
                     true => T::TYPE.layout().quiet_nan(),
-                    false => order.bits_of(*keys.select_nth_unstable(place).1),
+                    false => order.bits_of(*keys.select_nth_unstable(index).1),
                 };
                 *made = T::from_bits(bits);
             }
@@ -213,24 +213,24 @@ impl Search {
             let (prefix, counts) = (*prefix, Mutex::new(counts));
             let work = |x: &[u8]| {
                 let mut table = vec![0u32; 1 << step];
-                let place = (known, order.bits - known - step);
+                let digits = (known, order.bits - known - step);
                 match size {
-                    1 => count(x.iter().map(|&x| x.into()), order, prefix, place, &mut table),
+                    1 => count(x.iter().map(|&x| x.into()), order, prefix, digits, &mut table),
                     2 => count(
                         cast_slice::<_, u16>(x).iter().map(|&x| x.into()),
                         order,
                         prefix,
-                        place,
+                        digits,
                         &mut table,
                     ),
                     4 => count(
                         cast_slice::<_, u32>(x).iter().map(|&x| x.into()),
                         order,
                         prefix,
-                        place,
+                        digits,
                         &mut table,
                     ),
-                    _ => count(cast_slice::<_, u64>(x).iter().copied(), order, prefix, place, &mut table),
+                    _ => count(cast_slice::<_, u64>(x).iter().copied(), order, prefix, digits, &mut table),
                 }
                 let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
                 counts.iter_mut().zip(table).for_each(|(all, some)| *all += u64::from(some));
@@ -303,19 +303,19 @@ impl Slices {
     /// Where the elements lie that differ in some axes, in C order.
     fn places(dims: &[usize], varies: impl Fn(usize) -> bool) -> Result<Vec<usize>> {
         let varying: Vec<_> = (0..dims.len()).filter(|&axis| varies(axis)).collect();
-        let mut places = Vec::new();
+        let mut indices = Vec::new();
         let count = varying.iter().map(|&axis| dims[axis]).product();
-        memory::reserve(&mut places, count)?;
+        memory::reserve(&mut indices, count)?;
         if count > 0 {
-            places.push(0);
+            indices.push(0);
         }
         for axis in varying {
             let stride: usize = dims[axis + 1..].iter().product();
-            let before = std::mem::take(&mut places);
-            memory::reserve(&mut places, count)?;
-            places.extend(before.iter().flat_map(|&place| (0..dims[axis]).map(move |n| place + n * stride)));
+            let before = std::mem::take(&mut indices);
+            memory::reserve(&mut indices, count)?;
+            indices.extend(before.iter().flat_map(|&index| (0..dims[axis]).map(move |n| index + n * stride)));
         }
-        Ok(places)
+        Ok(indices)
     }
 }
 

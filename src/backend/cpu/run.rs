@@ -5,19 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use bytemuck::cast_slice_mut;
 
 use super::memory::PooledBytes;
-use super::operands::{Operands, check_len};
-use super::{affine, backward, clip, clip_to, mask, reduce};
+use super::operands::{Operands, Outputs, Sums, check_len};
+use super::{affine, backward, clip, clip_to, functions, mask, reduce};
 use crate::broadcast::{BoundBits, Reduction};
 use crate::call::{Arguments, Call, Reductions, needed};
-use crate::exact::{ExactSum, ReduceOp};
+use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::op::{MAX_OUTPUTS, Operand};
 use crate::{Error, Op, Result};
-
-/// What outputs that are not written are added to.
-pub(super) type Sums = [Option<Mutex<ExactSum>>; MAX_OUTPUTS];
-
-/// The outputs of an operation, in the order of the list.
-pub(super) type Outputs<'a> = [Option<&'a mut [u8]>; MAX_OUTPUTS];
 
 /// Runs an operation of the list, over bytes that are aligned to their elements: what [`Plans::op`](crate::plan::Plans::op) and
 /// [`gpu::Kernels`](crate::gpu::Kernels) are on a GPU. Inputs and outputs are those of [`Op::info`], in that order; an output that is None is not
@@ -28,7 +22,8 @@ pub(super) type Outputs<'a> = [Option<&'a mut [u8]>; MAX_OUTPUTS];
 ///
 /// ```
 /// use wgclip::op::{Arguments, Op};
-/// use wgclip::{BroadcastInputs, cpu};
+/// use wgclip::bounds::BroadcastInputs;
+/// use wgclip::cpu;
 ///
 /// let (x, mut y) = ([-2.0f32, 0.5, 7.0], [0.0f32; 3]);
 /// let bounds = BroadcastInputs::none(wgclip::ElementType::F32);
@@ -52,7 +47,8 @@ pub fn run(
 ) -> Result<()> {
     check_operands(op, inputs, outputs)?;
     let mut given = outputs.iter_mut();
-    let mut outputs: Outputs<'_> = std::array::from_fn(|_| given.next().and_then(|output| output.as_deref_mut()));
+    let mut outputs: Outputs<'_> =
+        std::array::from_fn(|_| given.next().and_then(|output| output.as_deref_mut()));
     let upstream = op.identity_input(arguments.rule);
     // Straight through, gx is a copy of g, which is made once nothing can fail any more.
     let gx = if upstream.is_some() { outputs[0].take() } else { None };
@@ -71,7 +67,7 @@ pub fn run(
     if call.outputs().next().is_some() {
         run_summed(&call, &reductions, outputs)?;
     }
-    if let (Some(gx), Some(g)) = (gx, upstream.and_then(|place| inputs.get(place))) {
+    if let (Some(gx), Some(g)) = (gx, upstream.and_then(|index| inputs.get(index))) {
         gx.copy_from_slice(g);
     }
     Ok(())
@@ -166,8 +162,8 @@ fn write(call: &Call<'_, &[u8]>, outputs: Outputs<'_>, sums: &Sums) -> Result<()
     let x = || operands.required(Operand::X, operands.x);
     let g = || operands.required(Operand::G, operands.g);
     let mask = || operands.required(Operand::Mask, operands.mask);
-    let [first, second, third, _] = outputs;
     let names = call.op.info().outputs;
+    let [first, second, third, fourth] = outputs;
     match call.op {
         Op::ClipTo if operands.to != operands.element => {
             clip_to::run(&operands, x()?, operands.required(names[0], first)?);
@@ -186,6 +182,11 @@ fn write(call: &Call<'_, &[u8]>, outputs: Outputs<'_>, sums: &Sums) -> Result<()
             mask::mask_backward(&operands, mask()?, operands.required(names[0], first)?);
         }
         Op::Affine => affine::run(&operands, operands.params()?, operands.required(names[0], first)?),
+        _ => {
+            if !functions::run(&operands, [first, second, third, fourth], sums) {
+                return Err(call.internal("which the CPU path does not have"));
+            }
+        }
     }
     Ok(())
 }
@@ -195,7 +196,8 @@ mod tests {
     use bytemuck::{cast_slice, cast_slice_mut};
 
     use super::*;
-    use crate::{BackwardRule, BroadcastInputs, OutsideRule};
+    use crate::broadcast::BroadcastInputs;
+    use crate::{BackwardRule, OutsideRule};
 
     /// Straight through g is copied, and only where all else is right.
     #[test]

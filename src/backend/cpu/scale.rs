@@ -12,7 +12,7 @@ use crate::call::Limiter;
 use crate::element::convert::{self, Overflow};
 use crate::element::{Real, with_float, with_short_float};
 use crate::norm::{Scaling, ScalingBackward};
-use crate::{Element, ElementType, Error, NonFinite, Result};
+use crate::{Element, ElementType, Error, NonFinitePolicy, Result};
 
 /// What [`Scaling`] is for each output, in f64, which holds every f32.
 pub(super) type Scalings = Vec<Scaling<f64>>;
@@ -30,7 +30,7 @@ pub(super) fn scalings<R: Real>(norms: &[R], limiter: Limiter<&[u8]>) -> Result<
             (Some(norms), Some((_, least))) => scaling::relative(limiter.limit, norms[n], least),
             _ => *limiter.limit,
         };
-        if limit.nonfinite == NonFinite::Error && !Real::is_finite(norm) {
+        if limit.nonfinite == NonFinitePolicy::Error && !Real::is_finite(norm) {
             return Err(Error::NonFiniteNorm { what: "a tensor on the CPU".into() });
         }
         Ok(scaling::scaling(norm, &limit).to_f64())
@@ -60,7 +60,7 @@ vectorised! {
     }
 
     /// The same of a short type, in f32: rounded there, and then to the type. That is to round once unless the first result is
-    /// halfway between two numbers of the type, or is none of its normal ones: such a run is done again.
+    /// halfway between two numbers of the type, or is not a normal number of the type: such runs are recomputed exactly.
     fn multiply_short<T: Element>(coefficient: f32, x: &mut [T]) {
         let layout = T::TYPE.layout();
         let (excess, least) = layout.f32_rest();

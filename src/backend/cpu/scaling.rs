@@ -3,19 +3,19 @@
 
 use crate::element::Real;
 use crate::norm::{Scaling, ScalingBackward};
-use crate::{Element, ElementType, NonFinite, NormLimit};
+use crate::{Element, ElementType, NonFinitePolicy, NormLimit};
 
 /// What becomes of elements of this norm, or of an average or a relative norm in its place.
 pub(super) fn scaling<R: Real>(norm: R, limit: &NormLimit) -> Scaling<R> {
     if !norm.is_finite() {
         match limit.nonfinite {
-            NonFinite::Propagate => {}
-            NonFinite::Zero => return Scaling::Zero,
-            NonFinite::Skip | NonFinite::Error => return Scaling::Keep,
+            NonFinitePolicy::Propagate => {}
+            NonFinitePolicy::Zero => return Scaling::Zero,
+            NonFinitePolicy::Skip | NonFinitePolicy::Error => return Scaling::Keep,
         }
     }
     // A limit of -0 is 0.
-    let max_norm = R::nearest(limit.limit.abs());
+    let max_norm = R::nearest(limit.max_norm.abs());
     match norm <= max_norm {
         true => Scaling::Keep,
         false => Scaling::By(max_norm / (norm + R::nearest(limit.eps))),
@@ -39,7 +39,7 @@ pub(super) fn average<R: Real>(norm: R, count: usize) -> R {
 pub(super) fn relative<R: Real>(limit: &NormLimit, norm: R, least: f64) -> NormLimit {
     let least = R::nearest(least);
     let norm = if norm < least { least } else { norm };
-    NormLimit { limit: (R::nearest(limit.limit) * norm).to_f64(), ..*limit }
+    NormLimit { max_norm: (R::nearest(limit.max_norm) * norm).to_f64(), ..*limit }
 }
 
 /// The exponent of the power of two that brings a norm to between 1 and 2, if it is a normal number.

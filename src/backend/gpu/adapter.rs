@@ -1,6 +1,6 @@
 //! Which adapters there are, and what they are.
 
-use crate::info::DeviceLimits;
+use crate::device::DeviceLimits;
 use crate::{DeviceInfo, DeviceKind};
 
 /// An adapter that wgpu found, not yet opened.

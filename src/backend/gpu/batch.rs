@@ -2,8 +2,8 @@
 
 use super::buffer::Poison;
 use super::buffer::{Dispatch, Part};
+use super::handles::Gpu;
 use super::pipeline::Pipeline;
-use super::recorder::Gpu;
 use crate::Error;
 
 /// The pass comes first, so that it ends before its encoder does.

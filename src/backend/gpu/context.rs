@@ -8,11 +8,12 @@ use std::time::Duration;
 use super::Buffer;
 use super::adapter::{self, Adapter};
 use super::buffer::{self, Dispatch};
+use super::handles::Gpu;
 use super::pipeline::{Patch, Pipelines};
 #[cfg(not(target_arch = "wasm32"))]
 use super::poller::Poller;
 use super::pool::{FirstWrite, Pool, PooledBuffer, Purpose};
-use super::recorder::{Gpu, Progress, Recorder};
+use super::recorder::{Progress, Recorder};
 use super::status::{DeviceStatus, Owner};
 use super::submit_lock::SubmitLock;
 use crate::plan::{Limits, Planner};
@@ -39,7 +40,7 @@ struct Inner {
     submit_lock: SubmitLock,
     /// Whether operations on a bad buffer are being left out: a callback must not submit what comes after them.
     recovering: AtomicBool,
-    /// The first error of operations that were left out, until it is told.
+    /// The first error of a skipped operation, until `take_fault` returns it.
     fault: Mutex<Option<Error>>,
     /// What was made of norms that have to be finite, until it is read whether they are.
     watched_norms: Mutex<Vec<Buffer>>,

@@ -1,7 +1,7 @@
 //! Tensors in the caller's wgpu buffers, and devices of the caller's.
 
 use super::{BufferSlice, Context};
-use crate::device::AnyBackend;
+use crate::backend::any::AnyBackend;
 use crate::tensor::{Storage, Stored};
 use crate::{Device, Element, Error, Result, Shape, Tensor};
 

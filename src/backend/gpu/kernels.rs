@@ -24,7 +24,8 @@ use crate::{DeviceInfo, ElementType, Error, NormKind, NormLimit, Op, Result};
 ///
 /// ```no_run
 /// use wgclip::gpu::{Arguments, Kernels};
-/// use wgclip::{Op, BroadcastInputs};
+/// use wgclip::bounds::BroadcastInputs;
+/// use wgclip::op::Op;
 ///
 /// # fn run(device: &wgpu::Device, queue: &wgpu::Queue, x: &wgpu::Buffer, y: &wgpu::Buffer) -> wgclip::Result<()> {
 /// let kernels = Kernels::new(device)?;
@@ -110,8 +111,8 @@ impl Kernels {
 
         let mut inputs: Vec<_> = inputs.iter().map(part).collect();
         let outputs: Vec<_> = outputs.iter().map(part).collect();
-        if let Some(place) = op.in_place_input().filter(|&place| inputs[place].is_same(&outputs[0])) {
-            inputs.remove(place);
+        if let Some(index) = op.in_place_input().filter(|&index| inputs[index].is_same(&outputs[0])) {
+            inputs.remove(index);
         }
         let broadcast = arguments.broadcast.try_map(|slice| Ok(part(slice)))?;
         let len = x.size() as usize / element.size();
@@ -167,7 +168,7 @@ impl Kernels {
 
     /// Prepares what becomes of elements with a norm, the first word of `norm`. `scaling` gets four words, which kernels of yours
     /// may read: the norm and the coefficient as f32, at most 1 (which it is where elements are kept), what is done (0: kept, 1: multiplied by
-    /// the coefficient, 2: set to 0), and 1 if the norm is not finite under [`NonFinite::Error`](crate::NonFinite::Error).
+    /// the coefficient, 2: set to 0), and 1 if the norm is not finite under [`NonFinitePolicy::Error`](crate::NonFinitePolicy::Error).
     ///
     /// # Errors
     /// [`Error::InvalidLimit`]; otherwise as [`prepare_norm`](Self::prepare_norm).

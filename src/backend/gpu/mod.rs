@@ -25,6 +25,7 @@ mod batch;
 mod buffer;
 mod context;
 mod generation;
+mod handles;
 mod interop;
 mod kernels;
 mod limits;
@@ -57,8 +58,8 @@ use pool::FirstWrite;
 use super::Backend;
 use crate::broadcast::{Broadcast, Reduction};
 use crate::call::{Call, Limiter, Reductions, with_target};
-use crate::exact::{ExactSum, ReduceOp};
 use crate::norm::Scaling;
+use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::op::{MAX_OUTPUTS, Operand};
 use crate::plan::{self, Planner, Sink, mask_bytes};
 use crate::{DeviceInfo, Element, ElementType, NormLimit, Result, Stats};
@@ -143,8 +144,8 @@ impl Backend for Context {
         reductions: &Reductions,
     ) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
         let mut made = [const { None }; MAX_OUTPUTS];
-        for (place, operand) in call.outputs() {
-            made[place] = Some(self.output(call, operand)?);
+        for (index, operand) in call.outputs() {
+            made[index] = Some(self.output(call, operand)?);
         }
         self.record_op(call, call.inputs, &made.iter().flatten().collect::<Vec<_>>())?;
         for (made, reduction) in made.iter_mut().zip(reductions) {

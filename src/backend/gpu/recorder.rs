@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::batch::{Batch, LoggedDispatch, Pending};
 use super::buffer::{Dispatch, Part};
+use super::handles::Gpu;
 use super::pipeline::Pipeline;
 use super::pool::{Pool, PooledBuffer};
 use super::status::DeviceStatus;
@@ -95,15 +96,6 @@ impl Drop for Progress<'_> {
             written.for_each(|tensor| tensor.poison().set(error.clone()));
         }
     }
-}
-
-/// The device that a recorder records for. A recorder owns none of it, so it is passed along.
-#[derive(Clone, Copy)]
-pub(super) struct Gpu<'a> {
-    pub device: &'a wgpu::Device,
-    pub queue: &'a wgpu::Queue,
-    pub pool: &'a Pool,
-    pub status: &'a DeviceStatus,
 }
 
 /// Bytes from one set of parameters to the next.

@@ -3,7 +3,7 @@
 use super::pool::FirstWrite;
 use super::{Buffer, Context};
 use crate::broadcast::Reduction;
-use crate::exact::{ExactSum, ReduceOp, Special};
+use crate::norm::exact::{ExactSum, ReduceOp, Special};
 use crate::plan::reduce::{self, Outputs};
 use crate::wgsl::Specialization;
 use crate::{ElementType, Result};

@@ -4,12 +4,12 @@ use super::pool::FirstWrite;
 use super::{Buffer, Context};
 use crate::broadcast::{Broadcast, Reduction};
 use crate::call::Limiter;
-use crate::exact::ReduceOp;
 use crate::norm::Scaling;
+use crate::norm::exact::ReduceOp;
 use crate::plan::Planner;
 use crate::plan::SCALING_BYTES;
 use crate::plan::scale;
-use crate::{ElementType, Error, NonFinite, NormLimit, Result};
+use crate::{ElementType, Error, NonFinitePolicy, NormLimit, Result};
 
 /// The words of each scaling.
 const SCALING_WORDS: usize = 4;
@@ -46,7 +46,7 @@ pub(super) fn words(
 }
 
 impl Context {
-    /// Records what becomes of slices with these norms.
+    /// Records the computation of the scaling of each slice from its norm.
     pub(super) fn record_scalings(&self, norms: &Buffer, limiter: Limiter<'_, &Buffer>) -> Result<Buffer> {
         let count = norms.bytes() / 4;
         let made = self.buffer(count * SCALING_BYTES, FirstWrite::Recorded)?;
@@ -61,7 +61,7 @@ impl Context {
                 made.part(),
             )?;
         }
-        if limit.nonfinite == NonFinite::Error {
+        if limit.nonfinite == NonFinitePolicy::Error {
             self.watch_norms(made.clone());
         }
         Ok(made)
@@ -117,7 +117,7 @@ impl Context {
         Ok(gx)
     }
 
-    /// An error if a norm was not finite where that is one. Called when what comes before has been read or waited for.
+    /// Fails if a norm under `NonFinitePolicy::Error` was not finite. Called after earlier work has been read or waited for.
     pub(super) async fn check_norms(&self) -> Result<()> {
         for scalings in self.take_watched_norms() {
             let count = (scalings.bytes() / SCALING_BYTES) as usize;

@@ -2,20 +2,22 @@
 
 use super::pool::FirstWrite;
 use super::{Adapter, Buffer, Context};
-use crate::exact::ReduceOp;
-use crate::plan::{FixedKernel, Params, Program, reduce, scale};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::backend::any::AnyBackend;
+use crate::norm::exact::ReduceOp;
+use crate::plan::{FixedKernel, OpParams, Params, Program, reduce, scale};
 use crate::wgsl::{BLOCK_BYTES, Kernel, Order, Specialization};
 use crate::{Device, ElementType, Result};
 #[cfg(not(target_arch = "wasm32"))]
-use crate::{Shape, Tensor, device::AnyBackend, tensor::Stored};
+use crate::{Shape, Tensor, tensor::Stored};
 
-const fn kernel(entry: &'static str, bindings: &'static [(u32, bool)]) -> FixedKernel {
-    FixedKernel { entry, source: include_str!("../../../shaders/probe.wgsl"), bindings, replaced: None }
+const fn kernel(entry: &'static str, bindings: &'static [(&'static str, bool)]) -> FixedKernel {
+    FixedKernel { entry, source: include_str!("../../../shaders/probe.wgsl"), bindings, substitutes: &[] }
 }
 
-static PATTERNS: FixedKernel = kernel("patterns", &[(3, false)]);
-static BUILTIN_CLAMP: FixedKernel = kernel("builtin_clamp", &[(1, true), (3, false)]);
-static BUILTIN_ADD: FixedKernel = kernel("builtin_add", &[(1, true), (2, true), (3, false)]);
+static PATTERNS: FixedKernel = kernel("patterns", &[("y", false)]);
+static BUILTIN_CLAMP: FixedKernel = kernel("builtin_clamp", &[("a", true), ("y", false)]);
+static BUILTIN_ADD: FixedKernel = kernel("builtin_add", &[("a", true), ("b", true), ("y", false)]);
 
 impl Context {
     /// Records words `start`, `start + step`, and so on: elements of 4 bytes.
@@ -28,7 +30,7 @@ impl Context {
     fn probe(&self, kernel: &'static FixedKernel, scalars: [u32; 4], buffers: &[&Buffer]) -> Result<()> {
         let blocks = buffers.first().map_or(0, |buffer| buffer.bytes().div_ceil(BLOCK_BYTES));
         let operands: Vec<_> = buffers.iter().map(|buffer| buffer.part()).collect();
-        let params = Params::of_scalars(scalars);
+        let params = OpParams { scalars, ..OpParams::default() }.into();
         self.record(&self.planner().whole(
             kernel,
             Specialization::of(ElementType::F32),
@@ -108,7 +110,7 @@ pub fn sources(element: ElementType) -> Vec<Source> {
                     kernel.op.variant_name(kernel.in_place),
                     kernel.needs,
                     kernel.specialization.ties,
-                    kernel.specialization.layouts,
+                    &kernel.specialization.layouts[..kernel.op.info().broadcast.len()],
                     kernel.shared
                 ),
                 Program::Fixed(kernel, specialization) => {
@@ -125,14 +127,14 @@ pub fn sources(element: ElementType) -> Vec<Source> {
 
 /// The parameters of a dispatch over `len` elements between values, as bytes.
 pub fn params_bytes<T: crate::Element>(
-    bounds: &crate::BroadcastInputs<()>,
+    bounds: &crate::bounds::BroadcastInputs<()>,
     rule: crate::BackwardRule,
     len: usize,
 ) -> Vec<u8> {
     use crate::plan::{Granularity, Limits, dispatch_ranges};
     let limits = Limits::of(&wgpu::Limits::default());
     let ranges = dispatch_ranges((len * size_of::<T>()) as u64, Granularity::Block, limits);
-    let params = Params::new(bounds, rule, &[]);
+    let params = Params::from(OpParams::new(bounds, rule, &[]));
     let params = ranges.take(1).map(|range| params.for_dispatch(&range, None, T::TYPE));
     params.flat_map(|params| bytemuck::bytes_of(&params).to_vec()).collect()
 }

@@ -1,4 +1,4 @@
-import { Call, type Core } from '../core.js';
+import type { Core } from '../core.js';
 import { ClipError } from '../errors.js';
 import { type Backend, type Operation, type Slice, isTensor, operationWords, sliceWords } from '../operation.js';
 import { type Resolved, type ResolvedGpu, type ResolvedHost, type TensorInfo, bytesOfArray, isGpu } from '../operands.js';
@@ -118,7 +118,7 @@ export class GpuBackend implements Backend {
         const words = operationWords(this.core, operation, (tensor) => session.input(tensor));
         const taken = inputs.flatMap((input) => sliceWords(session.input(input, outputs.includes(input))));
         const made = outputs.flatMap((output) => (output ? [1, ...sliceWords(session.output(output))] : [0]));
-        return executor.load(Call.planOp, [...executor.limits, ...words, session.places.length, ...taken, ...made]);
+        return executor.load('planOp', [...executor.limits, ...words, session.places.length, ...taken, ...made]);
     }
 
     #loadNorm(session: Session, limit: readonly number[], list: readonly Resolved[], scaling: Slice): Loaded {
@@ -127,7 +127,7 @@ export class GpuBackend implements Backend {
             return [this.core.element(tensor.type), tensor.length, ...sliceWords(session.output(tensor))];
         });
         const request = [...this.executor.limits, ...limit, session.places.length, list.length, ...words, ...sliceWords(scaling)];
-        return this.executor.load(Call.planGlobalNorm, request);
+        return this.executor.load('planGlobalNorm', request);
     }
 
     async run(operation: Operation): Promise<void> {
@@ -135,7 +135,7 @@ export class GpuBackend implements Backend {
     }
 
     maskBytes({ type, bytes }: Resolved): number {
-        return this.core.words(Call.planMask, [this.core.element(type), bytes])[0] ?? 0;
+        return this.core.words('planMask', [this.core.element(type), bytes])[0] ?? 0;
     }
 
     async copy(from: Resolved, to: Resolved): Promise<void> {

@@ -1,9 +1,11 @@
-import { Call, type Core } from '../core.js';
+import type { Core } from '../core.js';
 import { STAGE_COMPUTE, USAGE } from './flags.js';
 import { type Plan, limitWords, plan } from './plans.js';
 
-/** Where the parameters of a step lie in their buffer: uniforms begin at multiples of 256 bytes, and have 288. */
-const STRIDE = 512;
+/** Bytes from the parameters of a step to those of the next in their buffer: uniforms begin at multiples of 256 bytes. */
+function strideOf(steps: Plan['steps']): number {
+    return Math.ceil((4 * Math.max(...steps.map(({ params }) => params.length))) / 256) * 256;
+}
 
 /** Plans that are kept: an operation that is repeated plans once. */
 const MAX_PLANS = 256;
@@ -33,7 +35,7 @@ export class Executor {
     }
 
     /** The plan of a request, made if it is new. */
-    load(call: typeof Call.planOp | typeof Call.planGlobalNorm, request: readonly number[]): Loaded {
+    load(call: 'planOp' | 'planGlobalNorm', request: readonly number[]): Loaded {
         const key = `${call}:${request.join()}`;
         const known = this.#plans.get(key);
         if (known) return known;
@@ -50,11 +52,12 @@ export class Executor {
 
     #upload({ steps }: Plan): GPUBuffer | undefined {
         if (steps.length === 0) return undefined;
+        const stride = strideOf(steps);
         const buffer = this.device.createBuffer({
-            label: 'wgclip params', size: STRIDE * steps.length, usage: USAGE.UNIFORM, mappedAtCreation: true,
+            label: 'wgclip params', size: stride * steps.length, usage: USAGE.UNIFORM, mappedAtCreation: true,
         });
         const mapped = new Uint32Array(buffer.getMappedRange());
-        steps.forEach(({ params }, n) => mapped.set(params, (n * STRIDE) / 4));
+        steps.forEach(({ params }, n) => mapped.set(params, (n * stride) / 4));
         buffer.unmap();
         return buffer;
     }
@@ -73,7 +76,7 @@ export class Executor {
     }
 
     #descriptor(kernel: number, bindings: number): GPUComputePipelineDescriptor {
-        const code = this.core.text(Call.source, [kernel]);
+        const code = this.core.text('source', [kernel]);
         const module = this.device.createShaderModule({ label: `wgclip kernel ${kernel}`, code });
         return { layout: this.#layout(bindings)[1], compute: { module, entryPoint: 'main' } };
     }
@@ -108,10 +111,11 @@ export class Executor {
     /** The steps of a plan, bound to operands and scratch: recorded in a pass as often as wanted. */
     bind({ plan, params }: Loaded, places: readonly Place[]): (pass: GPUComputePassEncoder) => void {
         if (!params) return () => {};
+        const stride = strideOf(plan.steps);
         const bound = plan.steps.map(({ kernel, bindings, workgroups }, n) => {
             const pipeline = this.#pipeline(kernel, bindings.length);
             const entries: GPUBindGroupEntry[] =
-                [{ binding: 0, resource: { buffer: params, offset: n * STRIDE, size: STRIDE } }];
+                [{ binding: 0, resource: { buffer: params, offset: n * stride, size: stride } }];
             bindings.forEach(({ operand, offset, bytes }, index) => {
                 const place = places[operand]!;
                 entries.push({

@@ -1,4 +1,4 @@
-import type { Call, Core } from '../core.js';
+import type { Core } from '../core.js';
 import type { Slice } from '../operation.js';
 
 /** A kernel to dispatch, over slices of operands in whole blocks of 16 bytes. */
@@ -30,7 +30,7 @@ export function limitWords({ limits, adapterInfo }: GPUDevice): number[] {
 }
 
 /** Makes a plan of a request. */
-export function plan(core: Core, call: typeof Call.planOp | typeof Call.planGlobalNorm, request: readonly number[]): Plan {
+export function plan(core: Core, call: 'planOp' | 'planGlobalNorm', request: readonly number[]): Plan {
     const words = core.words(call, request);
     let at = 0;
     const next = (): number => words[at++] ?? 0;

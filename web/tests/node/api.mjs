@@ -1,11 +1,20 @@
 // What the package promises, in Dawn and in the CPU path: operands of every kind, errors, order, lost devices, prepared operations.
 import './dawn.mjs';
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { Clip, ClipError, ELEMENT_TYPES } from 'wgclip';
 
 const USAGE = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
 const limit = { timeout: 60_000 };
+
+test('the list is that of the library, and its functions are here', limit, async () => {
+    const table = await readFile(new URL('../../../docs/operations.md', import.meta.url), 'utf8');
+    const rows = table.split('\n').filter((line) => line.startsWith('| `')).map((line) => line.split('|').map((cell) => cell.trim().replaceAll('`', '')));
+    const clip = await Clip.create({ on: 'cpu' });
+    assert.deepEqual(rows.map((row) => row[1]), clip.operations.map(({ name }) => name));
+    for (const row of rows) assert.ok(row[5] === '-' || row[5] in clip, row[5]);
+});
 
 async function device() {
     return (await navigator.gpu.requestAdapter()).requestDevice();
@@ -90,6 +99,21 @@ for (const on of ['cpu', 'gpu']) {
             assert.deepEqual([...large], [2n ** 53n + 1n]);
             await rejects(clip.clip(Uint8Array.of(1), { max: -0.5, rounding: 'inward' }), 'bounds', /no value/);
             await rejects(clip.clip(Uint8Array.of(1), { max: 1, rounding: 'down' }), 'bounds', /nearest/);
+        });
+        test('an operation of the list is there by its name', limit, async () => {
+            const clip = await opened;
+            const x = Float32Array.of(-2, 0.5, 2);
+            assert.deepEqual([...(await clip.run('affine', { x, scale: 2, offset: 0.5 })).y], [-3.5, 1.5, 4.5]);
+            const half = (await clip.run('clip_to', { x, min: 0, type: 'float16' })).y;
+            assert.deepEqual([half.length, half.byteLength], [3, 6]);
+            const { gx, glo, ghi, gslope } = await clip.run('leaky_clip_backward', { x, g: Float32Array.of(1, 2, 3), min: -1, slope: 0.25 });
+            assert.deepEqual([[...gx], [...glo], ghi, [...gslope]], [[0.25, 2, 3], [0.75], undefined, [-1]]);
+            const { y, mask } = await clip.run('clip_with_mask', { x, min: 0, max: 1 });
+            assert.deepEqual([[...y], [...(await clip.run('mask_backward', { mask, g: x })).gx]], [[0, 0.5, 1], [0, 0.5, 0]]);
+            await rejects(clip.run('clamp', { x }), 'operand', /there are clip,/);
+            await rejects(clip.run('clip', { x, slope: 1 }), 'operand', /takes no slope/);
+            await rejects(clip.run('affine', { x, scale: 1 }), 'operand', /needs offset/);
+            await rejects(clip.run('leaky_clip', { x, min: 0 }), 'unsupported', /slope/);
         });
         test('bounds that are tensors broadcast, and receive gradients that are summed', limit, async () => {
             const clip = await opened;

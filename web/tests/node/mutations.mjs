@@ -26,7 +26,7 @@ for (const [operation, type, find, replace] of [
     ['clipBackward in place', 'uint64', '(a.yw < b.yw) | ((a.yw == b.yw) & (a.xz < b.xz))', 'a.yw < b.yw'],
     ['clipBackwardBounds', 'bfloat16', 'glo_blocks[i] = result.glo;', 'glo_blocks[i] = result.ghi;'],
     ['clipWithMask', 'float16', 'y_blocks[i] = result.y;', ''],
-    ['clipByGlobalNorm', 'float32', 'add_f32(norm, params.limiter.y)', 'norm'],
+    ['clipByGlobalNorm', 'float32', 'add_f32(norm, params.eps)', 'norm'],
 ]) {
     test(`${operation} of ${type} without "${find}"`, { timeout: 120_000 }, async () => {
         const { clip, isPlanted } = await mutated(find, replace);

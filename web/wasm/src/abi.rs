@@ -4,27 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use wgclip::{Error, Result};
 
-use crate::memory::Buffers;
 use crate::request::{Request, malformed};
-
-/// What lasts from call to call.
-#[derive(Default)]
-pub(crate) struct State {
-    pub buffers: Buffers,
-    /// The kernels of all plans: their numbers are places here.
-    #[cfg(feature = "plan")]
-    pub kernels: Vec<wgclip::plan::Kernel>,
-    pub response: Response,
-    #[cfg(feature = "check")]
-    pub check: crate::check::Check,
-}
-
-/// What the last call gave.
-#[derive(Default)]
-pub(crate) struct Response {
-    pub words: Vec<f64>,
-    pub text: String,
-}
+use crate::state::State;
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
 
@@ -33,32 +14,31 @@ fn with_state<R>(work: impl FnOnce(&mut State) -> R) -> R {
     work(state.get_or_insert_default())
 }
 
-/// Calls a function by its number: those of `Call` in core.ts.
-fn run(function: usize, state: &mut State, request: &mut Request) -> Result<()> {
-    match function {
-        0 => crate::names::names(state),
-        10 => crate::request::check_bounds(request),
-        #[cfg(feature = "plan")]
-        1 => crate::plan::source(state, request),
-        #[cfg(feature = "plan")]
-        2 => crate::plan::op(state, request),
-        #[cfg(feature = "plan")]
-        3 => crate::plan::global_norm(state, request),
-        #[cfg(feature = "plan")]
-        6 => crate::plan::mask(state, request),
-        #[cfg(feature = "cpu")]
-        4 => crate::cpu::op(state, request),
-        #[cfg(feature = "cpu")]
-        5 => crate::cpu::global_norm(state, request),
-        #[cfg(feature = "check")]
-        7 => crate::check::start(state, request),
-        #[cfg(feature = "check")]
-        8 => crate::check::next(state),
-        #[cfg(feature = "check")]
-        9 => crate::check::compare(state, request),
-        _ => Err(malformed()),
-    }
-}
+type Function = fn(&mut State, &mut Request) -> Result<()>;
+
+/// What JavaScript calls, by name: the first one tells the names, in the order of the numbers that it calls by.
+const FUNCTIONS: &[(&str, Function)] = &[
+    ("names", |state, _| crate::names::names(state, FUNCTIONS.iter().map(|(name, _)| *name))),
+    ("checkBounds", |_, request| crate::request::check_bounds(request)),
+    #[cfg(feature = "plan")]
+    ("source", crate::plan::source),
+    #[cfg(feature = "plan")]
+    ("planOp", crate::plan::op),
+    #[cfg(feature = "plan")]
+    ("planGlobalNorm", crate::plan::global_norm),
+    #[cfg(feature = "plan")]
+    ("planMask", crate::plan::mask),
+    #[cfg(feature = "cpu")]
+    ("cpuOp", crate::cpu::op),
+    #[cfg(feature = "cpu")]
+    ("cpuGlobalNorm", crate::cpu::global_norm),
+    #[cfg(feature = "check")]
+    ("checkStart", crate::check::start),
+    #[cfg(feature = "check")]
+    ("checkNext", |state, _| crate::check::next(state)),
+    #[cfg(feature = "check")]
+    ("checkCompare", crate::check::compare),
+];
 
 /// Memory of so many bytes, as a handle; 0 if there is none.
 #[unsafe(no_mangle)]
@@ -84,7 +64,8 @@ pub extern "C" fn call(function: usize, request: usize, words: usize) -> u32 {
         let mut request = Request::new(state.buffers.words(request, words));
         state.response.words.clear();
         state.response.text.clear();
-        run(function, state, &mut request).map_or_else(
+        let run = FUNCTIONS.get(function).map_or(Err(malformed()), |(_, run)| run(state, &mut request));
+        run.map_or_else(
             |error| {
                 state.response.text = error.to_string();
                 code(&error)

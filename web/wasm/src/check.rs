@@ -1,14 +1,16 @@
 //! The conformance table for a device that JavaScript drives: it takes a case, runs it, and brings what came out.
 
-use wgclip::{BackwardRule, Number, Op, Result};
+use wgclip::bounds::Number;
+use wgclip::op::Op;
+use wgclip::{BackwardRule, Result};
 use wgclip_conformance::{
     ExternalBound, ExternalCase, ExternalNorm, Tally, Tier, external_cases, external_norms,
 };
 
-use crate::abi::State;
 use crate::memory::Buffers;
 use crate::names::number_of;
 use crate::request::{Request, malformed};
+use crate::state::State;
 
 /// The cases that are left, and the one that is being run.
 #[derive(Default)]
@@ -71,8 +73,8 @@ pub(crate) fn next(state: &mut State) -> Result<()> {
     } else if let Some(norm) = check.norms.as_mut().and_then(Iterator::next) {
         let limit = norm.limit;
         let kind = number_of(wgclip::NormKind::ALL, &limit.kind)?;
-        let policy = number_of(wgclip::NonFinite::ALL, &limit.nonfinite)?;
-        words.extend([1.0, limit.limit, kind as f64, limit.eps, policy as f64, norm.tensors.len() as f64]);
+        let policy = number_of(wgclip::NonFinitePolicy::ALL, &limit.nonfinite)?;
+        words.extend([1.0, limit.max_norm, kind as f64, limit.eps, policy as f64, norm.tensors.len() as f64]);
         for bytes in &norm.tensors {
             tensor(words, buffers, bytes);
         }

@@ -1,13 +1,14 @@
 //! The CPU path, over buffers in the module's memory.
 
+use wgclip::norm::NormState;
 use wgclip::op::{Arguments, MAX_OUTPUTS, Operand};
 use wgclip::plan::Slice;
 use wgclip::reference::Scaling;
-use wgclip::{ElementType, Error, NormState, Result, cpu};
+use wgclip::{ElementType, Error, Result, cpu};
 
-use crate::abi::State;
 use crate::memory::bytes_mut;
 use crate::request::{Request, malformed};
+use crate::state::State;
 
 /// An operation over elements: the operation, the type, that of its output, the rule, x's shape, the broadcast inputs, the parameters, and then the
 /// handles of its inputs and outputs, 0 for

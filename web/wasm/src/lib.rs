@@ -18,3 +18,4 @@ mod names;
 #[cfg(feature = "plan")]
 mod plan;
 mod request;
+mod state;

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use wgclip::op::{Domain, OpInfo, Operand};
+use wgclip::op::{Domain, Op, OpInfo, Operand};
 use wgclip::{
-    BackwardRule, ElementType, NanRule, NonFinite, NormKind, NormLimit, Op, OutsideRule, Result, TieRule,
+    BackwardRule, ElementType, NanRule, NonFinitePolicy, NormKind, NormLimit, OutsideRule, Result, TieRule,
 };
 
-use crate::abi::State;
 use crate::request::malformed;
+use crate::state::State;
 
 /// The number of something in the list that numbers it.
 ///
@@ -36,8 +36,9 @@ fn row(info: &OpInfo) -> String {
 }
 
 /// The names of everything that requests have numbers for, as JSON.
-pub(crate) fn names(state: &mut State) -> Result<()> {
+pub(crate) fn names<'a>(state: &mut State, calls: impl Iterator<Item = &'a str>) -> Result<()> {
     let list = |names: &mut dyn Iterator<Item = &str>| format!("{:?}", names.collect::<Vec<_>>());
+    let calls = format!("{:?}", calls.collect::<Vec<_>>());
     let text = &mut state.response.text;
     let elements = list(&mut ElementType::ALL.iter().map(|element| element.name()));
     let ops: Vec<_> = Op::ALL.iter().map(|op| row(op.info())).collect();
@@ -48,8 +49,11 @@ pub(crate) fn names(state: &mut State) -> Result<()> {
         list(&mut NanRule::ALL.iter().map(|rule| rule.name())),
     ];
     let kinds = list(&mut NormKind::ALL.iter().map(|kind| kind.name()));
-    let policies = list(&mut NonFinite::ALL.iter().map(|policy| policy.name()));
-    let _ = write!(text, r#"{{"elements":{elements},"ops":[{ops}],"kinds":{kinds},"nonfinite":{policies},"#);
+    let policies = list(&mut NonFinitePolicy::ALL.iter().map(|policy| policy.name()));
+    let _ = write!(
+        text,
+        r#"{{"calls":{calls},"elements":{elements},"ops":[{ops}],"kinds":{kinds},"nonfinite":{policies},"#
+    );
     let _ = write!(text, r#""outside":{},"ties":{},"nan":{},"#, rules[0], rules[1], rules[2]);
     let rule = |rule: &BackwardRule| number_of(BackwardRule::all(), rule);
     let presets = BackwardRule::PRESETS.iter();

@@ -4,8 +4,8 @@ use wgclip::Result;
 use wgclip::plan::{Arguments, Kernel, ParamsBinding, Plans, SCALING_BYTES, Slice, Step, mask_bytes};
 use wgclip::wgsl::BLOCK_BYTES;
 
-use crate::abi::State;
 use crate::request::Request;
+use crate::state::State;
 
 /// The text of a kernel, by its number.
 pub(crate) fn source(state: &mut State, request: &mut Request) -> Result<()> {

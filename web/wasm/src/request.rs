@@ -1,11 +1,10 @@
 //! Requests: what the words mean.
 
-use wgclip::op::Operand;
+use wgclip::bounds::{BoundRounding, BroadcastInputs, Number};
+use wgclip::device::DeviceKind;
+use wgclip::op::{Op, Operand};
 use wgclip::plan::{Limits, Plans, Slice};
-use wgclip::{
-    BackwardRule, Bound, BoundRounding, BroadcastInputs, DeviceKind, ElementType, Error, NonFinite, NormKind,
-    NormLimit, Number, Op, Result, Shape,
-};
+use wgclip::{BackwardRule, Bound, ElementType, Error, NonFinitePolicy, NormKind, NormLimit, Result, Shape};
 
 /// The words of a request, read one after the other.
 pub(crate) struct Request {
@@ -61,7 +60,7 @@ impl Request {
 
     pub(crate) fn limit(&mut self) -> Result<NormLimit> {
         let (limit, kind, eps) = (self.float()?, item(&NormKind::ALL, self.index()?)?, self.float()?);
-        let nonfinite = item(&NonFinite::ALL, self.index()?)?;
+        let nonfinite = item(&NonFinitePolicy::ALL, self.index()?)?;
         Ok(NormLimit::new(limit).kind(kind).eps(eps).nonfinite(nonfinite))
     }
 

@@ -13,7 +13,7 @@ use super::super::simd::vectorised;
 use crate::ElementType;
 use crate::element::lane::with_bits;
 use crate::element::{BitLayout, with_short_float};
-use crate::exact::{ExactSum, ReduceOp};
+use crate::norm::exact::{ExactSum, ReduceOp};
 
 /// Elements of a block.
 pub(in crate::backend::cpu) const BLOCK: usize = LANES * ADDENDS;

@@ -8,7 +8,7 @@ use super::blocks::{
 };
 use super::{Piece, Tile, gather};
 use crate::ElementType;
-use crate::exact::{ExactSum, ReduceOp};
+use crate::norm::exact::{ExactSum, ReduceOp};
 
 /// Outputs of a tile.
 pub(super) const WIDTH: usize = 256;

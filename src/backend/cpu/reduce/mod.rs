@@ -18,7 +18,7 @@ use super::partition::Partition;
 use crate::broadcast::Reduction;
 use crate::element::lane::with_bits;
 use crate::element::{Real, with_integer};
-use crate::exact::{ExactSum, ReduceOp};
+use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType, Result};
 
 pub(super) use blocks::{BLOCK, accumulate};

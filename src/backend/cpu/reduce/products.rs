@@ -6,7 +6,7 @@ use super::super::simd::vectorised;
 use super::blocks::{BLOCK, Ends, Value, Wide, cut_into};
 use super::{Piece, Tile, gather};
 use crate::element::Real;
-use crate::exact::{ExactSum, ReduceOp};
+use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType};
 
 /// Dot products side by side.

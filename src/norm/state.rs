@@ -1,17 +1,19 @@
 //! Norms of what is in several places: partial sums that are taken out, merged, and rounded once.
 
 use crate::backend::{Backend, cpu};
-use crate::exact::{ExactSum, Special};
 use crate::norm::Scaling;
+use crate::norm::exact::{ExactSum, Special};
+use crate::tensor::AnyTensor;
 use crate::tensor::{Stored, with_storage};
-use crate::{AnyTensor, Element, ElementType, Error, NormKind, NormLimit, Result};
+use crate::{Element, ElementType, Error, NormKind, NormLimit, Result};
 
 /// The exact norm so far of elements that are not all in one place: chunks of a tensor beyond memory, or the parts of the
 /// ranks of a distributed program. States are merged in any order, and the norm is rounded once: it has the same bits as that
 /// of all elements together.
 ///
 /// ```
-/// use wgclip::{NormKind, NormState};
+/// use wgclip::norm::NormState;
+/// use wgclip::NormKind;
 ///
 /// let mut state = NormState::new(NormKind::L2);
 /// for chunk in [3.0f32, 1e-30, -4.0, -1e-30].chunks(2) {
@@ -26,7 +28,8 @@ use crate::{AnyTensor, Element, ElementType, Error, NormKind, NormLimit, Result}
 /// [`NormKind::Max`]) is the state of all ranks: each word has 32 bits of the sum, and room for the carries of 2^31 ranks.
 ///
 /// ```
-/// use wgclip::{NormKind, NormState};
+/// use wgclip::norm::NormState;
+/// use wgclip::NormKind;
 ///
 /// let ranks: Vec<_> = (0..7).map(|rank| {
 ///     std::thread::spawn(move || {
@@ -108,7 +111,8 @@ impl NormState {
     /// The same of several slices together, of types that are values: bytes, aligned to their elements.
     ///
     /// ```
-    /// use wgclip::{ElementType, NormKind, NormState, f16};
+    /// use wgclip::norm::NormState;
+    /// use wgclip::{ElementType, NormKind, f16};
     ///
     /// let (weight, bias) = ([3.0f32, 0.0], [f16::from_f32(-4.0)]);
     /// let mut state = NormState::new(NormKind::L2);
@@ -155,10 +159,10 @@ impl NormState {
         let (mut sum, mut left) = (self.sum.clone(), views);
         while let Some(first) = left.first().map(|view| view.storage()) {
             with_storage!(first, backend, _first => {
-                let there = left.iter().filter_map(|view| Some((view.element(), backend.find(view.storage())?)));
+                let there = left.iter().filter_map(|view| Some((view.element(), backend.downcast(view.storage())?)));
                 let list: Vec<_> = there.collect();
                 sum.merge(&backend.exact_sum(&list, self.kind.reduce_op(), self.sum.bits()).await?);
-                left.retain(|view| backend.find(view.storage()).is_none());
+                left.retain(|view| backend.downcast(view.storage()).is_none());
             });
         }
         self.sum = sum;
@@ -186,7 +190,8 @@ impl NormState {
     /// The norm so far, rounded to f32 or f64 once, as [`reference::norm`](crate::reference::norm) says.
     ///
     /// ```
-    /// use wgclip::{ElementType, NormKind, NormState};
+    /// use wgclip::norm::NormState;
+    /// use wgclip::{ElementType, NormKind};
     ///
     /// let mut state = NormState::wide(NormKind::L2);
     /// state.add_slice(&[1e39f64])?;
@@ -223,7 +228,7 @@ impl NormState {
     pub fn scaling<N: Element>(&self, limit: impl Into<NormLimit>) -> Result<Scaling<N>> {
         let (limit, norm) = (limit.into(), self.norm::<N>()?);
         limit.check()?;
-        if limit.nonfinite == crate::NonFinite::Error && !norm.to_f64().is_finite() {
+        if limit.nonfinite == crate::NonFinitePolicy::Error && !norm.to_f64().is_finite() {
             return Err(Error::NonFiniteNorm { what: "these elements".into() });
         }
         Ok(match cpu::scaling::scaling_of(N::TYPE, norm.to_bits(), &limit) {

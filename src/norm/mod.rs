@@ -1,10 +1,16 @@
 //! Clipping by norm: which norm, to what limit, and what becomes of one that is not finite.
 
+pub(crate) mod exact;
+mod state;
+
 use std::fmt;
 use std::str::FromStr;
 
-use crate::exact::ReduceOp;
+pub use crate::tensor::{AnyTensor, GlobalNorm, clip_by_global_norm, global_norm, scale_in_place};
+pub use state::NormState;
+
 use crate::{Element, Error, Result};
+use exact::ReduceOp;
 
 /// A norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -62,7 +68,7 @@ impl FromStr for NormKind {
 
 /// What becomes of elements whose norm is NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum NonFinite {
+pub enum NonFinitePolicy {
     /// What arithmetic gives: with an infinite norm finite elements are scaled to 0, and NaN spreads.
     #[default]
     Propagate,
@@ -75,7 +81,7 @@ pub enum NonFinite {
     Error,
 }
 
-impl NonFinite {
+impl NonFinitePolicy {
     /// Every policy.
     pub const ALL: [Self; 4] = [Self::Propagate, Self::Zero, Self::Skip, Self::Error];
 
@@ -90,7 +96,7 @@ impl NonFinite {
     }
 }
 
-impl FromStr for NonFinite {
+impl FromStr for NonFinitePolicy {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
@@ -105,24 +111,24 @@ fn unknown(name: &str) -> Error {
 /// The most that a norm may be, and the rest of what clipping by norm takes.
 ///
 /// ```
-/// use wgclip::{Device, NonFinite, NormKind, NormLimit};
+/// use wgclip::{Device, NonFinitePolicy, NormKind, NormLimit};
 ///
 /// let x = Device::cpu().tensor(&[3.0f32, 4.0], [2])?;
-/// assert_eq!(x.clip_by_norm(2.5)?.to_vec()?, [1.5, 2.0]);
-/// let limit = NormLimit::new(3.5).kind(NormKind::L1).nonfinite(NonFinite::Skip);
-/// assert_eq!(x.clip_by_norm(limit)?.to_vec()?, [1.5, 2.0]);
+/// assert_eq!(x.clip_by_norm(2.5, ..)?.to_vec()?, [1.5, 2.0]);
+/// let limit = NormLimit::new(3.5).kind(NormKind::L1).nonfinite(NonFinitePolicy::Skip);
+/// assert_eq!(x.clip_by_norm(limit, ..)?.to_vec()?, [1.5, 2.0]);
 /// # Ok::<(), wgclip::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormLimit {
     /// The most that the norm may be: not negative, not NaN.
-    pub limit: f64,
+    pub max_norm: f64,
     /// Which norm.
     pub kind: NormKind,
     /// What is added to the norm before the limit is divided by it.
     pub eps: f64,
     /// What becomes of elements whose norm is not finite.
-    pub nonfinite: NonFinite,
+    pub nonfinite: NonFinitePolicy,
 }
 
 impl NormLimit {
@@ -130,8 +136,13 @@ impl NormLimit {
     pub const PRESETS: [&str; 5] = ["torch", "tensorflow", "keras", "optax", "jax"];
 
     /// Of the 2-norm, without eps.
-    pub const fn new(limit: f64) -> Self {
-        Self { limit, kind: NormKind::L2, eps: 0.0, nonfinite: NonFinite::Propagate }
+    pub const fn new(max_norm: f64) -> Self {
+        Self { max_norm, kind: NormKind::L2, eps: 0.0, nonfinite: NonFinitePolicy::Propagate }
+    }
+
+    /// As torch's `clip_grad_norm_`, which adds 1e-6 to the norm. What frameworks get wrong is not imitated: see [`like`](Self::like).
+    pub const fn torch(max_norm: f64) -> Self {
+        Self::new(max_norm).eps(1e-6)
     }
 
     /// Of another kind of norm.
@@ -148,7 +159,7 @@ impl NormLimit {
 
     /// With another policy.
     #[must_use]
-    pub const fn nonfinite(self, nonfinite: NonFinite) -> Self {
+    pub const fn nonfinite(self, nonfinite: NonFinitePolicy) -> Self {
         Self { nonfinite, ..self }
     }
 
@@ -157,10 +168,10 @@ impl NormLimit {
     ///
     /// # Errors
     /// [`Error::UnknownName`] for a name that is not in [`PRESETS`](Self::PRESETS).
-    pub fn like(preset: &str, limit: f64) -> Result<Self> {
+    pub fn like(preset: &str, max_norm: f64) -> Result<Self> {
         match preset {
-            "torch" => Ok(Self::new(limit).eps(1e-6)),
-            "tensorflow" | "keras" | "optax" | "jax" => Ok(Self::new(limit)),
+            "torch" => Ok(Self::torch(max_norm)),
+            "tensorflow" | "keras" | "optax" | "jax" => Ok(Self::new(max_norm)),
             name => Err(unknown(name)),
         }
     }
@@ -168,17 +179,17 @@ impl NormLimit {
     /// # Errors
     /// [`Error::InvalidLimit`] if limit or eps are negative or NaN, or eps is infinite.
     pub(crate) fn check(&self) -> Result<()> {
-        let valid = self.limit >= 0.0 && self.eps >= 0.0 && self.eps.is_finite();
+        let valid = self.max_norm >= 0.0 && self.eps >= 0.0 && self.eps.is_finite();
         if valid {
             return Ok(());
         }
-        Err(Error::InvalidLimit { limit: self.limit.to_string(), eps: self.eps.to_string() })
+        Err(Error::InvalidLimit { limit: self.max_norm.to_string(), eps: self.eps.to_string() })
     }
 }
 
 impl From<f64> for NormLimit {
-    fn from(limit: f64) -> Self {
-        Self::new(limit)
+    fn from(max_norm: f64) -> Self {
+        Self::new(max_norm)
     }
 }
 

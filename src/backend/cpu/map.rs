@@ -1,0 +1,170 @@
+//! Operations without a loop of their own: each is a function of a block of elements, with the broadcast inputs spread over them.
+
+use std::iter::repeat_with;
+use std::sync::PoisonError;
+
+use bytemuck::{cast_slice, cast_slice_mut};
+
+use super::operands::{Operands, Outputs, Sums};
+use super::partition::Partition;
+use super::reduce::accumulate;
+use crate::broadcast::{BoundBits, MAX_BROADCAST, Run};
+use crate::element::lane::with_bits;
+use crate::norm::exact::{ExactSum, ReduceOp};
+use crate::op::{MAX_OUTPUTS, Operand};
+
+/// Elements of a block.
+const BLOCK: usize = 512;
+
+/// What a function reads: bytes of as many elements each.
+pub(super) struct Block<'a> {
+    /// Empty where the operation does not have it.
+    pub x: &'a [u8],
+    pub g: &'a [u8],
+    /// In the order of the operation's row. An absent bound is the type's extreme value.
+    pub broadcast: [&'a [u8]; MAX_BROADCAST],
+    /// Which of these there are.
+    pub present: [bool; MAX_BROADCAST],
+}
+
+/// Writes the outputs that are there.
+pub(super) type Function<'a> = dyn Fn(&Block<'_>, Outputs<'_>) + Sync + 'a;
+
+/// Applies a function to all elements. An output without memory that has a sum is added to that.
+pub(super) fn for_each_block(
+    operands: &Operands<'_>,
+    outputs: Outputs<'_>,
+    sums: &Sums,
+    function: &Function<'_>,
+) {
+    let parts = Partition::new(operands.element.size(), operands.len);
+    let bytes = parts.chunk * operands.element.size();
+    let mut chunked = outputs.map(|output| {
+        let chunks = output.map(|output| output.chunks_mut(bytes));
+        chunks.into_iter().flatten().map(Some).chain(repeat_with(|| None))
+    });
+    let mut chunks = (0..operands.len).step_by(parts.chunk).map(|start| {
+        (
+            start,
+            parts.chunk.min(operands.len - start),
+            chunked.each_mut().map(|chunks| chunks.next().flatten()),
+        )
+    });
+    parts.for_each(&mut chunks, &|(start, len, outputs)| {
+        let new = || ExactSum::new(operands.element.layout().bits, ReduceOp::Sum);
+        let sums_of_chunk = sums.each_ref().map(|sum| sum.as_ref().map(|_| new()));
+        let mut chunk = Chunk { operands, start, outputs, sums: sums_of_chunk, rooms: Rooms::default() };
+        chunk.run(len, function);
+        for (sum, of_chunk) in sums.iter().zip(chunk.sums) {
+            if let (Some(sum), Some(of_chunk)) = (sum, of_chunk) {
+                sum.lock().unwrap_or_else(PoisonError::into_inner).merge(&of_chunk);
+            }
+        }
+    });
+}
+
+/// Elements that one thread works on at once.
+struct Chunk<'a> {
+    operands: &'a Operands<'a>,
+    start: usize,
+    outputs: Outputs<'a>,
+    sums: [Option<ExactSum>; MAX_OUTPUTS],
+    rooms: Rooms,
+}
+
+/// Memory for a block of each operand that has none.
+#[derive(Default)]
+struct Rooms {
+    target: Vec<u64>,
+    broadcast: [Vec<u64>; MAX_BROADCAST],
+    outputs: [Vec<u64>; MAX_OUTPUTS],
+}
+
+/// The first bytes of a room.
+fn room(words: &mut Vec<u64>, bytes: usize) -> &mut [u8] {
+    words.resize(bytes.div_ceil(size_of::<u64>()).max(words.len()), 0);
+    &mut cast_slice_mut(words)[..bytes]
+}
+
+impl Chunk<'_> {
+    fn run(&mut self, len: usize, function: &Function<'_>) {
+        let still = [0; MAX_BROADCAST];
+        match &self.operands.broadcast.broadcast {
+            None => self.run_of(Run { start: self.start, len, first: still, strides: still }, function),
+            Some(broadcast) => {
+                broadcast.runs(self.start..self.start + len).for_each(|run| self.run_of(run, function));
+            }
+        }
+    }
+
+    /// Elements within which every broadcast input either moves along with x or stays.
+    fn run_of(&mut self, run: Run, function: &Function<'_>) {
+        let (operands, element) = (self.operands, self.operands.element);
+        let size = element.size();
+        let inputs = &operands.broadcast.inputs;
+        let ends = element.layout().ends();
+        for (index, (input, room_of)) in inputs.iter().zip(&mut self.rooms.broadcast).enumerate() {
+            let bits = match input {
+                BoundBits::Absent => {
+                    ends[usize::from(operands.broadcast.operands.get(index) == Some(&Operand::Hi))]
+                }
+                BoundBits::Value(bits) => *bits,
+                BoundBits::Tensor(tensor) if run.strides[index] == 0 => {
+                    let mut word = [0; size_of::<u64>()];
+                    word[..size].copy_from_slice(&tensor[run.first[index] * size..][..size]);
+                    u64::from_le_bytes(word)
+                }
+                BoundBits::Tensor(_) => continue,
+            };
+            let splat = room(room_of, run.len.min(BLOCK) * size);
+            with_bits!(element, B => cast_slice_mut::<u8, B>(splat).fill(bits as B));
+        }
+        for at in (0..run.len).step_by(BLOCK) {
+            let len = BLOCK.min(run.len - at);
+            let in_x = run.start + at;
+            let in_chunk = (in_x - self.start) * size..(in_x - self.start + len) * size;
+            let [x, g] =
+                [operands.x, operands.g].map(|input| input.map(|input| &input[in_x * size..][..len * size]));
+            // What is overwritten in place is read from a copy.
+            let info = operands.op.info();
+            let target = match (info.in_place, &self.outputs[0]) {
+                (Some(target), Some(output)) if [x, g][usize::from(target == Operand::G)].is_none() => {
+                    let copy = room(&mut self.rooms.target, len * size);
+                    copy.copy_from_slice(&output[in_chunk.clone()]);
+                    Some((target, &*copy))
+                }
+                _ => None,
+            };
+            let of_target = |operand| target.filter(|(target, _)| *target == operand).map(|(_, copy)| copy);
+            let mut broadcast = [&[][..]; MAX_BROADCAST];
+            for (index, block) in broadcast.iter_mut().enumerate().take(operands.broadcast.operands.len()) {
+                *block = match &inputs[index] {
+                    BoundBits::Tensor(tensor) if run.strides[index] != 0 => {
+                        &tensor[(run.first[index] + at) * size..][..len * size]
+                    }
+                    _ => &cast_slice(&self.rooms.broadcast[index])[..len * size],
+                };
+            }
+            let block = Block {
+                x: x.or(of_target(Operand::X)).unwrap_or_default(),
+                g: g.or(of_target(Operand::G)).unwrap_or_default(),
+                broadcast,
+                present: inputs.each_ref().map(|input| !input.is_absent()),
+            };
+            let mut outputs = [const { None }; MAX_OUTPUTS];
+            let given = self.outputs.iter_mut().zip(&mut self.rooms.outputs).zip(&self.sums);
+            for (output, ((given, room_of), sum)) in outputs.iter_mut().zip(given) {
+                *output = match given {
+                    Some(given) => Some(&mut given[in_chunk.clone()]),
+                    None => sum.as_ref().map(|_| room(room_of, len * size)),
+                };
+            }
+            function(&block, outputs);
+            for ((sum, given), room_of) in self.sums.iter_mut().zip(&self.outputs).zip(&self.rooms.outputs) {
+                if let (Some(sum), None) = (sum, given) {
+                    accumulate(sum, element, &cast_slice(room_of)[..len * size]);
+                }
+            }
+        }
+    }
+}
