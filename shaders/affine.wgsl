@@ -9,7 +9,7 @@ fn affine(x: vec4<u32>, scalars: vec4<u32>) -> vec4<u32> {
         let element = element_of(x, e);
         let value = to_f32(element.x);
         let mapped = vec2(from_f32(add_f32(mul_f32(value, scalars.x), scalars.y)), 0u);
-        // A NaN stays as it is.
+        // A NaN is unchanged.
         store_element(&y, e, select(mapped, element, vec2((value & MAGNITUDE) > F32_INFINITY)));
     }
     return y;

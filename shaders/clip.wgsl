@@ -5,7 +5,7 @@ import package::lib::element::{extract_subword, insert_subword};
 
 fn clip(x: vec4<u32>, bounds: Bounds) -> vec4<u32> {
     if SUBWORDS == 1u {
-        // Some drivers keep a loop of one round, which takes a fifth of the time.
+        // Some drivers keep a loop of one iteration, which takes a fifth of the time.
         return clip_subword(x, bounds);
     }
     var y = vec4(0u);
@@ -16,7 +16,7 @@ fn clip(x: vec4<u32>, bounds: Bounds) -> vec4<u32> {
 }
 
 fn clip_subword(v: vec4<u32>, bounds: Bounds) -> vec4<u32> {
-    // What is below lo becomes lo, or hi where the bounds are crossed.
+    // Elements below lo become lo, or hi if the bounds are crossed.
     let raised = select(v, clamped_lo(bounds), below_lo(v, bounds));
     return select(raised, bounds.hi, above_hi(v, bounds));
 }

@@ -1,4 +1,4 @@
-// The gradient of x, of the upstream gradient g: the twin of reference::clip_backward. Gradients are selected, never
+// The gradient of x, from the upstream gradient g: the twin of reference::clip_backward. Gradients are selected, never
 // multiplied by a mask: 0 * inf would be NaN.
 import package::lib::bounds::{Bounds, hi_is_nan, lo_is_nan, subword_bounds};
 import package::lib::constants::{SUBWORDS, TIES, TIES_EXCLUSIVE, TIES_HALF};
@@ -23,10 +23,10 @@ struct Gradients {
     ghi: vec4<u32>,
 }
 
-// All three gradients of a subword. A caller that does not want one leaves it to the compiler to drop.
+// All three gradients of a subword. The compiler drops those that a caller does not use.
 fn gradients(v: vec4<u32>, g: vec4<u32>, bounds: Bounds, rule: Rule) -> Gradients {
     let zero = vec4(0u);
-    // Back through min(t, hi), then through t = max(v, lo). Nothing ties with a bound that is absent.
+    // Back through min(t, hi), then through t = max(v, lo). Nothing ties with an absent bound.
     let below = less(v, bounds.lo);
     let t = select(v, bounds.lo, below);
     let above = less(bounds.hi, t);
@@ -36,7 +36,7 @@ fn gradients(v: vec4<u32>, g: vec4<u32>, bounds: Bounds, rule: Rule) -> Gradient
 
     let to_t = select(inside, outside_grad(g, less(zero, g), rule), above);
     var gx = select(select(to_t, tie_share(to_t), ties_lo), outside_grad(to_t, less(to_t, zero), rule), below);
-    // What the bounds receive is the chain rule's, whatever x receives beyond them.
+    // The bounds receive what the chain rule gives, whatever x receives beyond them.
     let rest = select(inside, zero, above);
     var glo = select(select(zero, bound_share(rest), ties_lo), rest, below);
     var ghi = select(select(zero, bound_share(g), ties_hi), g, above);
@@ -52,7 +52,7 @@ fn gradients(v: vec4<u32>, g: vec4<u32>, bounds: Bounds, rule: Rule) -> Gradient
     return Gradients(select(gx, nan_grad, nan), select(glo, zero, nan), select(ghi, zero, nan));
 }
 
-// The share of the gradient of a tie that the tensor side keeps.
+// The share of a tied gradient that the tensor side keeps.
 fn tie_share(g: vec4<u32>) -> vec4<u32> {
     if TIES == TIES_EXCLUSIVE {
         return vec4(0u);

@@ -8,7 +8,7 @@ import package::lib::rule::Rule;
 
 struct ClipWithMask {
     y: vec4<u32>,
-    // The bits of the block, from bit 0 up: a subword after the other, an element after the other.
+    // The bits of the block, from bit 0 up: subword by subword, element by element.
     mask: u32,
 }
 

@@ -1,4 +1,4 @@
-// A clip that goes on with a slope beyond its bounds, for floats of up to 32 bits, in integers: the twin of
+// A clip that continues with a slope beyond its bounds, for floats of up to 32 bits, in integers: the twin of
 // reference::leaky_clip, and its gradients. An element is a float whose differences, products and sums are each rounded to f32.
 import package::lib::bounds::Bounds;
 import package::lib::element::{MAGNITUDE, SIGN, element_of, store_element};
@@ -13,7 +13,7 @@ struct Leaky {
     lo: u32,
     hi: u32,
     slope: u32,
-    // How far x is beyond lo, and what comes of it; how far that is beyond hi, and the result.
+    // How far x is beyond lo, and the element after that bound; how far this is beyond hi, and the result.
     beyond_lo: u32,
     raised: u32,
     beyond_hi: u32,
@@ -69,7 +69,7 @@ fn leaky_clip(x: vec4<u32>, bounds: Bounds, slope: vec4<u32>) -> vec4<u32> {
     var y = vec4(0u);
     for (var e = 0u; e < params.elements; e++) {
         let leaky = leaky_at(x, bounds, slope, e);
-        // What lies inside keeps its bits, and a NaN of an operand is selected.
+        // Elements inside keep their bits, and a NaN operand is selected.
         var element = element_of(x, e);
         if leaky.below | leaky.above {
             element = vec2(from_f32(leaky.y), 0u);

@@ -1,4 +1,4 @@
-// For conformance checks alone: inputs made on the device, and what the driver makes of WGSL's own floats.
+// Only for conformance checks: inputs created on the device, and the driver's results for WGSL's own floats.
 import package::lib::constants::WORKGROUP;
 import package::lib::dispatch::invocation_index;
 import package::lib::params::params;

@@ -14,7 +14,7 @@ import package::lib::dispatch::invocation_index;
 import package::lib::reduce_params::params;
 import package::lib::softfloat::{add64, infinity_of, less64, quiet_nan, round_float, sub64, unit_exponent};
 
-// The norms of the outputs, of dot products that are scaled by them.
+// The norms of the outputs, for dot products that are scaled by them.
 @group(0) @binding(5) var<storage, read> norms: array<u32>;
 @group(0) @binding(2) var<storage, read_write> result: array<u32>;
 
@@ -31,29 +31,29 @@ fn clear_limbs(@builtin(global_invocation_id) id: vec3<u32>) {
     }
 }
 
-// What an invocation reads: in steps, a subword or those of a block at each.
+// What an invocation reads: in steps, each a subword or all subwords of a block.
 struct Work {
     start: u32,
     end: u32,
     step: u32,
-    // The output of the limbs, and of columns the block, the subword, and the blocks of a row.
+    // The output of the limbs, and for columns the block, the subword, and the blocks of a row.
     output: u32,
     column: u32,
     subword: u32,
     width: u32,
-    // Of a row, where its elements begin and end.
+    // For a row, where its elements begin and end.
     row_begin: u32,
     row_end: u32,
 }
 
-// Subwords of a step.
+// Subwords per step.
 const SUBWORDS_OF_STEP: u32 = select(1u, SUBWORDS, ORDER == ORDER_ROWS);
 
-// Invocations that read next to each other. Each such group has blocks of its own, one after the other, so that a device with
-// few lanes reads its memory in order too.
+// Invocations that read adjacent blocks. Each group has its own consecutive blocks, so that a device with few lanes also
+// reads its memory in order.
 const GROUP: u32 = 32u;
 
-// Of outputs in rows, a workgroup takes a part of one, a whole block at a step.
+// For outputs in rows, a workgroup takes a part of one, a whole block per step.
 fn row_work(n: u32, lane: u32) -> Work {
     let output = n / params.parts;
     let row_begin = params.first + output * params.leaves;
@@ -67,7 +67,7 @@ fn row_work(n: u32, lane: u32) -> Work {
     return Work(first + start + lane % GROUP, first + end, GROUP, params.row + output, 0u, 0u, 0u, row_begin, row_end);
 }
 
-// Of outputs side by side, of whole blocks, an invocation takes a subword of each block in a part of a column; of any
+// For outputs in columns, of whole blocks, an invocation takes a subword of each block in a part of a column; for any
 // others a part of one output, element by element.
 fn other_work(n: u32) -> Work {
     let outputs = select(params.outputs, params.outputs / LANES_PER_SUBWORD, ORDER == ORDER_COLUMNS);
@@ -96,7 +96,7 @@ fn subword_at(work: Work, i: u32, s: u32, of_factors: bool) -> vec4<u32> {
     return gathered(params.first + work.output, i, work.end, of_factors);
 }
 
-// The factors of a subword: itself, but for products.
+// The factors of a subword: the subword itself, except for products.
 fn factors_at(work: Work, i: u32, s: u32, v: vec4<u32>) -> vec4<u32> {
     if REDUCE == REDUCE_PRODUCTS {
         return subword_at(work, i, s, true);
@@ -104,7 +104,7 @@ fn factors_at(work: Work, i: u32, s: u32, v: vec4<u32>) -> vec4<u32> {
     return v;
 }
 
-// A block at an end of a row that it does not fill, of the first part: two invocations have one, others zeros.
+// A partly filled block at an end of a row, for its first part: two invocations have one, others zeros.
 fn end_block(work: Work, n: u32, lane: u32, of_factors: bool) -> vec4<u32> {
     let first = work.row_begin / EACH;
     let last = work.row_end / EACH;
@@ -118,7 +118,7 @@ fn end_block(work: Work, n: u32, lane: u32, of_factors: bool) -> vec4<u32> {
     return block;
 }
 
-// The elements of a block that are among those of an output, and zeros.
+// The elements of a block that belong to an output, and zeros.
 fn between(block: vec4<u32>, start: u32, row_begin: u32, row_end: u32) -> vec4<u32> {
     var kept = vec4(0u);
     for (var e = 0u; e < params.elements; e++) {
@@ -145,7 +145,7 @@ fn gathered(output: u32, leaf: u32, end: u32, of_factors: bool) -> vec4<u32> {
     return lanes;
 }
 
-// The element that is a leaf of an output. An axis is its length, its stride, and whether it is reduced.
+// The index of an output's leaf. An axis is its length, its stride, and whether it is reduced.
 fn element_index(output: u32, leaf: u32) -> u32 {
     var kept = output;
     var reduced = leaf;
@@ -209,7 +209,7 @@ fn reduce(
         }
         keep_greatest(greatest, at);
     } else {
-        // A few elements tell where the first window is best.
+        // A few elements determine the best first window.
         var sample = finite_magnitudes(extract_subword(end, 0u));
         var sample_factors = finite_magnitudes(extract_subword(end_factors, 0u));
         for (var i = work.start; i < min(work.end, work.start + 4u * work.step); i += work.step) {
@@ -237,7 +237,7 @@ fn reduce(
                 }
             }
             flush(window, at, ORDER != ORDER_COLUMNS);
-            // What the first pass met tells how many more there are: down, then up.
+            // The first pass determines how many more are needed: down, then up.
             let low = min(min(window.lowest.x, window.lowest.y), min(window.lowest.z, window.lowest.w));
             let high = max(max(window.highest.x, window.highest.y), max(window.highest.z, window.highest.w));
             lowest = select(lowest, low, distance == 0);
@@ -263,7 +263,7 @@ fn reduce(
             }
         }
         workgroupBarrier();
-        // Of a workgroup beyond the last it is all zero, and so are its limbs.
+        // For a workgroup beyond the last it is all zero, and so are its limbs.
         add_partial(lane, min(work.output, params.row + params.outputs - 1u) * STRIDE);
     }
 }
@@ -336,7 +336,7 @@ fn rounded_output(at: u32, power: i32) -> vec2<u32> {
             carry = select(0u, carry, words[n] == 0u);
         }
     }
-    // One more than the place of the topmost limb that is not zero, and the three from there down.
+    // One more than the index of the topmost nonzero limb, and the three limbs from there down.
     var top = 0u;
     for (var n = 0u; n < LIMBS; n++) {
         top = select(top, n + 1u, words[n] != 0u);
@@ -373,7 +373,7 @@ fn rounded_output(at: u32, power: i32) -> vec2<u32> {
     return round_float(negative, significand | vec2(select(0u, 1u, sticky), 0u), exponent);
 }
 
-// The root of `significand * 2^(exponent - 63)`, the leading bit of which is at 63.
+// The root of `significand * 2^(exponent - 63)`, whose leading bit is at 63.
 fn rounded_root(significand: vec2<u32>, sticky: bool, exponent: i32) -> vec2<u32> {
     // An even power of two.
     let odd = ((exponent - 63) & 1) != 0;
@@ -401,7 +401,7 @@ fn clipped_integer(magnitude: vec2<u32>, beyond: bool, negative: bool) -> vec2<u
     let one = select(0u, 1u, negative);
     if BITS == 64u {
         let most = vec2(MAX, MAX >> select(0u, 1u, SIGNED));
-        // The least is one further than the greatest.
+        // The minimum is one further than the maximum.
         let reach = add64(most, vec2(one, 0u));
         let clipped = select(magnitude, reach, vec2(beyond || less64(reach, magnitude)));
         let value = select(clipped, vec2(~clipped.x + 1u, ~clipped.y + select(0u, 1u, clipped.x == 0u)), negative);

@@ -1,4 +1,4 @@
-// Clipping by norm: what becomes of elements of each norm, their products, and their gradients: the twins of
+// Clipping by norm: how elements are scaled by their norm, their products, and their gradients: the twins of
 // reference::scaling, scale, scaling_backward and scale_backward.
 import package::lib::constants::{BLOCKS_PER_INVOCATION, LANE_SHIFT, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, SUBWORDS, WORKGROUP};
 import package::lib::element::{
@@ -13,14 +13,14 @@ import package::lib::softfloat::{
 
 @group(0) @binding(1) var<storage, read> norms: array<u32>;
 @group(0) @binding(2) var<storage, read> relative_norms: array<u32>;
-// Of each norm: the norm itself, the coefficient, what is done, and whether it is an error.
+// For each norm: the norm itself, the coefficient, what is done, and whether it is an error.
 @group(0) @binding(3) var<storage, read_write> made_scalings: array<vec4<u32>>;
 
 @group(0) @binding(4) var<storage, read> scalings: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> x: array<vec4<u32>>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<u32>>;
 
-// Of each norm: the unit, the projection, and whether x receives NaN.
+// For each norm: the unit, the projection, and whether x receives NaN.
 @group(0) @binding(1) var<storage, read> dots: array<u32>;
 @group(0) @binding(3) var<storage, read_write> made_projections: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> projections: array<vec4<u32>>;
@@ -33,7 +33,7 @@ const KEEP: u32 = 0u;
 const MULTIPLY: u32 = 1u;
 const ZERO: u32 = 2u;
 
-// What becomes of those whose norm is not finite.
+// What happens to elements whose norm is not finite.
 const PROPAGATE: u32 = 0u;
 const ZERO_ALL: u32 = 1u;
 const SKIP: u32 = 2u;
@@ -47,7 +47,7 @@ fn make_scalings(@builtin(global_invocation_id) id: vec3<u32>) {
     }
 }
 
-// The same where the limit is a multiple of another norm.
+// The same if the limit is a multiple of another norm.
 @compute @workgroup_size(WORKGROUP)
 fn make_relative_scalings(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = invocation_index(id);
@@ -76,7 +76,7 @@ fn scaling(norm_of_all: u32, limit: u32) -> vec4<u32> {
     return vec4(norm, divide(limit, add_f32(norm, params.eps)), MULTIPLY, 0u);
 }
 
-// a / b of numbers that are not negative, in f32.
+// a / b of nonnegative numbers, in f32.
 fn divide(a: u32, b: u32) -> u32 {
     if a > F32_INFINITY || b > F32_INFINITY || (a == F32_INFINITY && b == F32_INFINITY) || (a == 0u && b == 0u) {
         return F32_NAN;
@@ -104,7 +104,7 @@ fn divide(a: u32, b: u32) -> u32 {
     return round_float(false, vec2(select(0u, 1u, rest != 0u), quotient), exponent).x;
 }
 
-// The significand of a magnitude in f32 that is finite and not zero, with its leading bit at 23, and the exponent of that.
+// The significand of a finite nonzero magnitude in f32, with its leading bit at 23, and the exponent of that bit.
 fn significand24(size: u32) -> u32 {
     let leading = select(0u, 0x800000u, size >= 0x800000u);
     return ((size & 0x7fffffu) | leading) << significand_shift(size);
@@ -152,7 +152,7 @@ fn scaled_block(block: vec4<u32>, by: vec4<u32>) -> vec4<u32> {
     return scaled;
 }
 
-// Each slice by a scaling of its own. An axis is its length, the stride of the scalings along it, and where x begins.
+// Each slice by its own scaling. An axis is its length, and the stride of the scalings along it.
 @compute @workgroup_size(WORKGROUP)
 fn scale_along(@builtin(global_invocation_id) id: vec3<u32>) {
     let i = invocation_index(id);
@@ -176,7 +176,7 @@ fn scale_along(@builtin(global_invocation_id) id: vec3<u32>) {
     y[i] = scaled;
 }
 
-// The scaling of an element.
+// The index of an element's scaling.
 fn scaling_of(element: u32) -> u32 {
     var rest = element;
     var at = 0u;
@@ -204,7 +204,7 @@ fn projection(by: vec4<u32>, dot: u32) -> vec4<u32> {
     return vec4(unit, mul_f32(size | (dot & SIGN), by.y), select(0u, 1u, norm >= F32_INFINITY), 0u);
 }
 
-// Two to a power that an f32 has.
+// Two to a power that f32 can represent.
 fn power_of_two(exponent: i32) -> u32 {
     return select(u32(exponent + 127) << 23u, 1u << u32(exponent + 149), exponent < -126);
 }
@@ -237,15 +237,15 @@ fn projected(of_x: u32, of_g: u32, coefficient: u32, along: vec4<u32>) -> vec2<u
     let removed = mul_f32(mul_f32(of_x, along.x), along.y);
     let gradient = add_f32(mul_f32(of_g, coefficient), removed ^ SIGN);
     let near = from_f32(gradient);
-    // Beyond the range there is NaN, too, where there is no infinity.
+    // Beyond the range, a type without infinity has NaN.
     if along.z != 0u || ((near << LANE_SHIFT) & MAGNITUDE) > MAX_NUMBER {
         return quiet_nan();
     }
     return vec2(near, 0u);
 }
 
-// Products of floats with coefficients that are at most 1, rounded once. So none is beyond the range, and that of a subnormal
-// number is one: it needs no leading bit.
+// Products of floats with coefficients of at most 1, rounded once. So none is beyond the range, and the product of a
+// subnormal number is subnormal: it needs no leading bit.
 fn products(v: vec4<u32>, coefficient: vec4<u32>) -> vec4<u32> {
     let size = v & vec4(MAGNITUDE);
     let field = size >> vec4(31u - exponent_bits());
@@ -255,14 +255,14 @@ fn products(v: vec4<u32>, coefficient: vec4<u32>) -> vec4<u32> {
     let up = select(vec4(23u) - firstLeadingBit(coefficient), vec4(0u), coefficient >= vec4(0x800000u));
     let leading = select(vec4(0u), vec4(0x800000u), coefficient >= vec4(0x800000u));
     let n = ((coefficient & vec4(0x7fffffu)) | leading) << (up & vec4(31u));
-    // Of 48 bits the upper 32, the last of which stands for all below it.
+    // The upper 32 of 48 bits, the last of which is sticky.
     let cross = (m >> vec4(12u)) * (n & vec4(0xfffu)) + (m & vec4(0xfffu)) * (n >> vec4(12u));
     let bottom = (m & vec4(0xfffu)) * (n & vec4(0xfffu));
     let middle = cross + (bottom >> vec4(12u));
     let all = (((m >> vec4(12u)) * (n >> vec4(12u))) << vec4(8u)) + (middle >> vec4(4u));
     let lost = ((middle & vec4(15u)) | (bottom & vec4(0xfffu))) != vec4(0u);
     let significand = all | select(vec4(0u), vec4(1u), lost);
-    // How far the exponent is above the least, and how many bits are dropped.
+    // How far the exponent is above the minimum, and how many bits are dropped.
     let carried = significand >> vec4(31u);
     let exponent = vec4<i32>(max(field, vec4(1u)) + max(coefficient >> vec4(23u), vec4(1u)) + carried) - vec4<i32>(up) - vec4(128);
     let dropped = vec4<i32>(vec4(LANE_SHIFT + exponent_bits() - 1u) + carried) + max(-exponent, vec4(0));

@@ -2,7 +2,7 @@
 
 use crate::broadcast::{BroadcastInputs, Reduction};
 use crate::element::convert;
-use crate::op::{MAX_OUTPUTS, Operand, first_outputs};
+use crate::op::{MAX_OUTPUTS, Operand, Pass, first_outputs};
 use crate::{BackwardRule, ElementType, Error, NormLimit, Op, Result};
 
 /// How each output is summed, if it is.
@@ -19,6 +19,10 @@ pub struct Arguments<'a, B> {
     pub params: &'a [f64],
     /// The type of the output of [`Op::ClipTo`].
     pub to: Option<ElementType>,
+    /// The axes of an operation on [slices](crate::op::Pass::Slices), counted from 0: all if none are given.
+    pub axes: Option<&'a [usize]>,
+    /// What limits the norms of slices. [`Op::Norm`] takes its kind alone, the 2-norm if there is none.
+    pub limit: Option<&'a NormLimit>,
 }
 
 impl<B> Clone for Arguments<'_, B> {
@@ -32,7 +36,8 @@ impl<B> Copy for Arguments<'_, B> {}
 impl<'a, B> Arguments<'a, B> {
     /// Broadcast inputs, the default rule, and nothing else.
     pub fn new(broadcast: &'a BroadcastInputs<B>) -> Self {
-        Self { broadcast, rule: BackwardRule::default(), params: &[], to: None }
+        let rule = BackwardRule::default();
+        Self { broadcast, rule, params: &[], to: None, axes: None, limit: None }
     }
 
     /// The same with broadcast inputs of another kind.
@@ -40,7 +45,8 @@ impl<'a, B> Arguments<'a, B> {
     where
         'a: 'b,
     {
-        Arguments { broadcast, rule: self.rule, params: self.params, to: self.to }
+        let Self { rule, params, to, axes, limit, .. } = *self;
+        Arguments { broadcast, rule, params, to, axes, limit }
     }
 }
 
@@ -103,13 +109,19 @@ impl<'a, B> Call<'a, B> {
 
     /// Refuses what no kernel does: a rule, a type, and other arguments than the operation takes.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.needs[0] {
-            self.op.check_rule(self.arguments.rule)?;
-        }
         let info = self.op.info();
         let refuse = |what: String, instead: String| {
             Err(Error::Unsupported { what, device: "any device".into(), instead })
         };
+        if info.pass != Pass::Elements {
+            return refuse(
+                format!("{} of elements alone", self.op),
+                "call it on tensors: they have axes".into(),
+            );
+        }
+        if self.needs[0] {
+            self.op.check_rule(self.arguments.rule)?;
+        }
         if !convert::converts(self.element(), self.to()) {
             let what = format!("{} from {} to {}", self.op, self.element(), self.to());
             return refuse(what, "it converts floats to floats".into());

@@ -1,8 +1,8 @@
-//! The one error type of the crate.
+//! The crate's only error type.
 
 use crate::ElementType;
 
-/// What can go wrong, each with what to do about it.
+/// Everything that can go wrong, with what to do about it.
 ///
 /// No public function panics on bad input, and a failed call changes neither tensors nor host data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum Error {
         operand: &'static str,
     },
 
-    /// A scalar bound of integers is not whole.
+    /// A scalar bound for integers is not a whole number.
     #[error("the {operand} is not a whole number, but the tensor holds {element}: give a whole one")]
     FractionalBound {
         /// `"lower bound"` or `"upper bound"`.
@@ -38,7 +38,7 @@ pub enum Error {
     /// The data does not fill the shape.
     #[error("shape {shape:?} holds {expected} elements, but {actual} were given: make them agree")]
     LengthMismatch {
-        /// The shape asked for.
+        /// The requested shape.
         shape: Vec<usize>,
         /// Elements that the shape holds.
         expected: usize,
@@ -68,7 +68,7 @@ pub enum Error {
         shape: Vec<usize>,
     },
 
-    /// An axis that the tensor does not have, or twice the same.
+    /// An axis that the tensor does not have, or that is given twice.
     #[error("invalid axes {axes:?} for shape {shape:?}: each must be less than the rank and appear once")]
     InvalidAxes {
         /// The axes.
@@ -77,7 +77,7 @@ pub enum Error {
         shape: Vec<usize>,
     },
 
-    /// Broadcast inputs that change along too many dimensions in turn.
+    /// Broadcast inputs that vary along too many separate axes.
     #[error(
         "bounds broadcast to {shape:?} along {axes} separate axes, 8 are supported: give bounds of the tensor's own shape"
     )]
@@ -88,7 +88,7 @@ pub enum Error {
         axes: usize,
     },
 
-    /// The gradient of a bound that is not there.
+    /// The gradient of an absent bound.
     #[error("there is no {operand}, so it has no gradient: do not ask for it, or give the bound")]
     NoBound {
         /// `"lower bound"` or `"upper bound"`.
@@ -106,7 +106,7 @@ pub enum Error {
         advice: &'static str,
     },
 
-    /// No rule or preset has a name.
+    /// No rule or preset has this name.
     #[error(
         "no rule is called '{name}': BackwardRule::PRESETS lists the presets, OutsideRule::ALL what else there is"
     )]
@@ -115,7 +115,7 @@ pub enum Error {
         name: String,
     },
 
-    /// No kind of norm, policy or preset has a name.
+    /// No kind of norm, policy or preset has this name.
     #[error(
         "unknown name '{name}': expected a norm (l1, l2, max), a policy (propagate, zero, skip, error) or a preset (torch, tensorflow, optax)"
     )]
@@ -124,32 +124,32 @@ pub enum Error {
         name: String,
     },
 
-    /// The limit of a norm, or what is added to the norm, is no such number.
+    /// The limit of a norm, or the eps added to the norm, is invalid.
     #[error("invalid limit {limit} (eps {eps}): both must be at least 0, and eps finite")]
     InvalidLimit {
         /// The limit.
         limit: String,
-        /// What is added to the norm.
+        /// The eps added to the norm.
         eps: String,
     },
 
-    /// A quantile of a share that is none.
+    /// A quantile whose share is not between 0 and 1.
     #[error("{share} is no share of elements: give quantiles of 0 to 1")]
     InvalidShare {
         /// The share.
         share: String,
     },
 
-    /// Quantiles of elements among which there is no number.
+    /// Quantiles of elements that include no number.
     #[error("there are no numbers to take a quantile of: give a bound instead")]
     NoNumbers,
 
-    /// A norm is NaN or infinite, and [`NonFinitePolicy::Error`](crate::NonFinitePolicy::Error) was asked for. What was to be clipped by it is as it was.
+    /// A norm is NaN or infinite under [`NonFinitePolicy::Error`](crate::NonFinitePolicy::Error). The elements to be clipped by it are unchanged.
     #[error(
         "the norm of {what} is NaN or infinite, so nothing was clipped by it: look for what made such elements, or choose what else becomes of them"
     )]
     NonFiniteNorm {
-        /// What has this norm, as far as is known.
+        /// What has this norm, as far as known.
         what: String,
     },
 
@@ -165,7 +165,7 @@ pub enum Error {
     /// Something that the device or the type cannot do.
     #[error("{what} is not supported on {device}: {instead}")]
     Unsupported {
-        /// What was asked for.
+        /// What was requested.
         what: String,
         /// The device.
         device: String,
@@ -187,22 +187,22 @@ pub enum Error {
     /// More elements or bytes than can be addressed or held.
     #[error("{what} is larger than {limit}: split it and clip the parts")]
     TooLarge {
-        /// What was asked for.
+        /// What was requested.
         what: String,
         /// The limit that it breaks.
         limit: String,
     },
 
-    /// No device answers to the name or index.
+    /// No device matches the name or index.
     #[error("no device matches '{wanted}'; available: {known}")]
     NoSuchDevice {
-        /// What was asked for.
+        /// The requested name or index.
         wanted: String,
-        /// The devices there are.
+        /// The available devices.
         known: String,
     },
 
-    /// A GPU adapter is there but could not be opened.
+    /// A GPU adapter exists but could not be opened.
     #[error("could not open {device}: {reason}; update its driver, or use another device")]
     DeviceRequest {
         /// The adapter.
@@ -211,7 +211,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// The GPU device was lost (driver reset, unplugged, destroyed). Every later call on it says so.
+    /// The GPU device was lost (driver reset, unplugged, destroyed). Every later call on it returns this error.
     #[error("the device {device} was lost ({reason}): open a new Device and upload again")]
     DeviceLost {
         /// The device.
@@ -220,8 +220,8 @@ pub enum Error {
         reason: String,
     },
 
-    /// A wgpu buffer of the caller's, or one that `Tensor::buffer` gave out, cannot be used. The operations on
-    /// it are left out, and what was to be made of them says so too; the device goes on.
+    /// A wgpu buffer of the caller, or one that `Tensor::buffer` returned, cannot be used. The operations on it are
+    /// skipped, and their outputs report the same error; the device stays usable.
     #[error(
         "a buffer of yours cannot be used on {device}: {reason}; it must be of this device, not mapped and not destroyed when what uses it is submitted"
     )]
@@ -232,12 +232,12 @@ pub enum Error {
         reason: String,
     },
 
-    /// A callback of the caller's keeps others from the device. What was recorded stays so.
+    /// A callback of the caller blocks the device for others. Recorded operations stay recorded.
     #[error("{device} is blocked: {reason}")]
     Blocked {
         /// The device.
         device: String,
-        /// By what.
+        /// What blocks it.
         reason: String,
     },
 
@@ -250,12 +250,12 @@ pub enum Error {
         bytes: u64,
     },
 
-    /// An operation was called with operands that its row in the list does not have. No method of a tensor does that.
+    /// An operation was called with operands that its row in the list does not have. No tensor method does that.
     #[error("{op} was called {what}: this is a bug of wgclip, please report it")]
     Internal {
         /// The operation.
         op: &'static str,
-        /// How.
+        /// How it was called.
         what: String,
     },
 

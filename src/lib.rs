@@ -29,6 +29,7 @@
 //! - [`Tensor::norm`], [`Tensor::clip_by_norm`] and [`clip_by_global_norm`] take a [`NormLimit`]: exact norms, with the same bits in
 //!   any order; [`NormState`](norm::NormState) takes them across ranks.
 //! - [`Element`] is one of fourteen types, [`ElementType`] the same as a value.
+//! - [`DynTensor`] is a tensor whose type is a value; it runs any operation of the list.
 //! - [`mod@reference`] is the contract as plain functions of one element, and [`Op`] the list of operations.
 //! - [`cpu`] clips slices where you have them; [`wgsl`] has the element functions for a shader of your own.
 #![cfg_attr(feature = "gpu", doc = "- [`gpu`] prepares the kernels for a wgpu program of your own.")]
@@ -87,7 +88,7 @@ pub use half::{bf16, f16};
 pub use norm::{NonFinitePolicy, NormKind, NormLimit, clip_by_global_norm};
 pub use rule::{BackwardRule, NanRule, OutsideRule, TieRule};
 pub use shape::Shape;
-pub use tensor::{Axes, BoundGradients, LeakyGradients, Mask, NeedsGrad, Tensor};
+pub use tensor::{Axes, BoundGradients, DynTensor, LeakyGradients, Mask, NeedsGrad, Tensor};
 
 pub(crate) use bounds::{BoundRounding, Number};
 pub(crate) use device::{DeviceInfo, DeviceKind, Stats};

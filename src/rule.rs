@@ -1,7 +1,7 @@
 //! The backward rule: where the gradient of a clip flows.
 //!
-//! Clipping is `t = max(x, lo); y = min(t, hi)`, and the gradient goes back through both by the chain rule.
-//! That leaves three choices, which frameworks make differently: see [`BackwardRule::PRESETS`].
+//! Clipping is `t = max(x, lo); y = min(t, hi)`, and the gradient flows back through both by the chain rule. That
+//! leaves three choices, which differ between frameworks: see [`BackwardRule::PRESETS`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ pub enum OutsideRule {
     /// Zero: the gradient of the clip itself.
     #[default]
     Masked,
-    /// The upstream gradient everywhere, as if nothing had been clipped. Ties and NaN have no say.
+    /// The upstream gradient everywhere, as if nothing had been clipped. Ties and NaN are ignored.
     StraightThrough,
     /// The upstream gradient, but only where the descent step `-g` would move x back toward the interval
     /// (through each bound in turn, so a lower bound above the upper one lets through only what both do).
@@ -65,9 +65,9 @@ pub struct BackwardRule {
 }
 
 impl BackwardRule {
-    /// The rule of each framework, by name: its ties and its NaN, [`OutsideRule::Masked`].
+    /// The rule of each framework, by name: its tie and NaN rules, with [`OutsideRule::Masked`].
     ///
-    /// | name | ties | NaN | whose |
+    /// | name | ties | NaN | used by |
     /// |---|---|---|---|
     /// | `torch` | exclusive | zero | `torch.clamp`, 2.14 and later |
     /// | `torch-2.13` | inclusive | zero | `torch.clamp`, 2.13 and earlier |
@@ -88,21 +88,21 @@ impl BackwardRule {
         ("lax", Self::LAX),
     ];
 
-    /// Of `torch.clamp`, 2.14 and later: the preset `torch`.
+    /// The rule of `torch.clamp`, 2.14 and later: the preset `torch`.
     pub const TORCH: Self = Self::masked(TieRule::Exclusive, NanRule::Zero);
-    /// Of `torch.clamp`, 2.13 and earlier: the preset `torch-2.13`.
+    /// The rule of `torch.clamp`, 2.13 and earlier: the preset `torch-2.13`.
     pub const TORCH_2_13: Self = Self::masked(TieRule::Inclusive, NanRule::Zero);
-    /// Of `torch.nn.Hardtanh` and `ReLU6`: the preset `hardtanh`.
+    /// The rule of `torch.nn.Hardtanh` and `ReLU6`: the preset `hardtanh`.
     pub const HARDTANH: Self = Self::masked(TieRule::Exclusive, NanRule::Pass);
-    /// Of Burn's `clamp`: the preset `burn`.
+    /// The rule of Burn's `clamp`: the preset `burn`.
     pub const BURN: Self = Self::masked(TieRule::Inclusive, NanRule::Pass);
-    /// Of `tf.clip_by_value`: the preset `tensorflow`.
+    /// The rule of `tf.clip_by_value`: the preset `tensorflow`.
     pub const TENSORFLOW: Self = Self::masked(TieRule::Inclusive, NanRule::Zero);
-    /// Of `tf.clipByValue`: the preset `tfjs`.
+    /// The rule of `tf.clipByValue`: the preset `tfjs`.
     pub const TFJS: Self = Self::masked(TieRule::Inclusive, NanRule::Zero);
-    /// Of `jnp.clip`: the preset `jax`.
+    /// The rule of `jnp.clip`: the preset `jax`.
     pub const JAX: Self = Self::masked(TieRule::Half, NanRule::Zero);
-    /// Of `lax.clamp`: the preset `lax`.
+    /// The rule of `lax.clamp`: the preset `lax`.
     pub const LAX: Self = Self::masked(TieRule::Exclusive, NanRule::Zero);
 
     const fn masked(ties: TieRule, nan: NanRule) -> Self {
@@ -110,13 +110,13 @@ impl BackwardRule {
     }
 
     /// Whether the gradient passes everywhere, so that the result is the upstream gradient itself: no kernel is needed,
-    /// and ties and NaN have no say.
+    /// and ties and NaN are ignored.
     pub const fn is_identity(self) -> bool {
         matches!(self.outside, OutsideRule::StraightThrough)
     }
 
-    /// Whether one bit per element tells what x receives: all of the upstream gradient, or nothing. Not so for the
-    /// halves of [`TieRule::Half`], nor for [`OutsideRule::Toward`], which looks at the gradient's sign.
+    /// Whether one bit per element determines what x receives: all of the upstream gradient, or nothing. It does not
+    /// for [`TieRule::Half`], which halves, nor for [`OutsideRule::Toward`], which depends on the gradient's sign.
     pub const fn fits_mask(self) -> bool {
         match self.outside {
             OutsideRule::Masked => !matches!(self.ties, TieRule::Half),
@@ -144,14 +144,14 @@ impl fmt::Display for BackwardRule {
 impl FromStr for BackwardRule {
     type Err = Error;
 
-    /// The preset of this name, or what [`OutsideRule`] has it, with ties and NaN by default: `"straight-through"`.
+    /// Parses the name of a preset, or of an [`OutsideRule`] with default ties and NaN: `"straight-through"`.
     fn from_str(name: &str) -> Result<Self, Error> {
         let preset = Self::PRESETS.iter().find(|(n, _)| *n == name);
         preset.map_or_else(|| Ok(Self { outside: name.parse()?, ..Self::default() }), |(_, rule)| Ok(*rule))
     }
 }
 
-/// Gives an enum its list of variants, and their names both ways.
+/// Gives an enum its list of variants, and conversions to and from their names.
 macro_rules! named {
     ($type:ident { $($variant:ident: $name:literal),+ }) => {
         impl $type {

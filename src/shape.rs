@@ -2,8 +2,8 @@
 
 use crate::{Error, Result};
 
-/// The lengths of a tensor's dimensions, outermost first (C order). No dimension at all is a scalar of
-/// one element; a dimension of length 0 makes an empty tensor.
+/// The lengths of a tensor's dimensions, outermost first (C order). Without dimensions it is a scalar of one element; a
+/// dimension of length 0 means an empty tensor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shape {
     dims: Vec<usize>,

@@ -249,7 +249,7 @@ impl<T: Element> ScalarBounds<T> {
     /// Uploads a chunk, has it clipped, and begins to read it.
     #[cfg(feature = "gpu")]
     fn begin(&self, context: &gpu::Context, chunk: &[T]) -> Result<gpu::Readback> {
-        let mut buffer = context.upload(chunk)?;
+        let mut buffer = context.upload_bytes(bytemuck::cast_slice(chunk))?;
         let bounds = self.resolve()?;
         let call = Call::new(Op::Clip, chunk.len(), &[], Arguments::new(&bounds));
         context.run_in_place(&call, &mut buffer)?;

@@ -2,12 +2,13 @@
 
 use crate::backend::any::with_backend;
 use crate::backend::{Backend, cpu};
+use crate::broadcast::BroadcastInputs;
 use crate::call::{Arguments, Call, needed};
 use crate::op::{MAX_OUTPUTS, Operand};
-use crate::tensor::{Inputs, Storage, Stored, TensorArguments, apply, apply_in_place, bits};
+use crate::tensor::{self, Stored};
 use crate::{
-    BackwardRule, Bound, Bounds, Device, Element, ElementType, Error, Mask, Op, Result, Shape, Tensor,
-    with_element,
+    BackwardRule, Bound, Bounds, Device, DynTensor, Element, ElementType, Error, Mask, Op, Result, Shape,
+    Tensor, with_element,
 };
 
 /// What an operation of the list takes.
@@ -22,7 +23,7 @@ pub struct Operands<'a, T: Element> {
     pub others: &'a [Bound<T>],
     pub params: &'a [f64],
     pub rule: BackwardRule,
-    /// The type of the output of an operation that converts, if that is another. It is made, and left out of what is returned.
+    /// The type of the output of an operation that converts, if that is another. The output is then left out of what is returned.
     pub to: Option<ElementType>,
     pub needs: [bool; MAX_OUTPUTS],
 }
@@ -34,25 +35,33 @@ impl<'a, T: Element> Operands<'a, T> {
         Self { x, g, mask: None, bounds, others: &[], params: &[], rule, to: None, needs }
     }
 
-    fn arguments(&self, op: Op) -> TensorArguments<'_> {
-        let info = op.info();
-        let mut arguments = match info.has_bounds() {
-            true => TensorArguments::between(op, self.bounds, self.rule),
-            false => TensorArguments { rule: self.rule, ..TensorArguments::of::<T>(op) },
-        };
-        arguments.broadcast.extend(self.others.iter().take(info.others().count()).map(bits));
-        let to = self.to.or(Some(T::TYPE));
-        TensorArguments { params: &self.params[..info.params.len()], to, needs: self.needs, ..arguments }
+    /// The broadcast inputs that an operation has.
+    fn broadcast(&self, op: Op) -> Result<BroadcastInputs<&DynTensor>> {
+        let bounds = [self.bounds.lo(), self.bounds.hi()].into_iter().filter(|_| op.info().has_bounds());
+        let inputs = bounds.chain(self.others).map(Bound::as_dyn);
+        BroadcastInputs::new(op.info().broadcast, self.x.shape(), inputs)
     }
 
-    fn input(&self, op: Op, operand: Operand) -> Result<&Storage> {
+    fn arguments<'b>(
+        &self,
+        op: Op,
+        broadcast: &'b BroadcastInputs<&'b DynTensor>,
+    ) -> Arguments<'b, &'b DynTensor>
+    where
+        'a: 'b,
+    {
+        let params = &self.params[..op.info().params.len()];
+        Arguments { rule: self.rule, params, to: self.to.or(Some(T::TYPE)), ..Arguments::new(broadcast) }
+    }
+
+    fn input(&self, op: Op, operand: Operand) -> Result<&DynTensor> {
         let mask = || self.mask.and_then(Mask::bits);
         match operand {
             Operand::Mask => {
                 mask().ok_or(Error::Internal { op: op.name(), what: "without the mask that it reads".into() })
             }
-            Operand::G => Ok(self.g.storage()),
-            Operand::X => Ok(self.x.storage()),
+            Operand::G => Ok(self.g.as_dyn()),
+            Operand::X => Ok(self.x.as_dyn()),
             _ => Err(Error::Internal {
                 op: op.name(),
                 what: format!("that reads its operand {}", operand.name()),
@@ -61,38 +70,30 @@ impl<'a, T: Element> Operands<'a, T> {
     }
 }
 
-/// Runs an operation of the list. Outputs that are masks are left out, gradients of bounds come as flat tensors.
+/// Runs an operation of the list. Outputs that are masks are left out.
 ///
 /// # Errors
-/// As the methods of [`Tensor`].
+/// As [`DynTensor::run`].
 pub fn run<T: Element>(op: Op, operands: &Operands<'_, T>) -> Result<Vec<(Operand, Tensor<T>)>> {
     let info = op.info();
     let inputs: Vec<_> = info.inputs.iter().map(|&input| operands.input(op, input)).collect::<Result<_>>()?;
-    let inputs = Inputs { shape: operands.x.shape(), storages: &inputs };
-    let outputs = apply(op, &inputs, &operands.arguments(op))?;
-    let mut made = Vec::new();
-    for (&operand, output) in info.outputs.iter().zip(outputs) {
-        let is_other = operand == Operand::Mask || operands.to.is_some();
-        let Some(output) = output.filter(|_| !is_other) else { continue };
-        let shape = match operand.gradient_of() {
-            Some(_) => Shape::new([(output.bytes() as usize).div_ceil(size_of::<T>())])?,
-            None => operands.x.shape().clone(),
-        };
-        made.push((operand, Tensor::new(output, shape)));
-    }
-    Ok(made)
+    let broadcast = operands.broadcast(op)?;
+    let made = tensor::run(op, &inputs, operands.needs, &operands.arguments(op, &broadcast))?;
+    let made = info.outputs.iter().zip(made).filter_map(|(&operand, output)| Some((operand, output?)));
+    let made = made.filter(|(operand, _)| *operand != Operand::Mask && operands.to.is_none());
+    made.map(|(operand, output)| Ok((operand, output.try_into()?))).collect()
 }
 
 /// Runs an operation of the list in place of `target`, of the shape of x.
 ///
 /// # Errors
-/// As the methods of [`Tensor`].
+/// As [`DynTensor::run_in_place`].
 pub fn run_in_place<T: Element>(op: Op, operands: &Operands<'_, T>, target: &mut Tensor<T>) -> Result<()> {
     let info = op.info();
     let others = info.inputs.iter().filter(|&&input| Some(input) != info.in_place);
     let others: Vec<_> = others.map(|&input| operands.input(op, input)).collect::<Result<_>>()?;
-    let shape = target.shape().clone();
-    apply_in_place(op, &shape, target.storage_mut(), &others, &operands.arguments(op))
+    let broadcast = operands.broadcast(op)?;
+    target.as_dyn_mut().overwrite(op, &others, &operands.arguments(op, &broadcast))
 }
 
 /// An operation of the list over slices on the CPU, into outputs that are there: as [`cpu::run`], but that the gradients of bounds are not
@@ -121,44 +122,20 @@ pub fn poison(device: &Device, element: ElementType, len: usize) -> Result<Poiso
     let words = (len * element.size()).div_ceil(size_of_val(&BITS)).max(1);
     // Written on a GPU, which takes less time than a copy, if one dispatch does.
     let written = device.info().limits.and_then(|_| patterns::<f32>(device, BITS, 0, words).ok());
-    let storage = match written {
-        Some(written) => written.storage().clone(),
+    let tensor = match written {
+        Some(written) => written.into_dyn(),
         None => with_element!(element, T => {
             let bits = u64::from(BITS) << 32 | u64::from(BITS);
-            device.tensor(&vec![<T as Element>::from_bits(bits); len], [len])?.storage().clone()
+            device.tensor(&vec![<T as Element>::from_bits(bits); len], [len])?.into_dyn()
         }),
     };
-    Ok(Poison { _storage: storage })
+    Ok(Poison { _tensor: tensor })
 }
 
 /// Memory with a [`poison`] in it.
 #[derive(Debug)]
 pub struct Poison {
-    _storage: Storage,
-}
-
-/// The bits of [`Tensor::clip_to`], of a type that is a value.
-///
-/// # Errors
-/// As that.
-#[cfg(not(target_arch = "wasm32"))]
-pub fn clip_to<T: Element>(x: &Tensor<T>, bounds: &Bounds<T>, to: ElementType) -> Result<Vec<u64>> {
-    let arguments = TensorArguments {
-        to: Some(to),
-        ..TensorArguments::between(Op::ClipTo, bounds, BackwardRule::default())
-    };
-    let inputs = Inputs { shape: x.shape(), storages: &[x.storage()] };
-    let [y, ..] = apply(Op::ClipTo, &inputs, &arguments)?;
-    let y = y.ok_or(Error::Internal { op: Op::ClipTo.name(), what: "without its output".into() })?;
-    read_bits(y, to, x.shape().clone())
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn read_bits(storage: Storage, element: ElementType, shape: Shape) -> Result<Vec<u64>> {
-    with_element!(element, T => {
-        let elements = Tensor::<T>::new(storage, shape).into_vec()?;
-        Ok(elements.into_iter().map(Element::to_bits).collect())
-    })
+    _tensor: DynTensor,
 }
 
 /// A tensor of elements of 4 bytes whose bits are `start`, `start + step`, and so on, made on the device.

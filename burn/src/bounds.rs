@@ -10,7 +10,7 @@ use wgclip::{Element, ElementType, Error, Result, Shape, with_element};
 use crate::ops::{Bound, element_of};
 use crate::path::{Path, path};
 
-/// A lower and an upper bound, either of which may be absent: made from ranges (`0.0..=1.0`, `0.0..`, `..=6.0`) and pairs
+/// A lower and an upper bound, either of which may be absent. Converts from ranges (`0.0..=1.0`, `0.0..`, `..=6.0`) and pairs
 /// `(lo, hi)` of numbers, [`None`] and tensors.
 #[derive(Debug, Clone)]
 pub struct Bounds {
@@ -19,8 +19,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The same with the bounds that are numbers rounded inward to a type: an upper one down and a lower one up, so that no
-    /// result of a tensor of that type lies beyond what was asked. Otherwise they are rounded to nearest.
+    /// The same with numeric bounds rounded inward to a type: upper bounds down and lower bounds up, so that no
+    /// result for a tensor of that type exceeds the requested bounds. Otherwise they are rounded to nearest.
     ///
     /// ```
     /// use burn::tensor::{DType, Device, Tensor};
@@ -67,7 +67,7 @@ impl Bounds {
     ///
     /// # Errors
     /// [`Error::NanBound`] for a value that is NaN; [`Error::BroadcastMismatch`] or [`Error::TooManyAxes`] for shapes,
-    /// [`Error::TypeMismatch`] for other types than that of the tensor, [`Error::Unsupported`] for types and devices without
+    /// [`Error::TypeMismatch`] for a type other than the tensor's, [`Error::Unsupported`] for types and devices without
     /// kernels.
     pub(crate) fn checked<const D: usize>(self, x: &Tensor<D>) -> Result<Self> {
         let (device, dtype) = (x.device(), x.dtype());

@@ -8,8 +8,8 @@ use crate::bounds::Bounds;
 use crate::ops::ClipOps;
 use crate::path::{Path, path};
 
-/// Clips each element to bounds: `min(max(x, lo), hi)`, in x's shape, whose gradient is that of Burn's own `clamp`
-/// ([`BackwardRule::default`]). Bounds that are tensors broadcast to x, and receive their gradients.
+/// Clips each element to bounds: `min(max(x, lo), hi)`, in x's shape, with the gradient of Burn's own `clamp`
+/// ([`BackwardRule::default`]). Bounds that are tensors broadcast to x, and have gradients.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -22,7 +22,7 @@ use crate::path::{Path, path};
 ///
 /// # Errors
 /// [`Error::NanBound`](crate::Error::NanBound); [`Error::BroadcastMismatch`](crate::Error::BroadcastMismatch),
-/// [`Error::TooManyAxes`](crate::Error::TooManyAxes) or [`Error::TypeMismatch`](crate::Error::TypeMismatch) for tensors of bounds;
+/// [`Error::TooManyAxes`](crate::Error::TooManyAxes) or [`Error::TypeMismatch`](crate::Error::TypeMismatch) for bounds that are tensors;
 /// [`Error::Unsupported`](crate::Error::Unsupported) for types and devices without kernels.
 pub fn clip<const D: usize>(x: Tensor<D>, bounds: impl Into<Bounds>) -> Result<Tensor<D>> {
     clip_with(x, bounds, BackwardRule::default())
@@ -41,8 +41,8 @@ pub fn clip_with<const D: usize>(
     Ok(Tensor::from_dispatch(Dispatch::clip(x.into_dispatch(), lo, hi, rule)))
 }
 
-/// The same, keeping one bit per element for the backward pass instead of x: for a rule that [fits a mask](BackwardRule::fits_mask).
-/// Between bounds that are tensors, which may receive a gradient, and on [`Path::Composed`] it keeps x.
+/// The same, but keeps one bit per element for the backward pass instead of x, for a rule that [fits a mask](BackwardRule::fits_mask).
+/// With bounds that are tensors, which may need a gradient, and on [`Path::Composed`] it keeps x.
 ///
 /// # Errors
 /// As [`clip`]; [`Error::RuleWithoutKernel`](crate::Error::RuleWithoutKernel) for any other rule.

@@ -1,9 +1,9 @@
-//! wgclip for [Burn](https://burn.dev): layers that limit what they put out, and gradients limited by their global norm.
+//! wgclip for [Burn](https://burn.dev): layers that limit their outputs, and gradient clipping by global norm.
 //!
 //! [`clip`] and the layers ([`ClipByValue`], [`LearnedClip`], ...) take Burn's tensors, with autodiff and fusion.
-//! [`clip_by_global_norm`] and [`LimitGradients`] limit gradients before a step, by an exact norm that is not read. [`path()`] tells what
-//! runs on a device: wgclip's WGSL kernels, in Burn's own passes, its CPU path, or Burn's own operations. What the kernels return is
-//! that of [`wgclip::reference`], to the bit.
+//! [`clip_by_global_norm`] and [`LimitGradients`] limit gradients before a step, by an exact norm that is not read back. [`path()`] returns
+//! the code path of a device: wgclip's WGSL kernels, in Burn's own passes, its CPU path, or Burn's own operations. The kernels return
+//! the results of [`wgclip::reference`], bit for bit.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};

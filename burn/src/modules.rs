@@ -1,4 +1,4 @@
-//! Layers that limit what they put out.
+//! Layers that limit their outputs.
 
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -6,7 +6,7 @@ use wgclip::{BackwardRule, Error, NanRule, OutsideRule, Result, TieRule};
 
 use crate::{Bounds, clip_with};
 
-/// Clips its input to two values, as [`clip`](crate::clip) does.
+/// Clips its input between two values, like [`clip`](crate::clip).
 #[derive(Module, Debug)]
 pub struct ClipByValue {
     lo: f64,
@@ -16,8 +16,8 @@ pub struct ClipByValue {
 }
 
 impl ClipByValue {
-    /// A layer that clips to `lo..=hi`; from minus infinity, or up to infinity, there is no bound at all. The gradient is that of Burn's
-    /// own `clamp`. Bounds and rule are no parameters: a record does not hold them.
+    /// A layer that clips to `lo..=hi`; an infinite end means no bound. The gradient is that of Burn's
+    /// own `clamp`. Bounds and rule are not parameters: a record does not contain them.
     ///
     /// # Errors
     /// [`Error::NanBound`].
@@ -39,7 +39,7 @@ impl ClipByValue {
     /// Clips `x`, of any shape.
     ///
     /// # Panics
-    /// Where Burn's own operations do: on tensors of a type or a device without kernels.
+    /// Like Burn's own operations: on tensors of a type or a device without kernels.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         apply(x, self.bounds(), self.rule)
     }
@@ -62,7 +62,7 @@ fn check(lo: f64, hi: f64, channels: usize, device: &Device) -> Result<()> {
     }
 }
 
-/// A module's forward pass returns a tensor, as those of Burn's own do.
+/// A module's forward pass returns a plain tensor, like Burn's own modules.
 fn apply<const D: usize>(x: Tensor<D>, bounds: Bounds, rule: BackwardRule) -> Tensor<D> {
     clip_with(x, bounds, rule).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -90,21 +90,21 @@ macro_rules! fixed {
     };
 }
 
-/// The rule of PyTorch's hard activations, and of learned bounds: a tie is the bound's.
+/// The rule of PyTorch's hard activations, and of learned bounds: the gradient of a tie goes to the bound.
 const HARD: BackwardRule =
     BackwardRule { outside: OutsideRule::Masked, ties: TieRule::Exclusive, nan: NanRule::Pass };
 
 fixed!(
-    /// `min(max(x, -1), 1)`, with the gradient that PyTorch gives it.
+    /// `min(max(x, -1), 1)`, with PyTorch's gradient.
     HardTanh, -1.0, 1.0, HARD
 );
 
 fixed!(
-    /// `min(max(x, 0), 6)`, with the gradient that PyTorch gives it.
+    /// `min(max(x, 0), 6)`, with PyTorch's gradient.
     Relu6, 0.0, 6.0, HARD
 );
 
-/// `min(max(x, -3), 3) / 6 + 1 / 2`, with the gradient that PyTorch gives it: 1/6 between -3 and 3, else 0, of NaN too.
+/// `min(max(x, -3), 3) / 6 + 1 / 2`, with PyTorch's gradient: 1/6 between -3 and 3, otherwise 0, also for NaN.
 #[derive(Module, Debug, Default)]
 pub struct HardSigmoid {}
 
@@ -124,14 +124,14 @@ impl HardSigmoid {
     }
 }
 
-/// Clips its input to two values, and lets the whole gradient through: for quantisers.
+/// Clips its input between two values, and passes the whole gradient: for quantisers.
 #[derive(Module, Debug)]
 pub struct StraightThroughClip {
     clip: ClipByValue,
 }
 
 impl StraightThroughClip {
-    /// A layer that clips to `lo..=hi`, as [`ClipByValue::new`].
+    /// A layer that clips to `lo..=hi`, like [`ClipByValue::new`].
     ///
     /// # Errors
     /// [`Error::NanBound`].
@@ -149,9 +149,9 @@ impl StraightThroughClip {
     }
 }
 
-/// Clips its input to bounds that are learned: one for all elements, or one for each channel, which is the last dimension.
+/// Clips its input to learned bounds: one for all elements, or one for each channel, which is the last dimension.
 ///
-/// A bound receives the gradient of what is clipped to it, and of what ties with it (PACT, Choi et al. 2018): sums are exact, and the
+/// A bound receives the gradient of elements that are clipped to it, or tie with it (PACT, Choi et al. 2018): sums are exact, and the
 /// same on every device on which the kernels run.
 #[derive(Module, Debug)]
 pub struct LearnedClip {
@@ -165,7 +165,7 @@ pub struct LearnedClip {
 }
 
 impl LearnedClip {
-    /// Both bounds are learned, beginning with `lo` and `hi`.
+    /// Both bounds are learned, with initial values `lo` and `hi`.
     ///
     /// # Errors
     /// [`Error::NanBound`]; [`Error::Unsupported`] for 0 channels.
@@ -175,7 +175,7 @@ impl LearnedClip {
         Ok(Self { lo: Some(bound(lo)), hi: bound(hi), fixed_lo: lo, rule: HARD })
     }
 
-    /// The upper bound alone is learned, beginning with `hi`; the lower one is 0.
+    /// Only the upper bound is learned, with initial value `hi`; the lower one is 0.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -194,7 +194,7 @@ impl LearnedClip {
     /// Clips `x`, of any shape `[.., channels]`.
     ///
     /// # Panics
-    /// As [`ClipByValue::forward`]; and if x has another number of channels than the bounds.
+    /// As [`ClipByValue::forward`]; and if x and the bounds have different numbers of channels.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let bounds = match &self.lo {
             Some(lo) => (lo.val(), self.hi.val()).into(),

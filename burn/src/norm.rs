@@ -1,4 +1,4 @@
-//! Norms, and what is limited by them: tensors, and the gradients of a module.
+//! Norms, and clipping by norm of tensors and of the gradients of a module.
 
 mod composed;
 
@@ -16,12 +16,12 @@ use crate::clip::clip;
 use crate::ops::{ClipOps, element_of, norm_dtype};
 use crate::path::{Path, path};
 
-/// Scales the gradients of a module's parameters so that their common norm is at most a limit, and returns that norm, an f32 (where
-/// any is f64, an f64) of shape `[1]` on the device: nothing is read. A parameter that is there twice counts once, one
-/// without a gradient not at all.
+/// Scales the gradients of a module's parameters so that their common norm is at most a limit, and returns that norm, an f32 (or an f64
+/// if any gradient is f64) of shape `[1]` on the device: nothing is read back. A parameter that occurs twice counts once; one
+/// without a gradient does not count.
 ///
-/// The norm is exact, rounded once: squares neither overflow nor vanish. Where it is at most the limit, gradients
-/// keep their bits. Elsewhere than on [`Path::Wgsl`] and [`Path::Cpu`] it is what Burn's own operations make of it, in the type of the norm.
+/// The norm is exact, rounded once: squares neither overflow nor underflow. If it is at most the limit, gradients
+/// keep their bits. Except on [`Path::Wgsl`] and [`Path::Cpu`] it is computed by Burn's own operations, in the type of the norm.
 ///
 /// ```
 /// use burn::nn::LinearConfig;
@@ -38,8 +38,8 @@ use crate::path::{Path, path};
 /// ```
 ///
 /// # Errors
-/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for gradients of f64 on a GPU, and for [`NonFinitePolicy::Error`], which would have to read
-/// the norm: take [`NonFinitePolicy::Skip`], and look at what is returned. Gradients are then as they were.
+/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for f64 gradients on a GPU, and for [`NonFinitePolicy::Error`], which would have to read
+/// the norm: use [`NonFinitePolicy::Skip`], and check the returned norm. Gradients are then unchanged.
 pub fn clip_by_global_norm<M: Module>(
     module: &M,
     grads: &mut GradientsParams,
@@ -51,11 +51,11 @@ pub fn clip_by_global_norm<M: Module>(
     Ok(limit_norm(module, grads, limit))
 }
 
-/// Scales a tensor so that its norm is at most a limit. The gradient, of the 2-norm, is that of the expression, with an exact dot product.
+/// Scales a tensor so that its norm is at most a limit. The gradient, for the 2-norm, is that of the expression, with an exact dot product.
 ///
 /// # Errors
-/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for [`NonFinitePolicy::Error`], for types and devices without kernels, and for another norm
-/// than the 2-norm.
+/// [`Error::InvalidLimit`]; [`Error::Unsupported`] for [`NonFinitePolicy::Error`], for types and devices without kernels, and for norms
+/// other than the 2-norm.
 pub fn clip_by_norm<const D: usize>(x: Tensor<D>, limit: impl Into<NormLimit>) -> Result<Tensor<D>> {
     let limit = checked(limit.into())?;
     if limit.kind != NormKind::L2 {
@@ -88,7 +88,7 @@ pub fn clip_gradients<M: Module>(
 ) -> Result<()> {
     let bounds = bounds.into();
     bounds.check_values()?;
-    // All of them, or none.
+    // All gradients, or none.
     let mut each = Clip { grads, seen: HashSet::new(), bounds, checks: true, done: Ok(()) };
     module.visit(&mut each);
     let Clip { grads, bounds, done, .. } = each;
@@ -98,7 +98,7 @@ pub fn clip_gradients<M: Module>(
     each.done
 }
 
-/// A limit that can be kept without a read.
+/// A limit that can be enforced without reading the norm.
 pub(crate) fn checked(limit: NormLimit) -> Result<NormLimit> {
     // The library's own check.
     NormState::new(limit.kind).scaling::<f32>(limit.nonfinite(NonFinitePolicy::Propagate))?;
@@ -139,7 +139,7 @@ pub(crate) fn limit_norm<M: Module>(module: &M, grads: &mut GradientsParams, lim
     norm
 }
 
-/// What a norm is made of.
+/// The running sum of a norm.
 enum Total {
     Nothing,
     Exact(DispatchTensor),
@@ -152,7 +152,7 @@ struct Sum<'a> {
     seen: HashSet<ParamId>,
     kind: NormKind,
     total: Total,
-    /// That of the first gradient, to which others are copied.
+    /// The device of the first gradient, to which others are copied.
     device: Device,
     is_exact: bool,
     /// The type of the norm.
@@ -177,10 +177,10 @@ fn unsupported<const D: usize>(x: &Tensor<D>) -> Error {
     }
 }
 
-/// What gradients there are.
+/// A survey of the gradients.
 struct Census<'a> {
     grads: &'a GradientsParams,
-    /// Of the first.
+    /// The device of the first gradient.
     device: Option<Device>,
     /// Whether all of them have kernels.
     is_exact: bool,
@@ -232,7 +232,7 @@ impl ModuleVisitor for Sum<'_> {
     }
 }
 
-/// What a norm makes of gradients.
+/// The scaling of gradients by a norm.
 enum Scaling {
     Exact(Box<DispatchTensor>),
     Composed(Box<composed::Scaling>),
@@ -263,7 +263,7 @@ impl ModuleVisitor for Scale<'_> {
     }
 }
 
-/// A tensor on a device: itself, where it is there.
+/// Moves a tensor to a device, unless it is already there.
 fn on<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
     if tensor.device() == *device { tensor } else { tensor.to_device(device) }
 }
@@ -272,7 +272,7 @@ struct Clip<'a> {
     grads: &'a mut GradientsParams,
     seen: HashSet<ParamId>,
     bounds: Bounds,
-    /// Whether nothing is clipped yet.
+    /// Whether this pass only checks, without clipping.
     checks: bool,
     done: Result<()>,
 }

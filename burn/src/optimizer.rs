@@ -18,7 +18,7 @@ pub struct GlobalNormOptimizer {
 
 /// Limits for the optimizers of Burn.
 pub trait LimitGradients {
-    /// An optimizer that limits the global norm of all gradients before each step, as [`clip_by_global_norm`](crate::clip_by_global_norm) does:
+    /// An optimizer that limits the global norm of all gradients before each step, like [`clip_by_global_norm`](crate::clip_by_global_norm):
     ///
     /// ```
     /// use burn::optim::SgdConfig;
@@ -41,7 +41,7 @@ impl<O: Into<ModuleOptimizer>> LimitGradients for O {
 }
 
 impl GlobalNormOptimizer {
-    /// Updates the module with its gradients, after their norm has been limited.
+    /// Limits the norm of the gradients, then updates the module with them.
     pub fn step<M: Module>(
         &mut self,
         learning_rate: impl Into<ModuleLearningRate>,
@@ -52,12 +52,12 @@ impl GlobalNormOptimizer {
         self.optimizer.step(learning_rate, module, grads)
     }
 
-    /// The norm that the gradients of the last step had, as [`clip_by_global_norm`](crate::clip_by_global_norm) returns it.
+    /// The norm of the gradients of the last step, as returned by [`clip_by_global_norm`](crate::clip_by_global_norm).
     pub fn norm(&self) -> Option<&Tensor<1>> {
         self.norm.as_ref()
     }
 
-    /// The optimizer beneath, with its state.
+    /// The underlying optimizer, with its state.
     pub fn inner(&self) -> &ModuleOptimizer {
         &self.optimizer
     }

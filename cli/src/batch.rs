@@ -4,11 +4,12 @@ use std::io::Read;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use wgclip::bounds::BroadcastInputs;
 use wgclip::device::DeviceKind;
+use wgclip::op::{Arguments, Op, Operand as Of};
 use wgclip::reference::Scaling;
-use wgclip::{BackwardRule, Bound, Bounds, Device, Element, ElementType, Shape, Tensor, cpu, with_element};
+use wgclip::{BackwardRule, Bound, Device, DynTensor, Element, ElementType, Shape, cpu, with_element};
 
 use crate::files::{Layout, unreadable};
 use crate::operand::Operand;
@@ -77,277 +78,282 @@ pub(crate) struct Cost {
     pub nan_bounds: [bool; 2],
 }
 
-/// Elements on their way through the device: they are read, [begun](Self::begin), [done](Self::finish) and written.
-pub(crate) trait Batch {
-    /// Elements that it has room for.
-    fn room(&self) -> usize;
+/// Bytes that are aligned to elements of any type.
+#[derive(Default)]
+struct Aligned(Vec<u64>);
 
-    /// Reads a part of the elements of a tensor. They lie in one layout, and are to lie in another.
-    fn read(
-        &mut self,
-        name: &str,
-        part: Range<usize>,
-        from: (&mut dyn Read, Layout, Layout),
-        operands: &mut Operands,
-    ) -> Result<()>;
-
-    /// Has the device begin. Counts where the elements lie if `count`.
-    fn begin(&mut self, device: &Device, count: bool) -> Result<Cost>;
-
-    /// Waits for the device.
-    fn finish(&mut self) -> Result<Cost>;
-
-    /// The next `len` elements that came out, as they are to lie in the file.
-    fn write(&mut self, len: usize) -> &[u8];
-
-    /// Whether all were written.
-    fn is_written(&self) -> bool;
-
-    /// Makes it empty again. It keeps its memory.
-    fn reset(&mut self);
-}
-
-/// The new elements of a vector, which may have had others there.
-fn make_room<T: Element>(elements: &mut Vec<T>, new: Range<usize>) -> &mut [T] {
-    if elements.len() < new.end {
-        elements.resize(new.end, T::ZERO);
+impl Aligned {
+    fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &bytemuck::cast_slice(&self.0)[range]
     }
-    &mut elements[new]
+
+    fn bytes_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.0)[range]
+    }
+
+    /// Room for bytes, where there may have been others.
+    fn grow(&mut self, len: usize) {
+        let words = len.div_ceil(size_of::<u64>());
+        if self.0.len() < words {
+            self.0.resize(words, 0);
+        }
+    }
 }
 
-/// An empty batch for so many elements.
-pub(crate) fn batch(kind: Kind, room: usize) -> Box<dyn Batch> {
-    with_element!(kind.element, T => Box::new(Typed::<T>::new(kind, room)))
-}
-
-fn scaling(by: Option<u64>) -> Scaling<f64> {
-    by.map_or(Scaling::Zero, |bits| Scaling::By(f64::from_bits(bits)))
-}
-
-struct Typed<T: Element> {
+/// Elements on their way through the device: they are read, [begun](Self::begin), [done](Self::finish) and written.
+pub(crate) struct Batch {
     kind: Kind,
     room: usize,
-    elements: Vec<T>,
-    x: Vec<T>,
-    lo: Vec<T>,
-    hi: Vec<T>,
+    elements: Aligned,
+    x: Aligned,
+    lo: Aligned,
+    hi: Aligned,
     /// Ranges of elements whose byte order is not to be this machine's.
     swapped: Vec<Range<usize>>,
-    on_device: Option<Box<dyn OnDevice>>,
-    /// What came out, unless that is in the place of the elements.
-    made: Option<Box<dyn Made>>,
+    on_device: Option<DynTensor>,
+    /// What came out, where that has another type than the elements.
+    converted: Aligned,
     /// Elements that went in, and those that were written.
     taken: usize,
     written: usize,
 }
 
-/// A tensor of any type.
-trait OnDevice {
-    fn finish(self: Box<Self>) -> wgclip::Result<Box<dyn Made>>;
-}
-
-impl<U: Element> OnDevice for Tensor<U> {
-    fn finish(self: Box<Self>) -> wgclip::Result<Box<dyn Made>> {
-        Ok(Box::new(self.into_vec()?))
-    }
-}
-
-/// Elements of any type.
-trait Made {
-    fn swap(&mut self, range: Range<usize>);
-
-    fn bytes(&self, range: Range<usize>) -> &[u8];
-}
-
-impl<U: Element> Made for Vec<U> {
-    fn swap(&mut self, range: Range<usize>) {
-        Layout { swapped: true, fortran: false }.swap(&mut self[range]);
+impl Batch {
+    /// An empty one for so many elements.
+    pub(crate) fn new(kind: Kind, room: usize) -> Self {
+        let [elements, x, lo, hi, converted] = [const { Aligned(Vec::new()) }; 5];
+        let (swapped, on_device) = (Vec::new(), None);
+        Self { kind, room, elements, x, lo, hi, swapped, on_device, converted, taken: 0, written: 0 }
     }
 
-    fn bytes(&self, range: Range<usize>) -> &[u8] {
-        bytemuck::cast_slice(&self[range])
-    }
-}
-
-impl<T: Element> Typed<T> {
-    fn new(kind: Kind, room: usize) -> Self {
-        Self {
-            kind,
-            room,
-            elements: Vec::new(),
-            x: Vec::new(),
-            lo: Vec::new(),
-            hi: Vec::new(),
-            swapped: Vec::new(),
-            on_device: None,
-            made: None,
-            taken: 0,
-            written: 0,
-        }
-    }
-
-    /// The lower bounds of the elements, where each has its own.
-    fn lo(&self) -> &[T] {
-        if self.kind.lo == Side::PerElement { &self.lo[..self.taken] } else { &[] }
-    }
-
-    /// The upper ones.
-    fn hi(&self) -> &[T] {
-        if self.kind.hi == Side::PerElement { &self.hi[..self.taken] } else { &[] }
-    }
-
-    /// Counts the elements that are clipped, before they are.
-    fn count(&self) -> Counts {
-        let x = match self.kind.work {
-            Work::Scale(_) => return Counts::default(),
-            Work::Backward(_) => &self.x[..self.taken],
-            _ => &self.elements[..self.taken],
-        };
-        let (lo, hi) = ((self.kind.lo.value(), self.lo()), (self.kind.hi.value(), self.hi()));
-        let counts = Counts::between(x, lo, hi);
-        match self.kind.work {
-            Work::ClipTo(to) => counts.with_saturated(x, lo, hi, to),
-            _ => counts,
-        }
-    }
-
-    /// Bytes of all operands, those read and the one made.
-    fn bytes(&self) -> usize {
-        let made = match self.kind.work {
-            Work::ClipTo(to) => self.taken * to.size(),
-            _ => self.taken * size_of::<T>(),
-        };
-        let x = if matches!(self.kind.work, Work::Backward(_)) { self.taken } else { 0 };
-        (self.taken + x + self.lo().len() + self.hi().len()) * size_of::<T>() + made
-    }
-
-    /// The CPU works on the slices where they are.
-    fn run_on_cpu(&mut self) -> Result<()> {
-        let len = self.taken;
-        let shape = Shape::new([len])?;
-        let bound = |side: Side, each| match side {
-            Side::Absent => Bound::Absent,
-            Side::Value(bits) => Bound::Value(T::from_bits(bits)),
-            Side::PerElement => Bound::Tensor((each, &shape)),
-        };
-        let (lo, hi) = (self.lo.get(..len).unwrap_or(&[]), self.hi.get(..len).unwrap_or(&[]));
-        let (lo, hi) = (bound(self.kind.lo, lo), bound(self.kind.hi, hi));
-        let bounds = BroadcastInputs::bounds::<T>(&shape, lo, hi)?;
-        let elements = &mut self.elements[..len];
-        match self.kind.work {
-            Work::Clip => cpu::clip_in_place(elements, &bounds)?,
-            Work::Backward(rule) if rule.is_identity() => {}
-            Work::Scale(by) => cpu::scale_in_place(elements, scaling(by)),
-            Work::Backward(rule) => cpu::clip_backward_in_place(&self.x[..len], elements, &bounds, rule)?,
-            Work::ClipTo(to) => with_element!(to, U => {
-                let mut converted = vec![<U as Element>::ZERO; len];
-                cpu::clip_to(elements, &bounds, &mut converted)?;
-                self.made = Some(Box::new(converted));
-            }),
-        }
-        Ok(())
-    }
-
-    /// Has a device begin.
-    fn begin_on(&mut self, device: &Device) -> Result<()> {
-        let len = self.taken;
-        let tensor = |data: &[T]| device.tensor(&data[..len], [len]);
-        let bound = |side, each| match side {
-            Side::Absent => Ok(Bound::Absent),
-            Side::Value(bits) => Ok(Bound::Value(T::from_bits(bits))),
-            Side::PerElement => tensor(each).map(Bound::Tensor),
-        };
-        let bounds = Bounds::new(bound(self.kind.lo, &self.lo)?, bound(self.kind.hi, &self.hi)?)?;
-        let mut elements = tensor(&self.elements)?;
-        match self.kind.work {
-            Work::Clip => elements.clip_in_place(&bounds)?,
-            Work::Scale(by) => wgclip::norm::scale_in_place(&mut [&mut elements], scaling(by))?,
-            Work::Backward(rule) => tensor(&self.x)?.clip_backward_in_place(&mut elements, &bounds, rule)?,
-            Work::ClipTo(to) => {
-                self.on_device = Some(with_element!(to, U => Box::new(elements.clip_to::<U>(&bounds)?)));
-                return Ok(device.flush()?);
-            }
-        }
-        self.on_device = Some(Box::new(elements));
-        Ok(device.flush()?)
-    }
-}
-
-impl<T: Element> Batch for Typed<T> {
-    fn room(&self) -> usize {
+    /// Elements that it has room for.
+    pub(crate) fn room(&self) -> usize {
         self.room - self.taken
     }
 
-    fn read(
+    /// The bytes of the elements that are in it.
+    fn all(&self) -> Range<usize> {
+        0..self.taken * self.kind.element.size()
+    }
+
+    /// Those of a bound, where each element has its own.
+    fn per_element(&self, side: Side) -> Range<usize> {
+        if side == Side::PerElement { self.all() } else { 0..0 }
+    }
+
+    fn lo(&self) -> &[u8] {
+        self.lo.bytes(self.per_element(self.kind.lo))
+    }
+
+    fn hi(&self) -> &[u8] {
+        self.hi.bytes(self.per_element(self.kind.hi))
+    }
+
+    /// The type that comes out, where that is another.
+    fn converts(&self) -> Option<ElementType> {
+        match self.kind.work {
+            Work::ClipTo(to) => Some(to),
+            _ => None,
+        }
+    }
+
+    /// Reads a part of the elements of a tensor. They lie in one layout, and are to lie in another.
+    pub(crate) fn read(
         &mut self,
         name: &str,
         part: Range<usize>,
         (from, layout, written): (&mut dyn Read, Layout, Layout),
         operands: &mut Operands,
     ) -> Result<()> {
-        let (before, start) = (self.taken, part.start);
-        let end = before + part.len();
-        self.taken = end;
-        let new = make_room(&mut self.elements, before..end);
-        from.read_exact(bytemuck::cast_slice_mut(new)).map_err(|error| unreadable(name, error))?;
-        layout.swap(new);
+        let (size, before) = (self.kind.element.size(), self.taken);
+        self.taken += part.len();
         if written.swapped {
-            self.swapped.push(before..end);
+            self.swapped.push(before..self.taken);
         }
+        let new = before * size..self.taken * size;
+        self.elements.grow(new.end);
+        let elements = self.elements.bytes_mut(new.clone());
+        from.read_exact(elements).map_err(|error| unreadable(name, error))?;
+        layout.swap_bytes(size, elements);
         for (operand, into) in [
             (&mut operands.x, &mut self.x),
             (&mut operands.lo, &mut self.lo),
             (&mut operands.hi, &mut self.hi),
         ] {
             if let Some(operand) = operand {
-                let new = make_room(into, before..end);
-                operand.fill(start, bytemuck::cast_slice_mut(new))?;
+                into.grow(new.end);
+                operand.fill(part.start, into.bytes_mut(new.clone()))?;
             }
         }
         Ok(())
     }
 
-    fn begin(&mut self, device: &Device, count: bool) -> Result<Cost> {
-        let counts = if count { self.count() } else { Counts::default() };
-        let nan_bounds = [self.lo(), self.hi()].map(|bound| bound.iter().any(|bound| bound.is_nan()));
+    /// Has the device begin. Counts where the elements lie if `count`.
+    pub(crate) fn begin(&mut self, device: &Device, count: bool) -> Result<Cost> {
+        let (counts, nan_bounds) = with_element!(self.kind.element, T => self.look::<T>(count));
         let start = Instant::now();
         match device.info().kind {
             DeviceKind::Cpu => self.run_on_cpu()?,
             _ => self.begin_on(device)?,
         }
-        Ok(Cost { counts, bytes: self.bytes(), nan_bounds, time: start.elapsed() })
+        let made = self.taken * self.converts().unwrap_or(self.kind.element).size();
+        let x = if matches!(self.kind.work, Work::Backward(_)) { self.all().len() } else { 0 };
+        let bytes = self.all().len() + x + self.lo().len() + self.hi().len() + made;
+        Ok(Cost { counts, bytes, nan_bounds, time: start.elapsed() })
     }
 
-    fn finish(&mut self) -> Result<Cost> {
+    /// Counts the elements before they are clipped if `count`, and tells whether the lower and the upper bounds hold NaN.
+    fn look<T: Element>(&self, count: bool) -> (Counts, [bool; 2]) {
+        let [each_lo, each_hi]: [&[T]; 2] = [self.lo(), self.hi()].map(bytemuck::cast_slice);
+        let nan_bounds = [each_lo, each_hi].map(|bound| bound.iter().any(|bound| bound.is_nan()));
+        let x = match self.kind.work {
+            Work::Backward(_) => self.x.bytes(self.all()),
+            _ => self.elements.bytes(self.all()),
+        };
+        if !count || matches!(self.kind.work, Work::Scale(_)) {
+            return (Counts::default(), nan_bounds);
+        }
+        let (x, lo, hi) =
+            (bytemuck::cast_slice(x), (self.kind.lo.value(), each_lo), (self.kind.hi.value(), each_hi));
+        let counts = Counts::between(x, lo, hi);
+        (self.converts().map_or(counts, |to| counts.with_saturated(x, lo, hi, to)), nan_bounds)
+    }
+
+    /// How elements are scaled that are not clipped.
+    fn scaling(&self) -> Scaling<f64> {
+        match self.kind.work {
+            Work::Scale(Some(bits)) => Scaling::By(f64::from_bits(bits)),
+            _ => Scaling::Zero,
+        }
+    }
+
+    /// The operation of the list, and its rule; scaling is none.
+    fn op(&self) -> Option<(Op, BackwardRule)> {
+        match self.kind.work {
+            Work::Clip => Some((Op::Clip, BackwardRule::default())),
+            Work::ClipTo(_) => Some((Op::ClipTo, BackwardRule::default())),
+            Work::Backward(rule) => Some((Op::ClipBackward, rule)),
+            Work::Scale(_) => None,
+        }
+    }
+
+    /// The CPU works on the bytes where they are.
+    fn run_on_cpu(&mut self) -> Result<()> {
+        let (element, all, len) = (self.kind.element, self.all(), self.taken);
+        let Some((op, rule)) = self.op() else {
+            let scaling = self.scaling();
+            return Ok(cpu::scale_list_in_place(&mut [(element, self.elements.bytes_mut(all))], scaling)?);
+        };
+        if rule.is_identity() {
+            return Ok(());
+        }
+        let shape = Shape::new([len])?;
+        let [lo, hi] = [self.per_element(self.kind.lo), self.per_element(self.kind.hi)];
+        let bounds = [
+            bound(self.kind.lo, (self.lo.bytes(lo), &shape)),
+            bound(self.kind.hi, (self.hi.bytes(hi), &shape)),
+        ];
+        let broadcast = BroadcastInputs::of_bits(element, op.info().broadcast, &shape, bounds)?;
+        let to = self.converts();
+        let arguments = Arguments { rule, to, ..Arguments::new(&broadcast) };
+        // In place, if not into another type.
+        let (input, output) = match to {
+            Some(to) => {
+                let converted = 0..len * to.size();
+                self.converted.grow(converted.end);
+                (Some(self.elements.bytes(all)), self.converted.bytes_mut(converted))
+            }
+            None => {
+                let x = (op == Op::ClipBackward).then(|| self.x.bytes(all.clone()));
+                (x, self.elements.bytes_mut(all))
+            }
+        };
+        Ok(cpu::run(op, len, input.as_slice(), &mut [Some(output)], &arguments)?)
+    }
+
+    /// Has a device begin.
+    fn begin_on(&mut self, device: &Device) -> Result<()> {
+        let element = self.kind.element;
+        let tensor = |bytes: &[u8]| device.tensor_from_bytes(element, bytes, [self.taken]);
+        let mut elements = tensor(self.elements.bytes(self.all()))?;
+        let Some((op, rule)) = self.op() else {
+            wgclip::norm::scale_in_place(&mut [&mut elements], self.scaling())?;
+            self.on_device = Some(elements);
+            return Ok(device.flush()?);
+        };
+        let shape = elements.shape().clone();
+        // Without elements where there is one value for all.
+        let each = |side, bytes: &[u8]| match side {
+            Side::PerElement => tensor(bytes),
+            _ => device.tensor_from_bytes(element, &[], [0]),
+        };
+        let (lo, hi) = (each(self.kind.lo, self.lo())?, each(self.kind.hi, self.hi())?);
+        let bounds = [bound(self.kind.lo, (&lo, &shape)), bound(self.kind.hi, (&hi, &shape))];
+        let broadcast = BroadcastInputs::of_bits(element, op.info().broadcast, &shape, bounds)?;
+        let arguments = Arguments { rule, to: self.converts(), ..Arguments::new(&broadcast) };
+        match op {
+            Op::ClipTo => {
+                let made = DynTensor::run(op, &[&elements], &[Of::Y], &arguments)?;
+                elements = made.into_iter().next().context("nothing was made")?;
+            }
+            Op::ClipBackward => {
+                let x = tensor(self.x.bytes(self.all()))?;
+                elements.run_in_place(op, &[&x], &arguments)?;
+            }
+            _ => elements.run_in_place(op, &[], &arguments)?,
+        }
+        self.on_device = Some(elements);
+        Ok(device.flush()?)
+    }
+
+    /// Waits for the device.
+    pub(crate) fn finish(&mut self) -> Result<Cost> {
         let start = Instant::now();
+        let size = self.converts().unwrap_or(self.kind.element).size();
         if let Some(tensor) = self.on_device.take() {
-            self.made = Some(tensor.finish()?);
+            let made = 0..self.taken * size;
+            let out = self.made_mut();
+            out.grow(made.end);
+            tensor.copy_to(out.bytes_mut(made))?;
         }
         let time = start.elapsed();
         let layout = Layout { swapped: true, fortran: false };
-        for range in self.swapped.drain(..) {
-            match &mut self.made {
-                Some(made) => made.swap(range),
-                None => layout.swap(&mut self.elements[range]),
-            }
+        for range in std::mem::take(&mut self.swapped) {
+            layout.swap_bytes(size, self.made_mut().bytes_mut(range.start * size..range.end * size));
         }
         Ok(Cost { time, ..Cost::default() })
     }
 
-    fn write(&mut self, len: usize) -> &[u8] {
-        let start = self.written;
-        self.written += len;
-        match &self.made {
-            Some(made) => made.bytes(start..self.written),
-            None => bytemuck::cast_slice(&self.elements[start..self.written]),
-        }
+    /// What came out: in the place of the elements, unless it has another type.
+    fn made_mut(&mut self) -> &mut Aligned {
+        if self.converts().is_some() { &mut self.converted } else { &mut self.elements }
     }
 
-    fn is_written(&self) -> bool {
+    /// The next `len` elements that came out, as they are to lie in the file.
+    pub(crate) fn write(&mut self, len: usize) -> &[u8] {
+        let size = self.converts().unwrap_or(self.kind.element).size();
+        let start = self.written;
+        self.written += len;
+        let range = start * size..self.written * size;
+        self.made_mut().bytes_mut(range)
+    }
+
+    /// Whether all were written.
+    pub(crate) fn is_written(&self) -> bool {
         self.written == self.taken
     }
 
-    fn reset(&mut self) {
-        (self.taken, self.written, self.made) = (0, 0, None);
+    /// Makes it empty again. It keeps its memory.
+    pub(crate) fn reset(&mut self) {
+        (self.taken, self.written) = (0, 0);
+    }
+}
+
+/// A bound, of elements of which each has its own where it is a tensor.
+fn bound<B>(side: Side, each: B) -> Bound<u64, B> {
+    match side {
+        Side::Absent => Bound::Absent,
+        Side::Value(bits) => Bound::Value(bits),
+        Side::PerElement => Bound::Tensor(each),
     }
 }

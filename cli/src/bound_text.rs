@@ -1,4 +1,4 @@
-//! Bounds as text: numbers of the tensor's type.
+//! Parses bounds as numbers of the tensor's type.
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,7 @@ use wgclip::{Bound, Bounds, Element};
 
 use crate::decimal;
 
-/// What is wrong with the text of a bound, for the type of the tensor.
+/// The error in the text of a bound, for the tensor's type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BoundError {
     #[error("the {side} bound '{text}' is not a number of type {element}: give one, or inf or -inf")]
@@ -21,8 +21,8 @@ pub(crate) enum BoundError {
     Crossed,
 }
 
-/// Reads bounds as numbers of type `T`. A number beyond the range of `T` saturates where that is harmless (an upper bound
-/// above the range, say).
+/// Reads bounds as numbers of type `T`. A number beyond the range of `T` saturates if that is harmless (such as an upper bound
+/// above the range).
 pub(crate) fn bounds<T: Element>(
     lo: Option<&str>,
     hi: Option<&str>,
@@ -48,7 +48,7 @@ pub(crate) fn surprise<T: Element>(
     let became = value.to_f64();
     let moved = decimal::compare(text, became);
     let is_outward = moved == if is_upper { Ordering::Less } else { Ordering::Greater };
-    // Half of a unit in the last place of a number that is not subnormal.
+    // Half of a unit in the last place of a normal number.
     let is_far = (became - asked).abs() > asked.abs() * (-f64::from(layout.fraction_bits() + 1)).exp2();
     let is_whole = matches!(decimal::whole(text), Some(Number::Integer(_)));
     let hint = if is_outward { " (--bounds inward keeps within)" } else { "" };
@@ -57,11 +57,11 @@ pub(crate) fn surprise<T: Element>(
         () if became == f64::INFINITY => Some("infinity, which bounds nothing".into()),
         () if became == f64::NEG_INFINITY => Some("minus infinity, which bounds nothing".into()),
         () if became == 0.0 => Some(format!("0{hint}")),
-        // The last number of the range, beyond which there is none to clip.
+        // The end of the range: there are no numbers beyond it to clip.
         () if became.abs() == T::from_bits(layout.max_finite()).to_f64() && asked.abs() > became.abs() => {
             None
         }
-        // Moved inward, as was asked.
+        // Rounded inward, as requested.
         () if rounding == BoundRounding::Inward => None,
         () if is_outward && layout.bits <= 16 => Some(format!("{value}, beyond what was asked{hint}")),
         () if is_whole => Some(format!("{value}, since there is no {text}{hint}")),
@@ -81,7 +81,7 @@ fn one<T: Element>(side: &'static str, text: &str, rounding: BoundRounding) -> R
     bound(number, rounding).map_err(|error| BoundError::Number { text: text.to_owned(), error })
 }
 
-/// The f64 nearest to a number among those that are not beyond it. Of integers that is a whole one.
+/// The number rounded inward to f64; for integers to a whole one.
 fn within<T: Element>(is_lower: bool, text: &str) -> Option<Number> {
     let mut value: f64 = text.parse().ok()?;
     if !T::TYPE.is_float() {
@@ -99,19 +99,19 @@ fn within<T: Element>(is_lower: bool, text: &str) -> Option<Number> {
     Some(Number::Float(value))
 }
 
-/// Reads a number, rounded once to a type of float.
+/// Reads a number, rounded once to a float type.
 fn number<T: Element>(text: &str) -> Option<Number> {
     let layout = T::TYPE.layout();
     let NumberClass::Float { exponent, .. } = layout.class else { return decimal::whole(text) };
     let fraction = (layout.bits - 1 - exponent) as i32;
     let least = 2 - (1 << (exponent - 1));
-    // An f64 is read by the standard library; to round it once more would round twice.
+    // An f64 is read by the standard library; rounding it again would round twice.
     let value = match layout.bits {
         64 => text.parse().ok(),
         32 => text.parse::<f32>().ok().map(f64::from),
         _ => decimal::rounded(text, fraction, least),
     }?;
-    // Infinite although written in digits: it was rounded there.
+    // Infinite although written in digits: it was rounded to infinity.
     let rounded = value.is_infinite() && text.contains(|c: char| c.is_ascii_digit());
     Some(if rounded { Number::Beyond { negative: value < 0.0 } } else { Number::Float(value) })
 }

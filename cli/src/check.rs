@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
+use wgclip::op::Op;
 use wgclip::{Device, ElementType};
-use wgclip_conformance::{self as conformance, Builtin, Progress, Row, Target};
+use wgclip_conformance::{self as conformance, Builtin, Progress, Row};
 
 use crate::args::Check;
 use crate::{ignore_broken_pipe, progress};
@@ -29,7 +30,7 @@ struct DeviceReport {
     cases: u64,
     mismatches: u64,
     rows: Vec<RowReport>,
-    /// What the driver makes of WGSL's own floats, which the kernels do not use: for information.
+    /// The driver's behaviour for WGSL's own floats, which the kernels do not use: for information.
     builtins: Vec<BuiltinReport>,
 }
 
@@ -53,7 +54,7 @@ struct BuiltinReport {
     other: u64,
 }
 
-/// Runs the table on one device or all, and fails at a mismatch.
+/// Runs the table on one device or all, and fails on a mismatch.
 pub(crate) fn check(args: &Check) -> Result<()> {
     let devices = match args.device.trim() {
         "all" => Device::all(),
@@ -64,8 +65,8 @@ pub(crate) fn check(args: &Check) -> Result<()> {
         names => names.iter().filter_map(|name| ElementType::from_name(name)).collect(),
     };
     let ops: Vec<_> = match &args.ops[..] {
-        [] => Target::all().collect(),
-        names => names.iter().filter_map(|name| Target::from_name(name)).collect(),
+        [] => Op::ALL.to_vec(),
+        names => names.iter().filter_map(|name| Op::from_name(name)).collect(),
     };
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut report =
@@ -94,7 +95,7 @@ pub(crate) fn check(args: &Check) -> Result<()> {
 fn device_report(
     device: &Device,
     elements: &[ElementType],
-    ops: &[Target],
+    ops: &[Op],
     exhaustive: bool,
     seed: u64,
 ) -> Result<DeviceReport> {
@@ -139,7 +140,7 @@ fn row_report(row: &Row) -> RowReport {
     }
 }
 
-/// One line per type, one column per operation: the cases, and after them the mismatches if there are any.
+/// One line per type, one column per operation: the cases, followed by the mismatches if there are any.
 fn print(report: &DeviceReport) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}", report.device)?;

@@ -1,4 +1,4 @@
-//! `wgclip clip-norm`: tensors are read for their norms, and again to be scaled.
+//! `wgclip clip-norm`: reads tensors once for their norms, and again to scale them.
 
 use std::io::Write;
 
@@ -18,9 +18,9 @@ use crate::select::refuse_scaled;
 use crate::source::{Place, Source};
 use crate::target::Target;
 
-/// What is done to the tensors of a file.
+/// The scaling of the tensors of a file.
 enum Plan {
-    /// Each as its own norm says, or all as their common one.
+    /// Each by its own norm, or all by their common one.
     Whole(Vec<Scaling<f64>>),
     /// Slices along axes.
     Slices(Vec<i64>),
@@ -29,7 +29,7 @@ enum Plan {
 /// Scales tensors down to a norm.
 pub(crate) fn clip_norm(args: &ClipNorm) -> Result<()> {
     let limit = args.limit();
-    // It is read twice: for the norms, and to be scaled.
+    // Read twice: for the norms, and for scaling.
     let source = Source::open_again(&args.input, args.tensors.assumed)?;
     let chosen = choose(&source, &args.tensors)?;
     if args.tensors.tensor.is_empty() {
@@ -38,7 +38,7 @@ pub(crate) fn clip_norm(args: &ClipNorm) -> Result<()> {
     let mut sources = [(source, chosen)];
     let mut resources = norm::resources(&args.effort, args.quiet, &sources, 2)?;
     let [(source, chosen)] = &mut sources;
-    // What cannot be written is known before the norms are taken.
+    // Output errors are found before the norms are computed.
     let mut target = Target::create(source, &args.output)?;
     let (plan, told) = match &args.axes {
         Some(axes) => (Plan::Slices(axes.clone()), format!("norms along {axes:?}")),
@@ -61,13 +61,13 @@ pub(crate) fn clip_norm(args: &ClipNorm) -> Result<()> {
         format!("{tensors} {noun}: {told}, limited to {} ({}); {device}; {whole:.3} s", args.max, limit.kind);
     match direct {
         true => say(&report),
-        // The work is done and in place: a closed stdout makes no failure of it.
+        // The output is complete: a closed stdout is not a failure.
         false => drop(writeln!(std::io::stdout(), "{}", printable(&report))),
     }
     Ok(())
 }
 
-/// The scaling of each tensor, and what is to be told of their norms.
+/// The scaling of each tensor, and the report on their norms.
 fn whole_plan(
     args: &ClipNorm,
     limit: &NormLimit,
@@ -83,10 +83,10 @@ fn whole_plan(
     for (&place, &element) in chosen.iter().zip(&elements) {
         let state = norm::state_of(source, place, limit.kind, resources)?;
         let count = source.entry(place).shape.len();
-        // A norm that counts for all is one of their common type.
+        // A common norm has the tensors' common type.
         let of = if args.per_tensor { ElementType::of_norm([element]) } else { to };
         let (norm, scaling) = scaling(&state, of, count, args, limit)?;
-        // What is kept is kept: an infinite norm within an infinite limit.
+        // No warning for tensors that are kept: an infinite norm within an infinite limit.
         let is_kept = scaling == Scaling::Keep && limit.nonfinite == NonFinitePolicy::Propagate;
         if !norm.is_finite() && !is_kept {
             odd.add(&source.describe(place), norm);
@@ -146,7 +146,7 @@ impl NonFiniteTensors {
         }
     }
 
-    /// Says what becomes of them.
+    /// Warns about them, and says how they are treated.
     fn warn(&self, policy: NonFinitePolicy) {
         if self.count == 0 {
             return;
@@ -164,7 +164,7 @@ impl NonFiniteTensors {
     }
 }
 
-/// The norm of elements, and what becomes of them.
+/// The norm of elements, and their scaling.
 fn scaling(
     state: &NormState,
     to: ElementType,
@@ -188,7 +188,7 @@ fn scaling(
     }
 }
 
-/// Writes a file with the chosen tensors scaled.
+/// Writes a file with the selected tensors scaled.
 fn rewrite(
     args: &ClipNorm,
     limit: &NormLimit,
@@ -239,7 +239,7 @@ fn rewrite(
     }
 }
 
-/// Writes a tensor whose slices are scaled, each by its norm.
+/// Writes a tensor with each slice scaled by its norm.
 fn write_slices<T: Element>(
     source: &mut Source,
     place: Place,

@@ -1,13 +1,13 @@
-//! Numbers written in decimal, read for the types that the standard library does not read so.
+//! Parses decimal numbers for the types that the standard library cannot parse this way.
 
 use std::cmp::Ordering;
 
 use wgclip::bounds::Number;
 
-/// Reads a number as an integer, to the last digit: `"-3"`, `"1e3"`, `"2.50e1"`, `"inf"`. One that is not whole, or not finite, comes as
-/// a float.
+/// Reads a number as an integer, exactly: `"-3"`, `"1e3"`, `"2.50e1"`, `"inf"`. A number that is not whole, or not finite, is returned
+/// as a float.
 pub(crate) fn whole(text: &str) -> Option<Number> {
-    // The syntax is that of the standard library's floats.
+    // The syntax is that of Rust's standard float parser.
     let value = text.parse::<f64>().ok()?;
     if !text.contains(|c: char| c.is_ascii_digit()) {
         return Some(Number::Float(value));
@@ -20,13 +20,13 @@ pub(crate) fn whole(text: &str) -> Option<Number> {
     if significant.is_empty() {
         return Some(Number::Integer(0));
     }
-    // An exponent that an i64 cannot hold decides by its sign alone.
+    // If an i64 cannot hold the exponent, only its sign matters.
     let exponent =
         exponent.parse::<i64>().unwrap_or(if exponent.starts_with('-') { i64::MIN } else { i64::MAX });
     let dropped = (digits.len() - significant.len()) as i64;
     let zeros = exponent.saturating_add(dropped).saturating_sub(after.len() as i64);
     if zeros < 0 {
-        // Whatever its digits, which a float may have lost.
+        // Independent of its digits, which a float may have lost.
         return Some(Number::Float(0.5));
     }
     let power = u32::try_from(zeros).ok().and_then(|zeros| 10i128.checked_pow(zeros));
@@ -38,8 +38,8 @@ pub(crate) fn whole(text: &str) -> Option<Number> {
     })
 }
 
-/// Reads a number and rounds it, ties to even, to a float of so many `fraction` bits whose least normal number
-/// is `2^least`. A value beyond the format's range is left to be rounded to infinity.
+/// Reads a number and rounds it, ties to even, to a float with `fraction` fraction bits whose smallest normal number
+/// is `2^least`. A value beyond the format's range is left for the caller to round to infinity.
 pub(crate) fn rounded(text: &str, fraction: i32, least: i32) -> Option<f64> {
     let value: f64 = text.parse().ok()?;
     if value == 0.0 || !value.is_finite() {
@@ -49,7 +49,7 @@ pub(crate) fn rounded(text: &str, fraction: i32, least: i32) -> Option<f64> {
     let exponent = ((value.to_bits() >> 52) & 0x7ff) as i32 - 1023;
     let unit = 2f64.powi(exponent.max(least) - fraction);
     let units = value / unit;
-    // The text was rounded to `value`: at a tie, which side it came from decides.
+    // The text was rounded to `value`: at a tie, the direction of that rounding decides.
     let rounded = match compare_magnitudes(text, value) {
         Ordering::Less if units.fract().abs() == 0.5 => units.trunc(),
         Ordering::Greater if units.fract().abs() == 0.5 => units.trunc() + units.signum(),
@@ -58,7 +58,7 @@ pub(crate) fn rounded(text: &str, fraction: i32, least: i32) -> Option<f64> {
     Some(rounded * unit)
 }
 
-/// Compares the number that a text means, to the last digit, with a float. Neither is NaN.
+/// Compares the exact number in a text with a float. Neither is NaN.
 pub(crate) fn compare(text: &str, value: f64) -> Ordering {
     let asked: f64 = text.parse().unwrap_or(f64::NAN);
     let digits = text.split(['e', 'E']).next().unwrap_or_default();
@@ -79,21 +79,21 @@ pub(crate) fn compare(text: &str, value: f64) -> Ordering {
     }
 }
 
-/// Compares the number that a text means, less its sign, with a float, less its sign.
+/// Compares the magnitude of the number in a text with that of a float.
 fn compare_magnitudes(text: &str, value: f64) -> Ordering {
     // All digits that a float can have.
     let value = format!("{:.1080}", value.abs());
     scientific(text).cmp(&scientific(&value))
 }
 
-/// Where the digits begin, as a power of ten, and the digits, without zeros before and after them.
+/// The power of ten of the first digit, and the digits, without leading and trailing zeros.
 fn scientific(text: &str) -> (i64, String) {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{}{after}", before.trim_start_matches(['+', '-']));
     let significant = digits.trim_start_matches('0');
     let zeros = (digits.len() - significant.len()) as i64;
-    // What does not fit an i64 was rounded to zero or infinity, and is not compared.
+    // An exponent that does not fit an i64 was rounded to zero or infinity, and is not compared.
     let exponent: i64 = exponent.parse().unwrap_or(0);
     let first = before.trim_start_matches(['+', '-']).len() as i64 - zeros + exponent;
     (first, significant.trim_end_matches('0').to_owned())
@@ -158,9 +158,9 @@ mod tests {
     fn short_floats_are_rounded_once() {
         let f16 = |text| rounded(text, 10, -14).unwrap();
         assert_eq!(f16("1.00048828125"), 1.0, "a tie to even");
-        // By way of f32 this would be the tie above, and go down.
+        // Via f32 this would be the tie above, and round down.
         assert_eq!(f16("1.000488281250001"), 1.0009765625);
-        // And here f64 rounds to the tie.
+        // Here f64 rounds to the tie.
         assert_eq!(f16("1.0004882812500001"), 1.0009765625);
         assert_eq!(f16("-1.00048828125000001e0"), -1.0009765625);
         assert_eq!(f16("0.001001464843749999999999e3"), 1.0009765625, "a tie from below goes down");

@@ -49,7 +49,7 @@ impl Row {
 /// Prints every device.
 pub(crate) fn list(json: bool) -> Result<()> {
     let list = Device::list();
-    // The environment may name a device that is not there; the list is then what its user needs.
+    // The environment may name a missing device; the list is then what the user needs.
     let auto = Device::find("auto", &list);
     let chosen = auto.as_ref().ok().copied();
     let rows: Vec<_> = list.into_iter().enumerate().map(|(i, info)| Row::new(i, info, chosen)).collect();
@@ -89,7 +89,7 @@ fn print(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
     )
 }
 
-/// `1.5 GiB`, to a place.
+/// `1.5 GiB`, to one decimal place.
 fn size(bytes: u64) -> String {
     let (mut value, mut unit) = (bytes as f64, "B");
     for next in ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] {

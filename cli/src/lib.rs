@@ -1,5 +1,5 @@
-//! The `wgclip` command: clips tensor files on the GPU or the CPU. A library, so that its file layer can be fuzzed; its
-//! interface is that of the command line.
+//! The `wgclip` command: clips tensor files on the GPU or the CPU. It is a library so that its file layer can be fuzzed; its
+//! interface is the command line.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. Errors are one or two lines on stderr.
 
@@ -45,14 +45,14 @@ pub fn main() -> ExitCode {
     ExitCode::from(run(std::env::args_os()))
 }
 
-/// Runs the command with these arguments, of which the first is its name. Returns the exit code. It is for the only thread of a process that is
-/// the command: it takes over its signals and its logger.
+/// Runs the command with these arguments, the first of which is its name. Returns the exit code. Call it from the only thread of a dedicated
+/// process: it takes over signal handling and the logger.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<_> = arguments.into_iter().collect();
     temp_file_guard::survive_size_limits();
-    // wgpu and the drivers say much that a user of this command cannot act on: `RUST_LOG` shows it.
+    // wgpu and the drivers log much that a user of this command cannot act on: `RUST_LOG` shows it.
     let filter = env_logger::Env::default().default_filter_or("off,wgclip=warn");
-    // It fails where the process has a logger already, which will do.
+    // It fails if the process already has a logger, which is fine.
     let _ = env_logger::Builder::from_env(filter).try_init();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
@@ -85,7 +85,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// Says how to build what this build does not have, and returns the exit code of wrong usage.
+/// Says how to build a feature that is missing in this build, and returns the exit code for wrong usage.
 #[cfg(not(all(feature = "bench", feature = "check")))]
 fn not_built(what: &str, feature: &str) -> u8 {
     say(&format!(
@@ -101,7 +101,7 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", lines.join("\n"));
 }
 
-/// Whether what was printed failed for another reason than a reader that has seen enough.
+/// Whether printing failed for a reason other than a closed pipe.
 fn ignore_broken_pipe(printed: io::Result<()>) -> anyhow::Result<()> {
     match printed {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -109,19 +109,19 @@ fn ignore_broken_pipe(printed: io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// Whether the command line was at fault, in a way that only the type of the tensor could show.
+/// Whether the command line was wrong in a way that depends on the tensor's type.
 fn is_usage(error: &anyhow::Error) -> bool {
     error.downcast_ref::<bound_text::BoundError>().is_some()
         || matches!(error.downcast_ref(), Some(wgclip::Error::NanBound { .. }))
 }
 
-/// Prints help, or what is wrong with the command line in two lines.
+/// Prints help, or a command line error in two lines.
 fn usage(error: &clap::Error, subcommand: Option<&OsString>) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // Nobody may be reading; that is no failure.
+            // There may be no reader; this is not a failure.
             let _ = error.print();
         }
         _ => {
@@ -134,7 +134,7 @@ fn usage(error: &clap::Error, subcommand: Option<&OsString>) -> u8 {
                 Some(ContextValue::String(argument)) => argument.parse::<f64>().is_ok(),
                 _ => false,
             };
-            // numpy.clip and torch.clamp take bounds by place.
+            // numpy.clip and torch.clamp take positional bounds.
             let tip = match error.kind() == ErrorKind::UnknownArgument && is_number(ContextKind::InvalidArg) {
                 true => "bounds and limits are options: --min 0 --max 1; ".to_owned(),
                 false => tip,
@@ -148,14 +148,14 @@ fn usage(error: &clap::Error, subcommand: Option<&OsString>) -> u8 {
     u8::try_from(error.exit_code()).unwrap_or(2)
 }
 
-/// Mesa's device selection layer for Vulkan writes to stderr where no desktop session is running. There it has
-/// no work to do either, unless it was asked to choose, so it is turned off.
+/// Mesa's device selection layer for Vulkan writes to stderr if no desktop session is running. It then has
+/// nothing to do, unless it was asked to choose, so it is turned off.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the layer is controlled by the environment alone")]
 fn quiet_mesa() {
     let wanted = ["XDG_RUNTIME_DIR", "WAYLAND_DISPLAY", "MESA_VK_DEVICE_SELECT", "NODEVICE_SELECT"];
     if wanted.iter().all(|name| std::env::var_os(name).is_none()) {
-        // SAFETY: called first in main, when no other thread runs that could read the environment.
+        // SAFETY: called first in main, when no other thread could read the environment.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }

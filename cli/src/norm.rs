@@ -1,4 +1,4 @@
-//! `wgclip norm`, and the norms that `wgclip clip-norm` scales by: in chunks, whatever the size of the tensors.
+//! `wgclip norm`, and the norms that `wgclip clip-norm` scales by, computed in chunks for tensors of any size.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ struct Report {
 
 #[derive(Serialize)]
 struct Row {
-    /// The file, where there are several.
+    /// The file, if there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
     name: String,
@@ -44,14 +44,14 @@ impl Row {
     }
 }
 
-/// The norm of a tensor, or those of its slices in C order, with the shape that they have.
+/// The norm of a tensor, or the norms of its slices in C order, with their shape.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Norms {
     Whole(Value),
     Slices {
         shape: Vec<usize>,
-        /// As they are told, they take ten times as much memory.
+        /// Kept compact: in printed form they take ten times as much memory.
         #[serde(serialize_with = "as_values")]
         norms: SliceNorms,
     },
@@ -79,7 +79,7 @@ fn as_values<S: serde::Serializer>(
     serializer.collect_seq(norms.values())
 }
 
-/// A norm: a number (of JSON, which has no NaN and no infinity, then null), and its bits.
+/// A norm: a number (null for NaN and infinity, which JSON lacks), and its bits.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Value {
     norm: Option<f64>,
@@ -99,7 +99,7 @@ impl Value {
     }
 }
 
-/// A number: what is very large or small in powers of ten.
+/// A number, in scientific notation if it is very large or small.
 pub(crate) fn number_text(number: impl std::fmt::Debug) -> String {
     format!("{number:?}").trim_end_matches(".0").to_owned()
 }
@@ -124,7 +124,7 @@ pub(crate) fn axes_of(axes: &[i64], rank: usize, what: &str) -> Result<Vec<usize
     axes.iter().map(axis).collect()
 }
 
-/// The exact norm so far of a tensor's elements, taken on the device.
+/// The norm state of a tensor's elements, computed on the device.
 pub(crate) fn state_of(
     source: &mut Source,
     place: Place,
@@ -162,11 +162,11 @@ pub(crate) fn state_of(
     })
 }
 
-/// Takes a part of a tensor, with its shape.
+/// Receives a part of a tensor, with its shape.
 type TakePart<'a, T> = &'a mut dyn FnMut(Vec<T>, &[usize]) -> Result<()>;
 
-/// Reads a tensor in parts that hold whole slices along some axes, of `part` bytes where that is possible, and never of more than `most`. Each part
-/// with its shape.
+/// Reads a tensor in parts that hold whole slices along some axes, of `part` bytes if possible, and never more than `most`. Each part
+/// comes with its shape.
 pub(crate) fn parts<T: Element>(
     source: &mut Source,
     place: Place,
@@ -195,7 +195,7 @@ pub(crate) fn parts<T: Element>(
     })
 }
 
-/// Those tensors that have a norm.
+/// The tensors that have a norm.
 pub(crate) fn choose(source: &Source, tensors: &Tensors) -> Result<Vec<Place>> {
     let selection = select(source, &tensors.tensor, &tensors.except)?;
     for &place in &selection.chosen {
@@ -207,7 +207,7 @@ pub(crate) fn choose(source: &Source, tensors: &Tensors) -> Result<Vec<Place>> {
     Ok(selection.chosen)
 }
 
-/// The device and the memory for the norms of tensors. GPUs have no norms of f64, so `auto` is the CPU where there is one.
+/// The device and the memory for the norms of tensors. GPUs cannot compute norms of f64, so `auto` is the CPU if there is f64.
 pub(crate) fn resources(
     args: &Effort,
     quiet: bool,
@@ -271,7 +271,7 @@ pub(crate) fn norm(args: &Norm) -> Result<()> {
     })
 }
 
-/// The norms of a tensor's slices. Its elements are added to the norm of all.
+/// The norms of a tensor's slices. Also adds its elements to the common norm.
 fn along<T: Element>(
     source: &mut Source,
     place: Place,

@@ -1,4 +1,4 @@
-//! Tensors that are read beside another: bounds, and x in a backward pass.
+//! Tensors that are read together with another: bounds, and x in a backward pass.
 
 use std::io::Read;
 
@@ -9,7 +9,7 @@ use wgclip::{Bound, Element, ElementType, Shape, with_element};
 
 use crate::files::{Entry, Kind, Layout, TensorFile};
 
-/// A tensor whose elements are wanted in the order in which those of another lie in its file, from the first to the last.
+/// A tensor whose elements are read in the file order of another tensor, from the first to the last.
 pub(crate) struct Operand {
     name: String,
     from: ElementType,
@@ -18,17 +18,17 @@ pub(crate) struct Operand {
     elements: Elements,
 }
 
-/// What a tensor is to the other.
+/// The role of a tensor for the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     X,
-    /// Bounds, how they are rounded, and the type that what they bound is converted to.
+    /// Bounds, how they are rounded, and the type that the bounded tensor is converted to.
     Lower((BoundRounding, Option<ElementType>)),
     Upper((BoundRounding, Option<ElementType>)),
 }
 
 impl Role {
-    /// Whether bounds of the very type of what they bound are rounded too: to what it is converted to.
+    /// Whether bounds are rounded even if they have the tensor's type: to the type that it is converted to.
     fn is_of_another(self) -> bool {
         matches!(
             self,
@@ -36,12 +36,12 @@ impl Role {
         )
     }
 
-    /// A bound in the type of what it bounds.
+    /// A bound in the type of the bounded tensor.
     fn bound<T: Element>(self, number: Number) -> Result<T, Number> {
         if matches!(number, Number::Float(value) if value.is_nan()) {
             return Ok(T::from_f64(f64::NAN));
         }
-        // Rounded inward it is one that the type of the output holds, too.
+        // Rounded inward, it is also representable in the output type.
         let number = match self {
             Self::Lower((BoundRounding::Inward, Some(to)))
             | Self::Upper((BoundRounding::Inward, Some(to))) => {
@@ -56,10 +56,10 @@ impl Role {
         let bound = match self {
             Self::Lower((rounding, _)) => Bound::<T>::lower_rounded(number, rounding),
             Self::Upper((rounding, _)) => Bound::<T>::upper_rounded(number, rounding),
-            // x has the type of the other.
+            // x has the same type as the other tensor.
             Self::X => return Err(number),
         };
-        // One that no element is beyond is the last of the type.
+        // A bound that no element exceeds becomes the end of the type's range.
         let last = || match self {
             Self::Lower(_) => T::from_bits(T::TYPE.layout().ends()[0]),
             _ => T::from_bits(T::TYPE.layout().ends()[1]),
@@ -71,14 +71,14 @@ impl Role {
 enum Elements {
     /// They lie in that order.
     Stream { reader: Box<dyn Read + Send>, swapped: bool },
-    /// In memory, as they lie in their file but of the type `to` and this machine's byte order. An axis of the other tensor,
-    /// the outermost first, has a length and a stride here.
+    /// In memory, in file order, but in the type `to` and native byte order. For each axis of the other tensor,
+    /// the outermost first, its length and its stride here.
     Held { bytes: Vec<u8>, axes: Vec<(usize, usize)> },
 }
 
 impl Operand {
-    /// Tensor `index` of a file, broadcast to another, as elements of type `to`. It is held in memory if its elements lie in
-    /// another order, up to `memory` bytes.
+    /// Tensor `index` of a file, broadcast to another, as elements of type `to`. It is held in memory, up to `memory` bytes,
+    /// if its elements are in another order.
     ///
     /// # Errors
     /// If shapes or types do not fit, or it cannot be read.
@@ -143,7 +143,7 @@ impl Operand {
         }
     }
 
-    /// The elements that belong to those of the other tensor from `start` on, in this machine's byte order.
+    /// The elements for those of the other tensor from `start` on, in native byte order.
     pub(crate) fn fill(&mut self, start: usize, out: &mut [u8]) -> Result<()> {
         let size = self.to.size();
         match &mut self.elements {
@@ -163,11 +163,11 @@ impl Operand {
     }
 }
 
-/// The elements of an operand, of `N` bytes, that belong to those of the other tensor from `start` on.
+/// The elements of an operand, of `N` bytes each, for those of the other tensor from `start` on.
 fn gather<const N: usize>(from: &[u8], axes: &[(usize, usize)], start: usize, out: &mut [u8]) {
     let (from, out) = (from.as_chunks::<N>().0, out.as_chunks_mut::<N>().0);
     let (inner, stride) = axes.last().copied().unwrap_or((1, 0));
-    // What comes from all over memory is waited for by all cores.
+    // Scattered reads are bound by latency, so they use all cores.
     match RUNS.saturating_mul(inner) {
         size if stride > 1 && size < out.len() => out
             .par_chunks_mut(size)
@@ -191,8 +191,8 @@ fn gather_part<const N: usize>(
             place += rest % len * stride;
             rest /= len;
         }
-        // Where the next axis is contiguous here, the other way round than there: several runs at once, so that what comes
-        // from memory with an element is used.
+        // If the next axis is contiguous here (the opposite of the other tensor's order), gather several runs at once, so that each
+        // loaded cache line is fully used.
         let runs = match axes {
             [.., (outer, 1), _] if stride > 1 && at.is_multiple_of(inner) => {
                 (outer - at / inner % outer).min(RUNS)
@@ -219,11 +219,11 @@ fn gather_part<const N: usize>(
     }
 }
 
-/// Runs that are gathered at once: a line of the cache, of elements of 4 bytes.
+/// Runs that are gathered at once: a cache line of 4-byte elements.
 const RUNS: usize = 16;
 
-/// The axes of `other` in the order of its file, joined where they run alike, each with the stride of an operand in its
-/// own file. `None` if it does not broadcast, by numpy's rules.
+/// The axes of `other` in its file order, merged where their strides allow, each with the stride of an operand in the operand's
+/// file. `None` if it does not broadcast, by numpy's rules.
 fn axes(operand: &Entry, other: &Entry) -> Option<Vec<(usize, usize)>> {
     let (dims, own) = (other.shape.dims(), operand.shape.dims());
     let missing = dims.len().checked_sub(own.len())?;
@@ -306,7 +306,7 @@ fn impossible(name: &str, number: Number, to: ElementType) -> anyhow::Error {
     )
 }
 
-/// x has the type of what is beside it. Bounds of any type are rounded to it.
+/// x must have the type of the gradient. Bounds of any type are rounded to the tensor's.
 fn check_types(role: Role, (name, from): (&str, ElementType), (what, to): (&str, ElementType)) -> Result<()> {
     if from != to && role == Role::X {
         bail!("{name} holds {from}, but {what} holds {to}: both need the same type");
@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(half(Role::Upper(nearest), 1e6), Ok(f16::INFINITY));
         assert!(half(Role::Lower(nearest), 1e6).is_err());
         assert_eq!(half(Role::Lower(nearest), f64::INFINITY), Ok(f16::INFINITY), "which f16 holds");
-        // Exactly to integers, and inward to what the output is converted to.
+        // Exactly to integers, and inward to the type that the output is converted to.
         let upper = |number| Role::Upper(nearest).bound::<u8>(number);
         assert_eq!([300, 7].map(|n| upper(Number::Integer(n))), [Ok(255), Ok(7)]);
         assert!(upper(Number::Integer(-1)).is_err() && upper(Number::Float(1.5)).is_err());
@@ -416,7 +416,7 @@ mod tests {
                 let axes = axes(&own, &other).unwrap();
                 let from: Vec<u8> = (0..own.shape.len() as u8).collect();
                 let mut out = vec![255; other.shape.len()];
-                // In parts that end anywhere, and all at once.
+                // In parts that end anywhere, and as a whole.
                 for size in [7, 17, 60] {
                     out.fill(255);
                     for (n, part) in out.chunks_mut(size).enumerate() {

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Atomic file output: a file appears complete or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use crate::temp_file_guard::TempFileGuard;
 
-/// A file being written. Until [`commit`](Self::commit) its target is untouched.
+/// A file being written. Its target is untouched until [`commit`](Self::commit).
 pub(crate) struct Output {
     target: PathBuf,
     sink: Sink,
@@ -23,12 +23,12 @@ enum Sink {
 }
 
 impl Output {
-    /// Prepares to write `path`, and fails early where that cannot work. `-` is stdout.
+    /// Prepares to write `path`, and fails early if it cannot be written. `-` is stdout.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         Self::to(path, behind_links)
     }
 
-    /// The same, but a link at `path` is replaced, and what it names stays.
+    /// The same, but a link at `path` is replaced, and its target stays.
     pub(crate) fn replace(path: &Path) -> Result<Self> {
         Self::to(path, Path::to_owned)
     }
@@ -63,7 +63,7 @@ impl Output {
         let folder = folder_of(&target);
         let mut builder = tempfile::Builder::new();
         builder.prefix(".wgclip-").suffix(".part");
-        // As any new file, not readable by its owner alone as temporary files are.
+        // Permissions of an ordinary new file: temporary files are readable only by their owner.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut unfinished = TempFileGuard::begin();
@@ -95,16 +95,16 @@ impl Output {
         };
         let mut out = BufWriter::with_capacity(1 << 20, file);
         let written = content(&mut out).and_then(|()| Ok(out.flush()?));
-        // What is left in it is of no use, and `drop` would write it.
+        // Discards the buffer: `drop` would write it.
         let _ = out.into_parts();
-        // What could not be read, or not be clipped, says so itself.
+        // Errors of reading and clipping already say what failed.
         written.map_err(|error| match error.is::<io::Error>() && error.chain().len() == 1 {
             true => error.context(format!("cannot write {}", self.target.display())),
             false => error,
         })
     }
 
-    /// Puts what was written in place.
+    /// Renames the written file to its target.
     pub(crate) fn commit(self) -> Result<()> {
         let Sink::Replace(file) = self.sink else { return Ok(()) };
         let unfinished = TempFileGuard::end(file.path());
@@ -123,7 +123,7 @@ impl Output {
     }
 }
 
-/// The folder that a file is in.
+/// The folder that contains a file.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -131,7 +131,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Whether both paths name one file, which need not be there yet.
+/// Whether both paths name the same file, which need not exist yet.
 pub(crate) fn is_same_file(path: &Path, other: &Path) -> bool {
     let place = |path: &Path| {
         let path = behind_links(if is_stdout(path) { Path::new("/dev/stdout") } else { path });
@@ -146,7 +146,7 @@ fn is_stdout(path: &Path) -> bool {
     ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|there| path == Path::new(there))
 }
 
-/// Stdout itself, whose place in a file moves with what is written.
+/// Stdout itself, whose file position advances with each write.
 #[cfg(unix)]
 fn stdout() -> io::Result<File> {
     use std::os::fd::AsFd;
@@ -159,12 +159,12 @@ fn stdout() -> io::Result<File> {
     Ok(io::stdout().as_handle().try_clone_to_owned()?.into())
 }
 
-/// Whether a path stands for an open file of this process, not for a file by its name.
+/// Whether a path stands for an open file of this process instead of a named file.
 fn is_descriptor(path: &Path) -> bool {
     ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc/self/fd"].iter().any(|there| path.starts_with(there))
 }
 
-/// The file that a link names, which need not be there yet. A loop of links was refused before.
+/// The target of a link, which need not exist yet. Loops of links have been refused before.
 fn behind_links(path: &Path) -> PathBuf {
     let mut target = path.to_owned();
     while let Ok(link) = fs::read_link(&target) {
@@ -173,13 +173,13 @@ fn behind_links(path: &Path) -> PathBuf {
     target
 }
 
-/// Gives a new file the permissions of the one that it replaces and, where that is allowed, its owner.
+/// Gives a new file the permissions of the one that it replaces and, if permitted, its owner.
 fn keep_mode(file: &File, there: &fs::Metadata) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
         let _ = fchown(file, Some(there.uid()), Some(there.gid()));
-        // Less the bits that would lend a new content the old owner's rights.
+        // Without the setuid and setgid bits, which would give the new content the old owner's rights.
         file.set_permissions(fs::Permissions::from_mode(there.mode() & 0o777))
     }
     #[cfg(not(unix))]

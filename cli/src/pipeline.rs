@@ -1,33 +1,33 @@
-//! The road of all tensors, whatever their sizes: in batches from file to file. A large tensor goes through in several,
-//! many small ones share one, and memory is bounded by the batches that are alive.
+//! Moves tensors of any size from file to file in batches. A large tensor is split into several batches,
+//! many small ones share one, and memory is bounded by the number of live batches.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 
 use anyhow::{Context, Result};
 
-use crate::batch::{self, Batch, Kind, Operands};
+use crate::batch::{Batch, Kind, Operands};
 use crate::files::{Layout, TensorWriter};
 use crate::resources::Resources;
 
-/// Batches that are alive at most: of each kind one is filled, and some wait for the device or to be written.
+/// Maximum number of live batches: one of each kind is being filled, and some wait for the device or to be written.
 const ALIVE: usize = 8;
 
-/// What waits to be written at most, counted in steps: of many tensors that wait for the batch of an earlier one.
+/// Maximum number of steps that wait to be written, when many tensors wait for the batch of an earlier one.
 const STEPS: usize = 1 << 16;
 
-/// Writes a file like another, with some of its tensors changed on the way.
+/// Writes a copy of a file, with some of its tensors changed.
 pub(crate) struct Pipeline<'a> {
     resources: &'a mut Resources,
     writer: Box<dyn TensorWriter + 'a>,
-    /// What is to be written, in order.
+    /// The pending writes, in order.
     steps: VecDeque<Step>,
     /// The batch of each kind that is being filled.
     open: HashMap<Kind, u64>,
     alive: HashMap<u64, State>,
-    /// Batches that were written, and whose memory serves others.
-    spare: HashMap<Kind, Box<dyn Batch>>,
-    /// Batches that the device has.
+    /// Written batches, whose memory is reused.
+    spare: HashMap<Kind, Batch>,
+    /// The number of batches on the device.
     begun: usize,
     next: u64,
 }
@@ -35,12 +35,12 @@ pub(crate) struct Pipeline<'a> {
 enum Step {
     Begin(usize),
     Copy(usize),
-    /// The next elements of a batch: so many.
+    /// The batch, and how many of its next elements.
     Write(u64, usize),
 }
 
 struct State {
-    batch: Box<dyn Batch>,
+    batch: Batch,
     kind: Kind,
     stage: Stage,
 }
@@ -58,18 +58,18 @@ impl<'a> Pipeline<'a> {
         Self { resources, writer, steps: VecDeque::new(), open, alive, spare, begun: 0, next: 0 }
     }
 
-    /// Bytes that were read for what is not to be written.
+    /// Counts bytes that were read but will not be written.
     pub(crate) fn progress(&mut self, bytes: usize) {
         self.resources.progress(bytes);
     }
 
-    /// Copies a tensor as it is.
+    /// Copies a tensor unchanged.
     pub(crate) fn copy(&mut self, index: usize) -> Result<()> {
         self.steps.push_back(Step::Copy(index));
         self.write(false)
     }
 
-    /// Takes a tensor of `len` elements in. They lie in one layout, and are to lie in another.
+    /// Adds a tensor of `len` elements, which are converted from one layout to another.
     pub(crate) fn push(
         &mut self,
         index: usize,
@@ -92,11 +92,11 @@ impl<'a> Pipeline<'a> {
                 self.write(false)?;
             }
         }
-        // Of tensors without elements too.
+        // Also for tensors without elements.
         self.write(false)
     }
 
-    /// Writes all that waits, and the end of the file.
+    /// Writes everything pending, and the end of the file.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.write(true)?;
         self.writer.finish()
@@ -109,7 +109,7 @@ impl<'a> Pipeline<'a> {
         }
         self.next += 1;
         let room = self.resources.batch_bytes() / kind.element.size();
-        let batch = self.spare.remove(&kind).unwrap_or_else(|| batch::batch(kind, room));
+        let batch = self.spare.remove(&kind).unwrap_or_else(|| Batch::new(kind, room));
         self.alive.insert(self.next, State { batch, kind, stage: Stage::Filled });
         self.open.insert(kind, self.next);
         self.next
@@ -118,7 +118,7 @@ impl<'a> Pipeline<'a> {
     fn begin(&mut self, id: u64) -> Result<()> {
         let State { batch, kind, stage } = self.alive.get_mut(&id).context("a batch is gone")?;
         self.open.remove(kind);
-        self.resources.begin(&mut **batch)?;
+        self.resources.begin(batch)?;
         *stage = Stage::Begun;
         self.begun += 1;
         Ok(())
@@ -144,7 +144,7 @@ impl<'a> Pipeline<'a> {
                         if !all && !crowded && self.begun < self.resources.in_flight() {
                             return Ok(());
                         }
-                        self.resources.finish(&mut *state.batch)?;
+                        self.resources.finish(&mut state.batch)?;
                         state.stage = Stage::Done;
                         self.begun -= 1;
                     }

@@ -1,11 +1,11 @@
-//! Progress bars: on a terminal, nothing elsewhere.
+//! Progress bars, shown only on a terminal.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Of a check or a benchmark of a device.
+/// For a check or a benchmark of a device.
 #[cfg(any(feature = "bench", feature = "check"))]
 pub(crate) fn steps(device: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
@@ -15,10 +15,10 @@ pub(crate) fn steps(device: &str) -> ProgressBar {
     ProgressBar::new(1).with_style(style).with_prefix(device.to_owned())
 }
 
-/// How long a run goes on before it tells how far it is.
+/// How long a run takes before it shows its progress.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How far a run is, in bytes: seen only once it takes long.
+/// The progress of a run, in bytes, shown only if it takes long.
 pub(crate) struct Bytes {
     bar: ProgressBar,
     hidden: bool,

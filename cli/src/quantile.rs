@@ -1,4 +1,4 @@
-//! Bounds that are quantiles of what they bound.
+//! Bounds that are quantiles of the tensor that they bound.
 
 use anyhow::Result;
 use wgclip::{Element, Error, Shape, cpu};
@@ -6,14 +6,14 @@ use wgclip::{Element, Error, Shape, cpu};
 use crate::norm::{axes_of, parts};
 use crate::source::{Place, Source};
 
-/// Bytes that are counted at once, at the most: what a count of so many costs beside is little.
+/// Maximum number of bytes counted at once: large enough to make the fixed cost of a count negligible.
 const LARGEST: u64 = 16 << 20;
 
-/// One for each slice, with the shape that they have: bounds that broadcast to the tensor.
+/// One for each slice, with their shape: bounds that broadcast to the tensor.
 pub(crate) type OfSlices<T> = (Vec<T>, Shape);
 
-/// The quantiles of a tensor, or of each of its slices along axes: of each share. None for a tensor without numbers. Up to `room` bytes
-/// of it are in memory together. `progress` is told of the bytes that were read, for each pass anew.
+/// The quantiles for each share, of a tensor or of each of its slices along axes. None for a tensor without numbers. Up to `room` bytes
+/// of it are in memory at once. `progress` is called with the bytes read, in each pass.
 pub(crate) fn quantiles<T: Element>(
     (source, place): (&mut Source, Place),
     shares: &[f64],

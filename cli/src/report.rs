@@ -1,4 +1,4 @@
-//! The line that says what was done.
+//! The summary line of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use wgclip::device::DeviceInfo;
 use wgclip::reference::clip;
 use wgclip::{Bound, Bounds, Device, Element, ElementType, Result, Shape, with_element};
 
-/// How many elements lie where.
+/// Counts of elements relative to the bounds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     elements: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// The same, with how many of the elements are beyond the range of another type once they are clipped.
+    /// The same, with the number of elements that are beyond the range of another type after clipping.
     pub(crate) fn with_saturated<T: Element>(
         self,
         x: &[T],
@@ -31,7 +31,7 @@ impl Counts {
     ) -> Self {
         let greatest = |element: ElementType| with_element!(element, U => Element::to_f64(<U as Element>::from_bits(element.layout().max_finite())));
         let range = greatest(to);
-        // An infinity stays one where the type has it.
+        // An infinity stays infinite if the type has one.
         let has_infinity = to.layout().max_number() != to.layout().max_finite();
         let within = |bound: (Option<T>, &[T])| bound.0.is_some_and(|bound| bound.to_f64().abs() <= range);
         if within(lo) && within(hi) {
@@ -57,8 +57,8 @@ impl Counts {
         self.above
     }
 
-    /// Counts elements before they are clipped. A bound is one value, or one for each element where the slice is not
-    /// empty. Where one is NaN that is the result, neither below nor above.
+    /// Counts elements before they are clipped. A bound is one value, or one for each element if the slice is not
+    /// empty. A NaN bound becomes the result, and its element counts as neither below nor above.
     pub(crate) fn between<T: Element>(x: &[T], lo: (Option<T>, &[T]), hi: (Option<T>, &[T])) -> Self {
         let chunk = |(n, x): (usize, &[T])| {
             let part = |each: &'_ [T]| -> Range<usize> {
@@ -67,7 +67,7 @@ impl Counts {
             let (lows, highs) = (&lo.1[part(lo.1)], &hi.1[part(hi.1)]);
             let has = [lo, hi].map(|(value, each)| value.is_some() || !each.is_empty());
             let (low, high) = (lo.0.unwrap_or(T::ZERO), hi.0.unwrap_or(T::ZERO));
-            // Each a loop of its own, so that it is known there which bounds vary.
+            // A separate loop for each case, so that the compiler knows which bounds vary.
             match (lows.is_empty(), highs.is_empty()) {
                 (true, true) => count(x, |_| low, |_| high, has),
                 (false, true) => count(x, |i| lows[i], |_| high, has),
@@ -81,7 +81,7 @@ impl Counts {
     /// Counts the elements of a whole tensor.
     pub(crate) fn of<T: Element>(x: &[T], shape: &Shape, bounds: &Bounds<T>) -> Result<Self> {
         let cpu = Device::cpu();
-        // Each element of a bound as many times as it broadcasts.
+        // Bounds broadcast to one value per element.
         let side = |bound: &Bound<T>| match bound.tensor() {
             None => Ok((bound.value(), Vec::new())),
             Some(tensor) => {
@@ -95,7 +95,7 @@ impl Counts {
     }
 }
 
-/// Counts where elements lie; `has` tells which bounds there are. Without branches, so that it vectorises.
+/// Counts elements relative to the bounds; `has` says which bounds exist. Without branches, so that it vectorises.
 fn count<T: Element>(x: &[T], lo: impl Fn(usize) -> T, hi: impl Fn(usize) -> T, has: [bool; 2]) -> Counts {
     let (mut below, mut above, mut nan) = (0u32, 0u32, 0u32);
     for (i, &x) in x.iter().enumerate() {
@@ -132,21 +132,21 @@ impl Add for Counts {
     }
 }
 
-/// What was done, where, and how fast.
+/// The summary of a run: counts, device, and times.
 pub(crate) struct Report {
     pub counts: Counts,
     /// The type that they were converted to.
     pub to: Option<ElementType>,
-    /// Tensors that nobody asked for.
+    /// The number of tensors that were not selected.
     pub left: usize,
-    /// Those that are not clipped unless they are named: name and type.
+    /// Tensors that are clipped only if they are named: name and type.
     pub kept: Vec<(String, String)>,
     pub device: DeviceInfo,
-    /// From the start of the command on.
+    /// Since the start of the command.
     pub whole: Duration,
     /// From tensors in host memory to the result in host memory.
     pub clip: Duration,
-    /// Of all tensors, those read and the one made.
+    /// Of all tensors, inputs and output.
     pub bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a command that writes tensors works with: a device and memory; and what its work took.
+//! The resources of a command that writes tensors: device, memory limit, and the cost of its work.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -13,13 +13,13 @@ use crate::batch::{Batch, Cost};
 use crate::progress;
 use crate::say;
 
-/// The share of the memory that an operand of a batch may take: each batch has up to four, and several batches are alive.
+/// The share of the memory for one operand of a batch: each batch has up to four, and several batches are alive.
 const SHARE: u64 = 64;
 
-/// The least memory that a command takes.
+/// The minimum memory limit.
 const LEAST: u64 = 1 << 20;
 
-/// Bytes of a batch. On the CPU what was read is still in the cache when it is clipped and written.
+/// Maximum bytes of a batch. On the CPU the data is then still in cache when it is clipped and written.
 const LARGEST_ON_CPU: u64 = 2 << 20;
 const LARGEST_ON_GPU: u64 = 16 << 20;
 
@@ -34,7 +34,7 @@ pub(crate) struct Resources {
 }
 
 impl Resources {
-    /// Opens the device. `bytes` are all that will be read, for the progress bar.
+    /// Opens the device. `bytes` is the total that will be read, for the progress bar.
     pub(crate) fn new(
         device: &str,
         memory: Option<ByteSize>,
@@ -66,12 +66,12 @@ impl Resources {
         self.memory
     }
 
-    /// When the command began.
+    /// The start time of the command.
     pub(crate) fn start(&self) -> Instant {
         self.start
     }
 
-    /// What all work took so far.
+    /// The total cost so far.
     pub(crate) fn cost(&self) -> Cost {
         self.cost
     }
@@ -86,46 +86,46 @@ impl Resources {
         (self.memory / SHARE).clamp(64 << 10, largest) as usize
     }
 
-    /// Bytes of a tensor that may be held in memory, and of the part that a device is to have at once: what a GPU keeps of each slice is up to
+    /// Bytes of a tensor that may be held in memory, and of the part that may be on a device at once: a GPU's state per slice is up to
     /// 16 times as large as the slice.
     pub(crate) fn room(&self) -> (u64, u64) {
         let most = self.memory / 4;
         (most, self.device.info().limits.map_or(most, |limits| most.min(limits.max_binding_bytes / 16)))
     }
 
-    /// Batches that the device has at once: one is uploaded while another is worked on and a third read.
+    /// Batches on the device at once: one is uploaded while another is processed and a third read.
     pub(crate) fn in_flight(&self) -> usize {
         if self.is_cpu() { 1 } else { 3 }
     }
 
-    pub(crate) fn begin(&mut self, batch: &mut dyn Batch) -> Result<()> {
+    pub(crate) fn begin(&mut self, batch: &mut Batch) -> Result<()> {
         let cost = batch.begin(&self.device, !self.quiet)?;
         self.add(cost);
         self.warn_of_nan(cost.nan_bounds);
         Ok(())
     }
 
-    pub(crate) fn finish(&mut self, batch: &mut dyn Batch) -> Result<()> {
+    pub(crate) fn finish(&mut self, batch: &mut Batch) -> Result<()> {
         let cost = batch.finish()?;
         self.add(cost);
         Ok(())
     }
 
-    /// Adds what work outside of a batch cost.
+    /// Adds the cost of work outside of a batch.
     pub(crate) fn add(&mut self, cost: Cost) {
         self.cost.counts = self.cost.counts + cost.counts;
         self.cost.time += cost.time;
         self.cost.bytes += cost.bytes;
     }
 
-    /// Says whether the lower or the upper bounds hold NaN.
+    /// Warns if the lower or the upper bounds hold NaN.
     pub(crate) fn warn_of_nan(&mut self, is_nan: [bool; 2]) {
         for (option, _) in ["--min", "--max"].iter().zip(is_nan).filter(|(_, is_nan)| *is_nan) {
             self.warnings.say(format!("the bounds of {option} hold NaN, which becomes the result there"));
         }
     }
 
-    /// Bytes that were read, or read and written.
+    /// Counts bytes that were read, or read and written.
     pub(crate) fn progress(&mut self, bytes: usize) {
         if !self.quiet {
             self.bar.add(bytes);
@@ -137,7 +137,7 @@ impl Resources {
     }
 }
 
-/// Warnings, each of which is said once.
+/// Warnings, each printed once.
 #[derive(Default)]
 pub(crate) struct Warnings(HashSet<String>);
 
@@ -149,11 +149,11 @@ impl Warnings {
     }
 }
 
-/// What is taken where nothing is said: less than what is free on most machines.
+/// The default memory limit: less than the free memory of most machines.
 fn quarter_of_memory() -> u64 {
     let refresh = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(refresh);
-    // A container may have less than its machine.
+    // A container may have less memory than its machine.
     let total = system.cgroup_limits().map_or(system.total_memory(), |limits| limits.total_memory);
     total / 4
 }

@@ -21,7 +21,7 @@ use crate::session::{Session, Settings};
 use crate::source::{Place, Source};
 use crate::target::Target;
 
-/// The tensors to change, by their places, each with that of x where they are upstream gradients.
+/// The tensors to change, each with its x if it is an upstream gradient.
 type Chosen = HashMap<Place, Option<Place>>;
 
 /// Clips the values of a file, or of the files of a folder.
@@ -63,8 +63,8 @@ pub(crate) fn clip(args: &Clip) -> Result<()> {
     Ok(())
 }
 
-/// The backward pass of [`clip`]. The tensors that are not chosen keep what upstream holds for them: nothing clipped
-/// them.
+/// The backward pass of [`clip`]. Tensors that are not selected keep their upstream gradient, since they were not
+/// clipped.
 pub(crate) fn backward(args: &Backward) -> Result<()> {
     let start = Instant::now();
     if args.input == args.upstream && args.input == Path::new("-") {
@@ -90,14 +90,14 @@ pub(crate) fn backward(args: &Backward) -> Result<()> {
         })?;
     }
     let direct = target.is_direct() || bound_outputs.iter().flatten().any(|(_, output)| output.is_direct());
-    // In place first: the file that has the main name says that all is there.
+    // Renamed first: the file with the main name then implies that all are complete.
     bound_outputs.into_iter().flatten().try_for_each(|(_, output)| output.commit())?;
     target.commit(None)?;
     session.report(direct);
     Ok(())
 }
 
-/// Opens what is clipped. For its quantiles it is read more than once.
+/// Opens the input. With quantiles it is read more than once.
 fn open(path: &Path, args: &Common) -> Result<Source> {
     let assumed = args.choice.tensors.assumed;
     match args.interval.shares() {
@@ -106,15 +106,15 @@ fn open(path: &Path, args: &Common) -> Result<Source> {
     }
 }
 
-/// What is left behind where a folder goes elsewhere.
+/// Warns of subfolders that are not copied to a new folder.
 fn warn_of_folders(source: &Source, output: &Path) {
     if source.folder.as_ref().is_some_and(|folder| folder.folders && !is_same_file(&folder.path, output)) {
         say("warning: the folders within the checkpoint's are not copied");
     }
 }
 
-/// Writes a file with the chosen tensors changed. In a backward pass they are upstream gradients, and x is read beside
-/// them.
+/// Writes a file with the selected tensors changed. In a backward pass they are upstream gradients, and x is read along
+/// with them.
 fn rewrite(
     session: &mut Session<'_>,
     out: &mut dyn Write,
@@ -127,7 +127,7 @@ fn rewrite(
     let mut to = Conversions::new();
     for index in 0..file.entries().len() {
         let Work::ClipTo(element) = work else { break };
-        // What is of that type already needs no other header.
+        // Tensors that already have this type need no new header.
         if chosen.contains_key(&Place { file: number, index }) && file.element(index)? != element {
             to.insert(index, element);
         }
@@ -166,7 +166,7 @@ fn rewrite(
     pipeline.finish()
 }
 
-/// The chosen tensors with their upstream gradients, of the same names, types and shapes.
+/// The selected tensors with their upstream gradients, of the same names, types and shapes.
 fn pairs(source: &Source, upstream: &Source, selection: &Selection) -> Result<Chosen> {
     let pair = |&x: &Place| {
         let name = &source.entry(x).name;
@@ -185,7 +185,7 @@ fn pairs(source: &Source, upstream: &Source, selection: &Selection) -> Result<Ch
     selection.chosen.iter().map(pair).collect()
 }
 
-/// The gradients of the bounds are those of one tensor, each with a file of its own.
+/// Checks that requested gradients of bounds are those of one tensor, each in its own file.
 fn check_bound_outputs(args: &Backward, tensors: usize, sources: &[&Source]) -> Result<()> {
     let outputs: Vec<_> = args.min_grad.iter().chain(&args.max_grad).collect();
     if !outputs.is_empty() && tensors != 1 {
@@ -206,8 +206,8 @@ fn check_bound_outputs(args: &Backward, tensors: usize, sources: &[&Source]) -> 
     Ok(())
 }
 
-/// Writes a file with the gradient of one tensor, and the files of the gradients of its bounds. That tensor is held in
-/// memory as a whole: its sums need all of it.
+/// Writes a file with the gradient of one tensor, and the files of the gradients of its bounds. The tensor is held in
+/// memory as a whole, since the sums need all of it.
 fn with_bounds(
     session: &mut Session<'_>,
     out: &mut dyn Write,
@@ -253,7 +253,7 @@ fn one_with_bounds<T: Element>(
     let needs = NeedsGrad { lo: args.min_grad.is_some(), hi: args.max_grad.is_some() };
     let (x, g) = (device.tensor_from_vec(x, dims)?, device.tensor_from_vec(g, dims)?);
     let grads = x.clip_backward_bounds(&g, &bounds, args.rule.backward_rule(), needs)?;
-    // The result may share the elements of `g`, and is not copied out of them once it alone does.
+    // The result may share the memory of `g`; dropping `g` avoids a copy.
     drop((x, g));
     let gx = grads.x.into_vec()?;
     let of_bounds = [&grads.lo, &grads.hi].map(|grad| grad.as_ref().map(|grad| grad.to_vec()));
@@ -271,10 +271,10 @@ fn one_with_bounds<T: Element>(
     writer.write(bytemuck::cast_slice(&entry.layout.encode(gx, &entry.shape)))
 }
 
-/// The files of the gradients of the lower and the upper bound, where they are wanted.
+/// The files of the gradients of the lower and the upper bound, if requested.
 type BoundOutputs<'a> = [Option<(&'a Path, Output)>; 2];
 
-/// The file for the gradient of a bound, if wanted.
+/// The file for the gradient of a bound, if requested.
 fn bound_output(path: &Option<PathBuf>) -> Result<Option<(&Path, Output)>> {
     let Some(path) = path else { return Ok(None) };
     Ok(Some((path, Output::create(path)?)))

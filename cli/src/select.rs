@@ -1,4 +1,4 @@
-//! Which tensors of a file are clipped.
+//! Selects the tensors of a file to clip.
 
 use std::collections::HashSet;
 
@@ -7,19 +7,19 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::source::{Place, Source};
 
-/// The tensors to clip, and what is to be said of others.
+/// The tensors to clip, and what to report about others.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
     /// In the order of their files.
     pub chosen: Vec<Place>,
-    /// Those that would have been clipped, were they floats: name and type.
+    /// Tensors that were not clipped only because they are not floats: name and type.
     pub kept: Vec<(String, String)>,
-    /// How many others were left out, since they were not asked for.
+    /// How many others were left out because they were not selected.
     pub left: usize,
 }
 
-/// The tensors that are named, or match a pattern, or all where nothing is said, less those of `except`. Only a name chooses
-/// a tensor that is not of floats, if the file has floats at all: its integers are counters and indices.
+/// The tensors that are named or match a pattern (by default all), without those of `except`. If the file has floats at all,
+/// only a name selects other types: integers next to floats are counters and indices.
 ///
 /// # Errors
 /// If a name or a pattern matches nothing, or nothing is left.
@@ -45,7 +45,7 @@ pub(crate) fn select(source: &Source, tensors: &[String], except: &[String]) -> 
             selection.left += 1;
         }
     }
-    // A file of integers alone is one of images, say, and nobody would clip it for another reason.
+    // A file of only integers may hold images, so they are what the user wants to clip.
     let has_floats = !floats.is_empty() || !selection.chosen.is_empty();
     let (integers, kept) = match has_floats {
         true => (Vec::new(), others),
@@ -70,14 +70,14 @@ pub(crate) fn select(source: &Source, tensors: &[String], except: &[String]) -> 
     Ok(selection)
 }
 
-/// How checkpoints name the scales of a tensor of 8-bit numbers: after its name, or in place of its last part.
+/// How checkpoints name the scales of a tensor of 8-bit numbers: with a suffix to its name, or replacing its last part.
 const SCALES: [&str; 8] =
     ["_scale", "_scale_inv", "_scale_2", "_scales", ".scale", ".scale_inv", ".scales", ".absmax"];
 
-/// Refuses 8-bit numbers with a scale beside them, which are not what they stand for, and their scales, unless they are chosen by name.
+/// Refuses 8-bit numbers that are stored with a scale, and their scales, since they are not the values that they represent.
 ///
 /// # Errors
-/// If there is one.
+/// If such a tensor was selected.
 pub(crate) fn refuse_scaled(source: &Source, chosen: &[Place]) -> Result<()> {
     let is_chosen = |place: Place| chosen.contains(&place);
     for place in
@@ -110,7 +110,7 @@ struct Names {
 }
 
 impl Names {
-    /// An exact name wins over a pattern, even with the characters of a pattern in it.
+    /// An exact name wins over a pattern, even if it contains pattern characters.
     fn new(source: &Source, texts: &[String]) -> Result<Self> {
         let (mut named, mut patterns) = (HashSet::new(), GlobSetBuilder::new());
         for text in texts {

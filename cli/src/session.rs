@@ -1,4 +1,4 @@
-//! What a run of `clip` or `backward` has: its device, its bounds, and what it gathers over its tensors.
+//! The state of a run of `clip` or `backward`: its device, its bounds, and the totals over its tensors.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -20,10 +20,10 @@ use crate::say;
 use crate::select::Selection;
 use crate::source::{Place, Source};
 
-/// Elements of a tensor that is large enough to be a batch of its own kind, where a file gives it a bound of one element.
+/// Elements of a tensor that is large enough for its own kind of batch, if its bound in a file is a single element.
 const LARGE: usize = 1 << 18;
 
-/// What a run is asked for.
+/// The settings of a run.
 #[derive(Clone, Copy)]
 pub(crate) struct Settings<'a> {
     pub interval: &'a Interval,
@@ -54,9 +54,9 @@ pub(crate) struct BoundSources<'a> {
     interval: &'a Interval,
     /// The type that elements are converted to.
     to: Option<ElementType>,
-    /// Those that are numbers, for each type.
+    /// Bounds that are numbers, for each type.
     values: HashMap<ElementType, [Side; 2]>,
-    /// The files of others.
+    /// The files of other bounds.
     files: [Option<Source>; 2],
     /// Bytes that may be held in memory.
     memory: u64,
@@ -112,7 +112,7 @@ impl<'a> Session<'a> {
         Ok(Self { args, resources, bounds, left: selection.left, kept: selection.kept.clone() })
     }
 
-    /// Prints what was done: to stdout, or to stderr where the tensor may have gone to stdout.
+    /// Prints the summary: to stdout, or to stderr if the tensor may have gone to stdout.
     pub(crate) fn report(self, direct: bool) {
         self.resources.end_progress();
         if self.args.quiet {
@@ -131,20 +131,20 @@ impl<'a> Session<'a> {
         };
         match direct {
             true => say(&report.to_string()),
-            // The work is done and in place: a closed stdout makes no failure of it.
+            // The output is complete: a closed stdout is not a failure.
             false => drop(writeln!(std::io::stdout(), "{}", printable(&report.to_string()))),
         }
     }
 }
 
 impl BoundSources<'_> {
-    /// What the two files of bounds are.
+    /// The roles of the two files of bounds.
     fn roles(&self) -> [Role; 2] {
         let rounding = (self.interval.rounding(), self.to);
         [Role::Lower(rounding), Role::Upper(rounding)]
     }
 
-    /// The bounds of a tensor, and what is to be read for those that are not numbers. Quantiles are those of `x`.
+    /// The bounds of a tensor, and the operands to read for those that are not numbers. Quantiles are those of `x`.
     pub(crate) fn of(
         &mut self,
         (entry, element, what): (&Entry, ElementType, &str),
@@ -163,7 +163,7 @@ impl BoundSources<'_> {
             for (side, quantile) in sides.iter_mut().zip(found) {
                 *side = match quantile {
                     None => continue,
-                    // NaN where there are no numbers, and so nothing to clip.
+                    // NaN if there are no numbers, and so nothing to clip.
                     Some((values, _)) if values.len() == 1 && values[0].is_nan() => (Side::Absent, None),
                     Some((values, _)) if values.len() == 1 => (Side::Value(Element::to_bits(values[0])), None),
                     Some((values, shape)) => (Side::PerElement, Some(Operand::held(&values, &shape, entry)?)),
@@ -185,7 +185,7 @@ impl BoundSources<'_> {
         Ok(sides)
     }
 
-    /// The quantiles of a tensor that are its lower and its upper bound, if they are.
+    /// The quantiles of a tensor that are its lower and its upper bound, if any.
     fn quantiles<T: Element>(
         &self,
         x: (&mut Source, Place),
@@ -240,7 +240,7 @@ impl BoundSources<'_> {
         Ok(Bounds::new(lo, hi)?)
     }
 
-    /// The tensor that has the lower or the upper bounds of another: the only one of its file, or that of the other's name.
+    /// The tensor with the lower or the upper bounds of another: the only one in its file, or the one with the other's name.
     fn bound_of(
         &mut self,
         n: usize,
@@ -265,7 +265,7 @@ impl BoundSources<'_> {
     }
 }
 
-/// The bounds that are numbers, and whether they are crossed. Warns of those that the type cannot hold, nor the one that elements are converted to.
+/// The bounds that are numbers, and whether they are crossed. Warns of bounds that the type, or the type that elements are converted to, cannot hold.
 fn numbers<T: Element>(interval: &Interval, to: Option<ElementType>) -> Result<([Side; 2], bool)> {
     let (texts, rounding) =
         (interval.sides().map(|limit| limit.and_then(Limit::number)), interval.rounding());
@@ -277,7 +277,7 @@ fn numbers<T: Element>(interval: &Interval, to: Option<ElementType>) -> Result<(
             let converted = bound_text::bounds::<U>(texts[0], texts[1], rounding)?;
             warn_of_moved(texts, &converted, rounding);
             if rounding == BoundRounding::Inward {
-                // A bound that both types hold, so that the conversion does not round beyond it.
+                // A bound that both types can represent, so that the conversion does not round beyond it.
                 let number = |bound: &Bound<U>| bound.value().map(|value| Number::Float(Element::to_f64(value)));
                 let (lo, hi) = (number(converted.lo()), number(converted.hi()));
                 let lo = lo.map_or(Ok(Bound::Absent), |number| Bound::lower_rounded(number, rounding))?;
@@ -290,7 +290,7 @@ fn numbers<T: Element>(interval: &Interval, to: Option<ElementType>) -> Result<(
     Ok(([side(bounds.lo()), side(bounds.hi())], bounds.is_inverted()))
 }
 
-/// Warns of bounds that are not what their texts say.
+/// Warns of bounds that differ from their texts.
 fn warn_of_moved<T: Element>(texts: [Option<&str>; 2], bounds: &Bounds<T>, rounding: BoundRounding) {
     for (option, text, bound) in [("--min", texts[0], bounds.lo()), ("--max", texts[1], bounds.hi())] {
         let told = text.zip(bound.value()).and_then(|(text, value)| {

@@ -1,4 +1,4 @@
-//! Where tensors come from and go to: a file, or a folder of files that make up one checkpoint.
+//! Sources of tensors: a file, or a folder of files that make up one checkpoint.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,13 +10,13 @@ use wgclip::{Element, ElementType};
 use crate::files::{Entry, TensorFile, identify_folder, unreadable};
 use crate::say;
 
-/// What the name of a file that lists the shards of a checkpoint ends in.
+/// The suffix of the name of a file that lists the shards of a checkpoint.
 pub(crate) const INDEX: &str = ".index.json";
 
-/// Elements that are read at once for the CPU.
+/// Elements read at once for the CPU.
 pub(crate) const CHUNK: usize = 1 << 18;
 
-/// Files whose tensors belong together.
+/// A set of files whose tensors belong together.
 pub(crate) struct Source {
     path: PathBuf,
     pub files: Vec<TensorFile>,
@@ -25,7 +25,7 @@ pub(crate) struct Source {
     pub folder: Option<Folder>,
 }
 
-/// A tensor, by its file and its place there.
+/// A tensor, by its file and its index there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub file: usize,
@@ -37,16 +37,16 @@ pub(crate) struct Folder {
     pub path: PathBuf,
     /// The names of the files of tensors.
     pub shards: Vec<String>,
-    /// The names of others that belong to it.
+    /// The names of other files that belong to it.
     pub others: Vec<String>,
-    /// Whether there are folders in it.
+    /// Whether it contains folders.
     pub folders: bool,
     /// The tensors that an index lists, and their files.
     listed: HashMap<String, String>,
 }
 
 impl Source {
-    /// Opens a file, a folder of shards, or the index of shards. `assumed` is what bytes without a type are.
+    /// Opens a file, a folder of shards, or an index of shards. `assumed` is the type of bytes without one.
     ///
     /// # Errors
     /// If there are no tensors, or a file cannot be read.
@@ -54,7 +54,7 @@ impl Source {
         Self::open_with(path, assumed, TensorFile::open)
     }
 
-    /// The same, to be read more than once, though it be a pipe.
+    /// The same, for reading more than once, even from a pipe.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -107,7 +107,7 @@ impl Source {
         &self.path
     }
 
-    /// The files that are read, and those that go with them.
+    /// The files that are read, and those that belong to them.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
         match &self.folder {
             Some(folder) => {
@@ -126,12 +126,12 @@ impl Source {
             .flat_map(|(file, opened)| (0..opened.entries().len()).map(move |index| Place { file, index }))
     }
 
-    /// The tensor of a name, if there is one.
+    /// The tensor with this name, if there is one.
     pub(crate) fn find(&self, name: &str) -> Option<Place> {
         self.places.get(name).copied()
     }
 
-    /// The only tensor, if there is but one.
+    /// The tensor, if there is only one.
     pub(crate) fn only(&self) -> Option<Place> {
         self.places().next().filter(|_| self.places.len() == 1)
     }
@@ -143,12 +143,12 @@ impl Source {
     /// The type of a tensor, which must be one that can be clipped.
     ///
     /// # Errors
-    /// What it holds instead, and what to do.
+    /// If it is not; the error says what it holds, and what to do.
     pub(crate) fn element(&self, place: Place) -> Result<ElementType> {
         self.files[place.file].element(place.index)
     }
 
-    /// Reads the elements of a tensor, `len` at once, in this machine's byte order: where each chunk begins, and its elements.
+    /// Reads the elements of a tensor, `len` at once, in native byte order; passes on where each chunk begins, and its elements.
     pub(crate) fn chunks<T: Element>(
         &mut self,
         place: Place,
@@ -173,12 +173,12 @@ impl Source {
         self.files[place.file].describe(place.index)
     }
 
-    /// Whether its one tensor has no name.
+    /// Whether its only tensor has no name.
     pub(crate) fn is_npy(&self) -> bool {
         self.files.iter().all(TensorFile::is_npy)
     }
 
-    /// Says that there is no tensor of a name, and which there are.
+    /// Reports that there is no tensor with this name, and lists those that exist.
     pub(crate) fn no_such(&self, name: &str) -> anyhow::Error {
         let mut names: Vec<_> = self.places().map(|place| &self.entry(place).name[..]).take(9).collect();
         let path = self.path.display();
@@ -203,7 +203,7 @@ fn folders_of_tensors(path: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(path).with_context(read)? {
         let folder = entry.with_context(read)?;
-        // One that cannot be read has none to name.
+        // A folder that cannot be read has none to list.
         let Ok(files) = fs::read_dir(folder.path()) else { continue };
         let is_tensors = |file: fs::DirEntry| file.path().extension().is_some_and(|of| of == "safetensors");
         if files.flatten().any(is_tensors) {
@@ -215,14 +215,14 @@ fn folders_of_tensors(path: &Path) -> Result<Vec<String>> {
 }
 
 impl Folder {
-    /// All of a folder: the shards that its index lists, or its files of tensors where there is none.
+    /// All of a folder: the shards that its index lists, or without an index its tensor files.
     fn whole(path: &Path) -> Result<Self> {
         let name = path.display();
         let read = || format!("cannot read {name}");
         let (mut files, mut folders) = (Vec::new(), false);
         for entry in fs::read_dir(path).with_context(read)? {
             let entry = entry.with_context(read)?;
-            // Behind a link too, as download caches have them.
+            // Also behind a link, as in download caches.
             let file = entry.path();
             let metadata = fs::metadata(&file).with_context(|| format!("cannot read {}", file.display()))?;
             folders |= metadata.is_dir();
@@ -270,7 +270,7 @@ impl Folder {
     }
 }
 
-/// The names of the files that an index lists, and which tensor is in which.
+/// The names of the files that an index lists, and the file of each tensor.
 fn shards_of(path: &Path) -> Result<(Vec<String>, HashMap<String, String>)> {
     #[derive(serde::Deserialize)]
     struct Index {

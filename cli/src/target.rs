@@ -1,4 +1,4 @@
-//! What is written in the place of a [`Source`]: a file, or the files of a folder, whole or not at all.
+//! The output for a [`Source`]: a file, or the files of a folder, written atomically.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,16 +11,16 @@ use crate::output::{Output, folder_of};
 use crate::source::{Folder, INDEX, Source};
 use crate::temp_file_guard::TempFileGuard;
 
-/// What is being written.
+/// An output being written.
 pub(crate) enum Target {
     File(Output),
     Folder(FolderTarget),
 }
 
-/// A checkpoint in a folder. All of its files are written before the first is put in place.
+/// A checkpoint in a folder. All of its files are written before the first is renamed.
 pub(crate) struct FolderTarget {
     path: PathBuf,
-    /// A folder next to its place, where there is none yet.
+    /// A temporary folder next to the target, if the target does not exist yet.
     new: Option<TempDir>,
     source: PathBuf,
     in_place: bool,
@@ -30,7 +30,7 @@ pub(crate) struct FolderTarget {
 }
 
 impl Target {
-    /// Prepares to write `path`, and fails early where that cannot work.
+    /// Prepares to write `path`, and fails early if it cannot be written.
     pub(crate) fn create(source: &Source, path: &Path) -> Result<Self> {
         match &source.folder {
             Some(folder) => FolderTarget::create(folder, path).map(Self::Folder),
@@ -58,7 +58,7 @@ impl Target {
         }
     }
 
-    /// Puts all in place. `bytes` are those of all tensors, where they changed: the index of a checkpoint has them.
+    /// Renames all files. `bytes` is the new total of all tensors if it changed, for the index of a checkpoint.
     pub(crate) fn commit(self, bytes: Option<u64>) -> Result<()> {
         match self {
             Self::File(output) => output.commit(),
@@ -100,7 +100,7 @@ impl FolderTarget {
 
     fn write(&mut self, name: &str, content: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         let folder = self.new.as_ref().map_or(&*self.path, TempDir::path);
-        // A link, as download caches have them, is replaced and not what it names.
+        // A link, as in download caches, is replaced, not its target.
         let mut output = Output::replace(&folder.join(name))?;
         output.write(content)?;
         self.written.push(output);
@@ -135,7 +135,7 @@ impl FolderTarget {
     }
 }
 
-/// A folder that is to take a place.
+/// A temporary folder next to a target.
 fn folder_beside(path: &Path) -> Result<TempDir> {
     let parent = folder_of(path);
     if !parent.is_dir() {
@@ -155,7 +155,7 @@ fn folder_beside(path: &Path) -> Result<TempDir> {
     Ok(folder)
 }
 
-/// The text of an index with the bytes of all tensors.
+/// The text of an index with the total bytes of all tensors.
 fn index_of(path: &Path, bytes: u64) -> Result<Vec<u8>> {
     let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut index: serde_json::Value = serde_json::from_slice(&text)?;

@@ -1,33 +1,33 @@
-//! A run that is told to end takes its unfinished files with it.
+//! Removes the unfinished files of a run that is ended by a signal.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-/// The files that are not yet in place.
+/// The files that were not yet renamed.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Holds off the end of the process while an unfinished file is made or put in place, so that a signal
-/// finds it either there and known, or done.
+/// Delays the end of the process while an unfinished file is created or renamed, so that a signal
+/// finds it either registered or done.
 pub(crate) struct TempFileGuard {
     files: MutexGuard<'static, Vec<PathBuf>>,
 }
 
 impl TempFileGuard {
-    /// To be held while a file is made, until [`track`](Self::track).
+    /// Held while a file is created, until [`track`](Self::track).
     pub(crate) fn begin() -> Self {
         static WATCH: Once = Once::new();
-        // Before the signals are caught: one that found no file yet would be forgotten.
+        // Before the signals are caught: a signal that found no file yet would be lost.
         let files = lock();
         WATCH.call_once(watch);
         Self { files }
     }
 
-    /// The file that was made.
+    /// Registers the created file.
     pub(crate) fn track(&mut self, file: &Path) {
         self.files.push(file.to_owned());
     }
 
-    /// To be held while a file is put in place.
+    /// Held while a file is renamed.
     pub(crate) fn end(file: &Path) -> Self {
         let mut files = lock();
         files.retain(|unfinished| unfinished != file);
@@ -39,7 +39,7 @@ fn lock() -> MutexGuard<'static, Vec<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has a file that grows beyond the limit of its size be an error, and not the end of the process.
+/// Makes exceeding the file size limit an error instead of ending the process.
 #[cfg(unix)]
 pub(crate) fn survive_size_limits() {
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
@@ -48,8 +48,8 @@ pub(crate) fn survive_size_limits() {
 #[cfg(not(unix))]
 pub(crate) fn survive_size_limits() {}
 
-/// Has the signals that end a process remove the unfinished files first. Those that the parent had ignored, as
-/// `nohup` does, stay ignored.
+/// Makes the signals that end a process remove the unfinished files first. Signals that the parent had ignored, as
+/// with `nohup`, stay ignored.
 #[cfg(unix)]
 fn watch() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -61,12 +61,12 @@ fn watch() {
     let Ok(mut signals) = Signals::new(wanted) else { return };
     std::thread::spawn(move || {
         for signal in signals.forever() {
-            // Held to the end, so that nothing more is put in place.
+            // Held to the end, so that no more files are renamed.
             let mut files = lock();
-            // What is in place already may as well be reported: the run is about to end.
+            // If all files are in place, let the run report them: it is about to end.
             if !files.is_empty() {
                 files.drain(..).for_each(|file| {
-                    // The second for a folder.
+                    // The second call is for a folder.
                     let _ = std::fs::remove_file(&file).or_else(|_| std::fs::remove_dir_all(&file));
                 });
                 let _ = emulate_default_handler(signal);
@@ -78,7 +78,7 @@ fn watch() {
 #[cfg(not(unix))]
 fn watch() {}
 
-/// The signals that this process was started to ignore, one bit each, where the system tells.
+/// The signals that this process was started to ignore, one bit each, if the system reports them.
 #[cfg(unix)]
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

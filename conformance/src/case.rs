@@ -1,4 +1,4 @@
-//! One comparison for every device, type and operation: what a device returns against what the reference says, at
+//! Compares the results of a device with the reference, for every device, type and operation, with
 //! zero tolerance.
 
 use std::fmt;
@@ -26,7 +26,7 @@ impl Variant {
         Self { op, in_place: false, rule: BackwardRule::default() }
     }
 
-    /// Every form of every operation, with every rule that it takes: the identity too, which tensors take.
+    /// Every form of every operation, with every rule that it takes, including the identity, which tensors accept.
     pub fn all() -> impl Iterator<Item = Self> {
         Op::variants().flat_map(|(op, in_place)| {
             let rules = BackwardRule::all().filter(move |&rule| takes(op, rule));
@@ -34,18 +34,18 @@ impl Variant {
         })
     }
 
-    /// Its name, less the rule: `"clip_in_place"`.
+    /// Its name, without the rule: `"clip_in_place"`.
     pub fn name(&self) -> String {
         self.op.variant_name(self.in_place)
     }
 
-    /// Whether it has anything to do for a type.
+    /// Whether it applies to a type.
     pub fn is_for(&self, element: ElementType) -> bool {
         self.op.is_for(element, false)
     }
 }
 
-/// Whether an operation is tried with a rule. What reads a mask is tried with each that makes one.
+/// Whether an operation is tested with a rule. Operations that read a mask are tested with each rule that produces one.
 fn takes(op: Op, rule: BackwardRule) -> bool {
     match op.info().rule {
         _ if op.has(Operand::Mask) => rule.fits_mask() && !rule.is_identity(),
@@ -79,14 +79,14 @@ pub(crate) struct Case<T> {
     pub g: Vec<T>,
     pub lo: Bound<T, Host<T>>,
     pub hi: Bound<T, Host<T>>,
-    /// Broadcast inputs besides the bounds, in turn.
+    /// The broadcast inputs other than the bounds, in order.
     pub others: [Bound<T, Host<T>>; 2],
     pub params: [f64; 4],
-    /// Whether an operation that converts is tried with every type, or with any one.
+    /// Whether a conversion is tested to every type, or to any one type.
     pub all_types: bool,
 }
 
-/// What a device is compared with: the reference, or a wrong one to see that the comparison can fail.
+/// The oracle for a device: the reference, or a wrong one to test that the comparison can fail.
 #[derive(Debug, Clone, Copy)]
 pub struct Oracle<T> {
     /// [`reference::evaluate`].
@@ -111,13 +111,13 @@ pub struct Mismatch {
     pub op: String,
     /// The bounds, and the shape of x.
     pub operands: String,
-    /// The element of the result.
+    /// The index in the result.
     pub index: usize,
-    /// The bits of x and g there, where the result has the shape of x.
+    /// The bits of x and g there, if the result has the shape of x.
     pub inputs: Option<[u64; 2]>,
-    /// The bits that the reference gives.
+    /// The expected bits, from the reference.
     pub expected: u64,
-    /// The bits that the device gave.
+    /// The bits returned by the device.
     pub actual: u64,
 }
 
@@ -132,7 +132,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// How a comparison went.
+/// The result of a comparison.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// Elements compared.
@@ -144,7 +144,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Compares the elements of a result, to the bit. `describe` tells of what it is, where it is the first that differs.
+    /// Compares the elements of a result, bit for bit. `describe` describes the result if it has the first mismatch.
     pub(crate) fn compare<T: Element>(
         &mut self,
         expected: &[T],
@@ -153,7 +153,7 @@ impl Tally {
     ) {
         let differ = |(a, e): (&T, &T)| a.to_bits() != e.to_bits();
         let found = actual.iter().zip(expected).filter(|&pair| differ(pair)).count();
-        // A result of another length is as wrong as can be.
+        // A result of the wrong length counts as entirely wrong.
         let found = if actual.len() == expected.len() { found } else { expected.len().max(1) };
         self.cases += expected.len() as u64;
         self.mismatches += found as u64;
@@ -174,7 +174,7 @@ impl Tally {
         }));
     }
 
-    /// Adds another.
+    /// Adds another tally.
     pub fn add(&mut self, other: Self) {
         self.cases += other.cases;
         self.mismatches += other.mismatches;
@@ -210,7 +210,7 @@ impl<T: Element> Case<T> {
         tally
     }
 
-    /// The broadcast inputs of an operation, in the order of its row. What reads a mask is compared with what made it.
+    /// The broadcast inputs of an operation, in the order of its row; for one that reads a mask, those of the operation that produced it.
     pub(crate) fn broadcast(&self, op: Op) -> Vec<(Operand, &Bound<T, Host<T>>)> {
         let mut others = self.others.iter();
         let input = |&operand: &Operand| {
@@ -225,7 +225,7 @@ impl<T: Element> Case<T> {
         op.info().broadcast.iter().map(input).collect()
     }
 
-    /// The element of a broadcast input that belongs to an element of x.
+    /// The element of a broadcast input for an element of x.
     pub(crate) fn at(&self, bound: &Bound<T, Host<T>>, i: usize) -> Option<T> {
         match bound {
             Bound::Absent => None,
@@ -243,7 +243,7 @@ impl<T: Element> Case<T> {
         format!("lo {}, hi {}, x of {:?}", bound(&self.lo), bound(&self.hi), self.dims)
     }
 
-    /// Whether an output is needed: a bound that is absent has no gradient.
+    /// Whether an output is needed: an absent bound has no gradient.
     pub(crate) fn needs(&self, op: Op, output: Operand) -> bool {
         let inputs = self.broadcast(op);
         inputs.iter().all(|&(input, given)| output.gradient_of() != Some(input) || !given.is_absent())
@@ -270,7 +270,7 @@ impl<T: Element> Case<T> {
         results.map(summed).collect()
     }
 
-    /// The index in a broadcast input of what belongs to element `i` of x: numpy's rule, dimension by dimension.
+    /// The index in a broadcast input for element `i` of x: numpy's rule, dimension by dimension.
     fn index_in(&self, bound: &Host<T>, i: usize) -> usize {
         let missing = self.dims.len() - bound.dims.len();
         let (mut rest, mut index, mut stride) = (i, 0, 1);
@@ -286,7 +286,7 @@ impl<T: Element> Case<T> {
         index
     }
 
-    /// A gradient at each element of x, summed to the shape of a bound.
+    /// An elementwise gradient, summed to the shape of a bound.
     fn reduce(&self, oracle: &Oracle<T>, bound: &Bound<T, Host<T>>, gradient: &[T]) -> Vec<T> {
         let Bound::Tensor(host) = bound else { return vec![(oracle.sum)(gradient)] };
         let mut leaves = vec![Vec::new(); host.data.len()];

@@ -1,5 +1,5 @@
-//! Cases for a device that another program drives: a web page, or a binding to another language. It runs them and brings what
-//! came out.
+//! Cases for a device that another program drives: a web page, or a binding to another language. That program runs them and
+//! returns the outputs.
 
 use wgclip::bounds::Number;
 use wgclip::op::{Op, Operand};
@@ -12,7 +12,7 @@ use crate::{Mismatch, Plan, Tally, Tier, inputs};
 /// A broadcast input of a case.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExternalBound<'a> {
-    /// None.
+    /// Absent.
     Absent,
     /// A number.
     Value(Number),
@@ -20,7 +20,7 @@ pub enum ExternalBound<'a> {
     Tensor(&'a [u8], &'a [usize]),
 }
 
-/// An operation to run: its operands as bytes in the machine's order.
+/// An operation to run, with its operands as bytes in native order.
 pub trait ExternalCase {
     /// The operation, its form and its rule.
     fn variant(&self) -> Variant;
@@ -30,14 +30,14 @@ pub trait ExternalCase {
     fn x(&self) -> &[u8];
     /// The upstream gradient.
     fn g(&self) -> &[u8];
-    /// The broadcast inputs, in the order of the operation's row: of an operation that reads a mask those of the mask.
+    /// The broadcast inputs, in the order of the operation's row; for an operation that reads a mask, those of the mask.
     fn broadcast(&self) -> Vec<ExternalBound<'_>>;
     /// The parameters.
     fn params(&self) -> &[f64];
-    /// The outputs that are needed, in the order of the list. In place of a mask is what it makes of g, and this is the output of what
-    /// reads it.
+    /// The needed outputs, in the order of the list. A mask is replaced by the result of applying it to g, which is also the output of
+    /// operations that read a mask.
     fn outputs(&self) -> Vec<Operand>;
-    /// Compares the bytes of these outputs with what the reference says.
+    /// Compares the bytes of these outputs with the reference.
     fn compare(&self, device: &str, outputs: &[&[u8]]) -> Tally;
 }
 
@@ -75,7 +75,7 @@ impl<T: Element> External<T> {
 
     fn expected(&self) -> Results<T> {
         let mut expected = self.case.run_reference(&Oracle::REFERENCE, self.variant);
-        // A mask is seen by what it passes.
+        // A mask is compared by the gradient that it passes.
         if let (Op::ClipWithMask, Some(mask)) =
             (self.variant.op, expected.iter_mut().find(|(output, _)| *output == Operand::Mask))
         {
@@ -123,7 +123,7 @@ impl<T: Element> ExternalCase for External<T> {
     }
 }
 
-/// A value as a number, without loss.
+/// A value as a number, exactly.
 fn number<T: Element>(value: T) -> Number {
     match T::TYPE.is_float() {
         true => Number::Float(value.to_f64()),
@@ -177,7 +177,7 @@ pub fn external_norms(element: ElementType, seed: u64) -> Box<dyn Iterator<Item 
 }
 
 impl ExternalNorm {
-    /// Compares the norm, as a number, whether it was an error, and the bytes that became of the tensors.
+    /// Compares the norm, as a number, whether it was an error, and the resulting bytes of the tensors.
     pub fn compare(&self, device: &str, norm: f64, failed: bool, tensors: &[&[u8]]) -> Tally {
         with_element!(self.element, T => {
             let given: Vec<Vec<T>> = self.tensors.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect();
@@ -195,7 +195,7 @@ impl ExternalNorm {
                 let (device, operands) = (device.to_owned(), format!("tensors of {lengths:?} elements"));
                 move |mismatch| Mismatch { device, element: T::TYPE, op, operands, ..mismatch }
             };
-            // As a number of another language NaN has any bits.
+            // As a number of another language, NaN may have any bits.
             let number = expected_norm.to_f64();
             let told = if number.is_nan() && norm.is_nan() { number } else { norm };
             tally.compare(&[number], &[told], of("the norm"));

@@ -1,11 +1,11 @@
-//! What goes in: special values, their neighbours, and random bits. All of it follows from the layout of a type.
+//! Test inputs: special values, their neighbours, and random bits, all derived from the layout of a type.
 
 use wgclip::element::NumberClass;
 use wgclip::{Bound, Element, ElementType, with_element};
 
 use crate::case::{Case, Host};
 
-/// The bits of a number that a float type holds.
+/// The bits of a number that a float type can represent.
 fn float_bits<T: Element>(value: f64) -> u64 {
     T::from_f64(value).to_bits()
 }
@@ -23,7 +23,7 @@ pub fn specials<T: Element>() -> Vec<T> {
             bits.extend([2 * normal - 1, 2 * normal, 2 * normal + 1]);
             bits.extend([float_bits::<T>(0.5), one - 1, one, one + 1, float_bits::<T>(6.0)]);
             bits.extend([last - 2, last - 1, last]);
-            // Signalling and quiet NaN, as far as the type has them.
+            // Signalling and quiet NaN, if the type has them.
             bits.extend([last + 1, last + quiet - 1]);
             bits.extend([last + quiet, last + quiet + 0x12345 % quiet, sign - 1]);
             bits.retain(|&bits| bits < sign);
@@ -32,7 +32,7 @@ pub fn specials<T: Element>() -> Vec<T> {
         NumberClass::Signed | NumberClass::Unsigned => {
             let mut bits = vec![0, 1, 2, 3, 5, 6, 7, 100];
             bits.extend([sign - 2, sign - 1, mask / 3, mask / 255]);
-            // About the border of the two words of a wide one.
+            // Around the boundary between the two words of a 64-bit element.
             bits.extend([0x7fff_ffff, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0001].map(|b| b & mask));
             bits
         }
@@ -114,7 +114,7 @@ pub(crate) fn combinations<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
             for j in 0..bounds.len() {
                 x.push(value);
                 lo.push(bound);
-                // In an order that brings every pair, without a period that a wrong block would share.
+                // In an order that includes every pair, without a period that could hide a block mix-up.
                 hi.push(bounds[(i + j) % bounds.len()]);
             }
         }
@@ -126,19 +126,19 @@ pub(crate) fn combinations<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
     Case { lo, hi, others: values(rng), dims: dims.clone(), x, g, params: PARAMS, all_types: true }
 }
 
-/// The number of an element's bits.
+/// The number of bits of an element.
 fn number(element: ElementType, bits: u64) -> f64 {
     with_element!(element, T => Element::to_f64(<T as Element>::from_bits(bits)))
 }
 
-/// The numbers of every type of float, those halfway between two, and what is next to each, as far as the type has them:
+/// The numbers of every float type, the midpoints between two, and the neighbours of each, if the type has them:
 /// where rounding goes wrong.
 pub(crate) fn near_halves<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
     let mut x = Vec::new();
     for &element in ElementType::ALL.iter().filter(|element| element.is_float()) {
         let (layout, numbers) = (element.layout(), if element.size() == 1 { 128 } else { 400 });
         for n in 0..numbers {
-            // All of 8 bits; of others the ends of each range, and any.
+            // All of an 8-bit type; for others the ends of each range, and arbitrary ones.
             let ends = [layout.min_normal(), layout.max_finite(), 0];
             let bits = match n {
                 _ if element.size() == 1 => n,
@@ -181,7 +181,7 @@ pub(crate) fn of_length<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Case
     Case { dims: vec![len], g, lo, hi, others: values(rng), x, params: params(rng), all_types: false }
 }
 
-/// Random bits between bounds that broadcast. `None` stands for a value, or for no bound.
+/// Random bits between bounds that broadcast. `None` stands for a scalar bound, or for no bound.
 pub(crate) fn of_shapes<T: Element>(
     rng: &mut fastrand::Rng,
     dims: &[usize],
@@ -191,7 +191,7 @@ pub(crate) fn of_shapes<T: Element>(
     let len = dims.iter().product();
     let values = bound_values::<T>();
     let mut bound = |dims: Option<&[usize]>| match dims {
-        // NaN among them, and values that x ties with.
+        // Including NaN, and values that x ties with.
         Some(dims) => {
             let len = dims.iter().product();
             let data = (0..len).map(|i| match i % 3 {
@@ -204,7 +204,7 @@ pub(crate) fn of_shapes<T: Element>(
         None => Bound::Value(values[rng.usize(..values.len())]),
     };
     let (of_lo, of_hi) = (bound(lo), bound(hi));
-    // An operand that is no bound is never absent.
+    // Operands other than bounds are never absent.
     let mut other = |dims| match bound(dims) {
         Bound::Absent => Bound::Value(T::ZERO),
         input => input,
@@ -215,7 +215,7 @@ pub(crate) fn of_shapes<T: Element>(
         _ => values[rng.usize(..values.len())],
     });
     let x = x.collect();
-    // Finite ones too, so that sums are more than NaN.
+    // Also finite ones, so that not all sums are NaN.
     let g = match rng.bool() {
         true => upstream(rng, len),
         false => (0..len).map(|_| ordinary::<T>(rng)).collect(),
@@ -223,16 +223,16 @@ pub(crate) fn of_shapes<T: Element>(
     Case { dims: dims.to_vec(), g, lo: of_lo, hi: of_hi, others, x, params: params(rng), all_types: false }
 }
 
-/// Elements that are hard to add up: each of these ways a number of them, by `kind`.
+/// Elements that are hard to sum, of one of several kinds, by `kind`.
 pub(crate) fn hard_to_sum<T: Element>(rng: &mut fastrand::Rng, kind: usize, len: usize) -> Vec<T> {
     let layout = T::TYPE.layout();
     let sign = |rng: &mut fastrand::Rng| if rng.bool() { layout.sign() } else { 0 };
     let specials = specials::<T>();
     let mut elements: Vec<T> = match kind % SUM_KINDS {
         0 => (0..len).map(|_| ordinary(rng)).collect(),
-        // Random bits without what is not finite.
+        // Random finite bits.
         1 => (0..len).map(|_| T::from_bits(rng.u64(..=layout.max_finite()) | sign(rng))).collect(),
-        // The greatest beside the least, subnormal ones.
+        // The greatest next to the smallest, which are subnormal.
         2 => {
             let ends = [layout.max_finite() - 1, 0, layout.min_normal()];
             (0..len)
@@ -241,7 +241,7 @@ pub(crate) fn hard_to_sum<T: Element>(rng: &mut fastrand::Rng, kind: usize, len:
         }
         // All subnormal.
         3 => (0..len).map(|_| T::from_bits(rng.u64(..layout.min_normal().max(2)) | sign(rng))).collect(),
-        // What cancels, but for one.
+        // Everything cancels except for one.
         4 => {
             let mut elements: Vec<T> = Vec::with_capacity(len);
             while elements.len() + 1 < len {
@@ -258,13 +258,13 @@ pub(crate) fn hard_to_sum<T: Element>(rng: &mut fastrand::Rng, kind: usize, len:
             bits.sort_unstable();
             bits.into_iter().map(T::from_bits).collect()
         }
-        // The same, over and over: what carries the most.
+        // The same value repeated, which causes the most carries.
         6 => vec![T::from_bits(layout.max_finite() & (layout.sign() - 1)); len],
-        // Few that are not zero.
+        // Mostly zeros.
         7 => (0..len)
             .map(|_| if rng.u8(..) == 0 { T::from_bits(rng.u64(..=layout.max_finite())) } else { T::ZERO })
             .collect(),
-        // Special values, NaN and infinities among them.
+        // Special values, including NaN and infinities.
         _ => (0..len).map(|_| specials[rng.usize(..specials.len())]).collect(),
     };
     if matches!(kind % SUM_KINDS, 1 | 2 | 4) {
@@ -273,8 +273,8 @@ pub(crate) fn hard_to_sum<T: Element>(rng: &mut fastrand::Rng, kind: usize, len:
     elements
 }
 
-/// Elements of a sum just above the middle between two numbers, by what is far below it; and of which the squares are, by less than
-/// a root's guard bits show.
+/// Elements whose sum is just above the midpoint between two numbers, by a tiny amount; or whose squares are, by less than
+/// the guard bits of a square root can show.
 pub(crate) fn above_middle<T: Element>(len: usize, squares: bool) -> Vec<T> {
     let power = f64::from(T::TYPE.layout().min_normal().trailing_zeros() + 1).exp2();
     let bits = match squares {
@@ -284,13 +284,13 @@ pub(crate) fn above_middle<T: Element>(len: usize, squares: bool) -> Vec<T> {
     bits.into_iter().chain(std::iter::repeat(0)).take(len).map(T::from_bits).collect()
 }
 
-/// How many ways there are.
+/// The number of kinds.
 pub(crate) const SUM_KINDS: usize = 9;
 
-/// Parameters of ordinary size.
+/// Parameters of ordinary magnitude.
 pub(crate) const PARAMS: [f64; 4] = [1.0 / 6.0, 0.5, 3.0, -0.25];
 
-/// Values of broadcast inputs that are no bounds: any but NaN.
+/// Values of broadcast inputs other than bounds: anything but NaN.
 pub(crate) fn values<T: Element>(rng: &mut fastrand::Rng) -> [Bound<T, Host<T>>; 2] {
     let values = bound_values::<T>();
     let mut one = || match rng.bool() {
@@ -314,7 +314,7 @@ fn params(rng: &mut fastrand::Rng) -> [f64; 4] {
     [one(), one(), one(), one()]
 }
 
-/// A number of ordinary size.
+/// A number of ordinary magnitude.
 fn ordinary<T: Element>(rng: &mut fastrand::Rng) -> T {
     let layout = T::TYPE.layout();
     match layout.class {

@@ -1,15 +1,15 @@
-//! Whether a device keeps the contract of wgclip: the table of cases that `wgclip check` runs on a user's own device, that
-//! the crate's tests run on every device they find, and that fuzzing and mutation testing take their oracle from.
+//! Conformance tests of devices against wgclip's contract: the table of cases that `wgclip check` runs on a user's device, that
+//! the crate's tests run on every device they find, and that provides the oracle for fuzzing and mutation testing.
 //!
 //! Each case runs an operation of [`Op::ALL`] on tensors and compares every element of the result with
 //! [`wgclip::reference`], bit for bit.
 //!
 //! ```no_run
+//! use wgclip::op::Op;
 //! use wgclip::{Device, ElementType};
-//! use wgclip_conformance::Target;
 //!
 //! let device = Device::auto()?;
-//! for row in wgclip_conformance::run(&device, ElementType::ALL, &Target::all().collect::<Vec<_>>(), 1, &mut |_| {})? {
+//! for row in wgclip_conformance::run(&device, ElementType::ALL, Op::ALL, 1, &mut |_| {})? {
 //!     println!("{} {}: {} cases, {} mismatches", row.element, row.name(), row.tally.cases, row.tally.mismatches);
 //! }
 //! # Ok::<(), wgclip::Error>(())
@@ -40,28 +40,28 @@ use case::Case;
 use wgclip::op::{Op, RuleUse};
 use wgclip::{BackwardRule, Element, ElementType, OutsideRule, TieRule};
 
-/// How much of the table is run.
+/// How much of the table to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
     /// All of it.
     Full,
     /// A part that reaches every kernel in a fraction of the time.
     Quick,
-    /// What is split and folded under tight limits, by lengths and shapes: values are compared as everywhere.
+    /// The lengths and shapes that are split and folded under tight limits; values are covered elsewhere.
     Split,
-    /// A fourth of the shapes, and of reductions the short tensors, for a type that has the size of another: how bounds lie along x
-    /// depends on the size alone.
+    /// A quarter of the shapes, and for reductions only short tensors, for a type of the same size as another: the layouts of bounds
+    /// depend only on the size.
     Values,
 }
 
-/// Part of the table: how a case is made, before memory is taken for it.
+/// Part of the table: how to create a case, before memory is allocated for it.
 #[derive(Debug, Clone)]
 enum Plan {
-    /// Special values between two values, by their index in the list; the place after it is no bound.
+    /// Special values between two values, by their index in the list; the index after the last means no bound.
     Pairs(usize, usize),
     /// Special values between tensors of all bounds.
     Combinations,
-    /// Numbers about those where rounding to another type goes the other way.
+    /// Numbers near those where rounding to another type changes direction.
     NearHalves,
     /// Random bits of a length.
     Length(usize),
@@ -69,10 +69,10 @@ enum Plan {
     Shapes(&'static [usize], Option<&'static [usize]>, Option<&'static [usize]>),
 }
 
-/// Shapes of x and its bounds; `None` stands for a value, or for no bound.
+/// Shapes of x and its bounds; `None` stands for a scalar bound, or for no bound.
 type Shapes = (&'static [usize], Option<&'static [usize]>, Option<&'static [usize]>);
 
-/// Scalars, rows, columns (of whole blocks, and not), both at once, one side only, up to 8 axes that cannot be merged,
+/// Scalars, rows, columns (of whole and partial blocks), both at once, only one bound, up to 8 axes that cannot be merged,
 /// lengths of 1 and 0.
 const SHAPES: &[Shapes] = &[
     (&[], Some(&[]), Some(&[])),
@@ -101,7 +101,7 @@ const SHAPES: &[Shapes] = &[
 impl Plan {
     fn table<T: Element>(tier: Tier) -> Vec<Self> {
         let bounds = inputs::bound_values::<T>().len();
-        // Each bound alone, and with others: the next, one further off, and itself; so equal and crossed ones too.
+        // Each bound by itself, and paired with the next, one further off, and itself, which includes equal and crossed ones.
         let mut pairs = vec![(bounds, bounds)];
         for i in 0..bounds {
             let others = if i % 2 == 0 { [bounds, (i + 1) % bounds] } else { [(i + 5) % bounds, i] };
@@ -142,7 +142,7 @@ impl Plan {
         plans
     }
 
-    /// The whole table, the kinds in turn: what one kind shows is found before all of another have passed.
+    /// The whole table, alternating between kinds, so that a failure of one kind is found before all cases of another have run.
     fn every_kind_first<T: Element>() -> Vec<Self> {
         let mut met = HashMap::new();
         let rank = |plan: Self| {
@@ -155,7 +155,7 @@ impl Plan {
         plans.into_iter().map(|(_, plan)| plan).collect()
     }
 
-    /// Lengths about each boundary: of a block, a word of a mask, a workgroup, a row of workgroups and a binding
+    /// Lengths around each boundary: of a block, a mask word, a workgroup, a row of workgroups and a binding
     /// under the tests' tight limits, and of the CPU path's chunks.
     fn lengths<T: Element>() -> Vec<usize> {
         let words = [4, 8, 32, 1024, 4 * 1024, 8 * 1024, 16 * 1024, 32 * 1024];
@@ -187,7 +187,7 @@ impl Plan {
                     Op::ClipBackwardBounds => rule.outside == OutsideRule::Masked,
                     _ => !rule.is_identity() || uses == RuleUse::Ignored,
                 },
-                // Each way in which two bounds lie along x is a pipeline, slow to compile: the others share its code.
+                // Each combination of two bound layouts is a pipeline, which is slow to compile; the others share its code.
                 Self::Shapes(dims, ..) if dims.len() != 3 && variant.in_place => false,
                 Self::Length(_) | Self::Shapes(..) => match uses {
                     RuleUse::Ignored => true,

@@ -1,4 +1,4 @@
-//! Broadcast inputs, bounds above all: `None`, a number, or an array that broadcasts.
+//! Broadcast inputs, mainly bounds: `None`, a number, or an array that broadcasts.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -24,10 +24,10 @@ enum Given {
 }
 
 impl Broadcast {
-    /// Those of an operation on elements of a type. What is not given is absent.
+    /// The broadcast inputs of an operation on elements of a type. Inputs that are not given are absent.
     ///
     /// # Errors
-    /// `TypeError` for what is none, or an array of another type.
+    /// `TypeError` for invalid objects, and arrays of another type.
     pub(crate) fn of<'a, 'py: 'a>(
         op: Op,
         objects: impl IntoIterator<Item = Option<&'a Bound<'py, PyAny>>>,
@@ -41,7 +41,7 @@ impl Broadcast {
         Ok(Self { operands, given: inputs })
     }
 
-    /// Those that are arrays: inputs of the operation, before its others.
+    /// The inputs that are arrays. They come before the operation's other inputs.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Memory> {
         self.given.iter().filter_map(|given| match given {
             Given::Array(memory) => Some(memory),
@@ -49,7 +49,7 @@ impl Broadcast {
         })
     }
 
-    /// The shape of the gradient of an input, if that is there.
+    /// The shape of the gradient of an input, if the input is present.
     pub(crate) fn gradient_shape(&self, of: Operand) -> Option<Shape> {
         let index = self.operands.iter().position(|&operand| operand == of)?;
         match &self.given[index] {
@@ -59,7 +59,7 @@ impl Broadcast {
         }
     }
 
-    /// The inputs for an x of a type and a shape, with the bytes of those that are [arrays](Self::arrays).
+    /// The inputs for an x of a type and a shape, with the bytes of the [arrays](Self::arrays).
     pub(crate) fn resolve<'a>(
         &'a self,
         element: ElementType,
@@ -76,7 +76,7 @@ impl Broadcast {
     }
 }
 
-/// The element that no other is beyond, on the side of a bound.
+/// The extreme element on the side of a bound, which no other exceeds.
 fn last<T: Element>(operand: Operand) -> T {
     let [least, greatest] = T::TYPE.layout().ends();
     T::from_bits(if operand == Operand::Hi { greatest } else { least })
@@ -90,7 +90,7 @@ fn rounded<T: Element>(number: Number, operand: Operand, rounding: BoundRounding
     }
 }
 
-/// What an operand is called in Python.
+/// The name of an operand in Python.
 pub(crate) fn keyword(operand: Operand) -> &'static str {
     match operand {
         Operand::Lo => "min",
@@ -118,7 +118,7 @@ fn given(object: Option<&Bound<'_, PyAny>>, operand: Operand, element: ElementTy
     }
 }
 
-/// Warns of a number that becomes, rounded to nearest, what its writer may not have meant. Ordinary fractions are rounded silently, as
+/// Warns of a number that rounding to nearest may change in an unintended way. Ordinary fractions are rounded silently, as
 /// everywhere.
 fn warn(py: Python<'_>, number: Number, operand: Operand, element: ElementType) -> PyResult<()> {
     // Frameworks call from threads that flush subnormals.
@@ -152,13 +152,13 @@ fn surprise<T: Element>(number: Number, operand: Operand) -> Option<String> {
         Number::Integer(asked) => became.is_finite() && became as i128 == asked,
         _ => false,
     };
-    // Half of a unit in the last place of a number that is not subnormal.
+    // Half of a unit in the last place of a normal number.
     let is_far = (became - asked).abs() > asked.abs() * (-f64::from(layout.fraction_bits() + 1)).exp2();
     match () {
         () if is_exact => None,
         () if became.is_infinite() => Some(format!("{became}, which bounds nothing")),
         () if became == 0.0 => Some("0".into()),
-        // The last number of the range, beyond which there is none to clip.
+        // The end of the range: there are no numbers beyond it to clip.
         () if became.abs() == T::from_bits(layout.max_finite()).to_f64() && asked.abs() > became.abs() => {
             None
         }
@@ -168,7 +168,7 @@ fn surprise<T: Element>(number: Number, operand: Operand) -> Option<String> {
     }
 }
 
-/// A number of Python's.
+/// A Python number.
 #[derive(IntoPyObject)]
 pub(crate) enum PyNumber {
     Float(f64),
@@ -176,7 +176,7 @@ pub(crate) enum PyNumber {
 }
 
 impl PyNumber {
-    /// An element, which one of them holds.
+    /// An element, which is exactly representable as a number.
     fn of<T: Element>(value: T) -> Self {
         let whole = if T::TYPE.is_float() { None } else { value.to_string().parse().ok() };
         whole.map_or(Self::Float(value.to_f64()), Self::Integer)
@@ -206,8 +206,8 @@ pub(crate) fn inward(
     Ok((side(min, Operand::Lo)?, side(max, Operand::Hi)?))
 }
 
-/// Bounds of another type, each rounded to the type of out as a number is: `side` is "min" or "max". Warns of the first that becomes what its
-/// writer may not have meant.
+/// Rounds bounds of another type to the type of out, like numbers: `side` is "min" or "max". Warns of the first one that rounding may change
+/// in an unintended way.
 #[pyfunction]
 pub(crate) fn round_bounds(
     py: Python<'_>,
@@ -233,7 +233,7 @@ pub(crate) fn round_bounds(
                 return Err(Error::LengthMismatch { shape, expected, actual: numbers.len() });
             }
             for (made, &number) in made.iter_mut().zip(&numbers) {
-                // NaN bounds nothing alone, and becomes the result where it stands for one element.
+                // As a scalar bound NaN is an error, but as an element of an array it becomes the result.
                 *made = match number {
                     Number::Float(value) if value.is_nan() => T::from_f64(value),
                     number => rounded::<T>(number, operand, BoundRounding::Nearest)?
@@ -247,12 +247,12 @@ pub(crate) fn round_bounds(
     surprising.map_or(Ok(()), |number| warn(py, number, operand, out.element))
 }
 
-/// The number that something is, if it is one: an array without axes is one, too.
+/// The value of an object that is a number or a 0-d array.
 pub(crate) fn number_of(object: &Bound<'_, PyAny>) -> PyResult<Option<Number>> {
     Ok(number(object)?.or_else(|| Memory::of(object).ok()?.number()))
 }
 
-/// What is a number in Python.
+/// The value of a Python number.
 fn number(object: &Bound<'_, PyAny>) -> PyResult<Option<Number>> {
     if let Ok(float) = object.cast::<PyFloat>() {
         return Ok(Some(Number::Float(float.extract()?)));
@@ -264,7 +264,7 @@ fn number(object: &Bound<'_, PyAny>) -> PyResult<Option<Number>> {
     }))
 }
 
-/// The axes of an array as Python counts them, from either end.
+/// Resolves axes counted from either end, as in Python.
 pub(crate) fn axes(axes: Option<Vec<i64>>, x: &Shape) -> PyResult<Option<Vec<usize>>> {
     let count = x.dims().len() as i64;
     let Some(axes) = axes else { return Ok(None) };

@@ -3,16 +3,17 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use wgclip::ElementType;
-use wgclip_conformance::{self as conformance, Target};
+use wgclip::op::Op;
+use wgclip_conformance as conformance;
 
 use crate::device::Device;
 use crate::errors::exception;
 use crate::threads;
 
-/// Runs the table of an operation for a type on a device: of each operation its name, cases, mismatches and the first mismatch.
+/// The results for an operation and a type: their names, cases, mismatches, and the first mismatch.
 type Row = (String, String, u64, u64, Option<String>);
 
-/// Compares a device with the reference, bit by bit. Ctrl-C is heard between two operations.
+/// Compares a device with the reference, bit for bit. Ctrl-C takes effect between two operations.
 #[pyfunction]
 pub(crate) fn check(
     py: Python<'_>,
@@ -30,19 +31,19 @@ pub(crate) fn check(
             .map(|name| ElementType::from_name(name).ok_or_else(|| unknown("element type", name)))
             .collect::<PyResult<_>>()?,
     };
-    let targets: Vec<_> = match ops {
-        None => Target::all().collect(),
+    let ops: Vec<_> = match ops {
+        None => Op::ALL.to_vec(),
         Some(names) => names
             .iter()
-            .map(|name| Target::from_name(name).ok_or_else(|| unknown("operation", name)))
+            .map(|name| Op::from_name(name).ok_or_else(|| unknown("operation", name)))
             .collect::<PyResult<_>>()?,
     };
     let mut rows = Vec::new();
     for &element in &elements {
-        for &target in &targets {
+        for &op in &ops {
             py.check_signals()?;
             let found =
-                threads::detach(py, || conformance::run(device, &[element], &[target], seed, &mut |_| {}));
+                threads::detach(py, || conformance::run(device, &[element], &[op], seed, &mut |_| {}));
             rows.extend(found.map_err(exception)?.into_iter().map(|row| {
                 let first = row.tally.first.as_ref().map(ToString::to_string);
                 (element.name().to_owned(), row.name(), row.tally.cases, row.tally.mismatches, first)

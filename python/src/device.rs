@@ -40,14 +40,14 @@ impl Device {
 
 #[pymethods]
 impl Device {
-    /// The device of a name: "auto", "cpu", "gpu", or a part of what `Device.list()` shows.
+    /// Opens a device by name: "auto", "cpu", "gpu", or part of a name in `Device.list()`.
     #[new]
     #[pyo3(signature = (name = "auto"))]
     fn new(py: Python<'_>, name: &str) -> PyResult<Self> {
         threads::detach(py, || wgclip::Device::select(name)).map(Self::of).map_err(exception)
     }
 
-    /// A GPU, or else the CPU.
+    /// A GPU if there is one, otherwise the CPU.
     #[staticmethod]
     fn auto(py: Python<'_>) -> PyResult<Self> {
         Self::new(py, "auto")
@@ -59,7 +59,7 @@ impl Device {
         Self::of(wgclip::Device::cpu())
     }
 
-    /// The GPU, hardware or software, whose name has this in it, or the first.
+    /// The GPU, hardware or software, whose name contains this text, by default the first.
     #[staticmethod]
     #[pyo3(signature = (name = None))]
     fn gpu(py: Python<'_>, name: Option<&str>) -> PyResult<Self> {
@@ -70,13 +70,13 @@ impl Device {
         device.map(Self::of).map_err(exception)
     }
 
-    /// The names of the devices there are.
+    /// The names of the available devices.
     #[staticmethod]
     fn list(py: Python<'_>) -> Vec<String> {
         threads::detach(py, || wgclip::Device::list().iter().map(ToString::to_string).collect())
     }
 
-    /// What the driver calls it.
+    /// The driver's name for it.
     #[getter]
     fn name(&self) -> String {
         self.device.info().name
@@ -95,13 +95,13 @@ impl Device {
         Tensor::from_memory(py, device, &memory)
     }
 
-    /// Blocks until all that was asked of it is done.
+    /// Blocks until all requested work is done.
     fn wait(&self, py: Python<'_>) -> PyResult<()> {
         let device = self.get()?;
         threads::detach(py, || device.wait()).map_err(exception)
     }
 
-    /// Frees the memory that is kept to be used again.
+    /// Frees the memory that is kept for reuse.
     fn trim(&self, py: Python<'_>) -> PyResult<()> {
         let device = self.get()?;
         threads::detach(py, || device.trim()).map_err(exception)

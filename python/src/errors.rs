@@ -1,4 +1,4 @@
-//! Errors of the library as Python's.
+//! Converts errors of the library to Python exceptions.
 
 use pyo3::exceptions::{
     PyMemoryError, PyRuntimeError, PyRuntimeWarning, PyTypeError, PyUserWarning, PyValueError,
@@ -35,12 +35,12 @@ create_exception!(
     "A norm is NaN or infinite, and what is scaled by it is not what it would have been."
 );
 
-/// Warns at the line of Python that called the package.
+/// Warns at the Python line that called the package.
 pub(crate) fn warn<W: PyTypeInfo>(py: Python<'_>, text: &str) -> PyResult<()> {
     arrays(py)?.call_method1(intern!(py, "warn"), (text, W::type_object(py))).map(drop)
 }
 
-/// What numpy and ml_dtypes call a type.
+/// The name of a type in numpy and ml_dtypes.
 pub(crate) fn numpy_name(element: ElementType) -> String {
     match element {
         ElementType::Bf16 => "bfloat16".into(),
@@ -58,7 +58,7 @@ pub(crate) fn numpy_name(element: ElementType) -> String {
     }
 }
 
-/// A text of the library's with the names that Python's users know.
+/// A message of the library with the names used in Python.
 fn with_numpy_names(text: &str) -> String {
     let is_of_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut words = String::new();
@@ -72,7 +72,7 @@ fn with_numpy_names(text: &str) -> String {
     words
 }
 
-/// The library's error as the exception that Python's users expect.
+/// The library's error as the exception that Python users expect.
 pub(crate) fn exception(error: Error) -> PyErr {
     let text = with_numpy_names(&error.to_string());
     match error {

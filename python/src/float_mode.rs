@@ -1,13 +1,13 @@
-//! The mode in which a thread computes with floats.
+//! The floating-point mode of a thread.
 //!
-//! Frameworks turn subnormal numbers off in their threads (TensorFlow and XLA in those that call back, torch where it is asked to), and threads
-//! inherit that. Rust takes it that the mode is the one in which programs start.
+//! Frameworks disable subnormal numbers in their threads (TensorFlow and XLA in those that call back, torch on request), and new threads
+//! inherit that. Rust assumes the default mode.
 
 #![expect(unsafe_code, reason = "the mode is a register")]
 
-/// Runs work in the mode in which programs start, and restores the thread's own.
+/// Runs work in the default mode, and restores the thread's own mode.
 pub(crate) fn with_default<R>(work: impl FnOnce() -> R) -> R {
-    /// Restores a mode, whatever happens.
+    /// Restores a mode on drop, also after a panic.
     struct Restore(Mode);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -35,18 +35,18 @@ mod x86_64 {
     /// All exceptions masked, rounded to nearest, subnormals kept.
     pub(super) const DEFAULT: Mode = 0x1f80;
 
-    /// Without the flags of exceptions that have occurred.
+    /// Without the exception status flags.
     pub(super) const MASK: Mode = !0x3f;
 
     pub(super) fn get() -> Mode {
         let mut mode: Mode = 0;
-        // SAFETY: it writes the register to these four bytes.
+        // SAFETY: writes the register to these four bytes.
         unsafe { asm!("stmxcsr [{}]", in(reg) &mut mode, options(nostack, preserves_flags)) };
         mode
     }
 
     pub(super) fn set(mode: Mode) {
-        // SAFETY: the mode is the default one, or one that the thread had.
+        // SAFETY: the mode is the default one, or the thread's previous one.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &mode, options(nostack, readonly, preserves_flags)) };
     }
 }
@@ -66,13 +66,13 @@ mod aarch64 {
 
     pub(super) fn get() -> Mode {
         let mode: Mode;
-        // SAFETY: it reads the register.
+        // SAFETY: only reads the register.
         unsafe { asm!("mrs {}, fpcr", out(reg) mode, options(nomem, nostack, preserves_flags)) };
         mode
     }
 
     pub(super) fn set(mode: Mode) {
-        // SAFETY: the mode is the default one, or one that the thread had.
+        // SAFETY: the mode is the default one, or the thread's previous one.
         unsafe { asm!("msr fpcr, {}", in(reg) mode, options(nomem, nostack, preserves_flags)) };
     }
 }

@@ -1,5 +1,5 @@
 //! The compiled part of the Python package `wgclip`: the CPU path over memory that Python owns, devices and tensors of the library, and
-//! the command. What is convenient is made of it in Python, in `wgclip/`.
+//! the command. The convenient interface is built on it in Python, in `wgclip/`.
 
 // The library forbids unsafe code. Here memory and threads come from Python: memory.rs and float_mode.rs have all of it, each with its reason.
 #![deny(unsafe_code)]
@@ -51,7 +51,7 @@ mod _core {
     #[pymodule_export]
     use crate::samples::clip_by_norms_of_samples;
     #[pymodule_export]
-    use crate::tensor::{Tensor, clip_tensors_by_global_norm};
+    use crate::tensor::{Tensor, clip_tensors_by_global_norm, run_tensors};
     #[pymodule_export]
     use crate::threads::{num_threads, set_alone, set_num_threads};
 

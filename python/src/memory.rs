@@ -1,4 +1,4 @@
-//! Memory that Python owns: of whatever has the buffer protocol (numpy, JAX on a CPU) or DLPack (torch, and the rest).
+//! Memory owned by Python: of objects with the buffer protocol (numpy, JAX on a CPU) or DLPack (torch, and the rest).
 
 #![expect(unsafe_code, reason = "the memory is told by pointers")]
 
@@ -22,26 +22,26 @@ pub(crate) struct Memory {
     pub element: ElementType,
     pub shape: Shape,
     data: *mut u8,
-    /// Whether it may be written to.
+    /// Whether it is writable.
     writable: Result<(), &'static str>,
     _owner: Owner,
 }
 
-/// What keeps the memory alive.
+/// Keeps the memory alive.
 enum Owner {
     Buffer(#[expect(dead_code, reason = "it is dropped")] PyUntypedBuffer),
     Dlpack(#[expect(dead_code, reason = "it is dropped")] ImportedDlpack),
 }
 
-// SAFETY: what is shared gives the type and the shape; the pointer is followed in this module alone, by whoever says why it may.
+// SAFETY: sharing exposes only the type and the shape; the pointer is dereferenced only in this module, where each use has its own reason.
 unsafe impl Sync for Memory {}
 
 impl Memory {
     /// The memory of a tensor.
     ///
     /// # Errors
-    /// `TypeError` for what is no tensor, or of no element type; `BufferError` for elements that are not in C order, aligned and in the
-    /// machine's byte order, or not on the CPU.
+    /// `TypeError` if it is not a tensor, or has no supported element type; `BufferError` for elements that are not in C order, aligned and in
+    /// native byte order, or not on the CPU.
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         // SAFETY: the object is alive.
         if unsafe { ffi::PyObject_CheckBuffer(object.as_ptr()) } == 1 {
@@ -59,7 +59,7 @@ impl Memory {
         Self::of_dlpack(object)
     }
 
-    /// The same of a copy, where the elements are not as they have to be.
+    /// The same, but copies elements that do not meet these conditions.
     pub(crate) fn of_any(object: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = object.py();
         Self::of(object).or_else(|_| {
@@ -68,7 +68,7 @@ impl Memory {
         })
     }
 
-    /// The memory of what numpy or PyO3 have no buffer for: types of ml_dtypes, and arrays without axes.
+    /// The memory of objects for which numpy or PyO3 have no buffer: types of ml_dtypes, and 0-d arrays.
     fn of_view(object: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         let py = object.py();
         let (element, mut view) = match ml_dtype(object)? {
@@ -105,7 +105,7 @@ impl Memory {
         let Some(element) = element.filter(|element| element.size() == bytes) else {
             return Err(no_element(object));
         };
-        // PyO3 does not look at the byte order.
+        // PyO3 does not check the byte order.
         let foreign: &[u8] = if cfg!(target_endian = "little") { b">!" } else { b"<" };
         let native = buffer.format().to_bytes().first().is_none_or(|order| !foreign.contains(order));
         if !buffer.is_c_contiguous() || !native {
@@ -150,7 +150,7 @@ impl Memory {
         let offset = tensor.byte_offset() as usize;
         // SAFETY: the elements begin there, in the same allocation.
         let data = unsafe { tensor.data_ptr().cast::<u8>().cast_mut().add(offset) };
-        // Legacy capsules have no flag for what must not change, as JAX's arrays.
+        // Legacy capsules have no read-only flag, which JAX's arrays need.
         let writable = match &imported {
             ImportedDlpack::Legacy(_) => Err("does not say that it may be written to"),
             _ if imported.flags().contains(DlpackFlags::READ_ONLY) => Err("is read-only"),
@@ -181,18 +181,18 @@ impl Memory {
         start..start + self.bytes_len()
     }
 
-    /// Whether both are the same elements.
+    /// Whether both refer to the same elements.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.data == other.data && self.bytes_len() == other.bytes_len() && self.element == other.element
     }
 
-    /// Refuses what may not be written to.
+    /// Refuses read-only memory.
     pub(crate) fn check_writable(&self) -> PyResult<()> {
         self.writable
             .map_err(|why| PyValueError::new_err(format!("an output {why}: give an array that is writable")))
     }
 
-    /// Refuses another type or shape than that of `x`.
+    /// Refuses a type or shape other than that of `x`.
     pub(crate) fn check_like(&self, x: &Self) -> PyResult<()> {
         if self.element != x.element {
             return Err(exception(Error::TypeMismatch { left: x.element, right: self.element }));
@@ -204,12 +204,12 @@ impl Memory {
         Ok(())
     }
 
-    /// The number that it is, if it has no axes.
+    /// Its value, if it is 0-d.
     pub(crate) fn number(&self) -> Option<Number> {
         if !self.shape.dims().is_empty() {
             return None;
         }
-        // SAFETY: it is read before this function returns, and nothing of this module writes then.
+        // SAFETY: it is read before this function returns, and this module writes nothing meanwhile.
         let bytes = unsafe { bytes(self) };
         Some(with_element!(self.element, T => {
             let value = bytemuck::cast_slice::<u8, T>(bytes)[0];
@@ -218,14 +218,14 @@ impl Memory {
     }
 }
 
-/// Bytes below which it does not pay to let other threads have the interpreter.
+/// Bytes below which releasing the interpreter to other threads does not pay.
 const SMALL: usize = 32 * 1024;
 
-/// Runs work over the bytes of operands, while other threads have the interpreter: nothing that is read changes with what is
-/// written, whatever memory they share.
+/// Runs work over the bytes of operands, while other threads may use the interpreter. Writing outputs never changes inputs,
+/// even if they share memory.
 ///
 /// # Errors
-/// `ValueError` if an output may not be written to, or shares memory with another one. What `work` returns.
+/// `ValueError` if an output is read-only, or shares memory with another one. Those of `work`.
 pub(crate) fn run<R: Send>(
     py: Python<'_>,
     inputs: &[&Memory],
@@ -256,7 +256,7 @@ pub(crate) fn run<R: Send>(
             None => unsafe { bytes(input) },
         })
         .collect();
-    // SAFETY: outputs share no byte with another one, nor with what is read.
+    // SAFETY: outputs share no byte with each other, nor with the inputs that are read.
     let written: Vec<&mut [u8]> = outputs.iter().map(|output| unsafe { bytes_mut(output) }).collect();
     let len: usize =
         inputs.iter().map(|input| input.len()).chain(written.iter().map(|output| output.len())).sum();
@@ -277,17 +277,17 @@ fn copy(bytes: &[u8]) -> Vec<u64> {
 /// The bytes of a memory, aligned to its elements.
 ///
 /// # Safety
-/// Nothing may write to them while the slice is used. Python code of another thread could, as it could beside numpy: that is the caller's
-/// race, and changes values, which may be any bits.
+/// Nothing may write to them while the slice is used. Python code in another thread could, as with numpy: that is a data race of the
+/// caller's, and changes only values, for which any bits are valid.
 unsafe fn bytes(memory: &Memory) -> &[u8] {
     match memory.bytes_len() {
         0 => bytemuck::cast_slice::<u64, u8>(&[]),
-        // SAFETY: the owner keeps so many bytes there.
+        // SAFETY: the owner keeps this many bytes there.
         len => unsafe { std::slice::from_raw_parts(memory.data, len) },
     }
 }
 
-/// The same, to be changed.
+/// The same, mutable.
 ///
 /// # Safety
 /// Nothing else may use them meanwhile.
@@ -295,12 +295,12 @@ unsafe fn bytes(memory: &Memory) -> &[u8] {
 unsafe fn bytes_mut(memory: &Memory) -> &mut [u8] {
     match memory.bytes_len() {
         0 => bytemuck::cast_slice_mut::<u64, u8>(&mut []),
-        // SAFETY: the owner keeps so many bytes there.
+        // SAFETY: the owner keeps this many bytes there.
         len => unsafe { std::slice::from_raw_parts_mut(memory.data, len) },
     }
 }
 
-/// The type that DLPack calls so.
+/// The element type of a DLPack type.
 fn dlpack_type(element: ElementType) -> Option<DLDataType> {
     Some(match element {
         ElementType::F32 => DLDataType::F32,
@@ -335,7 +335,7 @@ fn integer(signed: bool, bytes: usize) -> Option<ElementType> {
     })
 }
 
-/// The element type of an array of ml_dtypes, and the integers that have its bits.
+/// The element type of an ml_dtypes array, and the integer type with the same size.
 fn ml_dtype(object: &Bound<'_, PyAny>) -> PyResult<Option<(ElementType, &'static str)>> {
     let py = object.py();
     let Some(dtype) = object.getattr_opt(intern!(py, "dtype"))? else { return Ok(None) };
@@ -359,7 +359,7 @@ fn no_element(object: &Bound<'_, PyAny>) -> PyErr {
     ))
 }
 
-/// Whether elements are in C order without gaps. Along an axis of one element a stride says nothing.
+/// Whether elements are in C order without gaps. The stride of an axis of length 1 is irrelevant.
 fn is_c_contiguous(shape: &[i64], strides: Option<&[i64]>) -> bool {
     let Some(strides) = strides else { return true };
     if shape.contains(&0) {
@@ -373,7 +373,7 @@ fn is_c_contiguous(shape: &[i64], strides: Option<&[i64]>) -> bool {
     })
 }
 
-/// Whether a tensor of torch is the negative of its memory, which DLPack does not tell.
+/// Whether a torch tensor has the negative bit set, which DLPack does not report.
 fn is_negated(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     match object.getattr_opt(intern!(object.py(), "is_neg"))? {
         Some(is_neg) => is_neg.call0()?.is_truthy(),
@@ -381,7 +381,7 @@ fn is_negated(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     }
 }
 
-/// What the package does with arrays in Python.
+/// The package's Python module for arrays.
 pub(crate) fn arrays(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
     py.import(intern!(py, "wgclip._arrays"))
 }

@@ -3,9 +3,7 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use wgclip::reference::{self, Scaling};
-use wgclip::{
-    Element, ElementType, Error, NonFinitePolicy, NormKind, NormLimit, Result, Shape, cpu, with_element,
-};
+use wgclip::{DynTensor, ElementType, Error, NonFinitePolicy, NormKind, NormLimit, Result, Shape, cpu};
 
 use crate::bounds::axes;
 use crate::errors::{NonFiniteNormWarning, exception, numpy_name, warn};
@@ -83,13 +81,8 @@ pub(crate) fn check_reduced(out: &Memory, element: ElementType, shape: &Shape) -
 }
 
 /// A tensor of the CPU path, of a copy.
-fn tensor<T: Element>(bytes: &[u8], shape: &Shape) -> Result<wgclip::Tensor<T>> {
-    wgclip::Device::cpu().tensor(bytemuck::cast_slice::<u8, T>(bytes), shape.dims())
-}
-
-fn write<T: Element>(made: wgclip::Tensor<T>, out: &mut [u8]) -> Result<()> {
-    out.copy_from_slice(bytemuck::cast_slice(&made.into_vec()?));
-    Ok(())
+fn tensor(memory: &Memory, bytes: &[u8]) -> Result<DynTensor> {
+    wgclip::Device::cpu().tensor_from_bytes(memory.element, bytes, memory.shape.dims())
 }
 
 /// The exact sum along axes, or of all elements, into out, which has a length of 1 along them.
@@ -100,10 +93,7 @@ pub(crate) fn sum(py: Python<'_>, x: Any<'_, '_>, along: Option<Vec<i64>>, out: 
     let along = axes(along, &x.shape)?;
     check_reduced(&out, x.element, &kept(&x.shape, along.as_deref())?)?;
     run(py, &[&x], &[&out], |inputs, mut outputs| {
-        with_element!(x.element, T => {
-            let of = tensor::<T>(inputs[0], &x.shape)?;
-            write(of.sum(along.as_deref())?, outputs[0])
-        })
+        tensor(&x, inputs[0])?.sum(along.as_deref())?.copy_to(outputs[0])
     })
 }
 
@@ -123,9 +113,7 @@ pub(crate) fn norm(
     let along = axes(along, &x.shape)?;
     check_reduced(&out, ElementType::of_norm([x.element]), &kept(&x.shape, along.as_deref())?)?;
     run(py, &[&x], &[&out], |inputs, mut outputs| match along {
-        Some(axes) => with_element!(x.element, T => {
-            write(tensor::<T>(inputs[0], &x.shape)?.norm(ord.0, &axes[..])?, outputs[0])
-        }),
+        Some(axes) => tensor(&x, inputs[0])?.norm(ord.0, &axes[..])?.copy_to(outputs[0]),
         None => {
             let state = state_of(&[(x.element, inputs[0])], ord.0)?;
             match ElementType::of_norm([x.element]) {
@@ -173,14 +161,12 @@ pub(crate) fn clip_by_norm(
         return scale_list(py, vec![x], vec![out], limit.0, None, &[]).map(drop);
     }
     run(py, &[&x], &[&out], |inputs, mut outputs| {
-        with_element!(x.element, T => {
-            let of = tensor::<T>(inputs[0], &x.shape)?;
-            let made = match average {
-                false => of.clip_by_norm(limit.0, along.as_deref())?,
-                true => of.clip_by_average_norm(limit.0, along.as_deref())?,
-            };
-            write(made, outputs[0])
-        })
+        let of = tensor(&x, inputs[0])?;
+        let made = match average {
+            false => of.clip_by_norm(limit.0, along.as_deref())?,
+            true => of.clip_by_average_norm(limit.0, along.as_deref())?,
+        };
+        made.copy_to(outputs[0])
     })
 }
 
@@ -199,10 +185,8 @@ pub(crate) fn clip_by_norm_backward(
     out.check_like(&x)?;
     let along = axes(along, &x.shape)?;
     run(py, &[&x, &g], &[&out], |inputs, mut outputs| {
-        with_element!(x.element, T => {
-            let (of, g) = (tensor::<T>(inputs[0], &x.shape)?, tensor::<T>(inputs[1], &x.shape)?);
-            write(of.clip_by_norm_backward(&g, limit.0, along.as_deref())?, outputs[0])
-        })
+        let (of, g) = (tensor(&x, inputs[0])?, tensor(&g, inputs[1])?);
+        of.clip_by_norm_backward(&g, limit.0, along.as_deref())?.copy_to(outputs[0])
     })
 }
 
@@ -222,10 +206,8 @@ pub(crate) fn clip_adaptive(
     out.check_like(&x)?;
     let along = axes(Some(along), &x.shape)?.unwrap_or_default();
     run(py, &[&x, &parameter], &[&out], |inputs, mut outputs| {
-        with_element!(x.element, T => {
-            let (of, by) = (tensor::<T>(inputs[0], &x.shape)?, tensor::<T>(inputs[1], &x.shape)?);
-            write(of.clip_adaptive(&by, limit.0, &along[..], least)?, outputs[0])
-        })
+        let (of, by) = (tensor(&x, inputs[0])?, tensor(&parameter, inputs[1])?);
+        of.clip_adaptive(&by, limit.0, &along[..], least)?.copy_to(outputs[0])
     })
 }
 

@@ -1,4 +1,4 @@
-//! Norms of what is in several places, one part after another.
+//! Norms of data in several places, computed part by part.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,10 +11,10 @@ use crate::float_mode;
 use crate::memory::{Memory, run};
 use crate::norm::{Ord, no_norm, norm_of, typed};
 
-/// The exact norm so far of elements that are not all in one place: chunks of an array beyond memory, or the parts of ranks. States are
-/// merged in any order, and the norm is rounded once.
+/// Accumulates the exact norm of elements in several places: chunks of an array larger than memory, or the parts of ranks. States
+/// merge in any order, and the norm is rounded once.
 ///
-/// `ord` is 1, 2 or inf. A state that is to take in float64 has to be `wide`.
+/// `ord` is 1, 2 or inf. A state that takes float64 must be `wide`.
 #[pyclass(frozen, module = "wgclip")]
 pub(crate) struct NormState {
     state: Mutex<wgclip::norm::NormState>,
@@ -39,7 +39,7 @@ impl NormState {
         Self { state: Mutex::new(Self::empty(ord.0, wide)), wide }
     }
 
-    /// Takes in the elements of arrays.
+    /// Adds the elements of arrays.
     #[pyo3(signature = (*arrays))]
     fn add(&self, py: Python<'_>, arrays: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
         let list: Vec<_> = arrays.iter().map(Memory::of_any).collect::<PyResult<_>>()?;
@@ -59,19 +59,19 @@ impl NormState {
         self.lock().merge(&part).map_err(exception)
     }
 
-    /// Takes in another state.
+    /// Merges another state.
     fn merge(&self, other: &Self) -> PyResult<()> {
         let other = other.lock().clone();
         self.lock().merge(&other).map_err(exception)
     }
 
-    /// The state as integers below 2**32. The state of several ranks is their sum, word by word (for ord=inf the greatest of each), for up
+    /// The state as integers below 2**32. The state of several ranks is the sum of their words, one by one (for ord=inf the maximum), for up
     /// to 2**31 ranks.
     fn words(&self) -> Vec<i64> {
         self.lock().to_words()
     }
 
-    /// The state of such words, or of their sums.
+    /// Creates a state from words, or from their sums.
     #[staticmethod]
     #[pyo3(signature = (words, ord = Ord(NormKind::L2)), text_signature = "(words, ord=2)")]
     fn from_words(words: Vec<i64>, ord: Ord) -> PyResult<Self> {
@@ -80,13 +80,13 @@ impl NormState {
         Ok(Self { state: Mutex::new(state), wide })
     }
 
-    /// Whether float64 is among what was taken in, here or by another rank: the norm is one of float64 then.
+    /// Whether any input was float64, here or on another rank: the norm is then a float64.
     #[getter]
     fn double(&self) -> bool {
         self.lock().norm_type() == ElementType::F64
     }
 
-    /// The norm so far: a float that holds a float32, or a float64 if that is among what was taken in, or if `double`.
+    /// The norm so far: a float with the value of a float32, or of a float64 if any input was float64, or if `double`.
     #[pyo3(signature = (*, double = None))]
     fn norm(&self, double: Option<bool>) -> PyResult<f64> {
         let state = self.lock();

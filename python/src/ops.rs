@@ -33,7 +33,7 @@ pub(crate) fn operations() -> Vec<Row> {
         let takes = (info.rule != wgclip::op::RuleUse::Ignored, info.converts);
         (info.name, names(info.inputs), broadcast, outputs, info.params.to_vec(), takes)
     };
-    Op::ALL.iter().map(row).collect()
+    Op::ELEMENTWISE.iter().map(row).collect()
 }
 
 /// Clips x into out, which may be x: the way of most calls, with little on it.
@@ -67,11 +67,7 @@ pub(crate) fn run(
     rule: AnyRule,
     params: Vec<f64>,
 ) -> PyResult<()> {
-    let unknown = || {
-        let names: Vec<_> = Op::ALL.iter().map(|op| op.name()).collect();
-        PyValueError::new_err(format!("no operation is called {name:?}: there are {}", names.join(", ")))
-    };
-    let op = Op::from_name(name).ok_or_else(unknown)?;
+    let op = operation(name)?;
     let info = op.info();
     let inputs = inputs.iter().map(Memory::of).collect::<PyResult<Vec<_>>>()?;
     if inputs.len() != info.inputs.len() || outputs.len() > info.outputs.len() {
@@ -86,8 +82,17 @@ pub(crate) fn run(
     call(py, op, &inputs, &outputs, &broadcast, (rule.0, &params))
 }
 
+/// The operation of a name.
+pub(crate) fn operation(name: &str) -> PyResult<Op> {
+    let unknown = || {
+        let names: Vec<_> = Op::ALL.iter().map(|op| op.name()).collect();
+        PyValueError::new_err(format!("no operation is called {name:?}: there are {}", names.join(", ")))
+    };
+    Op::from_name(name).ok_or_else(unknown)
+}
+
 /// The index of the input that has the shape of the work: the first that is no mask.
-fn shaped(op: Op) -> usize {
+pub(crate) fn shaped(op: Op) -> usize {
     op.info().inputs.iter().position(|&input| input != Operand::Mask).unwrap_or(0)
 }
 

@@ -1,9 +1,9 @@
-//! The process that opened a device: a forked one does not have it.
+//! Checks the process that opened a device: forked processes cannot use it.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-/// Refuses what was opened before a fork.
+/// Refuses objects that were opened before a fork.
 pub(crate) fn check_process(process: u32) -> PyResult<()> {
     if process == std::process::id() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Quantiles, over memory that is given.
+//! Quantiles, over given memory.
 
 use pyo3::prelude::*;
 use wgclip::{Shape, cpu, with_element};
@@ -8,8 +8,8 @@ use crate::errors::exception;
 use crate::memory::{Memory, run};
 use crate::norm::{check_reduced, kept};
 
-/// The quantiles of all elements, or of slices along axes, into out: for each share, in its first axis, what is left of x with a length of
-/// 1 along the axes.
+/// The quantiles of all elements, or of slices along axes, into out: its first axis is that of the shares, the others are those of x, with a
+/// length of 1 along the axes.
 #[pyfunction]
 pub(crate) fn quantiles(
     py: Python<'_>,

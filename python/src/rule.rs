@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use wgclip::{NanRule, OutsideRule, TieRule};
 
-/// What gradient passes a clip outside of the bounds, at them, and at NaN.
+/// Which gradient passes a clip outside of the bounds, at them, and at NaN.
 #[pyclass(frozen, eq, hash, from_py_object, module = "wgclip")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct BackwardRule(pub wgclip::BackwardRule);
@@ -27,7 +27,7 @@ impl BackwardRule {
         })
     }
 
-    /// The rule of a framework, by its name: one of `presets()`.
+    /// The rule of a framework, by name: one of `presets()`.
     #[staticmethod]
     fn like(preset: &str) -> PyResult<Self> {
         preset.parse().map(Self).map_err(|_| unknown(preset))
@@ -60,7 +60,7 @@ impl BackwardRule {
         self.0.nan.name()
     }
 
-    /// The three names, which stand for the rule wherever one is taken: `"masked/inclusive/pass"`.
+    /// The three names, accepted wherever a rule is: `"masked/inclusive/pass"`.
     fn __str__(&self) -> String {
         [self.outside(), self.ties(), self.nan()].join("/")
     }
@@ -82,7 +82,7 @@ fn unknown(name: &str) -> PyErr {
     ))
 }
 
-/// A rule as it is given: a `BackwardRule`, its text, or a preset's name.
+/// A rule argument: a `BackwardRule`, its text, or the name of a preset.
 pub(crate) struct AnyRule(pub wgclip::BackwardRule);
 
 impl<'a, 'py> FromPyObject<'a, 'py> for AnyRule {

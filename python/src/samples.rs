@@ -1,4 +1,4 @@
-//! Clipping by norm, sample by sample, over several arrays whose first axis is that of the samples.
+//! Clipping by norm per sample, over several arrays whose first axis is the sample axis.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,10 +13,10 @@ use crate::errors::{NonFiniteNormWarning, exception, warn};
 use crate::memory::{Memory, run};
 use crate::norm::{Limit, becomes, memories, no_norm};
 
-/// What a sample has in one array: to read, and to write.
+/// A sample's part of one array: to read, and to write.
 type Part<'a> = (ElementType, &'a [u8], &'a mut [u8]);
 
-/// Scales each sample of several arrays by the norm of its elements in all of them, into outputs; and its norm into `norms`.
+/// Scales each sample of several arrays by the norm of its elements in all of them, into outputs, and writes its norm into `norms`.
 #[pyfunction]
 pub(crate) fn clip_by_norms_of_samples(
     py: Python<'_>,
@@ -46,7 +46,7 @@ pub(crate) fn clip_by_norms_of_samples(
     let written: Vec<_> = outputs.iter().chain([&norms]).collect();
     let bad = run(py, &inputs, &written, |inputs, mut written| {
         let Some(norms) = written.pop() else { return Ok(None) };
-        // For each sample its part of every array.
+        // The part of every array, for each sample.
         let mut parts: Vec<Vec<Part<'_>>> =
             (0..samples).map(|_| Vec::with_capacity(elements.len())).collect();
         for ((&element, from), to) in elements.iter().zip(inputs).zip(written) {
@@ -95,7 +95,7 @@ fn clip_sample(
     let list: Vec<_> = parts.iter().map(|&(element, from, _)| (element, from)).collect();
     let mut state = NormState::wide(limit.kind);
     state.add_list(&list)?;
-    // What is an error is told of all samples at the end.
+    // Errors are reported for all samples at the end.
     let limit = match limit.nonfinite {
         NonFinitePolicy::Error => limit.nonfinite(NonFinitePolicy::Skip),
         _ => *limit,

@@ -1,179 +1,53 @@
 //! Tensors on a device: copies of what is in Python's memory.
 
-use std::any::Any;
-use std::sync::Arc;
-
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
+use wgclip::bounds::{BoundRounding, BroadcastInputs, Number};
 use wgclip::norm::AnyTensor;
-use wgclip::{Bound as Side, Bounds, Element, ElementType, Error, NeedsGrad, Result, Shape, with_element};
+use wgclip::op::{Arguments, Op, Operand};
+use wgclip::{Bound as Side, DynTensor, ElementType, Error, Result};
 
 use crate::bounds::axes;
 use crate::device::Device;
 use crate::errors::exception;
 use crate::memory::{Memory, arrays, run};
 use crate::norm::{Limit, Ord};
+use crate::ops::{operation, shaped};
 use crate::process::check_process;
 use crate::rule::AnyRule;
 use crate::threads;
 
-/// A tensor of a type that is a value. Tensors are not changed, so clones share their elements.
-pub(crate) trait Dynamic: AnyTensor + Send + Sync {
-    fn element(&self) -> ElementType;
-    fn shape(&self) -> &Shape;
-    fn device(&self) -> wgclip::Device;
-    fn as_any(&self) -> &dyn Any;
-    fn copy_to(&self, out: &mut [u8]) -> Result<()>;
-    fn clip(&self, sides: &[Given]) -> Result<Made>;
-    fn clip_to(&self, sides: &[Given], to: ElementType) -> Result<Made>;
-    fn clip_backward(&self, g: &dyn Dynamic, sides: &[Given], rule: wgclip::BackwardRule) -> Result<Made>;
-    fn clip_backward_bounds(
-        &self,
-        g: &dyn Dynamic,
-        sides: &[Given],
-        rule: wgclip::BackwardRule,
-        needs: NeedsGrad,
-    ) -> Result<(Made, Option<Made>, Option<Made>)>;
-    fn sum(&self, axes: Option<&[usize]>) -> Result<Made>;
-    fn norm(&self, axes: Option<&[usize]>, kind: wgclip::NormKind) -> Result<Made>;
-    fn clip_by_norm(&self, axes: Option<&[usize]>, limit: wgclip::NormLimit) -> Result<Made>;
-    fn clip_by_norm_backward(
-        &self,
-        g: &dyn Dynamic,
-        axes: Option<&[usize]>,
-        limit: wgclip::NormLimit,
-    ) -> Result<Made>;
-    fn duplicate(&self) -> Box<dyn Dynamic>;
-}
-
-type Made = Arc<dyn Dynamic>;
-
-/// A bound: absent, a number, or a tensor.
-pub(crate) enum Given {
-    Absent,
-    Number(wgclip::bounds::Number),
-    Tensor(Made),
-}
-
-fn same<T: Element>(tensor: &dyn Dynamic) -> Result<&wgclip::Tensor<T>> {
-    let found = tensor.as_any().downcast_ref();
-    found.ok_or(Error::TypeMismatch { left: T::TYPE, right: tensor.element() })
-}
-
-fn bounds<T: Element>(sides: &[Given]) -> Result<Bounds<T>> {
-    let side = |given: &Given, number: fn(wgclip::bounds::Number) -> Result<Side<T>>| match given {
-        Given::Absent => Ok(Side::Absent),
-        Given::Number(of) => number(*of),
-        Given::Tensor(tensor) => Ok(Side::Tensor(same::<T>(&**tensor)?.clone())),
-    };
-    Bounds::new(side(&sides[0], Side::lower)?, side(&sides[1], Side::upper)?)
-}
-
-fn made<T: Element>(tensor: wgclip::Tensor<T>) -> Made {
-    Arc::new(tensor)
-}
-
-impl<T: Element> Dynamic for wgclip::Tensor<T> {
-    fn element(&self) -> ElementType {
-        T::TYPE
-    }
-
-    fn shape(&self) -> &Shape {
-        wgclip::Tensor::shape(self)
-    }
-
-    fn device(&self) -> wgclip::Device {
-        wgclip::Tensor::device(self)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn copy_to(&self, out: &mut [u8]) -> Result<()> {
-        out.copy_from_slice(bytemuck::cast_slice(&self.to_vec()?));
-        Ok(())
-    }
-
-    fn clip(&self, sides: &[Given]) -> Result<Made> {
-        self.clip(bounds::<T>(sides)?).map(made)
-    }
-
-    fn clip_to(&self, sides: &[Given], to: ElementType) -> Result<Made> {
-        with_element!(to, U => self.clip_to::<U>(bounds::<T>(sides)?).map(made))
-    }
-
-    fn clip_backward(&self, g: &dyn Dynamic, sides: &[Given], rule: wgclip::BackwardRule) -> Result<Made> {
-        self.clip_backward(same(g)?, bounds::<T>(sides)?, rule).map(made)
-    }
-
-    fn clip_backward_bounds(
-        &self,
-        g: &dyn Dynamic,
-        sides: &[Given],
-        rule: wgclip::BackwardRule,
-        needs: NeedsGrad,
-    ) -> Result<(Made, Option<Made>, Option<Made>)> {
-        let gradients = self.clip_backward_bounds(same(g)?, bounds::<T>(sides)?, rule, needs)?;
-        Ok((made(gradients.x), gradients.lo.map(made), gradients.hi.map(made)))
-    }
-
-    fn sum(&self, axes: Option<&[usize]>) -> Result<Made> {
-        self.sum(axes).map(made)
-    }
-
-    fn norm(&self, axes: Option<&[usize]>, kind: wgclip::NormKind) -> Result<Made> {
-        self.norm(kind, axes).map(made)
-    }
-
-    fn clip_by_norm(&self, axes: Option<&[usize]>, limit: wgclip::NormLimit) -> Result<Made> {
-        self.clip_by_norm(limit, axes).map(made)
-    }
-
-    fn clip_by_norm_backward(
-        &self,
-        g: &dyn Dynamic,
-        axes: Option<&[usize]>,
-        limit: wgclip::NormLimit,
-    ) -> Result<Made> {
-        self.clip_by_norm_backward(same(g)?, limit, axes).map(made)
-    }
-
-    fn duplicate(&self) -> Box<dyn Dynamic> {
-        Box::new(self.clone())
-    }
-}
+/// A broadcast input: absent, a number, or a tensor.
+type Given = Side<Number, DynTensor>;
 
 /// Elements on a device, as copies: `Device.tensor` makes one of an array, `numpy()` an array of it. Operations on a GPU are recorded and
 /// run together when something is read.
 #[pyclass(frozen, module = "wgclip")]
 pub(crate) struct Tensor {
-    tensor: Made,
+    tensor: DynTensor,
     /// The process that opened the device: a forked one does not have it.
     process: u32,
 }
 
 impl Tensor {
-    pub(crate) fn of(tensor: Made) -> Self {
+    pub(crate) fn of(tensor: DynTensor) -> Self {
         Self { tensor, process: std::process::id() }
     }
 
     pub(crate) fn from_memory(py: Python<'_>, device: &wgclip::Device, memory: &Memory) -> PyResult<Self> {
         let tensor = run(py, &[memory], &[], |inputs, _| {
-            with_element!(memory.element, T => {
-                device.tensor(bytemuck::cast_slice::<u8, T>(inputs[0]), memory.shape.dims()).map(made)
-            })
+            device.tensor_from_bytes(memory.element, inputs[0], memory.shape.dims())
         })?;
         Ok(Self::of(tensor))
     }
 
-    fn get(&self) -> PyResult<&Made> {
+    fn get(&self) -> PyResult<&DynTensor> {
         check_process(self.process)?;
         Ok(&self.tensor)
     }
 
-    fn make(py: Python<'_>, work: impl FnOnce() -> Result<Made> + Send) -> PyResult<Self> {
+    fn make(py: Python<'_>, work: impl FnOnce() -> Result<DynTensor> + Send) -> PyResult<Self> {
         threads::detach(py, work).map(Self::of).map_err(exception)
     }
 }
@@ -186,13 +60,92 @@ fn given(object: AnyBound<'_, '_>) -> PyResult<Given> {
         return Ok(Given::Tensor(tensor.get().get()?.clone()));
     }
     match crate::bounds::number_of(object)? {
-        Some(number) => Ok(Given::Number(number)),
+        Some(number) => Ok(Given::Value(number)),
         None => Err(PyTypeError::new_err("a bound of a Tensor is None, a number, or a Tensor on its device")),
     }
 }
 
-fn sides(min: AnyBound<'_, '_>, max: AnyBound<'_, '_>) -> PyResult<[Given; 2]> {
-    Ok([given(min)?, given(max)?])
+/// What an operation takes besides tensors and what broadcasts to them.
+#[derive(Default)]
+struct Others<'a> {
+    rule: wgclip::BackwardRule,
+    params: &'a [f64],
+    to: Option<ElementType>,
+}
+
+/// Runs an operation of the list: all its outputs, but for the gradients of inputs that are absent.
+fn run_op<'a, 'py: 'a>(
+    py: Python<'py>,
+    op: Op,
+    inputs: &[&DynTensor],
+    broadcast: impl IntoIterator<Item = AnyBound<'a, 'py>>,
+    others: Others<'_>,
+) -> PyResult<Vec<Option<Tensor>>> {
+    let info = op.info();
+    let given = broadcast.into_iter().map(given).collect::<PyResult<Vec<_>>>()?;
+    let is_absent = |of: Operand| {
+        let index = info.broadcast.iter().position(|&operand| operand == of);
+        !matches!(index.and_then(|index| given.get(index)), Some(Given::Value(_) | Given::Tensor(_)))
+    };
+    let needed = |output: &Operand| !output.gradient_of().is_some_and(is_absent);
+    let outputs: Vec<_> = info.outputs.iter().copied().filter(needed).collect();
+    let Some(x) = inputs.get(shaped(op)) else {
+        return Err(PyValueError::new_err(format!("{op} takes {} tensors", info.inputs.len())));
+    };
+    let made = threads::detach(py, || {
+        let sides = given.iter().map(|given| match given {
+            Given::Absent => Side::Absent,
+            Given::Value(number) => Side::Value(*number),
+            Given::Tensor(tensor) => Side::Tensor((tensor, tensor.shape())),
+        });
+        let broadcast = BroadcastInputs::of_numbers(
+            x.element(),
+            info.broadcast,
+            x.shape(),
+            sides,
+            BoundRounding::Nearest,
+        )?;
+        let Others { rule, params, to } = others;
+        let arguments =
+            Arguments { rule, params, to: to.or(Some(x.element())), ..Arguments::new(&broadcast) };
+        DynTensor::run(op, inputs, &outputs, &arguments)
+    });
+    let mut made = made.map_err(exception)?.into_iter().map(Tensor::of);
+    Ok(info.outputs.iter().map(|output| if needed(output) { made.next() } else { None }).collect())
+}
+
+/// The first output of an operation.
+fn first(made: Vec<Option<Tensor>>) -> PyResult<Tensor> {
+    let made = made.into_iter().next().flatten();
+    made.ok_or_else(|| PyValueError::new_err("the operation has no output"))
+}
+
+/// Runs an operation of the list by its name: its inputs, and what broadcasts to them, in the order of the list; `element` is the type that a
+/// conversion gives. The gradient of an input that is absent is None.
+#[pyfunction]
+#[pyo3(
+    signature = (name, inputs, broadcast=Vec::new(), rule=AnyRule(wgclip::BackwardRule::default()), params=Vec::new(), element=None),
+    text_signature = "(name, inputs, broadcast=(), rule=None, params=(), element=None)"
+)]
+pub(crate) fn run_tensors<'py>(
+    py: Python<'py>,
+    name: &str,
+    inputs: Vec<PyRef<'py, Tensor>>,
+    broadcast: Vec<Option<Bound<'py, PyAny>>>,
+    rule: AnyRule,
+    params: Vec<f64>,
+    element: Option<&str>,
+) -> PyResult<Vec<Option<Tensor>>> {
+    let tensors = inputs.iter().map(|tensor| tensor.get().cloned()).collect::<PyResult<Vec<_>>>()?;
+    let tensors: Vec<_> = tensors.iter().collect();
+    let to = element.map(element_of).transpose()?;
+    let others = Others { rule: rule.0, params: &params, to };
+    run_op(py, operation(name)?, &tensors, broadcast.iter().map(Option::as_ref), others)
+}
+
+fn element_of(name: &str) -> PyResult<ElementType> {
+    ElementType::from_name(name)
+        .ok_or_else(|| PyTypeError::new_err(format!("no element type is called {name:?}")))
 }
 
 #[pymethods]
@@ -255,8 +208,7 @@ impl Tensor {
     /// Clips: each bound is None, a number, or a Tensor that broadcasts.
     #[pyo3(signature = (min = None, max = None))]
     fn clip(&self, py: Python<'_>, min: AnyBound<'_, '_>, max: AnyBound<'_, '_>) -> PyResult<Self> {
-        let (tensor, sides) = (self.get()?, sides(min, max)?);
-        Self::make(py, || tensor.clip(&sides))
+        first(run_op(py, Op::Clip, &[self.get()?], [min, max], Others::default())?)
     }
 
     /// Clips and converts to another type of float, by its name in Rust.
@@ -268,10 +220,8 @@ impl Tensor {
         max: AnyBound<'_, '_>,
         element: &str,
     ) -> PyResult<Self> {
-        let (tensor, sides) = (self.get()?, sides(min, max)?);
-        let to = ElementType::from_name(element)
-            .ok_or_else(|| PyTypeError::new_err(format!("no element type is called {element:?}")))?;
-        Self::make(py, || tensor.clip_to(&sides, to))
+        let others = Others { to: Some(element_of(element)?), ..Others::default() };
+        first(run_op(py, Op::ClipTo, &[self.get()?], [min, max], others)?)
     }
 
     /// The gradient that reaches this tensor, of the upstream gradient g.
@@ -285,8 +235,8 @@ impl Tensor {
         max: AnyBound<'_, '_>,
         rule: AnyRule,
     ) -> PyResult<Self> {
-        let (tensor, g, sides) = (self.get()?, g.get()?, sides(min, max)?);
-        Self::make(py, || tensor.clip_backward(&**g, &sides, rule.0))
+        let others = Others { rule: rule.0, ..Others::default() };
+        first(run_op(py, Op::ClipBackward, &[self.get()?, g.get()?], [min, max], others)?)
     }
 
     /// The gradients that reach this tensor and its bounds: None for a bound that is absent.
@@ -300,12 +250,11 @@ impl Tensor {
         max: AnyBound<'_, '_>,
         rule: AnyRule,
     ) -> PyResult<(Self, Option<Self>, Option<Self>)> {
-        let (tensor, g, sides) = (self.get()?, g.get()?, sides(min, max)?);
-        let [lo, hi] = [0, 1].map(|n| !matches!(sides[n], Given::Absent));
-        let made =
-            threads::detach(py, || tensor.clip_backward_bounds(&**g, &sides, rule.0, NeedsGrad { lo, hi }));
-        let (x, lo, hi) = made.map_err(exception)?;
-        Ok((Self::of(x), lo.map(Self::of), hi.map(Self::of)))
+        let others = Others { rule: rule.0, ..Others::default() };
+        let made = run_op(py, Op::ClipBackwardBounds, &[self.get()?, g.get()?], [min, max], others)?;
+        let mut made = made.into_iter();
+        let x = first(made.by_ref().take(1).collect())?;
+        Ok((x, made.next().flatten(), made.next().flatten()))
     }
 
     /// The exact sum of all elements, or along axes, each of which is left with a length of 1.
@@ -321,7 +270,7 @@ impl Tensor {
     fn norm(&self, py: Python<'_>, axes: Option<Vec<i64>>, ord: Ord) -> PyResult<Self> {
         let tensor = self.get()?;
         let axes = self::axes(axes, tensor.shape())?;
-        Self::make(py, || tensor.norm(axes.as_deref(), ord.0))
+        Self::make(py, || tensor.norm(ord.0, axes.as_deref()))
     }
 
     /// Clips by the norm of all elements, or along axes.
@@ -339,7 +288,7 @@ impl Tensor {
         let tensor = self.get()?;
         let axes = self::axes(axes, tensor.shape())?;
         let limit = Limit::new(max_norm, ord.0, eps, nonfinite)?.0;
-        Self::make(py, || tensor.clip_by_norm(axes.as_deref(), limit))
+        Self::make(py, || tensor.clip_by_norm(limit, axes.as_deref()))
     }
 
     /// The gradient that reaches this tensor of what it was clipped to by its 2-norm, of the upstream gradient g.
@@ -356,7 +305,7 @@ impl Tensor {
         let (tensor, g) = (self.get()?, g.get()?);
         let axes = self::axes(axes, tensor.shape())?;
         let limit = Limit::new(max_norm, wgclip::NormKind::L2, eps, nonfinite)?.0;
-        Self::make(py, || tensor.clip_by_norm_backward(&**g, axes.as_deref(), limit))
+        Self::make(py, || tensor.clip_by_norm_backward(g, limit, axes.as_deref()))
     }
 
     fn __len__(&self) -> PyResult<usize> {
@@ -377,21 +326,12 @@ pub(crate) fn clip_tensors_by_global_norm(
     tensors: Vec<PyRef<'_, Tensor>>,
     limit: Limit,
 ) -> PyResult<(Vec<Tensor>, Tensor)> {
-    let tensors: Vec<Made> = tensors.iter().map(|tensor| tensor.get().cloned()).collect::<PyResult<_>>()?;
-    let limit = limit.0;
-    let (clipped, norm) = threads::detach(py, || -> Result<_> {
-        let mut clipped: Vec<Box<dyn Dynamic>> = tensors.iter().map(|tensor| tensor.duplicate()).collect();
-        let mut list: Vec<&mut dyn AnyTensor> = Vec::new();
-        for tensor in &mut clipped {
-            list.push(&mut **tensor);
-        }
-        let norm = wgclip::clip_by_global_norm(&mut list, limit)?;
-        let norm = match norm.element() {
-            ElementType::F64 => made(norm.to_tensor::<f64>()?),
-            _ => made(norm.to_tensor::<f32>()?),
-        };
-        Ok((clipped, norm))
-    })
-    .map_err(exception)?;
-    Ok((clipped.into_iter().map(|tensor| Tensor::of(Arc::from(tensor))).collect(), Tensor::of(norm)))
+    let mut clipped: Vec<DynTensor> =
+        tensors.iter().map(|tensor| tensor.get().cloned()).collect::<PyResult<_>>()?;
+    let norm = threads::detach(py, || {
+        let mut list: Vec<_> = clipped.iter_mut().map(|tensor| tensor as &mut dyn AnyTensor).collect();
+        wgclip::clip_by_global_norm(&mut list, limit.0)
+    });
+    let norm = norm.map_err(exception)?.into_dyn();
+    Ok((clipped.into_iter().map(Tensor::of).collect(), Tensor::of(norm)))
 }

@@ -1,7 +1,7 @@
-//! The threads that large arrays are shared among.
+//! The threads among which large arrays are divided.
 //!
-//! The library uses rayon's pool, whose threads a forked process does not have, although it seems to: there a pool of its own takes its
-//! place. The same serves a count of threads that is asked for.
+//! The library uses rayon's pool, whose threads do not exist in a forked process, although it seems to have them: there a separate pool
+//! replaces it. A requested thread count is implemented in the same way.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +13,13 @@ use wgclip::cpu;
 
 use crate::float_mode;
 
-/// What stands in for rayon's own pool.
+/// The replacement for rayon's own pool.
 struct Threads {
-    /// The process that all this is of.
+    /// The process to which this belongs.
     process: Option<u32>,
-    /// Whether that is one that was forked.
+    /// Whether that process was forked.
     forked: bool,
-    /// How many were asked for.
+    /// The requested number of threads.
     wanted: Option<usize>,
     pool: Option<Arc<ThreadPool>>,
 }
@@ -31,22 +31,22 @@ thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Notes which process it is that imports the package.
+/// Records the process that imports the package.
 pub(crate) fn begin() {
     THREADS.lock().unwrap_or_else(PoisonError::into_inner).process = Some(std::process::id());
 }
 
 fn build(count: usize) -> Option<Arc<ThreadPool>> {
-    // Without threads the caller's does it all.
+    // If no threads can be started, the caller's thread does all the work.
     ThreadPoolBuilder::new().num_threads(count).build().ok().map(Arc::new)
 }
 
-/// The pool that stands in for rayon's, if one does.
+/// The pool that replaces rayon's, if any.
 fn pool() -> Option<Arc<ThreadPool>> {
     let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
     let process = std::process::id();
     if threads.process != Some(process) {
-        // The threads of the pool before were not forked, so nobody can end them.
+        // The threads of the previous pool were not forked, so they cannot be joined.
         std::mem::forget(threads.pool.take());
         threads.pool = build(threads.wanted.unwrap_or(0));
         threads.process = Some(process);
@@ -55,15 +55,15 @@ fn pool() -> Option<Arc<ThreadPool>> {
     threads.pool.clone()
 }
 
-/// Bytes below which the library does not share work.
+/// Bytes below which the library does not divide work among threads.
 const SHARED: usize = 1 << 20;
 
-/// Runs work over so many bytes on the threads that are to do it.
+/// Runs work over this many bytes on the configured threads.
 pub(crate) fn install_for<R: Send>(bytes: usize, work: impl FnOnce() -> R + Send) -> R {
     if bytes < SHARED { work() } else { install(work) }
 }
 
-/// Runs work while other Python threads have the interpreter, in the mode of floats in which programs start: threads that it starts inherit that.
+/// Runs work while other Python threads may use the interpreter, in the default floating-point mode, which threads that it starts inherit.
 pub(crate) fn detach<R: Send>(py: Python<'_>, work: impl FnOnce() -> R + Send) -> R {
     py.detach(|| float_mode::with_default(work))
 }
@@ -78,16 +78,16 @@ fn install<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     }
 }
 
-/// How many threads work on a large array.
+/// The number of threads that work on a large array.
 #[pyfunction]
 pub(crate) fn num_threads(py: Python<'_>) -> usize {
     detach(py, || install(|| if ALONE.get() { 1 } else { cpu::threads() }))
 }
 
-/// Threads that may be asked for on any machine.
+/// The number of threads that can be requested on any machine.
 const MOST: usize = 256;
 
-/// Lets so many threads work on a large array, in this process and in those that it forks from now on.
+/// Sets the number of threads that work on a large array, in this process and in those that it forks from now on.
 #[pyfunction]
 pub(crate) fn set_num_threads(py: Python<'_>, count: usize) -> PyResult<()> {
     // Rayon does not recover from threads that could not be started.
@@ -96,18 +96,18 @@ pub(crate) fn set_num_threads(py: Python<'_>, count: usize) -> PyResult<()> {
         let text = format!("{count} threads cannot do the work here: give 1 to {}", most.max(MOST));
         return Err(PyValueError::new_err(text));
     }
-    // Nobody waits for the lock with the interpreter in hand.
+    // No thread waits for the lock while it holds the interpreter.
     if detach(py, || replace_pool(count)) {
         return Ok(());
     }
     Err(PyRuntimeError::new_err(format!("{count} threads could not be started: ask for fewer")))
 }
 
-/// Has so many threads work from now on, and returns whether they could be started.
+/// Switches to this many threads, and returns whether they could be started.
 fn replace_pool(count: usize) -> bool {
     let process = std::process::id();
     let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
-    // Rayon's own pool is the best, since the caller works beside it: it takes a count once, before its first use.
+    // Rayon's own pool is best, since the caller works along with it, but its size can be set only once, before its first use.
     let own = threads.process == Some(process) && !threads.forked;
     let global = own
         && (ThreadPoolBuilder::new().num_threads(count).build_global().is_ok()
@@ -120,7 +120,7 @@ fn replace_pool(count: usize) -> bool {
     true
 }
 
-/// Whether what this thread calls is to stay on it: for a thread that is one of many workers. Returns what was so before.
+/// Sets whether calls from this thread stay on it, for one of many worker threads. Returns the previous setting.
 #[pyfunction]
 pub(crate) fn set_alone(alone: bool) -> bool {
     ALONE.replace(alone)

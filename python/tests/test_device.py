@@ -31,6 +31,33 @@ def device(request):
     return OPENED[request.param]
 
 
+def test_every_operation_of_the_list_is_there_by_its_name(rng, device):
+    x, g = random_bits(rng, np.dtype("f4"), (5, 13)), random_bits(rng, np.dtype("f4"), (5, 13))
+    slope = rng.random(13, np.float32)
+    given = {"min": -0.5, "max": 0.75, "slope": slope, "scale": 1.5, "offset": -2.0}
+    arrays = {"x": x, "g": g}
+    for name, row in wgclip.operations().items():
+        if "mask" in row["inputs"] + row["outputs"]:
+            continue
+        inputs, named = [arrays[of] for of in row["inputs"]], {of: given[of] for of in row["broadcast"] + row["params"]}
+        expected = wgclip.run(name, *inputs, **named)
+        tensors = {of: device.tensor(one) if isinstance(one, np.ndarray) else one for of, one in named.items()}
+        made = wgclip.run(name, *map(device.tensor, inputs), **tensors)
+        for ours, theirs in zip(*((of if isinstance(of, tuple) else (of,)) for of in (made, expected)), strict=True):
+            assert ours.device.name == device.name
+            assert_same(ours.numpy(), np.asarray(theirs))
+    gx, glo, ghi = wgclip.run("clip_backward_bounds", device.tensor(x), device.tensor(g), max=1)
+    assert glo is None and ghi.shape == () and gx.shape == x.shape
+    assert wgclip.run("clip_to", device.tensor(x), min=0, dtype="float16").dtype == np.float16
+    for bad, error in ((lambda: wgclip.run("clip_backward", device.tensor(x), device.tensor(g[:1])), ValueError),
+                       (lambda: wgclip.run("clip_backward", device.tensor(x), device.tensor(g.astype("f2"))), TypeError),
+                       (lambda: wgclip.run("clip_backward", device.tensor(x), g), TypeError),
+                       (lambda: wgclip.run("clip", device.tensor(x), min=device.tensor(x[:2])), ValueError),
+                       (lambda: wgclip.run("clip_with_mask", device.tensor(x), min=0), TypeError)):
+        with pytest.raises(error):
+            bad()
+
+
 @pytest.mark.parametrize("dtype", ALL, ids=lambda of: of.name)
 def test_bits_are_those_of_the_cpu(rng, device, dtype):
     x, g = random_bits(rng, dtype, (5, 13)), random_bits(rng, dtype, (5, 13))

@@ -1,11 +1,11 @@
-// What an operation takes besides its operands, from the parameters of a dispatch.
+// The arguments of an operation besides its operands, from the parameters of a dispatch.
 import package::lib::bounds::Bounds;
 import package::lib::constants::BITS;
 import package::lib::params::params;
 import package::lib::rule::Rule;
 
-// The bounds that are values. Load them before branching: llvmpipe scalarises uniform loads in divergent control flow,
-// which dominated the run time.
+// The scalar bounds. Load them before branching: llvmpipe scalarises uniform loads in divergent control flow, which
+// dominated the run time.
 fn load_bounds() -> Bounds {
     return Bounds(
         splat(params.values[0].xy),
@@ -21,7 +21,7 @@ fn load_rule() -> Rule {
     return Rule(vec4(params.toward != 0u), vec4(params.nan_zero != 0u));
 }
 
-// A block of the element that these words begin with.
+// A block filled with the element that these words begin with.
 fn splat(words: vec2<u32>) -> vec4<u32> {
     if BITS == 64u {
         return words.xyxy;

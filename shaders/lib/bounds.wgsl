@@ -1,15 +1,15 @@
-// The bounds of a block, and where elements lie. Values are compared by ranges of order keys that the host works out;
-// elements of tensors (broadcast.wgsl) are compared one with the other, and may be NaN.
+// The bounds of a block, and where elements lie relative to them. Values are compared by ranges of order keys from the
+// host; elements of tensors (broadcast.wgsl) are compared with each other, and may be NaN.
 import package::lib::constants::{BITS, SCALAR_BOUNDS};
 import package::lib::element::{extract_subword, in_range, is_nan, less};
 
 struct Bounds {
     lo: vec4<u32>,
     hi: vec4<u32>,
-    // Of bounds that are values: min(lo, hi), and the ranges below lo and above hi.
+    // For scalar bounds: min(lo, hi), and the ranges below lo and above hi.
     clamped_lo: vec4<u32>,
     ranges: vec4<u32>,
-    // One that is absent has the bits of a NaN, but is none, and nothing ties with it.
+    // An absent bound has the bits of a NaN, but is not treated as one, and nothing ties with it.
     has_lo: vec4<bool>,
     has_hi: vec4<bool>,
 }
@@ -23,7 +23,7 @@ fn subword_bounds(bounds: Bounds, s: u32) -> Bounds {
     return part;
 }
 
-// Where a bound is NaN. A value never is: the host refuses it.
+// Where a bound is NaN. A scalar bound never is: the host rejects it.
 fn lo_is_nan(bounds: Bounds) -> vec4<bool> {
     if SCALAR_BOUNDS {
         return vec4(false);
@@ -46,7 +46,7 @@ fn below_lo(v: vec4<u32>, bounds: Bounds) -> vec4<bool> {
     return (less(v, bounds.lo) | lo_is_nan(bounds)) & !is_nan(v);
 }
 
-// Where min(v, hi) is not v although max(v, lo) is no NaN: the first NaN comes out.
+// Where min(v, hi) is not v although max(v, lo) is not NaN: the first NaN is the result.
 fn above_hi(v: vec4<u32>, bounds: Bounds) -> vec4<bool> {
     if SCALAR_BOUNDS && BITS != 64u {
         return in_range(v, bounds.ranges.zw);
@@ -54,7 +54,7 @@ fn above_hi(v: vec4<u32>, bounds: Bounds) -> vec4<bool> {
     return (less(bounds.hi, v) | hi_is_nan(bounds)) & !is_nan(v) & !lo_is_nan(bounds);
 }
 
-// min(lo, hi), in place of what is below lo.
+// min(lo, hi), which replaces elements below lo.
 fn clamped_lo(bounds: Bounds) -> vec4<u32> {
     if SCALAR_BOUNDS {
         return bounds.clamped_lo;

@@ -1,5 +1,5 @@
-// Where the elements of broadcast inputs are that belong to a block of x. An axis of x is its length and the coordinate at which
-// the dispatch begins; its strides are those of up to four inputs. src/wgsl/broadcast.rs generates what reads the inputs.
+// Maps a block of x to the elements of broadcast inputs. An axis of x is its length and the coordinate at which the dispatch
+// begins; its strides are those of up to four inputs. src/wgsl/broadcast.rs generates the code that reads the inputs.
 import package::lib::constants::{LANES_PER_SUBWORD, SUBWORDS};
 import package::lib::params::params;
 
@@ -11,7 +11,7 @@ fn row_and_column(i: u32) -> vec2<u32> {
     return vec2(params.axes[0].y + n / blocks, n % blocks);
 }
 
-// A position in x, as a coordinate along each axis, and the element of each input that belongs to it.
+// A position in x, as a coordinate along each axis, and the corresponding element of each input.
 struct Position {
     at: array<u32, 8>,
     elements: vec4<u32>,
@@ -34,7 +34,7 @@ fn begin(i: u32) -> Position {
     return position;
 }
 
-// On to the next element. Wraps to the first element so the tail never reads out of bounds.
+// Advances to the next element. Wraps to the first element so the tail never reads out of bounds.
 fn advance(position: ptr<function, Position>) {
     for (var a = params.rank; a > 0u; a--) {
         let length = params.axes[a - 1u].x;

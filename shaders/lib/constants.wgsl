@@ -1,25 +1,25 @@
-// What is known when a kernel is compiled. These are the constants of f32 between scalar bounds, so that every file can
-// be read and parsed by itself; src/wgsl/mod.rs replaces them for each kernel.
+// The constants known when a kernel is compiled. These are for f32 with scalar bounds, so that every file can be read
+// and parsed by itself; src/wgsl/specialization.rs replaces them for each kernel.
 
-// Bits of an element, and how they are to be read: as a float, or as an integer that is signed or not.
+// Bits of an element, and how to read them: as a float, or as a signed or unsigned integer.
 const BITS: u32 = 32u;
 const FLOAT: bool = true;
 const SIGNED: bool = false;
-// A float left-aligned in a word: the greatest magnitude that is a number (infinity where there is one; a NaN is beyond it),
-// the greatest finite one, the least normal one (below that one, the bit pattern is the value, in units of the least
+// A float left-aligned in a word: the greatest magnitude that is a number (infinity if the type has one; NaN is beyond it),
+// the greatest finite one, the smallest normal one (below it, the bit pattern is the value, in units of the smallest
 // subnormal), and the bits of its exponent.
 const MAX_NUMBER: u32 = 0x7f800000u;
 const MAX_FINITE: u32 = 0x7f7fffffu;
 const MIN_NORMAL: u32 = 0x800000u;
 const EXPONENT_BITS: u32 = 8u;
-// Subwords of a block, elements of a subword, the lowest bit of an element that is left-aligned in its word, and its
-// number.
+// Subwords of a block, elements of a subword, the lowest bit of an element that is left-aligned in its word, and the
+// index of that bit.
 const SUBWORDS: u32 = 1u;
 const LANES_PER_SUBWORD: u32 = 4u;
 const LANE_LSB: u32 = 0x1u;
 const LANE_SHIFT: u32 = 0u;
 
-// The type of what comes out, in the low bits: that of the elements, but for a clip into another type.
+// The type of the output, in the low bits: that of the elements, except for a clip into another type.
 const TO_BITS: u32 = 32u;
 const TO_EXPONENT_BITS: u32 = 8u;
 const TO_MAX_FINITE: u32 = 0x7f7fffffu;
@@ -35,8 +35,8 @@ const TIES_HALF: u32 = 2u;
 // Whether no broadcast input is a tensor.
 const SCALAR_BOUNDS: bool = true;
 
-// What a reduction makes of elements; the limbs of its outputs, the power of two that bit 0 of the first is worth, and how
-// many bits above it the least number of the type is (half as many as its square); and how the elements of an output lie.
+// The operation of a reduction; the limbs of its outputs, the power of two that bit 0 of the first is worth, and how many
+// bits above it the smallest number of the type is (half as many as its square); and how the elements of an output lie.
 const REDUCE: u32 = 0u;
 const REDUCE_SUM: u32 = 0u;
 const REDUCE_SUM_ABS: u32 = 1u;

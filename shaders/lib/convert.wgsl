@@ -1,4 +1,5 @@
-// A float in another type, in integers: the twin of src/element/convert.rs. Elements are in the low bits, the low word first.
+// Converts a float to another type, in integers: the twin of src/element/convert.rs. Elements are in the low bits, low word
+// first.
 import package::lib::constants::{BITS, TO_BITS, TO_MAX_FINITE, TO_MAX_NUMBER};
 import package::lib::element::{MAGNITUDE, SIGN};
 import package::lib::softfloat::{
@@ -7,8 +8,8 @@ import package::lib::softfloat::{
 
 const F32_MAX: u32 = 0x7f7fffffu;
 
-// The element of the type that comes out nearest to one of the other, ties to even. What is beyond its range becomes its
-// greatest finite number, an infinity where there is none too; a NaN the quiet one of its sign.
+// The element of the output type nearest to one of the input type, ties to even. A number beyond its range becomes its
+// greatest finite number, as does an infinity in a type without infinity; a NaN becomes the quiet NaN of its sign.
 fn convert(element: vec2<u32>) -> vec2<u32> {
     var value = to_f32(element.x);
     if BITS == 64u {
@@ -23,8 +24,8 @@ fn convert(element: vec2<u32>) -> vec2<u32> {
     return vec2(narrow(value, TO_MAX_FINITE, TO_MAX_NUMBER), 0u);
 }
 
-// An f64 as an f32: the nearest, or, if `odd`, one next to it whose last bit tells that it is inexact, so that to round it
-// again is to round once.
+// Converts an f64 to f32: to nearest, or, if `odd`, to odd (the last bit is set if it is inexact), so that rounding it
+// again is rounding once.
 fn f64_to_f32(v: vec2<u32>, odd: bool) -> u32 {
     let sign = v.y & SIGN;
     let size = vec2(v.x, v.y & MAGNITUDE);
@@ -33,11 +34,11 @@ fn f64_to_f32(v: vec2<u32>, odd: bool) -> u32 {
         return sign | select(F32_INFINITY, F32_NAN, nan);
     }
     let exponent = size.y >> 20u;
-    // The least exponent of a number beyond the greatest f32.
+    // The smallest exponent of a number beyond the greatest f32.
     if exponent >= 896u + 255u {
         return sign | F32_MAX;
     }
-    // The significand with three bits more than an f32's, the last of which stands for all below it.
+    // The significand with three bits more than an f32's, the last of which is sticky.
     let leading = select(0u, 0x100000u, exponent != 0u);
     let normal = max(exponent, 897u);
     let s = shift_right(vec2(size.x, (size.y & 0xfffffu) | leading), min(26u + normal - exponent, 63u)).x;
@@ -47,7 +48,7 @@ fn f64_to_f32(v: vec2<u32>, odd: bool) -> u32 {
     return sign | min(round_f32(0u, normal - 896u, s), F32_MAX);
 }
 
-// An f32 as an f64.
+// Converts an f32 to f64.
 fn f32_to_f64(value: u32) -> vec2<u32> {
     let sign = value & SIGN;
     var size = value & MAGNITUDE;

@@ -1,8 +1,8 @@
-// What an element type is, on the GPU: the one shader that knows types. Its twin is src/element.
+// The element types on the GPU: the only shader that knows types. Its twin is src/element.
 //
 // A block is 16 bytes of elements. The operations see it as SUBWORDS vectors of four words. A narrow element is
-// left-aligned in its word and zero-padded, so that a comparison of words is a comparison of elements. An element of 64
-// bits fills two words, the low one first; what is decided of it is decided for both.
+// left-aligned in its word and zero-padded, so that comparing words compares elements. A 64-bit element fills two
+// words, low word first; a decision about it applies to both.
 //
 // Floats are never compared as floats. WGSL lets a driver assume that NaN does not occur, flush subnormals
 // and fold `x != x` away; so an element stays a bit pattern and is compared by its order key, an integer.
@@ -22,7 +22,7 @@ fn extract_subword(block: vec4<u32>, i: u32) -> vec4<u32> {
     return (block << vec4(32u - BITS * (i + 1u))) & vec4(~(LANE_LSB - 1u));
 }
 
-// Subword i back at its place in the block, zero elsewhere.
+// Subword i moved back to its position in the block, zero elsewhere.
 fn insert_subword(lanes: vec4<u32>, i: u32) -> vec4<u32> {
     if SUBWORDS == 1u {
         return lanes;
@@ -30,7 +30,7 @@ fn insert_subword(lanes: vec4<u32>, i: u32) -> vec4<u32> {
     return lanes >> vec4(32u - BITS * (i + 1u));
 }
 
-// Both words of each element of 64 bits.
+// Both words of each 64-bit element.
 fn broadcast_pair(decided: vec2<bool>) -> vec4<bool> {
     return decided.xxyy;
 }
@@ -47,8 +47,8 @@ fn is_nan(v: vec4<u32>) -> vec4<bool> {
     return vec4<i32>(magnitude) > vec4(i32(MAX_NUMBER));
 }
 
-// The key by which elements of up to 32 bits are compared. For floats sign and magnitude to two's complement: integers in the
-// order of the numbers, one key for both zeros. NaN lies beyond the infinities.
+// The key by which elements of up to 32 bits are compared. For floats, sign and magnitude become two's complement: integers
+// in the order of the numbers, one key for both zeros. NaN lies beyond the infinities.
 fn compare_key(v: vec4<u32>) -> vec4<i32> {
     if FLOAT {
         let magnitude = vec4<i32>(v & vec4(MAGNITUDE));
@@ -58,8 +58,8 @@ fn compare_key(v: vec4<u32>) -> vec4<i32> {
 }
 
 // Whether elements of up to 32 bits lie in a range of order keys: its start and length, biased by 2^31 so that one
-// signed compare tests both ends. A NaN lies in none that ends at an infinity. For values that the host knows this takes
-// half as long as comparing keys.
+// signed compare tests both ends. A NaN lies in no range that ends at an infinity. For values that the host knows this
+// takes half as long as comparing keys.
 fn in_range(v: vec4<u32>, range: vec2<u32>) -> vec4<bool> {
     return vec4<i32>(order_key(v) - vec4(range.x)) < vec4(i32(range.y));
 }
@@ -72,7 +72,7 @@ fn order_key(v: vec4<u32>) -> vec4<u32> {
     return v;
 }
 
-// The order keys of two elements of 64 bits.
+// The order keys of two 64-bit elements.
 struct Wide {
     high: vec2<i32>,
     low: vec2<u32>,
@@ -92,7 +92,7 @@ fn wide_key(v: vec4<u32>) -> Wide {
 // a < b in the order of keys.
 fn less(a: vec4<u32>, b: vec4<u32>) -> vec4<bool> {
     if BITS == 64u && !FLOAT && !SIGNED {
-        // As they are: SwiftShader, of what Tint makes of two keys, takes that of 0 for greater than itself.
+        // Without keys: in Tint's code for two keys, SwiftShader finds the key of 0 greater than itself.
         return broadcast_pair((a.yw < b.yw) | ((a.yw == b.yw) & (a.xz < b.xz)));
     }
     if BITS == 64u {
@@ -113,11 +113,11 @@ fn equal(a: vec4<u32>, b: vec4<u32>) -> vec4<bool> {
     return compare_key(a) == compare_key(b);
 }
 
-// Half of each element, ties to even; NaN and infinities as they are.
+// Half of each element, ties to even; NaN and infinities are unchanged.
 fn halve(v: vec4<u32>) -> vec4<u32> {
     if FLOAT {
         let magnitude = select(v & vec4(MAGNITUDE), v & vec4(MAX, MAGNITUDE, MAX, MAGNITUDE), BITS == 64u);
-        // One off the exponent, or, where that leaves the normal numbers, a shift of the whole significand.
+        // Subtracts one from the exponent, or, if that leaves the normal numbers, shifts the whole significand.
         let top = select(magnitude, magnitude.yyww, BITS == 64u);
         let smaller = select(magnitude - vec4(MIN_NORMAL), magnitude - vec4(0u, MIN_NORMAL, 0u, MIN_NORMAL), BITS == 64u);
         let small = select(smaller, shift_half(magnitude), top < vec4(2u * MIN_NORMAL));
@@ -127,7 +127,7 @@ fn halve(v: vec4<u32>) -> vec4<u32> {
     return shift_half(v);
 }
 
-// Half of each element, taken as an integer, ties to even.
+// Half of each element as an integer, ties to even.
 fn shift_half(v: vec4<u32>) -> vec4<u32> {
     let shifted = select(v >> vec4(1u), vec4<u32>(vec4<i32>(v) >> vec4(1u)), SIGNED);
     if BITS == 64u {
@@ -140,7 +140,7 @@ fn shift_half(v: vec4<u32>) -> vec4<u32> {
     return floor + (floor & v & vec4(LANE_LSB));
 }
 
-// What the other operand of a tie gets: the same half of a float, what is left of an integer.
+// The half that the other operand of a tie gets: the same for a float, the remainder for an integer.
 fn halve_remainder(v: vec4<u32>) -> vec4<u32> {
     let half = halve(v);
     if FLOAT {
@@ -154,7 +154,7 @@ fn halve_remainder(v: vec4<u32>) -> vec4<u32> {
     return v - half;
 }
 
-// Element e of a block in the low bits (low word first), and stored at its place in a block that is zero there.
+// Element e of a block in the low bits (low word first); `store_element` stores it where the block is zero.
 fn element_of(block: vec4<u32>, e: u32) -> vec2<u32> {
     if BITS == 64u {
         return select(block.xy, block.zw, e != 0u);
@@ -163,7 +163,7 @@ fn element_of(block: vec4<u32>, e: u32) -> vec2<u32> {
     return vec2((block[bit / 32u] >> (bit % 32u)) & (MAX >> LANE_SHIFT), 0u);
 }
 
-// A block full of an element.
+// A block filled with one element.
 fn splat_element(element: vec2<u32>) -> vec4<u32> {
     if BITS == 64u {
         return element.xyxy;

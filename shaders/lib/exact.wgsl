@@ -1,9 +1,10 @@
-// Exact sums as integers, in limbs of 32 bits: the twin of src/exact.rs, which says why nothing is lost. Each output has
-// LIMBS limbs in two's complement and then a word of flags. Whoever adds to a limb sees whether it overflows, and carries the
-// one to the next: so limbs can be added to in any order, by all invocations at once, and hold any number of addends.
+// Exact sums as integers, in limbs of 32 bits: the twin of src/norm/exact.rs, which says why nothing is lost. Each output has
+// LIMBS limbs in two's complement and then a word of flags. Each addition to a limb detects whether it overflows, and carries
+// to the next limb: so limbs can be added to in any order, by all invocations at once, and hold any number of addends.
 //
-// An invocation adds to a window of four words first, for terms that begin in 64 bits of the limbs. Others are added to
-// further windows, in further passes over the same elements: software drivers execute a branch that no invocation takes.
+// An invocation first adds to a window of four words, for terms that begin in 64 bits of the limbs. Others are added to
+// further windows, in further passes over the same elements, because software drivers execute a branch that no
+// invocation takes.
 import package::lib::constants::{
     BITS, EXPONENT_BITS, FLOAT, LANE_SHIFT, LIMBS, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, ORDER, ORDER_ROWS, POSITION, REDUCE,
     REDUCE_MAX_ABS, REDUCE_PRODUCTS, REDUCE_SUM, REDUCE_SUM_SQUARES, SIGNED,
@@ -11,16 +12,16 @@ import package::lib::constants::{
 import package::lib::element::{MAGNITUDE, SIGN};
 import package::lib::softfloat::to_f32;
 
-// Flags: what was met that is no finite number.
+// Flags for the non-finite elements seen.
 const MET_NAN: u32 = 1u;
 const MET_INFINITY: u32 = 2u;
 const MET_NEGATIVE_INFINITY: u32 = 4u;
 
 @group(0) @binding(3) var<storage, read_write> limbs: array<atomic<u32>>;
-// Those of a workgroup that works on one output.
+// The limbs of a workgroup that works on one output.
 var<workgroup> partial: array<atomic<u32>, LIMBS + 1u>;
 
-// Four terms, as integers of 64 bits times a power of two: how many bits above bit 0 of the limbs.
+// Four terms, as 64-bit integers times a power of two: how many bits above bit 0 of the limbs.
 struct Terms {
     low: vec4<u32>,
     high: vec4<u32>,
@@ -28,7 +29,7 @@ struct Terms {
     negative: vec4<bool>,
 }
 
-// The terms of a subword, and for products of another one. What is not finite counts as zero.
+// The terms of a subword, or for products of two. Non-finite elements count as zero.
 fn terms_of(v: vec4<u32>, factors: vec4<u32>) -> Terms {
     if REDUCE == REDUCE_PRODUCTS {
         return product_terms(v, factors);
@@ -62,7 +63,7 @@ fn product_terms(v: vec4<u32>, factors: vec4<u32>) -> Terms {
     return multiplied(a, significands(factors), positions(v) + positions(factors), (v ^ factors) >= vec4(SIGN));
 }
 
-// The significands of floats that are finite, of 64 bits the upper words.
+// The significands of finite floats; for 64 bits the upper words.
 fn significands(v: vec4<u32>) -> vec4<u32> {
     let magnitude = v & vec4(MAGNITUDE);
     let implicit = select(vec4(0u), vec4(MIN_NORMAL), magnitude >= vec4(MIN_NORMAL));
@@ -70,7 +71,7 @@ fn significands(v: vec4<u32>) -> vec4<u32> {
     return select(vec4(0u), significand, magnitude <= vec4(MAX_FINITE)) >> vec4(LANE_SHIFT);
 }
 
-// Where they begin.
+// The positions where they begin.
 fn positions(v: vec4<u32>) -> vec4<i32> {
     let exponent = (v & vec4(MAGNITUDE)) >> vec4(31u - exponent_width());
     return vec4<i32>(max(exponent, vec4(1u))) + vec4(POSITION - 1);
@@ -84,7 +85,7 @@ fn top_words(v: vec4<u32>) -> vec4<u32> {
     return v;
 }
 
-// Of each lane the magnitude, as far as it is finite.
+// The magnitude of each lane, or zero if it is not finite.
 fn finite_magnitudes(v: vec4<u32>) -> vec4<u32> {
     let magnitude = top_words(v) & vec4(MAGNITUDE);
     return select(vec4(0u), magnitude, magnitude <= vec4(MAX_FINITE));
@@ -156,9 +157,9 @@ struct Window {
     w1: vec4<u32>,
     w2: vec4<u32>,
     w3: vec4<u32>,
-    // How many addends are complements that lack their one.
+    // The number of addends that are complements lacking their one.
     negatives: vec4<u32>,
-    // How many windows below and above this one there are terms.
+    // How many windows below and above this one the terms reach.
     lowest: vec4<i32>,
     highest: vec4<i32>,
     base: i32,
@@ -167,14 +168,13 @@ struct Window {
 // Bits from one window to the next.
 const WINDOW_BITS: i32 = 64;
 
-// An empty window. Its terms begin up to 63 bits above the base and have 53 bits at the most, so that a lane has room for 2^11
-// of them.
+// An empty window. Its terms begin up to 63 bits above the base and have at most 53 bits, so a lane has room for 2^11 of them.
 fn window_at(base: i32) -> Window {
     let none = vec4(0u);
     return Window(none, none, none, none, none, vec4(0), vec4(0), base);
 }
 
-// The base of a window for magnitudes of about these, and of the factors: the greatest begins 16 to 47 bits above it.
+// The base of a window for about these magnitudes, and the factors: the greatest begins 16 to 47 bits above it.
 fn base_for(magnitudes: vec4<u32>, factors: vec4<u32>) -> i32 {
     if !FLOAT {
         return 0;
@@ -233,9 +233,9 @@ fn flag(v: vec4<u32>, factors: vec4<u32>, at: vec4<u32>) {
     }
 }
 
-// Adds what a window holds to the limbs of its outputs. `merged`: all lanes are of one.
+// Adds a window to the limbs of its outputs. `merged`: all lanes belong to one output.
 fn flush(window: Window, at: vec4<u32>, merged: bool) {
-    // Below the first limb there is nothing.
+    // There is nothing below the first limb.
     let first = u32(window.base >> 5u);
     let x = add128(vec4(window.w0.x, window.w1.x, window.w2.x, window.w3.x), vec4(window.negatives.x, 0u, 0u, 0u));
     let y = add128(vec4(window.w0.y, window.w1.y, window.w2.y, window.w3.y), vec4(window.negatives.y, 0u, 0u, 0u));
@@ -274,7 +274,7 @@ fn add128(a: vec4<u32>, b: vec4<u32>) -> vec4<u32> {
     return vec4(x, y1, z1, a.w + b.w + carry);
 }
 
-// Adds a number of 128 bits in two's complement, from limb `first` of an output on.
+// Adds a 128-bit number in two's complement, from limb `first` of an output on.
 fn add_number(at: u32, first: u32, words: vec4<u32>) {
     let negative = words.w >= SIGN;
     add_words(at, first, select(words, add128(~words, vec4(1u, 0u, 0u, 0u)), negative), negative);
@@ -283,14 +283,14 @@ fn add_number(at: u32, first: u32, words: vec4<u32>) {
 fn add_words(at: u32, first: u32, words: vec4<u32>, negative: bool) {
     for (var n = 0u; n < 4u; n++) {
         var value = words[n];
-        // What is carried beyond the last limb is lost in two's complement, as it should be.
+        // A carry beyond the last limb is dropped, as two's complement requires.
         for (var i = first + n; value != 0u && i < LIMBS; i++) {
             value = add_limb(at + i, value, negative);
         }
     }
 }
 
-// Adds to a limb, or takes off it, and returns what is carried.
+// Adds to or subtracts from a limb, and returns the carry.
 fn add_limb(i: u32, value: u32, negative: bool) -> u32 {
     var before: u32;
     if ORDER == ORDER_ROWS {
@@ -325,14 +325,14 @@ fn keep_greater(i: u32, value: u32) {
     }
 }
 
-// Clears limb `lane` of a workgroup's: engines that are not browsers may leave what was there.
+// Clears limb `lane` of a workgroup: engines other than browsers may leave old contents.
 fn clear_partial(lane: u32) {
     if lane <= LIMBS {
         atomicStore(&partial[lane], 0u);
     }
 }
 
-// Adds limb `lane` of a workgroup's to the output's.
+// Adds limb `lane` of a workgroup to that of the output.
 fn add_partial(lane: u32, at: u32) {
     if lane > LIMBS {
         return;

@@ -1,4 +1,4 @@
-// The elements of a reduction, and those that they are multiplied by, of products.
+// The elements of a reduction, and for products those that they are multiplied by.
 
 @group(0) @binding(1) var<storage, read> elements: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read> factors: array<vec4<u32>>;

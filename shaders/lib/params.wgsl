@@ -9,12 +9,12 @@ struct Params {
     elements: u32,
     // Axes: see broadcast.wgsl.
     rank: u32,
-    // The broadcast inputs that are values: a block of each, in the order of the list. A bound that is absent is the least or
-    // greatest element in the order of keys, so that no element compares beyond it.
+    // The scalar broadcast inputs: a block of each, in the order of the list. An absent bound is the minimum or maximum
+    // element in the order of keys, so that no element compares beyond it.
     values: array<vec4<u32>, 4>,
-    // What becomes of what lies below lo: a block of min(lo, hi).
+    // The replacement of elements below lo: a block of min(lo, hi).
     clamped_lo: vec4<u32>,
-    // The ranges below lo and above hi, of values of up to 32 bits: see in_range in element.wgsl.
+    // The ranges below lo and above hi, for values of up to 32 bits: see in_range in element.wgsl.
     ranges: vec4<u32>,
     // The operation's parameters, as f32.
     scalars: vec4<u32>,

@@ -6,14 +6,14 @@ struct Params {
     stride: u32,
     elements: u32,
     rank: u32,
-    // Outputs side by side, the elements of each output, how many parts they are divided into, and the outputs of this dispatch.
+    // Adjacent outputs, the elements of each output, how many parts they are divided into, and the outputs of this dispatch.
     width: u32,
     leaves: u32,
     parts: u32,
     outputs: u32,
-    // The first output, whose limbs come first; of rows the element that they begin with.
+    // The first output, whose limbs come first; for rows the element that they begin with.
     first: u32,
-    // Of rows the output whose limbs are those of the first.
+    // For rows the output whose limbs are those of the first.
     row: u32,
     // Each is a length, a stride, and whether it is reduced.
     axes: array<vec4<u32>, 8>,

@@ -1,4 +1,4 @@
-// The part of the backward rule that selects; its ties are a constant. Some drivers compile anew when a uniform that
+// The part of the backward rule that selects; its ties are a constant. Some drivers recompile when a uniform that
 // decides a branch changes. The twin of src/rule.rs.
 
 struct Rule {

@@ -6,15 +6,15 @@ struct Params {
     stride: u32,
     elements: u32,
     rank: u32,
-    // The limit of a norm, what is added to the norm, and what a norm is divided by (0: by nothing), as f32.
+    // The limit of a norm, the eps added to the norm, and the divisor of the norm (0: none), as f32.
     max_norm: u32,
     eps: u32,
     average: u32,
-    // What norms of parameters, of which the limit is a multiple, count as at the least, as f32.
+    // The minimum for norms of parameters, of which the limit is a multiple, as f32.
     least: u32,
-    // What becomes of elements whose norm is not finite.
+    // What happens to elements whose norm is not finite.
     policy: u32,
-    // The blocks of this piece of the elements, and the element that it begins with.
+    // The blocks of this piece of the elements, and its first element.
     pieces: u32,
     first: u32,
     // Each is a length, and the stride of the scalings along it.

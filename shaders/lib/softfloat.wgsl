@@ -1,8 +1,8 @@
 // Float arithmetic in integers. The standard lets a driver flush subnormals, round either way and assume that NaN and
-// infinity never occur, and not every device has f64; integers are the same everywhere. Its twin is
-// src/element/accum.rs.
+// infinity never occur, and not every device has f64; integers are the same everywhere. The twin of its conversions is
+// src/element/convert.rs.
 //
-// Numbers of 64 bits are two words, the low one first.
+// Numbers of 64 bits are two words, low word first.
 
 import package::lib::constants::{
     BITS, EXPONENT_BITS, LANE_SHIFT, MAX_FINITE, MAX_NUMBER, MIN_NORMAL, TO_BITS, TO_EXPONENT_BITS, TO_MAX_FINITE,
@@ -16,7 +16,7 @@ const F64_INFINITY: u32 = 0x7ff00000u;
 const F64_NAN: u32 = 0x7ff80000u;
 
 fn add_f32(p: u32, q: u32) -> u32 {
-    // a is the larger one.
+    // a has the larger magnitude.
     let swap = (p & MAGNITUDE) < (q & MAGNITUDE);
     let a = select(p, q, swap);
     let b = select(q, p, swap);
@@ -28,7 +28,7 @@ fn add_f32(p: u32, q: u32) -> u32 {
         return select(a, F32_NAN, none);
     }
 
-    // Significands with three bits more, the last of which stands for all that was shifted out.
+    // Significands with three more bits, the last of which is sticky.
     var exponent = max(size >> 23u, 1u);
     let shift = exponent - max(other >> 23u, 1u);
     let large = ((size & 0x7fffffu) | select(0u, 0x800000u, size >= 0x800000u)) << 3u;
@@ -54,7 +54,7 @@ fn add_f32(p: u32, q: u32) -> u32 {
     return round_f32(a & SIGN, exponent, s);
 }
 
-// An f32 from a significand with three bits more.
+// An f32 from a significand with three more bits.
 fn round_f32(sign: u32, exponent: u32, s: u32) -> u32 {
     let dropped = s & 7u;
     let kept = s >> 3u;
@@ -73,7 +73,7 @@ fn mul_f32(a: u32, b: u32) -> u32 {
     if small == 0u {
         return sign;
     }
-    // Significands with the leading bit in its place, in halves of 12 bits.
+    // Significands with the leading bit in position, in halves of 12 bits.
     let up = vec2(significand_shift(large), significand_shift(small));
     let leading = select(vec2(0u), vec2(0x800000u), up == vec2(0u));
     let v = ((vec2(large, small) & vec2(0x7fffffu)) | leading) << up;
@@ -84,7 +84,7 @@ fn mul_f32(a: u32, b: u32) -> u32 {
     let top = high.x * high.y + (cross >> 12u) + (bottom >> 24u);
     let rest = bottom & 0xffffffu;
     var exponent = i32(max(large >> 23u, 1u) + max(small >> 23u, 1u)) - i32(up.x + up.y) - 127;
-    // 27 bits, the last of which stands for all below it.
+    // 27 bits, the last of which is sticky.
     var s: u32;
     if top >= 0x800000u {
         exponent += 1;
@@ -103,7 +103,7 @@ fn mul_f32(a: u32, b: u32) -> u32 {
     return round_f32(sign, u32(exponent), s);
 }
 
-// How far the significand of a subnormal is from its place; 0 for a normal number.
+// How far the significand of a subnormal is from its normal position; 0 for a normal number.
 fn significand_shift(size: u32) -> u32 {
     return select(23u - firstLeadingBit(size), 0u, size >= 0x800000u);
 }
@@ -126,7 +126,7 @@ fn sub64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
     return vec2(a.x - b.x, a.y - b.y - select(0u, 1u, a.x < b.x));
 }
 
-// The last bit of the result stands for all that was shifted out.
+// The last bit of the result is sticky.
 fn shift_right(v: vec2<u32>, n: u32) -> vec2<u32> {
     if n == 0u {
         return v;
@@ -146,8 +146,8 @@ fn shift_right(v: vec2<u32>, n: u32) -> vec2<u32> {
     return vec2(shifted.x | select(0u, 1u, lost != 0u), shifted.y);
 }
 
-// Bits of the exponent of a float of up to 32 bits (a function: integers have none, and an expression of constants must
-// not overflow even where it is not reached), and how much less its bias is than that of an f32.
+// Exponent bits of a float of up to 32 bits (a function: integers have none, and a constant expression must not
+// overflow even if it is not reached), and how much smaller its bias is than that of an f32.
 fn exponent_bits() -> u32 {
     return EXPONENT_BITS;
 }
@@ -164,7 +164,7 @@ fn rebias() -> u32 {
     return 128u - (1u << (exponent_bits() - 1u));
 }
 
-// A float of up to 32 bits, in the low bits, as an f32.
+// Converts a float of up to 32 bits, in the low bits, to an f32.
 fn to_f32(element: u32) -> u32 {
     if BITS >= 32u {
         return element;
@@ -195,19 +195,19 @@ fn from_f32(value: u32) -> u32 {
     if BITS >= 32u {
         return value;
     }
-    // Beyond the greatest finite number comes infinity, or NaN where there is none.
+    // Beyond the greatest finite number is infinity, or NaN in a type without infinity.
     return narrow(value, TO_MAX_FINITE + 1u, TO_MAX_FINITE + 1u);
 }
 
-// The float of up to 16 bits nearest to an f32, ties to even, in the low bits. `beyond` is the magnitude that a number
-// beyond the greatest finite one becomes, `infinite` that of infinity.
+// The float of up to 16 bits nearest to an f32, ties to even, in the low bits. `beyond` is the magnitude for a number
+// beyond the greatest finite one, `infinite` that for infinity.
 fn narrow(accum: u32, beyond: u32, infinite: u32) -> u32 {
     let sign = (accum >> 31u) << (to_bits() - 1u);
     let size = accum & MAGNITUDE;
     if size >= F32_INFINITY {
         return sign | select(infinite, TO_QUIET_NAN, size > F32_INFINITY);
     }
-    // Bits of the f32's fraction that the element has no room for, and how much less its bias is.
+    // Bits of the f32's fraction that do not fit into the element, and how much smaller its bias is.
     let exponent_bits = to_exponent_bits();
     let rebias = 128u - (1u << (exponent_bits - 1u));
     var excess = 24u + exponent_bits - to_bits();
@@ -229,8 +229,7 @@ fn narrow(accum: u32, beyond: u32, infinite: u32) -> u32 {
 }
 
 // The float nearest to `significand * 2^(exponent - 63)`, ties to even, in the low bits. The significand has its leading bit at
-// 63, and its last bit stands for all below it. What is beyond the greatest finite number is infinity, or NaN where there
-// is none.
+// 63, and its last bit is sticky. A number beyond the greatest finite one becomes infinity, or NaN in a type without infinity.
 fn round_float(negative: bool, significand: vec2<u32>, exponent: i32) -> vec2<u32> {
     let fraction = to_bits() - 1u - to_exponent_bits();
     let least = 2 - i32(1u << (to_exponent_bits() - 1u));
@@ -254,7 +253,7 @@ fn round_float(negative: bool, significand: vec2<u32>, exponent: i32) -> vec2<u3
     return vec2(bits | (select(0u, 1u, negative) << (to_bits() - 1u)), 0u);
 }
 
-// Infinity, or NaN where there is none.
+// Infinity, or NaN in a type without infinity.
 fn infinity_of(negative: bool) -> vec2<u32> {
     if TO_BITS == 64u {
         return vec2(0u, F64_INFINITY | select(0u, SIGN, negative));

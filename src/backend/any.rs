@@ -1,4 +1,4 @@
-//! A backend, whichever it is.
+//! A backend of any kind.
 
 use crate::backend::cpu;
 #[cfg(feature = "gpu")]
@@ -11,7 +11,7 @@ pub(crate) enum AnyBackend {
     Gpu(gpu::Context),
 }
 
-/// Evaluates an expression for the backend of a device, whichever it is.
+/// Evaluates an expression for the backend of a device, of any kind.
 macro_rules! with_backend {
     ($any:expr, $backend:ident => $body:expr) => {
         match $any {

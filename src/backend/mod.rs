@@ -1,6 +1,6 @@
-//! What a device is to a tensor. Below this line elements are untyped bits, and their type is a value.
+//! The interface of devices to tensors. Below it elements are untyped bits, and their type is a value.
 //!
-//! The two backends never meet: `cpu` works on slices, `gpu` on buffers of wgpu.
+//! The two backends are independent: `cpu` works on slices, `gpu` on wgpu buffers.
 
 pub(crate) mod any;
 pub mod cpu;
@@ -16,7 +16,7 @@ use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::op::MAX_OUTPUTS;
 use crate::{DeviceInfo, Element, ElementType, NormLimit, Result, Stats};
 
-/// A device's way to hold elements and to run operations on them.
+/// Holds elements on a device and runs operations on them.
 pub(crate) trait Backend: Clone + fmt::Debug {
     /// Elements on the device. Clones share them.
     type Buffer: Clone + fmt::Debug;
@@ -29,17 +29,17 @@ pub(crate) trait Backend: Clone + fmt::Debug {
     /// Whether both are the same opened device.
     fn same_device(&self, other: &Self) -> bool;
 
-    /// Copies elements to the device.
-    fn upload<T: Element>(&self, data: &[T]) -> Result<Self::Buffer>;
+    /// Copies whole elements to the device.
+    fn upload(&self, element: ElementType, bytes: &[u8]) -> Result<Self::Buffer>;
 
-    /// The same, keeping the vector where that can be.
+    /// Uploads a vector, keeping it if possible.
     fn adopt<T: Element>(&self, data: Vec<T>) -> Result<Self::Buffer>;
 
-    /// Copies the first `len` elements to the host, blocking until they are there.
+    /// Copies the first bytes of a buffer to the host, blocking until they are available.
     #[cfg(not(target_arch = "wasm32"))]
-    fn read_blocking<T: Element>(&self, buffer: &Self::Buffer, len: usize) -> Result<Vec<T>>;
+    fn copy_to_host(&self, buffer: &Self::Buffer, bytes: &mut [u8]) -> Result<()>;
 
-    /// The same of the last user of a buffer, without a copy where that can be.
+    /// Returns the first `len` elements to the last user of a buffer, without a copy if possible.
     #[cfg(not(target_arch = "wasm32"))]
     fn take<T: Element>(&self, buffer: Self::Buffer, len: usize) -> Result<Vec<T>>;
 
@@ -49,17 +49,17 @@ pub(crate) trait Backend: Clone + fmt::Debug {
     /// Bytes that a buffer holds.
     fn bytes(&self, buffer: &Self::Buffer) -> u64;
 
-    /// Runs an operation into new buffers: those that are wanted. Outputs that have a reduction come summed.
+    /// Runs an operation into new buffers for the needed outputs. Outputs with a reduction are summed.
     fn run(
         &self,
         call: &Call<'_, &Self::Buffer>,
         reductions: &Reductions,
     ) -> Result<[Option<Self::Buffer>; MAX_OUTPUTS]>;
 
-    /// Runs an operation whose first output overwrites the input that the list names. Clones of it keep theirs.
+    /// Runs an operation whose first output overwrites the input named in the list. Clones of that input are unchanged.
     fn run_in_place(&self, call: &Call<'_, &Self::Buffer>, target: &mut Self::Buffer) -> Result<()>;
 
-    /// Reduces over axes, into a new buffer of elements of `to`: that of `from` itself for sums.
+    /// Reduces over axes, into a new buffer of elements of `to`, which for sums is the type of `from`.
     fn reduce(
         &self,
         element: ElementType,
@@ -69,7 +69,7 @@ pub(crate) trait Backend: Clone + fmt::Debug {
         to: ElementType,
     ) -> Result<Self::Buffer>;
 
-    /// The same of all elements of several buffers.
+    /// Reduces all elements of several buffers.
     fn reduce_list(
         &self,
         list: &[(ElementType, &Self::Buffer)],
@@ -85,7 +85,7 @@ pub(crate) trait Backend: Clone + fmt::Debug {
         bits: u32,
     ) -> Result<ExactSum>;
 
-    /// What becomes of slices with these norms, elements of `norm`.
+    /// The scalings of slices with these norms, elements of `norm`.
     fn scalings(
         &self,
         norm: ElementType,
@@ -93,10 +93,10 @@ pub(crate) trait Backend: Clone + fmt::Debug {
         limiter: Limiter<'_, &Self::Buffer>,
     ) -> Result<Self::Scalings>;
 
-    /// A scaling that is known here, for elements of these types.
+    /// A scaling known on the host, for elements of these types.
     fn known_scaling(&self, elements: &[ElementType], scaling: Scaling<f64>) -> Result<Self::Scalings>;
 
-    /// Scales elements, a slice by each scaling, into a new buffer.
+    /// Scales elements, each slice by its scaling, into a new buffer.
     fn scale(
         &self,
         element: ElementType,
@@ -105,8 +105,8 @@ pub(crate) trait Backend: Clone + fmt::Debug {
         broadcast: &Broadcast,
     ) -> Result<Self::Buffer>;
 
-    /// The gradient that reaches elements of which each slice is scaled by its norm: operands are these and the upstream
-    /// gradient.
+    /// The gradient that reaches elements whose slices are scaled by their norms: the operands are these elements and
+    /// the upstream gradient.
     fn scale_backward(
         &self,
         element: ElementType,
@@ -115,7 +115,7 @@ pub(crate) trait Backend: Clone + fmt::Debug {
         limit: &NormLimit,
     ) -> Result<Self::Buffer>;
 
-    /// Scales all elements of several buffers in place, by one scaling. Clones of them keep theirs.
+    /// Scales all elements of several buffers in place, by one scaling. Clones of them are unchanged.
     fn scale_list(
         &self,
         list: Vec<(ElementType, &mut Self::Buffer)>,
@@ -125,17 +125,17 @@ pub(crate) trait Backend: Clone + fmt::Debug {
     /// Elements of 4 bytes whose bits are `start`, `start + step`, and so on: for conformance checks.
     fn patterns(&self, start: u32, step: u32, len: usize) -> Result<Self::Buffer>;
 
-    /// An error if the device is lost or has failed.
+    /// Returns an error if the device is lost or has failed.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Starts what was recorded.
+    /// Starts the recorded work.
     fn flush(&self) -> Result<()> {
         Ok(())
     }
 
-    /// The same, and blocks until it is done.
+    /// Starts the recorded work, and blocks until it is done.
     #[cfg(not(target_arch = "wasm32"))]
     fn wait(&self) -> Result<()> {
         Ok(())
@@ -159,7 +159,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// The lines of the files of a folder that are compiled into the library and name the oracle.
+    /// The lines of a folder's files that are compiled into the library and name the oracle.
     fn mentions(folder: &Path, found: &mut Vec<String>) -> usize {
         let mut files = 0;
         for entry in fs::read_dir(folder).unwrap() {
@@ -179,7 +179,7 @@ mod tests {
         files
     }
 
-    /// Else the conformance table compares a function with itself.
+    /// Otherwise the conformance table would compare a function with itself.
     #[test]
     fn no_backend_calls_the_reference() {
         let (source, mut found) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), Vec::new());

@@ -1,11 +1,11 @@
-//! The broadcast inputs of an operation, as everything below tensors takes them.
+//! The broadcast inputs of an operation, in the form that all code below tensors takes.
 
 use super::{Broadcast, MAX_BROADCAST};
 use crate::op::Operand;
 use crate::{Bound, BoundRounding, Element, ElementType, Error, Number, Result, Shape, with_element};
 
-/// The broadcast inputs of an operation, its bounds for example, in the order of its row in the list: of a type that is a value, as bit
-/// patterns or as operands (`B`: a slice, a buffer).
+/// The broadcast inputs of an operation, its bounds for example, in the order of its row in the list. The type is a value; inputs are
+/// bit patterns or operands (`B`: a slice, a buffer).
 ///
 /// ```
 /// use wgclip::bounds::BroadcastInputs;
@@ -22,15 +22,15 @@ use crate::{Bound, BoundRounding, Element, ElementType, Error, Number, Result, S
 #[derive(Debug, Clone)]
 pub struct BroadcastInputs<B> {
     pub(crate) element: ElementType,
-    /// What they are, in this order.
+    /// The operands that they are, in order.
     pub(crate) operands: &'static [Operand],
-    /// Absent beyond these.
+    /// Absent beyond `operands`.
     pub(crate) inputs: [BoundBits<B>; MAX_BROADCAST],
-    /// How tensors broadcast to x, where there are any.
+    /// How the tensors, if any, broadcast to x.
     pub(crate) broadcast: Option<Broadcast>,
 }
 
-/// One of them.
+/// One broadcast input.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum BoundBits<B> {
     Absent,
@@ -57,7 +57,7 @@ impl<B> BoundBits<B> {
         matches!(self, Self::Absent)
     }
 
-    /// The same with another operand.
+    /// Returns the same input with another operand.
     pub(crate) fn try_map<'a, C>(&'a self, map: impl FnOnce(&'a B) -> Result<C>) -> Result<BoundBits<C>> {
         Ok(match self {
             Self::Absent => BoundBits::Absent,
@@ -70,7 +70,7 @@ impl<B> BoundBits<B> {
 /// The operands of a clip's bounds.
 const BOUNDS: &[Operand] = &[Operand::Lo, Operand::Hi];
 
-/// Refuses NaN as a value.
+/// Rejects NaN as a value.
 ///
 /// # Errors
 /// [`Error::NanBound`].
@@ -79,12 +79,12 @@ pub(crate) fn check_not_nan<T: Element>(value: T, operand: Operand) -> Result<T>
 }
 
 impl<B> BroadcastInputs<B> {
-    /// None, for operations on elements of a type that take none. One that takes bounds has none.
+    /// No inputs, for operations on this type that take none. If the operation takes bounds, they are absent.
     pub const fn none(element: ElementType) -> Self {
         Self { element, operands: &[], inputs: [const { BoundBits::Absent }; MAX_BROADCAST], broadcast: None }
     }
 
-    /// Two bounds that are values, either of which may be absent.
+    /// Two scalar bounds, either of which may be absent.
     ///
     /// # Errors
     /// [`Error::NanBound`] if one is NaN.
@@ -101,8 +101,8 @@ impl<B> BroadcastInputs<B> {
         })
     }
 
-    /// A lower and an upper bound for a tensor of shape `x`. Those that are tensors come with their shapes, which
-    /// broadcast to that of `x`; the operands are taken to fill them.
+    /// A lower and an upper bound for a tensor of shape `x`. Tensors come with their shapes, which must broadcast to
+    /// that of `x`; the operands are assumed to fill them.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -114,8 +114,8 @@ impl<B> BroadcastInputs<B> {
         Self::new(BOUNDS, x, [lo, hi])
     }
 
-    /// These operands of a tensor of shape `x`, in the order of an operation's row: as many inputs as operands. One that is a tensor
-    /// comes with its shape, which broadcasts to that of `x`.
+    /// The inputs for these operands of a tensor of shape `x`, in the order of an operation's row: one input per operand. A tensor
+    /// comes with its shape, which must broadcast to that of `x`.
     ///
     /// # Errors
     /// [`Error::NanBound`], [`Error::BroadcastMismatch`] or [`Error::TooManyAxes`].
@@ -132,7 +132,7 @@ impl<B> BroadcastInputs<B> {
         Self::of(T::TYPE, operands, x, inputs.into_iter().zip(operands).map(bits))
     }
 
-    /// The same of a type that is a value, with numbers of no type: each is rounded to the type once, a bound as `rounding` says.
+    /// The inputs for a type given as a value and untyped numbers: each is rounded to the type once, a bound as `rounding` says.
     ///
     /// ```
     /// use wgclip::bounds::{BoundRounding, BroadcastInputs, Number};
@@ -170,11 +170,25 @@ impl<B> BroadcastInputs<B> {
         Self::of(element, operands, x, inputs.into_iter().zip(operands).map(bits))
     }
 
-    /// The same of bits.
+    /// The inputs for a type given as a value, with the bit patterns of values.
     ///
     /// # Errors
-    /// As [`new`](Self::new), but for NaN, which is not looked for.
-    pub(crate) fn of<'a>(
+    /// As [`new`](Self::new), except for NaN, which propagates.
+    pub fn of_bits<'a>(
+        element: ElementType,
+        operands: &'static [Operand],
+        x: &Shape,
+        inputs: impl IntoIterator<Item = Bound<u64, (B, &'a Shape)>>,
+    ) -> Result<Self> {
+        let bits = |input| match input {
+            Bound::Absent => Ok(BoundBits::Absent),
+            Bound::Value(bits) => Ok(BoundBits::Value(bits)),
+            Bound::Tensor(tensor) => Ok(BoundBits::Tensor(tensor)),
+        };
+        Self::of(element, operands, x, inputs.into_iter().map(bits))
+    }
+
+    fn of<'a>(
         element: ElementType,
         operands: &'static [Operand],
         x: &Shape,
@@ -203,7 +217,7 @@ impl<B> BroadcastInputs<B> {
         self.element
     }
 
-    /// The index of an operand, and what it is; absent where it is not among them.
+    /// Returns the index of an operand, and its input; absent if it is not among them.
     pub(crate) fn find(&self, operand: Operand) -> (usize, &BoundBits<B>) {
         match self.operands.iter().position(|&own| own == operand) {
             Some(index) => (index, &self.inputs[index]),
@@ -211,15 +225,15 @@ impl<B> BroadcastInputs<B> {
         }
     }
 
-    /// Those that are tensors, each with its index.
+    /// The inputs that are tensors, each with its index.
     pub(crate) fn tensors(&self) -> impl Iterator<Item = (usize, &B)> {
         self.inputs.iter().enumerate().filter_map(|(index, input)| Some((index, input.tensor()?)))
     }
 
-    /// The same with other operands.
+    /// Returns the same inputs with other operands.
     ///
     /// # Errors
-    /// What `map` returns.
+    /// Those of `map`.
     pub(crate) fn try_map<'a, C>(&'a self, map: impl Fn(&'a B) -> Result<C>) -> Result<BroadcastInputs<C>> {
         let [first, second, third, fourth] = self.inputs.each_ref().map(|input| input.try_map(&map));
         Ok(BroadcastInputs {
@@ -230,7 +244,7 @@ impl<B> BroadcastInputs<B> {
         })
     }
 
-    /// Whether `x` elements and those of the tensors, counted by `len`, are those of the shapes that were given.
+    /// Checks that `x` elements and those of the tensors, counted by `len`, match the given shapes.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`].

@@ -1,4 +1,4 @@
-//! How inputs broadcast to the tensor that an operation works on: numpy's rules, for several of them at once.
+//! How inputs broadcast to the tensor that an operation works on: numpy's rules, for several inputs at once.
 
 mod inputs;
 mod reduction;
@@ -15,19 +15,19 @@ use crate::{Error, Result, Shape};
 /// Maximum rank after merging contiguous axes.
 pub(crate) const MAX_AXES: usize = 8;
 
-/// The most broadcast inputs that an operation has: the components of a `vec4` in the shaders.
+/// Maximum broadcast inputs of an operation: the components of a `vec4` in the shaders.
 pub const MAX_BROADCAST: usize = 4;
 
-/// An axis of x, or several that run alike.
+/// An axis of x, or several merged into one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Axis {
     pub len: usize,
-    /// How far each input moves along it: 0 where it has one value for all.
+    /// The stride of each input along it: 0 if it has one value for all.
     pub strides: [usize; MAX_BROADCAST],
 }
 
-/// How the elements of the inputs are found from those of x. Axes are the outermost first, none of them of length 1
-/// unless there is no other; an input that is no tensor has strides of 0.
+/// Maps the elements of x to those of the inputs. Axes are outermost first, none of length 1 unless it is the only one;
+/// an input that is not a tensor has strides of 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Broadcast {
     axes: Vec<Axis>,
@@ -36,7 +36,7 @@ pub(crate) struct Broadcast {
 }
 
 impl Broadcast {
-    /// For inputs of these shapes, each with the operand that it is. As in numpy, dimensions are matched from the last, each
+    /// For inputs of these shapes, each with its operand. As in numpy, dimensions are matched from the last, each
     /// is that of `x` or 1, and missing ones count as 1. An input never enlarges `x`.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Broadcast {
         for (d, &len) in dims.iter().enumerate().filter(|&(_, &len)| len != 1) {
             let inner = Axis { len, strides: strides.each_ref().map(|strides| strides[d]) };
             match axes.last_mut() {
-                // An outer step is then as long as all the inner ones.
+                // An outer step then equals all the inner steps.
                 Some(outer) if outer.strides == inner.strides.map(|stride| stride * len) => {
                     *outer = Axis { len: outer.len * len, strides: inner.strides };
                 }
@@ -92,7 +92,7 @@ impl Broadcast {
         self.axes.iter().map(|axis| axis.len).product()
     }
 
-    /// Elements of an input that are read: all that it has, unless x is empty.
+    /// The number of elements of an input that are read: all of them, unless x is empty.
     pub(crate) fn input_len(&self, index: usize) -> Option<usize> {
         let moving = self.axes.iter().filter(|axis| axis.strides[index] > 0);
         (self.len() > 0).then(|| moving.map(|axis| axis.len).product())
@@ -103,7 +103,7 @@ impl Broadcast {
         self.same[index]
     }
 
-    /// Cuts a range of x into runs, within each of which every input either moves along with x or stays.
+    /// Cuts a range of x into runs, within each of which every input either advances with x or stays.
     pub(crate) fn runs(&self, range: Range<usize>) -> impl Iterator<Item = Run> {
         let inner = self.axes[self.axes.len() - 1];
         let mut start = range.start;
@@ -117,7 +117,7 @@ impl Broadcast {
         })
     }
 
-    /// The elements of the inputs that belong to an element of x.
+    /// The elements of the inputs that correspond to an element of x.
     fn offsets(&self, element: usize) -> [usize; MAX_BROADCAST] {
         let mut rest = element;
         let mut offsets = [0; MAX_BROADCAST];
@@ -150,14 +150,14 @@ impl Broadcast {
     }
 }
 
-/// Elements of x next to each other.
+/// Adjacent elements of x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     pub start: usize,
     pub len: usize,
-    /// The elements of the inputs that belong to the first of them.
+    /// The elements of the inputs that correspond to the first one.
     pub first: [usize; MAX_BROADCAST],
-    /// 1 where an input moves along, 0 where it stays.
+    /// 1 if an input advances, 0 if it stays.
     pub strides: [usize; MAX_BROADCAST],
 }
 
@@ -175,7 +175,7 @@ fn strides_of(x: &Shape, input: &Shape, operand: Operand) -> Result<Vec<usize>> 
             len if len == x_dims[missing + d] => strides[missing + d] = stride,
             _ => return Err(mismatch()),
         }
-        // Of an empty input no stride matters, whatever its other dimensions are.
+        // The strides of an empty input do not matter, whatever its other dimensions are.
         stride = usize::saturating_mul(stride, len);
     }
     Ok(strides)

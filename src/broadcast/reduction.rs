@@ -1,4 +1,4 @@
-//! How elements are summed to the shape of what broadcasts to them: the reverse of a broadcast.
+//! How elements are summed to the shape of an input that broadcasts to them: the reverse of a broadcast.
 
 use super::Broadcast;
 use crate::op::Operand;
@@ -42,12 +42,12 @@ impl Reduction {
         Self { axes, sums, leaves }
     }
 
-    /// Whether there is nothing to sum: the gradient is that of each element.
+    /// Whether there is nothing to sum: each element is its own sum.
     pub(crate) fn is_none(&self) -> bool {
         self.leaves == 1
     }
 
-    /// Of all elements, to one output.
+    /// The reduction of all elements to one output.
     pub(crate) fn all(len: usize) -> Self {
         Self { axes: vec![(len, 1, true)], sums: 1, leaves: len }
     }
@@ -57,17 +57,17 @@ impl Reduction {
         self.sums == 1 && self.axes.iter().all(|axis| axis.2)
     }
 
-    /// How many sums from `sum` on have elements next to each other, leaf by leaf.
+    /// How many sums from `sum` on have adjacent elements, leaf by leaf.
     pub(crate) fn sum_run(&self, sum: usize) -> usize {
         self.run(sum, false)
     }
 
-    /// How many leaves from `leaf` on are next to each other.
+    /// How many leaves from `leaf` on are adjacent.
     pub(crate) fn leaf_run(&self, leaf: usize) -> usize {
         self.run(leaf, true)
     }
 
-    /// What is left of the last axis, if it is of this kind.
+    /// The rest of the last axis, if it is of this kind.
     fn run(&self, n: usize, summed: bool) -> usize {
         match self.axes.last() {
             Some(&(len, _, reduced)) if reduced == summed => len - n % len,

@@ -1,4 +1,4 @@
-//! Which devices there are, and which of them a name means.
+//! The available devices, and which of them a name selects.
 
 use super::{Device, DeviceInfo, DeviceKind};
 use crate::backend::cpu;
@@ -6,7 +6,7 @@ use crate::backend::cpu;
 use crate::backend::gpu;
 use crate::{Error, Result};
 
-/// The environment variable that [`Device::auto`] heeds.
+/// The environment variable that overrides [`Device::auto`].
 const OVERRIDE: &str = "WGCLIP_DEVICE";
 
 /// A device that was found, not yet opened.
@@ -43,7 +43,7 @@ pub(super) async fn found() -> Vec<Found> {
     std::iter::once(cpu).chain(adapters).collect()
 }
 
-/// The name of a device, in lower case, and whether the environment put it in the place of `auto`.
+/// The name of a device, in lower case, and whether the environment gave it instead of `auto`.
 pub(super) struct DeviceName {
     pub name: String,
     from_environment: bool,
@@ -70,7 +70,7 @@ impl DeviceName {
     }
 }
 
-/// The index of the device that a lower-case name means.
+/// The index of the device that a lower-case name selects.
 fn choose(name: &str, list: &[DeviceInfo]) -> Result<usize> {
     let first = |kind: fn(DeviceKind) -> bool| list.iter().position(|info| kind(info.kind));
     let chosen = match name {
@@ -79,7 +79,7 @@ fn choose(name: &str, list: &[DeviceInfo]) -> Result<usize> {
         "gpu" => first(|kind| kind != DeviceKind::Cpu),
         "" => None,
         name => match name.parse() {
-            // `+1` is no index.
+            // `+1` is not an index.
             Ok(index) if name.starts_with(|c: char| c.is_ascii_digit()) => {
                 (index < list.len()).then_some(index)
             }

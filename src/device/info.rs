@@ -1,4 +1,4 @@
-//! What is known of a device before and after it is opened.
+//! Information about a device before and after it is opened.
 
 use std::fmt;
 
@@ -42,11 +42,11 @@ pub struct DeviceInfo {
     pub backend: String,
     /// The driver and its version, where known.
     pub driver: String,
-    /// The limits, where the device has any that matter here.
+    /// The limits, if the device has any that matter here.
     pub limits: Option<DeviceLimits>,
 }
 
-/// The limits of a GPU device that a tensor can meet.
+/// The limits of a GPU device that a tensor can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceLimits {

@@ -1,4 +1,4 @@
-//! Devices: where tensors live and who does the work.
+//! Devices, which hold tensors and run operations.
 
 mod discovery;
 mod info;
@@ -15,7 +15,7 @@ use discovery::{DeviceName, found};
 
 use crate::backend::any::{AnyBackend, with_backend};
 use crate::backend::{Backend, cpu};
-use crate::{Element, Error, Result, Shape, Tensor};
+use crate::{DynTensor, Element, ElementType, Error, Result, Shape, Tensor};
 
 pub use info::{DeviceInfo, DeviceKind, DeviceLimits};
 pub use stats::Stats;
@@ -41,19 +41,19 @@ impl Device {
         Self { backend: AnyBackend::Cpu(cpu::Cpu) }
     }
 
-    /// The best device there is: a hardware GPU, or else the CPU path. Never a software rasteriser, which is
-    /// many times slower than the CPU path. The environment variable `WGCLIP_DEVICE` overrides it, with
-    /// whatever [`select`](Self::select) takes.
+    /// The best available device: a hardware GPU, otherwise the CPU path. Never a software rasteriser, which is many
+    /// times slower than the CPU path. The environment variable `WGCLIP_DEVICE` overrides it, with any name that
+    /// [`select`](Self::select) takes.
     ///
     /// # Errors
-    /// [`Error::NoSuchDevice`] or [`Error::DeviceRequest`], for the device that the variable names only: where
-    /// it names none, a GPU that cannot be opened is passed over.
+    /// [`Error::NoSuchDevice`] or [`Error::DeviceRequest`], only for a device that the variable names: without it, a
+    /// GPU that cannot be opened is skipped.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn auto() -> Result<Self> {
         Self::select("auto")
     }
 
-    /// The first GPU adapter, a software one too. [`select`](Self::select) takes one by name.
+    /// The first GPU adapter, even a software one. [`select`](Self::select) takes one by name.
     ///
     /// # Errors
     /// [`Error::NoSuchDevice`] or [`Error::DeviceRequest`].
@@ -62,8 +62,8 @@ impl Device {
         Self::select("gpu")
     }
 
-    /// A device by name: `auto`, `cpu`, `gpu` (the first adapter, a software one too), an index of
-    /// [`list`](Self::list), or a part of what [`DeviceInfo`] displays, in any case.
+    /// A device by name: `auto`, `cpu`, `gpu` (the first adapter, even a software one), an index of
+    /// [`list`](Self::list), or a part of what [`DeviceInfo`] displays, in upper or lower case.
     ///
     /// # Errors
     /// [`Error::NoSuchDevice`] or [`Error::DeviceRequest`].
@@ -72,7 +72,7 @@ impl Device {
         block_on(Self::request(name))
     }
 
-    /// The same as [`select`](Self::select), for a browser or an async program.
+    /// Does the same as [`select`](Self::select), for a browser or an async program.
     ///
     /// # Errors
     /// As [`select`](Self::select).
@@ -93,20 +93,20 @@ impl Device {
         }
     }
 
-    /// Every device that can be opened, the CPU path first, then the adapters, the best first.
+    /// Every device that can be opened: the CPU path first, then the adapters, best first.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn all() -> Vec<Self> {
         let open = |found: Found| block_on(found.open()).inspect_err(|error| log::warn!("{error}")).ok();
         block_on(found()).into_iter().filter_map(open).collect()
     }
 
-    /// What devices there are, in the order of [`all`](Self::all), without opening them.
+    /// The available devices, in the order of [`all`](Self::all), without opening them.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn list() -> Vec<DeviceInfo> {
         block_on(found()).into_iter().map(|found| found.info().clone()).collect()
     }
 
-    /// The index in `list` of the device that [`select`](Self::select) would take.
+    /// The index in `list` of the device that [`select`](Self::select) would choose.
     ///
     /// # Errors
     /// [`Error::NoSuchDevice`].
@@ -114,21 +114,21 @@ impl Device {
         DeviceName::resolve(name).choose(list)
     }
 
-    /// What the device is.
+    /// Information about the device.
     pub fn info(&self) -> DeviceInfo {
         with_backend!(&self.backend, backend => Backend::info(backend))
     }
 
-    /// A tensor of these elements, in C order, copied to the device.
+    /// Creates a tensor of these elements, in C order, copied to the device.
     ///
     /// # Errors
     /// [`Error::LengthMismatch`] if they do not fill the shape, [`Error::TooLarge`] if the device cannot hold
     /// them, [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`].
     pub fn tensor<T: Element>(&self, data: &[T], shape: impl Into<Vec<usize>>) -> Result<Tensor<T>> {
-        Tensor::from_slice(self, data, Shape::new(shape)?)
+        self.tensor_from_bytes(T::TYPE, bytemuck::cast_slice(data), shape).map(Tensor::of)
     }
 
-    /// A tensor of these elements, in C order. The CPU path keeps the vector as it is; a GPU copies it.
+    /// Creates a tensor of these elements, in C order. The CPU path keeps the vector; a GPU copies it.
     ///
     /// # Errors
     /// As [`tensor`](Self::tensor).
@@ -137,10 +137,23 @@ impl Device {
         data: Vec<T>,
         shape: impl Into<Vec<usize>>,
     ) -> Result<Tensor<T>> {
-        Tensor::from_vec(self, data, Shape::new(shape)?)
+        DynTensor::from_vec(self, data, Shape::new(shape)?).map(Tensor::of)
     }
 
-    /// Starts what was asked of the device so far, without waiting for it. Reading a tensor does so too.
+    /// Creates a tensor, whose type is a value, from bytes in C order and the byte order of the host, copied to the device.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor); [`Error::Unsupported`] for bytes that are not a whole number of elements.
+    pub fn tensor_from_bytes(
+        &self,
+        element: ElementType,
+        bytes: &[u8],
+        shape: impl Into<Vec<usize>>,
+    ) -> Result<DynTensor> {
+        DynTensor::from_bytes(self, element, bytes, Shape::new(shape)?)
+    }
+
+    /// Starts all work requested so far, without waiting for it. Reading a tensor does the same.
     ///
     /// # Errors
     /// [`Error::DeviceLost`] or [`Error::Gpu`].
@@ -148,7 +161,7 @@ impl Device {
         with_backend!(&self.backend, backend => backend.flush())
     }
 
-    /// Starts what was asked of the device so far, and blocks until it is done.
+    /// Starts all work requested so far, and blocks until it is done.
     ///
     /// # Errors
     /// [`Error::DeviceLost`] or [`Error::Gpu`].
@@ -162,7 +175,7 @@ impl Device {
         with_backend!(&self.backend, backend => backend.stats())
     }
 
-    /// Frees the buffers, or on the CPU path the memory, that is kept to be used again: up to 1 GiB.
+    /// Frees the buffers, or on the CPU path the memory, kept for reuse: up to 1 GiB.
     ///
     /// # Errors
     /// [`Error::DeviceLost`] or [`Error::Gpu`].
@@ -170,14 +183,14 @@ impl Device {
         with_backend!(&self.backend, backend => backend.trim())
     }
 
-    /// Bounds the bytes of the GPU's buffers, those of tensors and of transfers. To keep within it, idle ones are freed;
-    /// what does not fit next to those in use is refused with [`Error::OutOfMemory`]. There is no bound unless one is
-    /// set, and none on the CPU path.
+    /// Limits the bytes of the GPU's buffers, for tensors and transfers. To stay within the limit, idle ones are freed;
+    /// an allocation that does not fit next to those in use fails with [`Error::OutOfMemory`]. There is no limit by
+    /// default, and none on the CPU path.
     pub fn set_memory_budget(&self, bytes: u64) {
         with_backend!(&self.backend, backend => backend.set_memory_budget(bytes));
     }
 
-    /// An error unless both are the same opened device.
+    /// Returns an error unless both are the same opened device.
     pub(crate) fn check_same(&self, other: &Self) -> Result<()> {
         let same = match (&self.backend, &other.backend) {
             (AnyBackend::Cpu(own), AnyBackend::Cpu(other)) => own.same_device(other),

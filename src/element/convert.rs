@@ -1,26 +1,26 @@
-//! Between floats of 8, 16, 32 and 64 bits, on the bits: for every layout one function, in a form that vectorises. The
-//! twin of `to_accum` and `from_accum` in `shaders/lib/softfloat.wgsl`.
+//! Conversions between floats of 8, 16, 32 and 64 bits, on their bits: one function for all layouts, in a form that
+//! vectorises. The twin of `to_f32` and `from_f32` in `shaders/lib/softfloat.wgsl`.
 
 use super::layout::{BitLayout, NumberClass};
 use super::{Element, ElementType};
 
-/// What becomes of a number beyond the range of the type that it is rounded to.
+/// What happens to a number beyond the range of the type that it is rounded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Overflow {
-    /// Infinity, or NaN where there is none: what IEEE 754 asks for, and OFP8 "without saturation".
+    /// Infinity, or NaN in a type without infinity: as IEEE 754 requires, and OFP8 "without saturation".
     Infinity,
-    /// The greatest finite number for finite ones: OFP8 "with saturation". An infinity stays one where there is one.
+    /// The greatest finite number for finite ones: OFP8 "with saturation". Infinity stays, in a type with infinity.
     Saturate,
 }
 
-/// The f32 next to an f64 whose last bit tells whether it is exact, so that to round it again is to round once. The
-/// conversions of `half` 2.7 from f64 round twice, or overlook the lower word.
+/// Rounds an f64 to odd: to an adjacent f32 whose last bit is set if it is inexact, so that rounding it again is
+/// rounding once. The conversions of `half` 2.7 from f64 round twice, or ignore the lower word.
 #[inline(always)]
 pub(crate) fn round_to_odd(value: f64) -> f32 {
     let near = value as f32;
     let wide = f64::from(near);
     let bits = near.to_bits();
-    // Toward the value, which for a float is one step of its bits. An infinite one is left, unless it came by rounding.
+    // Toward the value, which for a float is one step of its bits. An infinity stays, unless it came from rounding.
     let away = (wide.abs() < value.abs()) as u32;
     let back = (wide.abs() > value.abs()) as u32;
     let inexact = (away | back) & !bits & 1;
@@ -40,7 +40,7 @@ pub(crate) fn to_f32<T: Element>(value: T, odd: bool) -> f32 {
     }
 }
 
-/// The float nearest to an f32, ties to even. NaN is quiet and keeps its sign alone.
+/// The float nearest to an f32, ties to even. A NaN becomes quiet and keeps only its sign.
 #[inline(always)]
 pub(crate) fn from_f32<T: Element>(value: f32, overflow: Overflow) -> T {
     let layout = T::TYPE.layout();
@@ -53,22 +53,23 @@ pub(crate) fn from_f32<T: Element>(value: f32, overflow: Overflow) -> T {
     T::from_bits(if value.is_nan() { nan } else { bits })
 }
 
-/// The f32 nearest to an f64, and the greatest finite one of its sign for those beyond. NaN is quiet and keeps its sign alone.
+/// The f32 nearest to an f64; beyond the range, the greatest finite one of its sign. A NaN becomes quiet and keeps only its
+/// sign.
 #[inline(always)]
 fn f64_to_f32(value: f64) -> f32 {
     let near = value as f32;
-    // An infinity that came by rounding.
+    // An infinity that came from rounding.
     let near = if near.is_infinite() && value.is_finite() { f32::MAX.copysign(near) } else { near };
     if value.is_nan() { f32::NAN.copysign(near) } else { near }
 }
 
-/// Whether elements can be converted from one type to another: floats, or what is the same type.
+/// Whether elements can be converted from one type to another: floats, or the same type.
 pub(crate) fn converts(from: ElementType, to: ElementType) -> bool {
     from == to || from.is_float() && to.is_float()
 }
 
 impl BitLayout {
-    /// Bits of an f32's fraction that a float has no room for, and how much less its bias is than an f32's.
+    /// Bits of an f32's fraction that do not fit into a float, and how much smaller its bias is than an f32's.
     #[inline]
     const fn to_f32_shifts(self) -> (u32, u32) {
         match self.class {
@@ -77,7 +78,7 @@ impl BitLayout {
         }
     }
 
-    /// The number that a float of up to 16 bits is: exact. NaN is quiet and keeps its sign alone.
+    /// The exact number of a float of up to 16 bits. A NaN becomes quiet and keeps only its sign.
     #[inline(always)]
     pub(crate) fn widen(self, bits: u32) -> f32 {
         let (excess, rebias) = self.to_f32_shifts();
@@ -92,7 +93,7 @@ impl BitLayout {
         f32::from_bits(sign | wide)
     }
 
-    /// The float of up to 16 bits nearest to a number, ties to even. NaN is quiet and keeps its sign alone.
+    /// The float of up to 16 bits nearest to a number, ties to even. A NaN becomes quiet and keeps only its sign.
     #[inline(always)]
     pub(crate) fn narrow(self, value: f32, overflow: Overflow) -> u32 {
         let (excess, rebias) = self.to_f32_shifts();
@@ -100,7 +101,7 @@ impl BitLayout {
         let sign = (bits >> 31) << (self.bits - 1);
         let size = bits & (u32::MAX >> 1);
         let round = |size: u32| (size + (1 << (excess - 1)) - 1 + (size >> excess & 1)) >> excess;
-        // To normal numbers by the bits, to subnormal ones by adding a power of two whose last place is their first.
+        // Rounds to normal numbers by the bits, to subnormal ones by adding a power of two with their ulp.
         let normal = round(size.saturating_sub(rebias << 23));
         let least = (rebias + 1) << 23;
         let unit = f32::from_bits((rebias + 1 + excess) << 23);
@@ -108,7 +109,7 @@ impl BitLayout {
         let rounded = if rebias != 0 && size < least { subnormal } else { normal };
 
         let (max_finite, infinite) = (self.max_finite() as u32, size == f32::INFINITY.to_bits());
-        // One beyond the greatest finite number is infinity, or NaN where there is none.
+        // One beyond the greatest finite number is infinity, or NaN in a type without infinity.
         let saturates =
             overflow == Overflow::Saturate && (!infinite || self.max_number() == self.max_finite());
         let most = if saturates { max_finite } else { max_finite + 1 };
@@ -119,15 +120,15 @@ impl BitLayout {
 }
 
 impl BitLayout {
-    /// Of a float of up to 16 bits: how many bits of an f32's fraction it has no room for, and the bits of the f32 that is its
-    /// least normal number.
+    /// For a float of up to 16 bits: how many bits of an f32's fraction do not fit, and the bits of the f32 that is its
+    /// smallest normal number.
     #[inline]
     pub(crate) const fn f32_rest(self) -> (u32, u32) {
         let (excess, rebias) = self.to_f32_shifts();
         (excess, (rebias + 1) << 23)
     }
 
-    /// The same as [`narrow`](Self::narrow), for zeros and what becomes a normal number, or overflows.
+    /// The same as [`narrow`](Self::narrow), for zeros and numbers that become normal, or overflow.
     #[inline(always)]
     pub(crate) fn narrow_normal(self, value: f32) -> u32 {
         let (excess, rebias) = self.to_f32_shifts();
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
     use crate::{bf16, f16};
 
-    /// All of a type's numbers in order, without NaN.
+    /// All numbers of a type in order, without NaN.
     fn numbers(layout: BitLayout) -> Vec<f64> {
         (0..=layout.max_finite() as u32).map(|bits| layout.widen(bits).into()).collect()
     }
@@ -165,7 +166,7 @@ mod tests {
         }
     }
 
-    /// Each number of a type, each middle between two, and what is next to both.
+    /// Each number of a type, the midpoints between them, and the neighbours of both.
     #[test]
     fn numbers_are_rounded_to_nearest_even_once() {
         for element in [ElementType::F8E4M3Fn, ElementType::F8E5M2, ElementType::F16, ElementType::Bf16] {

@@ -20,10 +20,10 @@ macro_rules! f8 {
             /// The greatest finite number.
             pub const MAX: Self = Self(Self::LAYOUT.max_finite() as u8);
 
-            /// The least finite number.
+            /// The minimum finite number.
             pub const MIN: Self = Self(Self::MAX.0 | 0x80);
 
-            /// The least positive normal number.
+            /// The smallest positive normal number.
             pub const MIN_POSITIVE: Self = Self(Self::LAYOUT.min_normal() as u8);
 
             /// The positive quiet NaN.
@@ -39,26 +39,26 @@ macro_rules! f8 {
                 self.0
             }
 
-            /// The value nearest to a number, ties to even. Beyond the range that is infinity, or NaN where there is
-            /// none; NaN keeps its sign.
+            /// The value nearest to a number, ties to even. Beyond the range it is infinity, or NaN in a type without
+            /// infinity; NaN keeps its sign.
             #[inline(always)]
             pub fn from_f32(value: f32) -> Self {
                 Self(Self::LAYOUT.narrow(value, Overflow::Infinity) as u8)
             }
 
-            /// The same, rounded once.
+            /// The value nearest to an f64, rounded once.
             #[inline(always)]
             pub fn from_f64(value: f64) -> Self {
                 Self::from_f32(round_to_odd(value))
             }
 
-            /// The number: exact.
+            /// The exact number.
             #[inline(always)]
             pub fn to_f32(self) -> f32 {
                 Self::LAYOUT.widen(self.0.into())
             }
 
-            /// The number: exact.
+            /// The exact number.
             pub fn to_f64(self) -> f64 {
                 self.to_f32().into()
             }
@@ -114,8 +114,8 @@ macro_rules! f8 {
 }
 
 f8! {
-    /// An 8-bit float of 4 bits of exponent and 3 of fraction, to 448, without infinity and with one NaN of each sign: E4M3
-    /// of the OCP 8-bit floating point specification (OFP8), `float8_e4m3fn` of torch and ml_dtypes.
+    /// An 8-bit float with 4 exponent bits and 3 fraction bits, up to 448, without infinity and with one NaN of each sign:
+    /// E4M3 of the OCP 8-bit floating point specification (OFP8), `float8_e4m3fn` of torch and ml_dtypes.
     ///
     /// ```
     /// use wgclip::f8_e4m3fn;
@@ -128,8 +128,8 @@ f8! {
 }
 
 f8! {
-    /// An 8-bit float of 5 bits of exponent and 2 of fraction, to 57344, the upper half of an f16: E5M2 of the OCP 8-bit
-    /// floating point specification (OFP8), `float8_e5m2` of torch and ml_dtypes.
+    /// An 8-bit float with 5 exponent bits and 2 fraction bits, up to 57344, the upper half of an f16: E5M2 of the OCP
+    /// 8-bit floating point specification (OFP8), `float8_e5m2` of torch and ml_dtypes.
     ///
     /// ```
     /// use wgclip::f8_e5m2;

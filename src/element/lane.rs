@@ -1,13 +1,13 @@
-//! What the loops of the CPU path compare: an element in a form that vectorises.
+//! The lanes of the CPU path's loops: an element in a form that vectorises.
 //!
-//! The floats of 16 bits are compared alike, and so are those of 8: as integers of their size, by order keys. They differ
-//! in a few bit patterns, which a loop is given as values ([`Lane::Format`]), so that it is compiled once for both.
+//! 16-bit floats are all compared alike, and so are 8-bit ones: as integers of their size, by order keys. They differ in
+//! a few bit patterns, which a loop gets as values ([`Lane::Format`]), so that it is compiled once for both.
 
 use super::{BitLayout, ElementType};
 
 /// An element of a loop.
 pub(crate) trait Lane: bytemuck::Pod + Send + Sync {
-    /// The bit patterns of the type that a loop needs; it takes them by value.
+    /// The bit patterns of the type that a loop needs, taken by value.
     type Format: Copy + Send + Sync;
 
     /// Positive zero.
@@ -22,28 +22,28 @@ pub(crate) trait Lane: bytemuck::Pod + Send + Sync {
     /// Whether this is a NaN; never for integers.
     fn is_nan(self, format: Self::Format) -> bool;
 
-    /// Whether this is less than `other`; never where either is NaN.
+    /// Whether this is less than `other`; never if either is NaN.
     fn less(self, other: Self, format: Self::Format) -> bool;
 
-    /// Whether this equals `other`, zeros of either sign each other; never where either is NaN.
+    /// Whether this equals `other`, as zeros of both signs do; never if either is NaN.
     fn equals(self, other: Self, format: Self::Format) -> bool;
 
-    /// Half of this value, rounded to nearest with ties to even (which only a subnormal or an odd integer needs). NaN and infinities
-    /// are returned as they are, NaN with its payload.
+    /// Half of this value, rounded to nearest with ties to even (which matters only for a subnormal or an odd integer). NaN and
+    /// infinities are unchanged, NaN with its payload.
     fn halve(self, format: Self::Format) -> Self;
 
-    /// The half that the other operand of a tie gets: the same of a float, and the rest of an integer, so that nothing of an odd one
-    /// is lost.
+    /// The half that the other operand of a tie gets: the same for a float, the remainder for an integer, so that nothing of an odd
+    /// one is lost.
     fn halve_remainder(self, format: Self::Format) -> Self;
 }
 
-/// Half of a float, by its bits: arithmetic may quiet a NaN, and that of the short floats does not vectorise.
+/// Half of a float, by its bits: arithmetic may quiet a NaN, and on short floats it does not vectorise.
 macro_rules! half_of_float {
     ($bits:expr, $type:ty, $min_normal:expr, $max_finite:expr) => {{
         let (bits, min_normal, max_finite): ($type, $type, $type) = ($bits, $min_normal, $max_finite);
         let magnitude = bits & (<$type>::MAX >> 1);
         let floor = magnitude >> 1;
-        // One off the exponent, or, where that leaves the normal numbers, a shift of the whole significand.
+        // Subtracts one from the exponent, or, if that leaves the normal numbers, shifts the whole significand.
         let half = match magnitude < 2 * min_normal {
             true => floor + (floor & magnitude & 1),
             false => magnitude.wrapping_sub(min_normal),
@@ -52,7 +52,7 @@ macro_rules! half_of_float {
     }};
 }
 
-/// Types of the language are lanes as they are.
+/// Primitive types are lanes themselves.
 macro_rules! plain {
     ($type:ident, $from_bits:expr, $is_nan:expr, $halve:expr, $rest:expr) => {
         impl Lane for $type {
@@ -133,7 +133,7 @@ float!(f32, u32, F32);
 float!(f64, u64, F64);
 integer!(i8, u8, i16, u16, i32, u32, i64, u64);
 
-/// The bit patterns by which the floats of one size differ.
+/// The bit patterns in which floats of one size differ.
 #[derive(Clone, Copy)]
 pub(crate) struct ShortFormat<B> {
     min_normal: B,
@@ -141,7 +141,7 @@ pub(crate) struct ShortFormat<B> {
     max_number: B,
 }
 
-/// A float of 8 or 16 bits by its bits.
+/// A float of 8 or 16 bits, by its bits.
 macro_rules! short {
     ($(#[$doc:meta])* $name:ident, $bits:ty, $int:ty) => {
         $(#[$doc])*
@@ -235,7 +235,7 @@ macro_rules! with_lane {
     };
 }
 
-/// The same with the unsigned integer of an element's size, for loops that select bits and compare nothing.
+/// Does the same with the unsigned integer of an element's size, for loops that select bits without comparing.
 macro_rules! with_bits {
     ($element:expr, $B:ident => $body:expr) => {
         match $element.size() {
@@ -279,7 +279,7 @@ mod tests {
         })
     }
 
-    /// Every bit pattern with some others.
+    /// Compares every bit pattern with some others.
     fn compares_as_its_type<T: Element, L: Lane>(others: impl Iterator<Item = u64> + Clone) {
         for bits in 0..=T::TYPE.layout().mask() {
             let (value, (lane, format)) = (T::from_bits(bits), lane::<L>(T::TYPE, bits));

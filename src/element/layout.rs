@@ -1,6 +1,6 @@
-//! How the bits of an element are to be read, whatever its type: all that the shaders know of a type.
+//! How to read the bits of an element of any type: everything that the shaders know of a type.
 
-/// How the bits of a type are to be read.
+/// How to read the bits of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumberClass {
     /// An unsigned integer.
@@ -11,7 +11,7 @@ pub enum NumberClass {
     Float {
         /// Bits of the exponent.
         exponent: u32,
-        /// Whether its top value is that of infinity and the NaNs. Else it is an ordinary one, and the magnitude of all
+        /// Whether its top value is for infinity and NaN. Otherwise it is an ordinary one, and the magnitude of all
         /// ones is the only NaN.
         infinity: bool,
     },
@@ -22,7 +22,7 @@ pub enum NumberClass {
 pub struct BitLayout {
     /// Bits of an element.
     pub bits: u32,
-    /// How they are to be read.
+    /// How to read them.
     pub class: NumberClass,
 }
 
@@ -39,7 +39,7 @@ impl BitLayout {
         1 << (self.bits - 1)
     }
 
-    /// The least normal number of a float; 0 for integers.
+    /// The smallest normal number of a float; 0 for integers.
     #[inline]
     pub const fn min_normal(self) -> u64 {
         match self.class {
@@ -48,7 +48,7 @@ impl BitLayout {
         }
     }
 
-    /// The greatest finite magnitude of a float. The topmost bit for integers, which no magnitude reaches.
+    /// The greatest finite magnitude of a float. For integers the topmost bit, which no magnitude reaches.
     #[inline]
     pub const fn max_finite(self) -> u64 {
         match self.class {
@@ -58,8 +58,8 @@ impl BitLayout {
         }
     }
 
-    /// The greatest magnitude of a float that is a number: infinity, or the greatest finite one where there is no infinity.
-    /// Beyond it are the NaNs. For integers as [`max_finite`](Self::max_finite).
+    /// The greatest magnitude of a float that is a number: infinity, or the greatest finite one in a type without infinity.
+    /// The NaNs are beyond it. For integers as [`max_finite`](Self::max_finite).
     #[inline]
     pub const fn max_number(self) -> u64 {
         match self.class {
@@ -68,7 +68,7 @@ impl BitLayout {
         }
     }
 
-    /// The least and the greatest element that is a number, infinities included.
+    /// The minimum and the maximum element that are numbers, infinities included.
     #[inline]
     pub const fn ends(self) -> [u64; 2] {
         match self.class {
@@ -87,7 +87,7 @@ impl BitLayout {
         }
     }
 
-    /// The exponent of the least normal number of a float: that of its leading bit.
+    /// The exponent of the smallest normal number of a float: that of its leading bit.
     #[inline]
     pub(crate) const fn min_exponent(self) -> i32 {
         match self.class {
@@ -119,7 +119,7 @@ impl BitLayout {
 
     /// The order key of an element of up to 32 bits, left-aligned in a word, by which the shaders test whether it is
     /// outside scalar bounds (`order_key` in `shaders/lib/element.wgsl`): integers modulo 2^32 that grow with the
-    /// elements, -0 right before +0, a NaN beyond an infinity.
+    /// elements, with -0 right before +0 and NaN beyond infinity.
     #[inline]
     const fn order_key(self, bits: u64) -> u32 {
         let word = (bits << (32 - self.bits)) as u32;
@@ -129,8 +129,8 @@ impl BitLayout {
         }
     }
 
-    /// The ranges of order keys below a lower bound and above an upper one, infinities included and NaN not: the start
-    /// and the length of each, 0 for a bound that is absent. For 64 bits, which have no order key, both are empty.
+    /// The ranges of order keys below a lower bound and above an upper one, including infinities but not NaN: the start
+    /// and the length of each, 0 for an absent bound. For 64 bits, which have no order key, both are empty.
     pub(crate) fn ranges_outside(self, lo: Option<u64>, hi: Option<u64>) -> [(u32, u32); 2] {
         if self.bits > 32 {
             return [(0, 0), (0, 0)];
@@ -147,8 +147,8 @@ impl BitLayout {
         ]
     }
 
-    /// The least bit pattern in the order in which the shaders compare: for floats a NaN beyond negative infinity. It
-    /// stands for a lower bound that is absent.
+    /// The minimum bit pattern in the order of the shaders' comparisons: for floats a NaN beyond negative infinity. It
+    /// stands for an absent lower bound.
     #[inline]
     pub(crate) const fn total_order_min(self) -> u64 {
         match self.class {
@@ -158,7 +158,7 @@ impl BitLayout {
         }
     }
 
-    /// The greatest bit pattern in that order, for an upper bound that is absent.
+    /// The maximum bit pattern in that order, for an absent upper bound.
     #[inline]
     pub(crate) const fn total_order_max(self) -> u64 {
         match self.class {

@@ -1,8 +1,7 @@
 //! The element types, and the layout of their bits.
 
-// The one folder that knows the types; `shaders/lib/element.wgsl` is its twin on the GPU. A new type is a row of the table
-// `elements!` and of `with_element!` here, a row of `float!` or `integer!` in types.rs, and one in lane.rs; one that neither the language nor `half` brings is
-// made in f8.rs.
+// The only folder that knows the types; `shaders/lib/element.wgsl` is its twin on the GPU. A new type is a row of the table `elements!` and of
+// `with_element!` here, a row of `float!` or `integer!` in types.rs, and one in lane.rs; a type that neither std nor `half` has is defined in f8.rs.
 
 pub(crate) mod convert;
 mod f8;
@@ -16,7 +15,7 @@ pub use f8::{f8_e4m3fn, f8_e5m2};
 pub use layout::{BitLayout, NumberClass};
 pub(crate) use types::{Integer, Real};
 
-/// Lists the types: the variant, the Rust type, its name, and how its bits are to be read.
+/// Lists the types: the variant, the Rust type, its name, and how to read its bits.
 macro_rules! elements {
     ($($(#[$doc:meta])* $variant:ident: $type:ty, $name:literal, $class:expr;)+) => {
         /// The types whose tensors can be clipped, as a value.
@@ -82,7 +81,7 @@ elements! {
 }
 
 impl ElementType {
-    /// The type of a [name](Self::name), or `None` if there is none.
+    /// The type with this [name](Self::name), or `None` if there is none.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|t| t.name() == name)
     }
@@ -92,7 +91,7 @@ impl ElementType {
         matches!(self.layout().class, NumberClass::Float { .. })
     }
 
-    /// The type of the norm of tensors of these types together: f64 if any of them is, so that nothing is lost, else f32.
+    /// The norm type of tensors of these types together: f64 if any of them is f64, so that nothing is lost, else f32.
     ///
     /// ```
     /// use wgclip::ElementType::{self, F16, F32, F64};
@@ -118,17 +117,17 @@ pub trait Element:
     /// The type as a value.
     const TYPE: ElementType;
 
-    /// What the norm of such elements is: f32, or f64 for f64.
+    /// The norm type of these elements: f32, or f64 for f64.
     type Norm: Element;
 
     /// Positive zero: the gradient where none flows.
     const ZERO: Self;
 
-    /// The value nearest to a number: floats round to nearest, ties to even, and beyond their range to infinity (to NaN
-    /// where there is none); integers truncate and saturate, and NaN becomes 0.
+    /// The value nearest to a number: floats round to nearest, ties to even, and overflow to infinity (to NaN in types
+    /// without infinity); integers truncate and saturate, and NaN becomes 0.
     fn from_f64(value: f64) -> Self;
 
-    /// The number as an f64: exact but for integers beyond 2^53, which are rounded to nearest.
+    /// The number as an f64: exact except for integers beyond 2^53, which are rounded to nearest.
     fn to_f64(self) -> f64;
 
     /// Whether this is a NaN; never for integers.
@@ -167,7 +166,7 @@ macro_rules! with_element {
     };
 }
 
-/// The same for some types: `None` for others.
+/// Does the same for some types: `None` for others.
 macro_rules! with_one_of {
     ($element:expr, $T:ident => $body:expr; $($variant:ident: $type:ty),+) => {
         match $element {
@@ -180,7 +179,7 @@ macro_rules! with_one_of {
     };
 }
 
-/// The same for types of float.
+/// Does the same for float types.
 macro_rules! with_float {
     ($element:expr, $T:ident => $body:expr) => {
         $crate::element::with_one_of!($element, $T => $body;
@@ -189,7 +188,7 @@ macro_rules! with_float {
     };
 }
 
-/// The same for floats of up to 16 bits.
+/// Does the same for floats of up to 16 bits.
 macro_rules! with_short_float {
     ($element:expr, $T:ident => $body:expr) => {
         $crate::element::with_one_of!($element, $T => $body;
@@ -197,7 +196,7 @@ macro_rules! with_short_float {
     };
 }
 
-/// The same for integers.
+/// Does the same for integers.
 macro_rules! with_integer {
     ($element:expr, $T:ident => $body:expr) => {
         $crate::element::with_one_of!($element, $T => $body;

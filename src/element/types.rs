@@ -1,4 +1,4 @@
-//! How each type is an [`Element`].
+//! The implementations of [`Element`].
 
 use std::ops::{Add, Div, Mul};
 
@@ -10,7 +10,7 @@ use super::{Element, ElementType, f8_e4m3fn, f8_e5m2};
 /// Seals [`Element`]: the shaders know the same types.
 pub trait Sealed {}
 
-/// The type of a norm: f32 or f64, with the arithmetic of the language.
+/// The type of a norm: f32 or f64, with the language's arithmetic.
 pub(crate) trait Real:
     Element + Add<Output = Self> + Mul<Output = Self> + Div<Output = Self> + PartialOrd
 {
@@ -37,7 +37,7 @@ real!(f32, f64);
 
 /// An integer that can be summed.
 pub(crate) trait Integer: Element {
-    /// One with enough bits that no sum of a slice overflows.
+    /// A type with enough bits that no sum of a slice overflows.
     type Sum: Copy + Default + Send + Add<Output = Self::Sum> + From<Self>;
 
     /// The integer of this type that is nearest to a sum.
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn numbers_become_the_nearest_value() {
         assert_eq!(f16::from_f64(0.1), f16::from_f32(0.1));
-        // A tie of bf16 and of f16, and a little more than each: less than an f32 tells, or than its upper word.
+        // A tie of bf16 and of f16, and a little more than each: less than an f32, or its upper word, resolves.
         for (tie, even, up) in [(1.0f64 + 1.0 / 256.0, 0x3f80, 0x3f81), (-1.0 - 3.0 / 256.0, 0xbf82, 0xbf82)]
         {
             for more in [0.0, 1e-15, 1e-7] {

@@ -1,23 +1,24 @@
-//! Exact sums: of elements, of their magnitudes, squares or products, as integers that are rounded once, at the end. What is known as a
-//! Kulisch accumulator or superaccumulator. The twin of `shaders/lib/exact.wgsl`.
+//! Exact sums of elements, of their magnitudes, squares or products, as integers that are rounded once, at the end: a Kulisch
+//! accumulator or superaccumulator. The twin of `shaders/lib/exact.wgsl`.
 //!
-//! A finite float is an integer times a power of two, its unit. Of floats of up to 32 bits the unit is 2^-149 and the
-//! magnitude is below 2^277 units; of their products it is 2^-298, and below 2^554 units. A sum of 2^64 of them has 64 bits
-//! more: 341 or 618, and a sign, in 384 or 640 bits. Of f64 the unit is 2^-1074 (here 2^-1109, so that both units are whole
-//! limbs apart) and a sum has 1,109 + 1,024 + 64 = 2,197 bits, in 2,240; of its products 2^-2154 and 2,154 + 2,048 + 64 =
-//! 4,266, in 4,288. So nothing is lost and nothing overflows: the order of additions makes no difference.
+//! A finite float is an integer times a power of two, its unit. For floats of up to 32 bits the unit is 2^-149 and the
+//! magnitude is below 2^277 units; for their products it is 2^-298, and below 2^554 units. A sum of 2^64 of them has 64
+//! bits more: 341 or 618, and a sign, in 384 or 640 bits. For f64 the unit is 2^-1074 (here 2^-1109, so that the two units
+//! are a whole number of limbs apart) and a sum has 1,109 + 1,024 + 64 = 2,197 bits, in 2,240; for its products 2^-2154 and
+//! 2,154 + 2,048 + 64 = 4,266, in 4,288. So nothing is lost and nothing overflows: the order of additions makes no
+//! difference.
 
 use crate::element::BitLayout;
 use crate::{Element, ElementType, Error, Result, with_element};
 
-/// What is made of many elements.
+/// What many elements are reduced to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ReduceOp {
     /// The sum.
     Sum,
     /// The sum of the magnitudes: the 1-norm.
     SumAbs,
-    /// The sum of the squares, of which the 2-norm is the root.
+    /// The sum of the squares, whose root is the 2-norm.
     SumSquares,
     /// The greatest magnitude: the max-norm.
     MaxAbs,
@@ -31,7 +32,7 @@ impl ReduceOp {
         [Self::Sum, Self::SumAbs, Self::SumSquares, Self::MaxAbs, Self::SumProducts];
 }
 
-/// How a sum lies in memory.
+/// The memory format of a sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SumFormat {
     /// Bit 0 is worth two to this power.
@@ -41,7 +42,7 @@ pub(crate) struct SumFormat {
 }
 
 impl SumFormat {
-    /// For sums of elements of `bits` bits. The greatest magnitude is kept as the bits of an f64.
+    /// The format for elements of `bits` bits. The greatest magnitude is kept as the bits of an f64.
     pub(crate) const fn of(bits: u32, op: ReduceOp) -> Self {
         match (bits == 64, matches!(op, ReduceOp::SumSquares | ReduceOp::SumProducts)) {
             _ if matches!(op, ReduceOp::MaxAbs) => Self { unit: 0, limbs: 1 },
@@ -53,7 +54,7 @@ impl SumFormat {
     }
 }
 
-/// A sum of real numbers, or the greatest of magnitudes.
+/// A sum of real numbers, or the greatest of their magnitudes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExactSum {
     op: ReduceOp,
@@ -64,7 +65,7 @@ pub(crate) struct ExactSum {
     pub special: Special,
 }
 
-/// What was met that is no finite number.
+/// The non-finite elements seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Special {
     pub nan: bool,
@@ -73,7 +74,7 @@ pub(crate) struct Special {
 }
 
 impl Special {
-    /// As bits: what the shaders keep.
+    /// From the bits that the shaders keep.
     #[cfg(feature = "gpu")]
     pub(crate) const fn from_bits(bits: u32) -> Self {
         Self { nan: bits & 1 != 0, infinite: [bits & 2 != 0, bits & 4 != 0] }
@@ -86,8 +87,8 @@ impl Special {
     }
 }
 
-/// A positive number: a significand with its leading bit at 63, whose last bit stands for all that is below it, and the
-/// exponent of the leading bit.
+/// A positive number: a significand with its leading bit at 63, whose last bit is sticky (set if any lower bit is), and
+/// the exponent of the leading bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Leading {
     significand: u64,
@@ -111,7 +112,7 @@ impl ExactSum {
         self.format
     }
 
-    /// Bits of the widest elements that it takes.
+    /// Bits of the widest elements that it accepts.
     #[inline]
     pub(crate) fn bits(&self) -> u32 {
         self.bits
@@ -122,7 +123,7 @@ impl ExactSum {
         self.op
     }
 
-    /// Adds `magnitude * 2^exponent`, or takes it off. The exponent is not below the unit, and what is added fits.
+    /// Adds or subtracts `magnitude * 2^exponent`. The exponent must not be below the unit, and the number must fit.
     #[inline]
     pub(crate) fn add(&mut self, negative: bool, magnitude: u128, exponent: i32) {
         let position = (exponent - self.format.unit) as usize;
@@ -138,7 +139,7 @@ impl ExactSum {
         }
     }
 
-    /// The same of a signed integer.
+    /// Adds a signed integer times `2^exponent`.
     #[inline]
     pub(crate) fn add_signed(&mut self, value: i64, exponent: i32) {
         self.add(value < 0, value.unsigned_abs().into(), exponent);
@@ -150,7 +151,7 @@ impl ExactSum {
         self.limbs[0] = self.limbs[0].max(bits);
     }
 
-    /// Takes in another of the same operation, of elements that are not wider.
+    /// Merges another of the same operation, of elements that are not wider.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.special.merge(other.special);
         if self.op == ReduceOp::MaxAbs {
@@ -172,13 +173,13 @@ impl ExactSum {
         self.limbs[self.limbs.len() - 1] >> 63 == 1
     }
 
-    /// The bits of the result as an element of `to`: the sum, the norm (for squares that is the root), rounded to nearest
-    /// once, ties to even. A NaN and infinities of both signs give the positive quiet NaN, an exact zero +0.
+    /// The bits of the result as an element of `to`: the sum or the norm (for squares, their root), rounded to nearest
+    /// once, ties to even. A NaN, or infinities of both signs, give the positive quiet NaN, an exact zero +0.
     pub(crate) fn round(&self, to: ElementType) -> u64 {
         self.round_scaled(to, 0)
     }
 
-    /// The same of the sum times two to the power of `scale`.
+    /// Does the same for the sum times two to the power of `scale`.
     pub(crate) fn round_scaled(&self, to: ElementType, scale: i32) -> u64 {
         let layout = to.layout();
         match self.special {
@@ -199,8 +200,8 @@ impl ExactSum {
             | if negative { layout.sign() } else { 0 }
     }
 
-    /// The limbs as words of 32 bits, the low one first; the last has the sign. Of a greatest magnitude the one word, which is
-    /// not negative.
+    /// The limbs as 32-bit words, low word first; the last has the sign. For a greatest magnitude it is the only word, which
+    /// is not negative.
     pub(crate) fn to_words(&self) -> Vec<i64> {
         if self.op == ReduceOp::MaxAbs {
             return vec![self.limbs[0] as i64];
@@ -213,10 +214,10 @@ impl ExactSum {
         words
     }
 
-    /// Sets the limbs to words of 32 bits, which may have carries in their upper halves.
+    /// Sets the limbs from 32-bit words, which may have carries in their upper halves.
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`] if these are not as many as [`to_words`](Self::to_words) gives.
+    /// [`Error::LengthMismatch`] if their number is not that of [`to_words`](Self::to_words).
     pub(crate) fn set_words(&mut self, words: &[i64]) -> Result<()> {
         let expected = if self.op == ReduceOp::MaxAbs { 1 } else { 2 * self.limbs.len() };
         if words.len() != expected {
@@ -236,7 +237,7 @@ impl ExactSum {
     }
 }
 
-/// Adds or subtracts words at the low end, and what is carried over.
+/// Adds or subtracts words at the low end, and propagates the carry.
 #[inline]
 fn carry(limbs: &mut [u64], words: [u64; 3], apply: impl Fn(u64, u64) -> (u64, bool)) {
     let mut carried = false;
@@ -267,7 +268,7 @@ fn top(limbs: &[u64], unit: i32) -> Option<(u128, bool, i32)> {
     let limb = |back: usize| at.checked_sub(back).map_or(0, |n| limbs[n]);
     let shift = limbs[at].leading_zeros();
     let high = u128::from(limb(0)) << 64 | u128::from(limb(1));
-    // The third limb fills up what the shift leaves.
+    // The third limb fills the bits that the shift frees.
     let bits = high << shift | u128::from(limb(2)).checked_shr(64 - shift).unwrap_or(0);
     let below = limb(2).checked_shl(shift).unwrap_or(0) != 0;
     let sticky = below || limbs[..at.saturating_sub(2)].iter().any(|&limb| limb != 0);
@@ -288,7 +289,7 @@ fn root(limbs: &[u64], leading: Leading) -> Leading {
     let exponent = exponent - 127 + unit;
     let odd = exponent.rem_euclid(2);
     let lost = odd == 1 && bits & 1 == 1;
-    // Of an odd exponent the number is halved: 127 bits, whose root has 64 as well.
+    // For an odd exponent the number is halved: 127 bits, whose root has 64 as well.
     let (bits, exponent) = (bits >> odd, exponent + odd);
     let root = bits.isqrt();
     let inexact = root * root != bits || lost || sticky;
@@ -296,8 +297,8 @@ fn root(limbs: &[u64], leading: Leading) -> Leading {
 }
 
 impl Leading {
-    /// The magnitude of the float that is nearest, ties to even. What is beyond the greatest finite one is infinity, or NaN
-    /// where there is none.
+    /// The magnitude of the nearest float, ties to even. A number beyond the greatest finite one becomes infinity, or NaN
+    /// in a type without infinity.
     fn round(self, layout: BitLayout) -> u64 {
         let fraction = layout.fraction_bits();
         let least = layout.min_exponent();

@@ -1,4 +1,4 @@
-//! Clipping by norm: which norm, to what limit, and what becomes of one that is not finite.
+//! Clipping by norm: the kind of norm, its limit, and what happens if it is not finite.
 
 pub(crate) mod exact;
 mod state;
@@ -55,7 +55,7 @@ impl fmt::Display for NormKind {
 impl FromStr for NormKind {
     type Err = Error;
 
-    /// Its [name](Self::name), or the number that numpy and torch have for it: `"1"`, `"2"`, `"inf"`.
+    /// Parses its [name](Self::name), or the number that numpy and torch use for it: `"1"`, `"2"`, `"inf"`.
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "1" => Ok(Self::L1),
@@ -66,15 +66,15 @@ impl FromStr for NormKind {
     }
 }
 
-/// What becomes of elements whose norm is NaN or infinite.
+/// What happens to elements whose norm is NaN or infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum NonFinitePolicy {
-    /// What arithmetic gives: with an infinite norm finite elements are scaled to 0, and NaN spreads.
+    /// The arithmetic result: with an infinite norm finite elements are scaled to 0, and NaN spreads.
     #[default]
     Propagate,
     /// All elements become +0.
     Zero,
-    /// They are left as they are.
+    /// All elements are unchanged.
     Skip,
     /// The same, and [`Error::NonFiniteNorm`] is returned: at once on the CPU; on a GPU, which does not wait for it, by the
     /// next call that reads or waits.
@@ -108,7 +108,7 @@ fn unknown(name: &str) -> Error {
     Error::UnknownName { name: name.into() }
 }
 
-/// The most that a norm may be, and the rest of what clipping by norm takes.
+/// The maximum norm, and the other parameters of clipping by norm.
 ///
 /// ```
 /// use wgclip::{Device, NonFinitePolicy, NormKind, NormLimit};
@@ -121,13 +121,13 @@ fn unknown(name: &str) -> Error {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormLimit {
-    /// The most that the norm may be: not negative, not NaN.
+    /// The maximum norm: not negative, not NaN.
     pub max_norm: f64,
     /// Which norm.
     pub kind: NormKind,
-    /// What is added to the norm before the limit is divided by it.
+    /// Added to the norm before the limit is divided by it.
     pub eps: f64,
-    /// What becomes of elements whose norm is not finite.
+    /// What happens to elements whose norm is not finite.
     pub nonfinite: NonFinitePolicy,
 }
 
@@ -135,36 +135,37 @@ impl NormLimit {
     /// The names of the presets.
     pub const PRESETS: [&str; 5] = ["torch", "tensorflow", "keras", "optax", "jax"];
 
-    /// Of the 2-norm, without eps.
+    /// A limit of the 2-norm, without eps.
     pub const fn new(max_norm: f64) -> Self {
         Self { max_norm, kind: NormKind::L2, eps: 0.0, nonfinite: NonFinitePolicy::Propagate }
     }
 
-    /// As torch's `clip_grad_norm_`, which adds 1e-6 to the norm. What frameworks get wrong is not imitated: see [`like`](Self::like).
+    /// The limit of torch's `clip_grad_norm_`, which adds 1e-6 to the norm. Errors of frameworks are not imitated: see
+    /// [`like`](Self::like).
     pub const fn torch(max_norm: f64) -> Self {
         Self::new(max_norm).eps(1e-6)
     }
 
-    /// Of another kind of norm.
+    /// Sets the kind of norm.
     #[must_use]
     pub const fn kind(self, kind: NormKind) -> Self {
         Self { kind, ..self }
     }
 
-    /// With another eps.
+    /// Sets the eps.
     #[must_use]
     pub const fn eps(self, eps: f64) -> Self {
         Self { eps, ..self }
     }
 
-    /// With another policy.
+    /// Sets the policy for norms that are not finite.
     #[must_use]
     pub const fn nonfinite(self, nonfinite: NonFinitePolicy) -> Self {
         Self { nonfinite, ..self }
     }
 
-    /// The coefficient of a framework: `torch` adds 1e-6 to the norm, the others nothing. What they get wrong
-    /// is not imitated: a norm that overflows or vanishes, and elements that change although their norm is at the limit.
+    /// The coefficient of a framework: `torch` adds 1e-6 to the norm, the others add nothing. Their errors are not
+    /// imitated: norms that overflow or vanish, and elements that change although their norm is at the limit.
     ///
     /// # Errors
     /// [`Error::UnknownName`] for a name that is not in [`PRESETS`](Self::PRESETS).
@@ -196,7 +197,7 @@ impl From<f64> for NormLimit {
 /// What clipping by norm does to elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Scaling<N> {
-    /// Nothing: they keep their bits.
+    /// Nothing: elements keep their bits.
     Keep,
     /// All become +0.
     Zero,
@@ -205,7 +206,7 @@ pub enum Scaling<N> {
 }
 
 impl<N: Element> Scaling<N> {
-    /// The same with a coefficient in f64, which holds every f32.
+    /// Returns the same scaling with its coefficient in f64, which holds every f32.
     pub fn to_f64(self) -> Scaling<f64> {
         match self {
             Self::Keep => Scaling::Keep,
@@ -226,11 +227,11 @@ pub enum ScalingBackward<N> {
     Nan,
     /// x receives `coefficient * g - projection * (x * unit)`.
     By {
-        /// That of the elements.
+        /// The coefficient of the elements.
         coefficient: N,
-        /// The power of two by which x is brought to the size of its norm.
+        /// The power of two that normalises x by the exponent of its norm.
         unit: N,
-        /// How much of x at that size is taken off.
+        /// How much of the normalised x is subtracted.
         projection: N,
     },
 }

@@ -1,15 +1,14 @@
-//! Norms of what is in several places: partial sums that are taken out, merged, and rounded once.
+//! Norms of data held in several places: partial sums that are extracted, merged, and rounded once.
 
 use crate::backend::{Backend, cpu};
 use crate::norm::Scaling;
 use crate::norm::exact::{ExactSum, Special};
-use crate::tensor::AnyTensor;
-use crate::tensor::{Stored, with_storage};
+use crate::tensor::{AnyTensor, Stored, with_storage};
 use crate::{Element, ElementType, Error, NormKind, NormLimit, Result};
 
-/// The exact norm so far of elements that are not all in one place: chunks of a tensor beyond memory, or the parts of the
-/// ranks of a distributed program. States are merged in any order, and the norm is rounded once: it has the same bits as that
-/// of all elements together.
+/// The exact norm so far of elements that are spread over several places: chunks of a tensor larger than memory, or the parts
+/// of the ranks of a distributed program. States can be merged in any order, and the norm is rounded once: it has the same
+/// bits as that of all elements together.
 ///
 /// ```
 /// use wgclip::norm::NormState;
@@ -24,8 +23,9 @@ use crate::{Element, ElementType, Error, NormKind, NormLimit, Result};
 /// ```
 ///
 /// # Across ranks
-/// [`to_words`](Self::to_words) gives a state as integers, such that an all-reduce by integer SUM (by MAX for
-/// [`NormKind::Max`]) is the state of all ranks: each word has 32 bits of the sum, and room for the carries of 2^31 ranks.
+/// [`to_words`](Self::to_words) returns a state as integers, so that an all-reduce by integer SUM (by MAX for
+/// [`NormKind::Max`]) gives the state of all ranks: each word has 32 bits of the sum, and room for the carries of 2^31
+/// ranks.
 ///
 /// ```
 /// use wgclip::norm::NormState;
@@ -54,33 +54,33 @@ use crate::{Element, ElementType, Error, NormKind, NormLimit, Result};
 pub struct NormState {
     kind: NormKind,
     sum: ExactSum,
-    /// Whether elements of f64 are among it.
+    /// Whether any of the elements are f64.
     has_f64: bool,
 }
 
-/// The words after those of the sum: how many parts have met NaN, and infinities.
+/// The words after those of the sum: the number of parts with a NaN, and with an infinity.
 const SPECIAL_WORDS: usize = 2;
 
-/// The words after these in a wide state: how many parts have f64.
+/// The words after these in a wide state: the number of parts with f64 elements.
 const F64_WORDS: usize = 1;
 
 impl NormState {
-    /// Of nothing yet: for elements of up to 32 bits.
+    /// Creates an empty state for elements of up to 32 bits.
     pub fn new(kind: NormKind) -> Self {
         Self { kind, sum: ExactSum::new(32, kind.reduce_op()), has_f64: false }
     }
 
-    /// Of nothing yet, for f64 too: a state has seven times as many words.
+    /// Creates an empty state that also takes f64, with seven times as many words.
     pub fn wide(kind: NormKind) -> Self {
         Self { kind, sum: ExactSum::new(64, kind.reduce_op()), has_f64: false }
     }
 
-    /// Which norm it is.
+    /// The kind of norm.
     pub fn kind(&self) -> NormKind {
         self.kind
     }
 
-    /// The type of the norm that loses nothing: f64 if elements of f64 are among it, else f32.
+    /// The norm type that loses nothing: f64 if any element is an f64, else f32.
     pub fn norm_type(&self) -> ElementType {
         if self.has_f64 { ElementType::F64 } else { ElementType::F32 }
     }
@@ -100,7 +100,7 @@ impl NormState {
         })
     }
 
-    /// Takes in elements on the CPU, on all cores.
+    /// Adds elements on the CPU, on all cores.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for integers, and for f64 in a state that is not [`wide`](Self::wide).
@@ -108,7 +108,7 @@ impl NormState {
         self.add_list(&[(T::TYPE, bytemuck::cast_slice(elements))])
     }
 
-    /// The same of several slices together, of types that are values: bytes, aligned to their elements.
+    /// Adds several slices, whose types are given as values: bytes, aligned to their elements.
     ///
     /// ```
     /// use wgclip::norm::NormState;
@@ -125,8 +125,8 @@ impl NormState {
     /// ```
     ///
     /// # Errors
-    /// As [`add_slice`](Self::add_slice); [`Error::LengthMismatch`] for bytes that are not so aligned, or no whole number of elements.
-    /// The state is then as it was.
+    /// As [`add_slice`](Self::add_slice); [`Error::Unsupported`] for bytes that are misaligned, or not a whole number of elements.
+    /// The state is then unchanged.
     pub fn add_list(&mut self, list: &[(ElementType, &[u8])]) -> Result<()> {
         list.iter().try_for_each(|&(element, _)| self.check_element(element))?;
         cpu::reduce::accumulate_all(&mut self.sum, list)?;
@@ -138,42 +138,41 @@ impl NormState {
         self.has_f64 |= ElementType::of_norm(elements) == ElementType::F64;
     }
 
-    /// Takes in the elements of tensors, on the device that holds them; some words are read from it.
+    /// Adds the elements of tensors, on the device that holds them; only a few words are read back.
     ///
     /// # Errors
-    /// As [`add_slice`](Self::add_slice), and [`Tensor::norm`](crate::Tensor::norm). The state is then as it was.
+    /// As [`add_slice`](Self::add_slice), and [`Tensor::norm`](crate::Tensor::norm). The state is then unchanged.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn add(&mut self, tensors: &[&dyn AnyTensor]) -> Result<()> {
         pollster::block_on(self.add_async(tensors))
     }
 
-    /// The same without blocking.
+    /// Adds the elements of tensors without blocking.
     ///
     /// # Errors
-    /// As [`add_slice`](Self::add_slice), and [`Tensor::norm`](crate::Tensor::norm). The state is then as it was.
+    /// As [`add_slice`](Self::add_slice), and [`Tensor::norm`](crate::Tensor::norm). The state is then unchanged.
     pub async fn add_async(&mut self, tensors: &[&dyn AnyTensor]) -> Result<()> {
-        let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
-        views.iter().try_for_each(|view| self.check_element(view.element()))?;
-        let elements: Vec<_> = views.iter().map(|view| view.element()).collect();
-        // All of a device at once, so that it is read once.
-        let (mut sum, mut left) = (self.sum.clone(), views);
-        while let Some(first) = left.first().map(|view| view.storage()) {
+        let tensors: Vec<_> = tensors.iter().map(|tensor| tensor.dynamic()).collect();
+        tensors.iter().try_for_each(|tensor| self.check_element(tensor.element()))?;
+        // All tensors of a device at once, so that it is read once.
+        let (mut sum, mut left) = (self.sum.clone(), tensors.clone());
+        while let Some(first) = left.first().map(|tensor| tensor.storage()) {
             with_storage!(first, backend, _first => {
-                let there = left.iter().filter_map(|view| Some((view.element(), backend.downcast(view.storage())?)));
+                let there = left.iter().filter_map(|tensor| Some((tensor.element(), backend.downcast(tensor.storage())?)));
                 let list: Vec<_> = there.collect();
                 sum.merge(&backend.exact_sum(&list, self.kind.reduce_op(), self.sum.bits()).await?);
-                left.retain(|view| backend.downcast(view.storage()).is_none());
+                left.retain(|tensor| backend.downcast(tensor.storage()).is_none());
             });
         }
         self.sum = sum;
-        self.note_types(elements);
+        self.note_types(tensors.iter().map(|tensor| tensor.element()));
         Ok(())
     }
 
-    /// Takes in another state.
+    /// Merges another state into this one.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for one of another norm, or a wide one where this is not.
+    /// [`Error::Unsupported`] if the other is of another norm, or is wide and this one is not.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         if self.kind != other.kind || self.sum.bits() < other.sum.bits() {
             return Err(Error::Unsupported {
@@ -187,7 +186,7 @@ impl NormState {
         Ok(())
     }
 
-    /// The norm so far, rounded to f32 or f64 once, as [`reference::norm`](crate::reference::norm) says.
+    /// Returns the norm so far, rounded to f32 or f64 once, as [`reference::norm`](crate::reference::norm) says.
     ///
     /// ```
     /// use wgclip::norm::NormState;
@@ -203,7 +202,8 @@ impl NormState {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`] in any other type, and in f32 for a norm with elements of f64 that would become infinite or 0 there.
+    /// [`Error::Unsupported`] for any other type, and for f32 if f64 elements are included and the norm would become
+    /// infinite or 0.
     pub fn norm<N: Element>(&self) -> Result<N> {
         check_norm_type::<N>()?;
         let norm = N::from_bits(self.sum.round(N::TYPE));
@@ -221,10 +221,10 @@ impl NormState {
         Ok(norm)
     }
 
-    /// What elements are to be multiplied by so that the norm is at most a limit: [`reference::scaling`](crate::reference::scaling).
+    /// Returns the scaling that limits the norm of the elements: [`reference::scaling`](crate::reference::scaling).
     ///
     /// # Errors
-    /// As [`norm`](Self::norm); [`Error::InvalidLimit`]; [`Error::NonFiniteNorm`] where it is asked for.
+    /// As [`norm`](Self::norm); [`Error::InvalidLimit`]; [`Error::NonFiniteNorm`] if the policy requests it.
     pub fn scaling<N: Element>(&self, limit: impl Into<NormLimit>) -> Result<Scaling<N>> {
         let (limit, norm) = (limit.into(), self.norm::<N>()?);
         limit.check()?;
@@ -238,8 +238,8 @@ impl NormState {
         })
     }
 
-    /// The state as words of 32 bits in 64: states of the same kind are merged by adding word to word (for
-    /// [`NormKind::Max`] by taking the greater of each), whatever carries there are, for up to 2^31 states.
+    /// Returns the state as 32-bit words, each in an i64: states of the same kind are merged by adding them word by
+    /// word (for [`NormKind::Max`] by taking the maximum), whatever carries there are, for up to 2^31 states.
     pub fn to_words(&self) -> Vec<i64> {
         let mut words = self.sum.to_words();
         let Special { nan, infinite } = self.sum.special;
@@ -250,10 +250,10 @@ impl NormState {
         words
     }
 
-    /// The state of words, of a sum of such words too.
+    /// Creates a state from words, or from sums of words.
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`] if these are not as many as a state of the kind has, wide or not.
+    /// [`Error::LengthMismatch`] if their number is that of neither a narrow nor a wide state of the kind.
     pub fn from_words(kind: NormKind, words: &[i64]) -> Result<Self> {
         let narrow = Self::new(kind);
         if words.len() < SPECIAL_WORDS {
@@ -286,7 +286,7 @@ mod tests {
     use super::*;
     use crate::reference;
 
-    /// The same bits for any partition, in any order, on the words of any number of ranks.
+    /// The bits are the same for any partition, in any order, and for the words of any number of ranks.
     #[test]
     fn a_partition_makes_no_difference() {
         let rng = &mut fastrand::Rng::with_seed(7);
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    /// One f64 anywhere makes the norm one of f64, for every rank, and nothing of it is lost unsaid.
+    /// A single f64 makes the norm an f64, for every rank, and nothing of it is lost silently.
     #[test]
     fn f64_anywhere_is_told() {
         for (element, narrowed) in [(1e39, true), (1e-60, true), (3.0, false)] {

@@ -12,7 +12,7 @@ pub use crate::broadcast::MAX_BROADCAST;
 pub use crate::call::Arguments;
 use crate::{BackwardRule, ElementType, Error, Result};
 
-pub use row::{Accuracy, Domain, MAX_OUTPUTS, OpInfo, RuleUse};
+pub use row::{Accuracy, Domain, MAX_OUTPUTS, OpInfo, Pass, RuleUse};
 pub(crate) use row::{MAX_PARAMS, first_outputs};
 
 /// What an operand of an operation is.
@@ -41,6 +41,10 @@ pub enum Operand {
     Ghi,
     /// The gradient that reaches the slope.
     Gslope,
+    /// The sum of each slice.
+    Sum,
+    /// The norm of each slice.
+    Norm,
 }
 
 impl Operand {
@@ -58,6 +62,8 @@ impl Operand {
             Self::Glo => ("glo", "gradient of the lower bound"),
             Self::Ghi => ("ghi", "gradient of the upper bound"),
             Self::Gslope => ("gslope", "gradient of the slope"),
+            Self::Sum => ("sum", "sum"),
+            Self::Norm => ("norm", "norm"),
         }
     }
 
@@ -107,27 +113,41 @@ macro_rules! row {
 }
 
 macro_rules! ops {
-    ($($(#[$doc:meta])* $variant:ident: $name:literal $(in $module:literal)? { $($info:tt)* };)+) => {
+    (
+        elements { $($(#[$doc:meta])* $variant:ident: $name:literal $(in $module:literal)? { $($info:tt)* };)+ }
+        slices { $($(#[$of:meta])* $slices:ident: $called:literal in $file:literal { $($row:tt)* };)+ }
+    ) => {
         /// An operation of the contract.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Op {
             $($(#[$doc])* $variant,)+
+            $($(#[$of])* $slices,)+
         }
 
         impl Op {
             /// Every operation.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
+            pub const ALL: &[Self] = &[$(Self::$variant,)+ $(Self::$slices,)+];
+
+            /// Those that go over [elements](Pass::Elements): what [`cpu::run`](crate::cpu::run), the kernels and the plans of
+            /// elementwise operations take.
+            pub const ELEMENTWISE: &[Self] = &[$(Self::$variant),+];
+
+            /// Those that go over [slices](Pass::Slices).
+            pub const SLICES: &[Self] = &[$(Self::$slices),+];
 
             /// Its row in the list.
             pub const fn info(self) -> &'static OpInfo {
-                match self { $(Self::$variant => const { &row!($name $(in $module)? { $($info)* }) },)+ }
+                match self {
+                    $(Self::$variant => const { &row!($name $(in $module)? { $($info)* }) },)+
+                    $(Self::$slices => const { &row!($called in $file { $($row)* }) },)+
+                }
             }
         }
     };
 }
 
-use Operand::{G, Ghi, Glo, Gslope, Gx, Hi, Lo, Mask, Slope, X, Y};
+use Operand::{G, Ghi, Glo, Gslope, Gx, Hi, Lo, Mask, Norm, Slope, Sum, X, Y};
 
 /// What most operations are: forward, in place too, between bounds.
 const FORWARD: OpInfo = OpInfo {
@@ -141,6 +161,7 @@ const FORWARD: OpInfo = OpInfo {
     domain: Domain::All,
     accuracy: Accuracy::Selected,
     converts: false,
+    pass: Pass::Elements,
     shader: "",
     module: "",
 };
@@ -149,7 +170,18 @@ const FORWARD: OpInfo = OpInfo {
 const BACKWARD: OpInfo =
     OpInfo { inputs: &[X, G], outputs: &[Gx], in_place: Some(G), rule: RuleUse::Any, ..FORWARD };
 
+/// What is scaled by its norm.
+const SCALED: OpInfo = OpInfo {
+    broadcast: &[],
+    in_place: None,
+    domain: Domain::Arithmetic,
+    accuracy: Accuracy::RoundedOnce,
+    pass: Pass::Slices,
+    ..FORWARD
+};
+
 ops! {
+    elements {
     /// `min(max(x, lo), hi)`: [`reference::clip`](crate::reference::clip).
     Clip: "clip" { ..FORWARD };
     /// The same in another type of float: [`reference::clip_to`](crate::reference::clip_to).
@@ -186,6 +218,21 @@ ops! {
     Affine: "affine" {
         broadcast: &[], params: &["scale", "offset"], domain: Domain::Arithmetic, accuracy: Accuracy::Defined, ..FORWARD
     };
+    }
+    slices {
+    /// The sum of each slice: [`reference::sum`](crate::reference::sum).
+    Sum: "sum" in "reduce" { outputs: &[Sum], domain: Domain::All, ..SCALED };
+    /// The norm of each slice: [`reference::norm`](crate::reference::norm).
+    Norm: "norm" in "reduce" { outputs: &[Norm], ..SCALED };
+    /// Each slice scaled down to a norm: [`reference::scaling`](crate::reference::scaling) and [`reference::scale`](crate::reference::scale).
+    ClipByNorm: "clip_by_norm" in "scale" { ..SCALED };
+    /// Its gradient: [`reference::scale_backward`](crate::reference::scale_backward).
+    ClipByNormBackward: "clip_by_norm_backward" in "scale" {
+        inputs: &[X, G], outputs: &[Gx], accuracy: Accuracy::Defined, ..SCALED
+    };
+    /// Tensors of a list scaled down, in place, to a norm of all together.
+    ClipByGlobalNorm: "clip_by_global_norm" in "scale" { outputs: &[Y, Norm], in_place: Some(X), ..SCALED };
+    }
 }
 
 impl Op {
@@ -199,9 +246,9 @@ impl Op {
         Self::ALL.iter().copied().find(|op| op.name() == name)
     }
 
-    /// Each operation, and again each that works in place.
+    /// Each elementwise operation, and again each that works in place.
     pub fn variants() -> impl Iterator<Item = (Self, bool)> {
-        Self::ALL.iter().flat_map(|&op| {
+        Self::ELEMENTWISE.iter().flat_map(|&op| {
             let in_place = op.info().in_place.map(|_| (op, true));
             std::iter::once((op, false)).chain(in_place)
         })
@@ -305,5 +352,8 @@ mod tests {
         let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
         let names: Vec<_> = rows.map(|(name, _)| name).collect();
         assert_eq!(names, Op::ALL.iter().map(|op| op.name()).collect::<Vec<_>>());
+        assert_eq!(Op::ALL, [Op::ELEMENTWISE, Op::SLICES].concat());
+        assert!(Op::SLICES.iter().all(|op| op.info().pass == Pass::Slices));
+        assert!(Op::ELEMENTWISE.iter().all(|op| op.info().pass == Pass::Elements));
     }
 }

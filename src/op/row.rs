@@ -35,6 +35,15 @@ pub enum Accuracy {
     Defined,
 }
 
+/// What an operation goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pass {
+    /// Elements: each of an output is computed from those at its place.
+    Elements,
+    /// Slices along axes, a whole tensor, or a list of tensors: each is reduced, or scaled by what it is reduced to.
+    Slices,
+}
+
 /// What an operation is: a row of the list.
 #[derive(Debug, Clone, Copy)]
 pub struct OpInfo {
@@ -58,6 +67,8 @@ pub struct OpInfo {
     pub accuracy: Accuracy,
     /// Whether its output may be of another type than x.
     pub converts: bool,
+    /// What it goes over.
+    pub pass: Pass,
     /// The WGSL function of its name, of one block: of the inputs in order, then the bounds, the other broadcast inputs, the rule and
     /// the parameters as far as it takes them. With one output it returns a block, with several a struct whose fields have their names.
     pub(crate) shader: &'static str,

@@ -1,4 +1,4 @@
-//! Plans for engines that have buffers and passes of their own.
+//! Plans for engines with their own buffers and passes.
 
 use std::cell::RefCell;
 
@@ -14,12 +14,12 @@ use crate::op::Operand;
 use crate::wgsl::Specialization;
 use crate::{DeviceInfo, DeviceKind, ElementType, Op, Result, Shape};
 
-/// A part of an operand: whole blocks of 16 bytes, which are all read and written.
+/// A part of an operand: whole blocks of 16 bytes, all of which are read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slice {
-    /// Which buffer: operands of one number are parts of one.
+    /// The buffer: operands with the same number are parts of one buffer.
     pub operand: usize,
-    /// Where it begins, in bytes.
+    /// The offset in bytes.
     pub offset: u64,
     /// Its length in bytes.
     pub bytes: u64,
@@ -46,7 +46,7 @@ impl Slice {
 /// A kernel to dispatch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What is compiled.
+    /// The kernel to compile.
     pub kernel: Kernel,
     /// Its parameters, the bytes of a uniform.
     pub params: Params,
@@ -61,7 +61,7 @@ pub fn mask_bytes(element: ElementType, bytes: u64) -> u64 {
     dispatch::mask_bytes(element, bytes)
 }
 
-/// Makes plans for a device.
+/// Creates plans for a device.
 #[derive(Debug, Clone)]
 pub struct Plans {
     limits: Limits,
@@ -69,7 +69,7 @@ pub struct Plans {
 }
 
 impl Plans {
-    /// Plans under these limits. Software devices get fewer and longer invocations. The name is for messages.
+    /// Creates plans under these limits. Software devices get fewer and longer invocations. The name is for messages.
     pub fn new(name: impl Into<String>, kind: DeviceKind, limits: Limits) -> Self {
         let info = DeviceInfo {
             name: name.into(),
@@ -91,13 +91,13 @@ impl Plans {
         Ok(steps.steps.into_inner())
     }
 
-    /// An operation on `len` elements: its inputs and outputs are those of [`Op::info`], in that order; outputs that are None, or left out
-    /// at the end, are not written. Where the first output is the very slice of the input that may be overwritten, it works in place. The gradients
-    /// of bounds come unsummed, one element for each of x: see [`sum`](Self::sum).
+    /// Plans an operation on `len` elements: its inputs and outputs are those of [`Op::info`], in that order; outputs that are None, or omitted at
+    /// the end, are not written. If the first output is the same slice as the input that may be overwritten, it works in place. The gradients of
+    /// bounds are not summed: they have one element for each of x, see [`sum`](Self::sum).
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for what no kernel does, where limits are too low, and for an operation whose scalars
-    /// or type are not given; [`Error::RuleWithoutKernel`](crate::Error::RuleWithoutKernel).
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for operations without a kernel, if limits are too low, and if the operation's
+    /// scalars or type are missing; [`Error::RuleWithoutKernel`](crate::Error::RuleWithoutKernel).
     pub fn op(
         &self,
         op: Op,
@@ -133,7 +133,7 @@ impl Plans {
     /// Sums elements of the shape of x exactly to the shape of a bound that broadcasts to it.
     ///
     /// # Errors
-    /// [`Error::BroadcastMismatch`](crate::Error::BroadcastMismatch); [`Error::Unsupported`](crate::Error::Unsupported) where limits are
+    /// [`Error::BroadcastMismatch`](crate::Error::BroadcastMismatch); [`Error::Unsupported`](crate::Error::Unsupported) if limits are
     /// too low.
     pub fn sum(
         &self,
@@ -150,7 +150,7 @@ impl Plans {
     }
 }
 
-/// The steps of a plan, as they are recorded.
+/// The recorded steps of a plan.
 pub(super) struct Steps<'a> {
     planner: Planner<'a>,
     steps: RefCell<Vec<Step>>,
@@ -207,7 +207,7 @@ mod tests {
         assert_ne!(made[0].kernel, plan(Op::Clip, &bare).unwrap()[0].kernel);
     }
 
-    /// Every kernel that plans are made of, for engines that bind parameters first or last: its bindings are those of the step.
+    /// Every kernel of the plans, for engines that bind parameters first or last: its bindings are those of the step.
     #[test]
     fn kernels_bind_what_steps_say() {
         let plans = Plans::new("a device", DeviceKind::Software, Limits::WEBGPU);
@@ -218,7 +218,7 @@ mod tests {
             let len = 4096 / element.size();
             let (x, bound) = (Shape::new([len / 8, 8]).unwrap(), Shape::new([8]).unwrap());
             let mut steps = plans.sum(element, slice(0), [&x, &bound], [1, 2].map(slice)).unwrap();
-            let all = Op::ALL.iter().filter(|op| op.is_for(element, true));
+            let all = Op::ELEMENTWISE.iter().filter(|op| op.is_for(element, true));
             let with_inputs = |&op: &Op| {
                 kinds_of_inputs(op, element, &x, &bound).into_iter().map(move |inputs| (op, inputs))
             };
@@ -264,7 +264,7 @@ mod tests {
         assert!(seen.len() > 20, "{}", seen.len());
     }
 
-    /// All inputs as values, each alone as a tensor, and all of them. A bound that is no tensor is absent.
+    /// All inputs as values, each as the only tensor, and all as tensors. A bound that is not a tensor is absent.
     fn kinds_of_inputs(
         op: Op,
         element: ElementType,
@@ -291,7 +291,7 @@ mod tests {
     }
 
     fn check(step: &Step, params: ParamsBinding) {
-        // What is bound for writing must not be bound twice: browsers refuse it.
+        // A buffer bound for writing must not be bound twice: browsers reject it.
         for (n, a) in step.bindings.iter().enumerate() {
             let overlaps = |b: &Slice| {
                 a.operand == b.operand && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes

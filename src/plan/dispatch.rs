@@ -1,4 +1,4 @@
-//! What is dispatched: a kernel, its parameters, its operands, and the ranges of the work.
+//! A dispatch: a kernel, its parameters, its operands, and the ranges of the work.
 
 #[cfg(feature = "gpu")]
 use std::ops::RangeInclusive;
@@ -11,12 +11,12 @@ use crate::call::{Arguments, Call};
 use crate::wgsl::{BLOCK_BYTES, Kernel, Layout, Specialization, WORKGROUP, blocks_per_mask_word};
 use crate::{DeviceInfo, ElementType, Error, Result};
 
-/// What operands lie in.
+/// The memory of operands.
 pub(crate) trait Memory: Copy {
     /// Whether both are the same buffer.
     fn is_same(self, other: Self) -> bool;
 
-    /// Whether it holds one operand alone.
+    /// Whether it holds only one operand.
     fn is_alone(self) -> bool;
 }
 
@@ -30,14 +30,14 @@ pub(crate) struct BufferPart<M> {
     pub binding: BindingRange,
 }
 
-/// Which part of an operand is bound for a dispatch of several.
+/// Which part of an operand is bound for one of several dispatches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BindingRange {
     /// Its blocks.
     Blocks,
     /// The words of a mask, each of this many blocks.
     MaskWords(u32),
-    /// What becomes of its blocks in another type: bytes of an element, and of what it was.
+    /// Its blocks converted to another type: bytes of an element, and of the original.
     Converted(u32, u32),
     /// All of it.
     Whole,
@@ -63,7 +63,7 @@ impl<M: Memory> BufferPart<M> {
         self.bytes
     }
 
-    /// Whether both are one part of one buffer.
+    /// Whether both are the same part of the same buffer.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.memory.is_same(other.memory) && self.start == other.start && self.bytes == other.bytes
     }
@@ -74,12 +74,12 @@ impl<M: Memory> BufferPart<M> {
         self.memory.is_same(other.memory) && self.start < end(other) && other.start < end(self)
     }
 
-    /// The offset and the bytes that are bound for a dispatch.
+    /// The offset and the number of bytes to bind for a dispatch.
     pub(crate) fn range(&self, range: &DispatchRange) -> (u64, u64) {
         let (offset, bytes) = match self.binding {
             BindingRange::Blocks => (range.offset, range.bytes()),
             BindingRange::MaskWords(blocks) => {
-                // A workgroup's words, of the blocks that belong together.
+                // The words of a workgroup, for the blocks that belong together.
                 let unit = u64::from(blocks * WORKGROUP);
                 let words = 4 * u64::from(WORKGROUP);
                 (range.offset / BLOCK_BYTES / unit * words, u64::from(range.blocks).div_ceil(unit) * words)
@@ -87,7 +87,7 @@ impl<M: Memory> BufferPart<M> {
             BindingRange::Converted(to, from) => {
                 let converted = |bytes: u64| bytes * u64::from(to) / u64::from(from);
                 let offset = converted(range.offset);
-                // The blocks may reach beyond the elements, and what becomes of them beyond its last block.
+                // The blocks may reach beyond the elements, and their conversion beyond its last block.
                 (offset, converted(range.bytes()).next_multiple_of(BLOCK_BYTES).min(self.bytes - offset))
             }
             BindingRange::Whole => (0, self.bytes),
@@ -96,8 +96,8 @@ impl<M: Memory> BufferPart<M> {
     }
 }
 
-/// Bytes of what becomes of `bytes` bytes of elements in another type: whole blocks, of all of them, or of as many as there
-/// may be in that many blocks at the least.
+/// Bytes of `bytes` bytes of elements when converted to another type: whole blocks, for all of them, or for the minimum
+/// that this many blocks may hold.
 #[cfg(feature = "gpu")]
 pub(crate) fn converted_bytes(from: ElementType, to: ElementType, bytes: u64) -> RangeInclusive<u64> {
     let most = bytes / from.size() as u64;
@@ -132,12 +132,12 @@ pub(crate) struct Planner<'a> {
     pub info: &'a DeviceInfo,
 }
 
-/// What takes dispatches.
+/// Takes dispatches.
 pub(crate) trait Sink<M> {
     fn planner(&self) -> Planner<'_>;
 
     /// # Errors
-    /// What the device has to say of it.
+    /// Those of the device.
     fn record(&self, dispatch: &Dispatch<'_, M>) -> Result<()>;
 }
 
@@ -146,12 +146,12 @@ impl Planner<'_> {
         Error::Unsupported { what: what.into(), device: self.info.to_string(), instead: instead.into() }
     }
 
-    /// An operation: several dispatches where a kernel cannot bind all outputs at once. `call` has its inputs without the one that
-    /// is overwritten, `outputs` are those that it needs.
+    /// Plans an operation: several dispatches if a kernel cannot bind all outputs at once. `call` has its inputs without the
+    /// overwritten one, `outputs` are those that it needs.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for what no kernel does, for bounds that broadcast and are too large, and for operands
-    /// that overlap.
+    /// [`Error::Unsupported`] for operations without a kernel, for broadcast bounds that are too large, and for
+    /// operands that overlap.
     pub(crate) fn op<'a, M: Memory>(
         self,
         call: &Call<'a, BufferPart<M>>,
@@ -232,7 +232,7 @@ impl Planner<'_> {
         if let Some(output) = operands.last_mut().filter(|_| kernel.converts()) {
             *output = output.bound(BindingRange::Converted(to.size() as u32, element.size() as u32));
         }
-        // wgpu refuses a buffer that is bound for reading and for writing, even in parts.
+        // wgpu rejects a buffer that is bound for reading and for writing, even in parts.
         for (i, (binding, operand)) in bindings.iter().zip(&operands).enumerate() {
             let others = || operands.iter().enumerate().filter(|&(j, _)| j != i).map(|(_, other)| other);
             let is_apart = operand.memory.is_alone() || others().all(|o| !o.memory.is_same(operand.memory));
@@ -266,7 +266,7 @@ impl Planner<'_> {
     /// A kernel that works on whole buffers with this many invocations.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if these are too large.
+    /// [`Error::Unsupported`] if the operands are too large.
     pub(crate) fn whole<'a, M: Memory>(
         self,
         kernel: &'static FixedKernel,
@@ -287,7 +287,7 @@ impl Planner<'_> {
         Ok(Dispatch { program, operands, params, broadcast: None, ranges: vec![range] })
     }
 
-    /// Refuses a buffer that has to be bound whole and is too large for that.
+    /// Rejects a buffer that must be bound whole but is too large for that.
     fn fits<M: Memory>(self, operand: BufferPart<M>, what: &str, instead: &str) -> Result<()> {
         let (bytes, most) = (operand.bytes(), self.limits.max_binding);
         if operand.binding != BindingRange::Whole || bytes <= most {

@@ -2,12 +2,12 @@
 
 use crate::wgsl::{BLOCK_BYTES, BLOCKS_PER_INVOCATION, WORKGROUP};
 
-/// The limits of a device that bear on geometry.
+/// The limits of a device that matter for geometry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a storage binding: WebGPU's `maxStorageBufferBindingSize`.
     pub max_binding: u64,
-    /// What offsets of storage bindings are multiples of: `minStorageBufferOffsetAlignment`.
+    /// Alignment of the offsets of storage bindings: `minStorageBufferOffsetAlignment`.
     pub offset_alignment: u64,
     /// Workgroups along a dimension: `maxComputeWorkgroupsPerDimension`.
     pub max_workgroups: u32,
@@ -16,11 +16,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those that every WebGPU device has.
+    /// The limits that every WebGPU device has.
     pub const WEBGPU: Self =
         Self { max_binding: 128 << 20, offset_alignment: 256, max_workgroups: 65_535, max_buffers: 8 };
 
-    /// Invocations of one dispatch, at the most: no more than half of what a u32 can index.
+    /// Maximum invocations of one dispatch: no more than half of what a u32 can index.
     pub(crate) fn max_invocations(&self) -> u64 {
         let most = u64::from(self.max_workgroups).pow(2).saturating_mul(WORKGROUP.into());
         most.min(1 << 31)
@@ -62,17 +62,17 @@ pub(crate) enum Granularity {
     /// One block per invocation.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     Block,
-    /// [`BLOCKS_PER_INVOCATION`] blocks, a workgroup apart.
+    /// [`BLOCKS_PER_INVOCATION`] blocks, spaced by a workgroup.
     Blocks,
     /// The blocks of a word of a mask.
     MaskWord(u32),
-    /// As many blocks as become whole words in another type, and [`BLOCKS_PER_INVOCATION`] times that: bytes of an element,
-    /// and of what it was.
+    /// As many blocks as become whole words in another type, times [`BLOCKS_PER_INVOCATION`]: bytes of an element, and of
+    /// the original.
     Converted { to: u32, from: u32 },
 }
 
 impl Granularity {
-    /// Blocks that belong together: those of a workgroup of words, which are a workgroup apart.
+    /// Blocks that belong together: those of a workgroup of words, which are spaced by a workgroup.
     fn alignment_blocks(self) -> u32 {
         match self {
             Self::Block | Self::Blocks => 1,
@@ -90,8 +90,8 @@ impl Granularity {
         }
     }
 
-    /// How many times an offset must be a multiple of the alignment, so that it is one of what is converted too; and which
-    /// part of a binding may be bound, so that what is converted fits.
+    /// The factor on the alignment of offsets, so that converted offsets are aligned as well; and the divisor of a
+    /// binding's size, so that converted data fits.
     fn scale(self) -> (u64, u64) {
         match self {
             Self::Converted { to, from } => (u64::from(from / to).max(1), u64::from(to / from).max(1)),
@@ -107,12 +107,12 @@ impl Granularity {
     }
 }
 
-/// Blocks whose elements become at least a word, of elements of `to` bytes that had `from`.
+/// Blocks whose elements become at least a word when converted from `from` to `to` bytes.
 const fn blocks_per_word(to: u32, from: u32) -> u32 {
     if from == 8 * to { 2 } else { 1 }
 }
 
-/// Cuts `bytes` (rounded up to whole blocks) into dispatches that keep within the limits.
+/// Cuts `bytes` (rounded up to whole blocks) into dispatches within the limits.
 pub(crate) fn dispatch_ranges(
     bytes: u64,
     granularity: Granularity,
@@ -133,7 +133,7 @@ pub(crate) fn single_dispatch(invocations: u64, limits: Limits) -> Option<Dispat
     Some(DispatchRange { offset: 0, blocks, workgroups: workgroup_grid(blocks, limits.max_workgroups) })
 }
 
-/// Enough workgroups for this many invocations, in as few rows as the limit allows, all rows equally long.
+/// Enough workgroups for this many invocations, in as few rows as the limit allows, all of equal length.
 fn workgroup_grid(invocations: u32, max_workgroups: u32) -> [u32; 2] {
     let groups = invocations.div_ceil(WORKGROUP);
     let rows = groups.div_ceil(max_workgroups);
@@ -147,7 +147,7 @@ mod tests {
     const TINY: Limits =
         Limits { max_binding: 100_000, offset_alignment: 256, max_workgroups: 3, max_buffers: 8 };
 
-    /// Every block is worked on exactly once, within the limits.
+    /// Every block is processed exactly once, within the limits.
     fn check(bytes: u64, limits: Limits) {
         check_granularity(bytes, Granularity::Block, limits);
     }

@@ -2,12 +2,11 @@
 
 use super::program::Program;
 
-/// A kernel: the same for all steps that are compiled to the same.
+/// A kernel: equal for all steps that compile to the same program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Kernel(pub(super) Program);
 
-/// Where a kernel's parameters are bound, as a uniform in group 0. The slices of a step have the numbers that are left, in their
-/// order.
+/// Where a kernel's parameters are bound, as a uniform in group 0. The slices of a step get the remaining numbers, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParamsBinding {
     /// At 0.
@@ -17,7 +16,7 @@ pub enum ParamsBinding {
 }
 
 impl Kernel {
-    /// Its text in WGSL. The entry point is `main`; every storage buffer is `read_write`, so that slices may be parts of one buffer.
+    /// Its WGSL text. The entry point is `main`; every storage buffer is `read_write`, so that slices may be parts of one buffer.
     pub fn source(&self, params: ParamsBinding) -> String {
         self.0.source_of_parts(params == ParamsBinding::First)
     }

@@ -1,6 +1,5 @@
-//! Plans: which kernels an operation takes, with what parameters, over which parts of its operands, under the limits of a
-//! device. Nothing here knows wgpu: [`gpu`](crate::gpu) executes plans on it, and an engine that has buffers and passes of its own can
-//! do the same.
+//! Plans: which kernels an operation needs, with what parameters, over which parts of its operands, under the limits of a device.
+//! Nothing here knows wgpu: [`gpu`](crate::gpu) executes plans on it, and an engine with its own buffers and passes can do the same.
 //!
 //! ```
 //! use wgclip::plan::{Arguments, Limits, Plans, Slice};

@@ -10,23 +10,24 @@ use crate::wgsl::BLOCK_BYTES;
 use crate::{ElementType, NormKind, NormLimit, Result, Shape};
 
 impl Plans {
-    /// Bytes of the exact sum that a norm is made of.
+    /// Bytes of the exact sum of a norm.
     pub fn norm_bytes(kind: NormKind) -> u64 {
         reduce::limb_bytes(kind.reduce_op()).next_multiple_of(BLOCK_BYTES)
     }
 
-    /// Makes an exact sum that a norm is made of 0.
+    /// Clears the exact sum of a norm.
     ///
     /// # Errors
-    /// None that a WebGPU device gives cause for.
+    /// None on a WebGPU device.
     pub fn clear_norm(&self, kind: NormKind, sum: Slice) -> Result<Vec<Step>> {
         self.steps(|steps| reduce::clear_list(steps, kind.reduce_op(), sum.part()))
     }
 
-    /// Adds `len` elements to such a sum.
+    /// Adds `len` elements to the exact sum of a norm.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for others than floats of up to 32 bits, and where limits are too low.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for types other than floats of up to 32 bits, and if limits are too
+    /// low.
     pub fn add_to_norm(
         &self,
         (element, len): (ElementType, usize),
@@ -46,8 +47,8 @@ impl Plans {
         }
     }
 
-    /// Rounds the sum to an f32 norm and computes the scaling, in [`SCALING_BYTES`]: the norm and the coefficient as f32, what is
-    /// done (0: they are kept, 1: multiplied by the coefficient, 2: set to 0), and 1 if the norm is not finite where that is an error.
+    /// Rounds the sum to an f32 norm and computes the scaling, in [`SCALING_BYTES`]: the norm and the coefficient as f32, what is done
+    /// (0: elements are kept, 1: multiplied by the coefficient, 2: set to 0), and 1 if the norm is not finite and that is an error.
     ///
     /// # Errors
     /// [`Error::InvalidLimit`](crate::Error::InvalidLimit).
@@ -65,10 +66,10 @@ impl Plans {
         })
     }
 
-    /// Scales elements by what a norm makes of them, in place where both are the same slice.
+    /// Scales elements by the scaling of their norm, in place if both slices are the same.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for others than floats of up to 32 bits.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for types other than floats of up to 32 bits.
     pub fn scale(&self, element: ElementType, [x, y]: [Slice; 2], scaling: Slice) -> Result<Vec<Step>> {
         self.check_norm(element, x.bytes, NormKind::L2)?;
         self.steps(|steps| match x == y {
@@ -77,8 +78,8 @@ impl Plans {
         })
     }
 
-    /// The gradient that reaches `len` elements that are scaled by their own 2-norm, of the upstream gradient: of x and g, into gx.
-    /// `scratch` are the sum of a norm, and blocks for the norm, the scaling, the dot product and the projection.
+    /// Plans the gradient that reaches `len` elements scaled by their own 2-norm, from x and the upstream gradient g, into gx.
+    /// `scratch` holds the sum of a norm, and blocks for the norm, the scaling, the dot product and the projection.
     ///
     /// # Errors
     /// As [`scale`](Self::scale), and [`limit_norm`](Self::limit_norm).
@@ -106,7 +107,7 @@ impl Plans {
         Ok(all)
     }
 
-    /// Bytes of each of the five slices of scratch of [`scale_backward`](Self::scale_backward).
+    /// Bytes of each of the five scratch slices of [`scale_backward`](Self::scale_backward).
     pub fn scale_backward_bytes(&self, element: ElementType) -> [u64; 5] {
         let [dots, _] = Outputs::dots(element, &Reduction::all(1)).bytes(self.planner());
         let block = BLOCK_BYTES;

@@ -1,4 +1,4 @@
-//! The parameters of a dispatch, as a uniform. Each family of kernels has a layout of its own.
+//! The parameters of a dispatch, as a uniform. Each family of kernels has its own layout.
 
 use std::mem::offset_of;
 
@@ -8,7 +8,7 @@ use crate::op::{MAX_PARAMS, Operand};
 use crate::wgsl::{BLOCK_BYTES, WORKGROUP};
 use crate::{BackwardRule, Element, ElementType, NanRule, OutsideRule, with_element};
 
-/// The words that all families of parameters begin with.
+/// The words that begin the parameters of all families.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Head {
@@ -21,7 +21,7 @@ pub(crate) struct Head {
 /// Axes, each of four numbers.
 type Axes = [[u32; 4]; MAX_AXES];
 
-/// Those of an operation: the twin of `Params` in `shaders/lib/params.wgsl`.
+/// The parameters of an operation: the twin of `Params` in `shaders/lib/params.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct OpParams {
@@ -38,7 +38,7 @@ pub(crate) struct OpParams {
     pub strides: [[u32; MAX_BROADCAST]; MAX_AXES],
 }
 
-/// Those of a reduction: the twin of `Params` in `shaders/lib/reduce_params.wgsl`.
+/// The parameters of a reduction: the twin of `Params` in `shaders/lib/reduce_params.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct ReduceParams {
@@ -49,12 +49,12 @@ pub(crate) struct ReduceParams {
     pub outputs: u32,
     pub first: u32,
     pub row: u32,
-    /// What follows is aligned to 16 bytes.
+    /// The next field is aligned to 16 bytes.
     pub padding: [u32; 2],
     pub axes: Axes,
 }
 
-/// Those of `shaders/scale.wgsl`: the twin of `Params` in `shaders/lib/scale_params.wgsl`.
+/// The parameters of `shaders/scale.wgsl`: the twin of `Params` in `shaders/lib/scale_params.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct ScaleParams {
@@ -66,7 +66,7 @@ pub(crate) struct ScaleParams {
     pub policy: u32,
     pub pieces: u32,
     pub first: u32,
-    /// What follows is aligned to 16 bytes.
+    /// The next field is aligned to 16 bytes.
     pub padding: u32,
     pub axes: Axes,
 }
@@ -74,7 +74,7 @@ pub(crate) struct ScaleParams {
 /// Rows of four words of the largest family.
 const ROWS: usize = size_of::<OpParams>() / size_of::<[u32; 4]>();
 
-/// The parameters of a dispatch, as the bytes of a uniform: those of a family, filled up with zeros to the size of the largest.
+/// The parameters of a dispatch, as the bytes of a uniform: those of a family, padded with zeros to the size of the largest.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct Params([[u32; 4]; ROWS]);
@@ -98,7 +98,7 @@ impl OpParams {
     pub(crate) fn new<B>(inputs: &BroadcastInputs<B>, rule: BackwardRule, params: &[f64]) -> Self {
         let (element, layout) = (inputs.element, inputs.element.layout());
         let [lo, hi] = [Operand::Lo, Operand::Hi].map(|bound| inputs.find(bound).1.value());
-        // An input that is a tensor is read from there.
+        // A tensor input is read from its buffer.
         let block = |bits: Option<u64>, absent| splat(element, bits.unwrap_or(absent));
         let absent = |index: usize| match inputs.operands.get(index) {
             Some(Operand::Lo) | None => layout.total_order_min(),
@@ -135,7 +135,7 @@ impl OpParams {
 }
 
 impl ReduceParams {
-    /// Of a reduction over axes of x: the length, the stride, and whether it is reduced.
+    /// For a reduction over axes of x: the length, the stride, and whether it is reduced.
     pub(crate) fn new(reduction: &Reduction) -> Self {
         let mut params =
             Self { width: reduction.sums as u32, leaves: reduction.leaves as u32, ..Self::default() };
@@ -146,7 +146,7 @@ impl ReduceParams {
 }
 
 impl ScaleParams {
-    /// Of scalings that broadcast to x.
+    /// For scalings that broadcast to x.
     pub(crate) fn new(broadcast: &Broadcast) -> Self {
         let mut params = Self::default();
         let axes = broadcast.axes().iter().map(|axis| [axis.len, axis.strides[0], 0]);
@@ -164,7 +164,7 @@ fn set_axes(head: &mut Head, there: &mut Axes, axes: impl Iterator<Item = [usize
 }
 
 impl Params {
-    /// The same, for one dispatch of several.
+    /// Returns the parameters of one of several dispatches.
     pub(crate) fn for_dispatch(
         mut self,
         range: &DispatchRange,
@@ -175,7 +175,7 @@ impl Params {
         head.blocks = range.blocks;
         head.elements = (BLOCK_BYTES / element.size() as u64) as u32;
         head.stride = range.workgroups[0] * WORKGROUP;
-        // Only an operation has what broadcasts: each axis gets the coordinate at which the dispatch begins.
+        // Only an operation has broadcast inputs: each axis gets the coordinate at which the dispatch begins.
         let start = broadcast.map(|broadcast| broadcast.coordinates(range.offset / element.size() as u64));
         for (axis, at) in start.into_iter().flatten().enumerate() {
             self.0[offset_of!(OpParams, axes) / size_of::<[u32; 4]>() + axis][1] = at as u32;
@@ -190,7 +190,7 @@ fn is_crossed(element: ElementType, lo: Option<u64>, hi: Option<u64>) -> bool {
     with_element!(element, T => <T as Element>::from_bits(hi) < <T as Element>::from_bits(lo))
 }
 
-/// A block full of one element.
+/// A block filled with one element.
 fn splat(element: ElementType, bits: u64) -> [u32; 4] {
     let bits = u128::from(bits);
     let every = |ones: u128| bits * (u128::MAX / ones);
@@ -209,7 +209,7 @@ fn splat(element: ElementType, bits: u64) -> [u32; 4] {
 mod tests {
     use super::*;
 
-    /// The shaders' structs, field by field.
+    /// Compares the shaders' structs, field by field.
     #[test]
     fn the_layouts_are_the_shaders() {
         macro_rules! fields {

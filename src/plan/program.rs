@@ -1,29 +1,29 @@
-//! What is compiled: kernels of operations, and of files of their own.
+//! Programs to compile: kernels of operations, and kernels with their own files.
 
 use std::borrow::Cow;
 
 use crate::ElementType;
 use crate::wgsl::{self, Interface, Kernel, Specialization};
 
-/// A kernel that is no operation of the list: an entry point of a file.
+/// A kernel that is not an operation of the list: an entry point of a file.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FixedKernel {
     pub entry: &'static str,
     pub source: &'static str,
-    /// The storage buffers in the order in which they are bound: the name, and whether it is only read.
+    /// The storage buffers in binding order: the name, and whether it is read-only.
     pub bindings: &'static [(&'static str, bool)],
-    /// Modules that it imports, and those that are linked in their place.
+    /// Modules that it imports, and those linked instead.
     pub substitutes: &'static [(&'static str, &'static str)],
 }
 
-/// What is compiled.
+/// A program to compile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Program {
     Op(Kernel),
     Fixed(&'static FixedKernel, Specialization),
 }
 
-/// Storage buffers of a kernel at the most: every WebGPU device allows as many.
+/// Maximum storage buffers of a kernel: every WebGPU device allows as many.
 pub(crate) const MAX_BINDINGS: usize = 8;
 
 impl Program {
@@ -34,7 +34,7 @@ impl Program {
         }
     }
 
-    /// Of each storage buffer, its name and whether it is only read.
+    /// For each storage buffer, its name and whether it is read-only.
     fn buffers(&self) -> Vec<(Cow<'static, str>, bool)> {
         match self {
             Self::Op(kernel) => {
@@ -47,7 +47,7 @@ impl Program {
         }
     }
 
-    /// Of each storage buffer, the number of the binding and whether it is only read. The parameters are at 0.
+    /// For each storage buffer, its binding number and whether it is read-only. The parameters are at 0.
     #[cfg(feature = "gpu")]
     pub(crate) fn bindings(&self) -> Vec<(u32, bool)> {
         (1..).zip(self.buffers()).map(|(number, (_, read_only))| (number, read_only)).collect()

@@ -33,26 +33,26 @@ static ROUND_DOTS: FixedKernel =
 pub(crate) static KERNELS: [&FixedKernel; 5] =
     [&CLEAR_LIMBS, &REDUCE, &REDUCE_PRODUCTS, &ROUND_OUTPUTS, &ROUND_DOTS];
 
-/// Bytes of the limbs of the outputs that are made at once.
+/// Bytes of the limbs of the outputs that are computed at once.
 const LIMB_BYTES: u64 = 16 << 20;
 
-/// Invocations that keep a GPU busy, and a software rasteriser, which loses less with fewer.
+/// Invocations that keep a GPU busy, or a software rasteriser, which loses less with fewer.
 const INVOCATIONS: usize = 256 * 1024;
 const SOFTWARE_INVOCATIONS: usize = 16 * 1024;
 
-/// Blocks that an invocation takes: at the least, and at the most.
+/// Minimum and maximum blocks of an invocation.
 const BLOCKS: [usize; 2] = [4, 256];
 
-/// At the least on a software rasteriser, where what an invocation does at its end takes as long as so many blocks.
+/// The minimum on a software rasteriser, where the final work of an invocation takes as long as this many blocks.
 const SOFTWARE_BLOCKS: usize = 64;
 
-/// Addends of a lane of a window, at the most: it has room for twice as many of any type.
+/// Maximum addends of a lane of a window: it has room for twice as many of any type.
 const ADDENDS: usize = 1024;
 
-/// Rows shorter than this are added element by element, an output to an invocation.
+/// Rows shorter than this are added element by element, one output per invocation.
 const SHORT_ROW: usize = 512;
 
-/// How the elements of a reduction's outputs lie, `each` of them in a block.
+/// The order of the elements of a reduction's outputs, with `each` of them in a block.
 fn order_of(reduction: &Reduction, each: usize) -> Order {
     match reduction.axes[..] {
         _ if reduction.is_whole() => Order::Rows,
@@ -62,18 +62,18 @@ fn order_of(reduction: &Reduction, each: usize) -> Order {
     }
 }
 
-/// A reduction that is being recorded.
+/// A reduction being recorded.
 #[derive(Clone, Copy)]
 struct Recording<'a, M> {
     sink: &'a dyn Sink<M>,
     specialization: Specialization,
     elements: BufferPart<M>,
-    /// What they are multiplied by, or themselves.
+    /// What they are multiplied by, or the elements themselves.
     factors: BufferPart<M>,
     limbs: BufferPart<M>,
 }
 
-/// A reduction to outputs, in the type of what comes out.
+/// A reduction to outputs, in their type.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outputs<'a> {
     pub specialization: Specialization,
@@ -98,8 +98,8 @@ impl<'a> Outputs<'a> {
         self.specialization.limbs() as usize + 1
     }
 
-    /// Reduces elements, as many outputs at once as there is room for. With norms it is dot products with the factors, each times
-    /// the power of two that brings the norm to between 1 and 2.
+    /// Reduces elements, as many outputs at once as there is room for. With norms, computes dot products with the factors, each
+    /// times the power of two that brings the norm to between 1 and 2.
     ///
     /// # Errors
     /// Those of the sink.
@@ -135,17 +135,17 @@ impl<'a> Outputs<'a> {
     }
 }
 
-/// Outputs whose limbs, of `words` words each, are made at once: whole blocks of any type.
+/// Outputs whose limbs, of `words` words each, are computed at once: whole blocks of any type.
 fn outputs_at_once(planner: Planner<'_>, words: usize, outputs: usize) -> usize {
     let by_bytes = LIMB_BYTES.min(planner.limits.max_binding) as usize / (4 * words);
     let by_workgroups = planner.limits.max_invocations() as usize / words.max(WORKGROUP as usize);
     by_bytes.min(by_workgroups).min(outputs.next_multiple_of(16)).max(16) / 16 * 16
 }
 
-/// Whether a reduction has kernels.
+/// Checks that a reduction has kernels.
 ///
 /// # Errors
-/// [`Error::Unsupported`](crate::Error::Unsupported) for what is too large, and for norms of f64.
+/// [`Error::Unsupported`](crate::Error::Unsupported) for operands that are too large, and for norms of f64.
 pub(crate) fn check(planner: Planner<'_>, element: ElementType, bytes: u64, op: ReduceOp) -> Result<()> {
     if element == ElementType::F64 && op != ReduceOp::Sum {
         return Err(planner.unsupported("a norm of f64", "take it on Device::cpu()"));
@@ -160,7 +160,7 @@ pub(crate) fn check(planner: Planner<'_>, element: ElementType, bytes: u64, op: 
     Ok(())
 }
 
-/// What a list of tensors is reduced to: an f32, whatever their types.
+/// The reduction of a list of tensors: to an f32, whatever their types.
 pub(crate) fn of_list(op: ReduceOp) -> Specialization {
     Specialization { reduce: op, ..Specialization::of(ElementType::F32) }
 }
@@ -170,7 +170,7 @@ pub(crate) fn limb_bytes(op: ReduceOp) -> u64 {
     4 * u64::from(of_list(op).limbs() + 1)
 }
 
-/// Clears limbs, and adds to them all elements of tensors, each with its number.
+/// Clears limbs, and adds all elements of tensors to them, each tensor with its number of elements.
 #[cfg(feature = "gpu")]
 pub(crate) fn add_list<M: Memory>(
     sink: &dyn Sink<M>,
@@ -187,7 +187,7 @@ pub(crate) fn clear_list<M: Memory>(sink: &dyn Sink<M>, op: ReduceOp, limbs: Buf
     Recording { sink, specialization: of_list(op), elements: limbs, factors: limbs, limbs }.clear(1)
 }
 
-/// Adds to limbs all elements of tensors, each with its number.
+/// Adds all elements of tensors to limbs, each tensor with its number of elements.
 pub(crate) fn add_to_list<M: Memory>(
     sink: &dyn Sink<M>,
     list: &[(ElementType, usize, BufferPart<M>)],
@@ -251,7 +251,7 @@ impl<M: Memory> Recording<'_, M> {
         }
     }
 
-    /// How many are wanted.
+    /// The number to aim for.
     fn invocations(&self) -> usize {
         if self.is_software() { SOFTWARE_INVOCATIONS } else { INVOCATIONS }
     }
@@ -291,7 +291,7 @@ impl<M: Memory> Recording<'_, M> {
         }
     }
 
-    /// Outputs in rows, as many at once as a binding holds, or a part of one.
+    /// Adds outputs in rows, as many at once as a binding holds, or a part of one.
     fn add_rows(&self, params: ReduceParams, leaves: usize, first: usize, outputs: usize) -> Result<()> {
         let limits = self.sink.planner().limits;
         let size = self.specialization.element.size();
@@ -330,7 +330,7 @@ impl<M: Memory> Recording<'_, M> {
         Ok(())
     }
 
-    /// Outputs side by side, as many rows at once as a binding holds.
+    /// Adds outputs in columns, as many rows at once as a binding holds.
     fn add_columns(
         &self,
         params: ReduceParams,

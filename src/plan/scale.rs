@@ -1,4 +1,4 @@
-//! Clipping by norm: `shaders/scale.wgsl`. Coefficients and what is done with them stay on the device.
+//! Clipping by norm: `shaders/scale.wgsl`. Coefficients and actions stay on the device.
 
 use super::dispatch::{BufferPart, Memory, Sink};
 use super::params::ScaleParams;
@@ -42,7 +42,7 @@ pub(crate) static KERNELS: [&FixedKernel; 7] = [
     &SCALE_BACKWARD,
 ];
 
-/// Bytes of what is made of a norm: the norm, its coefficient, what is done, and whether it is an error.
+/// Bytes of a scaling: the norm, its coefficient, what is done, and whether it is an error.
 pub const SCALING_BYTES: u64 = 16;
 
 /// The bits of a number in f32.
@@ -85,7 +85,7 @@ pub(crate) fn scale_in_place<M: Memory>(
     scale_pieces(sink, &SCALE_IN_PLACE, element, ScaleParams::default(), &[scalings], &[x])
 }
 
-/// Scales elements, a slice by each scaling, or all by one.
+/// Scales elements, each slice by its scaling, or all by one.
 pub(crate) fn scale<M: Memory>(
     sink: &dyn Sink<M>,
     element: ElementType,
@@ -99,7 +99,7 @@ pub(crate) fn scale<M: Memory>(
     scale_pieces(sink, kernel, element, params, &[scalings], &[x, y])
 }
 
-/// Makes, of `count` scalings and dot products, what the upstream gradient loses in the direction of each slice.
+/// Computes, from `count` scalings and dot products, what the upstream gradient loses in the direction of each slice.
 pub(crate) fn make_projections<M: Memory>(
     sink: &dyn Sink<M>,
     count: u64,
@@ -111,7 +111,7 @@ pub(crate) fn make_projections<M: Memory>(
     sink.record(&sink.planner().whole(&MAKE_PROJECTIONS, specialization, params.into(), count, &operands)?)
 }
 
-/// The gradient that reaches scaled elements: by scalings and projections, of x and g, into gx.
+/// The gradient that reaches scaled elements: from scalings and projections, x and g, into gx.
 pub(crate) fn scale_backward<M: Memory>(
     sink: &dyn Sink<M>,
     element: ElementType,
@@ -122,7 +122,7 @@ pub(crate) fn scale_backward<M: Memory>(
     scale_pieces(sink, &SCALE_BACKWARD, element, ScaleParams::new(broadcast), &by, &buffers)
 }
 
-/// The same piece of each buffer after the other.
+/// Processes the buffers piece by piece.
 fn scale_pieces<M: Memory>(
     sink: &dyn Sink<M>,
     kernel: &'static FixedKernel,
@@ -144,7 +144,7 @@ fn scale_pieces<M: Memory>(
         let blocks = len.div_ceil(BLOCK_BYTES);
         let params = ScaleParams { first, pieces: blocks as u32, ..params };
         let specialization = Specialization::of(element);
-        // These take several blocks to an invocation.
+        // These take several blocks per invocation.
         let invocations = match [&SCALE, &SCALE_IN_PLACE].contains(&kernel) {
             true => blocks.div_ceil((WORKGROUP * BLOCKS_PER_INVOCATION).into()) * u64::from(WORKGROUP),
             false => blocks,

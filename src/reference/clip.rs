@@ -16,7 +16,7 @@ pub fn clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
     clamp_hi(clamp_lo(x, lo), hi)
 }
 
-/// Clips `x` to the bounds as [`clip`] does, and converts the result to another type of float: rounded to nearest once,
+/// Clips `x` to the bounds as [`clip`] does, and converts the result to another float type: rounded to nearest once,
 /// ties to even.
 ///
 /// | case | result |
@@ -26,14 +26,14 @@ pub fn clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
 /// | infinite | infinity; the greatest finite number where the type has no infinity |
 /// | NaN | the quiet NaN of that sign, without payload |
 ///
-/// So a result lies between the bounds as they are rounded themselves. Tensors and slices of integers are refused; here they are
-/// converted by [`Element::from_f64`].
+/// So a result lies between the rounded bounds. Tensors and slices of integers are refused; here they are converted by
+/// [`Element::from_f64`].
 pub fn clip_to<T: Element, U: Element>(x: T, lo: Option<T>, hi: Option<T>) -> U {
     let clipped = clip(x, lo, hi);
     convert(T::TYPE, clipped.to_bits(), clipped.to_f64())
 }
 
-/// An element of a type, by its bits and its number, in another type of float.
+/// Converts an element, given by its bits and its number, to another float type.
 fn convert<U: Element>(from: ElementType, bits: u64, number: f64) -> U {
     let layout = U::TYPE.layout();
     if from == U::TYPE {
@@ -51,7 +51,7 @@ fn convert<U: Element>(from: ElementType, bits: u64, number: f64) -> U {
     }
 }
 
-/// The bits of an element in another type of float, as [`clip_to`] gives it.
+/// Returns the bits of an element in another float type, as [`clip_to`] converts it.
 #[doc(hidden)]
 pub fn converted_bits<T: Element>(x: T, to: ElementType) -> u64 {
     let (from, bits, number) = (T::TYPE, x.to_bits(), x.to_f64());
@@ -71,7 +71,7 @@ pub enum Position {
     Nan,
 }
 
-/// Tells where `x` lies.
+/// Returns where `x` lies.
 pub fn position<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> Position {
     if x.is_nan() {
         Position::Nan
@@ -84,11 +84,11 @@ pub fn position<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> Position {
     }
 }
 
-/// The gradient that reaches x, of the upstream gradient `g` of `clip(x, lo, hi)`.
+/// The gradient that reaches x, from the upstream gradient `g` of `clip(x, lo, hi)`.
 ///
-/// With [`OutsideRule::StraightThrough`] that is `g`. Otherwise `g` goes back through `min(t, hi)` and then
-/// through `t = max(x, lo)`; at each it passes, is stopped (positive zero), or is halved, as `rule` says.
-/// A NaN x receives what [`BackwardRule::nan`] says; where a bound's NaN supplied the output, x receives zero.
+/// With [`OutsideRule::StraightThrough`] that is `g`. Otherwise `g` flows back through `min(t, hi)` and then through
+/// `t = max(x, lo)`; at each it passes, is stopped (positive zero), or is halved, as `rule` says. A NaN x receives what
+/// [`BackwardRule::nan`] says; if a bound's NaN supplied the output, x receives zero.
 pub fn clip_backward<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, rule: BackwardRule) -> T {
     if rule.outside == OutsideRule::StraightThrough {
         return g;
@@ -128,12 +128,12 @@ pub struct Gradients<T> {
     pub hi: T,
 }
 
-/// The gradients that reach x and both bounds, of the upstream gradient `g` of `clip(x, lo, hi)`.
+/// The gradients that reach x and both bounds, from the upstream gradient `g` of `clip(x, lo, hi)`.
 ///
-/// x receives what [`clip_backward`] says. The bounds receive what the chain rule gives them ([`OutsideRule`] is about x
-/// alone): `g` goes to the operand that supplied the output, and a tie is shared as `rule` says. So with
-/// [`OutsideRule::Masked`] and [`NanRule::Pass`] the three add up to `g`; in the last bit of an odd subnormal, of
-/// which there is no half, [`TieRule::Half`] is off.
+/// x receives what [`clip_backward`] says. The bounds receive what the chain rule gives them ([`OutsideRule`] is only
+/// about x): `g` goes to the operand that supplied the output, and a tie is shared as `rule` says. So with
+/// [`OutsideRule::Masked`] and [`NanRule::Pass`] the three add up to `g`, except that [`TieRule::Half`] is off in the
+/// last bit of an odd subnormal, which cannot be halved.
 pub fn clip_backward_bounds<T: Element>(
     x: T,
     g: T,
@@ -209,8 +209,8 @@ fn tie_share<T: Element>(g: T, ties: TieRule) -> T {
     }
 }
 
-/// Half of a value: a float's is rounded to nearest, ties to even; NaN and infinities stay. Of an odd integer it is the even one of
-/// the two integers next to it.
+/// Half of a value: a float's is rounded to nearest, ties to even; NaN and infinities stay. For an odd integer, the even one of the
+/// two integers next to the half.
 fn half<T: Element>(g: T) -> T {
     if T::TYPE.is_float() {
         return if g.to_f64().is_finite() { T::from_f64(g.to_f64() / 2.0) } else { g };
@@ -219,7 +219,7 @@ fn half<T: Element>(g: T) -> T {
     exact::from_integer(floor + if value % 2 != 0 && floor % 2 != 0 { 1 } else { 0 })
 }
 
-/// The other half: the same of a float, and what an integer has besides.
+/// The other half: the same for a float, the remainder for an integer.
 fn rest<T: Element>(g: T) -> T {
     match T::TYPE.is_float() {
         true => half(g),
@@ -227,7 +227,7 @@ fn rest<T: Element>(g: T) -> T {
     }
 }
 
-/// The bound's share of the gradient of a tie.
+/// The share of a tied gradient that goes to the bound.
 fn bound_share<T: Element>(g: T, ties: TieRule) -> T {
     match ties {
         TieRule::Inclusive => T::ZERO,

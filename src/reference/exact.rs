@@ -1,15 +1,15 @@
-//! Sums, norms and dot products as real numbers: plain natural numbers, and one rounding, which looks for the nearest float among all.
+//! Sums, norms and dot products as real numbers: plain natural numbers, and one rounding, which searches all floats for the nearest.
 
 use std::cmp::Ordering;
 
 use crate::element::BitLayout;
 use crate::{Element, NormKind};
 
-/// Words of a [`Natural`]: for sums of products of f64, in units of the square of the least f64, times the greatest power of two
-/// that a [dot product](dot) is brought to the size of its norm by.
+/// Words of a [`Natural`]: for sums of products of f64, in units of the square of the smallest f64, times the greatest power of
+/// two that a [dot product](dot) is multiplied by.
 const WORDS: usize = (2 * (1024 + 1074) + 64 + 1074) / 64 + 1;
 
-/// A natural number: words of 64 bits, the low one first. All numbers here fit.
+/// A natural number: 64-bit words, low word first. All numbers here fit.
 #[derive(Debug, Clone, Copy)]
 struct Natural([u64; WORDS]);
 
@@ -31,7 +31,7 @@ impl Natural {
         }
     }
 
-    /// Adds to one word, and returns what is carried to the next.
+    /// Adds to one word, and returns the carry to the next.
     fn add_word(&mut self, at: usize, word: u64, carry: bool) -> bool {
         if word == 0 && !carry {
             return false;
@@ -50,7 +50,7 @@ impl Natural {
         self
     }
 
-    /// What is left of a number that is not less.
+    /// Subtracts a number that is not greater.
     fn minus(mut self, other: &Self) -> Self {
         let mut borrow = false;
         for (word, &taken) in self.0.iter_mut().zip(&other.0) {
@@ -83,7 +83,7 @@ impl Natural {
         product
     }
 
-    /// The words that are not zero, from the first on, and where they are: those of a float are next to each other.
+    /// The words from the first to the last nonzero one, each with its index: those of a float are adjacent.
     fn words(&self) -> impl Iterator<Item = (usize, u64)> {
         let first = self.0.iter().position(|&word| word > 0).unwrap_or(WORDS);
         let last = self.0.iter().rposition(|&word| word > 0).map_or(first, |last| last + 1);
@@ -99,12 +99,12 @@ impl Natural {
         Ordering::Equal
     }
 
-    /// The magnitude of a finite number, in units of the least f64.
+    /// The magnitude of a finite number, in units of the smallest f64.
     fn of(value: f64) -> Self {
         Self::sum(&[value], |_| true)
     }
 
-    /// The sum of some magnitudes, in such units.
+    /// The sum of some magnitudes, in the same units.
     fn sum(values: &[f64], takes: impl Fn(f64) -> bool) -> Self {
         let mut sum = Self::ZERO;
         for &value in values.iter().filter(|&&value| takes(value)) {
@@ -114,7 +114,7 @@ impl Natural {
         sum
     }
 
-    /// The sum of the magnitudes of some products, in units of the square of the least f64.
+    /// The sum of the magnitudes of some products, in units of the square of the smallest f64.
     fn sum_of_products(values: &[(f64, f64)], takes: impl Fn(f64, f64) -> bool) -> Self {
         let mut sum = Self::ZERO;
         for &(a, b) in values.iter().filter(|&&(a, b)| takes(a, b)) {
@@ -125,8 +125,7 @@ impl Natural {
     }
 }
 
-/// The significand of a finite float, an integer, and the power of two that it is to be multiplied by, in units of the least
-/// f64.
+/// The significand of a finite float, an integer, and the power of two to multiply it by, in units of the smallest f64.
 fn parts(value: f64) -> (u128, u32) {
     let bits = value.to_bits();
     let (exponent, fraction) = (bits >> 52 & 0x7ff, bits & ((1 << 52) - 1));
@@ -134,8 +133,8 @@ fn parts(value: f64) -> (u128, u32) {
     ((fraction | implicit).into(), exponent.saturating_sub(1) as u32)
 }
 
-/// The product of two floats that a f64 cannot hold, as one of the two next to it: that with the odd significand, so that to round
-/// it to a shorter type is to round once.
+/// The product of two floats, rounded to odd if an f64 cannot hold it: to the neighbour with the odd significand, so that rounding
+/// it to a shorter type rounds only once.
 pub(super) fn product_to_odd(a: f64, b: f64) -> f64 {
     let product = a * b;
     if product == 0.0 || !product.is_finite() {
@@ -145,22 +144,22 @@ pub(super) fn product_to_odd(a: f64, b: f64) -> f64 {
     let exact = a * b;
     let excess = (u128::BITS - exact.leading_zeros()).saturating_sub(53);
     let kept = (exact >> excess) as u64 | u64::from(exact.trailing_zeros() < excess);
-    // The least f64 is 2^-1074.
+    // The smallest f64 is 2^-1074.
     let exponent = (a_exponent + b_exponent + excess) as i32 - 2 * 1074;
-    // What is subnormal as a f64 is 0 in every shorter type.
+    // A product that is subnormal as an f64 is 0 in every shorter type.
     (kept as f64 * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2)).copysign(product)
 }
 
-/// Elements of floats as f64, which holds them all.
+/// Float elements as f64, which holds them all.
 fn wide<T: Element>(elements: &[T]) -> Vec<f64> {
     elements.iter().map(|element| element.to_f64()).collect()
 }
 
-/// A type of float that a result is rounded to, as a value: what follows is compiled once for all.
+/// A float type that a result is rounded to, as a value, so that the code below is compiled only once.
 #[derive(Clone, Copy)]
 struct Float {
     layout: BitLayout,
-    /// The number of some bits.
+    /// The number with these bits.
     value: fn(u64) -> f64,
 }
 
@@ -169,12 +168,12 @@ impl Float {
         Self { layout: T::TYPE.layout(), value: |bits| T::from_bits(bits).to_f64() }
     }
 
-    /// The magnitude nearest to a number, ties to even, as bits. `at_most` says whether a float is not greater than the number,
-    /// `compare` how the number lies to the middle of two floats, of which it is given the double.
+    /// The magnitude nearest to a number, ties to even, as bits. `at_most` says whether a float is at most the number,
+    /// `compare` how the number compares with the midpoint of two floats, of which it gets the double.
     fn nearest(self, at_most: impl Fn(Natural) -> bool, compare: impl Fn(Natural) -> Ordering) -> u64 {
         let max_finite = self.layout.max_finite();
         let float = |bits: u64| Natural::of((self.value)(bits));
-        // The greatest float that is not greater.
+        // The greatest float that is at most the number.
         let (mut low, mut high) = (0, max_finite + 1);
         while high - low > 1 {
             let between = low + (high - low) / 2;
@@ -183,7 +182,7 @@ impl Float {
                 false => high = between,
             }
         }
-        // Beyond the greatest comes what would come if there were more exponents.
+        // The float after the greatest is what it would be if there were more exponents.
         let both = match low == max_finite {
             true => float(low).doubled().plus(&float(low)).minus(&float(low - 1)),
             false => float(low).plus(&float(low + 1)),
@@ -203,7 +202,7 @@ impl Float {
         if negative { bits | self.layout.sign() } else { bits }
     }
 
-    /// What NaN and infinities among the terms of a sum make of it, as bits.
+    /// The bits of a sum with NaN or infinities among its terms, if there are any.
     fn special(self, terms: impl Iterator<Item = f64>) -> Option<u64> {
         let (mut nan, mut positive, mut negative) = (false, false, false);
         for term in terms {
@@ -253,7 +252,7 @@ impl Float {
     }
 
     fn dot(self, products: &[(f64, f64)], scale: i32) -> u64 {
-        // Whether a product is finite does not depend on whether f64 has it.
+        // Whether a product is finite does not depend on whether f64 can hold it.
         let is_finite = |&(x, g): &(f64, f64)| x.is_finite() && g.is_finite();
         let terms = products.iter().map(|pair| if is_finite(pair) { 0.0 } else { pair.0 * pair.1 });
         if let Some(special) = self.special(terms) {
@@ -267,7 +266,7 @@ impl Float {
         if sum.compare(&Natural::ZERO).is_eq() {
             return 0;
         }
-        // In units of the least f64, as a float is; the product of two of these is that of the sum.
+        // In units of the smallest f64, like a float; the square of this unit is that of the sum.
         let unit = 1074;
         let (of_sum, of_float) = (scale.max(0) as u32, (unit - scale.min(0)) as u32);
         let sum = sum.times_power(of_sum);
@@ -280,18 +279,18 @@ impl Float {
     }
 }
 
-/// The sum of elements: that of the gradients that one element of a broadcast bound receives. It is the sum of the real
-/// numbers, rounded to nearest once, ties to even, whatever their order.
+/// The sum of elements, for example of the gradients that one element of a broadcast bound receives: the sum of the
+/// real numbers, rounded to nearest once, ties to even, in any order.
 ///
 /// | elements | sum |
 /// |---|---|
-/// | one alone | its own bits |
+/// | a single one | its own bits |
 /// | none | +0 |
-/// | floats, a NaN or infinities of both signs among them | the positive quiet NaN without payload |
-/// | floats, infinities of one sign among them | that infinity |
+/// | floats, including a NaN or infinities of both signs | the positive quiet NaN without payload |
+/// | floats, including infinities of one sign | that infinity |
 /// | floats whose sum is 0 | +0 |
 /// | floats whose sum is beyond the range | infinity, or NaN in a type without one, with its sign |
-/// | integers whose sum the type cannot hold | the least or the greatest integer of the type |
+/// | integers whose sum the type cannot hold | the minimum or maximum of the type |
 pub fn sum<T: Element>(elements: &[T]) -> T {
     match elements {
         [] => T::ZERO,
@@ -304,16 +303,16 @@ pub fn sum<T: Element>(elements: &[T]) -> T {
     }
 }
 
-/// The norm of elements, in f32 (f64 for f64): of the real numbers, rounded to nearest once, ties to even, whatever their
-/// order. Nothing overflows or underflows before. A NaN gives the positive quiet NaN without payload, else an infinity gives
-/// +infinity, and no element at all +0. Floats only: integers have none.
+/// The norm of elements, in f32 (f64 for f64): that of the real numbers, rounded to nearest once, ties to even, in any
+/// order. Nothing overflows or underflows before. A NaN gives the positive quiet NaN without payload, otherwise an infinity
+/// gives +infinity, and no elements give +0. Floats only: integers have no norm.
 pub fn norm<T: Element>(elements: &[T], kind: NormKind) -> T::Norm {
     T::Norm::from_bits(Float::of::<T::Norm>().norm(&wide(elements), kind))
 }
 
-/// The dot product of elements with others, times two to the power of `scale`: that of the real numbers, rounded to nearest
-/// once, ties to even, whatever their order, in f32 (f64 for f64). NaN and infinities among the products make of it what they
-/// make of a [`sum`], and a product of 0 and infinity is NaN. One that is exactly 0 is +0. Floats only.
+/// The dot product of `x` and `g`, times two to the power of `scale`: that of the real numbers, rounded to nearest once, ties
+/// to even, in any order, in f32 (f64 for f64). NaN and infinities among the products have the same effect as in a [`sum`],
+/// and a product of 0 and infinity is NaN. An exact 0 is +0. Floats only.
 pub fn dot<T: Element>(x: &[T], g: &[T], scale: i32) -> T::Norm {
     let products: Vec<_> = x.iter().zip(g).map(|(x, g)| (x.to_f64(), g.to_f64())).collect();
     T::Norm::from_bits(Float::of::<T::Norm>().dot(&products, scale))
@@ -324,7 +323,7 @@ pub(super) fn integer<T: Element>(element: T) -> i128 {
     let bits = i128::from(element.to_bits());
     let layout = T::TYPE.layout();
     match layout.total_order_min() {
-        // Signed: the topmost bit counts down.
+        // Signed: the top bit has negative weight.
         least if least == layout.sign() && bits & i128::from(least) != 0 => bits - 2 * i128::from(least),
         _ => bits,
     }

@@ -2,7 +2,7 @@
 //!
 //! Ordinary comparisons, no order keys, nothing clever: this is the oracle that the kernels and the CPU path
 //! are checked against. Results are selected, never computed, so nothing rounds, flushes or quiets a NaN.
-//! The only arithmetic is halving, which is exact, and that of [`sum`], [`norm`], [`dot`], [`scaling`], [`scale`], their
+//! The only arithmetic is halving, where what is odd rounds to even, and that of [`sum`], [`norm`], [`dot`], [`scaling`], [`scale`], their
 //! backward pass and [`affine`], which say how they round.
 //!
 //! The kernels and the CPU path name their functions after these.
@@ -25,11 +25,11 @@ use crate::op::MAX_OUTPUTS;
 use crate::{BackwardRule, Element, Op};
 
 /// `scale * x + offset` for floats: the affine map of a hard sigmoid. Factors, product and sum are each rounded to f32
-/// (to f64 for f64), and the result to the type; a NaN x stays as it is, another NaN is the positive quiet one without
+/// (to f64 for f64), and the result to the type; a NaN x is unchanged, any other NaN is the positive quiet one without
 /// payload.
 ///
-/// Computed in f64 and rounded after each step, which is the same: a product of two f32 is exact there, and so is all
-/// that the rounding of a sum depends on.
+/// Computed in f64 and rounded after each step, which gives the same result: a product of two f32 is exact there, and
+/// so is everything that the rounding of a sum depends on.
 pub fn affine<T: Element>(x: T, scale: f64, offset: f64) -> T {
     if x.is_nan() {
         return x;
@@ -39,8 +39,8 @@ pub fn affine<T: Element>(x: T, scale: f64, offset: f64) -> T {
     if value.is_nan() { T::from_bits(T::TYPE.layout().quiet_nan()) } else { T::from_f64(value) }
 }
 
-/// x where it lies beyond a bound, and +0 between them, the bounds included: `torch.nn.Hardshrink` between -lambda and lambda. A NaN
-/// is the first of x, lo and hi.
+/// x where it lies beyond a bound, and +0 between them, the bounds included: `torch.nn.Hardshrink` between -lambda and lambda. If x,
+/// lo or hi is NaN, the result is the first NaN.
 pub fn hard_shrink<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
     match [Some(x), lo, hi].into_iter().flatten().find(|operand| operand.is_nan()) {
         Some(nan) => nan,
@@ -49,7 +49,7 @@ pub fn hard_shrink<T: Element>(x: T, lo: Option<T>, hi: Option<T>) -> T {
     }
 }
 
-/// The gradient that reaches x: g where [`hard_shrink`] gives x, else +0.
+/// The gradient that reaches x: g where [`hard_shrink`] returns x, else +0.
 pub fn hard_shrink_backward<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>) -> T {
     let bound_is_nan = lo.is_some_and(T::is_nan) || hi.is_some_and(T::is_nan);
     match position(x, lo, hi) {
@@ -59,10 +59,10 @@ pub fn hard_shrink_backward<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>
     }
 }
 
-/// A clip that goes on with a slope beyond its bounds, for floats: `t = lo + slope * (x - lo)` where x is below lo, else x; then
-/// `hi + slope * (t - hi)` where t is above hi, else t. What lies inside keeps its bits, and a NaN among x, lo and hi is the first of them.
-/// Each difference, product and sum is rounded to f32 (to f64 for f64), and the result to the type; a NaN that is computed is the positive
-/// quiet one without payload.
+/// A clip that continues with a slope beyond its bounds, for floats: `t = lo + slope * (x - lo)` where x is below lo, else x; then
+/// `hi + slope * (t - hi)` where t is above hi, else t. An x inside keeps its bits, and if x, lo or hi is NaN the result is the first NaN.
+/// Each difference, product and sum is rounded to f32 (to f64 for f64), and the result to the type; a computed NaN is the positive quiet one
+/// without payload.
 pub fn leaky_clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>, slope: T) -> T {
     match [Some(x), lo, hi].into_iter().flatten().find(|operand| operand.is_nan()) {
         Some(nan) => nan,
@@ -73,9 +73,9 @@ pub fn leaky_clip<T: Element>(x: T, lo: Option<T>, hi: Option<T>, slope: T) -> T
     }
 }
 
-/// The gradients that reach x, both bounds and the slope, of the upstream gradient `g` of [`leaky_clip`]: back through the upper bound,
+/// The gradients that reach x, both bounds and the slope, from the upstream gradient `g` of [`leaky_clip`]: back through the upper bound,
 /// then through the lower one. `slope * g` goes on to x, `(1 - slope) * g` to the bound, and `g` times how far it lies beyond the bound to
-/// the slope; what both give the slope is added. The steps are rounded as those of [`leaky_clip`]; a NaN operand receives `g` itself.
+/// the slope; the slope receives the sum of both. The steps are rounded as those of [`leaky_clip`]; a NaN operand receives `g` itself.
 pub fn leaky_clip_backward<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>, slope: T) -> [T; 4] {
     let none = T::ZERO;
     match [Some(x), lo, hi].map(|operand| operand.is_some_and(T::is_nan)) {
@@ -94,7 +94,7 @@ pub struct Operands<'a, T> {
     pub x: T,
     /// Its upstream gradient.
     pub g: T,
-    /// The broadcast inputs, in the order of the operation's row. Those that are left out are absent.
+    /// The broadcast inputs, in the order of the operation's row. Omitted ones are absent.
     pub broadcast: &'a [Option<T>],
     /// The backward rule.
     pub rule: BackwardRule,
@@ -109,14 +109,14 @@ impl<T: Copy> Operands<'_, T> {
     }
 }
 
-/// What an operation of the list makes of one element: its outputs in the order of [`OpInfo`](crate::op::OpInfo), then zeros. A
-/// mask is given as the value that its bit passes on (g or zero).
+/// The outputs of an elementwise operation for one element, in the order of [`OpInfo`](crate::op::OpInfo), then zeros; an operation on
+/// slices has none. A mask is given as the value that its bit passes on (g or zero).
 pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUTS] {
     let Operands { x, g, rule, params, .. } = operands;
     let (lo, hi, slope) = (operands.input(0), operands.input(1), operands.input(2).unwrap_or(T::ZERO));
     let param = |index: usize| params.get(index).copied().unwrap_or_default();
     let outputs = match op {
-        // To its own type.
+        // `ClipTo` to its own type.
         Op::Clip | Op::ClipTo => vec![clip(x, lo, hi)],
         Op::ClipBackward | Op::MaskBackward => vec![clip_backward(x, g, lo, hi, rule)],
         Op::ClipBackwardBounds => {
@@ -129,16 +129,18 @@ pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUT
         Op::LeakyClip => vec![leaky_clip(x, lo, hi, slope)],
         Op::LeakyClipBackward => leaky_clip_backward(x, g, lo, hi, slope).to_vec(),
         Op::Affine => vec![affine(x, param(0), param(1))],
+        // The reference of these is `sum`, `norm`, `scale` and `scale_backward`.
+        Op::Sum | Op::Norm | Op::ClipByNorm | Op::ClipByNormBackward | Op::ClipByGlobalNorm => Vec::new(),
     };
     std::array::from_fn(|index| outputs.get(index).copied().unwrap_or(T::ZERO))
 }
 
 /// The steps of a leaky clip of one element, in f64 and rounded after each: to f32, or not for f64. That is exact, since a product of two f32
-/// is exact in f64, and so is all that the rounding of a sum depends on.
+/// is exact in f64, and so is everything that the rounding of a sum depends on.
 struct Steps {
     /// How far x is below the lower bound.
     below: Option<f64>,
-    /// How far what is made of that is above the upper one.
+    /// How far the result of the lower bound's step is above the upper one.
     above: Option<f64>,
     y: f64,
 }
@@ -155,7 +157,7 @@ impl Steps {
     }
 }
 
-/// A step, rounded.
+/// Rounds a step.
 fn round<T: Element>(value: f64) -> f64 {
     if T::TYPE.layout().bits == 64 { value } else { f64::from(value as f32) }
 }

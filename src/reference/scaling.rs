@@ -1,16 +1,16 @@
-//! Clipping by norm: what becomes of elements with a norm, and of their gradients.
+//! Clipping by norm: how elements are scaled by their norm, and their gradients.
 
 use super::{dot, exact::product_to_odd};
 use crate::norm::{Scaling, ScalingBackward};
 use crate::{Element, ElementType, NonFinitePolicy, NormLimit};
 
-/// What becomes of elements of this norm (or average of it, or whatever else is limited).
+/// The scaling of elements with this norm (or its average, or whatever else is limited).
 ///
 /// | norm | |
 /// |---|---|
-/// | not finite, with another policy than [`NonFinitePolicy::Propagate`] | as that says: zero, or kept |
+/// | not finite, with another policy than [`NonFinitePolicy::Propagate`] | as the policy says: zero, or kept |
 /// | at most the limit | kept, to the bit |
-/// | else | multiplied by `limit / (norm + eps)`: limit and eps, the sum and the quotient are each rounded to nearest |
+/// | otherwise | multiplied by `limit / (norm + eps)`: limit and eps, the sum and the quotient are each rounded to nearest |
 pub fn scaling<N: Element>(norm: N, limit: &NormLimit) -> Scaling<N> {
     match limit.nonfinite {
         _ if norm.to_f64().is_finite() => {}
@@ -23,18 +23,18 @@ pub fn scaling<N: Element>(norm: N, limit: &NormLimit) -> Scaling<N> {
     if norm <= most {
         return Scaling::Keep;
     }
-    // In f64, and rounded to f32: which is to round once, since that has more than twice the bits.
+    // In f64, then rounded to f32: this rounds only once, since f64 has more than twice the bits.
     let sum = N::from_f64(norm.to_f64() + eps.to_f64());
     Scaling::By(N::from_f64(most.to_f64() / sum.to_f64()))
 }
 
-/// The norm divided by a number of elements, which is rounded to nearest first, as the quotient is.
+/// The norm divided by a number of elements, which is first rounded to nearest, like the quotient.
 pub fn average<N: Element>(norm: N, count: usize) -> N {
     N::from_f64(norm.to_f64() / N::from_f64(count as f64).to_f64())
 }
 
-/// The limit of a gradient in proportion to the norm of its parameter, which counts as `least` at the least: their
-/// product is rounded to nearest.
+/// The limit of a gradient in proportion to the norm of its parameter, which counts as at least `least`: their product
+/// is rounded to nearest.
 pub fn relative<N: Element>(limit: &NormLimit, norm: N, least: f64) -> NormLimit {
     let least = N::from_f64(least);
     let norm = if norm < least { least } else { norm };
@@ -42,15 +42,15 @@ pub fn relative<N: Element>(limit: &NormLimit, norm: N, least: f64) -> NormLimit
     NormLimit { max_norm: product.to_f64(), ..*limit }
 }
 
-/// An element as [`scaling`] says: a product is rounded to nearest once, ties to even, and a NaN is the positive quiet one
-/// without payload.
+/// Scales an element as [`scaling`] says: a product is rounded to nearest once, ties to even, and a NaN is the positive
+/// quiet one without payload.
 pub fn scale<T: Element, N: Element>(x: T, scaling: Scaling<N>) -> T {
     match scaling {
         Scaling::Keep => x,
         Scaling::Zero => T::ZERO,
         Scaling::By(coefficient) => {
             let (x, coefficient) = (x.to_f64(), coefficient.to_f64());
-            // Of two floats of up to 32 bits the product is exact in f64.
+            // The product of two floats of up to 32 bits is exact in f64.
             let product = match (T::TYPE, N::TYPE) {
                 (element, ElementType::F64) if element != ElementType::F64 => product_to_odd(x, coefficient),
                 _ => x * coefficient,
@@ -61,22 +61,22 @@ pub fn scale<T: Element, N: Element>(x: T, scaling: Scaling<N>) -> T {
     }
 }
 
-/// How the gradient reaches elements that are scaled as [`scaling`] says by their 2-norm. It is that of the expression: of
+/// How the gradient reaches elements that are scaled as [`scaling`] says by their 2-norm: it is that of
 /// `limit / (norm + eps) * x` where the norm is above the limit, else of x.
 ///
 /// | norm | x receives |
 /// |---|---|
 /// | not finite, with another policy than [`NonFinitePolicy::Propagate`] | the upstream gradient g where elements are kept, +0 where they become zero |
-/// | at most the limit: at it, and 0, too | g, to the bit |
+/// | at most the limit, including equal to it or 0 | g, to the bit |
 /// | not finite | NaN |
-/// | else | `c * g - c * <g, x> / ((norm + eps) * norm) * x`, where `c = limit / (norm + eps)` |
+/// | otherwise | `c * g - c * <g, x> / ((norm + eps) * norm) * x`, where `c = limit / (norm + eps)` |
 ///
-/// The last is computed so that a norm of 1e30 does as little harm as one of 1e-30: with `u = 2^-e`, where e is the exponent of
-/// the norm, no less than that of the least normal number, and `d` the dot product `<g, x> * u`, exact and rounded once
+/// The last is computed so that norms of 1e30 and of 1e-30 neither overflow nor underflow: with `u = 2^-e`, where e is the exponent of
+/// the norm, at least that of the smallest normal number, and `d` the dot product `<g, x> * u`, exact and rounded once
 /// ([`dot`]), the projection is `c * ((d / (norm * u)) / ((norm + eps) * u))`, and x receives `c * g - projection * (x * u)`:
-/// every sum, difference, product and quotient is rounded to nearest in f32 (f64 for f64), and then what x receives to its
-/// type. What overflows is infinite, and may leave NaN: d where the norm of g is beyond half of the greatest number, and the
-/// projection where that is as far above the norm of x, if this is subnormal.
+/// every sum, difference, product and quotient is rounded to nearest in f32 (f64 for f64), and then the result to the type of
+/// x. Overflow gives infinity, and may lead to NaN: in d if the norm of g is beyond half of the greatest number, and in the
+/// projection if the norm of g is as far above that of x, and the latter is subnormal.
 pub fn scaling_backward<T: Element>(
     x: &[T],
     g: &[T],
@@ -91,12 +91,12 @@ pub fn scaling_backward<T: Element>(
 fn unit_exponent<N: Element>(norm: N) -> i32 {
     let layout = N::TYPE.layout();
     let biased = (norm.to_bits() & (layout.sign() - 1)) >> layout.fraction_bits();
-    // That of 1.
+    // The biased exponent of 1.
     let bias = 1 - layout.min_exponent();
     bias - (biased as i32).max(1)
 }
 
-/// What becomes of the gradient, of the dot product times the unit.
+/// The scaling of the gradient, from the dot product times the unit.
 fn projection<N: Element>(norm: N, dot: N, limit: &NormLimit) -> ScalingBackward<N> {
     let coefficient = match super::scaling(norm, limit) {
         Scaling::Keep => return ScalingBackward::Keep,
@@ -113,7 +113,7 @@ fn projection<N: Element>(norm: N, dot: N, limit: &NormLimit) -> ScalingBackward
 }
 
 /// The gradient that reaches an element, as [`scaling_backward`] says; a NaN is the positive quiet one without payload, and so
-/// is what is beyond the range of a type without infinity.
+/// is a result beyond the range of a type without infinity.
 pub fn scale_backward<T: Element>(x: T, g: T, scaling: ScalingBackward<T::Norm>) -> T {
     let nan = T::from_bits(T::TYPE.layout().quiet_nan());
     let ScalingBackward::By { coefficient, unit, projection } = scaling else {
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(scale(half::f16::from_f32(3.0), Scaling::By(1.0f32 / 3.0)).to_f32(), 1.0, "rounded once");
     }
 
-    /// Against differences of the clipped elements.
+    /// Compares with differences of the clipped elements.
     #[test]
     fn the_gradient_is_that_of_the_expression() {
         let rng = &mut fastrand::Rng::with_seed(5);

@@ -1,7 +1,9 @@
 //! Activations that are clips, and the gradients that PyTorch gives them.
 
-use super::{Inputs, Tensor, TensorArguments, apply, bits, bound_shape};
-use crate::op::Operand;
+use super::Tensor;
+use super::run::{broadcast_inputs, first, not_made, run};
+use crate::broadcast::BroadcastInputs;
+use crate::op::{Arguments, Operand};
 use crate::{BackwardRule, Bound, Element, IntoBounds, NanRule, Op, Result};
 
 /// Of `torch.nn.ReLU`, `ReLU6` and `Hardtanh`: nothing at the ends of the interval, all at NaN.
@@ -123,8 +125,7 @@ impl<T: Element> Tensor<T> {
     /// As [`clip`](Self::clip).
     #[must_use = "the tensor itself is not changed"]
     pub fn hard_shrink(&self, bounds: impl IntoBounds<T>) -> Result<Self> {
-        let bounds = bounds.into_bounds()?;
-        self.map(Op::HardShrink, &TensorArguments::between(Op::HardShrink, &bounds, BackwardRule::default()))
+        self.between(Op::HardShrink, &[], &bounds.into_bounds()?, BackwardRule::default())
     }
 
     /// The gradient of [`hard_shrink`](Self::hard_shrink): `upstream` beyond the bounds, 0 between them.
@@ -133,11 +134,7 @@ impl<T: Element> Tensor<T> {
     /// As [`clip_backward`](Self::clip_backward).
     #[must_use = "the tensor itself is not changed"]
     pub fn hard_shrink_backward(&self, upstream: &Self, bounds: impl IntoBounds<T>) -> Result<Self> {
-        self.shape.check_same(&upstream.shape)?;
-        let (op, bounds) = (Op::HardShrinkBackward, bounds.into_bounds()?);
-        let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
-        let [gx, ..] = apply(op, &inputs, &TensorArguments::between(op, &bounds, BackwardRule::default()))?;
-        self.like(op, gx)
+        self.between(Op::HardShrinkBackward, &[upstream], &bounds.into_bounds()?, BackwardRule::default())
     }
 
     /// A clip that goes on with a slope beyond its bounds, for floats: `lo + slope * (x - lo)` below the lower one, and so above the upper one.
@@ -157,9 +154,8 @@ impl<T: Element> Tensor<T> {
     pub fn leaky_clip(&self, bounds: impl IntoBounds<T>, slope: impl Into<Bound<T>>) -> Result<Self> {
         let (op, bounds, slope) =
             (Op::LeakyClip, bounds.into_bounds()?, slope.into().checked(Operand::Slope)?);
-        let mut arguments = TensorArguments::between(op, &bounds, BackwardRule::default());
-        arguments.broadcast.push(bits(&slope));
-        self.map(op, &arguments)
+        let broadcast = broadcast_inputs(op, self.shape(), &bounds, &[&slope])?;
+        first(op, &[self.as_dyn()], &Arguments::new(&broadcast)).map(Self::of)
     }
 
     /// The gradients of [`leaky_clip`](Self::leaky_clip) for x, the bounds that there are, and the slope: to the bit as
@@ -173,20 +169,17 @@ impl<T: Element> Tensor<T> {
         bounds: impl IntoBounds<T>,
         slope: impl Into<Bound<T>>,
     ) -> Result<LeakyGradients<T>> {
-        self.shape.check_same(&upstream.shape)?;
         let op = Op::LeakyClipBackward;
         let (bounds, slope) = (bounds.into_bounds()?, slope.into().checked(Operand::Slope)?);
-        let mut arguments = TensorArguments::between(op, &bounds, BackwardRule::default());
-        arguments.broadcast.push(bits(&slope));
-        arguments.needs = [true, !bounds.lo().is_absent(), !bounds.hi().is_absent(), true];
-        let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
-        let [x, lo, hi, of_slope] = apply(op, &inputs, &arguments)?;
-        let shaped = |storage, bound: &Bound<T>| Ok(Self::new(self.made(op, storage)?, bound_shape(bound)?));
+        let broadcast = broadcast_inputs(op, self.shape(), &bounds, &[&slope])?;
+        let needs = [true, !bounds.lo().is_absent(), !bounds.hi().is_absent(), true];
+        let inputs = [self.as_dyn(), upstream.as_dyn()];
+        let [x, lo, hi, slope] = run(op, &inputs, needs, &Arguments::new(&broadcast))?;
         Ok(LeakyGradients {
-            x: self.like(op, x)?,
-            lo: lo.map(|lo| shaped(Some(lo), bounds.lo())).transpose()?,
-            hi: hi.map(|hi| shaped(Some(hi), bounds.hi())).transpose()?,
-            slope: shaped(of_slope, &slope)?,
+            x: x.map(Self::of).ok_or_else(|| not_made(op))?,
+            lo: lo.map(Self::of),
+            hi: hi.map(Self::of),
+            slope: slope.map(Self::of).ok_or_else(|| not_made(op))?,
         })
     }
 
@@ -198,9 +191,8 @@ impl<T: Element> Tensor<T> {
     /// [`clip`](Self::clip).
     #[must_use = "the tensor itself is not changed"]
     pub fn affine(&self, scale: f64, offset: f64) -> Result<Self> {
-        self.map(
-            Op::Affine,
-            &TensorArguments { params: &[scale, offset], ..TensorArguments::of::<T>(Op::Affine) },
-        )
+        let broadcast = BroadcastInputs::none(T::TYPE);
+        let arguments = Arguments { params: &[scale, offset], ..Arguments::new(&broadcast) };
+        first(Op::Affine, &[self.as_dyn()], &arguments).map(Self::of)
     }
 }

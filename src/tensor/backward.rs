@@ -1,7 +1,9 @@
 //! The backward pass, from the tensor that was clipped.
 
-use super::{Inputs, Tensor, TensorArguments, apply, apply_in_place, bound_shape};
-use crate::{BackwardRule, Element, IntoBounds, Op, Result, Shape};
+use super::Tensor;
+use super::run::{broadcast_inputs, not_made, run};
+use crate::op::Arguments;
+use crate::{BackwardRule, Element, IntoBounds, Op, Result};
 
 /// Which bounds need a gradient, besides x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,12 +50,7 @@ impl<T: Element> Tensor<T> {
         bounds: impl IntoBounds<T>,
         rule: BackwardRule,
     ) -> Result<Self> {
-        self.shape.check_same(&upstream.shape)?;
-        let bounds = bounds.into_bounds()?;
-        let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
-        let [gx, ..] =
-            apply(Op::ClipBackward, &inputs, &TensorArguments::between(Op::ClipBackward, &bounds, rule))?;
-        self.like(Op::ClipBackward, gx)
+        self.between(Op::ClipBackward, &[upstream], &bounds.into_bounds()?, rule)
     }
 
     /// The same in place of the upstream gradient, which becomes that of this tensor. If clones share its
@@ -67,10 +64,7 @@ impl<T: Element> Tensor<T> {
         bounds: impl IntoBounds<T>,
         rule: BackwardRule,
     ) -> Result<()> {
-        self.shape.check_same(&upstream.shape)?;
-        let bounds = bounds.into_bounds()?;
-        let arguments = TensorArguments::between(Op::ClipBackward, &bounds, rule);
-        apply_in_place(Op::ClipBackward, &self.shape, &mut upstream.storage, &[&self.storage], &arguments)
+        Self::overwrite(&[self], upstream, Op::ClipBackward, &bounds.into_bounds()?, rule)
     }
 
     /// The backward pass to the bounds as well: one pass over the elements gives all that is needed, then the
@@ -106,20 +100,15 @@ impl<T: Element> Tensor<T> {
         rule: BackwardRule,
         needs: NeedsGrad,
     ) -> Result<BoundGradients<T>> {
-        self.shape.check_same(&upstream.shape)?;
-        let bounds = bounds.into_bounds()?;
-        let inputs = Inputs { shape: &self.shape, storages: &[&self.storage, &upstream.storage] };
-        let needs = [true, needs.lo, needs.hi, false];
-        let arguments =
-            TensorArguments { needs, ..TensorArguments::between(Op::ClipBackwardBounds, &bounds, rule) };
-        let [x, lo, hi, _] = apply(Op::ClipBackwardBounds, &inputs, &arguments)?;
-        let shaped = |storage: Option<_>, shape: Result<Shape>| {
-            storage.map(|storage| shape.map(|shape| Self::new(storage, shape))).transpose()
-        };
+        let (op, bounds) = (Op::ClipBackwardBounds, bounds.into_bounds()?);
+        let broadcast = broadcast_inputs(op, self.shape(), &bounds, &[])?;
+        let arguments = Arguments { rule, ..Arguments::new(&broadcast) };
+        let inputs = [self.as_dyn(), upstream.as_dyn()];
+        let [x, lo, hi, _] = run(op, &inputs, [true, needs.lo, needs.hi, false], &arguments)?;
         Ok(BoundGradients {
-            x: self.like(Op::ClipBackwardBounds, x)?,
-            lo: shaped(lo, bound_shape(bounds.lo()))?,
-            hi: shaped(hi, bound_shape(bounds.hi()))?,
+            x: x.map(Self::of).ok_or_else(|| not_made(op))?,
+            lo: lo.map(Self::of),
+            hi: hi.map(Self::of),
         })
     }
 }

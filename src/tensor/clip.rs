@@ -1,6 +1,8 @@
 //! The forward pass.
 
-use super::{Inputs, Tensor, TensorArguments, apply, apply_in_place};
+use super::Tensor;
+use super::run::{broadcast_inputs, first};
+use crate::op::Arguments;
 use crate::{BackwardRule, Element, IntoBounds, Op, Result};
 
 impl<T: Element> Tensor<T> {
@@ -18,10 +20,7 @@ impl<T: Element> Tensor<T> {
     #[doc(alias = "clip_by_value")]
     #[must_use = "the tensor itself is not changed: see clip_in_place"]
     pub fn clip(&self, bounds: impl IntoBounds<T>) -> Result<Self> {
-        self.map(
-            Op::Clip,
-            &TensorArguments::between(Op::Clip, &bounds.into_bounds()?, BackwardRule::default()),
-        )
+        self.between(Op::Clip, &[], &bounds.into_bounds()?, BackwardRule::default())
     }
 
     /// Clips every element and converts it to another type of float, in one pass: rounded to nearest once, ties to even, and
@@ -43,13 +42,9 @@ impl<T: Element> Tensor<T> {
     #[must_use = "the tensor itself is not changed"]
     pub fn clip_to<U: Element>(&self, bounds: impl IntoBounds<T>) -> Result<Tensor<U>> {
         let bounds = bounds.into_bounds()?;
-        let arguments = TensorArguments {
-            to: Some(U::TYPE),
-            ..TensorArguments::between(Op::ClipTo, &bounds, BackwardRule::default())
-        };
-        let inputs = Inputs { shape: &self.shape, storages: &[&self.storage] };
-        let [y, ..] = apply(Op::ClipTo, &inputs, &arguments)?;
-        Ok(Tensor::new(self.made(Op::ClipTo, y)?, self.shape.clone()))
+        let broadcast = broadcast_inputs(Op::ClipTo, self.shape(), &bounds, &[])?;
+        let arguments = Arguments { to: Some(U::TYPE), ..Arguments::new(&broadcast) };
+        first(Op::ClipTo, &[self.as_dyn()], &arguments).map(Tensor::of)
     }
 
     /// Clips every element where it is. If clones share the elements they keep theirs, and this tensor gets
@@ -59,8 +54,6 @@ impl<T: Element> Tensor<T> {
     /// As [`clip`](Self::clip). The tensor is then as it was.
     #[doc(alias = "clamp_")]
     pub fn clip_in_place(&mut self, bounds: impl IntoBounds<T>) -> Result<()> {
-        let bounds = bounds.into_bounds()?;
-        let arguments = TensorArguments::between(Op::Clip, &bounds, BackwardRule::default());
-        apply_in_place(Op::Clip, &self.shape, &mut self.storage, &[], &arguments)
+        Self::overwrite(&[], self, Op::Clip, &bounds.into_bounds()?, BackwardRule::default())
     }
 }

@@ -1,64 +1,22 @@
 //! Lists of tensors of any types: the norm of all together, and clipping by it.
 
 use super::norm::check_norm;
-use super::{Storage, Stored, Tensor, with_storage};
+use super::storage::peer;
+use super::{AnyTensor, DynTensor, Stored, Tensor, with_storage};
 use crate::backend::Backend;
 use crate::backend::any::with_backend;
 use crate::call::Limiter;
 use crate::norm::Scaling;
 use crate::{Device, Element, ElementType, Error, NormKind, NormLimit, Result, Shape};
 
-/// A tensor of any type, as [`clip_by_global_norm`] takes them: every [`Tensor`] is one.
-pub trait AnyTensor: sealed::Viewed {}
-
-impl<T: Element> AnyTensor for Tensor<T> {}
-
-mod sealed {
-    use super::{Element, ElementType, Storage, Tensor};
-
-    /// What an [`AnyTensor`](super::AnyTensor) is to a device.
-    pub struct View<'a>(pub(super) ElementType, pub(super) &'a Storage);
-
-    impl<'a> View<'a> {
-        pub(crate) fn element(&self) -> ElementType {
-            self.0
-        }
-
-        pub(crate) fn storage(&self) -> &'a Storage {
-            self.1
-        }
-    }
-
-    /// The same, to be changed.
-    pub struct ViewMut<'a>(pub(super) ElementType, pub(super) &'a mut Storage);
-
-    pub trait Viewed {
-        fn view(&self) -> View<'_>;
-        fn view_mut(&mut self) -> ViewMut<'_>;
-    }
-
-    impl<T: Element> Viewed for Tensor<T> {
-        fn view(&self) -> View<'_> {
-            View(T::TYPE, &self.storage)
-        }
-
-        fn view_mut(&mut self) -> ViewMut<'_> {
-            ViewMut(T::TYPE, &mut self.storage)
-        }
-    }
-}
-
 /// The norm of several tensors, on their device: an f32, or an f64 if any of them is f64. Nothing waits for it until it is read.
 #[derive(Debug, Clone)]
-pub struct GlobalNorm {
-    element: ElementType,
-    storage: Storage,
-}
+pub struct GlobalNorm(DynTensor);
 
 impl GlobalNorm {
     /// The type of the norm.
     pub fn element(&self) -> ElementType {
-        self.element
+        self.0.element
     }
 
     /// The norm as a number. Blocks until the device has computed it.
@@ -75,7 +33,7 @@ impl GlobalNorm {
     /// # Errors
     /// As [`Tensor::read`].
     pub async fn read(&self) -> Result<f64> {
-        let norm = match self.element {
+        let norm = match self.0.element {
             ElementType::F64 => self.to_tensor::<f64>()?.read().await?.first().copied(),
             _ => self.to_tensor::<f32>()?.read().await?.first().copied().map(f64::from),
         };
@@ -87,10 +45,12 @@ impl GlobalNorm {
     /// # Errors
     /// [`Error::TypeMismatch`] for another type than [that of the norm](Self::element).
     pub fn to_tensor<N: Element>(&self) -> Result<Tensor<N>> {
-        match N::TYPE == self.element {
-            true => Ok(Tensor::new(self.storage.clone(), Shape::new([])?)),
-            false => Err(Error::TypeMismatch { left: N::TYPE, right: self.element }),
-        }
+        self.0.clone().try_into()
+    }
+
+    /// The same of a type that is a value.
+    pub fn into_dyn(self) -> DynTensor {
+        self.0
     }
 }
 
@@ -100,19 +60,18 @@ impl GlobalNorm {
 /// # Errors
 /// [`Error::DeviceMismatch`]; [`Error::Unsupported`] for integers, and for f64 on a GPU; otherwise as [`Tensor::sum`].
 pub fn global_norm(tensors: &[&dyn AnyTensor], kind: NormKind) -> Result<GlobalNorm> {
-    let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
-    views.iter().try_for_each(|view| check_norm(view.element()))?;
-    let element = ElementType::of_norm(views.iter().map(|view| view.element()));
-    let Some(first) = views.first().map(|view| view.storage()) else {
-        let storage = Device::cpu().tensor(&[0.0f32], [])?.storage().clone();
-        return Ok(GlobalNorm { element, storage });
+    let tensors: Vec<_> = tensors.iter().map(|tensor| tensor.dynamic()).collect();
+    tensors.iter().try_for_each(|tensor| check_norm(tensor.element))?;
+    let element = ElementType::of_norm(tensors.iter().map(|tensor| tensor.element));
+    let Some(first) = tensors.first() else {
+        return Ok(GlobalNorm(Device::cpu().tensor(&[0.0f32], [])?.into_dyn()));
     };
-    let storage = with_storage!(first, backend, _first => {
-        let list = views.iter().map(|view| Ok((view.element(), first.peer(backend, view.storage())?)));
+    let storage = with_storage!(&first.storage, backend, _first => {
+        let list = tensors.iter().map(|tensor| Ok((tensor.element, peer(backend, &tensor.storage)?)));
         let list: Vec<_> = list.collect::<Result<_>>()?;
         backend.store(backend.reduce_list(&list, kind.reduce_op(), element)?)
     });
-    Ok(GlobalNorm { element, storage })
+    Ok(GlobalNorm(DynTensor::new(element, storage, Shape::new([])?)))
 }
 
 /// Scales the elements of several tensors down, in place, so that the norm of all together is at most a limit: torch's
@@ -143,21 +102,12 @@ pub fn clip_by_global_norm(
     limit.check()?;
     let views: Vec<&dyn AnyTensor> = tensors.iter().map(|tensor| &**tensor).collect();
     let norm = global_norm(&views, limit.kind)?;
-    scale_list(tensors, (norm.element, &norm.storage), &limit)?;
+    with_storage!(&norm.0.storage, backend, of_all => {
+        let limiter = Limiter { limit: &limit, average: None, relative: None };
+        let scalings = backend.scalings(norm.0.element, of_all, limiter)?;
+        backend.scale_list(on_device(backend, tensors)?, &scalings)?;
+    });
     Ok(norm)
-}
-
-fn scale_list(
-    tensors: &mut [&mut dyn AnyTensor],
-    (element, norm): (ElementType, &Storage),
-    limit: &NormLimit,
-) -> Result<()> {
-    let device = norm.device();
-    with_backend!(device.backend(), backend => {
-        let limiter = Limiter { limit, average: None, relative: None };
-        let scalings = backend.scalings(element, norm.peer(backend, norm)?, limiter)?;
-        backend.scale_list(on_device(backend, tensors)?, &scalings)
-    })
 }
 
 /// Scales the elements of several tensors in place, by what [`NormState::scaling`](crate::norm::NormState::scaling) made of a norm
@@ -187,11 +137,11 @@ pub fn scale_in_place<N: Element>(tensors: &mut [&mut dyn AnyTensor], scaling: S
 }
 
 fn scale_all(tensors: &mut [&mut dyn AnyTensor], scaling: Scaling<f64>) -> Result<()> {
-    let elements: Vec<_> = tensors.iter().map(|tensor| tensor.view().element()).collect();
+    let elements: Vec<_> = tensors.iter().map(|tensor| tensor.dynamic().element).collect();
     elements.iter().try_for_each(|&element| check_norm(element))?;
     let Some(first) = tensors.first() else { return Ok(()) };
-    let device = first.view().storage().device();
-    tensors.iter().try_for_each(|tensor| device.check_same(&tensor.view().storage().device()))?;
+    let device = first.dynamic().device();
+    tensors.iter().try_for_each(|tensor| device.check_same(&tensor.dynamic().device()))?;
     if scaling == Scaling::Keep {
         return Ok(());
     }
@@ -207,10 +157,10 @@ fn on_device<'a, B: Stored>(
     tensors: &'a mut [&mut dyn AnyTensor],
 ) -> Result<Vec<(ElementType, &'a mut B::Buffer)>> {
     let buffer = |tensor: &'a mut &mut dyn AnyTensor| {
-        let view = tensor.view_mut();
+        let tensor = tensor.dynamic_mut();
         let elsewhere =
             || Error::Internal { op: "clip_by_global_norm", what: "on a tensor of another device".into() };
-        Ok((view.0, backend.downcast_mut(view.1).ok_or_else(elsewhere)?))
+        Ok((tensor.element, backend.downcast_mut(&mut tensor.storage).ok_or_else(elsewhere)?))
     };
     tensors.iter_mut().map(buffer).collect()
 }

@@ -2,7 +2,10 @@
 
 use std::marker::PhantomData;
 
-use super::{Inputs, Storage, Tensor, TensorArguments, apply, apply_in_place};
+use super::run::{broadcast_inputs, first, not_made, run};
+use super::{DynTensor, Tensor};
+use crate::broadcast::BroadcastInputs;
+use crate::op::{Arguments, first_outputs};
 use crate::{BackwardRule, Element, IntoBounds, Op, Result, Shape};
 
 /// What the backward pass of a clip needs: one bit per element, made by [`Tensor::clip_with_mask`]. For the
@@ -11,7 +14,7 @@ use crate::{BackwardRule, Element, IntoBounds, Op, Result, Shape};
 pub struct Mask<T> {
     shape: Shape,
     /// `None` if everything passes.
-    bits: Option<Storage>,
+    bits: Option<DynTensor>,
     device: crate::Device,
     element: PhantomData<T>,
 }
@@ -39,14 +42,15 @@ impl<T: Element> Tensor<T> {
     /// Otherwise as [`clip`](Self::clip).
     pub fn clip_with_mask(&self, bounds: impl IntoBounds<T>, rule: BackwardRule) -> Result<(Self, Mask<T>)> {
         let (bounds, device) = (bounds.into_bounds()?, self.device());
-        let mask = |bits| Mask { shape: self.shape.clone(), bits, device, element: PhantomData };
+        let mask = |bits| Mask { shape: self.shape().clone(), bits, device, element: PhantomData };
         if rule.is_identity() {
             return Ok((self.clip(&bounds)?, mask(None)));
         }
-        let inputs = Inputs { shape: &self.shape, storages: &[&self.storage] };
-        let arguments = TensorArguments::between(Op::ClipWithMask, &bounds, rule);
-        let [y, bits, ..] = apply(Op::ClipWithMask, &inputs, &arguments)?;
-        Ok((self.like(Op::ClipWithMask, y)?, mask(bits)))
+        let op = Op::ClipWithMask;
+        let broadcast = broadcast_inputs(op, self.shape(), &bounds, &[])?;
+        let arguments = Arguments { rule, ..Arguments::new(&broadcast) };
+        let [y, bits, ..] = run(op, &[self.as_dyn()], first_outputs(2), &arguments)?;
+        Ok((y.map(Self::of).ok_or_else(|| not_made(op))?, mask(bits)))
     }
 }
 
@@ -60,9 +64,8 @@ impl<T: Element> Mask<T> {
     pub fn backward(&self, upstream: &Tensor<T>) -> Result<Tensor<T>> {
         self.check(upstream)?;
         let Some(bits) = &self.bits else { return Ok(upstream.clone()) };
-        let inputs = Inputs { shape: &self.shape, storages: &[bits, &upstream.storage] };
-        let [gx, ..] = apply(Op::MaskBackward, &inputs, &TensorArguments::of::<T>(Op::MaskBackward))?;
-        upstream.like(Op::MaskBackward, gx)
+        let none = BroadcastInputs::none(T::TYPE);
+        first(Op::MaskBackward, &[bits, upstream.as_dyn()], &Arguments::new(&none)).map(Tensor::of)
     }
 
     /// The same in place of the upstream gradient. If clones share its elements they keep theirs, and `upstream`
@@ -73,27 +76,21 @@ impl<T: Element> Mask<T> {
     pub fn backward_in_place(&self, upstream: &mut Tensor<T>) -> Result<()> {
         self.check(upstream)?;
         let Some(bits) = &self.bits else { return Ok(()) };
-        let target = &mut upstream.storage;
-        apply_in_place(
-            Op::MaskBackward,
-            &self.shape,
-            target,
-            &[bits],
-            &TensorArguments::of::<T>(Op::MaskBackward),
-        )
+        let none = BroadcastInputs::none(T::TYPE);
+        upstream.as_dyn_mut().overwrite(Op::MaskBackward, &[bits], &Arguments::new(&none))
     }
 
     /// Bytes of the bits on the device.
     pub fn bytes(&self) -> u64 {
-        self.bits.as_ref().map_or(0, Storage::bytes)
+        self.bits.as_ref().map_or(0, |bits| bits.storage().bytes())
     }
 
-    pub(crate) fn bits(&self) -> Option<&Storage> {
+    pub(crate) fn bits(&self) -> Option<&DynTensor> {
         self.bits.as_ref()
     }
 
     fn check(&self, upstream: &Tensor<T>) -> Result<()> {
-        self.shape.check_same(&upstream.shape)?;
+        self.shape.check_same(upstream.shape())?;
         self.device.check_same(&upstream.device())
     }
 }

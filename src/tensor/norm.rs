@@ -3,7 +3,8 @@
 use std::ops::RangeFull;
 
 use super::lists::clip_by_global_norm;
-use super::{Storage, Stored, Tensor, with_storage};
+use super::storage::peer;
+use super::{DynTensor, Stored, Tensor, with_storage};
 use crate::backend::Backend;
 use crate::broadcast::{Broadcast, Reduction};
 use crate::call::Limiter;
@@ -98,7 +99,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::InvalidAxes`], [`Error::TooManyAxes`](crate::Error::TooManyAxes); [`Error::Unsupported`] for what is too large for
     /// a GPU; [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn sum(&self, axes: impl Into<Axes>) -> Result<Self> {
-        self.reduced(&Slices::new(&self.shape, axes)?, ReduceOp::Sum)
+        self.as_dyn().sum(axes).map(Self::of)
     }
 
     /// The norm of each slice along some axes, or of all elements (`..`), in f32 or, for f64, in f64: exact, and rounded once, as
@@ -116,7 +117,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// [`Error::Unsupported`] for integers, and for f64 on a GPU; otherwise as [`sum`](Self::sum).
     pub fn norm(&self, kind: NormKind, axes: impl Into<Axes>) -> Result<Tensor<T::Norm>> {
-        self.norms(&Slices::new(&self.shape, axes)?, kind)
+        self.as_dyn().norm(kind, axes).map(Tensor::of)
     }
 
     /// Scales each slice along some axes, or all elements (`..`), down so that its norm is at most a limit: TensorFlow's
@@ -135,7 +136,7 @@ impl<T: Element> Tensor<T> {
     /// [`Error::InvalidLimit`], [`Error::NonFiniteNorm`] where it is asked for; otherwise as [`norm`](Self::norm).
     #[must_use = "the tensor itself is not changed"]
     pub fn clip_by_norm(&self, limit: impl Into<NormLimit>, axes: impl Into<Axes>) -> Result<Self> {
-        self.clipped(&Slices::new(&self.shape, axes)?, &limit.into(), None)
+        self.as_dyn().clip_by_norm(limit, axes).map(Self::of)
     }
 
     /// The same of all elements in place. Clones keep their elements.
@@ -152,10 +153,7 @@ impl<T: Element> Tensor<T> {
     /// As [`clip_by_norm`](Self::clip_by_norm).
     #[must_use = "the tensor itself is not changed"]
     pub fn clip_by_average_norm(&self, limit: impl Into<NormLimit>, axes: impl Into<Axes>) -> Result<Self> {
-        let (limit, slices) = (limit.into(), Slices::new(&self.shape, axes)?);
-        limit.check()?;
-        let norms = self.norms(&slices, limit.kind)?;
-        self.scaled(&slices, &norms, &limit, Some(slices.reduction.leaves.max(1)), None)
+        self.as_dyn().clip_by_average_norm(limit, axes).map(Self::of)
     }
 
     /// The backward pass of [`clip_by_norm`](Self::clip_by_norm) by the 2-norm: the gradient that reaches this tensor, of the
@@ -185,10 +183,7 @@ impl<T: Element> Tensor<T> {
         limit: impl Into<NormLimit>,
         axes: impl Into<Axes>,
     ) -> Result<Self> {
-        let (limit, slices) = (limit.into(), Slices::new(&self.shape, axes)?);
-        self.shape.check_same(&upstream.shape)?;
-        let made = scale_backward(T::TYPE, [&self.storage, &upstream.storage], &slices, &limit)?;
-        Ok(Self::new(made, self.shape.clone()))
+        self.as_dyn().clip_by_norm_backward(upstream.as_dyn(), limit, axes).map(Self::of)
     }
 
     /// Adaptive gradient clipping: the norm of each slice of this gradient is limited to `limit` times that of the same slice
@@ -205,104 +200,142 @@ impl<T: Element> Tensor<T> {
         axes: impl Into<Axes>,
         least: f64,
     ) -> Result<Self> {
+        self.as_dyn().clip_adaptive(parameter.as_dyn(), limit, axes, least).map(Self::of)
+    }
+}
+
+impl DynTensor {
+    /// As [`Tensor::sum`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn sum(&self, axes: impl Into<Axes>) -> Result<Self> {
+        self.reduced(&Slices::new(&self.shape, axes)?, ReduceOp::Sum, self.element)
+    }
+
+    /// As [`Tensor::norm`]: of f32, or of f64 for f64.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn norm(&self, kind: NormKind, axes: impl Into<Axes>) -> Result<Self> {
+        self.norms(&Slices::new(&self.shape, axes)?, kind)
+    }
+
+    /// As [`Tensor::clip_by_norm`].
+    ///
+    /// # Errors
+    /// As that.
+    #[must_use = "the tensor itself is not changed"]
+    pub fn clip_by_norm(&self, limit: impl Into<NormLimit>, axes: impl Into<Axes>) -> Result<Self> {
+        self.clipped(&Slices::new(&self.shape, axes)?, &limit.into(), None)
+    }
+
+    /// As [`Tensor::clip_by_average_norm`].
+    ///
+    /// # Errors
+    /// As that.
+    #[must_use = "the tensor itself is not changed"]
+    pub fn clip_by_average_norm(&self, limit: impl Into<NormLimit>, axes: impl Into<Axes>) -> Result<Self> {
+        let (limit, slices) = (limit.into(), Slices::new(&self.shape, axes)?);
+        limit.check()?;
+        let norms = self.norms(&slices, limit.kind)?;
+        self.scaled(&slices, &norms, &limit, Some(slices.reduction.leaves.max(1)), None)
+    }
+
+    /// As [`Tensor::clip_by_norm_backward`].
+    ///
+    /// # Errors
+    /// As that, and [`Error::TypeMismatch`].
+    #[must_use = "the upstream gradient is not changed"]
+    pub fn clip_by_norm_backward(
+        &self,
+        upstream: &Self,
+        limit: impl Into<NormLimit>,
+        axes: impl Into<Axes>,
+    ) -> Result<Self> {
+        let (limit, slices) = (limit.into(), Slices::new(&self.shape, axes)?);
+        self.check_like(upstream)?;
+        limit.check()?;
+        check_norm(self.element)?;
+        if limit.kind != NormKind::L2 {
+            return Err(Error::Unsupported {
+                what: format!("the backward pass of clipping by the norm {}", limit.kind),
+                device: "any device".into(),
+                instead: "clip by the 2-norm".into(),
+            });
+        }
+        let made = with_storage!(&self.storage, backend, x => {
+            let operands = [x, peer(backend, &upstream.storage)?];
+            let slices = (&slices.reduction, &slices.broadcast);
+            backend.store(backend.scale_backward(self.element, operands, slices, &limit)?)
+        });
+        Ok(Self::new(self.element, made, self.shape.clone()))
+    }
+
+    /// As [`Tensor::clip_adaptive`].
+    ///
+    /// # Errors
+    /// As that, and [`Error::TypeMismatch`].
+    #[must_use = "the tensor itself is not changed"]
+    pub fn clip_adaptive(
+        &self,
+        parameter: &Self,
+        limit: impl Into<NormLimit>,
+        axes: impl Into<Axes>,
+        least: f64,
+    ) -> Result<Self> {
         let (limit, slices) = (limit.into(), Slices::new(&self.shape, axes)?);
         limit.eps(least).check()?;
-        self.shape.check_same(&parameter.shape)?;
+        self.check_like(parameter)?;
         self.device().check_same(&parameter.device())?;
         let of_parameter = parameter.norms(&slices, limit.kind)?;
         self.clipped(&slices, &limit, Some((&of_parameter, least)))
     }
 
-    fn norms(&self, slices: &Slices, kind: NormKind) -> Result<Tensor<T::Norm>> {
-        check_norm(T::TYPE)?;
-        self.reduced(slices, kind.reduce_op())
+    fn check_like(&self, other: &Self) -> Result<()> {
+        other.check_type(self.element)?;
+        self.shape.check_same(&other.shape)
     }
 
-    fn reduced<U: Element>(&self, slices: &Slices, op: ReduceOp) -> Result<Tensor<U>> {
-        let made = reduce((T::TYPE, &self.storage), slices, op, U::TYPE)?;
-        Ok(Tensor::new(made, slices.kept.clone()))
+    fn norms(&self, slices: &Slices, kind: NormKind) -> Result<Self> {
+        check_norm(self.element)?;
+        self.reduced(slices, kind.reduce_op(), ElementType::of_norm([self.element]))
     }
 
-    fn clipped(
-        &self,
-        slices: &Slices,
-        limit: &NormLimit,
-        relative: Option<(&Tensor<T::Norm>, f64)>,
-    ) -> Result<Self> {
+    /// Reduces slices to an element of `to` each.
+    fn reduced(&self, slices: &Slices, op: ReduceOp, to: ElementType) -> Result<Self> {
+        let made = with_storage!(&self.storage, backend, x => {
+            backend.store(backend.reduce(self.element, x, &slices.reduction, op, to)?)
+        });
+        Ok(Self::new(to, made, slices.kept.clone()))
+    }
+
+    fn clipped(&self, slices: &Slices, limit: &NormLimit, relative: Option<(&Self, f64)>) -> Result<Self> {
         limit.check()?;
         let norms = self.norms(slices, limit.kind)?;
         self.scaled(slices, &norms, limit, None, relative)
     }
 
+    /// Scales slices as their norms ask for.
     fn scaled(
         &self,
         slices: &Slices,
-        norms: &Tensor<T::Norm>,
+        norms: &Self,
         limit: &NormLimit,
         average: Option<usize>,
-        relative: Option<(&Tensor<T::Norm>, f64)>,
+        relative: Option<(&Self, f64)>,
     ) -> Result<Self> {
-        let relative = relative.map(|(norms, least)| (&norms.storage, least));
-        let limiter = Limiter { limit, average, relative };
-        let norms = (T::Norm::TYPE, &norms.storage);
-        let made = scale((T::TYPE, &self.storage), slices, norms, limiter)?;
-        Ok(Self::new(made, self.shape.clone()))
-    }
-}
-
-// What follows is compiled once, for types that are values.
-
-/// Reduces slices to an element of `to` each.
-fn reduce(
-    (element, storage): (ElementType, &Storage),
-    slices: &Slices,
-    op: ReduceOp,
-    to: ElementType,
-) -> Result<Storage> {
-    with_storage!(storage, backend, x => {
-        Ok(backend.store(backend.reduce(element, x, &slices.reduction, op, to)?))
-    })
-}
-
-/// Scales slices as their norms ask for.
-fn scale(
-    (element, storage): (ElementType, &Storage),
-    slices: &Slices,
-    (norm, norms): (ElementType, &Storage),
-    limiter: Limiter<'_, &Storage>,
-) -> Result<Storage> {
-    with_storage!(storage, backend, x => {
-        let relative = match limiter.relative {
-            Some((norms, least)) => Some((storage.peer(backend, norms)?, least)),
-            None => None,
-        };
-        let limiter = Limiter { limit: limiter.limit, average: limiter.average, relative };
-        let scalings = backend.scalings(norm, storage.peer(backend, norms)?, limiter)?;
-        Ok(backend.store(backend.scale(element, x, &scalings, &slices.broadcast)?))
-    })
-}
-
-/// The gradients of slices that are scaled by their norms.
-fn scale_backward(
-    element: ElementType,
-    [storage, upstream]: [&Storage; 2],
-    slices: &Slices,
-    limit: &NormLimit,
-) -> Result<Storage> {
-    limit.check()?;
-    check_norm(element)?;
-    if limit.kind != NormKind::L2 {
-        return Err(Error::Unsupported {
-            what: format!("the backward pass of clipping by the norm {}", limit.kind),
-            device: "any device".into(),
-            instead: "clip by the 2-norm".into(),
+        let made = with_storage!(&self.storage, backend, x => {
+            let relative = match relative {
+                Some((norms, least)) => Some((peer(backend, &norms.storage)?, least)),
+                None => None,
+            };
+            let limiter = Limiter { limit, average, relative };
+            let scalings = backend.scalings(norms.element, peer(backend, &norms.storage)?, limiter)?;
+            backend.store(backend.scale(self.element, x, &scalings, &slices.broadcast)?)
         });
+        Ok(Self::new(self.element, made, self.shape.clone()))
     }
-    with_storage!(storage, backend, x => {
-        let g = storage.peer(backend, upstream)?;
-        let slices = (&slices.reduction, &slices.broadcast);
-        Ok(backend.store(backend.scale_backward(element, [x, g], slices, limit)?))
-    })
 }
 
 /// Integers have no norm.

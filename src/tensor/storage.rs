@@ -93,12 +93,15 @@ impl Storage {
     pub(crate) fn bytes(&self) -> u64 {
         with_storage!(self, backend, buffer => backend.bytes(buffer))
     }
+}
 
-    /// The buffer of another storage, as this one's device sees it.
-    pub(crate) fn peer<'a, B: Stored>(&self, backend: &B, other: &'a Self) -> Result<&'a B::Buffer> {
-        backend.downcast(other).ok_or_else(|| Error::DeviceMismatch {
-            left: self.device().info().to_string(),
-            right: other.device().info().to_string(),
-        })
-    }
+/// The buffer of a storage, for the backend that it is to be on.
+///
+/// # Errors
+/// [`Error::DeviceMismatch`].
+pub(crate) fn peer<'a, B: Stored>(backend: &B, storage: &'a Storage) -> Result<&'a B::Buffer> {
+    backend.downcast(storage).ok_or_else(|| Error::DeviceMismatch {
+        left: backend.info().to_string(),
+        right: storage.device().info().to_string(),
+    })
 }

@@ -1,5 +1,5 @@
-//! How a kernel reads its broadcast inputs: text that is generated for each of them, since WGSL passes no buffer to a function.
-//! What is the same for all is in `shaders/lib/broadcast.wgsl`.
+//! How a kernel reads its broadcast inputs: text generated for each of them, since WGSL cannot pass a buffer to a function. The
+//! code common to all is in `shaders/lib/broadcast.wgsl`.
 
 use std::fmt::Write;
 
@@ -22,13 +22,13 @@ struct Input {
 pub(super) struct Reading {
     /// Modules to import.
     pub imports: Vec<&'static str>,
-    /// Functions, in front of the entry point.
+    /// Functions, before the entry point.
     pub functions: String,
-    /// What is loaded once, before the loop: values.
+    /// Values that are loaded once, before the loop.
     pub before: String,
-    /// What is read for block `i`.
+    /// The reads for block `i`.
     pub of_block: String,
-    /// What the operation's function takes.
+    /// The arguments of the operation's function.
     pub arguments: Vec<String>,
 }
 
@@ -85,7 +85,7 @@ impl Input {
         self.layout != Layout::Value
     }
 
-    /// The elements that belong to block `i`.
+    /// The elements for block `i`.
     fn block(&self) -> String {
         let name = self.operand.name();
         if self.layout == Layout::Strided { format!("strided.{name}") } else { format!("{name}_at(i)") }

@@ -1,4 +1,4 @@
-//! The linker: puts each file of `shaders/` in front of those that import it.
+//! The linker: puts each file of `shaders/` before those that import it.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ macro_rules! modules {
     };
 }
 
-/// The files by their paths, those of operations apart.
+/// The files by their paths, except those of operations.
 const MODULES: &[(&str, &str)] = modules![
     "lib/arguments",
     "lib/bounds",
@@ -35,32 +35,32 @@ const MODULES: &[(&str, &str)] = modules![
     "user",
 ];
 
-/// What is replaced in each composition.
+/// The module that is replaced in each composition.
 const CONSTANTS: &str = "lib/constants";
 
-/// The file of a path.
+/// The file with this path.
 pub(super) fn module(path: &str) -> Option<&'static str> {
     let of_op = || Op::ALL.iter().find(|op| op.info().module == path).map(|op| op.info().shader);
     MODULES.iter().find(|(known, _)| *known == path).map(|(_, source)| *source).or_else(of_op)
 }
 
-/// What a kernel binds in group 0, and what a composition takes in place of what files say.
+/// What a kernel binds in group 0, and what a composition replaces in the files.
 #[derive(Debug, Default)]
 pub(crate) struct Interface<'a> {
-    /// The number of the parameters.
+    /// The binding number of the parameters.
     pub params: u32,
-    /// The storage buffers by name, each with its number and whether it is only read.
+    /// The storage buffers by name, each with its number and whether it is read-only.
     pub buffers: Vec<(Cow<'a, str>, u32, bool)>,
-    /// The entry point that is called `main`.
+    /// The entry point to be renamed to `main`.
     pub main: Option<&'a str>,
-    /// Modules, and those that are linked in their place.
+    /// Modules, and those linked instead.
     pub substitutes: &'a [(&'a str, &'a str)],
 }
 
-/// Numbers from here on are of buffers that a kernel does not use: those of other entry points of its file.
+/// Numbers from here on are for buffers that a kernel does not use: those of other entry points of its file.
 const UNUSED: u32 = 100;
 
-/// The whole text of `root` after all that it imports.
+/// The whole text of `root` after everything that it imports.
 pub(crate) fn compose(root: &str, specialization: Specialization, interface: &Interface<'_>) -> String {
     let mut linker = Linker {
         text: specialization.constants(),
@@ -74,15 +74,15 @@ pub(crate) fn compose(root: &str, specialization: Specialization, interface: &In
 
 struct Linker<'a> {
     text: String,
-    /// Modules that are in the text.
+    /// Modules already in the text.
     seen: HashSet<String>,
     interface: &'a Interface<'a>,
-    /// The number of the next buffer that is not used.
+    /// The number of the next unused buffer.
     unused: u32,
 }
 
 impl Linker<'_> {
-    /// Appends a module behind those that it imports, unless they are there.
+    /// Appends a module after those that it imports, unless they are present.
     fn link(&mut self, source: &str) {
         let (imports, body) = imports(source);
         for path in imports {
@@ -93,7 +93,7 @@ impl Linker<'_> {
             }
             match module(own) {
                 Some(imported) => self.link(imported),
-                // No shader: the compiler's message quotes it.
+                // Not a shader: the compiler's message quotes it.
                 None => self.text.push_str(&format!("error: there is no module {path};\n")),
             }
         }
@@ -103,7 +103,7 @@ impl Linker<'_> {
         }
     }
 
-    /// Appends a line: what is bound gets the number and the access that the interface says.
+    /// Appends a line: a binding gets its number and access from the interface.
     fn line(&mut self, line: &str) {
         let main = self.interface.main.and_then(|main| line.strip_prefix("fn ")?.strip_prefix(main));
         if let Some(rest) = main.filter(|rest| rest.starts_with('(')) {
@@ -125,14 +125,14 @@ impl Linker<'_> {
     }
 }
 
-/// The address space, the name and the type of what a line binds.
+/// The address space, the name and the type of a line's binding.
 fn declared(line: &str) -> Option<(&str, &str, &str)> {
     let (space, rest) = line.strip_prefix("@group(0) @binding(")?.split_once("var<")?.1.split_once("> ")?;
     let (name, item) = rest.split_once(": ")?;
     Some((space, name, item))
 }
 
-/// The paths of the modules that a file imports, and what comes after the last import.
+/// The paths of the modules that a file imports, and the text after the last import.
 fn imports(source: &str) -> (Vec<String>, &str) {
     let (mut paths, mut body) = (Vec::new(), source);
     while let Some(at) = body.find("import package::") {
@@ -156,7 +156,7 @@ mod tests {
         MODULES.iter().copied().chain(ops)
     }
 
-    /// The names that a text uses, less those of fields and the paths of imports.
+    /// The names that a text uses, without those of fields and the paths of imports.
     fn names(text: &str) -> HashSet<&str> {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let mut found = HashSet::new();
@@ -189,7 +189,7 @@ mod tests {
         found
     }
 
-    /// Every file imports just what it uses of others: so it can be read alone, by people and by editors.
+    /// Every file imports exactly what it uses of others, so that people and editors can read it by itself.
     #[test]
     fn files_name_their_imports() {
         let mut wrong = Vec::new();

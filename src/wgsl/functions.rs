@@ -9,21 +9,21 @@ use crate::broadcast::MAX_BROADCAST;
 use crate::op::Op;
 use crate::{BackwardRule, ElementType, Error, NanRule, OutsideRule, Result};
 
-/// The element functions of a type, for a kernel of your own that is to clip exactly: WGSL text to put before it.
+/// The element functions of a type, for your own kernel that must clip exactly: WGSL text to put before it.
 ///
-/// A block is `vec4<u32>`: 16 bytes of elements as they lie in memory. All names begin with `wgclip_` and the type's
-/// name, `wgclip_f32_` for example, so that several types can be used at once. These are stable:
+/// A block is `vec4<u32>`: 16 bytes of elements in memory order. All names begin with `wgclip_` and the type's name,
+/// `wgclip_f32_` for example, so that several types can be used at once. These are stable:
 ///
-/// | function | what it returns |
+/// | function | returns |
 /// |---|---|
-/// | `clip_block(x, lo, hi)` | the clip of each element between those of two blocks |
-/// | `clip_backward_block(x, g, lo, hi)` | the gradient that reaches x, of the upstream gradient g, by `rule` |
-/// | `element_of(block, i) -> vec2<u32>` | the bits of an element, the low word first |
+/// | `clip_block(x, lo, hi)` | each element clipped to those of two blocks |
+/// | `clip_backward_block(x, g, lo, hi)` | the gradient that reaches x, from the upstream gradient g, by `rule` |
+/// | `element_of(block, i) -> vec2<u32>` | the bits of an element, low word first |
 /// | `store_element(&block, i, bits)` | stores them where the block is zero |
 /// | `splat_element(bits)` | a block full of an element |
 ///
-/// A bound that is absent is the least or the greatest value of the type (an infinity, for floats): nothing is
-/// beyond it, though an element may tie with it.
+/// An absent bound is the minimum or maximum of the type (an infinity, for floats): nothing is beyond it, though an
+/// element may tie with it.
 ///
 /// ```
 /// use wgclip::{BackwardRule, ElementType, wgsl};
@@ -46,7 +46,7 @@ use crate::{BackwardRule, ElementType, Error, NanRule, OutsideRule, Result};
 /// [`Error::RuleWithoutKernel`] for the straight-through rule: its gradient is g.
 pub fn functions(element: ElementType, rule: BackwardRule) -> Result<String> {
     Op::ClipBackward.check_rule(rule)?;
-    // Bounds that the kernel brings may be NaN: they are compared as elements of tensors are.
+    // The kernel's own bounds may be NaN: they are compared like elements of tensors.
     let layouts = [Layout::Same; MAX_BROADCAST];
     let user =
         module("user").ok_or(Error::Internal { op: "functions", what: "without its module".into() })?;
@@ -59,7 +59,7 @@ pub fn functions(element: ElementType, rule: BackwardRule) -> Result<String> {
     Ok(prefixed(&text, &format!("wgclip_{element}_")))
 }
 
-/// The same text, less its comments, with a prefix before each name that it declares.
+/// Returns the same text without comments, with a prefix before each name that it declares.
 fn prefixed(text: &str, prefix: &str) -> String {
     let code: Vec<_> =
         text.lines().map(|line| line.split("//").next().unwrap_or_default().trim_end()).collect();

@@ -17,7 +17,7 @@ impl Layout {
     #[cfg(feature = "gpu")]
     const TENSORS: [Self; 5] = [Self::Same, Self::One, Self::Rows, Self::Columns, Self::Strided];
 
-    /// Of an input that is a tensor, by its index.
+    /// The layout of a tensor input, by its index.
     pub(crate) fn new(broadcast: &Broadcast, index: usize, element: ElementType) -> Self {
         if broadcast.is_same(index) {
             return Self::Same;
@@ -45,7 +45,7 @@ pub(crate) struct Kernel {
     pub op: Op,
     /// Whether the first output overwrites an input.
     pub in_place: bool,
-    /// The outputs that are made.
+    /// The outputs that are computed.
     pub needs: [bool; MAX_OUTPUTS],
     /// Whether operands are parts of one buffer: every binding is then `read_write`.
     pub shared: bool,
@@ -62,7 +62,7 @@ pub(crate) struct Binding {
 }
 
 impl Kernel {
-    /// A kernel, less what makes no difference to the operation.
+    /// Creates a kernel, without what makes no difference to the operation.
     pub(crate) fn new(
         op: Op,
         in_place: bool,
@@ -80,7 +80,7 @@ impl Kernel {
         Self { op, in_place, needs, shared, specialization: Specialization { ties, ..specialization } }
     }
 
-    /// Every kernel of a type. Those that share a buffer differ in how it is declared alone, so one type has them all.
+    /// Every kernel of a type. Those that share a buffer differ only in its declaration, so only one type has them all.
     #[cfg(feature = "gpu")]
     pub(crate) fn all(element: ElementType) -> Vec<Self> {
         let mut kernels = Vec::new();
@@ -106,7 +106,7 @@ impl Kernel {
         kernels
     }
 
-    /// Whether what comes out is of another type.
+    /// Whether the output has another type.
     pub(crate) fn converts(&self) -> bool {
         self.specialization.to != self.specialization.element
     }
@@ -150,7 +150,7 @@ impl Kernel {
         ]) {
             let _ = writeln!(root, "import package::{path};");
         }
-        // The linker gives them their numbers.
+        // The linker assigns the numbers.
         for binding in self.bindings() {
             let words = binding.is_mask || (self.converts() && !binding.is_input);
             let item = if words { "u32" } else { "vec4<u32>" };
@@ -235,7 +235,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
     }
 }
 
-/// How the broadcast inputs of an operation may lie along x: all as values, each alone as a tensor, and all of them.
+/// How the broadcast inputs of an operation may lie along x: all as values, each as the only tensor, and all as
+/// tensors.
 #[cfg(feature = "gpu")]
 fn layouts_of(op: Op) -> Vec<[Layout; MAX_BROADCAST]> {
     let count = op.info().broadcast.len();
@@ -249,13 +250,13 @@ fn layouts_of(op: Op) -> Vec<[Layout; MAX_BROADCAST]> {
     layouts
 }
 
-/// The loop of a clip into another type. What becomes of one block, or of two, is whole words.
+/// The loop of a clip into another type. One converted block, or two, fill whole words.
 fn converting_entry(reading: &Reading) -> String {
     let Reading { before, of_block, arguments, .. } = reading;
     let arguments = arguments.join(", ");
     format!(
         "
-// Blocks that become whole words, and these words.
+// Blocks that convert to whole words, and those words.
 const GROUP: u32 = max(1u, BITS / (4u * TO_BITS));
 const WORDS: u32 = GROUP * 4u * TO_BITS / BITS;
 
@@ -277,7 +278,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
                     word |= element.x << shift;
                     shift += TO_BITS;
                     if shift >= 32u {{
-                        // What is beyond the last block of elements is not there.
+                        // The buffer may end with the last block of elements.
                         if at < arrayLength(&y_blocks) {{
                             y_blocks[at] = word;
                         }}
@@ -292,7 +293,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
                 }}
             }}
         }}
-        // Of the last of two blocks, where the other is not there.
+        // The half word of a last block without its pair.
         if shift > 0u && at < arrayLength(&y_blocks) {{
             y_blocks[at] = word;
         }}

@@ -1,11 +1,11 @@
 //! The kernels' source: WGSL text, composed of the files in `shaders/`.
 //!
 //! Each file names what it uses of others by a WESL import (`import package::lib::element::less;`). Names are unique, so
-//! composing is no more than to put every file before those that import it, once, with the constants of an element type
-//! and a specialization in place of `lib/constants.wgsl`. The entry point and the bindings are generated from the list
-//! of operations.
+//! composing only puts every file before those that import it, once, with the constants of an element type and a
+//! specialization instead of `lib/constants.wgsl`. The entry point and the bindings are generated from the list of
+//! operations.
 //!
-//! [`functions`] gives the element functions of a type to kernels of your own.
+//! [`functions`] returns the element functions of a type for your own kernels.
 
 mod broadcast;
 mod compose;
@@ -21,7 +21,7 @@ pub(crate) use specialization::{Layout, Order, Specialization};
 
 use crate::ElementType;
 
-/// Invocations of a workgroup: the most that every WebGPU device allows, and the fastest where measured.
+/// Invocations of a workgroup: the maximum that every WebGPU device allows, and the fastest where measured.
 pub(crate) const WORKGROUP: u32 = 256;
 
 /// Blocks that an invocation works on. On llvmpipe four take a third less time than one (16 Mi f32), and more gain little.

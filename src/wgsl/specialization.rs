@@ -28,11 +28,11 @@ pub(crate) enum Layout {
 /// How the elements of a reduction's outputs lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Order {
-    /// Those of an output next to each other.
+    /// The elements of an output are adjacent.
     Rows = 0,
-    /// Those of all outputs next to each other, in whole blocks.
+    /// The elements of all outputs are adjacent, in whole blocks.
     Columns = 1,
-    /// In any other way.
+    /// Any other order.
     Strided = 2,
 }
 
@@ -40,12 +40,12 @@ pub(crate) enum Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Specialization {
     pub element: ElementType,
-    /// The type of what comes out.
+    /// The type of the output.
     pub to: ElementType,
     pub ties: TieRule,
     /// How each broadcast input lies along x.
     pub layouts: [Layout; MAX_BROADCAST],
-    /// What a reduction makes, and how the elements of an output lie.
+    /// The reduction, and how the elements of an output lie.
     pub reduce: ReduceOp,
     pub order: Order,
 }
@@ -70,7 +70,7 @@ impl Specialization {
         SumFormat::of(self.element.layout().bits, self.reduce)
     }
 
-    /// Limbs of 32 bits of a sum. One of integers is of 128 bits; a greatest magnitude is the first of two.
+    /// 32-bit limbs of a sum. A sum of integers has 128 bits; a greatest magnitude is the first of two limbs.
     pub(crate) fn limbs(self) -> u32 {
         match (self.element.is_float(), self.reduce) {
             (false, _) => 4,
@@ -79,7 +79,7 @@ impl Specialization {
         }
     }
 
-    /// How many bits the least number of the type is above bit 0 of a sum (for squares, of half of it).
+    /// How many bits the smallest number of the type is above bit 0 of a sum (for squares, of half of it).
     fn position(self) -> i32 {
         let layout = self.element.layout();
         match layout.class {
@@ -94,7 +94,7 @@ impl Specialization {
     /// The text of `lib/constants.wgsl` for it.
     pub(super) fn constants(self) -> String {
         let layout = self.element.layout();
-        // Of an element of 64 bits the shaders look at the upper word.
+        // The shaders look at the upper word of a 64-bit element.
         let shift = 32u32.saturating_sub(layout.bits);
         let word = |bits: u64| if layout.bits == 64 { bits >> 32 } else { bits << shift };
         let lanes = if layout.bits == 64 { 2 } else { 4 };

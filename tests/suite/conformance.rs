@@ -1,9 +1,9 @@
 //! The contract on every device: the table of `wgclip_conformance` at zero tolerance, a test for each operation, type and
 //! device.
 
-use wgclip::op::{Accuracy, Op};
+use wgclip::op::{Accuracy, Op, Pass};
 use wgclip::{Device, ElementType};
-use wgclip_conformance::{Reduction, Tier, check, check_reduction};
+use wgclip_conformance::{Tier, check};
 
 use crate::devices::{Suite, seed};
 
@@ -59,8 +59,8 @@ pub(crate) fn register(suite: &mut Suite) {
                     conforms(&open(), op, in_place, element, tier);
                 });
             }
-            for reduction in Reduction::ALL {
-                let is_norm = reduction != Reduction::Sum;
+            for &op in Op::SLICES {
+                let is_norm = op != Op::Sum;
                 // Norms of one type are enough for a quick run.
                 if is_norm && (!element.is_float() || quick && element != ElementType::F32) {
                     continue;
@@ -69,8 +69,8 @@ pub(crate) fn register(suite: &mut Suite) {
                 let long = slug == "cpu" || QUICK.contains(&element) && !slug.contains("swiftshader");
                 let tier = if tier == Tier::Full && !long { Tier::Values } else { tier };
                 let open = open.clone();
-                suite.add(format!("{}::{element}::{slug}", reduction.name()), move || {
-                    reduces(&open(), reduction, element, tier);
+                suite.add(format!("{op}::{element}::{slug}"), move || {
+                    conforms(&open(), op, false, element, tier);
                 });
             }
         }
@@ -86,21 +86,10 @@ fn conforms(device: &Device, op: Op, in_place: bool, element: ElementType, tier:
     }
     let least = match tier {
         _ if !op.is_for(element, device.info().limits.is_some()) => 0,
+        _ if op.info().pass == Pass::Slices => 3_000,
         Tier::Full | Tier::Values => 200_000,
         Tier::Quick | Tier::Split => 30_000,
     };
     assert!(tally.cases >= least, "{} cases only", tally.cases);
     assert!(least > 0 || tally.cases == 0, "{op} of {element} is said to be unsupported");
-}
-
-/// Fails at a mismatch, or where a reduction met too few cases.
-fn reduces(device: &Device, reduction: Reduction, element: ElementType, tier: Tier) {
-    let tally =
-        check_reduction(device, element, reduction, tier, seed()).unwrap_or_else(|error| panic!("{error}"));
-    println!("{}: {} cases, {} mismatches", device.info(), tally.cases, tally.mismatches);
-    if let Some(first) = tally.first {
-        panic!("{first}");
-    }
-    let least = if reduction.is_for(element, device) { 3_000 } else { 0 };
-    assert!(tally.cases >= least, "{} cases only", tally.cases);
 }

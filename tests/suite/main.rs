@@ -7,6 +7,7 @@ mod buffer_pool;
 mod conformance;
 mod device_loss;
 mod devices;
+mod dynamic;
 mod foreign_code;
 mod limits;
 mod mutation;
@@ -33,6 +34,7 @@ fn main() {
         conformance::register,
         shaders::register,
         operands::register,
+        dynamic::register,
         tensor_api::register,
         buffer_pool::register,
         recording::register,

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pollster::block_on;
 use wgclip::ElementType::{self, F16, I16, U8};
 use wgclip::gpu::Adapter;
-use wgclip::op::{MAX_OUTPUTS, Op};
+use wgclip::op::{MAX_OUTPUTS, Op, Pass};
 use wgclip::reference::{self, Operands};
 use wgclip::testing::open_patched;
 use wgclip::{BackwardRule, Device, Element, TieRule, bf16, f16, with_element};
 use wgclip_conformance::{
-    Mismatch, Mutation, Oracle, Reduction, Row, Target, Tier, check_reduction, exhaustive, find_mismatch,
-    find_reduction_mismatch, mutations, run,
+    Mismatch, Mutation, Oracle, Row, Tier, check, exhaustive, find_mismatch, find_mismatch_of_slices,
+    mutations, run,
 };
 
 use crate::devices::{Suite, seed, with_tiny_limits};
@@ -33,9 +33,7 @@ pub(crate) fn register(suite: &mut Suite) {
     for mutation in mutations().step_by(step) {
         let adapter = adapter.clone();
         let name = mutation.name.replace(' ', "_");
-        suite.add(format!("mutation::{}::{name}", mutation.target.name()), move || {
-            is_caught(&adapter, &mutation)
-        });
+        suite.add(format!("mutation::{}::{name}", mutation.op), move || is_caught(&adapter, &mutation));
     }
     if !suite.settings.quick {
         let (first, second) = (adapter.clone(), adapter);
@@ -45,22 +43,19 @@ pub(crate) fn register(suite: &mut Suite) {
 }
 
 fn every_operation_has_one() {
-    for target in Target::all() {
-        let found = mutations().any(|mutation| mutation.target == target);
-        assert!(found, "{} has no mutation", target.name());
+    for &op in Op::ALL {
+        assert!(mutations().any(|mutation| mutation.op == op), "{op} has no mutation");
     }
-}
-
-/// The table of a reduction for one type.
-fn reduced(device: &Device, element: ElementType, reduction: Reduction) -> Result<u64, Box<Mismatch>> {
-    let tally = find_reduction_mismatch(device, element, reduction, seed());
-    let tally = tally.unwrap_or_else(|error| panic!("{device:?}: {error}"));
-    tally.first.map_or(Ok(tally.cases), |first| Err(Box::new(first)))
 }
 
 /// The table of an operation for one type, up to the first mismatch.
 fn table(device: &Device, element: ElementType, op: Op) -> Result<u64, Box<Mismatch>> {
-    with_element!(element, T => with_oracle::<T>(device, &Oracle::REFERENCE, op))
+    if op.info().pass == Pass::Elements {
+        return with_element!(element, T => with_oracle::<T>(device, &Oracle::REFERENCE, op));
+    }
+    let tally = find_mismatch_of_slices(device, element, op, seed());
+    let tally = tally.unwrap_or_else(|error| panic!("{device:?}: {error}"));
+    tally.first.map_or(Ok(tally.cases), |first| Err(Box::new(first)))
 }
 
 fn with_oracle<T: Element>(device: &Device, oracle: &Oracle<T>, op: Op) -> Result<u64, Box<Mismatch>> {
@@ -68,7 +63,7 @@ fn with_oracle<T: Element>(device: &Device, oracle: &Oracle<T>, op: Op) -> Resul
 }
 
 fn is_caught(adapter: &Adapter, mutation: &Mutation) {
-    let Mutation { name, target, element, find, replace } = mutation.clone();
+    let Mutation { name, op, element, find, replace } = mutation.clone();
     let planted = Arc::new(AtomicBool::new(false));
     let seen = planted.clone();
     let begin = find.clone();
@@ -77,10 +72,7 @@ fn is_caught(adapter: &Adapter, mutation: &Mutation) {
         source.replace(&*begin, &replace)
     };
     let device = block_on(open_patched(adapter, with_tiny_limits(adapter), patch)).unwrap();
-    let caught = match target {
-        Target::Op(op) => table(&device, element, op),
-        Target::Reduction(reduction) => reduced(&device, element, reduction),
-    };
+    let caught = table(&device, element, op);
     assert!(planted.load(Ordering::Relaxed), "{name}: '{find}' is in no shader any more");
     match caught {
         Err(mismatch) => println!("{name}: caught, {mismatch}"),
@@ -99,8 +91,8 @@ fn workgroups_begin_with_any_memory(adapter: &Adapter) {
         source.replace(begin, &format!("{dirt}{begin}"))
     };
     let device = block_on(open_patched(adapter, adapter.limits(), patch)).unwrap();
-    for reduction in [Reduction::Sum, Reduction::Norm, Reduction::ClipByNormBackward] {
-        let tally = check_reduction(&device, F16, reduction, Tier::Quick, seed()).unwrap();
+    for op in [Op::Sum, Op::Norm, Op::ClipByNormBackward] {
+        let tally = check(&device, F16, op, false, Tier::Quick, seed()).unwrap();
         assert!(tally.cases > 0 && tally.mismatches == 0, "{tally:?}");
     }
     assert!(planted.load(Ordering::Relaxed), "'{begin}' is in no shader any more");
@@ -179,12 +171,12 @@ fn a_check_counts_mismatches(adapter: &Adapter) {
     let patch = move |source: &str| source.replace(find, replace);
     let device = block_on(open_patched(adapter, adapter.limits(), patch)).unwrap();
     let wrong = |rows: Vec<Row>| rows.into_iter().filter(|row| row.tally.mismatches > 0).collect::<Vec<_>>();
-    let targets = [Op::Clip, Op::ClipBackward].map(Target::Op);
-    let rows = wrong(run(&device, &[I16], &targets, 1, &mut |_| {}).unwrap());
+    let ops = [Op::Clip, Op::ClipBackward];
+    let rows = wrong(run(&device, &[I16], &ops, 1, &mut |_| {}).unwrap());
     // An integer that is taken for less than its equal is clipped to the same bits; its gradient is not the same.
     assert_eq!(rows.iter().map(Row::name).collect::<Vec<_>>(), ["clip_backward", "clip_backward_in_place"]);
     let every_pattern = wrong(exhaustive(&device, &[U8], 1, &mut |_| {}).unwrap());
-    assert!(every_pattern.iter().any(|row| row.target == Target::Op(Op::ClipBackward)), "{every_pattern:?}");
+    assert!(every_pattern.iter().any(|row| row.op == Op::ClipBackward), "{every_pattern:?}");
     assert!(every_pattern.iter().all(|row| row.tally.first.is_some()));
 }
 
@@ -192,5 +184,5 @@ fn a_check_counts_mismatches(adapter: &Adapter) {
 fn the_right_kernels_pass(adapter: &Adapter) {
     let device = block_on(open_patched(adapter, with_tiny_limits(adapter), str::to_owned)).unwrap();
     table(&device, F16, Op::ClipBackward).unwrap_or_else(|mismatch| panic!("{mismatch}"));
-    reduced(&device, F16, Reduction::Sum).unwrap_or_else(|mismatch| panic!("{mismatch}"));
+    table(&device, F16, Op::Sum).unwrap_or_else(|mismatch| panic!("{mismatch}"));
 }

@@ -1,7 +1,7 @@
 import { TENSOR_USAGE } from '../src/gpu/flags.js';
 import type { Clip, GpuTensor } from '../src/index.js';
 
-/** Clip beside a copy, in milliseconds for one operation. */
+/** Times of a clip and a copy, in milliseconds per operation. */
 export interface Measured {
     readonly elements: number;
     readonly clip: number;
@@ -15,7 +15,7 @@ function median(times: number[]): number {
     return times.toSorted((a, b) => a - b)[times.length >> 1]!;
 }
 
-/** Measures both in turn, so that what else the machine does meets both. */
+/** Measures both alternately, so that other load on the machine affects both. */
 export async function measure(clip: Clip, progress: (row: Measured) => void): Promise<void> {
     const device = clip.device!;
     for (const elements of SIZES) {
@@ -25,7 +25,7 @@ export async function measure(clip: Clip, progress: (row: Measured) => void): Pr
         const values = Float32Array.from({ length: elements }, (_, n) => Math.sin(n) * 3);
         device.queue.writeBuffer(x.buffer, 0, values);
         const record = await clip.prepare({ op: 'clip', x, y, min: -1, max: 1 });
-        // Many of the short ones, so that the submission is a small part.
+        // Many short ones, so that the submission is a small part of the time.
         const repeats = Math.max(1, Math.min(64, (1 << 22) / elements));
         const timed = async (record: (encoder: GPUCommandEncoder) => void): Promise<number> => {
             const start = performance.now();

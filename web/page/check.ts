@@ -7,7 +7,7 @@ import { unpack } from '../src/modules.js';
 import { bytesOfArray } from '../src/operands.js';
 import type { Bound, HostTensor, NormLimit, RuledBounds, TypedArray } from '../src/index.js';
 
-/** What was found of an operation on tensors of a type. */
+/** The results for an operation on tensors of a type. */
 export interface Row {
     readonly type: ElementType;
     readonly operation: string;
@@ -17,14 +17,14 @@ export interface Row {
     readonly first: string;
 }
 
-/** An operation of the package with what the library calls it. */
+/** An operation of the package, with its library name. */
 interface Form {
     readonly name: string;
     readonly op: string;
     readonly inPlace: boolean;
 }
 
-/** The forms of operations that have methods of their own. */
+/** The forms of operations that have their own methods. */
 const FORMS: readonly Form[] = [
     { name: 'clip', op: 'clip', inPlace: false },
     { name: 'clipInPlace', op: 'clip', inPlace: true },
@@ -36,25 +36,25 @@ const FORMS: readonly Form[] = [
     { name: 'maskBackward in place', op: 'mask_backward', inPlace: true },
 ];
 
-/** Operations of the list that are not compared here: what is converted has another type than the cases' results. */
+/** Operations of the list that are not compared here: the output type of a conversion differs from that of the cases' results. */
 const NOT_COMPARED = ['clip_to'];
 
 const NORM = 'clipByGlobalNorm';
 
-/** The types whose norms a GPU has. */
+/** The types whose norms a GPU supports. */
 function hasNorm(type: ElementType, isOnGpu: boolean): boolean {
     return type.includes('float') && !(isOnGpu && type === 'float64');
 }
 
 export interface CheckOptions {
-    /** Those of all types by default. */
+    /** The types to check; all by default. */
     readonly types?: readonly ElementType[];
-    /** Those with these names; all by default. */
+    /** The names of the operations to check; all by default. */
     readonly operations?: readonly string[];
     /** The whole table, or a part that reaches every kernel. */
     readonly full?: boolean;
     readonly seed?: number;
-    /** Hears of every row, with the part of the work that is done. */
+    /** Called with every row, and the fraction of the work done. */
     readonly progress?: (row: Row, done: number) => void;
     readonly signal?: AbortSignal;
 }
@@ -64,7 +64,7 @@ function ruled({ inputs }: OpRow): boolean {
     return inputs.includes('g');
 }
 
-/** A case: what the module hands out, and how its words are read. */
+/** A case from the module, and a reader of its words. */
 class Words {
     #at = 0;
 
@@ -78,7 +78,7 @@ class Words {
         return Array.from({ length: this.next() }, () => this.next());
     }
 
-    /** The bytes of a buffer, which is released. */
+    /** Takes the bytes of a buffer, and releases it. */
     bytes(): ArrayBuffer {
         const [handle, length] = [this.next(), this.next()];
         const copy = this.core.view(handle, length).slice();
@@ -103,7 +103,7 @@ class Words {
     }
 }
 
-/** The conformance table: every operation on every type, against the reference, at zero tolerance. */
+/** The conformance table: every operation on every type, against the reference, with zero tolerance. */
 export class Check {
     private constructor(readonly core: Core) {}
 
@@ -128,7 +128,7 @@ export class Check {
         return rows;
     }
 
-    /** The forms for a type: of operations without a method, that of `Clip.run`. */
+    /** The forms for a type; for operations without a method, that of `Clip.run`. */
     #forms(clip: Clip, type: ElementType): Form[] {
         const others = clip.operations.filter(({ name }) => !NOT_COMPARED.includes(name) && !FORMS.some(({ op }) => op === name));
         const isFor = ({ op }: Form): boolean => {

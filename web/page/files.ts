@@ -1,6 +1,6 @@
 import { type ElementType, type UnsignedArray, asUnsigned, bytesOf } from '../src/elements.js';
 
-/** A tensor in a file: what it is, and where its bytes are. */
+/** A tensor in a file: its properties, and where its bytes are. */
 export interface FileTensor {
     readonly name: string;
     readonly type: ElementType;
@@ -19,13 +19,13 @@ const SAFETENSORS_TYPES: Record<string, ElementType> = {
     I16: 'int16', U16: 'uint16', I32: 'int32', U32: 'uint32', I64: 'int64', U64: 'uint64',
 };
 
-/** What is in a file: tensors, and the names of those that cannot be clipped. */
+/** The content of a file: tensors, and the names of those that cannot be clipped. */
 export interface Contents {
     readonly tensors: FileTensor[];
     readonly others: string[];
 }
 
-/** The tensors of a .npy or .safetensors file, whose order of bytes is the little-endian one of every browser. */
+/** The tensors of a .npy or .safetensors file, which must be little-endian, like every browser. */
 export function contentsOf(name: string, data: ArrayBuffer): Contents {
     const head = new Uint8Array(data, 0, Math.min(data.byteLength, 6));
     if (String.fromCharCode(...head) === '\x93NUMPY') return { tensors: [npy(data)], others: [] };

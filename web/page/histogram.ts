@@ -1,4 +1,4 @@
-/** The interval that histograms show, in bars of 1/8 about each of the sample's values. */
+/** The interval that histograms show, in bars of width 1/8 centred on the sample's values. */
 const FROM = -4;
 const TO = 4;
 const STEP = 1 / 8;
@@ -15,13 +15,13 @@ function element(name: string, attributes: Record<string, string | number>, text
     return made;
 }
 
-/** The bar of a value, or none beyond the ends. */
+/** The bar of a value, or undefined beyond the ends. */
 function barOf(value: number): number | undefined {
     const bar = Math.round((value - FROM) / STEP);
     return bar >= 0 && bar < BARS ? bar : undefined;
 }
 
-/** How many values each bar has. */
+/** The number of values in each bar. */
 export function counts(values: Float32Array): number[] {
     const bars = new Array<number>(BARS).fill(0);
     for (const value of values) {
@@ -31,7 +31,7 @@ export function counts(values: Float32Array): number[] {
     return bars;
 }
 
-/** The mean of what belongs to the values of each bar. */
+/** The mean of `of` over the values of each bar. */
 export function means(values: Float32Array, of: Float32Array): number[] {
     const [sums, number] = [new Array<number>(BARS).fill(0), counts(values)];
     values.forEach((value, n) => {
@@ -43,16 +43,16 @@ export function means(values: Float32Array, of: Float32Array): number[] {
 
 interface Drawing {
     readonly bars: readonly number[];
-    /** What a bar of full height has. */
+    /** The value of a bar of full height. */
     readonly full: number;
-    /** What all bars have together, to label those that are higher. */
+    /** The total of all bars, to label those that are higher. */
     readonly all?: number;
     readonly bounds: readonly (number | undefined)[];
     readonly kind: 'bar' | 'grad';
     readonly label: string;
 }
 
-/** Draws bars about an axis, as wide as the page has room. */
+/** Draws bars around an axis, as wide as the page allows. */
 export function draw(svg: SVGElement, { bars, full, all, bounds, kind, label }: Drawing): void {
     const width = svg.clientWidth || 640;
     const place = (value: number): number => ((value - FROM + STEP / 2) / (BARS * STEP)) * width;

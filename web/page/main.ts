@@ -13,7 +13,7 @@ const [hasMin, hasMax] = [$<HTMLInputElement>('has-min'), $<HTMLInputElement>('h
 const preset = $<HTMLSelectElement>('preset');
 const choices = ['outside', 'ties', 'nan'].map((id) => $<HTMLSelectElement>(id));
 
-/** Values as a layer might put them out: a bell with long tails, on steps of 1/8 so that some lie at the bounds, and a NaN. */
+/** Values like the output of a layer: a bell curve with long tails, in steps of 1/8 so that some lie at the bounds, and a NaN. */
 function sample(length: number): Float32Array {
     let state = 2463534242;
     const random = (): number => {
@@ -68,7 +68,7 @@ async function show(): Promise<void> {
     });
 }
 
-/** What is shown while it is being shown again: one drawing at a time, and the last one wins. */
+/** The redraw in progress: one drawing at a time, and the last one wins. */
 let isShowing = false;
 let isStale = false;
 
@@ -89,7 +89,7 @@ async function update(): Promise<void> {
     }
 }
 
-/** A lost device is followed by a new one; what else goes wrong is told. */
+/** Replaces a lost device by a new one, and shows other errors. */
 async function retry(error: unknown): Promise<void> {
     if (!(error instanceof ClipError && error.code === 'lost')) {
         $('summary').textContent = String(error instanceof Error ? error.message : error);
@@ -258,5 +258,5 @@ try {
 } catch (error) {
     $('device').textContent = `Clipping does not run in this browser: ${error instanceof Error ? error.message : error}`;
 }
-// For tests and for the curious.
+// For tests, and for experiments in the console.
 Object.assign(globalThis, { wgclip: { get clip() { return clip; }, Clip, ClipError } });

@@ -1,3 +1,3 @@
-// The package and its check, of one copy of each module.
+// The package and its check, from a single copy of each module.
 export * from '../src/index.js';
 export { Check } from './check.js';

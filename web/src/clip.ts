@@ -12,44 +12,44 @@ import { type PreparedOperands, operation } from './prepare.js';
 import { type MadeGpu, check, given, gradientOf, kept, makeLike, output, pair, resolveBounds } from './results.js';
 import type { Bounds, NormLimit, Rule, RulePreset, RuledBounds } from './rules.js';
 
-/** Where results go. */
+/** The output of an operation. */
 export interface Into<X> {
-    /** An operand of x's type and elements; x or the gradient itself to work in place. A new one by default. */
+    /** An operand with x's type and number of elements; x or the gradient itself works in place. By default a new one. */
     readonly out?: X | undefined;
 }
 
-/** The gradients of x and its bounds. Of a bound that is a number it has one element; of one that is absent there is none. */
+/** The gradients of x and its bounds. The gradient of a scalar bound has one element; an absent bound has no gradient. */
 export interface Gradients<Y> {
     readonly x: Y;
     readonly min: Y | undefined;
     readonly max: Y | undefined;
 }
 
-/** What is clipped, and what keeps which of it reaches x. */
+/** The clipped tensor, and the mask for its backward pass. */
 export interface Masked<Y> {
     readonly y: Y;
     readonly mask: Mask;
 }
 
-/** An array of elements, or one with its type and shape. */
+/** An array of elements, optionally with its type and shape. */
 export type Host<A extends TypedArray> = A | HostTensor<A>;
 
-/** An operation that is prepared: records its kernels in a pass of the page's. */
+/** A prepared operation: records its kernels in the page's own pass. */
 export type Prepared = (pass: GPUComputePassEncoder) => void;
 
 /** How a Clip is created. */
 export interface CreateOptions {
-    /** What is asked for the adapter. */
+    /** Options for requesting the adapter. */
     readonly adapter?: GPURequestAdapterOptions;
-    /** `'cpu'` does without a GPU; `'gpu'` fails without one; by default the CPU serves where there is none. */
+    /** `'cpu'` uses no GPU; `'gpu'` fails without one; by default the CPU is the fallback. */
     readonly on?: 'gpu' | 'cpu';
 }
 
 /**
  * Clips tensors, on a GPU device or on the CPU, with the same bits.
  *
- * Every operation rejects with a {@link ClipError} and changes nothing if it fails. On a GPU it resolves when the device has accepted the work (buffers)
- * or when the result is read (arrays). Work is recorded at the call, in the order of calls.
+ * If an operation fails, it rejects with a {@link ClipError} and changes nothing. On a GPU it resolves when the device has accepted the work (buffers)
+ * or when the result has been read (arrays). Work is recorded at the call, in call order.
  */
 export class Clip {
     #backend: Backend;
@@ -61,14 +61,14 @@ export class Clip {
         this.#open = open;
     }
 
-    /** On a device of the page's own. Once it is lost every call says so. */
+    /** Uses the page's own device. Once it is lost, every call fails. */
     static async on(device: GPUDevice): Promise<Clip> {
         if (typeof (device as Partial<GPUDevice> | undefined)?.createBuffer !== 'function') throw new ClipError('operand', 'Clip.on takes a GPUDevice');
         const backend = new GpuBackend(await loadPlan(), device);
         return new Clip(backend, async () => backend);
     }
 
-    /** On a device that it opens itself, with the limits of its adapter, and again if that is lost; or on the CPU. */
+    /** Opens its own device, with the limits of its adapter, and reopens it if it is lost; or uses the CPU. */
     static async create({ adapter: options, on }: CreateOptions = {}): Promise<Clip> {
         const open = async (): Promise<Backend> => {
             if (on === 'cpu') return new CpuBackend(await loadCpu());
@@ -92,7 +92,7 @@ export class Clip {
         return this.#backend instanceof GpuBackend;
     }
 
-    /** What a framework's rule chooses. */
+    /** The settings of a framework's rule. */
     choices(rule: RulePreset | Rule): Required<Rule> {
         const { core } = this.#backend;
         return core.choices(core.rule(rule));
@@ -103,16 +103,16 @@ export class Clip {
         return this.#backend;
     }
 
-    /** Works at once, or on another device where one that is its own was lost. */
+    /** Runs work immediately, or on a new device if its own was lost. */
     async #with<T>(work: (backend: Backend) => Promise<T>): Promise<T> {
         const backend = this.#backend;
         if (!(backend instanceof GpuBackend && backend.isLost)) return work(backend);
-        // One device for all calls that find it lost.
+        // All calls that find the device lost share one new device.
         this.#opening ??= this.#open().then((opened) => (this.#backend = opened)).finally(() => (this.#opening = undefined));
         return work(await this.#opening);
     }
 
-    /** The elements of a tensor in a buffer, as an array: of bits, where JavaScript has no array of the type. */
+    /** The elements of a tensor in a buffer, as an array (of raw bits if JavaScript has no array of the type). */
     read<T extends ElementType>(tensor: GpuTensor & { readonly type: T }): Promise<Arrays[T]>;
     async read(tensor: GpuTensor): Promise<TypedArray> {
         const from = resolve('the tensor', tensor);
@@ -122,7 +122,7 @@ export class Clip {
         return data;
     }
 
-    /** `min(max(x, min), max)`, of the bits of x or of a bound. */
+    /** `min(max(x, min), max)`, with the exact bits of x or of a bound. */
     clip<A extends TypedArray>(x: Host<A>, bounds: Bounds, into?: Into<Host<A>>): Promise<A>;
     clip(x: GpuTensor, bounds: Bounds, into?: Into<GpuTensor>): Promise<MadeGpu>;
     clip(x: Operand, bounds: Bounds, into?: Into<Operand>): Promise<TypedArray | MadeGpu>;
@@ -140,7 +140,7 @@ export class Clip {
         });
     }
 
-    /** The same where x is. */
+    /** The same, in place. */
     clipInPlace<A extends TypedArray>(x: Host<A>, bounds: Bounds): Promise<A>;
     clipInPlace(x: GpuTensor, bounds: Bounds): Promise<MadeGpu>;
     clipInPlace(x: Operand, bounds: Bounds): Promise<TypedArray | MadeGpu>;
@@ -148,7 +148,7 @@ export class Clip {
         return this.clip(x, bounds, { out: x });
     }
 
-    /** The gradient that reaches x, of the upstream gradient g. */
+    /** The gradient of x, for the upstream gradient g. */
     clipBackward<A extends TypedArray>(x: Operand, g: Host<A>, bounds: RuledBounds, into?: Into<Host<A>>): Promise<A>;
     clipBackward(x: Operand, g: GpuTensor, bounds: RuledBounds, into?: Into<GpuTensor>): Promise<MadeGpu>;
     clipBackward(x: Operand, g: Operand, bounds: RuledBounds, into?: Into<Operand>): Promise<TypedArray | MadeGpu>;
@@ -171,7 +171,7 @@ export class Clip {
         });
     }
 
-    /** The gradients that reach x and its bounds, of the upstream gradient g. Those of bounds are summed exactly over what these broadcast to. */
+    /** The gradients of x and its bounds, for the upstream gradient g. Those of bounds are exact sums over the elements that they broadcast to. */
     clipBackwardBounds<A extends TypedArray>(x: Operand, g: Host<A>, bounds: RuledBounds): Promise<Gradients<A>>;
     clipBackwardBounds(x: Operand, g: GpuTensor, bounds: RuledBounds): Promise<Gradients<MadeGpu>>;
     clipBackwardBounds(x: Operand, g: Operand, bounds: RuledBounds): Promise<Gradients<TypedArray | MadeGpu>>;
@@ -198,7 +198,7 @@ export class Clip {
         });
     }
 
-    /** Clips, and keeps one bit for each element for the backward pass. Not for rules that one bit cannot tell. */
+    /** Clips, and keeps one bit per element for the backward pass. Not for rules that one bit cannot represent. */
     clipWithMask<A extends TypedArray>(x: Host<A>, bounds: RuledBounds, into?: Into<Host<A>>): Promise<Masked<A>>;
     clipWithMask(x: GpuTensor, bounds: RuledBounds, into?: Into<GpuTensor>): Promise<Masked<MadeGpu>>;
     clipWithMask(x: Operand, bounds: RuledBounds, into?: Into<Operand>): Promise<Masked<TypedArray | MadeGpu>>;
@@ -218,7 +218,7 @@ export class Clip {
         });
     }
 
-    /** The gradient that reaches x by a mask: g where its bit is set, else 0. */
+    /** The gradient of x by a mask: g where its bit is set, else 0. */
     maskBackward<A extends TypedArray>(mask: Mask, g: Host<A>, into?: Into<Host<A>>): Promise<A>;
     maskBackward(mask: Mask, g: GpuTensor, into?: Into<GpuTensor>): Promise<MadeGpu>;
     maskBackward(mask: Mask, g: Operand, into?: Into<Operand>): Promise<TypedArray | MadeGpu>;
@@ -237,7 +237,7 @@ export class Clip {
     }
 
     /**
-     * Scales tensors of floats, in place, so that their common norm is at most a limit. Resolves to the norm that they had, exact and rounded
+     * Scales float tensors, in place, so that their common norm is at most a limit. Resolves to their previous norm, exact and rounded
      * once: the same on every device and in any order.
      */
     async clipByGlobalNorm(tensors: readonly Operand[], limit: NormLimit): Promise<number> {
@@ -252,8 +252,8 @@ export class Clip {
     }
 
     /**
-     * An operation of the library's list by its name, with its operands by name, as {@link operations} tells them: for those without a method of their
-     * own here. Resolves to its outputs by name.
+     * Runs an operation of the library's list by name, with its operands by name as listed by {@link operations}: for operations without their own
+     * method here. Resolves to its outputs by name.
      *
      * ```ts
      * const { y } = await clip.run('affine', { x: Float32Array.of(1, 2), scale: 2, offset: 0.5 });  // 2.5, 4.5
@@ -274,7 +274,7 @@ export class Clip {
         return this.#backend.core.names.ops;
     }
 
-    /** An operation over buffers where they are, which is recorded in the page's own pass as often as wanted. It is compiled when this resolves. */
+    /** Prepares an operation over fixed buffers, which can be recorded in the page's own pass any number of times. It is compiled when this resolves. */
     async prepare(operands: PreparedOperands): Promise<Prepared> {
         return this.#with(async (backend) => {
             if (!(backend instanceof GpuBackend)) throw new ClipError('no-webgpu', 'there is no GPU device to prepare an operation on');
@@ -282,13 +282,13 @@ export class Clip {
         });
     }
 
-    /** Room for the mask of a tensor in a buffer, for an operation that is prepared. */
+    /** Allocates the mask of a tensor in a buffer, for a prepared operation. */
     async maskFor(x: GpuTensor): Promise<Mask> {
         const of = resolve('x', x);
         return this.#with(async (backend) => new Mask(maskBits(backend, of), of, backend));
     }
 
-    /** Frees the buffers that calls have left for the next ones. */
+    /** Frees the buffers that are kept for later calls. */
     freeBuffers(): void {
         if (this.#backend instanceof GpuBackend) this.#backend.freeBuffers();
     }

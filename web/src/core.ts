@@ -2,7 +2,7 @@ import { type ElementType, libraryName, translated } from './elements.js';
 import { ClipError } from './errors.js';
 import type { NormLimit, Rule, RulePreset } from './rules.js';
 
-/** What the module exports: see wasm/src/abi.rs. */
+/** The exports of the module: see wasm/src/abi.rs. */
 interface Exports {
     readonly memory: WebAssembly.Memory;
     allocate(bytes: number): number;
@@ -15,12 +15,12 @@ interface Exports {
     text_bytes(): number;
 }
 
-/** The functions of the module: those of `FUNCTIONS` in wasm/src/abi.rs, as far as a module has them. */
+/** The functions of the module: those of `FUNCTIONS` in wasm/src/abi.rs that this module includes. */
 export type Call =
     | 'names' | 'checkBounds' | 'source' | 'planOp' | 'planGlobalNorm' | 'planMask' | 'cpuOp' | 'cpuGlobalNorm' | 'checkStart' | 'checkNext'
     | 'checkCompare';
 
-/** The names that requests have numbers for. */
+/** The names that requests refer to by number. */
 interface Names {
     calls: Call[];
     elements: string[];
@@ -34,28 +34,28 @@ interface Names {
     eps: Record<string, number>;
 }
 
-/** An operation, by the library's name. */
+/** An operation, by its library name. */
 export type Op = string;
 
 /** A row of the library's list of operations. */
 export interface OpRow {
     readonly name: Op;
-    /** What it reads besides what broadcasts: `x`, `g`, `mask`. */
+    /** Inputs that do not broadcast: `x`, `g`, `mask`. */
     readonly inputs: readonly string[];
-    /** What broadcasts to x: `lo`, `hi`. */
+    /** Inputs that broadcast to x: `lo`, `hi`. */
     readonly broadcast: readonly string[];
     /** Numbers, the same for all elements. */
     readonly params: readonly string[];
     readonly outputs: readonly string[];
-    /** Of each output, what broadcasts that it is the gradient of; empty for others. */
+    /** For each output, the broadcast input of which it is the gradient, or empty. */
     readonly gradientOf: readonly string[];
     /** Whether its output may be of another type. */
     readonly converts: boolean;
-    /** Whether it is for floats alone. */
+    /** Whether it supports only floats. */
     readonly floats: boolean;
 }
 
-/** Words of a request at the most: shapes of many axes, lists of many tensors. */
+/** Maximum words of a request: shapes of many axes, lists of many tensors. */
 const REQUEST_WORDS = 512;
 
 /** The wasm module of the library: geometry, rules, kernels and the CPU path, from one source for all platforms. */
@@ -64,7 +64,7 @@ export class Core {
     #exports: Exports;
     #request = 0;
     #capacity = 0;
-    /** Before these are known there is one function: that which tells them. */
+    /** Until the names are known there is only one function, which returns them. */
     readonly names: Names = { calls: ['names'] } as unknown as Names;
 
     private constructor(module: WebAssembly.Module, instance: WebAssembly.Instance) {
@@ -73,7 +73,7 @@ export class Core {
         this.names = JSON.parse(this.text('names', []));
     }
 
-    /** Of the module's bytes. */
+    /** Compiles and instantiates the module's bytes. */
     static async of(bytes: BufferSource): Promise<Core> {
         const module = await WebAssembly.compile(bytes);
         return new Core(module, await WebAssembly.instantiate(module));
@@ -91,7 +91,7 @@ export class Core {
         try {
             code = this.#exports.call(this.names.calls.indexOf(fn), this.#request, words.length);
         } catch (error) {
-            // A trap leaves the module in any state: it begins anew.
+            // A trap leaves the module in an undefined state: instantiate it again.
             this.#exports = new WebAssembly.Instance(this.#module).exports as unknown as Exports;
             this.#capacity = 0;
             this.#request = 0;
@@ -122,12 +122,12 @@ export class Core {
         return this.#text();
     }
 
-    /** The module's memory now: it moves when it grows. */
+    /** The module's current memory: it moves when it grows. */
     get memory(): ArrayBuffer {
         return this.#exports.memory.buffer as ArrayBuffer;
     }
 
-    /** A buffer in the module's memory, as a handle. */
+    /** Allocates a buffer in the module's memory, and returns its handle. */
     allocate(bytes: number): number {
         const handle = this.#exports.allocate(bytes);
         if (handle === 0) {
@@ -136,7 +136,7 @@ export class Core {
         return handle;
     }
 
-    /** The first bytes of such a buffer: valid until the next call. */
+    /** A view of the first bytes of such a buffer, valid until the next call. */
     view(handle: number, bytes: number): Uint8Array {
         return new Uint8Array(this.memory, this.#exports.address(handle), bytes);
     }
@@ -175,7 +175,7 @@ export class Core {
         return (numbers[0] * ties.length + numbers[1]) * nan.length + numbers[2];
     }
 
-    /** What a rule chooses, by its number. */
+    /** The settings of a rule, by its number. */
     choices(rule: number): Required<Rule> {
         const { outside, ties, nan } = this.names;
         const rest = Math.floor(rule / nan.length);
@@ -199,7 +199,7 @@ export class Core {
         return [maxNorm, this.#numbered('limit', kinds, 'kind', kind), added, this.#numbered('limit', policies, 'nonfinite', nonfinite)];
     }
 
-    /** Whether these are bounds of elements of a type and shape: what operations look at, for those that run none. */
+    /** Checks bounds for elements of a type and shape, as operations do, for calls that run none. */
     checkBounds(type: ElementType, shape: readonly number[], words: readonly number[]): void {
         this.words('checkBounds', [this.element(type), shape.length, ...shape, ...words]);
     }

@@ -9,7 +9,7 @@ class Session {
 
     constructor(readonly core: Core) {}
 
-    /** Room for a tensor, as a handle. */
+    /** Allocates memory for a tensor, and returns its handle. */
     room(tensor: Resolved): number {
         const known = this.#handles.get(tensor);
         if (known !== undefined) return known;
@@ -18,7 +18,7 @@ class Session {
         return handle;
     }
 
-    /** The same with its elements. */
+    /** The same, with a copy of its elements. */
     put(tensor: Resolved): number {
         const known = this.#handles.get(tensor);
         if (known !== undefined) return known;
@@ -28,7 +28,7 @@ class Session {
         return handle;
     }
 
-    /** Writes the elements of a handle to where the tensor has its own. */
+    /** Copies the elements of a handle back to the tensor. */
     get(tensor: Resolved): void {
         const { data, bytes } = inMemory(tensor);
         bytesOfArray(data).set(this.core.view(this.room(tensor), bytes));
@@ -44,7 +44,7 @@ function inMemory(operand: Resolved): ResolvedHost {
     throw new ClipError('operand', 'this Clip has no GPU device, so buffers are out of its reach: give typed arrays, or use Clip.on(device)');
 }
 
-/** The CPU path: the module's own operations, over copies in its memory. */
+/** The CPU path: the module's own operations, on copies in its memory. */
 export class CpuBackend implements Backend {
     constructor(readonly core: Core) {}
 

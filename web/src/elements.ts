@@ -1,6 +1,6 @@
 import { ClipError } from './errors.js';
 
-/** The types of elements, by their usual names, with what the library calls them and their bytes. */
+/** The element types, by their usual names, with their library names and their bytes. */
 const TYPES = {
     float32: ['f32', 4],
     float16: ['f16', 2],
@@ -18,20 +18,20 @@ const TYPES = {
     uint64: ['u64', 8],
 } as const;
 
-/** A type of elements. JavaScript has no arrays of bfloat16 and the floats of 8 bits: their bits come in a `Uint16Array` or `Uint8Array`. */
+/** An element type. JavaScript has no arrays of bfloat16 and 8-bit floats: their bits are in a `Uint16Array` or `Uint8Array`. */
 export type ElementType = keyof typeof TYPES;
 
 /** Every type. */
 export const ELEMENT_TYPES = Object.keys(TYPES) as ElementType[];
 
-/** A typed array: of any kind, those of newer engines too. */
+/** A typed array of any kind, including those of newer engines. */
 export interface TypedArray extends ArrayBufferView {
     readonly length: number;
     readonly BYTES_PER_ELEMENT: number;
     readonly [index: number]: number | bigint;
 }
 
-/** The arrays of elements of a type. Of half floats they are new, or else bits. */
+/** The array types of element types. For half floats, one of newer engines, or raw bits. */
 export interface Arrays {
     float32: Float32Array;
     float16: TypedArray;
@@ -64,14 +64,14 @@ const ARRAYS = {
     int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array, uint64: BigUint64Array,
 };
 
-/** A new array of the kind of another: of a subclass, that of the language. */
+/** A new array of the same kind as another (for a subclass, the built-in kind). */
 export function arrayLike(array: TypedArray, length: number): TypedArray {
     const name = Object.prototype.toString.call(array).slice(8, -1);
     const make = (globalThis as unknown as Record<string, new (length: number) => TypedArray>)[name]!;
     return new make(length);
 }
 
-/** An array of elements; of bits, where JavaScript has no such array. Half floats have one in newer engines. */
+/** An array of elements, or of raw bits if JavaScript has no such array. Half floats have one in newer engines. */
 export function asArray(buffer: ArrayBuffer, type: ElementType): TypedArray {
     const { Float16Array: Half } = globalThis as { Float16Array?: new (buffer: ArrayBuffer) => TypedArray };
     if (type === 'float16' && Half) return new Half(buffer);
@@ -94,7 +94,7 @@ export function checkedType(name: string, type: string | undefined): ElementType
     throw new ClipError('operand', `no type of elements is called '${String(type)}': there are ${ELEMENT_TYPES.join(', ')}`);
 }
 
-/** A text of the library with the names that are used here. */
+/** A message of the library, with the names used here. */
 export function translated(text: string): string {
     const types = ELEMENT_TYPES.map((type) => [libraryName(type), type] as const);
     const names = new Map<string, string>(types);
@@ -108,7 +108,7 @@ const OF_ARRAYS: Record<string, ElementType> = {
     BigInt64Array: 'int64', BigUint64Array: 'uint64',
 };
 
-/** The type of elements that an array holds, unless it holds bits of another. */
+/** The element type of an array, unless it holds raw bits of another type. */
 export function typeOfArray(array: ArrayBufferView): ElementType {
     const name = Object.prototype.toString.call(array).slice(8, -1);
     const type = OF_ARRAYS[name];

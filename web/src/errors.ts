@@ -1,15 +1,15 @@
 /**
- * What went wrong:
- * - `bounds`: a bound is NaN, not whole, or out of the type's range; or the gradient of an absent one is wanted;
- * - `shape`: operands do not fit each other, or bounds do not broadcast;
+ * The kind of error:
+ * - `bounds`: a bound is NaN, not whole, or out of the type's range; or the gradient of an absent one was requested;
+ * - `shape`: operands do not match, or bounds do not broadcast;
  * - `rule`: no such rule, or one that the operation has no kernel for;
  * - `limit`: an invalid limit of a norm;
- * - `nonfinite`: a norm is NaN or infinite, and that was to be an error; nothing was clipped;
- * - `unsupported`: what the device or the type cannot do;
- * - `out-of-memory`: there is no memory for it; nothing was changed that the caller can see;
- * - `internal`: a fault of this package;
- * - `operand`: an operand is of a kind, type, size or usage that does not serve;
- * - `lost`: the device was lost, before or during the call. A `Clip` that opened its device itself opens another at the next call;
+ * - `nonfinite`: a norm is NaN or infinite, and the policy makes that an error; nothing was clipped;
+ * - `unsupported`: not supported by the device or for the type;
+ * - `out-of-memory`: not enough memory; nothing visible to the caller was changed;
+ * - `internal`: a bug in this package;
+ * - `operand`: the kind, type, size or usage of an operand is unsuitable;
+ * - `lost`: the device was lost, before or during the call. A `Clip` that opened its own device opens another at the next call;
  * - `no-webgpu`: there is no WebGPU, or no adapter.
  */
 export type ClipErrorCode = (typeof CODES)[number] | 'operand' | 'lost' | 'no-webgpu';
@@ -19,7 +19,7 @@ const CODES = [
     'bounds', 'shape', 'rule', 'limit', 'nonfinite', 'unsupported', 'out-of-memory', 'internal',
 ] as const;
 
-/** The one error of this package, with a code to act upon and a message that says what to do. */
+/** The error class of this package, with a code for programs and a message that says what to do. */
 export class ClipError extends Error {
     override readonly name = 'ClipError';
 

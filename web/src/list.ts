@@ -7,8 +7,8 @@ import { type MadeGpu, given, gradientOf, makeLike, resolveBroadcast } from './r
 import type { Bound, Rule, RulePreset } from './rules.js';
 
 /**
- * The operands of an operation of the list, by name: its inputs, what broadcasts to x (`min` and `max` for `lo` and `hi`), its parameters; and the
- * rule, and the type of the output of a conversion.
+ * The operands of an operation of the list, by name: its inputs, its broadcast inputs (`min` and `max` for `lo` and `hi`), its parameters; and the
+ * rule, and the output type of a conversion.
  */
 export interface NamedOperands {
     readonly rule?: RulePreset | Rule | undefined;
@@ -17,17 +17,17 @@ export interface NamedOperands {
     readonly [name: string]: unknown;
 }
 
-/** The outputs of an operation of the list, by name. Of what broadcasts and is absent there is no gradient. */
+/** The outputs of an operation of the list, by name. An absent broadcast input has no gradient. */
 export type NamedOutputs = Readonly<Record<string, TypedArray | MadeGpu | Mask | undefined>>;
 
 const KEYS: Readonly<Record<string, string>> = { lo: 'min', hi: 'max' };
 
-/** What a broadcast input of the list is called here. */
+/** The name of a broadcast input here. */
 export function keyOf(operand: string): string {
     return KEYS[operand] ?? operand;
 }
 
-/** An operation of the list, and its outputs as the caller gets them. */
+/** An operation of the list, and its outputs as returned to the caller. */
 export function listed(backend: Backend, name: string, operands: NamedOperands): { readonly operation: Operation; readonly given: () => NamedOutputs } {
     const { core } = backend;
     const row = core.names.ops.find((row) => row.name === name);
@@ -57,7 +57,7 @@ export function listed(backend: Backend, name: string, operands: NamedOperands):
         if (of !== '' && input !== undefined) return makeLike(backend, gradientOf(input, x), like);
         const { shape, length } = x;
         const info = { type: to, shape, length, bytes: bytesOf(to) * length };
-        // What is converted is an array of another kind than x.
+        // A conversion returns a different kind of array than x.
         return to === x.type || isGpu(x) ? makeLike(backend, info, like) : { ...info, data: asArray(new ArrayBuffer(info.bytes), to) };
     });
     const results = (): NamedOutputs => Object.fromEntries(row.outputs.map((output, n) => {

@@ -14,7 +14,7 @@ export class Mask {
     }
 }
 
-/** Room for the bits of a mask. */
+/** The memory for the bits of a mask. */
 export function maskBits(backend: Backend, of: Resolved): Resolved {
     const bytes = backend.maskBytes(of);
     const like = { type: 'uint8', shape: [bytes], length: bytes, bytes } as const;

@@ -1,7 +1,7 @@
 import { Core } from './core.js';
 
 /**
- * A module's bytes from text: base64 of gzip, so that no bundler has to know of an asset.
+ * Decodes a module's bytes from text (base64 of gzip), so that bundlers need no asset handling.
  * @internal
  */
 export async function unpack(text: string): Promise<ArrayBuffer> {
@@ -13,12 +13,12 @@ export async function unpack(text: string): Promise<ArrayBuffer> {
 let plan: Promise<Core> | undefined;
 let cpu: Promise<Core> | undefined;
 
-/** Plans and kernels: what a page with a GPU device loads, once. */
+/** Plans and kernels, loaded once by a page with a GPU device. */
 export function loadPlan(): Promise<Core> {
     return plan ??= import('./wasm/plan.js').then(async ({ default: text }) => Core.of(await unpack(text)));
 }
 
-/** The CPU path: what a page without one loads, once. */
+/** The CPU path, loaded once by a page without one. */
 export function loadCpu(): Promise<Core> {
     return cpu ??= import('./wasm/cpu.js').then(async ({ default: text }) => Core.of(await unpack(text)));
 }

@@ -2,10 +2,10 @@ import { type ElementType, type TypedArray, bytesOf, checkedType, typeOfArray } 
 import { ClipError } from './errors.js';
 import { TENSOR_USAGE } from './gpu/flags.js';
 
-/** Elements in the page's memory, with a type where the array does not tell it, and a shape where bounds broadcast. */
+/** Elements in the page's memory, with a type if the array does not determine it, and a shape if bounds broadcast. */
 export interface HostTensor<A extends TypedArray = TypedArray> {
     readonly data: A;
-    /** Of `data`'s bits, if that is not what the array holds: `'bfloat16'` in a `Uint16Array`. */
+    /** The type of `data`'s bits, if it is not the array's own: `'bfloat16'` in a `Uint16Array`. */
     readonly type?: ElementType;
     /** One dimension by default. */
     readonly shape?: readonly number[];
@@ -15,29 +15,29 @@ export interface HostTensor<A extends TypedArray = TypedArray> {
 export interface GpuTensor {
     /** With the usages `STORAGE`, `COPY_SRC` and `COPY_DST`. */
     readonly buffer: GPUBuffer;
-    /** Where they begin, in bytes: a multiple of 4, 0 by default. */
+    /** Offset of the first element in bytes: a multiple of 4, 0 by default. */
     readonly offset?: number;
     /**
-     * Bytes that may be written: those of `shape` by default, or all to the buffer's end where there is none. Kernels work on whole blocks of 16
-     * bytes. Where elements end within one, the rest of it is written too if it is part of this; if not, copies are made.
+     * Bytes that may be written: those of `shape` by default, or without a shape all to the buffer's end. Kernels work on whole blocks of 16
+     * bytes. If elements end within a block, the rest of it is also written if it is within `size`; otherwise elements are copied.
      */
     readonly size?: number;
     readonly type: ElementType;
-    /** One dimension by default, of all elements that `size` has room for. */
+    /** One dimension by default, with all elements that fit in `size`. */
     readonly shape?: readonly number[];
 }
 
-/** What is clipped. */
+/** A tensor to clip. */
 export type Operand = TypedArray | HostTensor | GpuTensor;
 
-/** An operand with nothing left open. */
+/** An operand with all defaults filled in. */
 export type Resolved = ResolvedHost | ResolvedGpu;
 
-/** What a tensor is, wherever it lies. */
+/** The properties of a tensor, wherever it is stored. */
 export interface TensorInfo {
     readonly type: ElementType;
     readonly shape: readonly number[];
-    /** How many elements. */
+    /** Number of elements. */
     readonly length: number;
     /** Their bytes. */
     readonly bytes: number;
@@ -71,7 +71,7 @@ function isArray(value: unknown): value is TypedArray {
     return ArrayBuffer.isView(value) && !(value instanceof DataView);
 }
 
-/** Checks an operand and fills in its defaults. `name` is for messages, `type` what its bits are taken for if it does not say. */
+/** Checks an operand and fills in its defaults. `name` is for messages, `type` the default type of its bits. */
 export function resolve(name: string, operand: Operand, type?: ElementType): Resolved {
     if (isArray(operand)) return host(name, { data: operand }, type);
     if (typeof operand === 'object' && operand !== null) {
@@ -81,10 +81,10 @@ export function resolve(name: string, operand: Operand, type?: ElementType): Res
     throw new ClipError('operand', `${name} is no tensor: give a typed array, { data, type, shape } or { buffer, offset, size, type, shape }`);
 }
 
-/** A shape, or one dimension of all elements that there is room for. */
+/** A shape, or one dimension with all elements that fit. */
 function shaped(name: string, shape: readonly number[] | undefined, room: number): readonly number[] {
     if (shape === undefined) return [room];
-    // Holes are no dimensions.
+    // Array holes are not dimensions.
     const dims = Array.isArray(shape) ? Array.from(shape as readonly unknown[]) : [];
     const whole = Array.isArray(shape) && dims.every((dim): dim is number => Number.isSafeInteger(dim) && (dim as number) >= 0);
     if (!whole || lengthOf(dims) > room) {
@@ -96,7 +96,7 @@ function shaped(name: string, shape: readonly number[] | undefined, room: number
 function host(name: string, { data, type, shape }: HostTensor, assumed?: ElementType): ResolvedHost {
     const held = typeOfArray(data);
     const bits = type === undefined ? undefined : checkedType(name, type);
-    // The bits of one type may come in an array of unsigned integers of its size.
+    // The bits of a type may be in an array of unsigned integers of its size.
     const taken = bits ?? (assumed !== undefined && held.startsWith('uint') && bytesOf(assumed) === data.BYTES_PER_ELEMENT ? assumed : held);
     if (bytesOf(taken) !== data.BYTES_PER_ELEMENT) {
         throw new ClipError('operand', `${name} is said to hold ${taken}, but its elements have ${data.BYTES_PER_ELEMENT} bytes`);
@@ -124,7 +124,7 @@ function gpu(name: string, { buffer, offset = 0, size, type, shape }: GpuTensor)
     const dims = shaped(name, shape, Math.floor(given / bytesOf(taken)));
     const length = lengthOf(dims);
     const bytes = length * bytesOf(taken);
-    // What is beyond a shape belongs to others, but for the rest of the buffer's last word, where no tensor can begin.
+    // Memory beyond a shape belongs to others, except for the rest of the buffer's last word, where no tensor can begin.
     const own = size !== undefined || shape === undefined || left - bytes < 4 ? given : bytes;
     return { buffer, offset, size: own, type: taken, shape: dims, length, bytes };
 }

@@ -1,12 +1,12 @@
 import type { Core, Op } from './core.js';
 import type { Resolved } from './operands.js';
 
-/** A bound that is not to be rounded beyond its number. */
+/** A bound that must be rounded inward. */
 export class InwardBound {
     constructor(readonly value: number | bigint) {}
 }
 
-/** A bound that is checked: absent, a number, or a tensor. */
+/** A checked bound: absent, a number, or a tensor. */
 export type ResolvedBound = undefined | number | bigint | InwardBound | Resolved;
 
 /** Whether a bound is a tensor. */
@@ -14,29 +14,29 @@ export function isTensor(bound: ResolvedBound): bound is Resolved {
     return typeof bound === 'object' && !(bound instanceof InwardBound);
 }
 
-/** An operation with its operands. An output that is one of the inputs, the very object, is overwritten in place. */
+/** An operation with its operands. An output that is the same object as one of the inputs is overwritten in place. */
 export interface Operation {
     readonly op: Op;
     readonly rule: number;
-    /** The operand whose type and shape are those of the work. */
+    /** The operand that determines type and shape. */
     readonly x: Resolved;
     readonly inputs: readonly Resolved[];
-    /** What broadcasts to x, in the order of the list. */
+    /** The broadcast inputs, in the order of the list. */
     readonly broadcast: readonly ResolvedBound[];
     readonly params?: readonly number[];
-    /** Those that are not needed are left open. */
+    /** Outputs that are not needed are undefined. */
     readonly outputs: readonly (Resolved | undefined)[];
 }
 
-/** What runs operations: a GPU device, or the CPU. */
+/** An engine that runs operations: a GPU device, or the CPU. */
 export interface Backend {
     readonly core: Core;
     run(operation: Operation): Promise<void>;
     /** Bytes of the mask of a tensor's elements. */
     maskBytes(x: Resolved): number;
-    /** The elements of one tensor become those of another. */
+    /** Copies the elements of one tensor to another. */
     copy(from: Resolved, to: Resolved): Promise<void>;
-    /** Clips tensors by their common norm, in place. Resolves to the norm, and whether it is an error, so that nothing was clipped. */
+    /** Clips tensors by their common norm, in place. Resolves to the norm, and whether it is an error, in which case nothing was clipped. */
     globalNorm(limit: readonly number[], list: readonly Resolved[]): Promise<{ norm: number; failed: boolean }>;
 }
 
@@ -45,7 +45,7 @@ type BoundWords = readonly number[];
 
 const ABSENT: BoundWords = [0];
 
-/** A part of an operand: its number, and bytes. */
+/** A part of an operand: its index, and bytes. */
 export interface Slice {
     readonly operand: number;
     readonly offset: number;
@@ -68,7 +68,7 @@ function valueWords(value: number | bigint): BoundWords {
     return [2, negative, ...[64n, 32n, 0n].map((shift) => Number((magnitude >> shift) & 0xffff_ffffn))];
 }
 
-/** What an operation takes besides its inputs and outputs, as words of a request. */
+/** The arguments of an operation other than its inputs and outputs, as words of a request. */
 export function operationWords(core: Core, { op, rule, x, broadcast, params = [], outputs }: Operation, slice: (tensor: Resolved) => Slice): number[] {
     const to = outputs[0]?.type ?? x.type;
     return [
@@ -76,12 +76,12 @@ export function operationWords(core: Core, { op, rule, x, broadcast, params = []
     ];
 }
 
-/** What broadcasts, with what its tensors are to the request. */
+/** Broadcast inputs as words, with the slices of their tensors in the request. */
 export function broadcastWords(broadcast: readonly ResolvedBound[], slice: (tensor: Resolved) => Slice): number[] {
     return [broadcast.length, ...broadcast.flatMap((input) => boundWords(input, slice))];
 }
 
-/** A bound, with what its tensor is to the request. */
+/** A bound as words, with the slice of its tensor in the request. */
 function boundWords(bound: ResolvedBound, slice: (tensor: Resolved) => Slice): BoundWords {
     if (bound === undefined) return ABSENT;
     if (bound instanceof InwardBound) return [5, ...valueWords(bound.value)];

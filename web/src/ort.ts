@@ -1,5 +1,5 @@
 /**
- * Clipping of ONNX Runtime Web tensors: those in GPU buffers where they are, on the device of its WebGPU backend.
+ * Clipping of ONNX Runtime Web tensors: those in GPU buffers without a copy, on the device of its WebGPU backend.
  *
  * ```ts
  * import * as ort from 'onnxruntime-web/webgpu';
@@ -21,10 +21,10 @@ import type { GpuBackend } from './gpu/backend.js';
 import { type GpuTensor, type HostTensor, type Operand, resolve } from './operands.js';
 import type { Bounds, NormLimit, RuledBounds } from './rules.js';
 
-/** What of the module is used. It is given, since each of its entry points has classes of its own. */
+/** The part of the module that is used. It is passed in, since each of its entry points has its own classes. */
 export type OrtModule = Pick<typeof Ort, 'env' | 'Tensor'>;
 
-/** Bounds that may be tensors of ONNX Runtime too. */
+/** Bounds that may also be ONNX Runtime tensors. */
 export type OrtBounds<B extends Bounds = Bounds> = Omit<B, 'min' | 'max'> & {
     readonly min?: number | bigint | Ort.Tensor | undefined;
     readonly max?: number | bigint | Ort.Tensor | undefined;
@@ -34,29 +34,29 @@ export type OrtBounds<B extends Bounds = Bounds> = Omit<B, 'min' | 'max'> & {
 export class OrtClip {
     private constructor(readonly ort: OrtModule, readonly on: Clip) {}
 
-    /** On the device of ONNX Runtime's WebGPU backend, which is there once a session was created. */
+    /** Uses the device of ONNX Runtime's WebGPU backend, which exists once a session was created. */
     static async create(ort: OrtModule): Promise<OrtClip> {
         const device = await ort.env.webgpu?.device as GPUDevice | undefined;
         if (!device) throw new ClipError('no-webgpu', 'ONNX Runtime has no WebGPU device yet: create a session with the execution provider webgpu before');
         return new OrtClip(ort, await Clip.on(device));
     }
 
-    /** `min(max(x, min), max)`, as a new tensor where x is. */
+    /** `min(max(x, min), max)`, as a new tensor in the same location as x. */
     async clip(x: Ort.Tensor, bounds: OrtBounds): Promise<Ort.Tensor> {
         return this.#made(x, (x, out) => this.on.clip(x, resolved(bounds), { out }));
     }
 
-    /** The gradient that reaches x, of the upstream gradient g, where g is. */
+    /** The gradient of x, for the upstream gradient g, in the same location as g. */
     async clipBackward(x: Ort.Tensor, g: Ort.Tensor, bounds: OrtBounds<RuledBounds>): Promise<Ort.Tensor> {
         return this.#made(g, (g, out) => this.on.clipBackward(operand(x), g, resolved(bounds), { out }));
     }
 
-    /** Scales tensors of floats, in place, so that their common norm is at most a limit. Resolves to the norm that they had. */
+    /** Scales float tensors, in place, so that their common norm is at most a limit. Resolves to their previous norm. */
     async clipByGlobalNorm(tensors: readonly Ort.Tensor[], limit: NormLimit): Promise<number> {
         return this.on.clipByGlobalNorm(tensors.map(operand), limit);
     }
 
-    /** A tensor that is like another, and where it is. To dispose of one in a buffer is to leave that to the next. */
+    /** A tensor like another, in the same location. Disposing of one in a buffer returns the buffer for reuse. */
     async #made(like: Ort.Tensor, run: (like: Operand, out: Operand | undefined) => Promise<unknown>): Promise<Ort.Tensor> {
         const { type, dims } = like;
         const given = operand(like);

@@ -5,7 +5,7 @@ import { type GpuTensor, type Operand, type Resolved, type TensorInfo, checkAlik
 import { alias, gradientOf, pair, resolveBounds } from './results.js';
 import type { Bounds, RuledBounds } from './rules.js';
 
-/** What a prepared operation works on: all of them buffers where they are. Gradients of bounds that are left out are not made. */
+/** The operands of a prepared operation: all of them buffers, used without copies. Omitted gradients of bounds are not computed. */
 export type PreparedOperands =
     | ({ readonly op: 'clip'; readonly x: GpuTensor; readonly y: GpuTensor } & Bounds)
     | ({ readonly op: 'clipBackward'; readonly x: GpuTensor; readonly g: GpuTensor; readonly gx: GpuTensor } & RuledBounds)
@@ -16,7 +16,7 @@ export type PreparedOperands =
     | ({ readonly op: 'clipWithMask'; readonly x: GpuTensor; readonly y: GpuTensor; readonly mask: Mask } & RuledBounds)
     | { readonly op: 'maskBackward'; readonly mask: Mask; readonly g: GpuTensor; readonly gx: GpuTensor };
 
-/** An operation that is to be prepared. */
+/** An operation to prepare. */
 export function operation({ core }: Backend, operands: PreparedOperands): Operation {
     const output = (name: string, out: Operand, like: TensorInfo, inputs: readonly Resolved[]): Resolved => {
         const tensor = resolve(name, out);

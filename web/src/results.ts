@@ -5,7 +5,7 @@ import { type Backend, InwardBound, type ResolvedBound, broadcastWords, isTensor
 import { type GpuTensor, type Operand, type Resolved, type TensorInfo, checkAlike, isGpu, lengthOf, resolve } from './operands.js';
 import type { Bound, Bounds } from './rules.js';
 
-/** A tensor in a buffer that was made, with nothing left open. */
+/** A new tensor in a buffer, with all defaults filled in. */
 export type MadeGpu = Required<GpuTensor>;
 
 export function pair(x: Operand, g: Operand): [Resolved, Resolved] {
@@ -27,7 +27,7 @@ export function resolveBounds(x: Resolved, bounds: Bounds): [ResolvedBound, Reso
     return [one('min', min), one('max', max)];
 }
 
-/** Something that broadcasts to x. */
+/** Resolves a broadcast input. */
 export function resolveBroadcast(x: Resolved, name: string, bound: Bound | undefined): undefined | number | bigint | Resolved {
     if (bound === undefined || bound === null) return undefined;
     if (typeof bound === 'number' || typeof bound === 'bigint') return bound;
@@ -37,14 +37,14 @@ export function resolveBroadcast(x: Resolved, name: string, bound: Bound | undef
     throw new ClipError('shape', `${name} holds ${tensor.type}, but x ${x.type}: all operands need one type`);
 }
 
-/** What the gradient of a bound is like: one element, or the bound's own shape. */
+/** The properties of a bound's gradient: one element, or the bound's own shape. */
 export function gradientOf(bound: Exclude<ResolvedBound, undefined>, g: Resolved): TensorInfo {
     const shape = isTensor(bound) ? bound.shape : [];
     const length = lengthOf(shape);
     return { type: g.type, shape, length, bytes: bytesOf(g.type) * length };
 }
 
-/** An operand of the caller's as one of the inputs, if it is the very same elements. */
+/** Replaces a caller's operand by one of the inputs, if it refers to the same elements. */
 export function alias(tensor: Resolved, inputs: readonly Resolved[]): Resolved {
     const same = (input: Resolved): boolean => {
         if (isGpu(input) !== isGpu(tensor) || input.bytes !== tensor.bytes) return false;
@@ -55,7 +55,7 @@ export function alias(tensor: Resolved, inputs: readonly Resolved[]): Resolved {
     return inputs.find(same) ?? tensor;
 }
 
-/** Where a result goes: what the caller gave, or something new that is like an operand. */
+/** The output for a result: the caller's, or a new one like an operand. */
 export function output(
     backend: Backend, out: Operand | undefined, like: Resolved, operand: Operand, inputs: readonly Resolved[],
 ): Resolved {
@@ -65,7 +65,7 @@ export function output(
     return alias(tensor, inputs);
 }
 
-/** A new tensor of a type and shape, where an operand is. */
+/** A new tensor of a type and shape, in the same location as an operand. */
 export function makeLike(backend: Backend, like: TensorInfo, operand: Operand): Resolved {
     const { type, shape, length, bytes } = like;
     const array = ArrayBuffer.isView(operand) ? operand : 'data' in operand ? operand.data : undefined;
@@ -76,20 +76,20 @@ export function makeLike(backend: Backend, like: TensorInfo, operand: Operand): 
     throw new ClipError('operand', 'this Clip has no GPU device, so buffers are out of its reach: give typed arrays, or use Clip.on(device)');
 }
 
-/** What the caller gets of a tensor. */
+/** A tensor as returned to the caller. */
 export function given(tensor: Resolved): TypedArray | MadeGpu {
     if (!isGpu(tensor)) return tensor.data;
     const { buffer, offset, size, type, shape } = tensor;
     return { buffer, offset, size, type, shape };
 }
 
-/** Whether these are bounds of x, before anything is made. */
+/** Checks the bounds of x, before anything is allocated. */
 export function check({ core }: Backend, { type, shape }: Resolved, bounds: readonly ResolvedBound[]): void {
     const nowhere = { operand: 0, offset: 0, bytes: 0 };
     core.checkBounds(type, shape, broadcastWords(bounds, () => nowhere));
 }
 
-/** Keeps what was made, unless it was made for nothing. */
+/** Keeps the new tensors if the work succeeds, otherwise drops them. */
 export async function kept<T>(backend: Backend, made: readonly (Resolved | undefined)[], work: () => Promise<T>): Promise<T> {
     try {
         return await work();

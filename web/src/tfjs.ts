@@ -1,5 +1,5 @@
 /**
- * Clipping of TensorFlow.js tensors on its WebGPU backend: in its own buffers and its own command encoder, without a copy, and with gradients.
+ * Clipping of TensorFlow.js tensors on its WebGPU backend: in its own buffers and command encoder, without copies, and with gradients.
  *
  * ```ts
  * import * as tf from '@tensorflow/tfjs-core';
@@ -26,17 +26,17 @@ import type { ResolvedBound } from './operation.js';
 import type { ResolvedGpu } from './operands.js';
 import type { NormLimit, Rule, RulePreset } from './rules.js';
 
-/** A bound: a number, or a tensor that broadcasts to x and receives a gradient too. */
+/** A bound: a number, or a tensor that broadcasts to x and has a gradient. */
 export type TfBound = number | tf.Tensor | undefined;
 
-/** What of the backend's commands is needed, which its types keep to themselves. */
+/** The needed parts of the backend's command interface, which its types do not export. */
 type Commands = { readonly commandEncoder: GPUCommandEncoder };
 
 /** Clips tensors of the WebGPU backend of TensorFlow.js. */
 export class TfClip {
     private constructor(readonly backend: WebGPUBackend, readonly gpu: GpuBackend) {}
 
-    /** On the WebGPU backend, which has to be the current one. */
+    /** Uses the WebGPU backend, which must be the current one. */
     static async create(): Promise<TfClip> {
         await tf.ready();
         const backend = tf.backend() as WebGPUBackend;
@@ -48,8 +48,8 @@ export class TfClip {
     }
 
     /**
-     * `min(max(x, min), max)`, of the bits of x or of a bound. Differentiable in x and in bounds that are tensors, by the rule of
-     * `tf.clipByValue` unless another is given.
+     * `min(max(x, min), max)`, with the exact bits of x or of a bound. Differentiable in x and in bounds that are tensors, by default with the
+     * rule of `tf.clipByValue`.
      */
     clipByValue<T extends tf.Tensor>(x: T, min: TfBound, max: TfBound, rule: RulePreset | Rule = 'tfjs'): T {
         const number = this.gpu.core.rule(rule);
@@ -92,8 +92,8 @@ export class TfClip {
     }
 
     /**
-     * Scales gradients so that their common norm is at most a limit, as new tensors. The norm is not read: it stays on the device.
-     * A norm that is NaN or infinite follows `nonfinite`; what would be an error leaves the gradients as they are.
+     * Scales gradients so that their common norm is at most a limit, as new tensors. The norm is not read back: it stays on the device.
+     * A norm that is NaN or infinite follows `nonfinite`; with the error policy the gradients are kept unchanged.
      */
     clipByGlobalNorm<T extends tf.Tensor>(gradients: readonly T[], limit: NormLimit): T[] {
         if (!Array.isArray(gradients)) throw new ClipError('operand', 'give a list of tensors: [dw, db]');
@@ -111,7 +111,7 @@ export class TfClip {
         return copy;
     }
 
-    /** Where commands of the backend go. */
+    /** The backend's command encoder. */
     #encoder(): GPUCommandEncoder {
         this.backend.ensureCommandEncoderReady();
         this.backend.endComputePassEncoder();
@@ -141,14 +141,14 @@ export class TfClip {
         }
         const { shape, size: length } = tensor;
         const bytes = 4 * length;
-        // Without elements there is no buffer either.
+        // An empty tensor has no buffer.
         if (length === 0) return { buffer: undefined as never, offset: 0, size: 0, type, shape, length, bytes };
         this.backend.uploadToGPU(tensor.dataId);
         const buffer = this.backend.tensorMap.get(tensor.dataId).resource as GPUBuffer;
         return { buffer, offset: 0, size: buffer.size, type, shape, length, bytes };
     }
 
-    /** A new tensor, in a buffer from the backend's own pool. It has the size of the tensor, which the backend takes it to have. */
+    /** A new tensor, in a buffer from the backend's own pool. The buffer has exactly the tensor's size, as the backend assumes. */
     #output({ shape, dtype, size }: tf.Tensor): [ResolvedGpu, tf.Tensor] {
         // An empty one has no buffer.
         const made = size > 0 ? undefined : dtype === 'int32' ? new Int32Array(0) : new Float32Array(0);

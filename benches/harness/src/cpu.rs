@@ -7,12 +7,11 @@ use std::rc::Rc;
 use anyhow::Result;
 use bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
-use wgclip::bounds::BroadcastInputs;
 use wgclip::op::{Arguments, Operand};
 use wgclip::testing::{self, Operands, run_on_slices};
-use wgclip::{BackwardRule, Bounds, Device, Element, cpu};
+use wgclip::{BackwardRule, Bound, Bounds, Device, Element, cpu};
 
-use crate::values::between;
+use crate::values::{SLOPE, between, broadcast};
 use crate::{BenchId, COLUMNS, Case, PARAMS, bounds, chosen, converted, needs_of_sums, sums, values};
 
 /// Bytes that a thread copies at once.
@@ -53,10 +52,15 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             let shape = [elements / columns, columns];
             let x = device.tensor(&x[..shape[0] * columns], shape)?;
             let bounds = Bounds::new(lo, device.tensor(&vec![hi; columns], [columns])?)?;
+            let others = [Bound::Value(T::from_f64(SLOPE))];
             cases.push(Case::timed(id, move || {
                 let needs = needs_of_sums(op);
-                let operands =
-                    Operands { needs, params: &PARAMS, ..Operands::new(black_box(&x), &x, &bounds, rule) };
+                let operands = Operands {
+                    needs,
+                    others: &others,
+                    params: &PARAMS,
+                    ..Operands::new(black_box(&x), &x, &bounds, rule)
+                };
                 drop(testing::run(op, &operands)?);
                 Ok(())
             }));
@@ -65,10 +69,7 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
         // An operand that is overwritten has memory of its own, which stays clipped.
         let y = if in_place { Rc::new(RefCell::new(x.to_vec())) } else { y.clone() };
         let (x, g, mask, written) = (x.clone(), x.to_vec(), mask.clone(), RefCell::new(mask.clone()));
-        let resolved = match op.info().has_bounds() {
-            true => BroadcastInputs::values(Some(lo), Some(hi))?,
-            false => BroadcastInputs::none(T::TYPE),
-        };
+        let resolved = broadcast::<T, _>(op)?;
         cases.push(Case::timed(id, move || {
             let info = op.info();
             let inputs = info.inputs.iter().filter(|&&input| !in_place || Some(input) != info.in_place);

@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use wgclip::bounds::BroadcastInputs;
 use wgclip::gpu::{Arguments, Context, Kernels, Prepared};
 use wgclip::op::{MAX_OUTPUTS, Operand};
 use wgclip::testing::{self, Operands};
-use wgclip::{BackwardRule, Bounds, Device, Element};
+use wgclip::{BackwardRule, Bound, Bounds, Device, Element};
 
-use crate::values::between;
+use crate::values::{SLOPE, between, broadcast};
 use crate::{BenchId, COLUMNS, Case, Clock, PARAMS, bounds, chosen, converted, needs_of_sums, sums, values};
 
 /// A copy of the same blocks as a clip's, workgroups and bytes; the body is the operation.
@@ -246,10 +245,7 @@ pub fn cases<T: Element>(
             continue;
         }
         if timed && !sums(op) {
-            let resolved = match info.has_bounds() {
-                true => BroadcastInputs::values(Some(lo), Some(hi))?,
-                false => BroadcastInputs::none(T::TYPE),
-            };
+            let resolved = broadcast::<T, _>(op)?;
             let (g, z) = (g.buffer()?.context("no elements")?, z.buffer()?.context("no elements")?);
             let slice = |operand: &Operand| match operand {
                 Operand::Mask => mask.slice(..),
@@ -292,7 +288,9 @@ pub fn cases<T: Element>(
             let (params, to) = (&PARAMS[..], converted(op));
             for _ in 0..batch {
                 let mask = mask.as_ref();
-                let operands = Operands { mask, params, to, needs, ..Operands::new(&x, &g, &bounds, rule) };
+                let others = &[Bound::Value(T::from_f64(SLOPE))];
+                let operands =
+                    Operands { mask, others, params, to, needs, ..Operands::new(&x, &g, &bounds, rule) };
                 match in_place {
                     true => testing::run_in_place(op, &operands, &mut z)?,
                     false => drop(testing::run(op, &operands)?),

@@ -1,6 +1,8 @@
 //! What is clipped.
 
-use wgclip::{Bounds, Element};
+use wgclip::bounds::BroadcastInputs;
+use wgclip::op::Op;
+use wgclip::{Bound, Bounds, Element, Shape};
 
 /// Elements before the values repeat.
 const PERIOD: usize = 1 << 14;
@@ -27,6 +29,17 @@ pub fn bounds<T: Element>() -> (T, T) {
         true => (T::ZERO, T::from_f64(1.0)),
         false => (T::from_f64(30.0), T::from_f64(90.0)),
     }
+}
+
+/// The slope beyond them.
+pub(crate) const SLOPE: f64 = 0.25;
+
+/// Those broadcast inputs of an operation, each a value.
+pub(crate) fn broadcast<T: Element, B>(op: Op) -> wgclip::Result<BroadcastInputs<B>> {
+    let (lo, hi) = bounds::<T>();
+    let given = [lo, hi, T::from_f64(SLOPE)].map(Bound::Value);
+    let operands = op.info().broadcast;
+    BroadcastInputs::new(operands, &Shape::new([])?, given.into_iter().take(operands.len()))
 }
 
 pub(crate) fn between<T: Element>() -> wgclip::Result<Bounds<T>> {

@@ -1,4 +1,4 @@
-//! The same of Burn's own operations, where the kernels do not run.
+//! The same composed of Burn's own operations, where the kernels do not run.
 
 use burn::tensor::{Bool, FloatDType, Tensor};
 use wgclip::{NonFinitePolicy, NormKind, NormLimit};
@@ -23,10 +23,10 @@ pub(super) fn add<const D: usize>(
     }
 }
 
-/// What a norm makes of elements.
+/// The scaling of elements by a norm.
 pub(super) struct Scaling {
     by: Tensor<1>,
-    /// Where they become 0.
+    /// Where elements become 0.
     zero: Option<Tensor<1, Bool>>,
 }
 
@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
 
-    /// Where the kernels do not run: the values of the reference, as near as f32 is.
+    /// Where the kernels do not run: the values of the reference, to the precision of f32.
     #[test]
     fn values_are_those_of_the_reference() {
         let device = Device::flex();

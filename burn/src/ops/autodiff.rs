@@ -1,4 +1,4 @@
-//! The backward passes, as Burn's autodiff records them.
+//! The backward passes, as recorded by Burn's autodiff.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -11,10 +11,10 @@ use wgclip::{BackwardRule, NormKind, NormLimit};
 
 use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Wanted};
 
-/// What the backward pass of a clip needs.
+/// The state saved for the backward pass of a clip.
 #[derive(Debug, Clone)]
 struct State<B: ClipOps> {
-    /// Where it is needed.
+    /// Present if needed.
     x: Option<FloatTensor<B>>,
     lo: Bound<B>,
     hi: Bound<B>,
@@ -24,7 +24,7 @@ struct State<B: ClipOps> {
 #[derive(Debug)]
 struct Clip;
 
-/// Parents are x and those of the bounds that are tensors.
+/// The parents are x and the bounds that are tensors.
 impl<B: ClipOps, const N: usize> Backward<B, N> for Clip {
     type State = State<B>;
 
@@ -76,7 +76,7 @@ impl<B: ClipOps> Backward<B, 1> for ByNorm {
     }
 }
 
-/// The bound of the inner backend, and its place in the graph.
+/// The bound on the inner backend, and its node in the graph.
 fn inner<B: ClipOps, C: CheckpointStrategy>(bound: Bound<Autodiff<B, C>>) -> (Bound<B>, Option<NodeGuard>) {
     match bound {
         Bound::Absent => (Bound::Absent, None),
@@ -117,7 +117,7 @@ impl<B: ClipOps, C: CheckpointStrategy> ClipOps for Autodiff<B, C> {
         }
     }
 
-    /// A gradient of a gradient is not recorded.
+    /// Second derivatives are not recorded.
     fn clip_backward(
         x: FloatTensor<Self>,
         g: FloatTensor<Self>,
@@ -148,7 +148,7 @@ impl<B: ClipOps, C: CheckpointStrategy> ClipOps for Autodiff<B, C> {
         Limited { norm: <Self as AutodiffBackend>::from_inner(norm), scaling }
     }
 
-    /// Gradients are scaled, which are not recorded.
+    /// Scales gradients, which are not recorded.
     fn scale(x: FloatTensor<Self>, scaling: IntTensor<Self>) -> FloatTensor<Self> {
         <Self as AutodiffBackend>::from_inner(B::scale(x.into_primitive(), scaling))
     }

@@ -1,5 +1,5 @@
-//! The same of Burn's own operations, for backends on which the kernels do not run. The values are those of the kernels and
-//! of the rule; a NaN's payload and the sign of a zero are whatever the backend makes of them.
+//! The same composed of Burn's own operations, for backends on which the kernels do not run. The values are those of the kernels and
+//! of the rule; NaN payloads and the sign of zero depend on the backend.
 
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{BoolTensor, FloatTensor};
@@ -9,7 +9,7 @@ use wgclip::{BackwardRule, NanRule, OutsideRule, TieRule};
 
 use super::{Bound, BoundMetadata, Gradient, GradientMetadata, Gradients, GradientsMetadata, Wanted};
 
-/// What a backward pass makes.
+/// The gradients of a backward pass.
 pub(super) fn gradients_metadata(
     x: &TensorSpec,
     lo: &BoundMetadata,
@@ -60,7 +60,7 @@ impl<B: Backend> Wide<B> {
     }
 }
 
-/// How elements compare with a bound.
+/// The comparison of elements with a bound.
 struct Side<B: Backend> {
     /// Where the bound supplies the output.
     beyond: BoolTensor<B>,
@@ -86,7 +86,7 @@ fn compare<B: Backend>(t: &FloatTensor<B>, bound: &Wide<B>, upper: bool) -> Opti
                 true => B::float_greater(t(), bound(), BOOL),
                 false => B::float_lower(t(), bound(), BOOL),
             };
-            // The first NaN comes out.
+            // The first NaN is the output.
             let is_number = B::bool_not(B::float_is_nan(t(), BOOL));
             let from_nan = B::bool_and(B::float_is_nan(bound(), BOOL), is_number);
             Side { beyond: B::bool_or(beyond, from_nan), ties: B::float_equal(t(), bound(), BOOL) }
@@ -114,8 +114,8 @@ pub fn clip<B: Backend>(x: FloatTensor<B>, lo: &Bound<B>, hi: &Bound<B>) -> Floa
     t
 }
 
-/// The gradients that reach x and its bounds, of the upstream gradient `g`: those of `wgclip::reference::clip_backward_bounds`, where
-/// those of a bound are summed as the backend sums.
+/// The gradients of x and its bounds, for the upstream gradient `g`: those of `wgclip::reference::clip_backward_bounds`, except that
+/// gradients of bounds are summed by the backend.
 pub fn clip_backward<B: Backend>(
     x: FloatTensor<B>,
     g: FloatTensor<B>,
@@ -131,11 +131,11 @@ pub fn clip_backward<B: Backend>(
         None => x.clone(),
     };
     let at_hi = compare(&t, &wide_hi, true);
-    // What x receives where it is NaN, or a bound that supplied the output was.
+    // Where x is NaN: its gradient depends on the rule.
     let nan = B::float_is_nan(x.clone(), BOOL);
     let zero = |g: FloatTensor<B>, place: BoolTensor<B>| B::float_mask_fill(g, place, 0.0.into());
 
-    // Back through one comparison: what passes, and what the bound receives.
+    // Back through one comparison: the gradient that passes, and the bound's.
     let split = |g: &FloatTensor<B>, side: &Option<Side<B>>| -> (FloatTensor<B>, FloatTensor<B>) {
         let Some(Side { beyond, ties }) = side else { return (g.clone(), zero_like::<B>(g)) };
         let to_bound = keep::<B>(g.clone(), beyond.clone());
@@ -172,7 +172,7 @@ pub fn clip_backward<B: Backend>(
             gx = B::float_mask_where(gx, back, toward_t);
         }
     }
-    // Where a bound's NaN supplied the output, x receives nothing by any rule.
+    // Where the output is a NaN of a bound, x receives no gradient, unless the rule is straight through.
     for bound in [&wide_lo, &wide_hi] {
         if let Wide::Tensor(bound) = bound {
             gx = zero(gx, B::float_is_nan(bound.clone(), BOOL));
@@ -202,7 +202,7 @@ fn keep<B: Backend>(g: FloatTensor<B>, place: BoolTensor<B>) -> FloatTensor<B> {
     B::float_mask_where(zero_like::<B>(&g), place, g)
 }
 
-/// Summed over what a bound of this shape broadcasts to.
+/// Sums over the elements that a bound of this shape broadcasts to.
 fn sum_to<B: Backend>(mut gradient: FloatTensor<B>, shape: Shape) -> FloatTensor<B> {
     let dims = gradient.shape();
     let missing = dims.num_dims() - shape.num_dims();

@@ -1,5 +1,5 @@
-//! On CubeCL: wgclip's WGSL kernels as raw kernels of its client, where that compiles to WGSL. They join Burn's own passes, on its own
-//! buffers: nothing is copied or submitted for them.
+//! On CubeCL: wgclip's WGSL kernels as raw kernels of its client, if that compiles to WGSL. They join Burn's own passes, on its own
+//! buffers, without extra copies or submissions.
 
 use burn::backend::TensorMetadata;
 use burn::backend::fusion::custom::TensorSpec;
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::path::compiles_wgsl;
 
-/// The words of the exact sum that a norm is made of.
+/// The words of the exact sum for a norm.
 pub(super) fn sum_spec(kind: NormKind) -> TensorSpec {
     TensorSpec::new(Shape::new([Plans::norm_bytes(kind) as usize / 4]), DType::I32)
 }
@@ -43,7 +43,7 @@ pub(super) fn masked_metadata(x: &TensorSpec) -> MaskedMetadata {
     MaskedMetadata { y: x.clone(), mask: TensorSpec::new(Shape::new([words]), DType::I32) }
 }
 
-/// Words of the mask of so many elements.
+/// Words of the mask of `len` elements.
 fn mask_words(dtype: DType, len: usize) -> usize {
     let element = element_of(dtype);
     mask_bytes(element, (len * element.size()) as u64) as usize / 4
@@ -53,7 +53,7 @@ fn element_of(dtype: DType) -> ElementType {
     super::element_of(dtype).unwrap_or_else(|| panic!("wgclip has no kernels for {dtype:?}"))
 }
 
-/// A kernel's text, under a key of its own.
+/// A kernel's source, under its own key.
 struct Source(Kernel);
 
 impl KernelSource for Source {
@@ -71,7 +71,7 @@ impl KernelSource for Source {
     }
 }
 
-/// The operands of some launches.
+/// Kernel launches and their operands.
 struct Launches {
     client: Client,
     plans: Plans,
@@ -82,7 +82,7 @@ impl Launches {
     fn new(client: &Client) -> Self {
         let properties = client.properties();
         let identity = &properties.identity;
-        // A software rasteriser is no card.
+        // A software rasteriser is not a physical device.
         let kind = if identity.physical.is_some() { DeviceKind::Gpu } else { DeviceKind::Software };
         let limits = Limits {
             max_binding: properties.memory.max_page_size,
@@ -94,7 +94,7 @@ impl Launches {
         Self { client: client.clone(), plans, operands: Vec::new() }
     }
 
-    /// A tensor as an operand: whole blocks.
+    /// A tensor as an operand, in whole blocks.
     fn operand(&mut self, tensor: &CubeTensor) -> Slice {
         let bytes = (tensor.meta.shape().num_elements() * tensor.dtype.size()) as u64;
         self.slice(tensor.handle.clone(), bytes)
@@ -134,7 +134,7 @@ impl Launches {
     }
 }
 
-/// A part of a tensor's memory, which may reach into what its allocation has beyond its end.
+/// A part of a tensor's memory, which may extend beyond the tensor's end within its allocation.
 fn part(handle: &Handle, offset: u64, bytes: u64) -> Handle {
     let mut part = handle.clone();
     let start = handle.offset_start.unwrap_or(0) + offset;
@@ -144,7 +144,7 @@ fn part(handle: &Handle, offset: u64, bytes: u64) -> Handle {
     part
 }
 
-/// A tensor whose elements are next to each other, where a kernel can begin, in whole blocks.
+/// A contiguous tensor, aligned for a kernel, in whole blocks.
 fn blocks(tensor: CubeTensor) -> CubeTensor {
     let tensor = into_contiguous(tensor);
     let start = tensor.handle.offset_start.unwrap_or(0);
@@ -152,7 +152,7 @@ fn blocks(tensor: CubeTensor) -> CubeTensor {
     let aligned = start.is_multiple_of(tensor.client.properties().memory.alignment);
     match aligned && start + bytes.next_multiple_of(BLOCK_BYTES) <= tensor.handle.size() {
         true => tensor,
-        // A new allocation has both.
+        // A new allocation satisfies both.
         false => copy_contiguous(tensor),
     }
 }
@@ -161,7 +161,7 @@ fn shape_of(tensor: &CubeTensor) -> wgclip::Shape {
     checked(wgclip::Shape::new(tensor.meta.shape().to_vec()))
 }
 
-/// A bound that can be bound.
+/// A bound that can be a kernel operand.
 fn prepared(bound: Bound<CubeBackend>) -> Bound<CubeBackend> {
     match bound {
         Bound::Tensor(tensor) => Bound::Tensor(blocks(tensor)),
@@ -202,7 +202,7 @@ fn resolve(
     })
 }
 
-/// The slice of what an operation makes: of an input that nobody else has, or a new one.
+/// The slice for an output: that of an unshared input, or a new one.
 fn output(launches: &mut Launches, input: Slice, reused: bool) -> Slice {
     if reused { input } else { launches.empty(input.bytes) }
 }
@@ -359,7 +359,7 @@ impl ClipOps for CubeBackend {
 fn sum_to(launches: &mut Launches, gradient: Slice, x: &CubeTensor, bound: &CubeTensor) -> CubeTensor {
     let (shape, dtype) = (bound.shape(), bound.dtype);
     if shape.num_elements() == x.shape().num_elements() {
-        // Nothing to add: each keeps its bits.
+        // Nothing to sum: each element keeps its bits.
         return launches.tensor(gradient, bound, shape, dtype);
     }
     let (element, shapes) = (element_of(dtype), [shape_of(x), shape_of(bound)]);

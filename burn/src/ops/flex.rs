@@ -10,7 +10,7 @@ use wgclip::{BackwardRule, Element, NormKind, NormLimit, bf16, cpu, f16};
 
 use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Wanted, checked};
 
-/// Evaluates an expression for the element type that a [`DType`] is.
+/// Evaluates an expression for the element type of a [`DType`].
 macro_rules! with_float {
     ($dtype:expr, $T:ident => $body:expr) => {
         with_float!(@ $dtype, $T, $body, F64 f64, F32 f32, F16 f16, BF16 bf16)
@@ -30,13 +30,13 @@ macro_rules! with_float {
 trait Float: Element + burn::tensor::Element {}
 impl<T: Element + burn::tensor::Element> Float for T {}
 
-/// A tensor whose elements are next to each other: itself, where they are, so that its only owner may overwrite it.
+/// A contiguous tensor: the same one if it already is, so that its only owner may overwrite it.
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 
 fn elements<T: Float>(tensor: &FlexTensor) -> &[T] {
-    // Whoever calls has made it contiguous.
+    // The caller has made it contiguous.
     tensor.as_slice().unwrap_or_default()
 }
 
@@ -48,7 +48,7 @@ fn of_elements<T: Float>(elements: Vec<T>, shape: Shape) -> FlexTensor {
     )
 }
 
-/// All elements of a tensor that nobody else has, to be overwritten.
+/// All elements of an unshared tensor, to be overwritten.
 fn own_elements<T: Float>(tensor: &mut FlexTensor) -> Option<&mut [T]> {
     let (start, end) = tensor.layout().contiguous_offsets()?;
     tensor.try_storage_mut().map(|all| &mut all[start..end])
@@ -230,7 +230,7 @@ impl ClipOps for Flex {
     }
 }
 
-/// x and g as tensors of wgclip's.
+/// x and g as wgclip tensors.
 fn scale_backward<T: Float>(x: &FlexTensor, g: &FlexTensor, limit: NormLimit) -> wgclip::Result<Vec<T>> {
     let (device, shape) = (wgclip::Device::cpu(), shape_of(x));
     let (x, g) =
@@ -238,7 +238,7 @@ fn scale_backward<T: Float>(x: &FlexTensor, g: &FlexTensor, limit: NormLimit) ->
     x.clip_by_norm_backward(&g, limit, ..)?.into_vec()
 }
 
-/// A sum with the elements of x.
+/// Adds the elements of x to a sum.
 fn add(mut state: NormState, x: FlexTensor) -> NormState {
     let x = contiguous(x);
     with_float!(x.dtype(), T => checked(state.add_slice(elements::<T>(&x))));

@@ -1,5 +1,5 @@
-//! The operations that every backend has, as Burn's dispatch calls them: kernels where they run, and Burn's own operations
-//! (the bodies here) where not.
+//! The operations of every backend, called through Burn's dispatch: kernels where they run, otherwise Burn's own operations
+//! (the default bodies here).
 
 mod autodiff;
 pub mod composed;
@@ -11,12 +11,12 @@ use burn::backend::{Backend, ExtensionType, TensorMetadata, backend_extension};
 use burn::tensor::{DType, FloatDType};
 use wgclip::{BackwardRule, ElementType, NormKind, NormLimit};
 
-/// What has been checked before.
+/// Unwraps a result that was checked before.
 fn checked<T>(result: wgclip::Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("wgclip: {error}"))
 }
 
-/// The type of elements that have kernels.
+/// The element type, if it has kernels.
 pub(crate) fn element_of(dtype: DType) -> Option<ElementType> {
     match dtype {
         DType::F64 => Some(ElementType::F64),
@@ -27,7 +27,7 @@ pub(crate) fn element_of(dtype: DType) -> Option<ElementType> {
     }
 }
 
-/// The type of the norm of elements.
+/// The type of the norm of elements of a type.
 pub(crate) fn norm_dtype(elements: DType) -> FloatDType {
     if elements == DType::F64 { FloatDType::F64 } else { FloatDType::F32 }
 }
@@ -36,7 +36,7 @@ pub(crate) fn norm_dtype(elements: DType) -> FloatDType {
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion)]
 pub enum Bound<B: Backend> {
-    /// No limit: infinities stay.
+    /// No bound: infinities stay.
     Absent,
     /// One value for all elements, rounded to their type.
     Value(f64),
@@ -53,7 +53,7 @@ impl<B: Backend> Bound<B> {
     }
 }
 
-/// What a backward pass is to make.
+/// The gradients that a backward pass must compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
     /// The gradient of x.
@@ -64,56 +64,56 @@ pub struct Wanted {
     pub hi: bool,
 }
 
-/// The gradients of a clip: each is there if it was wanted.
+/// The gradients of a clip, each present if requested.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion)]
 pub struct Gradients<B: Backend> {
-    /// What x receives.
+    /// The gradient of x.
     #[extension_type]
     pub x: Gradient<B>,
-    /// What the lower bound receives, in its shape.
+    /// The gradient of the lower bound, in its shape.
     #[extension_type]
     pub lo: Gradient<B>,
-    /// What the upper bound receives, in its shape.
+    /// The gradient of the upper bound, in its shape.
     #[extension_type]
     pub hi: Gradient<B>,
 }
 
-/// One of them.
+/// One gradient.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion)]
 pub enum Gradient<B: Backend> {
-    /// It was not wanted.
+    /// Not requested.
     None,
     /// The gradient.
     Of(FloatTensor<B>),
 }
 
-/// What is clipped, and one bit per element: whether the gradient passes.
+/// A clipped tensor, and one bit per element: whether the gradient passes.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion)]
 pub struct Masked<B: Backend> {
     /// The clipped elements.
     pub y: FloatTensor<B>,
-    /// The bits, in words of the backend's own.
+    /// The bits, in a format of the backend's own.
     pub mask: IntTensor<B>,
 }
 
-/// What a norm makes of elements.
+/// A norm and its scaling.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion)]
 pub struct Limited<B: Backend> {
     /// The norm, of shape `[1]`.
     pub norm: FloatTensor<B>,
-    /// What elements are scaled by, in words of the backend's own.
+    /// The scaling of the elements, in a format of the backend's own.
     pub scaling: IntTensor<B>,
 }
 
-/// The operations of wgclip on a backend of Burn's. Use the functions of the crate: these here are what they dispatch to, on operands
-/// that have been checked.
+/// The operations of wgclip on a Burn backend. Use the functions of the crate, which check the operands and dispatch to
+/// these.
 #[backend_extension(Cube, Flex, Autodiff, Fusion)]
 pub trait ClipOps: Backend {
-    /// `min(max(x, lo), hi)`; `rule` is that of the backward pass.
+    /// `min(max(x, lo), hi)`; `rule` applies to the backward pass.
     #[fusion(dtype = x, shape = x)]
     fn clip(
         x: FloatTensor<Self>,
@@ -125,7 +125,7 @@ pub trait ClipOps: Backend {
         composed::clip::<Self>(x, &lo, &hi)
     }
 
-    /// The gradients that reach x and its bounds, of the upstream gradient `g`.
+    /// The gradients of x and its bounds, for the upstream gradient `g`.
     #[fusion(meta = |x, _, lo, hi, _, wanted| composed::gradients_metadata(x, lo, hi, *wanted))]
     fn clip_backward(
         x: FloatTensor<Self>,
@@ -147,15 +147,15 @@ pub trait ClipOps: Backend {
         rule: BackwardRule,
     ) -> Masked<Self>;
 
-    /// The gradient that reaches what was clipped.
+    /// The gradient of the clipped tensor.
     #[fusion(dtype = g, shape = g)]
     fn mask_backward(g: FloatTensor<Self>, mask: IntTensor<Self>) -> FloatTensor<Self>;
 
-    /// The exact sum that a norm of x is made of, in words of the backend's own.
+    /// The exact sum for a norm of x, in a format of the backend's own.
     #[fusion(meta = |_, kind| cube::sum_spec(*kind))]
     fn start_norm(x: FloatTensor<Self>, kind: NormKind) -> IntTensor<Self>;
 
-    /// Such a sum with the elements of x as well. It may be added to where it is.
+    /// Adds the elements of x to a sum, possibly in place.
     #[fusion(dtype = sum, shape = sum)]
     fn add_norm(sum: IntTensor<Self>, x: FloatTensor<Self>, kind: NormKind) -> IntTensor<Self>;
 
@@ -163,7 +163,7 @@ pub trait ClipOps: Backend {
     #[fusion(meta = |_, _, to| cube::limited_metadata(*to))]
     fn limit_norm(sum: IntTensor<Self>, limit: NormLimit, to: FloatDType) -> Limited<Self>;
 
-    /// Elements, scaled.
+    /// Scales elements.
     #[fusion(dtype = x, shape = x)]
     fn scale(x: FloatTensor<Self>, scaling: IntTensor<Self>) -> FloatTensor<Self>;
 
@@ -175,7 +175,7 @@ pub trait ClipOps: Backend {
         Self::scale(x, scaling)
     }
 
-    /// The gradient that reaches x, which is scaled by its own 2-norm, of the upstream gradient `g`.
+    /// The gradient of x, which is scaled by its own 2-norm, for the upstream gradient `g`.
     #[fusion(dtype = x, shape = x)]
     fn scale_backward(x: FloatTensor<Self>, g: FloatTensor<Self>, limit: NormLimit) -> FloatTensor<Self>;
 }

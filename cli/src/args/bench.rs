@@ -21,22 +21,22 @@ pub(crate) struct Bench {
     /// auto, all, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name; several may be given
     #[arg(long, value_name = "D", num_args = 1.., value_delimiter = ',', default_value = "auto")]
     pub device: Vec<String>,
-    /// The operations [default: all]
+    /// Operations to measure [default: all]
     #[arg(long = "op", value_name = "OP", num_args = 1.., value_delimiter = ',', value_parser = PossibleValuesParser::new(wgclip_harness::ops()))]
     pub ops: Vec<String>,
-    /// The types, f32,u8 for example [default: f32]
+    /// Types, such as f32,u8 [default: f32]
     #[arg(long = "type", value_name = "T", num_args = 1.., value_delimiter = ',', value_parser = names(ElementType::ALL.iter().map(|t| t.name()).chain(["all"])))]
     pub types: Vec<String>,
-    /// Elements: numbers, or 64Ki, 16Mi and the like [default: 4Ki,64Ki,1Mi,16Mi]
+    /// Element counts, such as 1000, 64Ki or 16Mi [default: 4Ki,64Ki,1Mi,16Mi]
     #[arg(long, value_name = "N", num_args = 1.., value_delimiter = ',', value_parser = elements)]
     pub sizes: Vec<Elements>,
     /// Use fewer sizes and samples (seconds on a GPU, half a minute on a software adapter)
     #[arg(long)]
     pub quick: bool,
-    /// Write what was measured: a JSON array, one object per measurement
+    /// Write the results: a JSON array, one object per measurement
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draw the throughput over the sizes: an SVG
+    /// Plot the throughput over the sizes: an SVG
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use wgclip::ElementType;
-use wgclip_conformance::Target;
+use wgclip::op::Op;
 
 use super::names;
 
@@ -20,7 +20,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "D", default_value = "auto")]
     pub device: String,
     /// The operations to check [default: all]
-    #[arg(long = "op", value_name = "OP", value_delimiter = ',', value_parser = names(Target::all().map(Target::name)))]
+    #[arg(long = "op", value_name = "OP", value_delimiter = ',', value_parser = names(Op::ALL.iter().map(|op| op.name())))]
     pub ops: Vec<String>,
     /// The types to check, f32,u8 for example [default: all]
     #[arg(long = "type", value_name = "T", value_delimiter = ',', value_parser = names(ElementType::ALL.iter().map(|t| t.name())))]

@@ -57,7 +57,7 @@ Examples:
   wgclip devices
   wgclip devices --json";
 
-/// Clip tensor files on the GPU or the CPU, to the bit.
+/// Clip tensor files on the GPU or the CPU, bit for bit.
 #[derive(Debug, Parser)]
 #[command(name = "wgclip", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -70,25 +70,25 @@ pub(crate) enum Command {
     /// Clip the values of a tensor: min(max(x, MIN), MAX)
     #[command(after_help = CLIP_EXAMPLES, alias = "value")]
     Clip(Clip),
-    /// The backward pass: the gradient that reaches IN, of the gradient of the clipped tensor
+    /// The backward pass: the gradient of IN, from the gradient of the clipped tensor
     #[command(after_help = BACKWARD_EXAMPLES, alias = "grad")]
     Backward(Backward),
-    /// The exact norm of each tensor, and of all together
+    /// Print the exact norm of each tensor, and of all together
     #[command(after_help = norm::NORM_EXAMPLES)]
     Norm(Norm),
     /// Scale tensors down so that their norm is at most MAX: gradients before a step
     #[command(after_help = norm::CLIP_NORM_EXAMPLES)]
     ClipNorm(ClipNorm),
-    /// Look at the values of a file before they are clipped
+    /// Show statistics of the values in a file before clipping
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(Inspect),
-    /// Check that a device keeps the contract, to the bit: whether its driver can be trusted
+    /// Compare a device with the reference, bit for bit: whether its driver can be trusted
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
-    /// Measure the operations next to copies of the same bytes, the bandwidth limit
+    /// Benchmark the operations against copies of the same bytes, the bandwidth limit
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Bench),
-    /// List the devices, and which one `auto` takes
+    /// List the devices, and the one that `auto` selects
     #[command(after_help = DEVICES_EXAMPLES)]
     Devices {
         /// Print a JSON array, one object per device
@@ -97,7 +97,7 @@ pub(crate) enum Command {
     },
 }
 
-/// In place of a subcommand that this build does not have.
+/// Stands for a subcommand that is missing in this build.
 #[cfg(not(all(feature = "bench", feature = "check")))]
 #[derive(Debug, Args)]
 pub(crate) struct NotBuilt {
@@ -125,8 +125,8 @@ pub(crate) struct Clip {
     pub output: PathBuf,
     #[command(flatten)]
     pub common: Common,
-    /// Convert what is clipped to another type of float: rounded to nearest even once, saturated, never to infinity or NaN. Without
-    /// bounds its range alone limits numbers
+    /// Convert the clipped tensors to another float type: rounded once, to nearest even, saturated, never to infinity or NaN. Without
+    /// bounds only its range limits values
     #[arg(long, value_name = "T", value_parser = element(ElementType::is_float))]
     pub to: Option<ElementType>,
 }
@@ -137,7 +137,7 @@ pub(crate) struct Backward {
     /// The tensors that were clipped: a .npy, .npz or .safetensors file
     #[arg(value_name = "IN")]
     pub input: PathBuf,
-    /// The gradients with respect to the clipped tensors, of the same names, types and shapes
+    /// The gradients with respect to the clipped tensors, with the same names, types and shapes
     #[arg(value_name = "UPSTREAM")]
     pub upstream: PathBuf,
     /// The file to write, whole or not at all, in the format of UPSTREAM; may be IN or UPSTREAM
@@ -158,18 +158,18 @@ pub(crate) struct Backward {
 /// The interval.
 #[derive(Debug, Args)]
 pub(crate) struct Interval {
-    /// The lower bound: a number, inf or -inf; p0.1, a percentile of the tensor itself (a number of it, NaN not counted); or a file of
-    /// bounds that broadcast to the tensor, one for all tensors or one for each by its name. Without it nothing is below
+    /// The lower bound: a number, inf or -inf; p0.1, a percentile of the tensor itself (one of its elements, NaN ignored); or a file of
+    /// bounds that broadcast to the tensor, one for all tensors or one for each by name. Default: no lower bound
     #[arg(long, value_name = "V|pV|FILE", allow_hyphen_values = true, value_parser = limit)]
     pub min: Option<Limit>,
     /// The upper bound, likewise
     #[arg(long, value_name = "V|pV|FILE", allow_hyphen_values = true, value_parser = limit)]
     pub max: Option<Limit>,
-    /// With a percentile: that of each slice along these axes, 0 or -1 for example, instead of that of the tensor
+    /// With a percentile: take it per slice along these axes, such as 0 or -1, instead of over the whole tensor
     #[arg(long, value_name = "A,B", value_delimiter = ',', allow_hyphen_values = true)]
     pub axes: Option<Vec<i64>>,
-    /// What becomes of a bound that the type of the tensor does not hold: the nearest number of that type, or the nearest within, so
-    /// that no result lies beyond what was asked
+    /// How to round a bound that the tensor's type cannot represent: to the nearest number of that type, or inward, so
+    /// that no result exceeds the requested bound
     #[arg(long, value_name = "ROUNDING", default_value = "nearest",
           value_parser = names(BoundRounding::ALL.iter().map(|rounding| rounding.name())))]
     pub bounds: String,
@@ -178,7 +178,7 @@ pub(crate) struct Interval {
 impl Interval {
     /// How bounds are rounded.
     pub(crate) fn rounding(&self) -> BoundRounding {
-        // The name was checked against the very list that it is looked up in.
+        // clap has validated the name against the same list.
         self.bounds.parse().unwrap_or_default()
     }
 
@@ -203,7 +203,7 @@ fn interval() -> ArgGroup {
     ArgGroup::new("interval").args(["min", "max"]).required(true).multiple(true)
 }
 
-/// What both operations take.
+/// The options of both operations.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     #[command(flatten)]
@@ -218,43 +218,43 @@ pub(crate) struct Common {
     pub quiet: bool,
 }
 
-/// Where norms are taken, and in how much memory.
+/// The device for norms, and the memory limit.
 #[derive(Debug, Args)]
 pub(crate) struct Effort {
-    /// auto (the CPU where there is f64), cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
+    /// auto (the CPU if there is f64), cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name
     #[arg(long, value_name = "D", default_value = AUTO)]
     pub device: String,
-    /// Memory to take, 256MiB for example [default: a quarter of the machine's]
+    /// Memory limit, such as 256MiB [default: a quarter of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
 }
 
-/// Devices that are always there.
+/// Devices that always exist.
 pub(crate) const AUTO: &str = "auto";
 pub(crate) const CPU: &str = "cpu";
 
-/// Which tensors of a file, how they are read, and in how much memory.
+/// The tensors to process, how they are read, and the memory limit.
 #[derive(Debug, Args)]
 pub(crate) struct Choice {
     #[command(flatten)]
     pub tensors: Tensors,
-    /// Memory to take, 256MiB for example [default: a quarter of the machine's]
+    /// Memory limit, such as 256MiB [default: a quarter of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
 }
 
-/// Which tensors of a file, and how they are read.
+/// The tensors to process, and how they are read.
 #[derive(Debug, Args)]
 pub(crate) struct Tensors {
-    /// The tensors to take, of a file that holds several: names, or patterns with * ? [] {}, which choose floating-point
-    /// tensors [default: all of floating point; all if there is none]. Others are kept as they are (in IN, or for a gradient
-    /// in UPSTREAM, since nothing clipped them)
+    /// The tensors to process, in a file with several: names, or patterns with * ? [] {}, which select floating-point
+    /// tensors [default: all floating-point tensors; all if there are none]. Others are kept unchanged (from IN, or for a gradient
+    /// from UPSTREAM, since they were not clipped)
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub tensor: Vec<String>,
-    /// The tensors to leave as they are: names, or patterns
+    /// The tensors to leave unchanged: names, or patterns
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub except: Vec<String>,
-    /// What numpy's bytes without a type are: bf16 for <V2, f8_e4m3fn or f8_e5m2 for <V1
+    /// The type of numpy's untyped bytes: bf16 for <V2, f8_e4m3fn or f8_e5m2 for <V1
     #[arg(long = "type", value_name = "T", value_parser = element(|t| t.is_float() && t.size() <= 2))]
     pub assumed: Option<ElementType>,
 }
@@ -268,41 +268,41 @@ pub(crate) struct Inspect {
     pub interval: Interval,
     #[command(flatten)]
     pub choice: Choice,
-    /// Percentiles to show, 1,50,99.9 for example: each a number of the tensor, NaN not counted
+    /// Percentiles to show, such as 1,50,99.9: each an element of the tensor, NaN ignored
     #[arg(long, value_name = "P,P", value_delimiter = ',', value_parser = percentile)]
     pub percentiles: Vec<Percentile>,
-    /// First elements to show, in the order of the file
+    /// Number of first elements to show, in file order
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub head: usize,
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,
-    /// Draw the histogram, with the bounds that are numbers: an SVG
+    /// Plot the histogram, with the bounds that are numbers: an SVG
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Rule {
-    /// What passes outside the interval: nothing, all (everywhere: --ties and --nan have no say), or what moves x
+    /// Which gradient passes outside the interval: none, all (everywhere: --ties and --nan have no effect), or only what moves x
     /// back toward it [default: masked]
     #[arg(long, value_name = "RULE", value_parser = names(OutsideRule::ALL.iter().map(|v| v.name())))]
     rule: Option<String>,
-    /// Who receives the gradient where x equals a bound: x, the bound, or half each [default: inclusive]
+    /// Where x equals a bound, the gradient goes to x, to the bound, or half to each [default: inclusive]
     #[arg(long, value_name = "TIES", value_parser = names(TieRule::ALL.iter().map(|v| v.name())))]
     ties: Option<String>,
-    /// What passes where x is NaN: the gradient, or zero [default: pass]
+    /// Where x is NaN, pass the gradient, or zero [default: pass]
     #[arg(long, value_name = "NAN", value_parser = names(NanRule::ALL.iter().map(|v| v.name())))]
     nan: Option<String>,
-    /// The ties and NaN of a framework; --rule, --ties and --nan override it
+    /// The rules of a framework for ties and NaN; --rule, --ties and --nan override it
     #[arg(long, value_name = "PRESET", value_parser = names(BackwardRule::PRESETS.iter().map(|(name, _)| *name)))]
     like: Option<String>,
 }
 
 impl Rule {
-    /// The rule that the options add up to.
+    /// The rule that the options specify.
     pub(crate) fn backward_rule(&self) -> BackwardRule {
-        // Each name was checked against the very list that it is looked up in.
+        // clap has validated each name against the same list.
         fn parsed<T: std::str::FromStr>(name: &Option<String>) -> Option<T> {
             name.as_ref().and_then(|name| name.parse().ok())
         }
@@ -315,7 +315,7 @@ impl Rule {
     }
 }
 
-/// Names of types elsewhere: numpy's and torch's, and those of files.
+/// Other names of types: those of numpy, torch and files.
 const ALIASES: &[(ElementType, &[&str])] = &[
     (ElementType::F32, &["fp32", "float32", "float"]),
     (ElementType::F64, &["fp64", "float64", "double"]),
@@ -335,7 +335,7 @@ fn element(offered: fn(ElementType) -> bool) -> impl TypedValueParser<Value = El
     PossibleValuesParser::new(values.collect::<Vec<_>>()).map(|name| {
         let is_named =
             |&&element: &&ElementType| element.name() == name || others(element).contains(&&name[..]);
-        // The name was checked against the very list that it is looked up in.
+        // clap has validated the name against the same list.
         ElementType::ALL.iter().find(is_named).copied().unwrap_or(ElementType::F32)
     })
 }
@@ -347,9 +347,9 @@ fn names(names: impl Iterator<Item = &'static str>) -> PossibleValuesParser {
 /// A bound as given.
 #[derive(Debug, Clone)]
 pub(crate) enum Limit {
-    /// A number of some type. It stays text: its type is that of the tensor.
+    /// A number. It stays text until the tensor's type is known.
     Number(String),
-    /// The quantile of the tensor at a share of its elements.
+    /// A quantile of the tensor, as a share of its elements.
     Quantile(f64),
     /// A file of one tensor.
     File(PathBuf),
@@ -409,7 +409,7 @@ fn percentile(text: &str) -> Result<Percentile, &'static str> {
     Ok(Percentile { name: format!("p{percent}"), share: share? })
 }
 
-/// The share that a percentage is, rounded once. None for what is no number.
+/// A percentage as a share, rounded once. None if it is not a number.
 fn share(percent: &str) -> Option<Result<f64, &'static str>> {
     let is_plain = percent.chars().all(|c| c.is_ascii_digit() || c == '.');
     let share: f64 = format!("{percent}e-2").parse().ok().filter(|_| is_plain)?;

@@ -1,4 +1,4 @@
-//! What `wgclip norm` and `wgclip clip-norm` take.
+//! The options of `wgclip norm` and `wgclip clip-norm`.
 
 use std::path::PathBuf;
 
@@ -26,10 +26,10 @@ pub(crate) struct Norm {
     /// The tensors: .npy, .npz or .safetensors files, - for stdin, folders of checkpoints, or their .index.json
     #[arg(value_name = "FILE", required = true)]
     pub inputs: Vec<PathBuf>,
-    /// Which norm: of all together it is an f64 if any is f64, else an f32
+    /// Which norm: the common norm is an f64 if any tensor is f64, otherwise an f32
     #[arg(long, value_name = "KIND", default_value = "l2", value_parser = kind())]
     pub kind: NormKind,
-    /// The norm of each slice along these axes, 0 or -1 for example, instead of that of the tensor
+    /// Take the norm of each slice along these axes, such as 0 or -1, instead of the whole tensor
     #[arg(long, value_name = "A,B", value_delimiter = ',', allow_hyphen_values = true)]
     pub axes: Option<Vec<i64>>,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(crate) struct ClipNorm {
     /// The file to write, or the folder, whole or not at all; may be IN. - is stdout
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
-    /// The most that the norm of all tensors together may be
+    /// The maximum norm of all tensors together
     #[arg(long, value_name = "V", value_parser = norm_limit, allow_hyphen_values = true)]
     pub max: f64,
     /// Which norm
@@ -58,19 +58,19 @@ pub(crate) struct ClipNorm {
     /// Limit the norm of each tensor
     #[arg(long, conflicts_with = "axes")]
     pub per_tensor: bool,
-    /// Limit the norm of each slice of a tensor along these axes, 0 or -1 for example
+    /// Limit the norm of each slice of a tensor along these axes, such as 0 or -1
     #[arg(long, value_name = "A,B", value_delimiter = ',', allow_hyphen_values = true)]
     pub axes: Option<Vec<i64>>,
     /// Limit the norm divided by the number of elements
     #[arg(long)]
     pub average: bool,
-    /// What is added to the norm before MAX is divided by it [default: 0]
+    /// Added to the norm before MAX is divided by it [default: 0]
     #[arg(long, value_name = "E", value_parser = eps, allow_hyphen_values = true)]
     pub eps: Option<f64>,
-    /// What becomes of tensors whose norm is NaN or infinite: what arithmetic gives, zeros, what they were, or an error
+    /// Tensors whose norm is NaN or infinite are multiplied as usual, set to zero, kept, or an error
     #[arg(long, value_name = "POLICY", default_value = "propagate", value_parser = policy())]
     pub nonfinite: NonFinitePolicy,
-    /// The eps of a framework: 1e-6 of torch
+    /// The eps of a framework: 1e-6 for torch
     #[arg(long, value_name = "PRESET", value_parser = names(NormLimit::PRESETS.into_iter()))]
     pub like: Option<String>,
     #[command(flatten)]
@@ -83,7 +83,7 @@ pub(crate) struct ClipNorm {
 }
 
 impl ClipNorm {
-    /// The limit that the options add up to.
+    /// The limit that the options specify.
     pub(crate) fn limit(&self) -> NormLimit {
         let preset = self.like.as_ref().and_then(|name| NormLimit::like(name, self.max).ok());
         let preset = preset.unwrap_or(NormLimit::new(self.max));

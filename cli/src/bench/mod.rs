@@ -15,11 +15,11 @@ use crate::args::Bench;
 use crate::output::Output;
 use crate::{ignore_broken_pipe, progress};
 
-/// Elements, where nothing else is asked for: from what fits a core's own cache to what fits none.
+/// The default element counts: from sizes that fit a core's own cache to sizes that fit no cache.
 const SIZES: [usize; 4] = [4096, 1 << 16, 1 << 20, 1 << 24];
 const QUICK: [usize; 2] = [4096, 1 << 20];
 
-/// Measures, and shows or writes what was measured.
+/// Measures, and shows or writes the results.
 pub(crate) fn bench(args: &Bench) -> Result<()> {
     let list = Device::list();
     let mut devices: Vec<&DeviceInfo> = Vec::new();
@@ -45,7 +45,7 @@ pub(crate) fn bench(args: &Bench) -> Result<()> {
     };
     let sampling = if args.quick { Sampling::QUICK } else { Sampling::FULL };
 
-    // What cannot be written is known before it is measured.
+    // Output errors are found before measuring.
     let output = |path: &Option<PathBuf>| path.as_deref().map(Output::create).transpose();
     let (json, plot) = (output(&args.json)?, output(&args.plot)?);
     let steps = (devices.len() * elements.len() * sizes.len()) as u64;
@@ -97,7 +97,7 @@ fn one<T: wgclip::Element>(
     }
     let opened = gpu::open(|found| found == info)?;
     let context = opened.first().context("the device is gone: see `wgclip devices`")?;
-    // Many small operations fill a batch, few large ones do.
+    // It takes many small operations, or few large ones, to fill a batch.
     let batch = match size {
         0..0x1_0000 => 200,
         0x1_0000..0x10_0000 => 50,

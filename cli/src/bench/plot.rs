@@ -1,4 +1,4 @@
-//! What was measured, as a picture: throughput over size, a panel for each device and type.
+//! A plot of the results: throughput over size, a panel for each device and type.
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
@@ -35,7 +35,7 @@ pub(super) fn svg(rows: &[Measurement]) -> Result<String> {
     Ok(text)
 }
 
-/// In a batch where that is how a device is used, by the host's clock.
+/// Whether a row is shown: by the host's clock, and in a batch on devices that are used that way.
 fn is_shown(row: &Measurement) -> bool {
     let id = &row.id;
     id.engine == "wgclip" && id.clock == Clock::Host && (id.kind == "cpu" || id.batch > 1)
@@ -53,7 +53,7 @@ fn panel(
     if rows.is_empty() {
         return Ok(());
     }
-    // One size has a range too. On the right there is room for the legend.
+    // A single size also needs a range. The right side has room for the legend.
     let room = (most / least).powf(0.6).max(2.0);
     let (x, y) = ((least / 1.2)..(most * room), (low / 1.3)..(high * 1.3));
     let mut ticks: Vec<f64> = sizes().collect();
@@ -112,7 +112,7 @@ fn panel(
     Ok(())
 }
 
-/// `64 Ki`, for powers of two; others in digits.
+/// `64 Ki` for powers of two, otherwise plain digits.
 fn elements(v: f64) -> String {
     let whole = v.round() as u64;
     match whole {

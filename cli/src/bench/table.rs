@@ -1,10 +1,10 @@
-//! What was measured, on the terminal.
+//! A table of the results on the terminal.
 
 use std::io::{self, Write};
 
 use wgclip_harness::{BASELINES, BenchId, Clock, Measurement};
 
-/// What a line of the table shows.
+/// The key of a line of the table.
 #[derive(PartialEq, Eq, Clone, Copy)]
 struct Line<'a> {
     r#type: &'a str,
@@ -20,7 +20,7 @@ impl<'a> Line<'a> {
         Self { r#type: &id.r#type, engine: &id.engine, op: &id.op, alone, clock: id.clock }
     }
 
-    /// The line of id moves the same bytes and computes nothing, measured in the same way.
+    /// The lines of the copies that move the same bytes, measured in the same way.
     fn baseline(self) -> impl Iterator<Item = Self> {
         ["memcpy", "copy_kernel"].into_iter().map(move |op| Self { engine: "wgclip", op, ..self })
     }
@@ -50,7 +50,7 @@ pub(super) fn print(out: &mut dyn Write, device: &str, rows: &[Measurement]) -> 
         }
     }
     sizes.sort_unstable();
-    // Line by line of the same way of measuring, the baselines first.
+    // Lines grouped by the way of measuring, the baselines first.
     let place =
         |name: &str| BASELINES.iter().position(|baseline| *baseline == name).unwrap_or(BASELINES.len());
     lines.sort_by_key(|line| (line.alone, line.clock == Clock::Host, place(line.op)));

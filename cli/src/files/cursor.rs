@@ -1,10 +1,10 @@
-//! Places in a file, any number of which read it at once.
+//! Positions in a file, any number of which can read it at the same time.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-/// A place in a file. Clones have places of their own.
+/// A position in a file. Clones have their own position.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor {
     file: Arc<File>,
@@ -24,7 +24,7 @@ impl Cursor {
         self.len
     }
 
-    /// Another place in the file.
+    /// Another position in the file.
     pub(super) fn at(&self, at: u64) -> Self {
         Self { at, ..self.clone() }
     }

@@ -1,9 +1,9 @@
-//! What a file is that is none of ours, and what its owner can do.
+//! Identifies files of unsupported formats, and says what the user can do.
 
-/// Bytes of a file's start that tell.
+/// Bytes at the start of a file that identify it.
 pub(super) const HEAD: usize = 512;
 
-/// What begins so, what it is, and what to do about it.
+/// The first bytes, the format, and what to do about it.
 const SIGNATURES: &[(&[u8], &str)] = &[
     (
         b"version https://git-lfs",
@@ -43,7 +43,7 @@ const ONNX: &str =
 const PICKLE: &str = "is a Python pickle: load it in Python, and save its arrays with numpy.savez, or its tensors with \
                       safetensors.torch.save_file";
 
-/// What a zip archive is that holds `data.pkl`.
+/// The format of a zip archive that contains `data.pkl`.
 pub(super) const PYTORCH: &str = "is a PyTorch file of torch.save: load it in Python with torch.load, and save its tensors \
                                   with safetensors.torch.save_file";
 
@@ -57,7 +57,7 @@ pub(super) fn archive<'a>(mut members: impl Iterator<Item = &'a str>) -> &'stati
     }
 }
 
-/// Describes a folder without `.safetensors` files by the names of its files and folders, and says what to name instead.
+/// Describes a folder without `.safetensors` files by the names of its files and folders, and says what to pass instead.
 pub(crate) fn folder(files: &[String], of_tensors: &[String]) -> String {
     let has = |name: &str| files.iter().any(|file| file == name);
     if !of_tensors.is_empty() {
@@ -78,7 +78,7 @@ pub(crate) fn folder(files: &[String], of_tensors: &[String]) -> String {
     what.into()
 }
 
-/// What a file is by its first bytes, if it is known and none of ours.
+/// The format of a file by its first bytes, if it is known and unsupported.
 pub(super) fn identify(head: &[u8]) -> Option<&'static str> {
     if head.is_empty() {
         return Some("is empty: its download or its writer failed");

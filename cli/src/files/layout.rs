@@ -2,23 +2,23 @@
 
 use wgclip::{Element, Shape};
 
-/// Against this machine's byte order, and against C order.
+/// Relative to native byte order, and to C order.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Layout {
-    /// Whether the byte order is not that of this machine.
+    /// Whether the byte order is not the native one.
     pub swapped: bool,
-    /// Whether the order is Fortran's.
+    /// Whether elements are in Fortran order.
     pub fortran: bool,
 }
 
 impl Layout {
-    /// From the file's to this machine's byte order and C order.
+    /// Converts from the file's layout to native byte order and C order.
     pub fn decode<T: Element>(self, mut data: Vec<T>, shape: &Shape) -> Vec<T> {
         self.swap(&mut data);
         if self.is_c(shape) { data } else { places(shape).map(|fortran| data[fortran]).collect() }
     }
 
-    /// The way back.
+    /// The inverse.
     pub fn encode<T: Element>(self, mut data: Vec<T>, shape: &Shape) -> Vec<T> {
         self.swap(&mut data);
         if self.is_c(shape) {
@@ -33,12 +33,12 @@ impl Layout {
         !self.fortran || shape.dims().iter().filter(|&&len| len != 1).count() < 2 || shape.is_empty()
     }
 
-    /// Between the file's byte order and this machine's.
+    /// Converts between the file's byte order and the native one.
     pub fn swap<T: Element>(self, data: &mut [T]) {
         self.swap_bytes(size_of::<T>(), bytemuck::cast_slice_mut(data));
     }
 
-    /// The same of elements of so many bytes.
+    /// The same for elements of this many bytes.
     pub fn swap_bytes(self, size: usize, data: &mut [u8]) {
         fn swap<const N: usize>(data: &mut [u8]) {
             data.as_chunks_mut::<N>().0.iter_mut().for_each(|element| element.reverse());
@@ -52,7 +52,7 @@ impl Layout {
     }
 }
 
-/// The place in Fortran order of each element, in C order.
+/// The index in Fortran order of each element, in C order.
 fn places(shape: &Shape) -> impl Iterator<Item = usize> {
     let dims = shape.dims().to_vec();
     let strides: Vec<usize> =

@@ -1,4 +1,4 @@
-//! Tensor files: `.npy`, `.npz`, `.safetensors`. What is written back has the layout of what was read.
+//! Tensor files: `.npy`, `.npz`, `.safetensors`. Files are written back in the layout in which they were read.
 
 mod cursor;
 mod identify;
@@ -21,14 +21,14 @@ pub use layout::Layout;
 
 use cursor::Cursor;
 
-/// What the elements of a tensor are.
+/// The kind of a tensor's elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A type that can be clipped.
     Known(ElementType),
-    /// So many bytes of numpy's, of which only their writer knows what they are.
+    /// numpy's void type of this many bytes, whose meaning only the writer knows.
     Void(usize),
-    /// Another type, by the name that the file gives it.
+    /// Another type, by its name in the file.
     Other(String),
 }
 
@@ -45,9 +45,9 @@ impl fmt::Display for Kind {
 /// A tensor of a file.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Empty for the one of a `.npy` file.
+    /// Empty for the tensor of a `.npy` file.
     pub name: String,
-    /// What it holds.
+    /// Its content.
     pub kind: Kind,
     /// Its shape.
     pub shape: Shape,
@@ -64,7 +64,7 @@ impl Entry {
         }
     }
 
-    /// Bytes of an element, or 0 of a type that is not known.
+    /// Bytes of an element, or 0 for an unknown type.
     pub fn size(&self) -> usize {
         match self.kind {
             Kind::Known(element) => element.size(),
@@ -73,19 +73,19 @@ impl Entry {
         }
     }
 
-    /// Bytes of its elements, of a type that is known.
+    /// Bytes of its elements, for a known type.
     pub fn bytes(&self) -> u64 {
         self.shape.len() as u64 * self.size() as u64
     }
 }
 
-/// Reads elements as they lie in a file, in order.
+/// Reads elements in file order.
 pub type Elements<'a> = dyn FnMut(&mut dyn Read) -> Result<()> + 'a;
 
-/// The tensors that get another type, by their index.
+/// The new types of tensors that are converted, by tensor index.
 pub type Conversions = HashMap<usize, ElementType>;
 
-/// Writes a file like another: its tensors one after the other, as [`TensorFile::order`] says, each copied or begun and
+/// Writes a file like another: its tensors one after the other, in [`TensorFile::order`], each either copied or begun and
 /// then written.
 pub trait TensorWriter {
     /// Begins a tensor, whose elements are written next.
@@ -94,13 +94,13 @@ pub trait TensorWriter {
     /// Those of the writer.
     fn begin(&mut self, index: usize) -> Result<()>;
 
-    /// Writes elements as they are to lie there.
+    /// Writes elements as they are stored in the file.
     ///
     /// # Errors
     /// Those of the writer.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// Copies a tensor as it is in the other file.
+    /// Copies a tensor unchanged from the other file.
     ///
     /// # Errors
     /// Those of the reader and the writer.
@@ -113,7 +113,7 @@ pub trait TensorWriter {
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
-/// A file whose tensors were found.
+/// An opened tensor file.
 pub struct TensorFile {
     path: PathBuf,
     entries: Vec<Entry>,
@@ -130,12 +130,12 @@ impl TensorFile {
     /// Opens a file, and finds its tensors. `-` is stdin.
     ///
     /// # Errors
-    /// If it is none of ours, or is damaged.
+    /// If its format is not supported, or it is damaged.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_with(path, false)
     }
 
-    /// The same, to be read more than once, though it be a pipe.
+    /// The same, for reading more than once, even from a pipe.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -153,7 +153,7 @@ impl TensorFile {
             bail!("{name} is a folder: name a .npy, .npz or .safetensors file");
         }
         if !metadata.is_file() {
-            // A pipe is gone through once. A .npy file can be read so; for the others it is copied.
+            // A pipe can be read only once. This suffices for a .npy file; other formats are copied first.
             let mut head = Vec::new();
             (&mut file)
                 .take(npy::MAGIC.len() as u64)
@@ -180,7 +180,7 @@ impl TensorFile {
         &self.entries
     }
 
-    /// Says what the bytes of unknown content are, where they have the size of `element`.
+    /// Sets the type of void elements, if they have the size of `element`.
     pub fn assume(&mut self, element: ElementType) {
         for entry in self.entries.iter_mut().filter(|entry| entry.kind == Kind::Void(element.size())) {
             entry.kind = Kind::Known(element);
@@ -190,7 +190,7 @@ impl TensorFile {
     /// The type of a tensor, which must be one that can be clipped.
     ///
     /// # Errors
-    /// What it holds instead, and what to do.
+    /// If it is not; the error says what it holds, and what to do.
     pub fn element(&self, index: usize) -> Result<ElementType> {
         let Entry { kind, .. } = &self.entries[index];
         let what = self.describe(index);
@@ -216,12 +216,12 @@ impl TensorFile {
         }
     }
 
-    /// The file, and the name that the tensor has there.
+    /// The file, and the name of the tensor in it.
     pub fn describe(&self, index: usize) -> String {
         describe(&self.path.display().to_string(), &self.entries[index].name)
     }
 
-    /// Bytes that a tensor takes in the file, where that is known.
+    /// Bytes of a tensor in the file, if known.
     pub fn bytes(&self, index: usize) -> u64 {
         match &self.format {
             Format::Safetensors(safetensors) => safetensors.bytes(index),
@@ -229,15 +229,15 @@ impl TensorFile {
         }
     }
 
-    /// Whether the one tensor of the file has no name.
+    /// Whether the only tensor of the file has no name.
     pub fn is_npy(&self) -> bool {
         matches!(self.format, Format::Npy(_))
     }
 
-    /// Has the elements of a tensor read, from the first to the last.
+    /// Reads the elements of a tensor, from the first to the last.
     ///
     /// # Errors
-    /// What `read` returns, or what shows that the file is damaged.
+    /// Those of `read`, or if the file is damaged.
     pub fn elements(&mut self, index: usize, read: &mut Elements<'_>) -> Result<()> {
         let entry = &self.entries[index];
         match &mut self.format {
@@ -260,10 +260,10 @@ impl TensorFile {
         }
     }
 
-    /// The elements of a tensor, whose type is `T`: in C order, in this machine's byte order.
+    /// The elements of a tensor of type `T`: in C order, in native byte order.
     ///
     /// # Errors
-    /// If the file is damaged, or there is no memory.
+    /// If the file is damaged, or memory runs out.
     pub fn read<T: Element>(&mut self, index: usize) -> Result<Vec<T>> {
         let (name, Entry { shape, layout, .. }) = (self.describe(index), self.entries[index].clone());
         let mut data = Vec::new();
@@ -292,7 +292,7 @@ impl TensorFile {
         }
     }
 
-    /// How the elements of a tensor lie in a file like this, of another type if one is given.
+    /// The layout of a tensor in a file like this, with another type if one is given.
     pub fn written_layout(&self, index: usize, to: Option<ElementType>) -> Layout {
         let layout = self.entries[index].layout;
         match (&self.format, to) {
@@ -301,7 +301,7 @@ impl TensorFile {
         }
     }
 
-    /// The order in which a file like this has its tensors written.
+    /// The order in which the tensors of a file like this are written.
     pub fn order(&self, to: &Conversions) -> Vec<usize> {
         match &self.format {
             Format::Safetensors(safetensors) => safetensors.order(&self.entries, to),
@@ -309,7 +309,7 @@ impl TensorFile {
         }
     }
 
-    /// Writes a file like this, with tensors of other types where `to` says so.
+    /// A writer of a file like this, with the types of tensors changed where `to` says so.
     ///
     /// # Errors
     /// Those of `out`.
@@ -322,7 +322,7 @@ impl TensorFile {
     }
 }
 
-/// What a file is: by its first bytes, and where they say nothing by its name.
+/// The format of a file: by its first bytes, or if they are inconclusive by its name.
 fn open_format(path: &Path, name: &str, file: Cursor) -> Result<(Format, Vec<Entry>)> {
     let mut head = Vec::new();
     file.clone()
@@ -359,7 +359,7 @@ fn describe(file: &str, tensor: &str) -> String {
     if tensor.is_empty() { file.to_owned() } else { format!("{file}, tensor '{}',", printable(tensor)) }
 }
 
-/// A text without what a terminal would act on: control characters, and marks of direction and lines.
+/// Text without characters that a terminal acts on: control characters, and direction and line marks.
 pub(crate) fn printable(text: &str) -> String {
     let acts = |c: char| {
         c.is_control()
@@ -407,7 +407,7 @@ fn extension(path: &Path) -> Option<&str> {
     path.extension().and_then(|extension| extension.to_str())
 }
 
-/// Memory for the elements that a header promises, or why not.
+/// Memory for the elements that a header declares, or an error.
 fn room<T: bytemuck::Pod>(name: &str, len: u64) -> Result<Vec<T>> {
     let room = usize::try_from(len).ok().map(bytemuck::allocation::try_zeroed_vec::<T>);
     room.and_then(Result::ok).with_context(|| {
@@ -422,7 +422,7 @@ fn room<T: bytemuck::Pod>(name: &str, len: u64) -> Result<Vec<T>> {
 pub(crate) fn unreadable(name: &str, error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => anyhow!("{name} is damaged: its data ends too early"),
-        // What zip and its decoders say of data.
+        // The error kinds of zip and its decoders for bad data.
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
             anyhow!("{name} is damaged: {error}")
         }
@@ -430,7 +430,7 @@ pub(crate) fn unreadable(name: &str, error: io::Error) -> anyhow::Error {
     }
 }
 
-/// In pieces, between which a signal can end the run.
+/// Writes in pieces, so that a signal can end the run in between.
 fn write_all(out: &mut (impl Write + ?Sized), bytes: &[u8]) -> io::Result<()> {
     bytes.chunks(4 << 20).try_for_each(|piece| out.write_all(piece))
 }

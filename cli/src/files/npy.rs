@@ -10,20 +10,20 @@ use wgclip::{Element, ElementType, Shape};
 use super::cursor::Cursor;
 use super::{Elements, Entry, Kind, Layout, TensorWriter, copy, write_all};
 
-/// Bytes of the longest header that is read, as in numpy: more is an attack, or no header.
+/// Maximum length of a header in bytes, as in numpy: anything longer is an attack, or not a header.
 const LONGEST_HEADER: u64 = 10_000;
 
-/// Brackets within brackets of the deepest header that is read: record types nest a few.
+/// Maximum nesting of brackets in a header: record types nest a few.
 const DEEPEST_HEADER: i32 = 8;
 
-/// What a file begins with.
+/// The first bytes of a file.
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Where a file comes from.
+/// The source of a file.
 pub(super) enum Input {
-    /// From a place that can be returned to.
+    /// Seekable.
     File(Cursor),
-    /// Once.
+    /// Readable only once.
     Pipe(Box<dyn Read + Send>),
 }
 
@@ -39,7 +39,7 @@ impl Read for Input {
 /// A `.npy` file whose header was read.
 pub(super) struct Npy {
     name: String,
-    /// Behind the header.
+    /// Positioned after the header.
     input: Input,
     header: Header,
 }
@@ -51,7 +51,7 @@ impl Npy {
         Ok((Self { name: name.to_owned(), input, header }, entry))
     }
 
-    /// Has the elements read.
+    /// Reads the elements.
     pub(super) fn elements(&mut self, entry: &Entry, read: &mut Elements<'_>) -> Result<()> {
         self.check_length(entry.bytes())?;
         match &mut self.input {
@@ -69,7 +69,7 @@ impl Npy {
         })
     }
 
-    /// Before memory is taken for what the header promises.
+    /// Called before memory is allocated for the elements that the header declares.
     fn check_length(&self, promised: u64) -> Result<()> {
         let Input::File(file) = &self.input else { return Ok(()) };
         let there = file.len().saturating_sub(self.header.bytes.len() as u64);
@@ -79,7 +79,7 @@ impl Npy {
         Ok(())
     }
 
-    /// A file like this, of elements of another type if one is given.
+    /// A writer of a file like this, with elements of another type if one is given.
     pub(super) fn writer<'a>(
         &self,
         out: &'a mut dyn Write,
@@ -131,13 +131,13 @@ pub(super) fn write_one<T: Element>(out: &mut dyn Write, shape: &Shape, data: &[
     Ok(())
 }
 
-/// How elements of a type lie there, where those of another lay so. What has no type to numpy has no byte order.
+/// The layout of elements with this layout after conversion to a type. Types unknown to numpy have no byte order.
 pub(super) fn layout_of(layout: Layout, element: ElementType) -> Layout {
     let swapped = layout.swapped && !numpy_code(element).starts_with('V');
     Layout { swapped, ..layout }
 }
 
-/// A header as numpy writes it.
+/// A header in numpy's format.
 fn header_bytes(element: ElementType, swapped: bool, fortran: bool, shape: &Shape) -> Result<Vec<u8>> {
     let order = match (cfg!(target_endian = "little") != swapped, element.size()) {
         (_, 1) if !element.is_float() => '|',
@@ -149,7 +149,7 @@ fn header_bytes(element: ElementType, swapped: bool, fortran: bool, shape: &Shap
     let dims = if shape.dims().len() > 1 { dims.trim_end_matches(", ") } else { dims.trim_end() };
     let fortran = if fortran { "True" } else { "False" };
     let text = format!("{{'descr': '{order}{code}', 'fortran_order': {fortran}, 'shape': ({dims}), }}");
-    // The elements begin at a multiple of 64, as numpy has it.
+    // The elements begin at a multiple of 64, as in numpy.
     let len = (10 + text.len() + 1).next_multiple_of(64) - 10;
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend(u16::try_from(len)?.to_le_bytes());
@@ -157,13 +157,13 @@ fn header_bytes(element: ElementType, swapped: bool, fortran: bool, shape: &Shap
     Ok(bytes)
 }
 
-/// A header that was read.
+/// A parsed header.
 pub(super) struct Header {
     pub bytes: Vec<u8>,
 }
 
 impl Header {
-    /// The header itself, or one of another type.
+    /// The header itself, or one with another type.
     pub(super) fn with_type(&self, entry: &Entry, to: Option<ElementType>) -> Result<Vec<u8>> {
         match to {
             None => Ok(self.bytes.clone()),
@@ -175,7 +175,7 @@ impl Header {
     }
 }
 
-/// Reads a header: its bytes, and what it says.
+/// Reads a header: its bytes, and its content.
 pub(super) fn read_header(name: &str, from: &mut impl Read) -> Result<(Header, Entry)> {
     let bytes = header_of(from).map_err(|bad| match bad {
         NoHeader::Unreadable(error) => super::unreadable(name, error),
@@ -190,7 +190,7 @@ pub(super) fn read_header(name: &str, from: &mut impl Read) -> Result<(Header, E
     Ok((Header { bytes }, Entry { name: String::new(), kind: said.kind, shape, layout }))
 }
 
-/// Why there is no header.
+/// The error if there is no header.
 enum NoHeader {
     Unreadable(io::Error),
     Other(&'static str),
@@ -202,7 +202,7 @@ impl From<io::Error> for NoHeader {
     }
 }
 
-/// The bytes of a header. Its text is bounded before it is parsed, which takes time exponential in its nesting.
+/// The bytes of a header. Its text is limited before it is parsed, since parsing takes time exponential in the nesting.
 fn header_of(from: &mut impl Read) -> Result<Vec<u8>, NoHeader> {
     let mut bytes = Vec::new();
     from.take(10).read_to_end(&mut bytes)?;
@@ -234,8 +234,8 @@ fn header_of(from: &mut impl Read) -> Result<Vec<u8>, NoHeader> {
     }
 }
 
-/// The text of a header: Latin-1 before version 3, then UTF-8. The `L` of Python 2's long integers and the `u` of its texts are left
-/// out, as numpy does it.
+/// The text of a header: Latin-1 before version 3, then UTF-8. The `L` of Python 2's long integers and the `u` of its strings are
+/// removed, as in numpy.
 fn header_text(bytes: &[u8]) -> String {
     let start = if bytes[6] < 2 { 10 } else { 12 };
     let text = match bytes[6] {
@@ -256,7 +256,7 @@ fn header_text(bytes: &[u8]) -> String {
     text.chars().zip(next).filter(keep).map(|(c, _)| c).collect()
 }
 
-/// What a header says.
+/// The content of a header.
 struct Said {
     kind: Kind,
     swapped: bool,
@@ -293,7 +293,7 @@ fn len(value: &Value) -> Option<usize> {
     }
 }
 
-/// What a numpy type is, and whether it is against this machine's byte order.
+/// The kind of a numpy type, and whether its byte order differs from the native one.
 fn kind(descr: &str) -> (Kind, bool) {
     let native = if cfg!(target_endian = "little") { '<' } else { '>' };
     let (order, code) = match descr.chars().next() {
@@ -301,7 +301,7 @@ fn kind(descr: &str) -> (Kind, bool) {
         _ => ('=', descr),
     };
     let kind = match code {
-        // The second is what ml_dtypes makes of its float8_e5m2, and numpy cannot read.
+        // The second is written by ml_dtypes for its float8_e5m2, and numpy cannot read it.
         "V1" | "f1" => Kind::Void(1),
         "V2" => Kind::Void(2),
         _ => numpy_element(code).map_or_else(|| Kind::Other(descr.to_owned()), Kind::Known),
@@ -310,8 +310,8 @@ fn kind(descr: &str) -> (Kind, bool) {
     (kind, swapped)
 }
 
-/// numpy's type strings, less their byte order, and its other names for them. Those of ml_dtypes have no string, but bytes
-/// of unknown content.
+/// numpy's type strings, without byte order, and its other names for them. Types of ml_dtypes have no string, but void
+/// bytes.
 const NUMPY: [(ElementType, &[&str]); 14] = [
     (ElementType::F32, &["f4", "float32", "f"]),
     (ElementType::F16, &["f2", "float16", "e"]),

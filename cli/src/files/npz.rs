@@ -13,11 +13,11 @@ use super::{Conversions, Elements, Entry, Kind, Layout, TensorWriter, identify, 
 
 type Archive = ZipArchive<Cursor>;
 
-/// A member of up to so many bytes is held in memory where it is read beside another file; a larger one goes through a
+/// A member of up to this many bytes is held in memory if it is read together with another file; a larger one goes through a
 /// temporary file.
 const SMALL: u64 = 64 << 20;
 
-/// The compressions that are read: all of Python's but zstd, which it has since 3.14.
+/// The compressions that are read: all of Python's except zstd, which it has since 3.14.
 const METHODS: [CompressionMethod; 4] = [
     CompressionMethod::Stored,
     CompressionMethod::Deflated,
@@ -65,12 +65,12 @@ impl Npz {
             let found = npy::read_header(&described, &mut file);
             let (header, mut entry) = match found {
                 Ok(found) => found,
-                // A member that is no array, or whose compression is unknown, is kept as it is.
+                // A member that is not an array, or whose compression is unknown, is kept unchanged.
                 Err(error) => {
                     if known && !error.to_string().contains("does not begin as one") {
                         return Err(error);
                     }
-                    // What it is decides its checksum: it may be an array that is damaged.
+                    // The checksum decides: it may be a damaged array.
                     if known {
                         io::copy(&mut file, &mut io::sink())
                             .with_context(|| format!("{described} is damaged"))?;
@@ -124,7 +124,7 @@ impl Npz {
         Ok(Box::new(BufReader::new(spilled)))
     }
 
-    /// An archive like this, with members of other types where `to` says so.
+    /// A writer of an archive like this, with the element types changed where `to` says so.
     pub(super) fn writer<'a>(
         &self,
         out: &'a mut dyn Write,
@@ -162,7 +162,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Copies members up to one, those that are no arrays among them.
+    /// Copies members up to a given one, including those that are not arrays.
     fn copy_to(&mut self, end: usize) -> Result<()> {
         for index in self.next..end {
             self.zip.raw_copy_file(self.archive.by_index_raw(index)?).map_err(io::Error::from)?;
@@ -181,7 +181,7 @@ impl TensorWriter for Writer<'_> {
         let old = self.archive.by_index_raw(at)?;
         let method = match old.compression() {
             method @ (CompressionMethod::Stored | CompressionMethod::Bzip2) => method,
-            // Python reads LZMA too, but there is no writer of it.
+            // Python also reads LZMA, but no writer for it is available here.
             _ => CompressionMethod::Deflated,
         };
         let options = SimpleFileOptions::default()
@@ -218,7 +218,7 @@ fn open<'a>(archive: &'a mut Archive, index: usize, name: &str, header: &Header)
     Ok(file)
 }
 
-/// To the end, where the checksum is compared.
+/// Reads to the end, where the checksum is compared.
 fn close(mut file: impl Read, name: &str, bytes: u64) -> Result<()> {
     match io::copy(&mut file, &mut io::sink()).with_context(|| format!("{name} is damaged"))? {
         0 => Ok(()),

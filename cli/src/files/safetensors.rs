@@ -11,19 +11,19 @@ use wgclip::{Element, ElementType, Shape};
 use super::cursor::Cursor;
 use super::{Conversions, Elements, Entry, Kind, Layout, TensorWriter, copy, write_all};
 
-/// Bytes of the longest header that is read, as the format has it.
+/// Maximum length of a header in bytes, as defined by the format.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// The key of the header that is no tensor.
+/// The header key that is not a tensor.
 const METADATA: &str = "__metadata__";
 
 /// A `.safetensors` file whose header was read.
 pub(super) struct Safetensors {
     file: Cursor,
-    /// The length before it included.
+    /// Including the length field before it.
     header: Vec<u8>,
     metadata: Option<serde_json::Value>,
-    /// Where each tensor is, from the end of the header, in the order of the data.
+    /// The position of each tensor, relative to the end of the header, in data order.
     places: Vec<Place>,
 }
 
@@ -34,7 +34,7 @@ struct Place {
     bytes: u64,
 }
 
-/// What the header says of a tensor. Types are text here: those that are new to the format do no harm.
+/// The header's entry for a tensor. Types are text, so that types new to the format do no harm.
 #[derive(Serialize, Deserialize)]
 struct Info {
     dtype: String,
@@ -42,7 +42,7 @@ struct Info {
     data_offsets: (u64, u64),
 }
 
-/// What a header says, tensor by tensor: read in one go, since there may be a hundred thousand.
+/// The content of a header, tensor by tensor, parsed in one pass, since there may be a hundred thousand tensors.
 struct Said {
     metadata: Option<serde_json::Value>,
     tensors: Vec<(String, Info)>,
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Said {
 }
 
 impl Safetensors {
-    /// Whether a file begins as one: with the length of a header in JSON.
+    /// Whether a file begins like one: with the length of a JSON header.
     pub(super) fn is_one(head: &[u8], len: u64) -> bool {
         let Some((length, rest)) = head.split_first_chunk::<8>() else { return false };
         u64::from_le_bytes(*length) <= len && rest.first() == Some(&b'{')
@@ -121,7 +121,7 @@ impl Safetensors {
         Ok((Self { file, header, metadata, places }, entries))
     }
 
-    /// Has the elements of a tensor read.
+    /// Reads the elements of a tensor.
     pub(super) fn elements(&self, index: usize, read: &mut Elements<'_>) -> Result<()> {
         read(&mut self.place(index))
     }
@@ -131,7 +131,7 @@ impl Safetensors {
         Box::new(self.place(index))
     }
 
-    /// Bytes of a tensor, of whatever type.
+    /// Bytes of a tensor, of any type.
     pub(super) fn bytes(&self, index: usize) -> u64 {
         self.places[index].bytes
     }
@@ -140,8 +140,8 @@ impl Safetensors {
         self.file.at(self.header.len() as u64 + self.places[index].start)
     }
 
-    /// The order in which the tensors are to be written: that of the data, but that larger elements go first where some
-    /// change their type, so that all are aligned.
+    /// The order in which tensors are written: data order, except that larger elements go first if some
+    /// tensors change their type, so that all stay aligned.
     pub(super) fn order(&self, entries: &[Entry], to: &Conversions) -> Vec<usize> {
         let mut order: Vec<_> = (0..self.places.len()).collect();
         let size = |index: usize| match to.get(&index) {
@@ -155,7 +155,7 @@ impl Safetensors {
         order
     }
 
-    /// A file like this, with tensors of other types where `to` says so.
+    /// A writer of a file like this, with the types of tensors changed where `to` says so.
     pub(super) fn writer<'a>(
         &self,
         out: &'a mut dyn Write,
@@ -195,7 +195,7 @@ impl Safetensors {
     }
 }
 
-/// A header with its length, filled up so that the data is aligned.
+/// A header with its length, padded so that the data is aligned.
 fn header_bytes(header: &serde_json::Map<String, serde_json::Value>) -> serde_json::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(header)?;
     text.resize(text.len().next_multiple_of(8), b' ');
@@ -252,7 +252,7 @@ pub(super) fn write_one<T: Element>(
     Ok(())
 }
 
-/// The format's names are those of the types in capitals, but for these.
+/// The format's type names are ours in capitals, with these exceptions.
 const NAMES: [(ElementType, &str); 2] =
     [(ElementType::F8E4M3Fn, "F8_E4M3"), (ElementType::F8E5M2, "F8_E5M2")];
 

@@ -1,4 +1,4 @@
-//! How values are spread.
+//! The distribution of values.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use rayon::prelude::*;
 use serde::Serialize;
 use wgclip::Element;
 
-/// Bins, an odd number, so that a symmetric spread has one in its middle.
+/// Number of bins: odd, so that a symmetric distribution has one in the middle.
 const BINS: usize = 31;
 
 /// Characters of the longest bar.
 const WIDTH: f64 = 40.0;
 
-/// Counts of finite values in bins of one width.
+/// Counts of finite values in bins of equal width.
 #[derive(Debug, Serialize)]
 pub(super) struct Histogram {
     pub from: f64,
@@ -21,14 +21,14 @@ pub(super) struct Histogram {
 }
 
 impl Histogram {
-    /// Empty, from the least to the greatest value.
+    /// Empty, from the smallest to the greatest value.
     pub(super) fn new(from: f64, to: f64) -> Self {
         Self { from, to, counts: vec![0; BINS] }
     }
 
     pub(super) fn add<T: Element>(&mut self, x: &[T]) {
         let (from, scale) = (self.from, BINS as f64 / (self.to - self.from));
-        // Where the range is that of f64 itself, half of it.
+        // Half of the range, in case it is that of f64 itself.
         let (from, scale, half) = match scale {
             scale if scale > 0.0 && scale.is_finite() => (from, scale, 1.0),
             _ => (from / 2.0, BINS as f64 / (self.to / 2.0 - self.from / 2.0), 0.5),
@@ -48,7 +48,7 @@ impl Histogram {
         self.counts.iter_mut().zip(counts).for_each(|(all, part)| *all += part);
     }
 
-    /// Where a bin begins.
+    /// The lower end of a bin.
     pub(super) fn edge(&self, bin: usize) -> f64 {
         let part = bin as f64 / BINS as f64;
         self.from * (1.0 - part) + self.to * part
@@ -56,7 +56,7 @@ impl Histogram {
 }
 
 impl fmt::Display for Histogram {
-    /// A bar for each bin. Their lengths are logarithms: a few values far out are what one looks for.
+    /// A bar for each bin, of logarithmic length, so that a few outliers are visible.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let most = self.counts.iter().copied().max().unwrap_or(0);
         let length = |count: u64| ((1 + count) as f64).ln() / ((1 + most) as f64).ln().max(1e-9) * WIDTH;

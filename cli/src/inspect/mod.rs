@@ -1,4 +1,4 @@
-//! `wgclip inspect`: what the values of a file are, before they are clipped.
+//! `wgclip inspect`: statistics of the values in a file before clipping.
 
 mod histogram;
 #[cfg(feature = "plot")]
@@ -33,7 +33,7 @@ struct Report {
     histogram: Option<Histogram>,
 }
 
-/// A tensor. What follows the shape is there for the tensors that were looked at.
+/// A tensor. The fields after the shape are present for inspected tensors.
 #[derive(Serialize)]
 struct Row {
     name: String,
@@ -42,14 +42,14 @@ struct Row {
     elements: usize,
     #[serde(flatten)]
     summary: Option<Summary>,
-    /// Elements below and above the bounds, where there are any.
+    /// Elements below and above the bounds, if there are bounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     below: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     above: Option<usize>,
 }
 
-/// Looks at the values of a file, or of the files of a folder.
+/// Inspects the values of a file, or of the files of a folder.
 pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     let mut source = Source::open_again(&args.input, args.choice.tensors.assumed)?;
     #[cfg(feature = "plot")]
@@ -57,7 +57,7 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     let everything = args.choice.tensors.tensor.is_empty() && args.choice.tensors.except.is_empty();
     let selection = match select(&source, &args.choice.tensors.tensor, &args.choice.tensors.except) {
         Ok(selection) => selection,
-        // Other types have their names and shapes.
+        // Other types have only their names and shapes.
         Err(_) if everything => Selection::default(),
         Err(error) => return Err(error),
     };
@@ -68,7 +68,7 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     let plot = plot::create(args)?;
 
     let has_bounds = interval.min.is_some() || interval.max.is_some();
-    // Those that a clip would choose have bounds. The others are looked at too: nothing is changed.
+    // Bounds apply to tensors that a clip would select. The others are also inspected, since nothing is changed.
     let clipped: HashSet<_> = selection.chosen.iter().copied().collect();
     let chosen = if everything { known(&source) } else { selection.chosen.clone() };
     let looked_at: HashSet<_> = chosen.iter().copied().collect();
@@ -115,7 +115,7 @@ fn known(source: &Source) -> Vec<Place> {
     source.places().filter(|&place| source.entry(place).element().is_some()).collect()
 }
 
-/// What a tensor holds, and how much of it lies where.
+/// Statistics of a tensor, and its counts relative to the bounds.
 fn summarize(
     args: &Inspect,
     session: &mut Session<'_>,
@@ -167,14 +167,14 @@ fn summarize(
     })
 }
 
-/// The least and the greatest finite number of all, if there are two.
+/// The smallest and the greatest finite number of all, if they differ.
 fn range(rows: &[Row]) -> Option<(f64, f64)> {
     let ends = rows.iter().filter_map(|row| row.summary.as_ref()?.range());
     let (from, to) = ends.reduce(|all, ends| (all.0.min(ends.0), all.1.max(ends.1)))?;
     (from < to).then_some((from, to))
 }
 
-/// How the finite numbers of the chosen tensors are spread: a second look, now that the range is known.
+/// The distribution of the finite numbers of the selected tensors: a second pass, now that the range is known.
 fn histogram_of(source: &mut Source, chosen: &[Place], from: f64, to: f64) -> Result<Histogram> {
     let mut histogram = Histogram::new(from, to);
     for &place in chosen {
@@ -225,7 +225,7 @@ fn print(out: &mut dyn Write, args: &Inspect, report: &Report, has_bounds: bool)
             }
         }
         writeln!(out, "{}", line.trim_end())?;
-        // Beneath the row of their tensor; the first row is the header.
+        // Below the row of their tensor; the first row is the header.
         let row = n.checked_sub(1).and_then(|n| report.tensors.get(n));
         if let Some(summary) = row.and_then(|row| row.summary.as_ref())
             && args.head > 0

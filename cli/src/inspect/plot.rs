@@ -13,7 +13,7 @@ use crate::source::Source;
 
 const SIZE: (u32, u32) = (720, 420);
 
-/// Refuses to plot over what is read.
+/// Refuses to overwrite an input with the plot.
 pub(super) fn check_file(args: &Inspect, source: &Source) -> Result<()> {
     let Some(plot) = &args.plot else { return Ok(()) };
     let read = source.paths().into_iter().chain(args.interval.files().map(Path::to_owned));
@@ -23,7 +23,7 @@ pub(super) fn check_file(args: &Inspect, source: &Source) -> Result<()> {
     }
 }
 
-/// The file of the plot, if one is to be made.
+/// The file of the plot, if requested.
 pub(super) fn create(args: &Inspect) -> Result<Option<Output>> {
     let plot = args.plot.as_ref().map(|path| Output::create(path)).transpose()?;
     if plot.as_ref().is_some_and(Output::is_direct) {
@@ -48,7 +48,7 @@ fn numbers(interval: &Interval) -> [Option<f64>; 2] {
     interval.sides().map(|limit| limit.and_then(Limit::number).and_then(finite))
 }
 
-/// An SVG of the counts on a logarithmic scale, and of the bounds that are given.
+/// An SVG of the counts on a logarithmic scale, and of the given bounds.
 fn svg(histogram: &Histogram, title: &str, bounds: [Option<f64>; 2]) -> Result<String> {
     let mut text = String::new();
     {
@@ -67,8 +67,8 @@ fn chart(
 ) -> Result<(), Box<dyn std::error::Error>> {
     area.fill(&WHITE)?;
     let most = histogram.counts.iter().copied().max().unwrap_or(1) as f64;
-    // Bins with one value have a height too.
-    // A range beyond that of f64 has no ticks: a quarter of it has.
+    // Bins with one value also have a height.
+    // A range beyond that of f64 cannot have ticks; a quarter of it can.
     let scale = if (histogram.to - histogram.from).is_finite() { 1.0 } else { 0.25 };
     let (x, y) = (histogram.from * scale..histogram.to * scale, (0.5..most * 1.5).log_scale());
     let mut chart = ChartBuilder::on(area)

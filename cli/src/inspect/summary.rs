@@ -1,27 +1,27 @@
-//! What the values of a tensor are.
+//! Statistics of the values of a tensor.
 
 use rayon::prelude::*;
 use serde::Serialize;
 use wgclip::{Element, ElementType};
 
-/// Elements that a thread takes at once.
+/// Elements that a thread processes at once.
 const CHUNK: usize = 1 << 16;
 
-/// The values of a tensor of type `T`.
+/// Statistics of a tensor of type `T`.
 pub(super) struct Values<T> {
     ends: Option<(T, T)>,
     nan: usize,
     inf: usize,
     zeros: usize,
     moments: Moments,
-    /// The power of two that numbers are multiplied by for their moments, so that squares neither overflow nor vanish.
+    /// The power of two that numbers are multiplied by for their moments, so that squares neither overflow nor underflow.
     unit: f64,
-    /// The first elements, as many as are wanted.
+    /// The first elements, as many as requested.
     first: Vec<T>,
     wanted: usize,
 }
 
-/// The mean of finite numbers, and the sum of the squares of what they differ from it by: in f64.
+/// The mean of finite numbers, and the sum of squared deviations from it, in f64.
 #[derive(Debug, Clone, Copy, Default)]
 struct Moments {
     count: usize,
@@ -30,14 +30,14 @@ struct Moments {
 }
 
 impl Moments {
-    /// Both of a chunk: its mean first, so that little is lost where numbers lie close together.
+    /// Both for a chunk: its mean first, so that little precision is lost if numbers lie close together.
     fn of(numbers: impl Iterator<Item = f64> + Clone) -> Self {
         let (count, sum) = numbers.clone().fold((0usize, 0.0), |(count, sum), x| (count + 1, sum + x));
         let mean = sum / count.max(1) as f64;
         Self { count, mean, squares: numbers.map(|x| (x - mean) * (x - mean)).sum() }
     }
 
-    /// Of both together (Chan, Golub and LeVeque 1983).
+    /// The moments of both together (Chan, Golub and LeVeque 1983).
     fn merged(self, other: Self) -> Self {
         if self.count == 0 || other.count == 0 {
             return if self.count == 0 { other } else { self };
@@ -48,16 +48,16 @@ impl Moments {
         Self { count, mean: self.mean + delta * share, squares }
     }
 
-    /// The mean and the standard deviation, that of the numbers themselves (numpy's `ddof=0`).
+    /// The mean and the population standard deviation (numpy's `ddof=0`).
     fn finish(self) -> Option<[f64; 2]> {
         (self.count > 0).then(|| [self.mean, (self.squares / self.count as f64).sqrt()])
     }
 }
 
-/// The same of any type.
+/// The same for any type.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
-    /// The least and the greatest finite number.
+    /// The smallest and the greatest finite number.
     min: Option<serde_json::Number>,
     max: Option<serde_json::Number>,
     /// Of the finite numbers.
@@ -113,7 +113,7 @@ fn as_object<S: serde::Serializer>(
 }
 
 impl<T: Element> Values<T> {
-    /// Of nothing yet, with so many first elements.
+    /// Empty, to collect this many first elements.
     pub(super) fn new(wanted: usize) -> Self {
         let moments = Moments::default();
         Self { ends: None, nan: 0, inf: 0, zeros: 0, moments, unit: 1.0, first: Vec::new(), wanted }
@@ -127,16 +127,16 @@ impl<T: Element> Values<T> {
         chunks.into_iter().for_each(|chunk| self.merge(chunk));
     }
 
-    /// Where the squares of numbers do not fit an f64: the power of two for which they do, and which [`add_moments`](Self::add_moments) takes.
+    /// If the squares of the numbers do not fit an f64: a power of two for which they do, to pass to [`add_moments`](Self::add_moments).
     pub(super) fn wants_unit(&self) -> Option<f64> {
         let (min, max) = self.ends?;
         let greatest = min.to_f64().abs().max(max.to_f64().abs());
         let fits = greatest == 0.0 || (1e-140..1e140).contains(&greatest);
-        // The magnitude is brought to about 1; that of a subnormal is not finite.
+        // Scales the magnitude to about 1; for a subnormal the factor would not be finite.
         (!fits).then(|| (-greatest.log2().floor()).clamp(-1022.0, 1022.0).exp2())
     }
 
-    /// The moments anew, in another unit.
+    /// Recomputes the moments in another unit.
     pub(super) fn add_moments(&mut self, x: &[T], unit: f64) {
         if self.unit != unit {
             (self.unit, self.moments) = (unit, Moments::default());
@@ -180,7 +180,7 @@ impl<T: Element> Values<T> {
         self.moments = self.moments.merged(other.moments);
     }
 
-    /// With percentiles that were found elsewhere, by their names.
+    /// Adds percentiles that were computed elsewhere, by name.
     pub(super) fn finish(self, percentiles: &[(&str, T)]) -> Summary {
         let Self { ends, nan, inf, zeros, moments, unit, first, .. } = self;
         let [low, high] = ends.map_or_else(Default::default, |(min, max)| [min, max].map(text));
@@ -191,7 +191,7 @@ impl<T: Element> Values<T> {
         let range = ends.map(|(min, max)| (min.to_f64(), max.to_f64()));
         let moments = moments.finish();
         let [mean, std] = [0, 1].map(|n| moments.map(|moments| moments[n] / unit));
-        // Of an f64 more digits are of no use here than of an f32.
+        // More digits than those of an f32 are of no use here.
         let rounded = |moment: Option<f64>| moment.map_or(String::new(), moment_text);
         Summary {
             text: [low, high, rounded(mean), rounded(std)],
@@ -216,7 +216,7 @@ fn moment_text(moment: f64) -> String {
     short(format!("{rounded}"), format!("{rounded:e}"))
 }
 
-/// As many digits as tell the number from its neighbours.
+/// As many digits as distinguish the number from its neighbours.
 fn text<T: Element>(x: T) -> String {
     let value = x.to_f64();
     match T::TYPE {
@@ -233,7 +233,7 @@ fn short(plain: String, scientific: String) -> String {
     if plain.len() > 12 { scientific } else { plain }
 }
 
-/// Exact, of integers of 64 bits too.
+/// Exact, even for 64-bit integers.
 fn number<T: Element>(x: T) -> Option<serde_json::Number> {
     match T::TYPE.is_float() {
         true => serde_json::Number::from_f64(x.to_f64()),
@@ -255,7 +255,7 @@ impl Summary {
         [min, max, mean, std, nan.to_string(), inf.to_string(), zeros.to_string()]
     }
 
-    /// One for each percentile, or none where there are no numbers.
+    /// One for each percentile, or empty if there are no numbers.
     pub(super) fn percentiles(&self) -> impl Iterator<Item = String> {
         self.percentiles.iter().map(|(_, value)| value.text.clone())
     }
@@ -291,7 +291,7 @@ mod tests {
         let mut values = Values::<f8_e4m3fn>::new(0);
         values.add(&[f8_e4m3fn::MAX, f8_e4m3fn::NAN]);
         assert_eq!(values.finish(&[]).cells(), ["448", "448", "448", "0", "1", "0", "0"]);
-        // Of several threads, far from 0: as numpy.mean and numpy.std of the same in longdouble.
+        // With several threads, far from 0: as numpy.mean and numpy.std of the same in longdouble.
         let mut values = Values::<u32>::new(0);
         values.add(&(0..1_000_003).map(|n| 4_000_000_000 + n % 7).collect::<Vec<_>>());
         let summary = values.finish(&[]);
@@ -300,7 +300,7 @@ mod tests {
             (mean - 4_000_000_002.999_991).abs() < 1e-5 && (std - 1.999_999_7).abs() < 1e-5,
             "{mean} {std}"
         );
-        // Squares that overflow, and that vanish.
+        // Squares that overflow, and that underflow.
         for unit in [1e300, 1e-300] {
             let mut values = Values::<f64>::new(0);
             values.add(&[3.0 * unit, 5.0 * unit]);

@@ -1,20 +1,20 @@
-//! What a driver makes of WGSL's own floats. The kernels of this crate do not depend on it; programs that do may.
+//! Tests a driver's handling of WGSL's own floats. The kernels of this crate do not depend on it; other programs may.
 
 use wgclip::testing;
 use wgclip::{Device, Result, reference};
 
 use crate::inputs;
 
-/// A builtin of WGSL, and on how many inputs of each kind the device gives other bits than IEEE 754 asks for.
+/// A WGSL builtin, and for how many inputs of each kind the device's bits differ from those required by IEEE 754.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Builtin {
     /// `"clamp"` or `"addition"`.
     pub name: &'static str,
-    /// Inputs tried.
+    /// Inputs tested.
     pub cases: u64,
-    /// Where an operand is NaN and the result is a number.
+    /// An operand is NaN and the result is a number.
     pub nan_lost: u64,
-    /// Where the right result is subnormal, or an operand is.
+    /// The correct result or an operand is subnormal.
     pub subnormal: u64,
     /// Zeros of the wrong sign.
     pub zero: u64,
@@ -23,7 +23,7 @@ pub struct Builtin {
 }
 
 impl Builtin {
-    /// Inputs on which the device is off.
+    /// Inputs for which the device is wrong.
     pub fn wrong(&self) -> u64 {
         self.nan_lost + self.subnormal + self.zero + self.other
     }
@@ -48,11 +48,11 @@ impl Builtin {
     }
 }
 
-/// Tries `clamp` and addition of f32 on a device, on special values and random bits. Empty for the CPU path, which has no
+/// Tests `clamp` and addition of f32 on a device, with special values and random bits. Empty for the CPU path, which has no
 /// WGSL builtins.
 ///
 /// # Errors
-/// What the device returns.
+/// Those of the device.
 pub fn builtins(device: &Device, seed: u64) -> Result<Vec<Builtin>> {
     let rng = &mut fastrand::Rng::with_seed(seed);
     let case = inputs::pairs::<f32>(rng, None, None);

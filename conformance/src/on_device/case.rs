@@ -1,7 +1,10 @@
-//! Cases on a device.
+//! Runs cases on a device.
 
-use wgclip::op::{Op, Operand};
-use wgclip::{Bound, Bounds, Device, Element, ElementType, Error, Result, Tensor, reference, testing};
+use wgclip::bounds::BroadcastInputs;
+use wgclip::op::{Arguments, Op, Operand};
+use wgclip::{
+    Bound, Bounds, Device, DynTensor, Element, ElementType, Error, Result, Tensor, reference, testing,
+};
 
 use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
 use crate::parallel;
@@ -14,7 +17,7 @@ fn on_device<T: Element>(bound: &Bound<T, Host<T>>, device: &Device) -> Result<B
     }
 }
 
-/// Bytes of elements of x, counted once for each variant, that are recorded before results are read.
+/// Bytes of x, counted once for each variant, that are recorded before results are read.
 const RECORDED_BYTES: usize = 16 << 20;
 
 /// The operands of a case, and where they are.
@@ -31,11 +34,11 @@ type Outputs<T> = Vec<(Operand, Tensor<T>)>;
 
 impl<T: Element> Case<T> {
     /// Runs variants of an operation on a device and compares each element of each of their results. The operands are uploaded once,
-    /// and as many variants as memory is to hold are recorded before the first result is read: a read waits for the device. A
-    /// variant that the device does not have, and says so, is left out.
+    /// and as many variants as the memory limit allows are recorded before the first result is read, since a read waits for the device. A
+    /// variant that the device reports as unsupported is skipped.
     ///
     /// # Errors
-    /// What the device returns.
+    /// Those of the device.
     pub(crate) fn compare(
         &self,
         device: &Device,
@@ -71,17 +74,17 @@ impl<T: Element> Case<T> {
         Ok(tally)
     }
 
-    /// Compares an operation into other types of float.
+    /// Compares a conversion to other float types.
     fn compare_converted(&self, on: &Uploaded<'_, T>) -> Result<Tally> {
         let mut tally = Tally::default();
         let floats: Vec<_> = ElementType::ALL.iter().filter(|to| to.is_float()).collect();
-        // Any one: upstream gradients are random.
+        // Any one will do: upstream gradients are random.
         let any = self.g.iter().map(|g| g.to_bits()).fold(0, u64::wrapping_add) as usize % floats.len();
         let clip = |i: usize| reference::clip(self.x[i], self.at(&self.lo, i), self.at(&self.hi, i));
         let clipped = parallel::map_many(self.x.len(), &clip);
         for (_, &&to) in floats.iter().enumerate().filter(|&(n, _)| self.all_types || n == any) {
             poison(on.device, to, self.x.len(), 1)?;
-            let actual = testing::clip_to(&on.x, &on.bounds, to)?;
+            let actual = converted(&on.x, &on.bounds, to)?;
             let convert = |i: usize| reference::converted_bits(clipped[i], to);
             let expected = parallel::map_many(self.x.len(), &convert);
             tally.compare(&expected, &actual, |mismatch| Mismatch {
@@ -96,13 +99,13 @@ impl<T: Element> Case<T> {
         Ok(tally)
     }
 
-    /// Runs a variant, whose outputs nobody has waited for yet.
+    /// Records a variant, without waiting for its outputs.
     fn record(&self, on: &Uploaded<'_, T>, Variant { op, in_place, rule }: Variant) -> Result<Outputs<T>> {
         let Uploaded { device, x, g, bounds, others } = on;
         if !in_place {
             poison(device, T::TYPE, self.x.len(), op.info().outputs.len())?;
         }
-        // What makes or reads a mask is seen by what the mask passes.
+        // Operations that produce or read a mask are compared by the gradient that the mask passes.
         let masked = op.has(Operand::Mask).then(|| x.clip_with_mask(bounds, rule)).transpose()?;
         if let (Op::ClipWithMask, Some((y, mask))) = (op, &masked) {
             let passed = mask.backward(g)?;
@@ -118,7 +121,7 @@ impl<T: Element> Case<T> {
         if !in_place {
             return testing::run(op, &operands);
         }
-        // One that nobody else has.
+        // Not shared, so that it can be overwritten.
         let target = if op.info().in_place == Some(Operand::G) { &self.g } else { &self.x };
         let mut target = device.tensor(target, &self.dims[..])?;
         testing::run_in_place(op, &operands, &mut target)?;
@@ -126,14 +129,25 @@ impl<T: Element> Case<T> {
     }
 }
 
-/// Makes and gives back memory with a pattern: the pool hands it to the next outputs.
+/// The bits of a clip into a type that is a value.
+fn converted<T: Element>(x: &Tensor<T>, bounds: &Bounds<T>, to: ElementType) -> Result<Vec<u64>> {
+    let bounds = [bounds.lo().as_dyn(), bounds.hi().as_dyn()];
+    let broadcast = BroadcastInputs::new(Op::ClipTo.info().broadcast, x.shape(), bounds)?;
+    let arguments = Arguments { to: Some(to), ..Arguments::new(&broadcast) };
+    let made = DynTensor::run(Op::ClipTo, &[x.as_dyn()], &[Operand::Y], &arguments)?;
+    let bytes = made.first().map_or(Ok(Vec::new()), DynTensor::to_bytes)?;
+    let bits = |element: &[u8]| element.iter().rev().fold(0, |bits, &byte| bits << 8 | u64::from(byte));
+    Ok(bytes.chunks_exact(to.size()).map(bits).collect())
+}
+
+/// Allocates and frees memory filled with a pattern, which the pool reuses for the next outputs.
 fn poison(device: &Device, element: ElementType, len: usize, outputs: usize) -> Result<()> {
     let made: Vec<_> = (0..outputs).map(|_| testing::poison(device, element, len)).collect::<Result<_>>()?;
     drop(made);
     Ok(())
 }
 
-/// A case that a device refuses, saying so, is no case.
+/// Treats a case that a device reports as unsupported as no case.
 pub(super) fn supported<T>(done: Result<T>) -> Result<Option<T>> {
     match done {
         Err(Error::Unsupported { .. }) => Ok(None),

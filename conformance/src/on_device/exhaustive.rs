@@ -1,4 +1,4 @@
-//! Every bit pattern of a type.
+//! Checks every bit pattern of a type.
 
 use wgclip::op::Op;
 use wgclip::{
@@ -6,19 +6,17 @@ use wgclip::{
     testing, with_element,
 };
 
-use super::mutations::Target;
-use super::reductions::Reduction;
 use super::table::{Progress, Row};
 use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
 use crate::{inputs, parallel};
 
-/// Elements of 4 bytes that are checked at once.
+/// 4-byte elements checked at once.
 const CHUNK: usize = 1 << 24;
 
 /// Bits of bounds; `None` is no bound.
 type Pair = (Option<u32>, Option<u32>);
 
-/// A pass over all patterns between a pair of bounds, which tells of each chunk.
+/// A pass over all patterns between a pair of bounds, with a callback after each chunk.
 type Pass<'a> = &'a dyn Fn(Pair, &mut dyn FnMut()) -> Result<Tally>;
 
 /// Zeros, subnormals, infinities, ordinary numbers, crossed.
@@ -37,22 +35,22 @@ const I32_PAIRS: &[Pair] =
 const U32_PAIRS: &[Pair] =
     &[(Some(1), Some(0x8000_0000)), (Some(0xffff_ffff), Some(0)), (Some(0x7fff_ffff), None)];
 
-/// The types that every f32 is converted to.
+/// The types to which every f32 is converted.
 const F32_TARGETS: [ElementType; 4] =
     [ElementType::F16, ElementType::Bf16, ElementType::F8E4M3Fn, ElementType::F8E5M2];
 
-/// How many pairs the backward pass of f32 is checked with.
+/// The number of pairs with which the backward pass of f32 is checked.
 const F32_GRAD_PAIRS: usize = 4;
 
-/// Checks every pattern of these types: for types of 8 and 16 bits with every operation and rule (for floats of 8 bits
-/// between every two of them) and, as far as they are floats, each scaled by its own norm, for f32 the clip,
-/// its conversions and the default backward pass, for i32 and u32 the clip. Types of 64 bits have too many.
+/// Checks every pattern of these types: for 8 and 16-bit types every operation and rule (for 8-bit floats
+/// between every pair of them) and, for floats, each scaled by its own norm; for f32 the clip,
+/// its conversions and the default backward pass; for i32 and u32 the clip. 64-bit types have too many patterns.
 ///
-/// The 2^32 patterns are made on the device; all that it returns is compared on the host, with the reference itself.
-/// `seed` makes the upstream gradients; `progress` is called after each step.
+/// The 2^32 patterns are generated on the device; all results are compared on the host, with the reference itself.
+/// `seed` generates the upstream gradients; `progress` is called after each step.
 ///
 /// # Errors
-/// What the device returns; a mismatch is no error.
+/// Those of the device; a mismatch is not an error.
 pub fn exhaustive(
     device: &Device,
     elements: &[ElementType],
@@ -92,7 +90,7 @@ pub fn exhaustive(
         for &pair in pairs {
             tally.add(row(pair, &mut || step(element))?);
         }
-        rows.push(Row { element, target: Target::Op(op), in_place: true, tally });
+        rows.push(Row { element, op, in_place: true, tally });
         Ok(())
     };
     use ElementType::{F32, I32, U32};
@@ -111,7 +109,7 @@ pub fn exhaustive(
     Ok(rows)
 }
 
-/// Pairs of bounds for types of few patterns: each with the next, itself, none, and one further off.
+/// Pairs of bounds for types with few patterns: each with the next, itself, no bound, and one further off.
 fn pairs<T: Element>() -> Vec<(Option<T>, Option<T>)> {
     let bounds = inputs::bound_values::<T>();
     let at = |i: usize| Some(bounds[i % bounds.len()]);
@@ -127,8 +125,7 @@ fn pairs<T: Element>() -> Vec<(Option<T>, Option<T>)> {
 fn every_rule<T: Element>(device: &Device, seed: u64, step: &mut dyn FnMut()) -> Result<Vec<Row>> {
     let rng = &mut fastrand::Rng::with_seed(seed);
     let forms = Op::variants().filter(|(op, _)| Variant::new(*op).is_for(T::TYPE));
-    let row =
-        |(op, in_place)| Row { element: T::TYPE, target: Target::Op(op), in_place, tally: Tally::default() };
+    let row = |(op, in_place)| Row { element: T::TYPE, op, in_place, tally: Tally::default() };
     let mut rows: Vec<_> = forms.map(row).collect();
     let x: Vec<T> = (0..=T::TYPE.layout().mask()).map(T::from_bits).collect();
     if T::TYPE.size() == 1 && T::TYPE.is_float() {
@@ -155,18 +152,18 @@ fn every_rule<T: Element>(device: &Device, seed: u64, step: &mut dyn FnMut()) ->
 
 fn every_variant<T: Element>(device: &Device, case: &Case<T>, rows: &mut [Row]) -> Result<()> {
     for row in rows {
-        let variants = Variant::all()
-            .filter(|variant| (Target::Op(variant.op), variant.in_place) == (row.target, row.in_place));
+        let variants =
+            Variant::all().filter(|variant| (variant.op, variant.in_place) == (row.op, row.in_place));
         row.tally.add(case.compare(device, &Oracle::REFERENCE, variants)?);
     }
     Ok(())
 }
 
-/// Every value scaled by its own norm; every two of 8 bits as a norm and as a sum.
+/// Every value scaled by its own norm; every pair of 8-bit values as a norm and as a sum.
 fn every_norm<T: Element>(device: &Device) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let all: Vec<T> = (0..=T::TYPE.layout().mask()).map(T::from_bits).collect();
-    if Reduction::Norm.is_for(T::TYPE, device) {
+    if Op::Norm.is_for(T::TYPE, device.info().limits.is_some()) {
         let x = device.tensor(&all, [all.len()])?;
         let each = |limit: NormLimit| {
             parallel::map_many(all.len(), &|i| {
@@ -179,7 +176,7 @@ fn every_norm<T: Element>(device: &Device) -> Result<Vec<Row>> {
             let (actual, expected) = (x.clip_by_norm(limit, [])?.to_vec()?, each(limit));
             let op = format!("clip_by_norm of slices to {}", limit.max_norm);
             let tally = compare(device, &op, (None, None), 0, &actual, &|i| expected[i]);
-            rows.push((Reduction::ClipByNorm, tally));
+            rows.push((Op::ClipByNorm, tally));
         }
     }
     if T::TYPE.size() == 1 {
@@ -187,26 +184,25 @@ fn every_norm<T: Element>(device: &Device) -> Result<Vec<Row>> {
         let x = device.tensor(&pairs, [pairs.len() / 2, 2])?;
         let sums: Vec<_> = pairs.chunks(2).map(reference::sum).collect();
         let actual = x.sum([1])?.to_vec()?;
-        rows.push((Reduction::Sum, compare(device, "sum of slices", (None, None), 0, &actual, &|i| sums[i])));
-        if Reduction::Norm.is_for(T::TYPE, device) {
+        rows.push((Op::Sum, compare(device, "sum of slices", (None, None), 0, &actual, &|i| sums[i])));
+        if Op::Norm.is_for(T::TYPE, device.info().limits.is_some()) {
             let norms: Vec<_> = pairs.chunks(2).map(|pair| reference::norm(pair, NormKind::L2)).collect();
             let actual = x.norm(NormKind::L2, [1])?.to_vec()?;
             let tally = compare(device, "norm of slices", (None, None), 0, &actual, &|i| norms[i]);
-            rows.push((Reduction::Norm, tally));
+            rows.push((Op::Norm, tally));
         }
     }
     let mut made: Vec<Row> = Vec::new();
-    for (reduction, tally) in rows {
-        let target = Target::Reduction(reduction);
-        match made.iter_mut().find(|row| row.target == target) {
+    for (op, tally) in rows {
+        match made.iter_mut().find(|row| row.op == op) {
             Some(row) => row.tally.add(tally),
-            None => made.push(Row { element: T::TYPE, target, in_place: false, tally }),
+            None => made.push(Row { element: T::TYPE, op, in_place: false, tally }),
         }
     }
     Ok(made)
 }
 
-/// Every value between every two of its type, NaN among them, and between one and none.
+/// Every value between every pair of values of its type, including NaN, and with only one bound.
 fn between_all<T: Element>(
     device: &Device,
     all: &[T],
@@ -236,7 +232,7 @@ fn bounds<T: Element>((lo, hi): Pair) -> Result<(Option<T>, Option<T>, Bounds<T>
     Ok((lo, hi, Bounds::new(lo, hi)?))
 }
 
-/// Where each chunk of all patterns begins.
+/// The first pattern of each chunk.
 fn starts() -> impl Iterator<Item = u32> {
     (0..(1u64 << 32) / CHUNK as u64).map(|n| (n * CHUNK as u64) as u32)
 }
@@ -267,7 +263,7 @@ fn every_conversion<U: Element>(device: &Device, step: &mut dyn FnMut()) -> Resu
     Ok(tally)
 }
 
-/// An odd number, so that the upstream gradient takes every pattern as well.
+/// An odd number, so that the upstream gradient also takes every pattern.
 const UPSTREAM_STEP: u32 = 0x9e37_79b1;
 
 fn every_gradient(device: &Device, pair: Pair, step: &mut dyn FnMut()) -> Result<Tally> {

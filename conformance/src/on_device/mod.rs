@@ -1,4 +1,4 @@
-//! The table on a device of this process, with what else is tried there.
+//! Runs the table on a device of this process, and the other on-device tests.
 
 mod builtins;
 mod case;
@@ -9,6 +9,6 @@ mod table;
 
 pub use builtins::{Builtin, builtins};
 pub use exhaustive::exhaustive;
-pub use mutations::{Mutation, Target, mutations};
-pub use reductions::{Reduction, check_reduction, find_reduction_mismatch};
+pub use mutations::{Mutation, mutations};
+pub use reductions::find_mismatch_of_slices;
 pub use table::{Progress, Row, check, find_mismatch, run};

@@ -1,41 +1,41 @@
-//! Mutation testing of the kernels: each fault that is planted here must be caught by the table of its operation. Some follow
+//! Mutation testing of the kernels: each fault planted here must be caught by the table of its operation. Some are derived
 //! from the rows of the list, so that every operation has some.
 
 use std::borrow::Cow;
 
 use wgclip::op::Operand;
 
-use crate::Reduction::{self, ClipByGlobalNorm, ClipByNorm, ClipByNormBackward, Norm, Sum};
 use wgclip::ElementType::{self, Bf16, F8E4M3Fn, F8E5M2, F16, F32, F64, I8, I16, I64, U8, U32, U64};
 use wgclip::op::Op::{
-    self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipTo, ClipWithMask, MaskBackward,
+    self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipByGlobalNorm, ClipByNorm, ClipByNormBackward,
+    ClipTo, ClipWithMask, MaskBackward, Norm, Sum,
 };
 
-/// A fault: what is replaced in the composed shaders, and by what.
+/// A fault: a text replacement in the composed shaders.
 #[derive(Debug, Clone)]
 pub struct Mutation {
-    /// What it does.
+    /// Its effect.
     pub name: Cow<'static, str>,
-    /// The operation or the reduction whose table must catch it.
-    pub target: Target,
-    /// The type that shows it.
+    /// The operation whose table must catch it.
+    pub op: Op,
+    /// The type that reveals it.
     pub element: ElementType,
-    /// Text of the shaders.
+    /// The shader text to replace.
     pub find: Cow<'static, str>,
-    /// What takes its place.
+    /// The replacement.
     pub replace: Cow<'static, str>,
 }
 
-/// The faults of the table, and those that follow from the rows of the list.
+/// The faults of the table, and those derived from the rows of the list.
 pub fn mutations() -> impl Iterator<Item = Mutation> {
-    MUTATIONS.iter().cloned().chain(Op::ALL.iter().flat_map(|&op| of_row(op)))
+    MUTATIONS.iter().cloned().chain(Op::ELEMENTWISE.iter().flat_map(|&op| of_row(op)))
 }
 
-/// Operands that are lost: an output that is not written, an input or a parameter that is not read.
+/// Lost operands: an output that is not written, an input or a parameter that is not read.
 fn of_row(op: Op) -> Vec<Mutation> {
     let info = op.info();
     let mut faults = Vec::new();
-    // What converts has a loop of its own.
+    // Conversions have their own loop.
     for output in info.outputs.iter().filter(|&&output| output != Operand::Mask && !info.converts) {
         let name = output.name();
         let value = if info.outputs.len() == 1 { "result".to_owned() } else { format!("result.{name}") };
@@ -59,41 +59,12 @@ fn of_row(op: Op) -> Vec<Mutation> {
     }
     let mutation = |(name, find, replace): (String, String, String)| Mutation {
         name: name.into(),
-        target: Target::Op(op),
+        op,
         element: F32,
         find: find.into(),
         replace: replace.into(),
     };
     faults.into_iter().map(mutation).collect()
-}
-
-/// What has a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// An operation of the list.
-    Op(Op),
-    /// A reduction.
-    Reduction(Reduction),
-}
-
-impl Target {
-    /// Everything that has one.
-    pub fn all() -> impl Iterator<Item = Self> {
-        Op::ALL.iter().copied().map(Self::Op).chain(Reduction::ALL.map(Self::Reduction))
-    }
-
-    /// That of a name, if there is one.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::all().find(|target| target.name() == name)
-    }
-
-    /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Op(op) => op.name(),
-            Self::Reduction(reduction) => reduction.name(),
-        }
-    }
 }
 
 const fn mutation(
@@ -105,30 +76,14 @@ const fn mutation(
 ) -> Mutation {
     Mutation {
         name: Cow::Borrowed(name),
-        target: Target::Op(op),
+        op,
         element,
         find: Cow::Borrowed(find),
         replace: Cow::Borrowed(replace),
     }
 }
 
-const fn in_reduction(
-    reduction: Reduction,
-    element: ElementType,
-    name: &'static str,
-    find: &'static str,
-    replace: &'static str,
-) -> Mutation {
-    Mutation {
-        name: Cow::Borrowed(name),
-        target: Target::Reduction(reduction),
-        element,
-        find: Cow::Borrowed(find),
-        replace: Cow::Borrowed(replace),
-    }
-}
-
-/// Faults of one place, with the operation and the type that show each.
+/// Faults at one position each, with the operation and the type that reveal them.
 #[rustfmt::skip]
 const MUTATIONS: &[Mutation] = &[
     mutation(ClipBackward, F32, "less taken for less or equal", "compare_key(a) < compare_key(b)", "compare_key(a) <= compare_key(b)"),
@@ -196,55 +151,55 @@ const MUTATIONS: &[Mutation] = &[
     mutation(Affine, F32, "products truncated", "let up = select(0u, 1u, dropped > 4u || (dropped == 4u && (kept & 1u) == 1u));", "let up = 0u;"),
     mutation(Affine, F16, "NaN made canonical", "select(mapped, element, vec2((value & MAGNITUDE) > F32_INFINITY))", "mapped"),
     mutation(Affine, Bf16, "subnormal products flushed", "if exponent < 1 {", "if exponent < 1 { return sign;"),
-    in_reduction(Sum, F32, "a carry between limbs lost", "select(before + value < value, before < value, negative)", "false"),
-    in_reduction(Sum, F32, "a borrow taken for a carry", "select(before + value < value, before < value, negative)", "before + value < value"),
-    in_reduction(Sum, F32, "a carry of a window lost", "let c1 = select(vec4(0u), vec4(1u), (s1 < a1) | (t1 < c0));", "let c1 = vec4(0u);"),
-    in_reduction(Sum, F32, "complements without their one", "(*window).negatives -= flip;", ""),
-    in_reduction(Sum, F32, "further windows forgotten", "highest = select(highest, high, distance == 0);", ""),
-    in_reduction(Sum, F32, "lower windows forgotten", "lowest = select(lowest, low, distance == 0);", ""),
-    in_reduction(Sum, F32, "a term in the wrong half of a window", "let far = (shift & vec4(32)) != vec4(0);", "let far = vec4(false);"),
-    in_reduction(Sum, F32, "NaN forgotten", "select(infinity, vec4(MET_NAN), nan)", "select(infinity, vec4(0u), nan)"),
-    in_reduction(Sum, F32, "infinities of both signs", "(flags & both) == both", "false"),
-    in_reduction(Sum, F32, "the ends of a row forgotten", "end = end_block(work, n, lane, false);", ""),
-    in_reduction(Sum, F32, "what is beyond a row", "if start + e >= row_begin && start + e < row_end {", "if true {"),
-    in_reduction(Sum, F32, "parts that overlap", "+ lane % GROUP, first + end, GROUP", "+ lane % GROUP, first + end + 1u, GROUP"),
-    in_reduction(Sum, F32, "a carry of a workgroup lost", "value = select(0u, 1u, before + value < value);", "value = 0u;"),
-    in_reduction(Sum, F32, "ties away from even", "rest == 3u || (rest == 2u && (value.x & 1u) == 1u)", "rest >= 2u"),
-    in_reduction(Sum, F32, "the sticky bit lost", "significand | vec2(select(0u, 1u, sticky), 0u)", "significand"),
-    in_reduction(Sum, F32, "axes taken for each other", "if axis.z != 0u {", "if axis.z == 0u {"),
-    in_reduction(Sum, F16, "subnormal terms flushed", "max(exponent, vec4(1u))", "exponent"),
-    in_reduction(Sum, F16, "columns of the other subword", "at += vec4(work.subword)", "at += vec4(SUBWORDS - 1u - work.subword)"),
-    in_reduction(Sum, F64, "low words of f64 forgotten", "select(vec4(0u), low, finite)", "vec4(0u)"),
-    in_reduction(Sum, F8E4M3Fn, "a sum beyond the range saturates", "let bits = min(value.x + (biased << (fraction & 31u)), TO_MAX_FINITE + 1u);", "let bits = min(value.x + (biased << (fraction & 31u)), TO_MAX_FINITE);"),
-    in_reduction(Sum, I8, "a sum wraps", "select(min(magnitude.x, reach), reach, beyond)", "magnitude.x"),
-    in_reduction(Sum, U64, "a wide sum wraps", "vec2(beyond || less64(reach, magnitude))", "vec2(false)"),
-    in_reduction(Sum, I64, "signs forgotten", "let negative = (high >= vec4(SIGN)) & vec4(SIGNED);", "let negative = vec4(false);"),
-    in_reduction(Norm, F32, "squares without their middle", "let cross = a * d + b * c;", "let cross = a * d;"),
-    in_reduction(Norm, F32, "the root of half", "let odd = ((exponent - 63) & 1) != 0;", "let odd = false;"),
-    in_reduction(Norm, F32, "a root truncated", "let inexact = lost || sticky || any(rest != vec2(0u));", "let inexact = false;"),
-    in_reduction(Norm, F16, "the greatest of a few", "greatest = max(greatest, finite_magnitudes(v));", "greatest = max(greatest, finite_magnitudes(extract_subword(end, s)));"),
-    in_reduction(Norm, Bf16, "positions of squares not doubled", "return multiplied(significand, significand, position + position, vec4(false));", "return multiplied(significand, significand, position, vec4(false));"),
-    in_reduction(ClipByNorm, F32, "scaled at the limit", "if norm <= limit && limit <= F32_INFINITY {", "if norm < limit && limit <= F32_INFINITY {"),
-    in_reduction(ClipByNorm, F32, "eps forgotten", "add_f32(norm, params.limiter.y)", "norm"),
-    in_reduction(ClipByNorm, F32, "a quotient truncated", "vec2(select(0u, 1u, rest != 0u), quotient)", "vec2(0u, quotient)"),
-    in_reduction(ClipByNorm, F32, "products without what is below", "let significand = all | select(vec4(0u), vec4(1u), lost);", "let significand = all;"),
-    in_reduction(ClipByNorm, F32, "ties of products away from even", "((rest == half) & ((kept & vec4(1u)) != vec4(0u)))", "(rest == half)"),
-    in_reduction(ClipByNorm, F16, "products that all lose a bit", "min(dropped, vec4(32)) - vec4(1)", "min(dropped, vec4(31)) - vec4(1)"),
-    in_reduction(ClipByNorm, F32, "subnormal products flushed", "max(-exponent, vec4(0));", "select(vec4(0), vec4(32), exponent < vec4(0));"),
-    in_reduction(ClipByNorm, F32, "the policy ignored", "if norm >= F32_INFINITY && policy != PROPAGATE {", "if false {"),
-    in_reduction(ClipByNorm, F32, "an error kept silent", "select(0u, 1u, policy == REPORT)", "0u"),
-    in_reduction(ClipByNorm, F32, "the scaling of another slice", "at += rest % axis.x * axis.y;", "at += rest % axis.x;"),
-    in_reduction(ClipByNormBackward, F32, "signs of products forgotten", "positions(v) + positions(factors), (v ^ factors) >= vec4(SIGN)", "positions(v) + positions(factors), v >= vec4(SIGN)"),
-    in_reduction(ClipByNormBackward, F32, "the elements for the factors", "return factors[i];", "return elements[i];"),
-    in_reduction(ClipByNormBackward, F16, "positions of the factors forgotten", "positions(v) + positions(factors), (v", "positions(v) + positions(v), (v"),
-    in_reduction(ClipByNormBackward, F32, "infinity times zero", "(min(a, b) == vec4(0u))", "vec4(false)"),
-    in_reduction(ClipByNormBackward, F32, "the ends of the factors forgotten", "end_factors = end_block(work, n, lane, true);", ""),
-    in_reduction(ClipByNormBackward, F32, "a dot product that is not scaled", "rounded_output(i * STRIDE, unit_exponent(norm))", "rounded_output(i * STRIDE, 0)"),
-    in_reduction(ClipByNormBackward, F32, "eps forgotten in the gradient", "mul_f32(add_f32(norm, params.limiter.y), unit)", "mul_f32(norm, unit)"),
-    in_reduction(ClipByNormBackward, F32, "units of large norms", "exponent < -126);", "false);"),
-    in_reduction(ClipByNormBackward, F32, "a gradient of an infinite norm", "if along.z != 0u || ", "if "),
-    in_reduction(ClipByNormBackward, Bf16, "the projection added", "removed ^ SIGN", "removed"),
-    in_reduction(ClipByNormBackward, F32, "elements of zero that receive a gradient", "if by.z == ZERO {\n            element = vec2(0u);\n        } else ", ""),
-    in_reduction(ClipByGlobalNorm, F32, "zero kept", "return vec4(norm, 0u, ZERO, 0u);", "return vec4(norm, 0u, KEEP, 0u);"),
-    in_reduction(ClipByGlobalNorm, Bf16, "types of other units", "+ vec4(POSITION - 1)", "+ vec4(-1)"),
+    mutation(Sum, F32, "a carry between limbs lost", "select(before + value < value, before < value, negative)", "false"),
+    mutation(Sum, F32, "a borrow taken for a carry", "select(before + value < value, before < value, negative)", "before + value < value"),
+    mutation(Sum, F32, "a carry of a window lost", "let c1 = select(vec4(0u), vec4(1u), (s1 < a1) | (t1 < c0));", "let c1 = vec4(0u);"),
+    mutation(Sum, F32, "complements without their one", "(*window).negatives -= flip;", ""),
+    mutation(Sum, F32, "further windows forgotten", "highest = select(highest, high, distance == 0);", ""),
+    mutation(Sum, F32, "lower windows forgotten", "lowest = select(lowest, low, distance == 0);", ""),
+    mutation(Sum, F32, "a term in the wrong half of a window", "let far = (shift & vec4(32)) != vec4(0);", "let far = vec4(false);"),
+    mutation(Sum, F32, "NaN forgotten", "select(infinity, vec4(MET_NAN), nan)", "select(infinity, vec4(0u), nan)"),
+    mutation(Sum, F32, "infinities of both signs", "(flags & both) == both", "false"),
+    mutation(Sum, F32, "the ends of a row forgotten", "end = end_block(work, n, lane, false);", ""),
+    mutation(Sum, F32, "what is beyond a row", "if start + e >= row_begin && start + e < row_end {", "if true {"),
+    mutation(Sum, F32, "parts that overlap", "+ lane % GROUP, first + end, GROUP", "+ lane % GROUP, first + end + 1u, GROUP"),
+    mutation(Sum, F32, "a carry of a workgroup lost", "value = select(0u, 1u, before + value < value);", "value = 0u;"),
+    mutation(Sum, F32, "ties away from even", "rest == 3u || (rest == 2u && (value.x & 1u) == 1u)", "rest >= 2u"),
+    mutation(Sum, F32, "the sticky bit lost", "significand | vec2(select(0u, 1u, sticky), 0u)", "significand"),
+    mutation(Sum, F32, "axes taken for each other", "if axis.z != 0u {", "if axis.z == 0u {"),
+    mutation(Sum, F16, "subnormal terms flushed", "max(exponent, vec4(1u))", "exponent"),
+    mutation(Sum, F16, "columns of the other subword", "at += vec4(work.subword)", "at += vec4(SUBWORDS - 1u - work.subword)"),
+    mutation(Sum, F64, "low words of f64 forgotten", "select(vec4(0u), low, finite)", "vec4(0u)"),
+    mutation(Sum, F8E4M3Fn, "a sum beyond the range saturates", "let bits = min(value.x + (biased << (fraction & 31u)), TO_MAX_FINITE + 1u);", "let bits = min(value.x + (biased << (fraction & 31u)), TO_MAX_FINITE);"),
+    mutation(Sum, I8, "a sum wraps", "select(min(magnitude.x, reach), reach, beyond)", "magnitude.x"),
+    mutation(Sum, U64, "a wide sum wraps", "vec2(beyond || less64(reach, magnitude))", "vec2(false)"),
+    mutation(Sum, I64, "signs forgotten", "let negative = (high >= vec4(SIGN)) & vec4(SIGNED);", "let negative = vec4(false);"),
+    mutation(Norm, F32, "squares without their middle", "let cross = a * d + b * c;", "let cross = a * d;"),
+    mutation(Norm, F32, "the root of half", "let odd = ((exponent - 63) & 1) != 0;", "let odd = false;"),
+    mutation(Norm, F32, "a root truncated", "let inexact = lost || sticky || any(rest != vec2(0u));", "let inexact = false;"),
+    mutation(Norm, F16, "the greatest of a few", "greatest = max(greatest, finite_magnitudes(v));", "greatest = max(greatest, finite_magnitudes(extract_subword(end, s)));"),
+    mutation(Norm, Bf16, "positions of squares not doubled", "return multiplied(significand, significand, position + position, vec4(false));", "return multiplied(significand, significand, position, vec4(false));"),
+    mutation(ClipByNorm, F32, "scaled at the limit", "if norm <= limit && limit <= F32_INFINITY {", "if norm < limit && limit <= F32_INFINITY {"),
+    mutation(ClipByNorm, F32, "eps forgotten", "add_f32(norm, params.eps)", "norm"),
+    mutation(ClipByNorm, F32, "a quotient truncated", "vec2(select(0u, 1u, rest != 0u), quotient)", "vec2(0u, quotient)"),
+    mutation(ClipByNorm, F32, "products without what is below", "let significand = all | select(vec4(0u), vec4(1u), lost);", "let significand = all;"),
+    mutation(ClipByNorm, F32, "ties of products away from even", "((rest == half) & ((kept & vec4(1u)) != vec4(0u)))", "(rest == half)"),
+    mutation(ClipByNorm, F16, "products that all lose a bit", "min(dropped, vec4(32)) - vec4(1)", "min(dropped, vec4(31)) - vec4(1)"),
+    mutation(ClipByNorm, F32, "subnormal products flushed", "max(-exponent, vec4(0));", "select(vec4(0), vec4(32), exponent < vec4(0));"),
+    mutation(ClipByNorm, F32, "the policy ignored", "if norm >= F32_INFINITY && policy != PROPAGATE {", "if false {"),
+    mutation(ClipByNorm, F32, "an error kept silent", "select(0u, 1u, policy == REPORT)", "0u"),
+    mutation(ClipByNorm, F32, "the scaling of another slice", "at += rest % axis.x * axis.y;", "at += rest % axis.x;"),
+    mutation(ClipByNormBackward, F32, "signs of products forgotten", "positions(v) + positions(factors), (v ^ factors) >= vec4(SIGN)", "positions(v) + positions(factors), v >= vec4(SIGN)"),
+    mutation(ClipByNormBackward, F32, "the elements for the factors", "return factors[i];", "return elements[i];"),
+    mutation(ClipByNormBackward, F16, "positions of the factors forgotten", "positions(v) + positions(factors), (v", "positions(v) + positions(v), (v"),
+    mutation(ClipByNormBackward, F32, "infinity times zero", "(min(a, b) == vec4(0u))", "vec4(false)"),
+    mutation(ClipByNormBackward, F32, "the ends of the factors forgotten", "end_factors = end_block(work, n, lane, true);", ""),
+    mutation(ClipByNormBackward, F32, "a dot product that is not scaled", "rounded_output(i * STRIDE, unit_exponent(norm))", "rounded_output(i * STRIDE, 0)"),
+    mutation(ClipByNormBackward, F32, "eps forgotten in the gradient", "mul_f32(add_f32(norm, params.eps), unit)", "mul_f32(norm, unit)"),
+    mutation(ClipByNormBackward, F32, "units of large norms", "exponent < -126);", "false);"),
+    mutation(ClipByNormBackward, F32, "a gradient of an infinite norm", "if along.z != 0u || ", "if "),
+    mutation(ClipByNormBackward, Bf16, "the projection added", "removed ^ SIGN", "removed"),
+    mutation(ClipByNormBackward, F32, "elements of zero that receive a gradient", "if by.z == ZERO {\n            element = vec2(0u);\n        } else ", ""),
+    mutation(ClipByGlobalNorm, F32, "zero kept", "return vec4(norm, 0u, ZERO, 0u);", "return vec4(norm, 0u, KEEP, 0u);"),
+    mutation(ClipByGlobalNorm, Bf16, "types of other units", "+ vec4(POSITION - 1)", "+ vec4(-1)"),
 ];

@@ -1,7 +1,8 @@
-//! The table of the reductions and of clipping by norm: what a device returns against what the reference says, at zero
+//! The table of reductions and clipping by norm: compares the results of a device with the reference, with zero
 //! tolerance.
 
 use wgclip::norm::AnyTensor;
+use wgclip::op::Op;
 use wgclip::reference::{self, Scaling};
 use wgclip::{
     Device, Element, ElementType, Error, NonFinitePolicy, NormKind, NormLimit, Result, Tensor, bf16,
@@ -14,81 +15,24 @@ use crate::inputs::{SUM_KINDS, above_middle, hard_to_sum};
 use crate::parallel;
 use crate::{SHAPES, Tier};
 
-/// What reduces elements, or clips them by what they are reduced to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reduction {
-    /// [`Tensor::sum`].
-    Sum,
-    /// [`Tensor::norm`].
-    Norm,
-    /// [`Tensor::clip_by_norm`] and the others of one tensor.
-    ClipByNorm,
-    /// [`Tensor::clip_by_norm_backward`] and that along axes.
-    ClipByNormBackward,
-    /// [`clip_by_global_norm`].
-    ClipByGlobalNorm,
-}
-
-impl Reduction {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Sum, Self::Norm, Self::ClipByNorm, Self::ClipByNormBackward, Self::ClipByGlobalNorm];
-
-    /// Its name: that of the function.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sum => "sum",
-            Self::Norm => "norm",
-            Self::ClipByNorm => "clip_by_norm",
-            Self::ClipByNormBackward => "clip_by_norm_backward",
-            Self::ClipByGlobalNorm => "clip_by_global_norm",
-        }
-    }
-
-    /// Whether it is for a type on a device: norms are of floats, on a GPU of those of up to 32 bits.
-    pub fn is_for(self, element: ElementType, device: &Device) -> bool {
-        let on_gpu = device.info().limits.is_some();
-        self == Self::Sum || element.is_float() && !(on_gpu && element == ElementType::F64)
-    }
-}
-
-/// Runs the table of a reduction for one type.
+/// Runs the table of an operation on slices for one type, up to the first mismatch.
 ///
 /// # Errors
-/// What the device returns; a mismatch is no error.
-pub fn check_reduction(
-    device: &Device,
-    element: ElementType,
-    reduction: Reduction,
-    tier: Tier,
-    seed: u64,
-) -> Result<Tally> {
-    run_table(device, element, reduction, tier, seed, false)
+/// Those of the device; a mismatch is not an error.
+pub fn find_mismatch_of_slices(device: &Device, element: ElementType, op: Op, seed: u64) -> Result<Tally> {
+    run_table(device, element, op, Tier::Quick, seed, true)
 }
 
-/// The same, up to the first mismatch.
-///
-/// # Errors
-/// As [`check_reduction`].
-pub fn find_reduction_mismatch(
+pub(super) fn run_table(
     device: &Device,
     element: ElementType,
-    reduction: Reduction,
-    seed: u64,
-) -> Result<Tally> {
-    run_table(device, element, reduction, Tier::Quick, seed, true)
-}
-
-fn run_table(
-    device: &Device,
-    element: ElementType,
-    reduction: Reduction,
+    op: Op,
     tier: Tier,
     seed: u64,
     first_only: bool,
 ) -> Result<Tally> {
     let mut tally = Tally::default();
-    if !reduction.is_for(element, device) {
+    if !op.is_for(element, device.info().limits.is_some()) {
         return Ok(tally);
     }
     with_element!(element, T => {
@@ -96,14 +40,14 @@ fn run_table(
         let lengths = lengths::<T>(tier).into_iter().enumerate().map(|(n, len)| (n, vec![len], vec![0]));
         let shapes = SHAPES.iter().map(|shapes| shapes.0).chain(LONG_ROWS.iter().copied());
         let shapes = shapes.enumerate().flat_map(|(n, dims)| {
-            // Every set of axes where they are few, some where they are many.
+            // Every set of axes if there are few, some if there are many.
             let step = (1 << dims.len() >> 2).max(1);
             let sets = (n % step..1usize << dims.len()).step_by(step);
             let axes = |set: usize| (0..dims.len()).filter(move |axis| set >> axis & 1 == 1).collect();
             sets.map(move |set| (n + set, dims.to_vec(), axes(set)))
         });
         let middles = [3, 16, 300].into_iter().flat_map(|len| ABOVE_MIDDLE.map(|way| (way, vec![len], vec![0])));
-        // A third for the tiers that meet less, another one by each seed; all of it where a mismatch is looked for.
+        // A third for the smaller tiers, a different third for each seed; everything when looking for a mismatch.
         let step = if tier == Tier::Full || first_only { 1 } else { 3 };
         let all = lengths.chain(shapes).chain(middles).skip(rng.usize(..step)).step_by(step);
         for (n, dims, axes) in all {
@@ -114,12 +58,13 @@ fn run_table(
             };
             let table = Case { device, dims: &dims, axes: &axes, x: &x };
             let mut found = Tally::default();
-            let done = match reduction {
-                Reduction::Sum => table.sum(&mut found),
-                Reduction::Norm => table.norm(&mut found),
-                Reduction::ClipByNorm => table.clip_by_norm(&mut found, rng),
-                Reduction::ClipByNormBackward => table.clip_by_norm_backward(&mut found, rng, n),
-                Reduction::ClipByGlobalNorm => table.clip_by_global_norm(&mut found, rng),
+            let done = match op {
+                Op::Sum => table.sum(&mut found),
+                Op::Norm => table.norm(&mut found),
+                Op::ClipByNorm => table.clip_by_norm(&mut found, rng),
+                Op::ClipByNormBackward => table.clip_by_norm_backward(&mut found, rng, n),
+                Op::ClipByGlobalNorm => table.clip_by_global_norm(&mut found, rng),
+                _ => Err(Error::Internal { op: op.name(), what: "in the table of slices".into() }),
             };
             supported(done)?;
             tally.add(found);
@@ -131,14 +76,14 @@ fn run_table(
     Ok(tally)
 }
 
-/// In place of a way of making elements: those of [`above_middle`].
+/// Used as kinds: the elements of [`above_middle`].
 const ABOVE_MIDDLE: [usize; 2] = [usize::MAX - 1, usize::MAX];
 
-/// Rows that several invocations take, of no whole blocks.
+/// Rows that are split over several invocations, with partial blocks.
 const LONG_ROWS: &[&[usize]] = &[&[3, 1021], &[5, 1027], &[2, 3, 701], &[2, 40_003]];
 
-/// About each boundary: of a block, a lane, a chunk, a workgroup and what it takes, and a binding under tight limits. Where work is
-/// split shows in short tensors, too.
+/// Lengths around each boundary: of a block, a lane, a chunk, a workgroup and its share, and a binding under tight limits. Short
+/// tensors also reveal errors in splitting the work.
 fn lengths<T: Element>(tier: Tier) -> Vec<usize> {
     let blocks = 16 / size_of::<T>();
     let boundaries = [1, 16, 128, 256, 2048, 256 * blocks, 1024 * blocks, 4096 * blocks, 16 * 1024 * blocks];
@@ -146,7 +91,7 @@ fn lengths<T: Element>(tier: Tier) -> Vec<usize> {
     for boundary in boundaries {
         lengths.extend([boundary - 1, boundary, boundary + 1]);
     }
-    // Every way of making elements meets several lengths.
+    // Every kind is combined with several lengths.
     lengths.extend((0..SUM_KINDS).map(|n| 5_000 + n));
     lengths.extend((0..SUM_KINDS).map(|n| 70_000 + 8 * n));
     if tier == Tier::Full {
@@ -170,7 +115,7 @@ impl<T: Element> Case<'_, T> {
         self.device.tensor(self.x, self.dims)
     }
 
-    /// The place of each element among the outputs.
+    /// The output index of each element.
     fn outputs(&self) -> (Vec<usize>, usize) {
         let kept = |axis: usize| !self.axes.contains(&axis);
         let count = (0..self.dims.len()).filter(|&axis| kept(axis)).map(|axis| self.dims[axis]).product();
@@ -189,7 +134,7 @@ impl<T: Element> Case<'_, T> {
         ((0..self.x.len()).map(index).collect(), count)
     }
 
-    /// What is made of the elements of each output.
+    /// The result for the elements of each output.
     fn reduced<U: Send + Sync>(&self, x: &[T], reduce: &(dyn Fn(&[T]) -> U + Sync)) -> Vec<U> {
         let slices = self.slices(x);
         parallel::map(slices.len(), &|n| reduce(&slices[n]))
@@ -240,7 +185,7 @@ impl<T: Element> Case<'_, T> {
         let norm = norm.to_f64();
         let limits = [norm, norm / 3.0, norm * 0.999_999_9, 0.0, 1.0, f64::INFINITY];
         let limits = limits.map(|limit| if limit.is_finite() || limit > 0.0 { limit } else { 2.0 });
-        // Half of them: other elements meet the others.
+        // Half of them: other elements are combined with the rest.
         limits
             .into_iter()
             .skip(rng.usize(..2))
@@ -258,7 +203,7 @@ impl<T: Element> Case<'_, T> {
         let (indices, _) = self.outputs();
         let kind = NormKind::ALL[rng.usize(..3)];
         let norm = reference::norm(self.x, kind);
-        // Of long tensors each way is slow to compare, and no other.
+        // For long tensors each way is slow to compare, and no different.
         let limits = if self.x.len() > 20_000 { 1 } else { usize::MAX };
         for limit in self.limits(norm, kind, rng).into_iter().take(limits) {
             let scaled = |scaling| self.x.iter().map(|&x| reference::scale(x, scaling)).collect::<Vec<_>>();
@@ -323,7 +268,7 @@ impl<T: Element> Case<'_, T> {
 
     fn clip_by_norm_backward(&self, tally: &mut Tally, rng: &mut fastrand::Rng, n: usize) -> Result<()> {
         let mut g = hard_to_sum::<T>(rng, n / 2, self.x.len());
-        // Where x is 0 nearly everywhere, one infinity, most likely against a 0.
+        // If x is almost all zeros, add one infinity, most likely at a 0.
         if n % SUM_KINDS == 7 && !g.is_empty() {
             g = hard_to_sum::<T>(rng, 0, g.len());
             g[rng.usize(..self.x.len())] = T::from_bits(T::TYPE.layout().max_number());
@@ -384,12 +329,12 @@ impl<T: Element> Case<'_, T> {
     }
 
     fn clip_by_global_norm(&self, tally: &mut Tally, rng: &mut fastrand::Rng) -> Result<()> {
-        // Of several types, and of none.
+        // Of several types, and of no tensors.
         let halves = hard_to_sum::<f16>(rng, 0, 77);
         let shorts = hard_to_sum::<bf16>(rng, rng.clone().usize(..4), 1_003);
         let kind = NormKind::ALL[rng.usize(..3)];
         let all = [to_f64(self.x), to_f64(&halves), to_f64(&shorts)].concat();
-        // Whatever the type: the elements are exact as f64, and the norm is rounded once.
+        // For any type: the elements are exact in f64, and the norm is rounded once.
         let norm = nearest::<T>(&all, kind);
         for limit in self.limits(norm, kind, rng) {
             let scaling = reference::scaling(norm, &limit);
@@ -425,7 +370,7 @@ fn to_f64<T: Element>(elements: &[T]) -> Vec<f64> {
     elements.iter().map(|element| element.to_f64()).collect()
 }
 
-/// The norm of numbers that are f64, rounded to that of a type once.
+/// The norm of f64 numbers, rounded once to the norm type of an element type.
 fn nearest<T: Element>(elements: &[f64], kind: NormKind) -> T::Norm {
     match T::Norm::TYPE {
         // All of them are f32.

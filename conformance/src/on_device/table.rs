@@ -1,20 +1,19 @@
-//! The table on a device of this process.
+//! Runs the table on a device of this process.
 
-use wgclip::op::Op;
+use wgclip::op::{Op, Pass};
 use wgclip::{Device, Element, ElementType, Result, testing, with_element};
 
-use super::mutations::Target;
-use super::reductions::{Reduction, check_reduction};
+use super::reductions::run_table;
 use crate::case::{Mismatch, Oracle, Tally, Variant};
 use crate::{Plan, Tier};
 
-/// What was found of an operation on tensors of a type.
+/// The results for an operation on tensors of a type.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// The type.
     pub element: ElementType,
-    /// The operation or the reduction.
-    pub target: Target,
+    /// The operation.
+    pub op: Op,
     /// Whether it overwrites an input.
     pub in_place: bool,
     /// Cases and mismatches.
@@ -24,68 +23,63 @@ pub struct Row {
 impl Row {
     /// The name of the operation: `"clip_in_place"`.
     pub fn name(&self) -> String {
-        match self.target {
-            Target::Op(op) => op.variant_name(self.in_place),
-            Target::Reduction(reduction) => reduction.name().to_owned(),
-        }
+        self.op.variant_name(self.in_place)
     }
 }
 
-/// How far a check has come.
+/// The progress of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
     /// Steps done.
     pub done: u64,
-    /// Steps in all.
+    /// Total steps.
     pub total: u64,
-    /// The type at work.
+    /// The type being checked.
     pub element: ElementType,
 }
 
-/// Runs the table for these types, operations and reductions. `seed` makes its random values; `progress` is called after each step.
+/// Runs the table for these types and operations. `seed` generates its random values; `progress` is called after each step.
 ///
 /// # Errors
-/// What the device returns; a mismatch is no error.
+/// Those of the device; a mismatch is not an error.
 pub fn run(
     device: &Device,
     elements: &[ElementType],
-    targets: &[Target],
+    ops: &[Op],
     seed: u64,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Row>> {
-    let variants = || Op::variants().filter(|(op, _)| targets.contains(&Target::Op(*op)));
-    let reductions = |element: ElementType| {
-        let wanted = Reduction::ALL.into_iter().filter(|&r| targets.contains(&Target::Reduction(r)));
-        wanted.filter(move |reduction| reduction.is_for(element, device))
-    };
-    let steps = |element: &ElementType| {
-        variants().filter(|(op, _)| Variant::new(*op).is_for(*element)).count() + reductions(*element).count()
-    };
-    let total = elements.iter().map(steps).sum::<usize>() as u64;
-    let (mut done, mut rows) = (0, Vec::new());
-    for &element in elements {
-        for (op, in_place) in variants().filter(|(op, _)| Variant::new(*op).is_for(element)) {
-            let tally = check(device, element, op, in_place, Tier::Full, seed)?;
-            rows.push(Row { element, target: Target::Op(op), in_place, tally });
-            done += 1;
-            progress(Progress { done, total, element });
+    let on_gpu = device.info().limits.is_some();
+    let of_slices = || Op::SLICES.iter().map(|&op| (op, false));
+    let steps: Vec<_> = elements
+        .iter()
+        .flat_map(|&element| {
+            Op::variants().chain(of_slices()).map(move |(op, in_place)| (element, op, in_place))
+        })
+        .filter(|(_, op, _)| ops.contains(op))
+        .filter(|&(element, op, _)| match op.info().pass {
+            Pass::Elements => Variant::new(op).is_for(element),
+            Pass::Slices => op.is_for(element, on_gpu),
+        })
+        .collect();
+    let mut rows: Vec<Row> = Vec::new();
+    for &(element, op, in_place) in &steps {
+        if rows.last().is_some_and(|last| last.element != element) {
+            testing::drop_pipelines(device);
         }
-        for reduction in reductions(element) {
-            let tally = check_reduction(device, element, reduction, Tier::Full, seed)?;
-            rows.push(Row { element, target: Target::Reduction(reduction), in_place: false, tally });
-            done += 1;
-            progress(Progress { done, total, element });
-        }
-        testing::drop_pipelines(device);
+        let tally = check(device, element, op, in_place, Tier::Full, seed)?;
+        rows.push(Row { element, op, in_place, tally });
+        progress(Progress { done: rows.len() as u64, total: steps.len() as u64, element });
     }
+    testing::drop_pipelines(device);
     Ok(rows)
 }
 
-/// Runs the table for one type and one operation. No cases are counted where the device does not have it for the type,
-/// and says so.
+/// Runs the table for one type and one operation. No cases are counted if the device reports it as unsupported for the
+/// type.
 ///
 /// # Errors
-/// What the device returns; a mismatch is no error.
+/// Those of the device; a mismatch is not an error.
 pub fn check(
     device: &Device,
     element: ElementType,
@@ -94,6 +88,9 @@ pub fn check(
     tier: Tier,
     seed: u64,
 ) -> Result<Tally> {
+    if op.info().pass == Pass::Slices {
+        return run_table(device, element, op, tier, seed, false);
+    }
     let mut tally = Tally::default();
     if !Variant::new(op).is_for(element) {
         return Ok(tally);
@@ -109,11 +106,11 @@ pub fn check(
     Ok(tally)
 }
 
-/// Runs the table of one operation for one type, less its largest cases, against any oracle, up to the first mismatch.
-/// This is how the tests prove that the table can fail. Returns the number of cases if all passed.
+/// Runs the table of one operation for one type, without its largest cases, against any oracle, up to the first mismatch.
+/// The tests use it to prove that the table can fail. Returns the number of cases if all passed.
 ///
 /// # Errors
-/// What the device returns; a mismatch comes as `Ok(Err(_))`.
+/// Those of the device; a mismatch is `Ok(Err(_))`.
 pub fn find_mismatch<T: Element>(
     device: &Device,
     oracle: &Oracle<T>,

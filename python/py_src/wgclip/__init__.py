@@ -1,7 +1,7 @@
 """Exact tensor clipping for numpy, torch and JAX.
 
-`clip` and its gradients have the same bits on every device; sums and norms are exact, and rounded once. ``wgclip.torch``, ``wgclip.jax``,
-``wgclip.tensorflow``, ``wgclip.distributed`` and ``wgclip.dask`` are imported by whoever has those packages.
+`clip` and its gradients have the same bits on every device; sums and norms are exact, and rounded once. Import ``wgclip.torch``, ``wgclip.jax``,
+``wgclip.tensorflow``, ``wgclip.distributed`` and ``wgclip.dask`` explicitly; they need those packages.
 """
 
 from ._check import Report, Row, check

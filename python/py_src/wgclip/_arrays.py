@@ -1,4 +1,4 @@
-"""What comes in as numpy arrays, and what goes out: the ways of all operations over arrays."""
+"""Conversion of inputs to numpy arrays, and of results back, for all operations over arrays."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from . import _core
 Array: TypeAlias = npt.NDArray[Any]
 _Result = TypeVar("_Result")
 
-#: Modules of ours for the arrays of others: what comes in decides what comes out.
+#: Our modules for the arrays of other frameworks: the input's framework decides the output's.
 _FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "tensorflow": "tensorflow"}
 
 
 def framework(x: object) -> types.ModuleType | None:
-    """The module for arrays of a framework: None for numpy's, and for whatever becomes one."""
+    """The module for arrays of a framework: None for numpy arrays, and for objects that convert to them."""
     name = _FRAMEWORKS.get(type(x).__module__.partition(".")[0])
     return importlib.import_module(f"wgclip.{name}") if name else None
 
 
 def lazy(x: object) -> types.ModuleType | None:
-    """The module for arrays that are not computed yet: Dask's."""
+    """The module for lazy arrays: Dask's."""
     return importlib.import_module("wgclip.dask") if type(x).__module__.startswith("dask.array") else None
 
 
 def labelled(x: object) -> types.ModuleType | None:
-    """The module for arrays with labels, xarray's and pandas', and classes of one's own that are theirs."""
+    """The module for labelled arrays: xarray's and pandas', and subclasses of them."""
     for package, names in (("pandas", ("Series", "DataFrame")), ("xarray", ("DataArray", "Dataset"))):
-        # Whoever has such an object has imported the package.
+        # Such an object implies that its package was imported.
         if package in sys.modules and isinstance(x, tuple(getattr(sys.modules[package], name) for name in names)):
             return importlib.import_module("wgclip._labelled")
     return None
@@ -49,7 +49,7 @@ def is_sparse(x: object) -> bool:
 
 
 def as_array(x: Any) -> Array:
-    """An array of numpy, without a copy where that can be."""
+    """A numpy array, without a copy if possible."""
     if is_sparse(x):
         raise TypeError("a sparse array has elements that it does not keep: clip its data where 0 lies between the bounds, or give x.toarray()")
     if isinstance(x, np.ma.MaskedArray):
@@ -65,7 +65,7 @@ def as_array(x: Any) -> Array:
 
 
 def back(x: Any, out: Any = None) -> Callable[[Any], Any]:
-    """What makes a result of numpy one of the kind of x, with its labels, unless it was written to an output that was given."""
+    """A function that converts a numpy result to the kind of x, with its labels, unless it was written to a given output."""
     if out is not None:
         return lambda made: made
     if (home := framework(x)) is not None:
@@ -76,12 +76,12 @@ def back(x: Any, out: Any = None) -> Callable[[Any], Any]:
 
 
 def is_plain(x: Array) -> bool:
-    """Whether the compiled part takes it as it is: in C order, aligned, in the machine's byte order."""
+    """Whether the compiled part accepts it without a copy: in C order, aligned, in native byte order."""
     return x.flags.c_contiguous and x.flags.aligned and x.dtype.isnative
 
 
 def plain(x: Any) -> Array:
-    """The same elements as an array that the compiled part takes: a copy only where that is needed."""
+    """The same elements as an array that the compiled part accepts, copied only if necessary."""
     array = as_array(x)
     if is_plain(array):
         return array
@@ -89,7 +89,7 @@ def plain(x: Any) -> Array:
 
 
 def _numbers(values: Any, nothing: Any) -> Array:
-    """A list of bounds as an array: of numbers, and of None, which becomes ``nothing``."""
+    """A list of bounds, numbers or None, as an array; None becomes ``nothing``."""
     array = np.asarray(values)
     if array.dtype.kind != "O" and is_number(array.dtype):
         return array
@@ -103,13 +103,13 @@ def _numbers(values: Any, nothing: Any) -> Array:
 
 
 def is_number(dtype: Any) -> bool:
-    """Whether a dtype is one of real numbers, of ml_dtypes' too."""
+    """Whether a dtype holds real numbers, including those of ml_dtypes."""
     return dtype is not None and (dtype.kind in "biuf" or dtype.kind == "V" and dtype.names is None and dtype.subdtype is None and dtype.type is not np.void)
 
 
 def bound(value: Any, dtype: np.dtype[Any], side: Literal["min", "max"]) -> Any:
-    """A bound as the compiled part takes it: lists and arrays of another type become arrays of the type of x, and None in lists what no element
-    is beyond."""
+    """A bound as the compiled part accepts it: lists and arrays of another type become arrays of the type of x, and None in lists a value that no
+    element exceeds."""
     if value is None or isinstance(value, int | float | np.generic | _core.Tensor):
         return value
     if isinstance(value, list | tuple):
@@ -123,10 +123,10 @@ def bound(value: Any, dtype: np.dtype[Any], side: Literal["min", "max"]) -> Any:
 
 
 def _as_bounds(array: Array, dtype: np.dtype[Any], side: Literal["min", "max"]) -> Array:
-    """Bounds of another type: each rounded as a number is, integers exactly."""
+    """Bounds of another type: each rounded like a number, integers from their exact value."""
     made = np.empty(array.shape, dtype)
     if array.dtype.kind == "O":
-        # Of a list: one by one, as numbers of Python are.
+        # From a list: one by one, like Python numbers.
         for place, of in np.ndenumerate(array):
             number = of if isinstance(of, numbers.Integral) else float(of)
             _core.round_bounds(np.asarray(number) if isinstance(number, float) else number, side, made[(*place, None)])
@@ -136,12 +136,12 @@ def _as_bounds(array: Array, dtype: np.dtype[Any], side: Literal["min", "max"]) 
     return made
 
 
-#: Packages whose code lies between a caller and this package.
+#: Packages whose frames may lie between the caller and this package.
 _ON_THE_WAY = {"wgclip", "torch", "jax", "jaxlib", "tensorflow", "xarray", "contextlib", "functools"}
 
 
 def warn(text: str, category: type[Warning]) -> None:
-    """Warns at the line that called this package."""
+    """Warns at the line that calls this package."""
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _ON_THE_WAY:
         level, frame = level + 1, frame.f_back
@@ -161,7 +161,7 @@ def check_output(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
 def into(
     out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], run: Callable[[Any], object]
 ) -> Any:
-    """Runs what writes to an output: a new array, or the one that is given, whatever its strides and byte order."""
+    """Runs a function that writes to an output: a new array, or the given one, whatever its strides and byte order."""
     if out is None:
         made = np.empty(shape, dtype)
         run(made)
@@ -175,7 +175,7 @@ def into_all(
     results: Sequence[tuple[tuple[int, ...], np.dtype[Any]]],
     run: Callable[[list[Any]], _Result],
 ) -> _Result:
-    """Runs what writes to outputs that are given, each of the shape and type of a result. Nothing is changed if one of them does not fit."""
+    """Runs a function that writes to given outputs, each of the shape and type of a result. Nothing is changed if one of them does not fit."""
     written = []
     for out, (shape, dtype) in zip(outputs, results, strict=True):
         if framework(out) is not None:
@@ -210,7 +210,7 @@ _NAMES = {
 
 
 def dtype_of(name: Any) -> np.dtype[Any]:
-    """numpy's type of a name: one that numpy knows, one of ml_dtypes, or one of Rust."""
+    """The numpy type of a name: one known to numpy, one of ml_dtypes, or a Rust name."""
     if isinstance(name, str):
         name = _NAMES.get(name, name)
     if isinstance(name, str) and name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
@@ -225,7 +225,7 @@ def dtype_of(name: Any) -> np.dtype[Any]:
 
 
 def element_of(dtype: np.dtype[Any]) -> str:
-    """The name of a type in Rust."""
+    """The Rust name of a type."""
     found = [ours for ours, theirs in _NAMES.items() if theirs == dtype.name]
     if not found:
         raise TypeError(

@@ -12,7 +12,7 @@ from ._core import Device
 
 @dataclass(frozen=True)
 class Row:
-    """What was found of an operation on tensors of a type."""
+    """The results for one operation on tensors of one type."""
 
     element: str
     op: str
@@ -23,7 +23,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What `check` found on a device."""
+    """The results of `check` on a device."""
 
     device: str
     seed: int
@@ -31,17 +31,17 @@ class Report:
 
     @property
     def cases(self) -> int:
-        """How many results were compared."""
+        """The number of results compared."""
         return sum(row.cases for row in self.rows)
 
     @property
     def mismatches(self) -> int:
-        """How many of them were wrong."""
+        """The number of wrong results."""
         return sum(row.mismatches for row in self.rows)
 
     @property
     def ok(self) -> bool:
-        """Whether there were cases, and none was wrong."""
+        """Whether there were cases, and all results were right."""
         return self.cases > 0 and self.mismatches == 0
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ def check(
     ops: Sequence[str] | None = None,
     seed: int | None = None,
 ) -> Report:
-    """Compares a device with the reference, bit by bit: all operations and types, or those of these names (as in Rust: ``"f32"``).
+    """Compares a device with the reference, bit for bit: all operations and types, or those named (as in Rust: ``"f32"``).
 
     It takes a minute or two. Ctrl-C ends it.
 
@@ -69,7 +69,7 @@ def check(
     >>> wgclip.check("cpu", elements=["u8"], ops=["clip"]).ok
     True
 
-    Raises ``DeviceError`` if there is no such device or it fails, ``ValueError`` for a name that there is not.
+    Raises ``DeviceError`` if there is no such device or it fails, ``ValueError`` for an unknown name.
     """
     on = Device(device) if isinstance(device, str) else device
     seed = secrets.randbits(64) if seed is None else seed

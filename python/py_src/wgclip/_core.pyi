@@ -206,6 +206,14 @@ def run(
     rule: BackwardRule | str = ...,
     params: Sequence[float] = ...,
 ) -> None: ...
+def run_tensors(
+    name: str,
+    inputs: Sequence[Tensor],
+    broadcast: Sequence[float | Tensor | None] = ...,
+    rule: BackwardRule | str = ...,
+    params: Sequence[float] = ...,
+    element: str | None = ...,
+) -> list[Tensor | None]: ...
 def operations() -> list[tuple[str, list[str], list[str], list[tuple[str, str | None]], list[str], tuple[bool, bool]]]: ...
 def clip_by_norms_of_samples(
     list: Sequence[Any], limit: _Limit, out: Sequence[Any], norms: Any

@@ -12,7 +12,7 @@ from ._core import BackwardRule, Tensor
 
 _DEFAULT = BackwardRule()
 
-#: The types of bounds that go the short way.
+#: The types of bounds that take the fast path.
 _DIRECT = (type(None), float, int, np.ndarray)
 
 #: The text of every rule.
@@ -23,14 +23,14 @@ _PRESETS = {name: str(BackwardRule.like(name)) for name in BackwardRule.presets(
 
 
 def rule_text(rule: BackwardRule | str) -> str:
-    """A rule as the text that stands for it: for frameworks whose operators take no other objects, and whose compilers follow no calls of ours."""
+    """A rule as text, for frameworks whose operators accept no other objects, and whose compilers do not trace our calls."""
     if isinstance(rule, str):
         return _PRESETS[rule] if rule in _PRESETS else rule if rule in _TEXTS else str(BackwardRule.like(rule))
     return str(rule)
 
 
 def _ordered(operand: Any, x: Any) -> Any:
-    """An operand of x: in the order of its labels, if both have them."""
+    """An operand of x, in the order of x's labels if both have labels."""
     return operand if (labels := labelled(x)) is None else labels.in_order(operand, x)
 
 
@@ -49,26 +49,27 @@ def clip(
     a_min: Any = None,
     a_max: Any = None,
 ) -> Any:
-    """Clips the elements of x: ``minimum(maximum(x, min), max)``, as ``numpy.clip`` does.
+    """Clips the elements of x: ``minimum(maximum(x, min), max)``, like ``numpy.clip``.
 
-    ``x`` is an array of any shape, of float16, float32, float64, an integer type, or a type of ml_dtypes; whatever becomes such an array; a
-    tensor of torch, JAX or TensorFlow, which goes to ``wgclip.torch`` and so on and comes back as one; a dask array, which goes to ``wgclip.dask``
-    and stays lazy; an object of xarray or pandas, which keeps its labels and attributes, and whose bounds are matched by label; or a ``wgclip.Tensor``.
+    ``x`` is an array of any shape, of float16, float32, float64, an integer type, or a type of ml_dtypes; an object that converts to one; a
+    tensor of torch, JAX or TensorFlow, which is passed to ``wgclip.torch`` and so on and gives a tensor; a dask array, which is passed to
+    ``wgclip.dask`` and stays lazy; an xarray or pandas object, which keeps its labels and attributes, and whose bounds are aligned by label; or a
+    ``wgclip.Tensor``.
 
     ``min`` and ``max`` are each None, a number, or an array of the type of x that broadcasts with it. A number is rounded to the type of x;
-    one beyond the range of an integer type bounds nothing. ``a_min`` and ``a_max`` are numpy's older names for them.
+    one beyond the range of an integer type has no effect. ``a_min`` and ``a_max`` are numpy's older names for them.
 
-    ``out`` is an array of the shape and type of the result, which may be x: then x is clipped in place.
+    ``out`` is an array of the shape and type of the result. It may be x, which is then clipped in place.
 
-    A NaN in x or in an array of bounds gives NaN; where min is above max, every number becomes max. Bits are kept: the payload of a NaN and
-    the sign of a zero.
+    A NaN in x or in an array of bounds gives NaN; if min is above max, every number becomes max. The payload of a NaN and the sign of a zero
+    are preserved.
 
     >>> import numpy as np, wgclip
     >>> wgclip.clip(np.array([-2.0, 0.5, 7.0], dtype="float32"), 0, 1)
     array([0. , 0.5, 1. ], dtype=float32)
 
     Raises ``ValueError`` for a bound that is NaN, for shapes that do not broadcast, and for an output that is read-only; ``TypeError`` for
-    elements of another type (also those of bounds and output) and for a fraction that is to bound integers. Nothing is changed then.
+    elements of another type (also in bounds and output) and for a fraction as a bound of integers. Nothing is changed then.
     """
     if a_min is not None or a_max is not None:
         if (a_min is not None and min is not None) or (a_max is not None and max is not None):
@@ -80,7 +81,7 @@ def clip(
         and (type(min) in _DIRECT or isinstance(min, np.generic))
         and (type(max) in _DIRECT or isinstance(max, np.generic))
     ):
-        # The short way of most calls. What it refuses goes the long one, which says why.
+        # The fast path of most calls. Calls that it refuses take the slow path, which says why.
         y = np.empty_like(x) if out is None else out
         try:
             _core.clip(x, min, max, y)
@@ -102,7 +103,7 @@ def clip(
         return home.clip(x, min, max)
     of = plain(x)
     min, max = bound(min, of.dtype, "min"), bound(max, of.dtype, "max")
-    # As numpy: bounds may enlarge x.
+    # As in numpy, bounds may broadcast x to a larger shape.
     shapes = [np.shape(side) for side in (min, max) if isinstance(side, np.ndarray)]
     shape = np.broadcast_shapes(of.shape, *shapes)
     if shape != of.shape:
@@ -111,10 +112,10 @@ def clip(
 
 
 def inward(dtype: Any, /, min: Any = None, max: Any = None) -> tuple[float | None, float | None]:
-    """Bounds for arrays of a type, each the nearest number of that type which is not beyond it: ``max`` is rounded down and ``min`` up, for integers
-    also to whole numbers. Between them no result lies beyond what was asked, in any of the package's functions, those of frameworks too.
+    """Bounds rounded inward for arrays of a type: ``max`` is rounded down and ``min`` up to a number of that type, for integers
+    to whole numbers. With them no result exceeds the requested bounds, in any function of the package, including those for frameworks.
 
-    Without this a bound is rounded to nearest, as numpy and the frameworks do.
+    Otherwise a bound is rounded to nearest, as in numpy and the frameworks.
 
     >>> import numpy as np, wgclip
     >>> wgclip.inward("float16", None, 2049)
@@ -130,10 +131,10 @@ def inward(dtype: Any, /, min: Any = None, max: Any = None) -> tuple[float | Non
 def clip_to(x: Any, /, min: Any = None, max: Any = None, *, dtype: Any, out: Any = None) -> Any:
     """Clips the elements of x, and converts them to another type of float in the same pass, rounding to nearest even.
 
-    ``dtype`` is numpy's, or a name: ``"bfloat16"``, ``"float8_e4m3fn"`` and ``"float8_e5m2"`` need ml_dtypes. Otherwise as `clip`, but that
+    ``dtype`` is a numpy dtype, or a name: ``"bfloat16"``, ``"float8_e4m3fn"`` and ``"float8_e5m2"`` need ml_dtypes. Otherwise like `clip`, except that
     bounds do not enlarge x.
 
-    Raises ``TypeError`` for integers, unless both types are one.
+    Raises ``TypeError`` for integers, unless both types are the same.
     """
     to = dtype_of(dtype)
     if isinstance(x, Tensor):
@@ -153,9 +154,9 @@ def clip_backward(
     *,
     rule: BackwardRule | str = _DEFAULT,
 ) -> Any:
-    """The gradient that reaches x, of the gradient g of ``clip(x, min, max)``.
+    """The gradient of x, for the gradient g of ``clip(x, min, max)``.
 
-    ``g`` has the shape and type of x, and ``out`` too, which may be g. ``rule`` says what passes outside of the bounds, where x is equal to
+    ``g`` and ``out``, which may be g, have the shape and type of x. ``rule`` says which gradient passes outside of the bounds, where x equals
     one, and at NaN: a `BackwardRule`, or the name of a framework (``BackwardRule.presets()``).
 
     >>> import numpy as np, wgclip
@@ -165,7 +166,7 @@ def clip_backward(
     >>> wgclip.clip_backward(x, np.full(5, 3.0), 0, 1, rule="jax")
     array([0. , 1.5, 3. , 1.5, 0. ])
 
-    Raises as `clip`; ``ValueError`` for a rule that there is not.
+    Raises as `clip`; ``ValueError`` for an unknown rule.
     """
     if isinstance(x, Tensor):
         return x.clip_backward(g, min, max, rule=rule)
@@ -184,10 +185,10 @@ def clip_backward_bounds(
     rule: BackwardRule | str = _DEFAULT,
     needs: tuple[bool, bool, bool] = (True, True, True),
 ) -> tuple[Any, Any, Any]:
-    """The gradients that reach x and its two bounds, of the gradient g of ``clip(x, min, max)``.
+    """The gradients of x and its two bounds, for the gradient g of ``clip(x, min, max)``.
 
-    That of a bound has the bound's shape: a number's is a scalar. It is the exact sum over what the bound broadcasts to, rounded once.
-    ``needs`` says which of the three are wanted; the others, and that of a bound which is None, are None.
+    The gradient of a bound has the bound's shape (a scalar for a number). It is the exact sum over the elements that the bound broadcasts to, rounded
+    once. ``needs`` says which of the three to compute; the others, and that of a bound which is None, are None.
 
     >>> import numpy as np, wgclip
     >>> x, g = np.array([5.0, 7.0, 8.0]), np.array([1.0, 10.0, 100.0])
@@ -214,11 +215,11 @@ def clip_backward_bounds(
 def clip_with_mask(
     x: Any, /, min: Any = None, max: Any = None, *, rule: BackwardRule | str = _DEFAULT
 ) -> tuple[Array, Array]:
-    """Clips x, and keeps one bit for each element that says whether its gradient passes, so that x need not be kept.
+    """Clips x, and returns one bit for each element that says whether its gradient passes, so that x need not be kept.
 
-    The mask is an array of uint64: bit ``i % 64`` of word ``i // 64`` is that of element ``i`` in C order.
+    The mask is an array of uint64: bit ``i % 64`` of word ``i // 64`` belongs to element ``i`` in C order.
 
-    Raises as `clip_backward`; ``ValueError`` for a rule that one bit cannot tell (ties="half", outside="toward").
+    Raises as `clip_backward`; ``ValueError`` for a rule that one bit cannot represent (ties="half", outside="toward").
     """
     of = plain(x)
     min, max = _sides(x, of, min, max)
@@ -230,9 +231,9 @@ def clip_with_mask(
 
 
 def mask_backward(mask: Array, g: Any, /, out: Any = None) -> Any:
-    """The gradient that reaches x by the mask of `clip_with_mask`, of the gradient g: g where the bit is set, else 0.
+    """The gradient of x by the mask of `clip_with_mask`, for the gradient g: g where the bit is set, else 0.
 
-    Raises ``ValueError`` for a mask of another length, ``TypeError`` for one that is not of uint64.
+    Raises ``ValueError`` for a mask of the wrong length, ``TypeError`` for one that is not uint64.
     """
     of = plain(g)
     mask = plain(mask)
@@ -240,7 +241,7 @@ def mask_backward(mask: Array, g: Any, /, out: Any = None) -> Any:
 
 
 class _Row(NamedTuple):
-    """An operation of the list, as `_core.operations` gives it: the names of its operands, and what else it takes."""
+    """An operation of the list, from `_core.operations`: the names of its operands, and its options."""
 
     inputs: list[str]
     broadcast: list[str]
@@ -260,16 +261,16 @@ def run(
     dtype: Any = None,
     **named: Any,
 ) -> Any:
-    """An operation of the library's list by its name, as the list has it: for those without a function of their own here.
+    """Runs an operation of the library's list by name: for operations without a dedicated function here.
 
-    ``wgclip.operations()`` tells the operands of each. What broadcasts to the array (``min`` and ``max``) and parameters are given by name;
-    ``dtype`` is the type that a conversion gives.
+    ``wgclip.operations()`` lists the operands of each. Broadcast inputs (``min`` and ``max``) and parameters are passed by name;
+    ``dtype`` is the output type of a conversion. Arrays are clipped on the CPU, each `Tensor` on its device.
 
     >>> import numpy as np, wgclip
     >>> wgclip.run("affine", np.array([1.0, 2.0]), scale=2, offset=0.5)
     array([2.5, 4.5])
 
-    Raises ``ValueError`` for a name that there is not, and for other operands than the operation has; else as `clip_backward`.
+    Raises ``ValueError`` for an unknown name, and for operands that the operation does not have; otherwise as `clip_backward`.
     """
     if name not in _LIST:
         raise ValueError(f"no operation is called {name!r}: there are {', '.join(_LIST)}")
@@ -288,10 +289,15 @@ def run(
         raise ValueError(f"{name} needs {', '.join(missing)}: give a number for each")
     if len(inputs) != len(row.inputs):
         raise ValueError(f"{name} takes {', '.join(row.inputs)}: give {len(row.inputs)} arrays")
-    read = [plain(x) for x in inputs]
     first = next(n for n, of in enumerate(row.inputs) if of != "mask")
+    params = [named[param] for param in row.params]
+    if isinstance(inputs[first], Tensor):
+        given = [named.get(of) for of in row.broadcast]
+        tensors = _core.run_tensors(name, inputs, given, rule, params, None if dtype is None else element_of(dtype_of(dtype)))
+        return tensors[0] if len(tensors) == 1 else tuple(tensors)
+    read = [plain(x) for x in inputs]
     x, kind = read[first], back(inputs[first])
-    to = dtype_of(dtype) if converts and dtype is not None else x.dtype
+    to = dtype_of(dtype) if dtype is not None else x.dtype
     broadcast = {of: bound(named.get(of), x.dtype, "max" if of == "max" else "min") for of in row.broadcast}
 
     def output(of: str, source: str | None) -> Array | None:
@@ -303,14 +309,14 @@ def run(
         return None if given is None else np.empty(np.shape(given), x.dtype)
 
     made = [output(*of) for of in row.outputs]
-    _core.run(name, read, made, list(broadcast.values()), rule, [named[param] for param in row.params])
+    _core.run(name, read, made, list(broadcast.values()), rule, params)
     results = [one if one is None or of == "mask" else kind(one if one.ndim else one[()]) for (of, _), one in zip(row.outputs, made)]
     return results[0] if len(results) == 1 else tuple(results)
 
 
 def operations() -> dict[str, dict[str, list[str]]]:
-    """The library's list of operations: of each the names of its ``inputs``, ``broadcast`` inputs, ``params`` and ``outputs``, as `run` takes and gives
-    them.
+    """The library's list of operations: for each the names of its ``inputs``, ``broadcast`` inputs, ``params`` and ``outputs``, as `run` takes and
+    returns them.
     """
     return {
         name: {"inputs": row.inputs, "broadcast": row.broadcast, "params": row.params, "outputs": [of for of, _ in row.outputs]}

@@ -1,4 +1,4 @@
-"""Arrays with labels: xarray's and pandas'. Results keep labels and attributes, and bounds with labels are matched by them."""
+"""Labelled arrays: xarray's and pandas'. Results keep labels and attributes, and labelled bounds are aligned by label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _is_pandas(x: Any) -> bool:
 
 
 def check_types(x: Any) -> None:
-    """Refuses what has no one type of numpy's, and would lose values on the way to it."""
+    """Refuses objects without a single numpy type, whose values a conversion would lose."""
     if not _is_pandas(x):
         return
     types = {x.dtype} if x.ndim == 1 else set(x.dtypes)
@@ -28,7 +28,7 @@ def check_types(x: Any) -> None:
 
 
 def relabelled(x: Any, made: Any) -> Any:
-    """A result with the labels of x, if it has its shape."""
+    """A result with the labels of x, if it has the shape of x."""
     if np.shape(made) != np.shape(x) or not hasattr(x, "ndim"):
         return made
     if not _is_pandas(x):
@@ -38,7 +38,7 @@ def relabelled(x: Any, made: Any) -> Any:
 
 
 def in_order(operand: Any, x: Any) -> Any:
-    """An operand in the order of the labels of x, without them: as `clip` aligns it."""
+    """An operand in the order of x's labels, without labels, aligned as by `clip`."""
     if _is_pandas(x):
         ordered = _pandas_bound(operand, x)
         return ordered.to_numpy() if _is_pandas(ordered) else ordered
@@ -51,7 +51,7 @@ def in_order(operand: Any, x: Any) -> Any:
 
 
 def _in_order(bound: Any, labels: Any, axis: str) -> Any:
-    """A bound with its labels in the order of others, all of which it must have."""
+    """A bound with its labels in a given order; it must have all of these labels."""
     own = getattr(bound, axis)
     if own.equals(labels):
         return bound
@@ -62,11 +62,11 @@ def _in_order(bound: Any, labels: Any, axis: str) -> Any:
 
 
 def _pandas_bound(bound: Any, x: Any) -> Any:
-    """A bound in the order of the labels of x, without them."""
+    """A bound in the order of x's labels, without labels."""
     if not _is_pandas(bound):
         return bound
     if bound.ndim == 1:
-        # As numpy broadcasts: along the last axis.
+        # Like numpy broadcasting: along the last axis.
         return _in_order(bound, x.index if x.ndim == 1 else x.columns, "index").to_numpy()
     if x.ndim == 1:
         raise TypeError("a frame does not bound a series: give one of its columns")
@@ -90,10 +90,10 @@ def _clip_pandas(x: Any, min: Any, max: Any) -> Any:
         if array.ndim == 0:
             return bound
         of_column = np.broadcast_to(array, x.shape)[:, n]
-        # A list may have None in it.
+        # A list may contain None.
         return of_column.tolist() if of_column.dtype == object else of_column
 
-    # A frame has a type for each column.
+    # Each column of a frame has its own type.
     made = {n: _elementwise.clip(x.iloc[:, n].to_numpy(), *(column(side, n) for side in sides)) for n in range(x.shape[1])}
     frame = type(x)(made, index=x.index)
     frame.columns = x.columns
@@ -110,7 +110,7 @@ def _xarray_bound(bound: Any, x: Any) -> Any:
             if not own.is_unique:
                 raise ValueError(f"a bound has a label of {axis!r} twice: give each once")
             if not own.equals(labels):
-                # By place, for indices of several levels too.
+                # By position, which also works for a MultiIndex.
                 bound = bound.isel({axis: own.get_indexer(labels)})
             bound = bound.drop_vars([name for name in bound.coords if axis in bound[name].dims])
     return bound
@@ -142,12 +142,12 @@ def _clip_xarray(x: Any, min: Any, max: Any) -> Any:
     # Dimensions are matched by name; arrays of Dask stay lazy.
     made = xarray.apply_ufunc(clip, x, *named, dask="allowed", keep_attrs=True, join="override")
     if made.dims == x.dims and made.shape == x.shape:
-        # With the coordinates of x, whatever the bounds have.
+        # With the coordinates of x, whatever those of the bounds.
         return x.copy(data=made.data)
     made.attrs = dict(x.attrs)
     return made.rename(x.name)
 
 
 def clip(x: Any, min: Any, max: Any) -> Any:
-    """`wgclip.clip` of an array with labels."""
+    """`wgclip.clip` of a labelled array."""
     return (_clip_pandas if _is_pandas(x) else _clip_xarray)(x, min, max)

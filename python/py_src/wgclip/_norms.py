@@ -13,14 +13,14 @@ from ._arrays import Array, back, framework, into, into_all, is_sparse, lazy, pl
 from ._core import Tensor
 
 Axis: TypeAlias = SupportsIndex | Sequence[int] | None
-#: 1, 2 or infinity, as numpy and torch count norms.
+#: 1, 2 or infinity, as in numpy and torch.
 Ord: TypeAlias = float | str
 NonFinite: TypeAlias = Literal["propagate", "zero", "skip", "error"]
 
 
 def _values(x: Any, axis: Axis = None, whole: bool = True) -> tuple[Array, Any]:
-    """The elements that count for a norm, and what makes a result of their shape one of the kind of x: of a sparse array its values, those of one
-    place added up."""
+    """The elements that count for a norm (the values of a sparse array, with duplicates added up), and a function that converts a result of their
+    shape to the kind of x."""
     is_torch = type(x).__module__.partition(".")[0] == "torch" and x.is_sparse
     if not is_torch and not is_sparse(x):
         return plain(x), back(x)
@@ -48,7 +48,7 @@ def _values(x: Any, axis: Axis = None, whole: bool = True) -> tuple[Array, Any]:
 
 
 def merge_of(ord: Ord) -> Literal["sum", "max"]:
-    """How the words of the states of a norm are merged."""
+    """The reduction that merges the words of norm states."""
     return "max" if str(ord) in ("inf", "max") else "sum"
 
 
@@ -73,13 +73,13 @@ def _reduced(x: Array, axis: Axis, keepdims: bool, dtype: Any, run: Any) -> Any:
 
 
 def shape_without(shape: tuple[int, ...], axes: Sequence[int], keepdims: bool) -> tuple[int, ...]:
-    """The shape that is left of axes: each with a length of 1, or gone."""
+    """The shape after a reduction along axes, which are kept with a length of 1 or removed."""
     along = {axis % len(shape) for axis in axes if -len(shape) <= axis < len(shape)}
     return tuple(1 if n in along else length for n, length in enumerate(shape) if keepdims or n not in along)
 
 
 def sum(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    """The sum of all elements, or along axes: exact, and rounded to the type of x once, so that no order of the elements changes it.
+    """The sum of all elements, or along axes: exact, and rounded once to the type of x, so that it does not depend on the order of the elements.
 
     Sums of integers are clipped to the range of their type.
 
@@ -87,7 +87,7 @@ def sum(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Any:
     >>> float(wgclip.sum(np.array([1e30, 1.0, -1e30])))
     1.0
 
-    Raises ``ValueError`` for an axis that there is not, ``TypeError`` for elements of another type than `clip` takes.
+    Raises ``ValueError`` for an invalid axis, ``TypeError`` for a type that `clip` does not accept.
     """
     if isinstance(x, Tensor):
         return x.sum(axes_of(axis))
@@ -96,15 +96,15 @@ def sum(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Any:
 
 
 def norm(x: Any, /, axis: Axis = None, *, ord: Ord = 2, keepdims: bool = False) -> Any:
-    """The norm of all elements, or along axes: the root of the exact sum of squares, rounded once.
+    """The norm of all elements, or along axes: the square root of the exact sum of squares, rounded once.
 
-    It is a float32, and a float64 for float64, an array of the kind of x, and has no gradient. ``ord`` is 1, 2 or ``numpy.inf``. Nothing overflows or vanishes on the way:
+    It is an array of the kind of x, of float32, or of float64 for float64, and has no gradient. ``ord`` is 1, 2 or ``numpy.inf``. Intermediate values never overflow or underflow:
 
     >>> import numpy as np, wgclip
     >>> wgclip.norm(np.array([3e30, 4e30], dtype="float32"))
     np.float32(5e+30)
 
-    Raises ``TypeError`` for integers, ``ValueError`` for another norm and for an axis that there is not.
+    Raises ``TypeError`` for integers, ``ValueError`` for another norm and for an invalid axis.
     """
     if isinstance(x, Tensor):
         return x.norm(axes_of(axis), ord)
@@ -128,14 +128,14 @@ def clip_by_norm(
 ) -> Any:
     """Scales x down so that its norm, or that of each slice along axes, is at most ``max_norm``: TensorFlow's ``clip_by_norm``.
 
-    What is within the limit keeps its bits; else elements are multiplied by ``max_norm / (norm + eps)``. ``nonfinite`` says what becomes of
-    elements whose norm is NaN or infinite: arithmetic ("propagate"), "zero", "skip" (they are kept), or "error".
+    Elements within the limit keep their bits; otherwise they are multiplied by ``max_norm / (norm + eps)``. ``nonfinite`` is the policy for
+    elements whose norm is NaN or infinite: multiply as usual ("propagate"), "zero", "skip" (keep them), or "error".
 
     >>> import numpy as np, wgclip
     >>> wgclip.clip_by_norm(np.array([3.0, 4.0]), 2.5)
     array([1.5, 2. ])
 
-    Raises as `norm`; ``ValueError`` for a limit that is negative or NaN; ``NonFiniteNormError`` where it is asked for.
+    Raises as `norm`; ``ValueError`` for a limit that is negative or NaN; ``NonFiniteNormError`` with ``nonfinite="error"``.
     """
     limit = (max_norm, ord, eps, nonfinite)
     if out is not None and (isinstance(x, Tensor) or is_sparse(x)):
@@ -160,7 +160,7 @@ def clip_by_average_norm(
     nonfinite: NonFinite = "propagate",
     out: Any = None,
 ) -> Any:
-    """The same by the norm divided by the number of elements that it is of: TensorFlow's ``clip_by_average_norm``."""
+    """Like `clip_by_norm`, by the norm divided by the number of elements: TensorFlow's ``clip_by_average_norm``."""
     of, limit = plain(x), (max_norm, ord, eps, nonfinite)
     made = into(out, of.shape, of.dtype, lambda y: _core.clip_by_norm(of, axes_of(axis), limit, True, y))
     return back(x, out)(made)
@@ -177,7 +177,7 @@ def clip_by_norm_backward(
     nonfinite: NonFinite = "propagate",
     out: Any = None,
 ) -> Any:
-    """The gradient that reaches x, of the gradient g of ``clip_by_norm(x, max_norm, axis)`` by the 2-norm.
+    """The gradient of x, for the gradient g of ``clip_by_norm(x, max_norm, axis)`` by the 2-norm.
 
     Raises as `clip_by_norm`; ``ValueError`` if x and g differ in shape.
     """
@@ -200,9 +200,9 @@ def clip_adaptive(
     nonfinite: NonFinite = "propagate",
     out: Any = None,
 ) -> Any:
-    """Adaptive gradient clipping: the norm of each slice of a gradient is at most ``clipping`` times that of the same slice of its parameter,
-    which counts as ``eps`` at the least. ``axis`` are the axes of a slice (a unit): those of a layer's inputs; None is all of them, and ``()`` makes a
-    unit of each element.
+    """Adaptive gradient clipping: limits the norm of each slice of a gradient to ``clipping`` times that of the same slice of its parameter,
+    which is taken as at least ``eps``. ``axis`` are the axes of a slice (a unit): those of a layer's inputs; None means all axes, and with ``()``
+    each element is a unit.
 
     Raises as `clip_by_norm`.
     """
@@ -213,13 +213,13 @@ def clip_adaptive(
 
 
 def _have_norms(arrays: Sequence[Any]) -> list[int]:
-    """The places of arrays that have a norm: None and integers, such as counters among gradients, do not."""
+    """The indices of arrays that have a norm: None and integers, such as counters among gradients, do not."""
     return [n for n, x in enumerate(arrays) if x is not None and (isinstance(x, Tensor) or _values(x)[0].dtype.kind not in "biu")]
 
 
 def global_norm(arrays: Iterable[Any] | Mapping[Any, Any], /, *, ord: Ord = 2) -> float:
-    """The norm of all elements of several arrays, of any types of float: rounded to float32, or to float64 if any is of that. None and arrays of
-    integers are left out.
+    """The norm of all elements of several arrays, of any float types: rounded to float32, or to float64 if any array is float64. None and integer
+    arrays are skipped.
 
     Raises as `norm`.
     """
@@ -238,15 +238,15 @@ def clip_by_global_norm(
     batch_axis: int | None = None,
     out: Sequence[Any] | Mapping[Any, Any] | None = None,
 ) -> tuple[Any, Any]:
-    """Scales several arrays down so that the norm of all together is at most ``max_norm``. Returns what they become, a list or for a dict a dict, and that norm. None and
-    arrays of integers, such as counters among gradients, stay as they are.
+    """Scales several arrays down so that their common norm is at most ``max_norm``. Returns the clipped arrays (a list, or a dict for a dict) and the norm before clipping. None
+    and integer arrays, such as counters among gradients, are returned unchanged.
 
-    A norm that is not finite warns (`wgclip.NonFiniteNormWarning`), and names the first array that has one.
+    A norm that is not finite causes a warning (`wgclip.NonFiniteNormWarning`) that names the first array with such a norm.
 
-    With ``batch_axis``, an axis that all arrays have, each sample along it has a norm of its own over all arrays (DP-SGD clips the gradients of each
-    example so), and an array of these norms is returned. Sparse arrays of scipy count and keep their values.
+    With ``batch_axis``, an axis that all arrays have, each sample along it has its own norm over all arrays (as in DP-SGD, per-example gradient
+    clipping), and an array of these norms is returned. For scipy's sparse arrays the stored values count, and the result is sparse.
 
-    ``out`` is a sequence of arrays to write to, which may be ``arrays`` themselves. Tensors of a device give tensors, and the norm as one.
+    ``out`` is a sequence of arrays to write to, which may be ``arrays`` themselves. For tensors on a device, the results and the norm are tensors.
 
     >>> import numpy as np, wgclip
     >>> gradients = [np.array([3.0, 0.0]), np.array([-4.0])]

@@ -14,17 +14,17 @@ from ._norms import Axis, axes_of, shape_without
 
 
 def in_order(lower: float | None, upper: float | None) -> list[float]:
-    """The shares that are given, which must not be crossed."""
+    """The given shares, which must not be crossed."""
     if lower is not None and upper is not None and lower > upper:
         raise ValueError(f"the lower quantile {lower} is above the upper one {upper}: give them in order, clip_quantiles(x, {upper}, {lower})")
     return [float(share) for share in (lower, upper) if share is not None]
 
 
 def quantiles(x: Any, q: float | Sequence[float], /, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    """The quantiles of all elements that are numbers, or of slices along axes: each an element itself, the least that a share q of them are at most
-    (numpy's method ``"inverted_cdf"``), exactly. NaN is not counted; a slice of floats that has nothing else has NaN.
+    """The exact quantiles of all elements, or of slices along axes: each is an element, the smallest one that a share q of the elements do not exceed
+    (numpy's method ``"inverted_cdf"``). NaN is ignored; a slice of floats with only NaN gives NaN.
 
-    Of one share it is one array of the type of x, of several a list. It is taken on the CPU.
+    One share gives one array of the type of x, several give a list. Computed on the CPU.
 
     >>> import numpy as np, wgclip
     >>> wgclip.quantiles(np.array([9, 1, 7, 5], "uint8"), 0.5)
@@ -32,7 +32,7 @@ def quantiles(x: Any, q: float | Sequence[float], /, axis: Axis = None, *, keepd
     >>> wgclip.quantiles(np.array([[1.0, 9.0], [2.0, np.nan]]), [0.0, 1.0], axis=1)
     [array([1., 2.]), array([9., 2.])]
 
-    Raises ``ValueError`` for a share outside of 0 to 1, for an axis that there is not, and for an array without numbers.
+    Raises ``ValueError`` for a share outside of 0 to 1, for an invalid axis, and for an array without numbers.
     """
     if isinstance(q, SupportsFloat) and np.ndim(q) == 0:
         return quantiles(x, [float(q)], axis, keepdims=keepdims)[0]
@@ -51,8 +51,8 @@ def quantiles(x: Any, q: float | Sequence[float], /, axis: Axis = None, *, keepd
 def clip_quantiles(
     x: Any, lower: float | None = None, upper: float | None = None, /, axis: Axis = None, *, out: Any = None
 ) -> Any:
-    """Clips x to its own quantiles, or each slice along axes to its: ``clip_quantiles(x, 0.01, 0.99)`` brings the outer hundredths to the quantiles
-    between which the others lie. NaN stays, and is not counted.
+    """Clips x to its own quantiles, or each slice along axes to its own: ``clip_quantiles(x, 0.01, 0.99)`` clips the lowest and highest 1 % to the
+    quantiles that bound the rest. NaN is kept, and ignored in the quantiles.
 
     >>> import numpy as np, wgclip
     >>> wgclip.clip_quantiles(np.array([1.0, 2.0, 3.0, 400.0]), None, 0.75)

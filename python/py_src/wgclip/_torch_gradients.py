@@ -15,18 +15,18 @@ from ._norms import NonFinite
 from ._torch_operators import check, lie
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    """The gradients of parameters, each once."""
+    """The gradients of parameters, without duplicates."""
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     if not given:
-        # Four frames up: what calls the public function, which runs within torch.no_grad.
+        # Four frames up: the caller of the public function, which runs within torch.no_grad.
         warnings.warn("no parameters were given, so nothing is clipped: a generator is empty after its first use", stacklevel=4)
     found: dict[int, Tensor] = {}
-    # Kept, so that no other gradient has its identity.
+    # Kept alive, so that no other gradient gets the same id.
     coalesced: dict[int, tuple[Tensor, Tensor]] = {}
     for parameter in given:
         if parameter.grad is not None:
             if parameter.grad.layout == torch.sparse_coo:
-                # Of an embedding: the values of one place are added up first, and the sum is what has a norm.
+                # From an embedding: duplicate entries are added up first, and the norm is that of the sums.
                 grad = parameter.grad
                 parameter.grad = coalesced.setdefault(id(grad), (grad, grad.coalesce()))[1]
             found[id(parameter.grad)] = values_of(parameter.grad)
@@ -42,12 +42,12 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 
 def values_of(x: Tensor) -> Tensor:
-    """The elements that count for a norm: of a sparse tensor those that it keeps, sharing memory where they are coalesced."""
+    """The elements that count for a norm: of a sparse tensor its stored values, sharing memory if it is coalesced."""
     return x.coalesce().values() if x.layout == torch.sparse_coo else x
 
 
 def lying(x: Tensor) -> Tensor:
-    """The elements in the order in which they lie, sharing memory if they have no gaps: a norm knows no order."""
+    """The elements in memory order, sharing memory if they have no gaps: a norm does not depend on the order."""
     x = x.detach()
     if x.is_neg():
         return x.resolve_neg().contiguous()
@@ -57,7 +57,7 @@ def lying(x: Tensor) -> Tensor:
 
 
 def write(tensors: list[Tensor], run: Any) -> Any:
-    """Runs what changes tensors in place, and tells autograd. Nothing is changed if it fails."""
+    """Runs a function that changes tensors in place, and notifies autograd. Nothing is changed if it fails."""
     flat = [lying(x) for x in tensors]
     made = run(flat)
     for x, of in zip(tensors, flat):
@@ -90,7 +90,7 @@ def clip_grad_norm_(
     ``torch.nn.utils.clip_grad_norm_``, with the exact norm. Returns that norm, a float32, or a float64 if any gradient is.
 
     Gradients within the limit keep their bits; others are multiplied by ``max_norm / (norm + 1e-6)``. ``norm_type`` is 1, 2 or inf; ``foreach``
-    is taken for torch's sake.
+    is accepted for compatibility with torch.
 
     Raises ``NonFiniteNormError`` (a ``RuntimeError``) for a norm that is not finite, if ``error_if_nonfinite``; ``ValueError`` for another norm,
     for a limit that is negative or NaN, and for gradients that are not on the CPU. Nothing is changed then.
@@ -125,7 +125,7 @@ def clip_grads_with_norm_(
     total_norm: Tensor,
     foreach: bool | None = None,
 ) -> None:
-    """Scales the gradients of parameters in place by a norm that is known: torch's ``torch.nn.utils.clip_grads_with_norm_``."""
+    """Scales the gradients of parameters in place by a given norm: torch's ``torch.nn.utils.clip_grads_with_norm_``."""
     tensors = _gradients(parameters)
     double = total_norm.dtype == torch.float64
     limit = (float(max_norm), 2.0, 1e-6, "propagate")

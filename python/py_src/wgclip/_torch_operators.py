@@ -1,4 +1,4 @@
-"""The operators of `wgclip.torch` (``torch.ops.wgclip``): what they compute on the CPU, of which shape it is, and their gradients."""
+"""The operators of `wgclip.torch` (``torch.ops.wgclip``): their CPU and shape (meta) implementations, and their gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._arrays import dtype_of
 _lib = torch.library.Library("wgclip", "DEF")
 _lib.define("clip(Tensor x, Scalar? min, Scalar? max, str rule) -> Tensor")
 _lib.define("clip_backward(Tensor x, Tensor g, Scalar? min, Scalar? max, str rule) -> Tensor")
-# A bound is a tensor, or else a number.
+# A bound is a tensor or a number.
 _lib.define(
     "clip_tensor(Tensor x, Tensor? min, Tensor? max, Scalar? min_number, Scalar? max_number, str rule) -> Tensor"
 )
@@ -38,13 +38,13 @@ def check(x: Tensor) -> None:
 
 
 def plain(x: Tensor) -> Tensor:
-    """The elements as the compiled part takes them: DLPack would lose a negative bit."""
+    """The elements as the compiled part accepts them: DLPack would lose torch's negative bit."""
     if x.is_neg():
         x = x.resolve_neg()
     return x.contiguous()
 
 
-#: Types that numpy has of ml_dtypes, with those of torch that have the same bits.
+#: Types that numpy has only through ml_dtypes, with the torch integers that have the same bits.
 _SHORT = {
     torch.bfloat16: (torch.int16, "bfloat16"),
     torch.float8_e4m3fn: (torch.uint8, "float8_e4m3fn"),
@@ -73,12 +73,12 @@ def from_numpy(array: Any) -> Tensor:
 
 
 def lie(x: Tensor) -> Tensor:
-    """The elements of a tensor without gaps, in the order in which they lie."""
+    """The elements of a tensor without gaps, in memory order."""
     return x.as_strided((x.numel(),), (1,))
 
 
 def clip_cpu(x: Tensor, min: Any, max: Any, rule: str) -> Tensor:
-    # It has the strides of x, unless these have gaps.
+    # Has the strides of x, unless these have gaps.
     y = torch.empty_like(x)
     if x.is_neg():
         x = x.resolve_neg()
@@ -101,7 +101,7 @@ def clip_backward_cpu(x: Tensor, g: Tensor, min: Any, max: Any, rule: str) -> Te
 
 
 def side_of(x: Tensor, tensor: Tensor | None, number: Any) -> Any:
-    """A bound as the compiled part takes it. One without axes stays an array there, whose NaN is no mistake."""
+    """A bound as the compiled part accepts it. A 0-d tensor stays an array, in which NaN is not an error."""
     if tensor is None:
         return number
     return plain(tensor.reshape(1) if tensor.ndim == 0 and x.ndim else tensor)

@@ -1,4 +1,4 @@
-"""Which gradients of torch a rank counts, of those that several ranks have, and whether the ranks agree on that."""
+"""Decides which of the torch gradients shared by several ranks each rank counts, and checks that the ranks agree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import _torch_gradients as ours
 from ._arrays import warn
 from ._torch_operators import check
 
-#: Bits of a checksum, which is negated.
+#: Bits of a checksum, which must be negatable.
 _MASK = (1 << 62) - 1
 
 #: Integers of the size of an element.
@@ -23,7 +23,7 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def _local(gradient: Tensor) -> tuple[Tensor, bool]:
-    """What this rank has of a gradient, and whether it is to count it, by its placements."""
+    """This rank's part of a gradient, and whether this rank counts it, by its placements."""
     placements = getattr(gradient, "placements", None)
     if placements is None:
         return gradient, True
@@ -36,7 +36,7 @@ def _local(gradient: Tensor) -> tuple[Tensor, bool]:
             raise ValueError(
                 "a gradient is partial: its ranks have summands, not elements; redistribute it to Shard or Replicate first"
             )
-        # Whatever else there is divides the elements: FSDP2 beside tensor parallelism has shards of its own kind.
+        # All other placements divide the elements: FSDP2 combined with tensor parallelism has its own kind of shards.
         if place.is_replicate():
             counts = counts and at == 0
     return gradient.to_local(), counts
@@ -47,8 +47,8 @@ _ROW = 4096
 
 
 def checksum(gradient: Tensor) -> int:
-    """A sum of the bits of all elements, those of each row and of each column times a number of its own: another one if a gradient differs, or has
-    its elements in another order, but for chance."""
+    """A sum of the bits of all elements, with a separate factor for each row and each column, so that it almost certainly differs if a gradient has
+    other elements or another order."""
     bits = ours.lying(gradient).flatten().view(_BITS[gradient.element_size()])
     rows = len(bits) // _ROW
     table, rest = bits[: rows * _ROW].view(rows, _ROW), bits[rows * _ROW :]
@@ -60,16 +60,16 @@ def checksum(gradient: Tensor) -> int:
 
 @dataclasses.dataclass
 class Own:
-    """What this rank has."""
+    """The gradients of this rank."""
 
     gradients: list[Tensor] = dataclasses.field(default_factory=list)
-    #: Those that this rank adds to the norm.
+    #: The gradients that this rank adds to the norm.
     counted: list[Tensor] = dataclasses.field(default_factory=list)
-    #: Plain ones of which nothing was said, with what to call them.
+    #: Plain gradients without a given role, with their names for messages.
     plain: list[tuple[str, Tensor]] = dataclasses.field(default_factory=list)
-    #: Whether nothing was said of plain ones at all.
+    #: Whether no role was given for any plain gradient.
     unsaid: bool = False
-    #: Whether plain ones that are not each rank's own are compared.
+    #: Whether plain gradients that are not each rank's own are compared.
     checked: bool = False
     has_dtensors: bool = False
 
@@ -118,7 +118,7 @@ def _predicate(sharded: Any) -> Callable[[Any], bool]:
 
 
 def _listed(sharded: Any) -> set[int]:
-    """The parameters that are each rank's own, if they are listed."""
+    """The ids of the parameters that are each rank's own, if they are listed."""
     if sharded is None or isinstance(sharded, bool) or (callable(sharded) and not isinstance(sharded, Tensor)):
         return set()
     listed = [sharded] if isinstance(sharded, Tensor) else list(sharded)
@@ -132,7 +132,7 @@ _Max = Callable[[Any], Any]
 
 @dataclasses.dataclass
 class Agreed:
-    """What the ranks told each other."""
+    """The result of the exchange between ranks."""
 
     own: Own
     same: dict[str, bool]
@@ -140,7 +140,7 @@ class Agreed:
     greatest: _Max
 
     def check(self) -> None:
-        """Raises, on all ranks, if plain gradients are not what they are taken for."""
+        """Raises, on all ranks, if plain gradients do not have the assumed role."""
         own, same = self.own, self.same
         if not same["unsaid"]:
             raise ValueError("ranks say different things of their plain gradients: give all the same sharded")
@@ -163,17 +163,17 @@ class Agreed:
 
 
 def _greatest_of(greatest: _Max, values: Any) -> Any:
-    """Where values differ from rank to rank: the greatest of them and of their negatives."""
+    """Where values differ between ranks, from the maximum of the values and of their negatives."""
     found = np.asarray(greatest(np.concatenate([values, -values])))
     return found[: len(values)] != -found[len(values) :]
 
 
 def agree(own: Own, refused: Exception | None, limit: tuple[float, float], greatest: _Max) -> Agreed:
-    """Tells the others what this rank has. Raises, on all ranks, if one of them refused its gradients, or calls otherwise."""
+    """Exchanges the state of all ranks. Raises, on all ranks, if one of them refused its gradients, or passed other arguments."""
     total = 0
     if own.checked and refused is None:
         for n, (_, of) in enumerate(own.plain):
-            # Not the same if two gradients change places.
+            # Differs if two gradients are swapped.
             total = (total + (2 * n + 1) * checksum(of)) & _MASK
     norm_type, max_norm = (int(np.float64(abs(of)).view(np.int64)) for of in limit)
     equal = {

@@ -1,6 +1,6 @@
 """wgclip for Dask: arrays larger than memory, or than one machine.
 
-Each block is worked on by the thread of the worker that has it, and by no more: workers are parallel already. Blocks are never changed in place.
+Each block is processed on a single worker thread, since workers are already parallel. Blocks are never changed in place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ._norms import Axis, Ord, axes_of, merge_of
 
 
 class _Alone:
-    """Keeps what is called to the calling thread."""
+    """Restricts calls to the calling thread."""
 
     def __enter__(self) -> None:
         self.before = _core.set_alone(True)
@@ -30,7 +30,7 @@ class _Alone:
 
 
 def _native(x: Any) -> Any:
-    """A dask array in the machine's byte order."""
+    """A dask array in native byte order."""
     x = da.asarray(x)
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
@@ -41,7 +41,7 @@ def _clip_block(x: Array, lo: Any, hi: Any) -> Array:
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
-    """Clips a dask array, lazily. A bound is None, a number, a numpy array, or a dask array, that broadcasts to x.
+    """Clips a dask array, lazily. A bound is None, a number, or a numpy or dask array that broadcasts to x.
 
     >>> import dask.array as da, wgclip.dask
     >>> wgclip.dask.clip(da.arange(6, chunks=2), 1, 4).compute()
@@ -60,14 +60,14 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:
         np.broadcast_shapes(*known)
     operands = [(of, of.ndim if isinstance(of, da.Array) else None) for of in (x, *sides)]
     axes = tuple(range(np.max([ndim for _, ndim in operands if ndim is not None])))
-    # Each array lies along the last axes of the result. Chunks are made to agree.
+    # Each array is aligned with the last axes of the result. Chunks are unified.
     arguments = [item for of, ndim in operands for item in (of, None if ndim is None else axes[len(axes) - ndim :])]
     return da.blockwise(_clip_block, axes, *arguments, dtype=x.dtype, meta=x._meta)
 
 
 def _over_blocks(run: Any, x: Any, shape: tuple[int, ...], *operands: Any) -> Any:
-    """What a function makes of each block, an array of int64 of a shape, as a dask array: its axes are those of the blocks, then those of the
-    shape. Operands are dask arrays in one chunk, which each call gets whole."""
+    """Maps each block to an int64 array of the given shape, as a dask array: its axes are those of the blocks, then those of the
+    shape. Operands are dask arrays with a single chunk, which each call gets whole."""
 
     def one(block: Array, *operands: Any) -> Array:
         with _Alone():
@@ -78,7 +78,7 @@ def _over_blocks(run: Any, x: Any, shape: tuple[int, ...], *operands: Any) -> An
     new = {x.ndim + n: length for n, length in enumerate(shape)}
     arguments = []
     for place, of in enumerate(operands):
-        # Axes that are no axes of the result.
+        # Axes that the result does not have.
         arguments += [of, tuple(1000 + 10 * place + n for n in range(of.ndim))]
     return da.blockwise(
         one,
@@ -95,14 +95,14 @@ def _over_blocks(run: Any, x: Any, shape: tuple[int, ...], *operands: Any) -> An
 
 
 def _whole(run: Any, x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """What a function makes of a dask array as a whole: an array of a shape."""
+    """Applies a function to a whole dask array; the result has the given shape."""
     axes = tuple(range(x.ndim))
     new = {x.ndim + n: length for n, length in enumerate(shape)}
     return da.blockwise(run, tuple(new), x, axes, new_axes=new, dtype=dtype, concatenate=True, meta=np.empty((0,) * len(shape), dtype))
 
 
 def norm(x: Any, *, ord: Ord = 2) -> Any:
-    """The exact norm of all elements of a dask array, lazily: a dask array without axes, of float32, or float64 for float64. It has the same bits
+    """The exact norm of all elements of a dask array, lazily: a 0-d dask array of float32, or of float64 for float64. It has the same bits
     for every chunking.
 
     Raises as `wgclip.norm`, when it is computed.
@@ -126,12 +126,12 @@ def norm(x: Any, *, ord: Ord = 2) -> Any:
     return _whole(rounded, merged, (), dtype)
 
 
-#: Bits of an order key that one pass over the elements tells.
+#: Bits of an order key that one pass over the elements determines.
 _DIGIT = 16
 
 
 def _keys(x: Array) -> Array:
-    """Integers without sign in the order of the elements that are numbers."""
+    """Order keys: unsigned integers that sort like the elements, without NaN."""
     x = plain(x).ravel()
     if x.dtype.kind == "f" or x.dtype.name == "bfloat16":
         x = x[x == x]
@@ -161,7 +161,7 @@ def _element(key: int, dtype: Any) -> Array:
 
 
 def _count(x: Array, state: Array, done: int) -> Array:
-    """How many keys begin with each prefix of `done` bits, by the bits that come next. Prefixes are the first row of the state."""
+    """Counts the keys that begin with each prefix of `done` bits, by the bits that follow. The first row of the state has the prefixes."""
     keys = _keys(x)
     bits = 8 * keys.dtype.itemsize
     step = min(_DIGIT, bits - done)
@@ -178,13 +178,13 @@ def _count(x: Array, state: Array, done: int) -> Array:
 
 
 def _descend(counts: Array, state: Array, qs: Sequence[float], done: int) -> Array:
-    """The digits of each quantile that the counts tell: a row of prefixes, and one of the ranks that are left among their keys."""
+    """The next digits of each quantile, from the counts: a row of prefixes, and a row of remaining ranks among their keys."""
     made = state.copy()
     total = int(counts[0].sum())
     if done == 0 and total == 0:
         raise ValueError("an array without numbers has no quantiles: give bounds instead")
     for n, (count, q) in enumerate(zip(counts, qs)):
-        # The least element that a share q of all are at most: numpy's "inverted_cdf".
+        # The smallest element that a share q of all do not exceed: numpy's "inverted_cdf".
         rank = max(0, int(np.ceil(np.float64(q) * total)) - 1) if done == 0 else int(state[1, n])
         sums = np.cumsum(count)
         digit = int(np.searchsorted(sums, rank, side="right"))
@@ -195,7 +195,7 @@ def _descend(counts: Array, state: Array, qs: Sequence[float], done: int) -> Arr
 
 
 def _quantiles_along(x: Any, shares: Sequence[float], axis: Axis, keepdims: bool) -> list[Any]:
-    """The quantiles of slices along axes. Each slice is put into one chunk."""
+    """The quantiles of slices along axes. Each slice is rechunked into one chunk."""
     given = axes_of(axis) or []
     for one in given:
         if not -x.ndim <= one < x.ndim:
@@ -217,11 +217,11 @@ def _quantiles_along(x: Any, shares: Sequence[float], axis: Axis, keepdims: bool
 
 
 def quantiles(x: Any, q: float | Sequence[float], /, axis: Axis = None, *, keepdims: bool = False) -> Any:
-    """The quantiles of all elements of a dask array that are numbers, lazily: each an element of it, the least that a share q of them are at most
-    (numpy's method ``"inverted_cdf"``), as a dask array without axes. Exact, by two passes over elements of 32 bits (four of 64, one of 16), in
-    little memory: each task has 512 KiB for each quantile. Of one share it is one array, of several a list.
+    """The exact quantiles of all elements of a dask array, lazily, as 0-d dask arrays: each is an element, the smallest one that a share q of the
+    elements do not exceed (numpy's method ``"inverted_cdf"``). NaN is ignored. It takes two passes over 32-bit elements (four for 64-bit, one for
+    16-bit), and 512 KiB for each quantile in each task. One share gives one array, several give a list.
 
-    Along axes they are those of each slice, which a task has whole.
+    Along axes, each slice has its own quantiles, and is loaded whole by one task.
 
     Raises ``ValueError`` for a share outside of 0 to 1, and, when it is computed, for an array without numbers.
     """
@@ -239,7 +239,7 @@ def quantiles(x: Any, q: float | Sequence[float], /, axis: Axis = None, *, keepd
     state = da.zeros((2, len(shares)), dtype=np.uint64, chunks=-1)
     for done in range(0, bits, _DIGIT):
         step = min(_DIGIT, bits - done)
-        # Blocks are loaded for each pass anew, and not before: they would be kept from the first pass to the last.
+        # Blocks are reloaded for each pass; otherwise they would be kept from the first pass to the last.
         again = bind(x, state) if done else x
         counts = _over_blocks(functools.partial(_count, done=done), again, (len(shares), 1 << step), state)
         total = counts.sum(axis=tuple(range(x.ndim))) if x.ndim else counts
@@ -262,8 +262,8 @@ def _clip_between(x: Array, lo: Any, hi: Any) -> Array:
 
 
 def clip_quantiles(x: Any, lower: float | None = None, upper: float | None = None, /, axis: Axis = None) -> Any:
-    """Clips a dask array to its own quantiles, lazily, or each slice along axes to its: ``clip_quantiles(x, 0.01, 0.99)`` brings the outer hundredths to
-    the quantiles between which the others lie. NaN stays, and is not counted.
+    """Clips a dask array to its own quantiles, lazily, or each slice along axes to its own: ``clip_quantiles(x, 0.01, 0.99)`` clips the lowest and highest
+    1 % to the quantiles that bound the rest. NaN is kept, and ignored in the quantiles.
 
     Raises as `quantiles`; ``ValueError`` if the lower share is above the upper one.
     """
@@ -274,7 +274,7 @@ def clip_quantiles(x: Any, lower: float | None = None, upper: float | None = Non
     found = iter(quantiles(x, wanted, axis, keepdims=axis is not None))
     lo, hi = (None if share is None else next(found) for share in (lower, upper))
     axes = tuple(range(x.ndim))
-    # Blocks are loaded anew, when the bounds are known.
+    # Blocks are reloaded when the bounds are known.
     again = bind(x, [side for side in (lo, hi) if side is not None])
     if axis is not None:
         return clip(again, lo, hi)

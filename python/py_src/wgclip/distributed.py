@@ -1,7 +1,7 @@
-"""The exact norm of what several processes have, and clipping by it: the same bits for every number of ranks and every sharding.
+"""The exact norm of arrays spread over several processes, and clipping by it: the same bits for every number of ranks and every sharding.
 
 Each rank sums its own elements exactly, as integers; one all-reduce of less than 200 int64 adds these, and every rank rounds the same sum once.
-The engine is one that exists: ``torch.distributed``, MPI by mpi4py, or any function that all-reduces.
+The all-reduce comes from ``torch.distributed``, MPI (mpi4py), or any function.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ AllReduce: TypeAlias = Callable[[Words, Literal["sum", "max"]], Words]
 
 
 class AllReduceError(RuntimeError):
-    """An all-reduce failed or took too long: a rank died, or hangs. Gradients are as they were on the rank that raises this."""
+    """An all-reduce failed or took too long: a rank died, or hangs. Gradients are unchanged on the rank that raises this."""
 
 
 def _reduced(state: NormState, all_reduce: AllReduce, ord: Ord) -> tuple[float, bool]:
-    """The norm of all ranks, and whether it is one of float64: if any rank has that."""
+    """The norm over all ranks, and whether it is a float64 (if any rank has float64)."""
     words = all_reduce(np.array(state.words(), dtype=np.int64), merge_of(ord))
     state = NormState.from_words(words.tolist(), ord)
     norm = state.norm()
@@ -45,10 +45,10 @@ def _norm_of(arrays: Iterable[Any], all_reduce: AllReduce, ord: Ord) -> tuple[fl
 
 
 def global_norm(arrays: Iterable[Any], all_reduce: AllReduce, *, ord: Ord = 2) -> float:
-    """The norm of the arrays of all ranks together, rounded to float32, or to float64 if any rank has one of that. Every rank calls it, also one
-    that has none.
+    """The norm of the arrays of all ranks together, rounded to float32, or to float64 if any rank has a float64 array. Every rank must call it, even
+    without arrays.
 
-    What several ranks have, one of them gives.
+    If several ranks hold the same array, only one of them passes it.
 
     >>> import numpy as np, wgclip.distributed
     >>> alone = lambda words, op: words
@@ -72,27 +72,27 @@ def clip_by_global_norm(
 ) -> float:
     """Scales this rank's arrays in place so that the norm of those of all ranks together is at most ``max_norm``. Returns that norm.
 
-    ``counted`` are the arrays that this rank adds to the norm, if not all of them: what several ranks have counts once.
+    ``counted`` are the arrays that this rank adds to the norm, if not all of them: an array that several ranks hold must count once.
 
-    Raises as `global_norm`; ``NonFiniteNormError`` where it is asked for, on all ranks. Nothing is changed then.
+    Raises as `global_norm`; ``NonFiniteNormError`` with ``nonfinite="error"``, on all ranks. Nothing is changed then.
     """
     own = list(arrays)
     norm, double = _norm_of(own if counted is None else counted, all_reduce, ord)
     limit, results = (max_norm, ord, eps, nonfinite), [(np.shape(x), x.dtype) for x in own]
-    # In place, also of arrays with strides.
+    # In place, even for strided arrays.
     into_all(own, results, lambda written: _core.scale_by_norm([plain(x) for x in own], norm, double, limit, written))
     return norm
 
 
-#: What MPI may still read and write after a timeout: an all-reduce cannot be cancelled.
+#: Buffers that MPI may still read and write after a timeout: an all-reduce cannot be cancelled.
 _UNFINISHED: list[Any] = []
 
 
 def mpi(comm: Any, timeout: float | None = 300.0) -> AllReduce:
-    """An all-reduce by mpi4py: ``clip_by_global_norm(arrays, 1.0, mpi(MPI.COMM_WORLD))``.
+    """An all-reduce through mpi4py: ``clip_by_global_norm(arrays, 1.0, mpi(MPI.COMM_WORLD))``.
 
-    Raises `AllReduceError` after ``timeout`` seconds; the communicator is of no use then. MPI itself ends all ranks when one of them dies, unless
-    it is told otherwise.
+    Raises `AllReduceError` after ``timeout`` seconds; the communicator is then unusable. MPI itself ends all ranks when one of them dies, unless
+    configured otherwise.
     """
     from mpi4py import MPI
 
@@ -120,9 +120,9 @@ def mpi(comm: Any, timeout: float | None = 300.0) -> AllReduce:
 
 
 def torch_all_reduce(group: Any = None, timeout: float | None = 300.0) -> AllReduce:
-    """An all-reduce by ``torch.distributed``, in a process group, or in all processes.
+    """An all-reduce through ``torch.distributed``, in a process group, or in all processes.
 
-    Raises `AllReduceError` after ``timeout`` seconds, and when a rank dies; the process group is of no use then.
+    Raises `AllReduceError` after ``timeout`` seconds, and when a rank dies; the process group is then unusable.
     """
     import datetime
 
@@ -150,7 +150,7 @@ def torch_all_reduce(group: Any = None, timeout: float | None = 300.0) -> AllRed
     return all_reduce
 
 
-#: Which plain gradients are each rank's own: all of them or none, those of a predicate of parameters, or of these parameters.
+#: Which plain gradients are each rank's own: all or none, those selected by a predicate of parameters, or those of the given parameters.
 Sharded: TypeAlias = bool | Callable[[Any], bool] | Iterable[Any]
 
 
@@ -167,23 +167,23 @@ def clip_grad_norm_(
     sharded: Sharded | None = None,
     replicated: Iterable[tuple[Iterable[Any], Any]] = (),
 ) -> Any:
-    """``torch.nn.utils.clip_grad_norm_`` of a model whose gradients several ranks have: the exact norm of the whole, once over all of them.
+    """``torch.nn.utils.clip_grad_norm_`` for a model whose gradients are spread over ranks, by the exact norm of the whole model.
 
-    Gradients that are a ``DTensor`` (FSDP2, tensor parallelism) count by their placements: shards on each rank, replicas once. Plain ones count once
-    if they are the same on all ranks (DDP), which is checked. What else they are is to be said:
+    ``DTensor`` gradients (FSDP2, tensor parallelism) count by their placements: shards on each rank, replicas once. Plain ones count once
+    if they are the same on all ranks (DDP), which is checked. Otherwise say which they are:
 
-    - ``sharded`` are those that are each rank's own, such as experts: True for all plain ones, a predicate of parameters, or the parameters, and
-      the others are checked; False for none of them, which is not checked then.
-    - ``replicated`` are pairs of parameters and the process group whose ranks have the same of them, and count it once: experts that are
+    - ``sharded`` are those that are each rank's own, such as experts: True for all plain ones; a predicate of parameters, or the parameters, with
+      the others checked; False for none of them, without the check.
+    - ``replicated`` are pairs of parameters and the process group whose ranks hold the same copy of them, which counts once: for experts that are
       divided among some ranks and replicated over others, ``[(experts, data_parallel_group)]``.
 
-    ``parameters`` may be pairs with names, ``model.named_parameters()``, which errors tell then. Every rank of ``group`` calls this, and has all the
-    mesh's ranks in it. Returns the norm, a tensor.
+    ``parameters`` may be ``model.named_parameters()``, so that errors can give names. Every rank of ``group`` must call this, and the group must contain
+    all ranks of the mesh. Returns the norm, a tensor.
 
     Raises `AllReduceError` within ``timeout`` seconds if a rank died or hangs, and at once if one has gradients that are refused; ``ValueError``
-    on all ranks if plain gradients differ from rank to rank or are among those that are a ``DTensor``, and nothing was said of them, and if ranks
-    call with another norm or limit; otherwise as `wgclip.torch.clip_grad_norm_`. Gradients are then as they were. After an
-    `AllReduceError` the process group is of no use.
+    on all ranks if plain gradients differ between ranks or are mixed with ``DTensor`` gradients, and their role was not given, and if ranks
+    pass different norms or limits; otherwise as `wgclip.torch.clip_grad_norm_`. Gradients are then unchanged. After an
+    `AllReduceError` the process group is unusable.
     """
     import torch
     import torch.distributed as dist
@@ -198,14 +198,14 @@ def clip_grad_norm_(
     alone = all_reduce is None and dist.get_world_size(group) == 1
     with torch.no_grad():
         own, refused = ranks.Own(), None
-        # Wide on all of them: one may have float64.
+        # Wide on all ranks: one may have float64.
         state = NormState(2, wide=True)
         try:
             state = NormState(norm_type, wide=True)
             own = ranks.Own.of(parameters, rank, sharded, replicated)
             state.add(*own.counted)
         except Exception as error:
-            # The others wait for this rank, so it tells them.
+            # The other ranks wait for this one, so the error is passed on to them.
             refused = error
         agreed = ranks.agree(own, refused, (float(norm_type), float(max_norm)), lambda words: reduce(words, "max"))
         if not alone:

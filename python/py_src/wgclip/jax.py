@@ -1,6 +1,6 @@
 """wgclip for JAX, on the CPU: clip with every rule of its gradient, under ``jit``, ``grad`` and ``vmap``.
 
-The compiled part is called back by XLA (``jax.pure_callback``).
+XLA calls back into the compiled part (``jax.pure_callback``).
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ._norms import Axis, NonFinite, Ord
 
 _JAX = _elementwise.rule_text("jax")
 
-#: What does not change under transformations: the bounds that are numbers, and the rule.
+#: Static under transformations: the scalar bounds, and the rule.
 _Static = tuple[float | None, float | None, str]
 
 
 def _call(run: Callable[..., Any], results: Any, *arrays: Any) -> Any:
-    """Calls back with arrays that all have their batches' axes in front."""
+    """Calls back with arrays that all have their batch axes in front."""
     return jax.pure_callback(run, results, *arrays, vmap_method="broadcast_all")
 
 
 def to_numpy(x: Any) -> Array:
-    """The elements as an array of numpy."""
+    """The elements as a numpy array."""
     return np.asarray(x)
 
 
-#: An array of numpy as one of JAX.
+#: A numpy array as a JAX array.
 from_numpy = jnp.asarray
 
 
@@ -83,18 +83,18 @@ _clip.defvjp(_clip_fwd, _clip_bwd)
 
 
 def clip(x: Any, min: Any = None, max: Any = None, *, rule: BackwardRule | str = _JAX) -> Any:
-    """Clips the elements of x, as ``jnp.clip`` does, with a gradient by any rule: JAX's own unless another is named.
+    """Clips the elements of x, like ``jnp.clip``, with a gradient by any rule, by default JAX's own.
 
-    A bound is None, a number, or an array of the type of x that broadcasts to it, which gets a gradient: the exact sum over what it
-    broadcasts to.
+    A bound is None, a number, or an array of the type of x that broadcasts to it. An array has a gradient: the exact sum over the elements
+    that it broadcasts to.
 
     >>> import jax, jax.numpy as jnp, wgclip.jax
     >>> x = jnp.array([-1.0, 0.5, 2.0])
     >>> jax.grad(lambda x: wgclip.jax.clip(x, 0, 1).sum())(x)
     Array([0., 1., 0.], dtype=float32)
 
-    Raises as `wgclip.clip`, but that what is found out when it runs (a bound that is NaN) is an error of JAX's that tells it. There are no derivatives
-    in forward mode, and none of the gradient.
+    Raises as `wgclip.clip`, except that a run-time error (a bound that is NaN) is a JAX error that contains the message. Forward-mode and second
+    derivatives are not supported.
     """
     x = jnp.asarray(x)
     numbers_: list[Any] = []
@@ -104,7 +104,7 @@ def clip(x: Any, min: Any = None, max: Any = None, *, rule: BackwardRule | str =
             numbers_.append(side)
             arrays.append(None)
             continue
-        # Lists, and what has no type of its own, take that of x.
+        # Lists and weakly typed values take the type of x.
         typed = isinstance(side, np.ndarray | np.generic) or not getattr(side, "weak_type", True)
         side = jnp.asarray(side) if typed else jnp.asarray(side, x.dtype)
         if side.dtype != x.dtype:
@@ -112,7 +112,7 @@ def clip(x: Any, min: Any = None, max: Any = None, *, rule: BackwardRule | str =
         if side.ndim > x.ndim:
             raise ValueError(f"a bound of shape {side.shape} does not broadcast to {x.shape}")
         numbers_.append(None)
-        # With as many axes as x, so that a batch's axis is in front of all of them.
+        # With as many axes as x, so that a batch axis is in front of all of them.
         arrays.append(side.reshape((1,) * (x.ndim - side.ndim) + side.shape))
     return _clip((numbers_[0], numbers_[1], _elementwise.rule_text(rule)), x, *arrays)
 
@@ -158,7 +158,7 @@ def clip_by_norm(
     eps: float = 0.0,
     nonfinite: NonFinite = "propagate",
 ) -> Any:
-    """Scales x down so that its 2-norm, or that of each slice along axes, is at most ``max_norm``, a number. It has a gradient.
+    """Scales x down so that its 2-norm, or that of each slice along axes, is at most ``max_norm``, a number. Differentiable.
 
     Raises as `wgclip.clip_by_norm`; ``ValueError`` for another norm.
     """
@@ -170,21 +170,21 @@ def clip_by_norm(
 
 
 def clip_by_global_norm(tree: Any, max_norm: Any, *, eps: float = 0.0, nonfinite: NonFinite = "propagate") -> tuple[Any, Any]:
-    """Scales the leaves of a tree down so that the 2-norm of all together is at most ``max_norm``: what optax's ``clip_by_global_norm`` does to
-    updates. Returns the tree and the norm, a float32, or a float64 if any leaf is. It has no gradient. Leaves that are integers stay as they are.
-    ``max_norm`` may be traced: the value of a schedule under ``jit``.
+    """Scales the leaves of a tree down so that their common 2-norm is at most ``max_norm``, like optax's ``clip_by_global_norm`` does to
+    updates. Returns the tree and the norm, a float32, or a float64 if any leaf is. Not differentiable. Integer leaves are unchanged.
+    ``max_norm`` may be traced, such as the value of a schedule under ``jit``.
 
     Raises as `wgclip.clip_by_global_norm`.
     """
     leaves, structure = jax.tree.flatten(tree)
     given = [jnp.asarray(leaf) for leaf in leaves]
-    # Counters among gradients stay as they are.
+    # Counters among gradients are unchanged.
     places = [n for n, leaf in enumerate(given) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     leaves = [given[n] for n in places]
     double = any(leaf.dtype == jnp.float64 for leaf in leaves)
     total = np.float64 if double else np.float32
 
-    # A number keeps the bits that an array of float32 has not.
+    # A Python number keeps the bits that a float32 array would lose.
     traced = [max_norm] if isinstance(max_norm, jax.Array) else []
 
     def run(*operands: Any) -> tuple[Array, ...]:

@@ -1,4 +1,4 @@
-"""wgclip for TensorFlow, on the CPU: ``clip_by_value`` with every rule of its gradient, in ``tf.function`` too."""
+"""wgclip for TensorFlow, on the CPU: ``clip_by_value`` with every rule of its gradient, also in ``tf.function``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _TENSORFLOW = _elementwise.rule_text("tensorflow")
 
 
 def to_numpy(x: Any) -> Any:
-    """The elements as an array of numpy."""
+    """The elements as a numpy array."""
     return tf.convert_to_tensor(x).numpy()
 
 
-#: An array of numpy as a tensor.
+#: A numpy array as a tensor.
 from_numpy = tf.convert_to_tensor
 
 
 def _underivable(run: Any, *tensors: Any) -> Any:
-    """What cannot be derived again: an error there, and not a gradient that is lost."""
+    """Makes a second derivative an error instead of silently dropping the gradient."""
 
     @tf.custom_gradient
     def made(*tensors: Any) -> Any:
@@ -38,10 +38,10 @@ def _underivable(run: Any, *tensors: Any) -> Any:
 def clip_by_value(
     t: Any, clip_value_min: Any = None, clip_value_max: Any = None, *, rule: BackwardRule | str = _TENSORFLOW
 ) -> Any:
-    """Clips the elements of a tensor, as ``tf.clip_by_value`` does, with a gradient by any rule: TensorFlow's own unless another is named.
+    """Clips the elements of a tensor, like ``tf.clip_by_value``, with a gradient by any rule, by default TensorFlow's own.
 
-    A bound is None, a number, or a tensor of the type of t that broadcasts to it, which gets a gradient: the exact sum over what it broadcasts
-    to. Of a NaN the payload is kept, and of subnormals every bit.
+    A bound is None, a number, or a tensor of the type of t that broadcasts to it. A tensor has a gradient: the exact sum over the elements that it
+    broadcasts to. NaN payloads and subnormals are preserved bit for bit.
 
     Raises as `wgclip.clip`.
     """
@@ -82,7 +82,7 @@ def clip_by_value(
 
 
 def clip(x: Any, min: Any = None, max: Any = None, *, rule: BackwardRule | str = _TENSORFLOW) -> Any:
-    """The same as `clip_by_value`, by the names of the other modules."""
+    """The same as `clip_by_value`, under the name used in the other modules."""
     return clip_by_value(x, min, max, rule=rule)
 
 
@@ -96,7 +96,7 @@ def clip_by_norm(
     nonfinite: NonFinite = "propagate",
 ) -> Any:
     """Scales a tensor down so that its 2-norm, or that of each slice along axes, is at most ``clip_norm``, a number: ``tf.clip_by_norm``, with the
-    exact norm. It has a gradient.
+    exact norm. Differentiable.
 
     Raises as `wgclip.clip_by_norm`; ``ValueError`` for another norm.
     """
@@ -129,8 +129,8 @@ def clip_by_norm(
 def clip_by_global_norm(
     t_list: Any, clip_norm: float, *, eps: float = 0.0, nonfinite: NonFinite = "propagate"
 ) -> tuple[list[Any], Any]:
-    """Scales tensors down so that the norm of all together is at most ``clip_norm``: ``tf.clip_by_global_norm``, with the exact norm. Entries that
-    are None stay None. Returns the tensors and the norm. It has no gradient.
+    """Scales tensors down so that their common norm is at most ``clip_norm``: ``tf.clip_by_global_norm``, with the exact norm. Entries that
+    are None stay None. Returns the tensors and the norm. Not differentiable.
 
     Raises as `wgclip.clip_by_global_norm`.
     """

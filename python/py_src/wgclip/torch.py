@@ -1,7 +1,7 @@
-"""wgclip for torch: clip with every rule of its gradient, norms that are exact, and clipping of gradients with torch's own signatures.
+"""wgclip for torch: clip with every rule of its gradient, exact norms, and gradient clipping with torch's own signatures.
 
-Tensors are on the CPU. The functions are operators of torch (``torch.ops.wgclip``), so that autograd, ``torch.compile``, ``vmap`` and FSDP keep
-them. A ``DTensor``, whose elements other ranks have too, goes to `wgclip.distributed`.
+Tensors must be on the CPU. The functions are torch operators (``torch.ops.wgclip``), so that autograd, ``torch.compile``, ``vmap`` and FSDP
+support them. For a ``DTensor``, which is spread over ranks, use `wgclip.distributed`.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = [
 Bound: TypeAlias = float | Tensor | None
 
 _TORCH = rule_text("torch")
-#: Of torch.clamp with bounds that are tensors: it is a minimum of a maximum, and these give each operand half of a tie.
+#: The rule of torch.clamp with tensor bounds: a minimum of a maximum, each of which gives both operands half of a tie.
 _TORCH_TENSORS = "masked/half/pass"
 
 
@@ -66,7 +66,7 @@ class _Clip(torch.autograd.Function):
 
 
 class _ClipTensor(torch.autograd.Function):
-    """The same between bounds of which one is a tensor."""
+    """The same if one of the bounds is a tensor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, min: Any, max: Any, min_number: Any, max_number: Any, rule: str) -> Tensor:
@@ -85,7 +85,7 @@ class _ClipTensor(torch.autograd.Function):
 
 
 def _is_plain(x: Tensor) -> bool:
-    """Whether nothing but autograd follows what is done to a tensor: no compiler, no transformation, no mode, no subclass."""
+    """Whether only autograd tracks operations on a tensor: no compiler, no transformation, no mode, no subclass."""
     return (
         type(x) in (Tensor, nn.Parameter)
         and not torch.compiler.is_compiling()
@@ -97,7 +97,7 @@ def _is_plain(x: Tensor) -> bool:
     )
 
 
-# What torch asks itself before it calls an operator. Where a version does not tell, its dispatcher does.
+# The state that torch checks before it calls an operator. If a version does not expose it, use the dispatcher.
 try:
     _dispatch_modes = torch._C._len_torch_dispatch_stack
     _function_modes = torch._C._len_torch_function_stack
@@ -111,11 +111,11 @@ except AttributeError:
 def clip(
     x: Tensor, min: Bound = None, max: Bound = None, *, rule: BackwardRule | str | None = None
 ) -> Tensor:
-    """Clips the elements of x, as ``torch.clamp`` does, with a gradient by any rule: torch's own unless another is named, which gives x nothing
+    """Clips the elements of x, like ``torch.clamp``, with a gradient by any rule, by default torch's own, which gives x no gradient
     at a bound that is a number, and half of the gradient at one that is a tensor.
 
-    A bound is None, a number, or a tensor that broadcasts to x (of another type it is rounded to that of x), which gets a gradient if it requires one: the exact sum
-    over what it broadcasts to.
+    A bound is None, a number, or a tensor that broadcasts to x (another type is rounded to that of x). A tensor gets a gradient if it requires one: the exact sum
+    over the elements that it broadcasts to.
 
     >>> import torch, wgclip.torch
     >>> x = torch.tensor([-1.0, 0.5, 2.0], requires_grad=True)
@@ -146,7 +146,7 @@ def clip(
 
 
 def _of_type(x: Tensor, side: Any, name: Literal["min", "max"]) -> Any:
-    """A bound of another type as one of the type of x: rounded as a number is, and with its gradient if it has one."""
+    """A bound converted to the type of x: rounded like a number, and with its gradient if it has one."""
     if not isinstance(side, Tensor) or side.dtype == x.dtype or not (side.is_cpu and x.is_cpu):
         return side
     if side.requires_grad or not _is_plain(side):
@@ -157,7 +157,7 @@ def _of_type(x: Tensor, side: Any, name: Literal["min", "max"]) -> Any:
 
 
 def _check_sides(x: Tensor, sides: list[Tensor | None]) -> None:
-    """Refuses bounds of another type or device, and what has a tangent."""
+    """Refuses bounds of another type or device, and tensors with a tangent."""
     for side in sides:
         if side is None:
             continue
@@ -171,7 +171,7 @@ def _check_sides(x: Tensor, sides: list[Tensor | None]) -> None:
 
 
 def _check_tangents(x: Tensor) -> None:
-    """Refuses derivatives in forward mode, which torch would drop without a word."""
+    """Refuses forward-mode derivatives, which torch would drop silently."""
     if _forward_mode._current_level >= 0 and _forward_mode.unpack_dual(x).tangent is not None:
         raise NotImplementedError("there are no derivatives in forward mode here: use those in backward mode")
 
@@ -206,7 +206,7 @@ def clip_by_norm(
     eps: float = 0.0,
     nonfinite: NonFinite = "propagate",
 ) -> Tensor:
-    """Scales x down so that its 2-norm, or that of each slice along ``dim``, is at most ``max_norm``. It has a gradient.
+    """Scales x down so that its 2-norm, or that of each slice along ``dim``, is at most ``max_norm``. Differentiable.
 
     Raises as `wgclip.clip_by_norm`; ``ValueError`` for another norm.
     """
@@ -219,7 +219,7 @@ def clip_by_norm(
 
 
 class Clip(nn.Module):
-    """A layer that clips what goes through it.
+    """A layer that clips its input.
 
     >>> import torch, wgclip.torch
     >>> layer = wgclip.torch.Clip(0, 6, rule="hardtanh")
@@ -241,9 +241,9 @@ class Clip(nn.Module):
 
 
 class LearnedClip(nn.Module):
-    """A layer that clips between bounds that are learned (PACT): each a parameter of the shape that is given, or None.
+    """A layer that clips between learned bounds (PACT): each a parameter of the given shape, or None.
 
-    A bound receives the gradient of what it clips, also of what is equal to it.
+    A bound receives the gradient of the elements that it clips, and of those equal to it.
     """
 
     def __init__(

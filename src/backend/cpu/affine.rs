@@ -11,7 +11,7 @@ use crate::element::convert::{Overflow, from_f32};
 use crate::element::with_short_float;
 use crate::{Element, ElementType};
 
-/// A product and a sum, each rounded once. A NaN element stays; one that is computed is canonical, since machines differ.
+/// A product and a sum, each rounded once. A NaN element stays; a computed NaN is canonical, since machines differ.
 macro_rules! map {
     ($name:ident, $type:ident) => {
         #[inline(always)]
@@ -43,7 +43,7 @@ vectorised! {
         y.iter_mut().zip(x).for_each(|(y, x)| *y = map_f64(*x, scale, offset));
     }
 
-    /// Replaces elements by the nearest to numbers. NaN stay.
+    /// Replaces elements by those nearest to numbers. NaNs stay.
     fn replace<T: Element>(numbers: &[f32], x: &mut [T]) {
         for (x, &number) in x.iter_mut().zip(numbers) {
             *x = if Element::is_nan(*x) { *x } else { from_f32(number, Overflow::Infinity) };
@@ -77,7 +77,7 @@ pub(super) fn run(operands: &Operands<'_>, [scale, offset]: [f64; 2], y: &mut [u
     });
 }
 
-/// Short floats are mapped in f32, and rounded.
+/// Maps short floats in f32, and rounds.
 fn short<T: Element>(x: &mut [T], scale: f32, offset: f32) {
     let mut wide = [0.0; BLOCK];
     for x in x.chunks_mut(BLOCK) {

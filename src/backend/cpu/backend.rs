@@ -1,4 +1,4 @@
-//! The CPU as a device: memory of the pool, and the operations over slices.
+//! The CPU as a device: pooled memory, and the operations over slices.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Cpu {
         }
     }
 
-    /// The call over bytes, into these outputs.
+    /// Runs the call over bytes, into these outputs.
     fn run_into(
         self,
         call: &Call<'_, &Buffer>,
@@ -55,14 +55,14 @@ impl Cpu {
     }
 }
 
-/// The first output alone.
+/// Only the first output.
 fn only(bytes: &mut [u8]) -> Outputs<'_> {
     let mut outputs = [const { None }; MAX_OUTPUTS];
     outputs[0] = Some(bytes);
     outputs
 }
 
-/// Outputs as they are.
+/// Outputs that are not summed.
 const UNSUMMED: Reductions = [const { None }; MAX_OUTPUTS];
 
 fn sum_of(list: &[(ElementType, &Buffer)], op: ReduceOp, bits: u32) -> Result<ExactSum> {
@@ -92,7 +92,7 @@ where
     }
     let mut scalings = Vec::new();
     memory::reserve(&mut scalings, norms.len())?;
-    // Where nothing is scaled nobody asks for them.
+    // If nothing is scaled, they are not used.
     let is_scaled = |&norm: &T::Norm| matches!(scaling::scaling(norm, limit), Scaling::By(_));
     let dots = match norms.iter().any(is_scaled) {
         true => reduce::dots(x, g, reduction, &norms)?,
@@ -116,10 +116,10 @@ impl Backend for Cpu {
         true
     }
 
-    fn upload<T: Element>(&self, data: &[T]) -> Result<Buffer> {
-        let mut bytes = PooledBytes::new(size_of::<T>(), data.len())?;
-        bytes.copy_from_slice(bytemuck::cast_slice(data));
-        Ok(Buffer::new(bytes))
+    fn upload(&self, element: ElementType, bytes: &[u8]) -> Result<Buffer> {
+        let mut copy = PooledBytes::new(element.size(), bytes.len() / element.size())?;
+        copy.copy_from_slice(bytes);
+        Ok(Buffer::new(copy))
     }
 
     fn adopt<T: Element>(&self, data: Vec<T>) -> Result<Buffer> {
@@ -127,8 +127,10 @@ impl Backend for Cpu {
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    fn read_blocking<T: Element>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
-        memory::copy(&buffer.bytes, len)
+    fn copy_to_host(&self, buffer: &Buffer, bytes: &mut [u8]) -> Result<()> {
+        let len = bytes.len().min(buffer.bytes.len());
+        bytes[..len].copy_from_slice(&buffer.bytes[..len]);
+        Ok(())
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -251,7 +253,7 @@ impl Backend for Cpu {
         if scaling == Scaling::Keep {
             return Ok(());
         }
-        // Whatever needs memory comes first, so that all are changed or none.
+        // Everything that needs memory comes first, so that all are changed or none.
         let mut copies = Vec::new();
         for (element, buffer) in &mut list {
             let shared = Arc::get_mut(&mut buffer.bytes).is_none();

@@ -73,7 +73,7 @@ fn bound_gradient<L: Lane, B: BoundSource<L>, const HI: bool, const HALF: bool>(
     exclusive: bool,
     format: L::Format,
 ) -> L {
-    // What the tensor side of a tie keeps, and what it leaves to the bound.
+    // The share of a tie that the tensor side keeps, and the bound's.
     let shares = |g: L| match HALF {
         true => (g.halve(format), g.halve_remainder(format)),
         false if exclusive => (L::ZERO, g),
@@ -148,7 +148,7 @@ vectorised! {
     }
 }
 
-/// The gradient that reaches x, over the upstream gradient where that is missing.
+/// The gradient that reaches x, over the upstream gradient if g is missing.
 pub(super) fn run(operands: &Operands<'_>, x: &[u8], gx: &mut [u8]) {
     let element = operands.element;
     let parts = Partition::new(element.size(), operands.len);
@@ -183,7 +183,7 @@ fn gradients<L: Lane>(operands: &Operands<'_>, start: usize, x: &[u8], g: Option
     });
 }
 
-/// The gradients of x and of the bounds that have an output, in one pass. A gradient without one that is summed is added up.
+/// The gradients of x and of the bounds that have an output, in one pass. Summed gradients without one are added up.
 pub(super) fn run_bounds(
     operands: &Operands<'_>,
     [x, g]: [&[u8]; 2],
@@ -216,7 +216,7 @@ struct Pending<L> {
 }
 
 impl<L: Lane> Pending<L> {
-    /// Room for more. [`flush`](Self::flush) adds up the last of them.
+    /// Makes room for more. [`flush`](Self::flush) adds up the last ones.
     fn room(&mut self, element: ElementType, len: usize) -> &mut [L] {
         if self.len + len > reduce::BLOCK {
             self.flush(element);
@@ -270,7 +270,7 @@ struct BoundGradients<'a, L> {
     g: &'a [L],
     gx: Option<&'a mut [L]>,
     of_bounds: [Option<&'a mut [L]>; 2],
-    /// Of a gradient that is summed and not written.
+    /// Present for a gradient that is summed and not written.
     pending: [Option<Pending<L>>; 2],
 }
 

@@ -1,4 +1,4 @@
-//! The bounds that go with each element of a slice.
+//! The bounds of each element of a slice.
 
 use bytemuck::cast_slice;
 
@@ -6,23 +6,23 @@ use crate::broadcast::{BoundBits, BroadcastInputs, MAX_BROADCAST, Run};
 use crate::element::lane::Lane;
 use crate::op::Operand;
 
-/// Both bounds of a run of elements. A loop is compiled for two kinds: [`Splats`] for what is common, and [`Blocks`] for the
-/// rest.
+/// Both bounds of a run of elements. A loop is compiled for two kinds: [`Splats`] for the common case, and [`Blocks`] for
+/// the rest.
 pub(super) trait BoundSource<L>: Copy {
     /// Whether a bound may be NaN.
     const NAN: bool;
 
-    /// Which bounds there are: nothing ties with one that is absent.
+    /// Which bounds are present: nothing ties with an absent one.
     fn present(self) -> [bool; 2];
 
     /// The bounds of element `i`; the type's extreme value if a bound is absent.
     fn at(self, i: usize) -> [L; 2];
 
-    /// The same bounds from element `start` on, for `len` elements, so that the compiler knows how many there are.
+    /// The same bounds from element `start` on, for `len` elements, so that the compiler knows their number.
     fn part(self, start: usize, len: usize) -> Self;
 }
 
-/// One number for the whole run, or none, on either side.
+/// One number for the whole run on either side, or an absent bound.
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(Clone, Copy)]
 pub(super) struct Splats<L> {
@@ -80,7 +80,7 @@ impl<L: Lane> BoundSource<L> for Blocks<'_, L> {
 
 /// The bounds of a run of elements.
 pub(super) enum RunBounds<'a, L> {
-    // Where code has to be small there is one kind.
+    // Compact builds have only one kind.
     #[cfg(not(target_arch = "wasm32"))]
     Splats(Splats<L>),
     Blocks(Blocks<'a, L>),
@@ -105,7 +105,7 @@ enum Source<'a, L> {
     PerElement(&'a [L]),
 }
 
-/// Calls `run` for each run of the `len` elements from `start`, counted in x: with where it begins, counted from `start`, its
+/// Calls `run` for each run of the `len` elements from `start`, counted in x: with its start, counted from `start`, its
 /// length and its bounds.
 pub(super) fn for_each_run<L: Lane>(
     bounds: &BroadcastInputs<&[u8]>,
@@ -122,7 +122,7 @@ pub(super) fn for_each_run<L: Lane>(
     });
 }
 
-/// The same for a loop that is compiled for blocks alone, since it is rare.
+/// Does the same for a loop that is compiled only for blocks, since it is rare.
 pub(super) fn for_each_block<L: Lane>(
     bounds: &BroadcastInputs<&[u8]>,
     (start, len): (usize, usize),
@@ -132,7 +132,7 @@ pub(super) fn for_each_block<L: Lane>(
     for_each_source(bounds, (start, len), &mut |at, len, sides| spread.run(sides, (at, len), run));
 }
 
-/// Both sides of a run, from an element on, for so many.
+/// Takes the start of a run, its length, and both sides.
 type OnSources<'a, L> = dyn FnMut(usize, usize, [Source<'_, L>; 2]) + 'a;
 
 fn for_each_source<L: Lane>(
@@ -154,7 +154,7 @@ fn source<'a, L: Lane>(bounds: &BroadcastInputs<&'a [u8]>, operand: Operand, run
     let (index, bound) = bounds.find(operand);
     let at = run.first[index];
     match *bound {
-        // One that no element is beyond.
+        // A bound that no element is beyond.
         BoundBits::Absent => {
             let [least, greatest] = bounds.element.layout().ends();
             let bits = if operand == Operand::Hi { greatest } else { least };
@@ -168,7 +168,8 @@ fn source<'a, L: Lane>(bounds: &BroadcastInputs<&'a [u8]>, operand: Operand, run
     }
 }
 
-/// Two numbers for a run. One NaN for a whole run is rare: it is no splat, so that loops with one number need not look for NaN.
+/// Two numbers for a run. A NaN for a whole run is rare: it is not a splat, so that loops with one number need not check for
+/// NaN.
 #[cfg(not(target_arch = "wasm32"))]
 fn splats<L: Lane>(sides: [Source<'_, L>; 2], format: L::Format) -> Option<Splats<L>> {
     let [Source::Splat { value: lo, present: has_lo }, Source::Splat { value: hi, present: has_hi }] = sides
@@ -179,7 +180,7 @@ fn splats<L: Lane>(sides: [Source<'_, L>; 2], format: L::Format) -> Option<Splat
     (!nan).then_some(Splats { values: [lo, hi], present: [has_lo, has_hi] })
 }
 
-/// Elements of a block over which a number is spread: whole words of a mask.
+/// Elements of a block that a number is spread over: whole words of a mask.
 const BLOCK: usize = 512;
 
 /// Room for a number of each side, spread over the elements of a block.

@@ -11,7 +11,7 @@ use super::simd::vectorised;
 use crate::broadcast::BroadcastInputs;
 use crate::element::lane::{Lane, with_lane};
 
-/// `max(x, lo)`: a NaN x is less than nothing and stays.
+/// `max(x, lo)`: a NaN x is not less than anything, and stays.
 #[inline(always)]
 pub(super) fn clamp_lo<L: Lane, B: BoundSource<L>>(x: L, lo: L, format: L::Format, _: B) -> L {
     if x.less(lo, format) | (B::NAN & lo.is_nan(format) & !x.is_nan(format)) { lo } else { x }

@@ -1,4 +1,4 @@
-//! Clip into another type of float: `reference::clip_to`.
+//! Clip into another float type: `reference::clip_to`.
 
 use bytemuck::cast_slice_mut;
 
@@ -30,7 +30,7 @@ fn clip_elements_to<T: Element>(operands: &Operands<'_>, start: usize, x: &[u8],
         with_lane!(element, L => {
             clip_elements::<L>(operands.broadcast, start, Some(x), cast_slice_mut(clipped), false);
         });
-        // Rounded once: here, or into a type that is shorter than f32.
+        // Rounded once: here, or when narrowed to a type shorter than f32.
         widen(clipped, to.size() < size_of::<f32>(), &mut wide[..len]);
         with_float!(to, U => narrow::<U>(&wide[..len], Overflow::Saturate, cast_slice_mut(y)));
     }

@@ -1,4 +1,4 @@
-//! Operations that are functions of one element and of what broadcasts to it, without a faster loop of their own.
+//! Operations that are functions of one element and its broadcast inputs, without a faster loop of their own.
 
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
 
@@ -10,7 +10,7 @@ use crate::element::{Real, with_short_float};
 use crate::op::{MAX_BROADCAST, MAX_OUTPUTS};
 use crate::{Element, ElementType, Op};
 
-/// x, g, and the first three broadcast inputs of an element. What the operation does not have is x.
+/// x, g, and the first three broadcast inputs of an element. Inputs that the operation does not have are x.
 type Inputs<T> = [T; 5];
 
 /// Runs the operation, if it is one of these.
@@ -85,7 +85,8 @@ impl Selection for HardShrinkBackward {
     }
 }
 
-/// A function that is computed in f32, or in f64 for f64. `wide` gives an element as such a number, `narrow` the element nearest to one.
+/// A function that is computed in f32, or in f64 for f64. `wide` converts an element to that type, `narrow` a number to the nearest
+/// element.
 trait RealFunction: Sync {
     fn apply<T: Element, R: Real>(
         &self,
@@ -114,7 +115,7 @@ fn real(element: ElementType, block: &Block<'_>, outputs: Outputs<'_>, function:
     }
 }
 
-/// A NaN that is computed has no payload, since machines differ.
+/// A computed NaN has no payload, since machines differ.
 fn canonical<R: Real>(value: R) -> R {
     if value.is_nan() { R::from_bits(R::TYPE.layout().quiet_nan()) } else { value }
 }
@@ -139,7 +140,7 @@ struct Beyond<R> {
 }
 
 impl<R: Real> Beyond<R> {
-    /// A bound that is absent is a number too, of a type without infinities.
+    /// In a type without infinities, an absent bound is a number as well.
     fn new([x, lo, hi, slope]: [R; 4], [has_lo, has_hi]: [bool; 2]) -> Self {
         let below = (has_lo & (x < lo)).then(|| sub(x, lo));
         let raised = below.map_or(x, |by| add(mul(slope, by), lo));

@@ -16,21 +16,21 @@ use crate::op::{MAX_OUTPUTS, Operand};
 /// Elements of a block.
 const BLOCK: usize = 512;
 
-/// What a function reads: bytes of as many elements each.
+/// The inputs of a function: bytes of the same number of elements each.
 pub(super) struct Block<'a> {
-    /// Empty where the operation does not have it.
+    /// Empty if the operation does not have it.
     pub x: &'a [u8],
     pub g: &'a [u8],
     /// In the order of the operation's row. An absent bound is the type's extreme value.
     pub broadcast: [&'a [u8]; MAX_BROADCAST],
-    /// Which of these there are.
+    /// Which of these are present.
     pub present: [bool; MAX_BROADCAST],
 }
 
-/// Writes the outputs that are there.
+/// Writes the outputs that are present.
 pub(super) type Function<'a> = dyn Fn(&Block<'_>, Outputs<'_>) + Sync + 'a;
 
-/// Applies a function to all elements. An output without memory that has a sum is added to that.
+/// Applies a function to all elements. An output without memory is added to its sum, if it has one.
 pub(super) fn for_each_block(
     operands: &Operands<'_>,
     outputs: Outputs<'_>,
@@ -72,7 +72,7 @@ struct Chunk<'a> {
     rooms: Rooms,
 }
 
-/// Memory for a block of each operand that has none.
+/// Memory for a block of each operand without its own.
 #[derive(Default)]
 struct Rooms {
     target: Vec<u64>,
@@ -97,7 +97,7 @@ impl Chunk<'_> {
         }
     }
 
-    /// Elements within which every broadcast input either moves along with x or stays.
+    /// Runs elements within which every broadcast input either advances with x or stays.
     fn run_of(&mut self, run: Run, function: &Function<'_>) {
         let (operands, element) = (self.operands, self.operands.element);
         let size = element.size();
@@ -125,7 +125,7 @@ impl Chunk<'_> {
             let in_chunk = (in_x - self.start) * size..(in_x - self.start + len) * size;
             let [x, g] =
                 [operands.x, operands.g].map(|input| input.map(|input| &input[in_x * size..][..len * size]));
-            // What is overwritten in place is read from a copy.
+            // An input overwritten in place is read from a copy.
             let info = operands.op.info();
             let target = match (info.in_place, &self.outputs[0]) {
                 (Some(target), Some(output)) if [x, g][usize::from(target == Operand::G)].is_none() => {

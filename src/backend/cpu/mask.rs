@@ -12,7 +12,7 @@ use super::simd::vectorised;
 use crate::element::lane::{Lane, with_bits, with_lane};
 use crate::{NanRule, TieRule};
 
-/// What one bit can tell of a rule.
+/// The part of a rule that one bit can represent.
 #[derive(Clone, Copy)]
 struct Rule {
     exclusive: bool,
@@ -42,7 +42,7 @@ vectorised! {
         let (x, y) = (x.as_chunks::<WORD>().0, y.as_chunks_mut::<WORD>().0);
         for (n, ((x, y), word)) in x.iter().zip(y).zip(mask).enumerate() {
             let bounds = bounds.part(n * WORD, WORD);
-            // In halves: these the compiler makes of compared vectors.
+            // In halves, which the compiler builds from compared vectors.
             let mut halves = [0u32; 2];
             for (half, bits) in halves.iter_mut().enumerate() {
                 for i in 0..WORD / 2 {
@@ -100,7 +100,7 @@ fn clip_elements<L: Lane>(operands: &Operands<'_>, start: usize, x: &[L], y: &mu
     let format = L::format(operands.element.layout());
     for_each_run(operands.broadcast, (start, x.len()), &mut |start, len, bounds| {
         with_bounds!(bounds, bounds => {
-            // A run may begin and end within a word: what is of whole words goes the fast way.
+            // A run may begin and end within a word: its whole words take the fast path.
             let end = start + len;
             let first = start.next_multiple_of(WORD).min(end);
             let last = first + (end - first) / WORD * WORD;
@@ -117,7 +117,7 @@ fn clip_elements<L: Lane>(operands: &Operands<'_>, start: usize, x: &[L], y: &mu
     });
 }
 
-/// The gradient that reaches x: g where the mask says so, else zero. In place where g is missing.
+/// The gradient that reaches x: g where the mask bit is set, else zero. In place if g is missing.
 pub(super) fn mask_backward(operands: &Operands<'_>, mask: &[u64], gx: &mut [u8]) {
     let element = operands.element;
     let parts = Partition::new(element.size(), operands.len);
@@ -141,7 +141,7 @@ fn mask_elements<B: Pod>(mask: &[u64], g: Option<&[B]>, gx: &mut [B], exceeds_ca
     }
 }
 
-/// Masks gradients where they are.
+/// Masks gradients in place.
 fn mask_in_place<B: Pod>(mask: &[u64], g: &mut [B]) {
     mask_words_in_place(mask, g);
     let whole = g.len() / WORD * WORD;

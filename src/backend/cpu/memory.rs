@@ -1,4 +1,4 @@
-//! Host memory for results: used again, since pages that are fresh from the system cost more than a clip.
+//! Host memory for results, reused since fresh pages from the system cost more than a clip.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,10 +9,10 @@ use bytemuck::allocation::{BoxBytes, try_zeroed_slice_box};
 
 use crate::{Element, Error, Result};
 
-/// Memory below this is not kept: the allocator has it ready.
+/// Smaller memory is not kept: the allocator has it ready.
 const MIN_POOLED: usize = 64 << 10;
 
-/// Bytes of idle memory that are kept. Beyond it the older is freed.
+/// Bytes of idle memory that are kept. Beyond that, older memory is freed.
 const MAX_IDLE: usize = 1 << 30;
 
 /// The idle memory, by alignment and size.
@@ -26,17 +26,17 @@ struct Pool {
 
 /// Untyped memory that goes back to the pool.
 pub(crate) struct PooledBytes {
-    /// `None` once it was taken out.
+    /// `None` once it is taken out.
     memory: Option<BoxBytes>,
     /// Bytes in use: the size class may be larger.
     len: usize,
 }
 
 impl PooledBytes {
-    /// Memory for `len` elements of `size` bytes (1, 2, 4 or 8), aligned to it, their values undefined.
+    /// Memory for `len` elements of `size` bytes (1, 2, 4 or 8), aligned to it, with undefined values.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] where the host has no such memory.
+    /// [`Error::OutOfMemory`] if the host lacks the memory.
     pub(crate) fn new(size: usize, len: usize) -> Result<Self> {
         let bytes = len * size;
         if bytes < MIN_POOLED {
@@ -53,7 +53,7 @@ impl PooledBytes {
     /// The first `len` elements as a vector.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], should they have to be copied.
+    /// [`Error::OutOfMemory`], if they have to be copied.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn into_vec<T: Element>(mut self, len: usize) -> Result<Vec<T>> {
         match self.memory.take().map(bytemuck::allocation::try_from_box_bytes::<[T]>) {
@@ -62,7 +62,7 @@ impl PooledBytes {
                 elements.truncate(len);
                 Ok(elements)
             }
-            // Of another alignment, or none at all.
+            // The alignment differs, or there is no memory.
             Some(Err((_, memory))) => copy(&memory, len),
             None => copy(&[], len),
         }
@@ -102,10 +102,10 @@ impl Drop for PooledBytes {
     }
 }
 
-/// Copies the first `len` elements that bytes hold.
+/// Copies the first `len` elements of `bytes`.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`] where the host has no such memory.
+/// [`Error::OutOfMemory`] if the host lacks the memory.
 pub(crate) fn copy<T: Element>(bytes: &[u8], len: usize) -> Result<Vec<T>> {
     let mut data = zeroed(len)?;
     let to: &mut [u8] = bytemuck::cast_slice_mut(&mut data);
@@ -114,18 +114,18 @@ pub(crate) fn copy<T: Element>(bytes: &[u8], len: usize) -> Result<Vec<T>> {
     Ok(data)
 }
 
-/// Zeroed memory for `len` elements. The pages come from the system as they are touched.
+/// Zeroed memory for `len` elements. The system provides pages as they are touched.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`] where the host has no such memory.
+/// [`Error::OutOfMemory`] if the host lacks the memory.
 pub(crate) fn zeroed<T: Element>(len: usize) -> Result<Vec<T>> {
     bytemuck::allocation::try_zeroed_vec(len).map_err(|()| out_of_memory(len.saturating_mul(size_of::<T>())))
 }
 
-/// Makes room for so many more elements.
+/// Reserves room for `count` more elements.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`] where the host has no such memory.
+/// [`Error::OutOfMemory`] if the host lacks the memory.
 pub(crate) fn reserve<T>(elements: &mut Vec<T>, count: usize) -> Result<()> {
     let bytes = count.saturating_mul(size_of::<T>());
     elements.try_reserve_exact(count).map_err(|_| out_of_memory(bytes))
@@ -145,12 +145,12 @@ fn out_of_memory(bytes: usize) -> Error {
     Error::OutOfMemory { device: "the host".into(), bytes: bytes as u64 }
 }
 
-/// Frees what is idle.
+/// Frees idle memory.
 pub(crate) fn trim() {
     *POOL.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
-/// The size of the memory that holds `bytes`, in classes that waste an eighth at most.
+/// The size of the memory for `bytes`, in classes that waste at most an eighth.
 fn size_class(bytes: usize) -> usize {
     let step = (1 << bytes.max(8).ilog2()) / 8;
     bytes.next_multiple_of(step)
@@ -166,14 +166,14 @@ fn take(align: usize, class: usize) -> Option<BoxBytes> {
 
 fn give_back(memory: BoxBytes) {
     let bytes = memory.len();
-    // Not of a class: it was a vector of the caller's.
+    // Not a size class: it was a vector of the caller.
     if bytes < MIN_POOLED || size_class(bytes) != bytes {
         return;
     }
     let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = pool.get_or_insert_default();
     if pool.bytes + bytes > MAX_IDLE {
-        // What comes back now is what is wanted next.
+        // The memory that comes back now is needed next.
         *pool = Pool::default();
     }
     if bytes <= MAX_IDLE {
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_for_what_fits_its_class() {
-        // Lengths that no other test has.
+        // Lengths that no other test uses.
         let (len, less) = (170_001, 169_990);
         let first = PooledBytes::new(2, len).unwrap();
         let address = first.as_ptr();

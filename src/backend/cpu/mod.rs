@@ -1,9 +1,9 @@
 //! The CPU path: the operations over slices, on the cores of the caller's rayon pool.
 //!
-//! Elements are compared as numbers here (a CPU keeps to IEEE 754; 16-bit floats by order keys) and selected, so that
-//! the compiler can vectorise, for the instructions that the machine has; the conformance tests hold it to
+//! Elements are compared as numbers here (a CPU follows IEEE 754; 16-bit floats are compared by order keys) and
+//! selected, so that the compiler can vectorise for the machine's instructions; the conformance tests check it against
 //! [`reference`](mod@crate::reference). Large slices are shared among the threads of the pool that the caller runs in:
-//! [`rayon::ThreadPool::install`] chooses it, the global one serves otherwise.
+//! [`rayon::ThreadPool::install`] chooses it, otherwise it is the global one.
 //!
 //! ```
 //! use wgclip::bounds::BroadcastInputs;
@@ -51,11 +51,11 @@ use crate::call::Arguments;
 use crate::norm::Scaling;
 use crate::{BackwardRule, Element, ElementType, Error, Op, Result};
 
-/// Optimise for size: one in-place loop an operation, for bounds of any kind, and no thread pool. A page waits for all the code of
-/// its module, and has one thread.
+/// Optimise for size: one in-place loop per operation, for bounds of any kind, and no thread pool. A page waits for all the code
+/// of its module, and has one thread.
 const COMPACT: bool = cfg!(target_arch = "wasm32");
 
-/// How many threads the CPU path uses at most: those of the pool that the caller runs in.
+/// The maximum number of threads that the CPU path uses: those of the pool that the caller runs in.
 pub fn threads() -> usize {
     rayon::current_num_threads()
 }
@@ -63,16 +63,16 @@ pub fn threads() -> usize {
 /// Clips `x` into `y`: `y[i] = clip(x[i])`, as [`reference::clip`](crate::reference::clip) says.
 ///
 /// # Errors
-/// [`Error::LengthMismatch`] if slices differ in length or do not fill the shapes of tensors of bounds,
+/// [`Error::LengthMismatch`] if slices differ in length or do not fill the shapes of tensor bounds,
 /// [`Error::TypeMismatch`] for bounds of another type.
 pub fn clip<T: Element>(x: &[T], bounds: &BroadcastInputs<&[T]>, y: &mut [T]) -> Result<()> {
     typed(Op::Clip, &[x], bounds, BackwardRule::default(), &mut [Some(cast_slice_mut(y))])
 }
 
-/// Clips `x` into `y`, which may be of another type of float: as [`reference::clip_to`](crate::reference::clip_to) says.
+/// Clips `x` into `y`, which may have another float type, as [`reference::clip_to`](crate::reference::clip_to) says.
 ///
 /// # Errors
-/// As [`clip`]; [`Error::Unsupported`] for integers, unless both are of one type.
+/// As [`clip`]; [`Error::Unsupported`] for integers, unless both have the same type.
 pub fn clip_to<T: Element, U: Element>(x: &[T], bounds: &BroadcastInputs<&[T]>, y: &mut [U]) -> Result<()> {
     check_len(x.len(), y.len())?;
     let bounds = as_bytes(bounds)?;
@@ -80,7 +80,7 @@ pub fn clip_to<T: Element, U: Element>(x: &[T], bounds: &BroadcastInputs<&[T]>, 
     run(Op::ClipTo, x.len(), &[cast_slice(x)], &mut [Some(cast_slice_mut(y))], &arguments)
 }
 
-/// Clips `x` where it is.
+/// Clips `x` in place.
 ///
 /// # Errors
 /// As [`clip`].
@@ -88,7 +88,8 @@ pub fn clip_in_place<T: Element>(x: &mut [T], bounds: &BroadcastInputs<&[T]>) ->
     typed(Op::Clip, &[], bounds, BackwardRule::default(), &mut [Some(cast_slice_mut(x))])
 }
 
-/// The gradient that reaches `x`, of the upstream gradient `g`, into `gx`: under the straight-through rule a copy of `g`.
+/// Computes the gradient that reaches `x`, into `gx`, from the upstream gradient `g`: a copy of `g` under the
+/// straight-through rule.
 ///
 /// # Errors
 /// As [`clip`].
@@ -102,7 +103,7 @@ pub fn clip_backward<T: Element>(
     typed(Op::ClipBackward, &[x, g], bounds, rule, &mut [Some(cast_slice_mut(gx))])
 }
 
-/// The same in place of the upstream gradient.
+/// Computes the same in place of the upstream gradient.
 ///
 /// # Errors
 /// As [`clip_backward`].
@@ -115,9 +116,9 @@ pub fn clip_backward_in_place<T: Element>(
     typed(Op::ClipBackward, &[x], bounds, rule, &mut [Some(cast_slice_mut(g))])
 }
 
-/// The gradients that reach `x` and its bounds, of the upstream gradient `g`, where they are wanted: into `gx`, and into the two of
-/// `of_bounds`, which have an element for each of the lower and of the upper bound (one for a value). These are summed over what a
-/// bound broadcasts to, as [`reference::sum`](crate::reference::sum) says.
+/// Computes the gradients that reach `x` and its bounds from the upstream gradient `g`, where requested: into `gx`, and into the
+/// two of `of_bounds`, which have an element for each of the lower and of the upper bound (one for a value). These are summed over
+/// what a bound broadcasts to, as [`reference::sum`](crate::reference::sum) says.
 ///
 /// ```
 /// use wgclip::bounds::BroadcastInputs;
@@ -133,7 +134,7 @@ pub fn clip_backward_in_place<T: Element>(
 /// ```
 ///
 /// # Errors
-/// As [`clip`]; [`Error::NoBound`] if the gradient of an absent bound is wanted.
+/// As [`clip`]; [`Error::NoBound`] if the gradient of an absent bound is requested.
 pub fn clip_backward_bounds<T: Element>(
     x: &[T],
     g: &[T],
@@ -153,7 +154,7 @@ pub fn clip_backward_bounds<T: Element>(
 ///
 /// # Errors
 /// As [`clip`] (a mask has [`mask_len`] words); [`Error::RuleWithoutKernel`] for a rule that does not
-/// [fit a mask](BackwardRule::fits_mask), and for the straight-through one, which needs none.
+/// [fit a mask](BackwardRule::fits_mask), and for the straight-through rule, which needs no mask.
 pub fn clip_with_mask<T: Element>(
     x: &[T],
     bounds: &BroadcastInputs<&[T]>,
@@ -165,7 +166,8 @@ pub fn clip_with_mask<T: Element>(
     typed(Op::ClipWithMask, &[x], bounds, rule, outputs)
 }
 
-/// The gradient that reaches x by a mask, of the upstream gradient `g`, into `gx`: `g` where the bit is set, else zero.
+/// Computes the gradient that reaches x, into `gx`, from a mask and the upstream gradient `g`: `g` where the bit is
+/// set, else zero.
 ///
 /// # Errors
 /// [`Error::LengthMismatch`] if slices differ in length (a mask has [`mask_len`] words).
@@ -173,7 +175,7 @@ pub fn mask_backward<T: Element>(mask: &[u64], g: &[T], gx: &mut [T]) -> Result<
     by_mask(&[cast_slice(mask), cast_slice(g)], gx)
 }
 
-/// The same in place of the upstream gradient.
+/// Computes the same in place of the upstream gradient.
 ///
 /// # Errors
 /// As [`mask_backward`].
@@ -187,15 +189,15 @@ fn by_mask<T: Element>(inputs: &[&[u8]], gx: &mut [T]) -> Result<()> {
     run(Op::MaskBackward, len, inputs, outputs, &Arguments::new(&bounds))
 }
 
-/// Scales `x` where it is, on all cores: as [`reference::scale`](crate::reference::scale) says.
+/// Scales `x` in place, on all cores, as [`reference::scale`](crate::reference::scale) says.
 pub fn scale_in_place<T: Element>(x: &mut [T], scaling: Scaling<f64>) {
     scale::scale_all(scaling, vec![(T::TYPE, cast_slice_mut(x))]);
 }
 
-/// The same of several slices together, of types that are values: bytes, aligned to their elements.
+/// Scales several slices, whose types are given as values: bytes, aligned to their elements.
 ///
 /// # Errors
-/// [`Error::LengthMismatch`] for bytes that are not so aligned, or no whole number of elements. Nothing is changed then.
+/// [`Error::Unsupported`] for bytes that are misaligned, or not a whole number of elements. Nothing is changed then.
 pub fn scale_list_in_place(list: &mut [(ElementType, &mut [u8])], scaling: Scaling<f64>) -> Result<()> {
     for (element, slice) in list.iter() {
         operands::check_aligned(*element, slice)?;
@@ -217,7 +219,7 @@ fn typed<T: Element>(
     run(op, len, &inputs, outputs, &Arguments { rule, ..Arguments::new(&bounds) })
 }
 
-/// Bounds as bytes, if they are of this type.
+/// Returns bounds as bytes, if they are of this type.
 fn as_bytes<'a, T: Element>(bounds: &BroadcastInputs<&'a [T]>) -> Result<BroadcastInputs<&'a [u8]>> {
     if bounds.element != T::TYPE {
         return Err(Error::TypeMismatch { left: T::TYPE, right: bounds.element });
@@ -230,13 +232,13 @@ mod tests {
     use super::*;
     use crate::{Bound, OutsideRule, Shape, TieRule, reference};
 
-    /// Lengths that one thread works on, that several share, and that are copied block by block.
+    /// Lengths that one thread handles, that several share, and that are copied block by block.
     #[test]
     fn slices_of_every_size_are_right_to_the_last_element() {
         let (lo, hi, rule) = (Some(60u8), Some(190), BackwardRule::default());
         let bounds = BroadcastInputs::values(lo, hi).unwrap();
         for len in [100_003, (1 << 20) + 67, (3 << 20) + 1, (16 << 20) + 32 * 1024 + 37] {
-            // Of a period that no block has.
+            // The period divides no block.
             let x: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
             let g: Vec<u8> = (0..len).map(|i| (i % 241) as u8 + 1).collect();
             let clipped: Vec<u8> = x.iter().map(|&x| reference::clip(x, lo, hi)).collect();

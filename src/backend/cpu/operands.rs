@@ -1,4 +1,4 @@
-//! The operands of an operation on the CPU: bytes of a type that is a value, checked once.
+//! The operands of an operation on the CPU: bytes, whose type is a value, checked once.
 
 use std::sync::Mutex;
 
@@ -17,13 +17,13 @@ pub fn mask_len(len: usize) -> usize {
     len.div_ceil(WORD)
 }
 
-/// What outputs that are not written are added to.
+/// The sums that unwritten outputs are added to.
 pub(super) type Sums = [Option<Mutex<ExactSum>>; MAX_OUTPUTS];
 
 /// The outputs of an operation, in the order of the list.
 pub(super) type Outputs<'a> = [Option<&'a mut [u8]>; MAX_OUTPUTS];
 
-/// What an operation reads: as many elements as x has, aligned to their type.
+/// The inputs of an operation: as many elements as x has, aligned to their type.
 pub(super) struct Operands<'a> {
     pub op: Op,
     /// Elements of x.
@@ -31,7 +31,7 @@ pub(super) struct Operands<'a> {
     pub element: ElementType,
     /// The type of the output.
     pub to: ElementType,
-    /// Absent where the operation does not have it, or overwrites it.
+    /// Absent if the operation does not have it, or overwrites it.
     pub x: Option<&'a [u8]>,
     pub g: Option<&'a [u8]>,
     pub mask: Option<&'a [u64]>,
@@ -41,10 +41,10 @@ pub(super) struct Operands<'a> {
 }
 
 impl<'a> Operands<'a> {
-    /// Those of a call.
+    /// The operands of a call.
     ///
     /// # Errors
-    /// [`Error::LengthMismatch`], or [`Error::Internal`] for bytes that are not aligned.
+    /// [`Error::LengthMismatch`], or [`Error::Unsupported`] for misaligned bytes.
     pub(super) fn new(call: &'a Call<'a, &'a [u8]>) -> Result<Self> {
         let element = call.element();
         let broadcast = call.arguments.broadcast;
@@ -79,7 +79,7 @@ impl<'a> Operands<'a> {
         Ok(operands)
     }
 
-    /// The outputs that are there, each as long as it must be.
+    /// Checks that each given output has the required length.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -97,13 +97,13 @@ impl<'a> Operands<'a> {
     /// The parameters.
     ///
     /// # Errors
-    /// [`Error::Internal`] for another number of them.
+    /// [`Error::Internal`] if their number is wrong.
     pub(super) fn params<const N: usize>(&self) -> Result<[f64; N]> {
         let what = || format!("with {} parameters", self.params.len());
         self.params.try_into().map_err(|_| Error::Internal { op: self.op.name(), what: what() })
     }
 
-    /// An operand that the operation does not do without.
+    /// An operand that the operation requires.
     ///
     /// # Errors
     /// [`Error::Internal`].
@@ -119,10 +119,14 @@ pub(super) fn elements<T: Element>(bytes: &[u8]) -> Result<&[T]> {
 }
 
 fn unaligned(error: bytemuck::PodCastError) -> Error {
-    Error::Internal { op: "a CPU operation", what: format!("on bytes: {error}") }
+    Error::Unsupported {
+        what: format!("an operation on these bytes ({error})"),
+        device: "the CPU".into(),
+        instead: "give whole elements, at an address that is aligned to them".into(),
+    }
 }
 
-/// Whether bytes are whole elements of a type, and aligned to it.
+/// Checks that bytes are whole elements of a type, and aligned to it.
 pub(super) fn check_aligned(element: ElementType, bytes: &[u8]) -> Result<()> {
     with_bits!(element, B => bytemuck::try_cast_slice::<u8, B>(bytes).map(drop)).map_err(unaligned)
 }

@@ -1,4 +1,4 @@
-//! Slices on the cores of the caller's rayon pool, where that pays.
+//! Divides slices among the threads of the caller's rayon pool, where that pays.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,14 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use super::COMPACT;
 
 thread_local! {
-    /// Whether this thread is to work alone.
+    /// Whether this thread works without helpers.
     static ALONE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`, in which operations of the CPU path keep to the calling thread: for a program that has threads or processes of
-/// its own for the work.
+/// Runs `work`, keeping operations of the CPU path on the calling thread: for a program that has its own threads or processes
+/// for the work.
 pub fn on_this_thread<R>(work: impl FnOnce() -> R) -> R {
-    /// Restores what was, whatever happens.
+    /// Restores the previous value, whatever happens.
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -25,32 +25,32 @@ pub fn on_this_thread<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// The threads that work on so many bytes.
+/// The number of threads for this many bytes.
 fn threads_for(bytes: usize) -> usize {
     if COMPACT || bytes < MIN_SHARED || ALONE.get() { 1 } else { rayon::current_num_threads() }
 }
 
-/// Bytes of a slice that one thread takes at once at the most: few enough to stay in a core's own cache.
+/// Maximum bytes of a slice that one thread takes at once: few enough to stay in a core's own cache.
 const MAX_CHUNK: usize = 512 * 1024;
 
 /// Bytes of a slice that are worth waking a thread for, which takes some 50 us.
 const MIN_SHARED: usize = 1024 * 1024;
 
-/// How often a caller that is done looks whether helpers finish their last chunks, some 20 us, before it sleeps until they
-/// do. To be woken takes longer: without this a clip of 1 Mi f32 takes a third more.
+/// How often a caller that is done checks whether helpers have finished their last chunks, some 20 us, before it sleeps
+/// until they have. Being woken takes longer: without this a clip of 1 Mi f32 takes a third longer.
 const SPIN_ITERATIONS: u32 = 1000;
 
 /// Chunks that a job of the pool takes, some 30 us in the caches and 200 us in memory: what another caller waits for.
 const CHUNKS_PER_JOB: usize = 4;
 
-/// Jobs that the caller keeps queued for each helper, so that one which is done finds another.
+/// Jobs that the caller keeps queued for each helper, so that a helper that is done finds another.
 const QUEUED_PER_HELPER: usize = 2;
 
 /// Bytes of a slice that does not stay in the caches.
 const LAST_LEVEL_CACHE: usize = 16 * 1024 * 1024;
 
 /// Applies `work` to an output, after copying an operand to it if there is one: block by block, so that the copy stays in a core's
-/// first cache. `work` gets the offset of a block, and the block.
+/// L1 cache. `work` gets the offset of a block, and the block.
 pub(super) fn copy_then_apply<T: Copy>(
     from: Option<&[T]>,
     to: &mut [T],
@@ -92,7 +92,7 @@ impl Partition {
         self.helpers + 1
     }
 
-    /// For `count` [pieces](Self::pieces) of several slices, of so many bytes in all.
+    /// For `count` [pieces](Self::pieces) of several slices, of this many bytes in total.
     pub(super) fn of_list(bytes: usize, count: usize) -> Self {
         let threads = threads_for(bytes);
         Self { chunk: 0, chunks: count, bytes, helpers: count.min(threads).saturating_sub(1) }
@@ -103,19 +103,19 @@ impl Partition {
         slice.chunks(MAX_CHUNK)
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     pub(super) fn pieces_mut(slice: &mut [u8]) -> impl Iterator<Item = &mut [u8]> + Send {
         slice.chunks_mut(MAX_CHUNK)
     }
 
-    /// Whether results lie beyond the caches. There they are best copied from an input block by block, and each block
-    /// worked on where it is: memcpy writes lines of memory without reading them first (16 Mi f32 take 3.2 ms, and
-    /// 4.0 ms element by element).
+    /// Whether outputs exceed the caches. If so, it is faster to copy an input block by block and work on each block in
+    /// place: memcpy writes lines of memory without reading them first (16 Mi f32 take 3.2 ms, and 4.0 ms element by
+    /// element).
     pub(super) fn exceeds_cache(self) -> bool {
         self.bytes >= LAST_LEVEL_CACHE
     }
 
-    /// Applies `work` to each chunk of an output whose elements have `size` bytes. It gets the index of the chunk's first element, and
+    /// Applies `work` to each chunk of an output with elements of `size` bytes. It gets the index of the chunk's first element, and
     /// the chunk.
     pub(super) fn for_each_chunk(
         self,
@@ -127,15 +127,15 @@ impl Partition {
         self.for_each(&mut chunks, &|(n, chunk)| work(n * self.chunk, chunk));
     }
 
-    /// Applies `work` to each chunk. The caller works too, from the start: rayon's own iterators leave all the work of a
+    /// Applies `work` to each chunk. The caller also works, from the start: rayon's own iterators leave all the work of a
     /// thread outside the pool to others, which have to be woken first.
     ///
-    /// No caller waits for the slice of another. One outside of any pool has helpers of the global pool while no other has:
-    /// its last jobs would have to wait for theirs. Within a pool a caller takes back what nobody has begun, but its thread
-    /// may take jobs of others while it waits for the rest. So a job takes a few chunks and ends, and the caller keeps some
-    /// queued.
+    /// No caller waits for the slice of another. A caller outside of any pool gets helpers of the global pool only while no
+    /// other has them: its last jobs would have to wait for theirs. Within a pool a caller takes back jobs that nobody has
+    /// begun, but its thread may run jobs of others while it waits for the rest. So a job takes a few chunks and ends, and
+    /// the caller keeps some queued.
     ///
-    /// Chunks and work are behind references, so that all this is compiled once for each kind of chunk.
+    /// Chunks and work are behind references, so that this code is compiled only once per kind of chunk.
     pub(super) fn for_each<C: Send>(
         self,
         chunks: &mut (dyn Iterator<Item = C> + Send),
@@ -175,16 +175,16 @@ impl Partition {
     }
 }
 
-/// The jobs of a caller that help it.
+/// The jobs that help a caller.
 #[derive(Debug)]
 struct Jobs {
     queued: AtomicUsize,
     running: AtomicUsize,
-    /// Those of all callers that share its way into the pool, if they are counted.
+    /// The jobs of all callers outside of any pool, if this is one of them.
     shared: Option<&'static AtomicUsize>,
 }
 
-/// The jobs of callers outside of any pool, which the global pool does.
+/// The jobs of callers outside of any pool, which the global pool runs.
 static JOBS_FROM_OUTSIDE: AtomicUsize = AtomicUsize::new(0);
 
 impl Default for Jobs {
@@ -196,7 +196,7 @@ impl Default for Jobs {
 }
 
 impl Jobs {
-    /// Queues jobs until so many are, unless another caller has some.
+    /// Queues jobs until `wanted` are queued, unless another caller has some.
     fn queue(&self, wanted: usize, spawn: impl Fn()) {
         let (queued, running) = (self.queued.load(Ordering::Relaxed), self.running.load(Ordering::Relaxed));
         if self.shared.is_some_and(|shared| shared.load(Ordering::Relaxed) > queued + running) {
@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    /// The threads that work on the chunks of a large slice, when a pool of `n` threads is asked to.
+    /// The threads that work on the chunks of a large slice in a pool of `n` threads.
     fn workers(n: usize) -> HashSet<String> {
         let name = |i| format!("caller's {i}");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n).thread_name(name).build().unwrap();
@@ -263,7 +263,7 @@ mod tests {
         assert!(two.iter().all(|name| name.starts_with("caller's ")), "{two:?}");
     }
 
-    /// Runs callers beside one whose slice does not end before they do.
+    /// Runs callers next to one whose slice does not end before they do.
     fn beside_an_endless_slice(spawn: impl Fn(&(dyn Fn() + Sync), &(dyn Fn() + Sync))) {
         let parts = Partition { chunk: 64, chunks: usize::MAX, bytes: 0, helpers: 2 };
         let (begun, done) = (AtomicUsize::new(0), AtomicUsize::new(0));

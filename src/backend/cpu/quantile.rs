@@ -1,5 +1,5 @@
-//! Exact quantiles: elements are counted by the digits of integers that are ordered as they are, from the first digit on, so that no
-//! element has to be kept; those of short slices are picked among keys in memory.
+//! Exact quantiles: elements are counted by the digits of integer keys in the same order, from the first digit on, so that no
+//! element has to be kept; those of short slices are selected from keys in memory.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,10 +10,10 @@ use super::partition::Partition;
 use crate::element::{BitLayout, NumberClass};
 use crate::{Element, Error, Result, Shape};
 
-/// Bits of a key that one pass over the elements tells: the counts of a digit stay in a core's second cache.
+/// Bits of a key that one pass over the elements determines: the counts of a digit stay in a core's L2 cache.
 const DIGIT_BITS: u32 = 16;
 
-/// Elements that are counted in 32 bits.
+/// Maximum number of elements that are counted in 32 bits.
 const MOST_COUNTED: usize = 1 << 31;
 
 /// Slices that one thread takes at once.
@@ -39,7 +39,7 @@ pub fn quantiles<T: Element>(x: &[T], shares: &[f64]) -> Result<Vec<T>> {
     })
 }
 
-/// The same of elements that are not in memory together: `pass` shows all of them, in whatever parts, as often as it is called, which is
+/// Does the same for elements that are not in memory together: `pass` shows all of them, in any parts, each time it is called, which is
 /// once for each 16 bits of an element.
 ///
 /// # Errors
@@ -69,7 +69,8 @@ pub fn quantiles_in_passes<T: Element, E: From<Error>>(
     Ok(search.found.iter().map(|found| T::from_bits(order.bits_of(found.prefix))).collect())
 }
 
-/// The quantiles of each slice along these axes, counted from 0: for each share one of each slice, in C order. A slice of floats without numbers has NaN.
+/// The quantiles of each slice along these axes, counted from 0: for each share one per slice, in C order. A slice of floats without
+/// numbers gives NaN.
 ///
 /// # Errors
 /// As [`quantiles`]; [`Error::InvalidAxes`]; [`Error::LengthMismatch`]; [`Error::OutOfMemory`].
@@ -93,7 +94,7 @@ pub fn quantiles_along<T: Element>(
     if slices.offsets.is_empty() && !is_float {
         return Err(Error::NoNumbers);
     }
-    // Slice by slice, all shares of one side by side.
+    // Slice by slice, with all shares of a slice adjacent.
     let mut made = memory::zeroed::<T>(slices.starts.len() * shares.len())?;
     let work = |(starts, made): (&[usize], &mut [T])| {
         let mut keys = Vec::new();
@@ -125,17 +126,17 @@ fn check_shares(shares: &[f64]) -> Result<()> {
     }
 }
 
-/// The place, in order, of the least element that a share of all are at most.
+/// The index, in order, of the smallest element that a share of all elements do not exceed.
 fn rank(total: u64, share: f64) -> u64 {
     let at_most = (share * total as f64).ceil() as u64;
     at_most.min(total).saturating_sub(1)
 }
 
-/// How elements of a type become keys: integers without sign in their order.
+/// How elements of a type become keys: unsigned integers in the same order.
 #[derive(Debug, Clone, Copy)]
 struct Order {
     bits: u32,
-    /// The bits that change where the sign is set, and where it is not.
+    /// The bits to flip if the sign is set, and if it is not.
     flips: [u64; 2],
     mask: u64,
     sign: u64,
@@ -159,7 +160,7 @@ impl Order {
         bits ^ self.flips[usize::from(bits & self.sign == 0)]
     }
 
-    /// The bits of the element of a key.
+    /// The bits of the element with this key.
     fn bits_of(self, key: u64) -> u64 {
         [key ^ self.flips[0], key ^ self.flips[1]]
             .into_iter()
@@ -173,7 +174,7 @@ impl Order {
     }
 }
 
-/// What is known of a quantile: the first bits of its key, and its place among the keys that begin so.
+/// What is known of a quantile: the first bits of its key, and its rank among the keys that begin so.
 #[derive(Debug, Clone, Copy, Default)]
 struct Found {
     prefix: u64,
@@ -185,7 +186,7 @@ struct Search {
     /// Bits of the prefixes.
     known: u32,
     found: Vec<Found>,
-    /// For each prefix, how many keys have which digit next.
+    /// For each prefix, how many keys have each next digit.
     counts: Vec<(u64, Vec<u64>)>,
 }
 
@@ -194,7 +195,7 @@ impl Search {
         DIGIT_BITS.min(self.order.bits - self.known)
     }
 
-    /// Begins to count for the prefixes that are known.
+    /// Begins to count for the known prefixes.
     fn prepare(&mut self) {
         let mut prefixes: Vec<_> = self.found.iter().map(|found| found.prefix).collect();
         prefixes.sort_unstable();
@@ -260,7 +261,7 @@ impl Search {
     }
 }
 
-/// Counts the digits of those keys that begin with a prefix of `known` bits, above `rest` others.
+/// Counts the next digits of the keys that begin with a prefix of `known` bits; `rest` bits follow.
 #[inline(always)]
 fn count(
     x: impl Iterator<Item = u64>,
@@ -281,7 +282,7 @@ fn count(
     }
 }
 
-/// The slices of a tensor along axes: where each begins, and where its elements lie from there.
+/// The slices of a tensor along axes: where each begins, and the offsets of its elements.
 struct Slices {
     starts: Vec<usize>,
     offsets: Vec<usize>,
@@ -300,7 +301,7 @@ impl Slices {
         })
     }
 
-    /// Where the elements lie that differ in some axes, in C order.
+    /// The indices of the elements that differ in some axes, in C order.
     fn places(dims: &[usize], varies: impl Fn(usize) -> bool) -> Result<Vec<usize>> {
         let varying: Vec<_> = (0..dims.len()).filter(|&axis| varies(axis)).collect();
         let mut indices = Vec::new();
@@ -326,7 +327,7 @@ mod tests {
 
     const SHARES: [f64; 9] = [0.0, 1e-9, 0.01, 0.25, 0.5, 0.75, 0.999, 1.0 - 1e-12, 1.0];
 
-    /// Of every type, of random bits and special ones, in parts and along axes.
+    /// Every type, with random bits and special ones, in parts and along axes.
     #[test]
     fn quantiles_are_those_of_the_reference() {
         for &element in ElementType::ALL {
@@ -340,7 +341,7 @@ mod tests {
         let special = [0, 1, T::TYPE.layout().sign(), mask, mask >> 1, T::TYPE.layout().max_number() & mask];
         let bits = |rng: &mut fastrand::Rng| match rng.u8(..9) {
             0 => special[rng.usize(..special.len())],
-            // Close together, so that several passes are needed to tell them apart.
+            // Close together, so that several passes are needed to distinguish them.
             1..5 => rng.u64(..1 << 9) & mask,
             _ => rng.u64(..) & mask,
         };

@@ -1,4 +1,4 @@
-//! Runs an operation of the list. Some outputs may come summed: the gradients of bounds.
+//! Runs an operation of the list. Some outputs may be summed: the gradients of bounds.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,11 +13,11 @@ use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::op::{MAX_OUTPUTS, Operand};
 use crate::{Error, Op, Result};
 
-/// Runs an operation of the list, over bytes that are aligned to their elements: what [`Plans::op`](crate::plan::Plans::op) and
-/// [`gpu::Kernels`](crate::gpu::Kernels) are on a GPU. Inputs and outputs are those of [`Op::info`], in that order; an output that is None is not
-/// made, nor is one that is left out at the end. An operation that may overwrite an input works in place where that input is left out. `len` is the number of elements of x.
+/// Runs an operation of the list, over bytes that are aligned to their elements: the counterpart of [`Plans::op`](crate::plan::Plans::op) and
+/// [`gpu::Kernels`](crate::gpu::Kernels) on a GPU. Inputs and outputs are those of [`Op::info`], in that order; an output that is None, or omitted at
+/// the end, is not computed. An operation that may overwrite an input works in place if that input is omitted. `len` is the number of elements of x.
 ///
-/// The gradient of a bound has an element for each of the bound's (one for a value): it is summed exactly over what the bound broadcasts to, as
+/// The gradient of a bound has as many elements as the bound (one for a value): it is summed exactly over what the bound broadcasts to, as
 /// [`reference::sum`](crate::reference::sum) says. Under the straight-through rule the upstream gradient is copied.
 ///
 /// ```
@@ -36,8 +36,8 @@ use crate::{Error, Op, Result};
 ///
 /// # Errors
 /// [`Error::LengthMismatch`] for slices whose lengths do not agree, [`Error::NoBound`] for the gradient of an absent bound,
-/// [`Error::RuleWithoutKernel`] for a rule that the operation does not take, [`Error::Unsupported`] for other inputs and outputs than it has, or
-/// arguments that are missing. Nothing is written then.
+/// [`Error::RuleWithoutKernel`] for a rule that the operation does not take, [`Error::Unsupported`] for the wrong inputs or outputs, or missing
+/// arguments. Nothing is written then.
 pub fn run(
     op: Op,
     len: usize,
@@ -50,7 +50,7 @@ pub fn run(
     let mut outputs: Outputs<'_> =
         std::array::from_fn(|_| given.next().and_then(|output| output.as_deref_mut()));
     let upstream = op.identity_input(arguments.rule);
-    // Straight through, gx is a copy of g, which is made once nothing can fail any more.
+    // Under the straight-through rule gx is g, copied once nothing can fail any more.
     let gx = if upstream.is_some() { outputs[0].take() } else { None };
     let call = Call { needs: needed(&outputs), ..Call::new(op, len, inputs, *arguments) };
     if let Some(gx) = &gx {
@@ -73,7 +73,7 @@ pub fn run(
     Ok(())
 }
 
-/// How the gradient of a broadcast input is summed, which has `given` elements.
+/// How the gradient of a broadcast input, which has `given` elements, is summed.
 fn reduction(call: &Call<'_, &[u8]>, of: Operand, given: usize) -> Result<Reduction> {
     let inputs = call.arguments.broadcast;
     let (index, input) = inputs.find(of);
@@ -82,7 +82,7 @@ fn reduction(call: &Call<'_, &[u8]>, of: Operand, given: usize) -> Result<Reduct
         BoundBits::Value(_) => None,
         BoundBits::Tensor(_) => inputs.broadcast.as_ref(),
     };
-    // Of an empty x all gradients are 0, however many.
+    // If x is empty, all gradients are 0, however many there are.
     let len = broadcast.map_or(Some(1), |broadcast| broadcast.input_len(index)).unwrap_or(given);
     check_len(given, len)?;
     Ok(match broadcast {
@@ -91,12 +91,15 @@ fn reduction(call: &Call<'_, &[u8]>, of: Operand, given: usize) -> Result<Reduct
     })
 }
 
-/// Whether these are as many inputs and outputs as an operation has.
+/// Checks that the numbers of inputs and outputs are those of an operation.
 fn check_operands(op: Op, inputs: &[&[u8]], outputs: &[Option<&mut [u8]>]) -> Result<()> {
     let info = op.info();
     let in_place = info.in_place.is_some() && inputs.len() + 1 == info.inputs.len();
     let only_known = outputs.iter().skip(info.outputs.len()).all(Option::is_none);
-    if (inputs.len() == info.inputs.len() || in_place) && only_known {
+    // Gradients of broadcast inputs need no gradient of x; a mask is written with y.
+    let has_first = info.outputs.iter().any(|output| output.gradient_of().is_some())
+        || outputs.first().is_some_and(Option::is_some);
+    if (inputs.len() == info.inputs.len() || in_place) && only_known && has_first {
         return Ok(());
     }
     let given = outputs.iter().flatten().count();
@@ -107,14 +110,14 @@ fn check_operands(op: Op, inputs: &[&[u8]], outputs: &[Option<&mut [u8]>]) -> Re
     })
 }
 
-/// Runs an operation as it is, with one element of each output for each of x.
+/// Runs an operation without sums: each output has one element for each of x.
 pub(crate) fn run_call(call: &Call<'_, &[u8]>, outputs: Outputs<'_>) -> Result<()> {
     run_summed(call, &[const { None }; MAX_OUTPUTS], outputs)
 }
 
-/// Runs an operation over bytes that are aligned to their elements. Where an input is missing, the first output is overwritten in
-/// place. An output with a reduction is as long as that has sums: a sum of all floats is made on the way, others of what is
-/// written first.
+/// Runs an operation over bytes that are aligned to their elements. If an input is missing, the first output is overwritten in
+/// place. An output with a reduction has as many elements as that has sums: a sum of all floats is computed on the way, others
+/// from elements that are written first.
 pub(super) fn run_summed(
     call: &Call<'_, &[u8]>,
     reductions: &Reductions,
@@ -124,7 +127,7 @@ pub(super) fn run_summed(
     let (mut sums, mut unsummed) = (Sums::default(), [const { None }; MAX_OUTPUTS]);
     for (index, output) in outputs.iter().enumerate() {
         match &reductions[index] {
-            // One alone keeps its bits.
+            // A single element keeps its bits.
             Some(reduction) if output.is_none() || reduction.is_none() => {}
             Some(reduction) if reduction.is_whole() && element.is_float() => {
                 sums[index] = Some(Mutex::new(ExactSum::new(element.layout().bits, ReduceOp::Sum)));
@@ -199,7 +202,7 @@ mod tests {
     use crate::broadcast::BroadcastInputs;
     use crate::{BackwardRule, OutsideRule};
 
-    /// Straight through g is copied, and only where all else is right.
+    /// Under the straight-through rule g is copied, and only if everything else is valid.
     #[test]
     fn the_upstream_gradient_is_copied_or_nothing_is_written() {
         let (x, g) = ([5.0f32, 7.0, 8.0], [1.0f32, 10.0, 100.0]);

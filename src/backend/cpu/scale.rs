@@ -1,5 +1,5 @@
-//! Multiplies elements by coefficients, one for all or one for each slice, and the backward pass of that: the twin of
-//! `shaders/scale.wgsl`.
+//! Multiplies elements by coefficients, one for all or one for each slice, and does the backward pass of that: the twin
+//! of `shaders/scale.wgsl`.
 
 use bytemuck::cast_slice_mut;
 
@@ -14,10 +14,10 @@ use crate::element::{Real, with_float, with_short_float};
 use crate::norm::{Scaling, ScalingBackward};
 use crate::{Element, ElementType, Error, NonFinitePolicy, Result};
 
-/// What [`Scaling`] is for each output, in f64, which holds every f32.
+/// The [`Scaling`] of each output, in f64, which holds every f32.
 pub(super) type Scalings = Vec<Scaling<f64>>;
 
-/// What becomes of slices with these norms.
+/// The scalings of slices with these norms.
 pub(super) fn scalings<R: Real>(norms: &[R], limiter: Limiter<&[u8]>) -> Result<Scalings> {
     let relative: Option<&[R]> =
         limiter.relative.map(|(norms, _)| super::operands::elements(norms)).transpose()?;
@@ -59,8 +59,8 @@ vectorised! {
         }
     }
 
-    /// The same of a short type, in f32: rounded there, and then to the type. That is to round once unless the first result is
-    /// halfway between two numbers of the type, or is not a normal number of the type: such runs are recomputed exactly.
+    /// The same for a short type, in f32: rounded there, and then to the type. That rounds only once unless the first result
+    /// is halfway between two numbers of the type, or is not a normal number of the type: those runs are recomputed exactly.
     fn multiply_short<T: Element>(coefficient: f32, x: &mut [T]) {
         let layout = T::TYPE.layout();
         let (excess, least) = layout.f32_rest();
@@ -107,7 +107,7 @@ fn product<T: Element>(x: T, coefficient: f64) -> T {
     T::from_bits(bits)
 }
 
-/// The same by a coefficient that no f32 is.
+/// The same by a coefficient that f32 cannot hold.
 fn multiply_wide<T: Element>(coefficient: f64, x: &mut [T]) {
     for x in x {
         *x = wide_product(*x, coefficient);
@@ -117,7 +117,7 @@ fn multiply_wide<T: Element>(coefficient: f64, x: &mut [T]) {
 /// The product of a float of up to 32 bits with any f64, rounded once.
 fn wide_product<T: Element>(x: T, coefficient: f64) -> T {
     let layout = T::TYPE.layout();
-    // In two parts, each of which has an exact product with x.
+    // In two parts, whose products with x are exact.
     let high = f64::from_bits(coefficient.to_bits() & (u64::MAX << 27));
     let wide = f64::from(convert::to_f32(x, false));
     let (first, second) = (wide * high, wide * (coefficient - high));
@@ -136,7 +136,7 @@ fn wide_product<T: Element>(x: T, coefficient: f64) -> T {
     T::from_bits(bits)
 }
 
-/// Applies a scaling to elements where they are.
+/// Applies a scaling to elements in place.
 fn apply(scaling: Scaling<f64>, element: ElementType, x: &mut [u8]) {
     let coefficient = match scaling {
         Scaling::Keep => return,
@@ -289,7 +289,7 @@ vectorised! {
                 _ => {
                     let gradient = convert::to_f32(*g, false) * c - convert::to_f32(*x, false) * u * p;
                     let near = u64::from(layout.narrow(gradient, Overflow::Infinity));
-                    // Beyond the range there is NaN, too, where there is no infinity.
+                    // Beyond the range, a type without infinity has NaN.
                     if near & (layout.sign() - 1) > layout.max_number() { layout.quiet_nan() } else { near }
                 }
             };
@@ -314,8 +314,8 @@ mod tests {
     use super::*;
     use crate::{bf16, cpu, f8_e4m3fn, f8_e5m2, f16, reference};
 
-    /// Coefficients of f64, which come of lists with f64, beside shorter elements: also such that a product that is rounded
-    /// to f64 first would lie halfway between two elements.
+    /// Coefficients of f64, which come from lists with f64, with shorter elements: also some whose product, rounded to f64
+    /// first, would lie halfway between two elements.
     fn scales_by_any_f64<T: Element>(rng: &mut fastrand::Rng) {
         let layout = T::TYPE.layout();
         for n in 0..2_000 {
@@ -350,7 +350,7 @@ mod tests {
         let coefficient = 1.0 + 2f64.powi(-24) + f64::EPSILON;
         assert_eq!(reference::scale(1f32, Scaling::By(coefficient)), 1.0 + f32::EPSILON);
         let mut x = [1f32 + f32::EPSILON];
-        // 1 + 2^-23 times this is 1 + 2^-24 and a sixteenth of the last place of an f64 more.
+        // 1 + 2^-23 times this is 1 + 2^-24 plus a sixteenth of the last place of an f64.
         let coefficient = 1.0 - 2f64.powi(-24) + 2f64.powi(-47) + 2f64.powi(-52);
         let expected = reference::scale(x[0], Scaling::By(coefficient));
         cpu::scale_in_place(&mut x, Scaling::By(coefficient));

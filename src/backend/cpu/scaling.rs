@@ -1,11 +1,11 @@
-//! What a norm makes of elements, and of their gradients: the twin of `scaling_of` in `shaders/scale.wgsl`. The arithmetic is that of
+//! How elements and their gradients are scaled by a norm: the twin of `scaling` in `shaders/scale.wgsl`. The arithmetic is that of
 //! the norm's own type, f32 or f64: every sum, product and quotient is rounded once.
 
 use crate::element::Real;
 use crate::norm::{Scaling, ScalingBackward};
 use crate::{Element, ElementType, NonFinitePolicy, NormLimit};
 
-/// What becomes of elements of this norm, or of an average or a relative norm in its place.
+/// The scaling of elements with this norm, or with an average or a relative norm instead.
 pub(super) fn scaling<R: Real>(norm: R, limit: &NormLimit) -> Scaling<R> {
     if !norm.is_finite() {
         match limit.nonfinite {
@@ -22,7 +22,7 @@ pub(super) fn scaling<R: Real>(norm: R, limit: &NormLimit) -> Scaling<R> {
     }
 }
 
-/// The same of a norm of a type that is a value, by its bits.
+/// The same for a norm whose type is a value, by its bits.
 pub(crate) fn scaling_of(norm: ElementType, bits: u64, limit: &NormLimit) -> Scaling<f64> {
     match norm {
         ElementType::F64 => scaling(f64::from_bits(bits), limit),
@@ -35,7 +35,7 @@ pub(super) fn average<R: Real>(norm: R, count: usize) -> R {
     norm / R::nearest(count as f64)
 }
 
-/// The limit as a multiple of a norm, which counts as `least` at the least.
+/// The limit as a multiple of a norm, which counts as at least `least`.
 pub(super) fn relative<R: Real>(limit: &NormLimit, norm: R, least: f64) -> NormLimit {
     let least = R::nearest(least);
     let norm = if norm < least { least } else { norm };
@@ -49,7 +49,7 @@ pub(super) fn unit_exponent<R: Real>(norm: R) -> i32 {
     1 - layout.min_exponent() - (biased as i32).max(1)
 }
 
-/// What becomes of the gradients of elements with this norm, of the dot product of both times the power of two of
+/// The scaling of the gradients of elements with this norm, from the dot product of both times the power of two of
 /// [`unit_exponent`].
 pub(super) fn projection<R: Real>(norm: R, dot: R, limit: &NormLimit) -> ScalingBackward<R> {
     let coefficient = match scaling(norm, limit) {

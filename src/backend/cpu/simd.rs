@@ -1,10 +1,10 @@
 //! Run-time dispatch of the inner loops to the vector instructions of the machine.
 
-/// Compiles a function for several sets of vector instructions. The call takes the best that the machine has, found
-/// out at run time; other targets use their baseline instruction set.
+/// Compiles a function for several sets of vector instructions. A call uses the best one that the machine has, detected
+/// at run time; other targets use their baseline instruction set.
 ///
-/// What an inner loop uses is handed to it by value: behind a reference it might be what the loop writes, for all the
-/// compiler knows, and it would not vectorise. For the same reason all that it calls is `#[inline(always)]`.
+/// An inner loop takes its inputs by value: behind a reference they might alias what the loop writes, for all the
+/// compiler knows, and it would not vectorise. For the same reason everything that it calls is `#[inline(always)]`.
 macro_rules! vectorised {
     ($($function:item)+) => {$(
         #[multiversion::multiversion(targets(

@@ -1,4 +1,4 @@
-//! Which adapters there are, and what they are.
+//! The available adapters, and their kinds.
 
 use crate::device::DeviceLimits;
 use crate::{DeviceInfo, DeviceKind};
@@ -11,7 +11,7 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// What the adapter is.
+    /// Information about the adapter.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
     }
@@ -21,14 +21,14 @@ impl Adapter {
         &self.adapter
     }
 
-    /// The limits it offers.
+    /// The limits that it offers.
     pub fn limits(&self) -> wgpu::Limits {
         self.adapter.limits()
     }
 }
 
-/// Every adapter that can run compute shaders, the best first: hardware before software, discrete before
-/// integrated, and a GPU's own API before OpenGL. The `WGPU_*` environment variables are heeded.
+/// Every adapter that can run compute shaders, best first: hardware before software, discrete before integrated, and a
+/// GPU's own API before OpenGL. The `WGPU_*` environment variables are respected.
 pub async fn adapters() -> Vec<Adapter> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
     let mut found = instance.enumerate_adapters(wgpu::Backends::all()).await;
@@ -36,7 +36,7 @@ pub async fn adapters() -> Vec<Adapter> {
         let flags = adapter.get_downlevel_capabilities().flags;
         flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
     });
-    // A stable sort: what ranks the same stays in wgpu's order.
+    // A stable sort: adapters of the same rank stay in wgpu's order.
     found.sort_by_cached_key(|adapter| rank(&adapter.get_info()));
     let describe =
         |adapter: wgpu::Adapter| Adapter { info: info(&adapter.get_info(), &adapter.limits()), adapter };

@@ -1,4 +1,4 @@
-//! The pending pass, and what becomes of it: a batch on its way to the queue, with a log where it may be refused.
+//! The pending pass, and the batch that it becomes on its way to the queue, with a log if it may be refused.
 
 use super::buffer::Poison;
 use super::buffer::{Dispatch, Part};
@@ -11,7 +11,7 @@ use crate::Error;
 pub(super) struct Pending {
     pub pass: wgpu::ComputePass<'static>,
     encoder: wgpu::CommandEncoder,
-    /// Its dispatches, if buffers are among their operands that the caller may map or destroy.
+    /// Its dispatches, if their operands include buffers that the caller may map or destroy.
     pub log: Option<Vec<LoggedDispatch>>,
 }
 
@@ -25,7 +25,7 @@ impl Pending {
     }
 }
 
-/// A dispatch that may have to be done again without others.
+/// A dispatch that may have to be repeated without others.
 #[derive(Debug)]
 pub(super) struct LoggedDispatch {
     pub pipeline: wgpu::ComputePipeline,
@@ -34,12 +34,12 @@ pub(super) struct LoggedDispatch {
     pub workgroups: [u32; 2],
     /// Whether the caller may map or destroy one of its buffers.
     pub exported: bool,
-    /// Of its operands: whether it is written, and whether its elements are there.
+    /// For each operand: whether it is written, and why its elements are missing, if they are.
     pub operands: Vec<(bool, Poison)>,
 }
 
 impl LoggedDispatch {
-    /// Why what it works on is not there.
+    /// Why elements that it works on are missing.
     pub(super) fn missing(&self) -> Option<&Error> {
         self.operands.iter().find_map(|(_, poison)| poison.get())
     }
@@ -66,11 +66,11 @@ impl LoggedDispatch {
     }
 }
 
-/// What was recorded, on its way to the queue.
+/// Recorded work on its way to the queue.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub pending: Option<Pending>,
-    /// Parameters that it needs and the device does not have, and where they go.
+    /// Parameters that it needs and the device does not have, and their offset.
     pub params: (u64, Vec<u8>),
     pub slots: wgpu::Buffer,
     pub generation: u64,
@@ -97,7 +97,7 @@ impl Batch {
         encoder.finish()
     }
 
-    /// Its dispatches, if the caller may map or destroy a buffer of theirs.
+    /// Its dispatches, if the caller may map or destroy one of their buffers.
     pub(super) fn take_log(&mut self) -> Option<Vec<LoggedDispatch>> {
         self.pending.as_mut()?.log.take()
     }

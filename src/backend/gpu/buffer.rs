@@ -1,4 +1,4 @@
-//! The bytes of a tensor on a device: of the pool, or the caller's.
+//! The bytes of a tensor on a device: in a buffer of the pool, or the caller's.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +9,8 @@ use crate::plan::{self, BufferPart, Limits, Memory};
 use crate::wgsl::BLOCK_BYTES;
 use crate::{Error, Result};
 
-/// The bytes of a tensor on a device, rounded up to whole blocks. Cheap to clone: clones share the bytes. One of the
-/// device's pool goes back there with its last clone; one of the caller's stays the caller's.
+/// The bytes of a tensor on a device, rounded up to whole blocks. Cheap to clone: clones share the bytes. A pool buffer
+/// goes back to the pool with its last clone; a caller's buffer stays the caller's.
 #[derive(Clone)]
 pub(crate) struct Buffer {
     shared: Arc<Shared>,
@@ -20,14 +20,14 @@ struct Shared {
     buffer: wgpu::Buffer,
     offset: u64,
     bytes: u64,
-    /// What of it belongs to the pool.
+    /// The buffer's entry in the pool, if it has one.
     pooled: Option<(PooledBuffer, Arc<Pool>)>,
     /// Whether the caller was given the wgpu buffer, and may map or destroy it.
     exported: AtomicBool,
     poison: Poison,
 }
 
-/// Why elements are not there: an operation that was to make them failed after it was recorded. Clones share it.
+/// Why elements are missing: the operation that was to compute them failed after it was recorded. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Poison(Arc<OnceLock<Error>>);
 
@@ -60,7 +60,7 @@ impl Buffer {
         self.shared.bytes
     }
 
-    /// The wgpu buffer. What was recorded but not [flushed](super::Context::flush) is not in it yet.
+    /// The wgpu buffer. Work that was recorded but not [flushed](super::Context::flush) is not in it yet.
     pub(crate) fn as_wgpu(&self) -> &wgpu::Buffer {
         &self.shared.buffer
     }
@@ -70,7 +70,7 @@ impl Buffer {
         self.shared.offset
     }
 
-    /// Keeps it from the pool while the host maps it: a panic of a callback may leave it mapped.
+    /// Keeps it from the pool while the host maps it: a panic in a callback may leave it mapped.
     pub(super) fn keep_from_pool(&self, keep: bool) {
         self.shared.exported.store(keep, Ordering::Release);
     }
@@ -86,7 +86,7 @@ impl Buffer {
         self.shared.exported.load(Ordering::Acquire)
     }
 
-    /// An error if the operation that was to make the elements failed.
+    /// Returns an error if the operation that was to compute the elements failed.
     pub(super) fn check_poison(&self) -> Result<()> {
         self.poison().get().map_or(Ok(()), |error| Err(error.clone()))
     }
@@ -95,7 +95,7 @@ impl Buffer {
         &self.shared.poison
     }
 
-    /// As an operand.
+    /// Returns it as an operand.
     pub(super) fn part(&self) -> Part<'_> {
         let Shared { buffer, offset, bytes, .. } = &*self.shared;
         Part::new(BufferRef { buffer, tensor: Some(self) }, *offset, *bytes)
@@ -112,11 +112,11 @@ impl Buffer {
     }
 }
 
-/// What operands lie in.
+/// The memory of operands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BufferRef<'a> {
     pub buffer: &'a wgpu::Buffer,
-    /// The tensor's that it is of, if it is of one.
+    /// The tensor's buffer that it belongs to, if any.
     pub tensor: Option<&'a Buffer>,
 }
 
@@ -143,7 +143,7 @@ impl Memory for BufferRef<'_> {
     }
 }
 
-/// A part of a buffer of the caller's. What is missing comes as the error.
+/// A part of a caller's buffer. The error says what is missing.
 pub(super) fn part_of_caller(
     buffer: &wgpu::Buffer,
     start: u64,
@@ -172,7 +172,7 @@ impl Dispatch<'_> {
         self.tensors().any(Buffer::is_exported)
     }
 
-    /// An error if elements that it works on are not there.
+    /// Returns an error if elements that it works on are missing.
     pub(super) fn check_operands(&self) -> Result<()> {
         self.tensors().try_for_each(Buffer::check_poison)
     }
@@ -185,7 +185,7 @@ impl Dispatch<'_> {
 impl Drop for Shared {
     fn drop(&mut self) {
         let Some((pooled, pool)) = self.pooled.take() else { return };
-        // The caller may hold on to what it was given, so no other tensor can have it.
+        // The caller may keep what it was given, so no other tensor can have it.
         match self.exported.load(Ordering::Acquire) {
             true => pool.discard(pooled),
             false => pool.give_back(pooled),

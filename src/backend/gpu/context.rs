@@ -1,4 +1,4 @@
-//! An opened adapter: its errors, its loss, and the way of a dispatch into the pending pass.
+//! An opened adapter: its errors, its loss, and the path of a dispatch into the pending pass.
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
@@ -31,18 +31,18 @@ struct Inner {
     info: DeviceInfo,
     limits: Limits,
     max_buffer: u64,
-    /// Of the buffers of tensors.
+    /// The usages of tensor buffers.
     usages: wgpu::BufferUsages,
     status: Arc<DeviceStatus>,
     pool: Arc<Pool>,
     pipelines: Pipelines,
     recorder: Mutex<Recorder>,
     submit_lock: SubmitLock,
-    /// Whether operations on a bad buffer are being left out: a callback must not submit what comes after them.
+    /// Whether operations on a bad buffer are being skipped: a callback must not submit those after them.
     recovering: AtomicBool,
     /// The first error of a skipped operation, until `take_fault` returns it.
     fault: Mutex<Option<Error>>,
-    /// What was made of norms that have to be finite, until it is read whether they are.
+    /// The scalings of norms that must be finite, until they are read and checked.
     watched_norms: Mutex<Vec<Buffer>>,
     #[cfg(not(target_arch = "wasm32"))]
     poller: Poller,
@@ -52,16 +52,16 @@ impl Context {
     /// Opens an adapter with these limits, which it must offer ([`Adapter::limits`]).
     ///
     /// # Errors
-    /// [`Error::DeviceRequest`] if the adapter refuses, [`Error::Unsupported`] with the name of a limit under which no kernel
-    /// runs.
+    /// [`Error::DeviceRequest`] if the adapter refuses, [`Error::Unsupported`] with the name of a limit that is too low for
+    /// any kernel.
     pub async fn request(adapter: &Adapter, limits: wgpu::Limits) -> Result<Self> {
         Self::open(adapter, limits, None).await
     }
 
     pub(super) async fn open(adapter: &Adapter, limits: wgpu::Limits, patch: Option<Patch>) -> Result<Self> {
-        // Where the host reaches the device's memory, tensors need no copy on their way.
+        // If the host can access the device's memory, transfers of tensors need no copy.
         let mappable = adapter.adapter.features() & wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
-        // For passes that users of the wgpu device time. Tensors need it not.
+        // For users of the wgpu device who time passes. Tensors do not need it.
         let clock = adapter.adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
         let usages = mapping(&adapter.adapter.get_info());
         let desc = wgpu::DeviceDescriptor {
@@ -77,12 +77,12 @@ impl Context {
         Self::new(device, queue, Owner::Crate, usages, patch)
     }
 
-    /// A context on a device of the caller's, who keeps its callbacks: an error of what is done here is returned, not
-    /// given to them. It needs no feature, and no limit beyond those that every WebGPU device has. That the device was
-    /// lost is learned from a read or a wait that fails.
+    /// A context on the caller's device, whose callbacks the caller keeps: errors of work done here are returned, not
+    /// passed to them. It needs no features, and no limits beyond those that every WebGPU device has. A lost device is
+    /// detected only when a read or a wait fails.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] with the name of a limit under which no kernel runs, [`Error::OutOfMemory`],
+    /// [`Error::Unsupported`] with the name of a limit that is too low for any kernel, [`Error::OutOfMemory`],
     /// [`Error::DeviceLost`] or [`Error::Gpu`].
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         Self::new(device, queue, Owner::Caller, wgpu::BufferUsages::empty(), None)
@@ -122,7 +122,7 @@ impl Context {
         })
     }
 
-    /// What the device is.
+    /// Information about the device.
     pub(crate) fn info(&self) -> &DeviceInfo {
         &self.inner.info
     }
@@ -132,12 +132,12 @@ impl Context {
         &self.inner.device
     }
 
-    /// The wgpu queue. What was recorded but not flushed is not in it yet.
+    /// The wgpu queue. Work that was recorded but not flushed is not in it yet.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.inner.queue
     }
 
-    /// Bytes of the largest buffer.
+    /// The maximum size of a buffer in bytes.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn max_buffer(&self) -> u64 {
         self.inner.max_buffer
@@ -165,26 +165,25 @@ impl Context {
     /// # Errors
     /// [`Error::DeviceLost`], or [`Error::Gpu`] if wgpu refused what was recorded.
     pub(super) fn free_idle(&self) -> Result<()> {
-        // What is pending may still use them.
+        // Pending work may still use them.
         self.submit_pending()?;
         self.inner.pool.shrink_to(0);
         self.recorder().forget_groups();
         self.inner.status.poll_status()
     }
 
-    /// Bounds the bytes of all buffers. To keep within it, idle ones are freed; what does not fit next to those in use
-    /// is refused with [`Error::OutOfMemory`]. There is no bound unless one is set.
+    /// Limits the bytes of all buffers. To stay within the limit, idle ones are freed; an allocation that does not fit
+    /// next to those in use fails with [`Error::OutOfMemory`]. There is no limit by default.
     pub(super) fn set_budget(&self, bytes: u64) {
         self.inner.pool.set_budget(bytes);
     }
 
-    /// How long a wait for the device lasts before it is given up for [lost](Error::DeviceLost): five minutes unless
-    /// set.
+    /// How long to wait for the device before it is considered [lost](Error::DeviceLost): five minutes by default.
     pub fn set_timeout(&self, timeout: Duration) {
         self.inner.status.set_timeout(timeout);
     }
 
-    /// Submits what is pending, without waiting for it.
+    /// Submits pending work, without waiting for it.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], or [`Error::Gpu`] if wgpu refused what was recorded.
@@ -194,7 +193,7 @@ impl Context {
         self.inner.status.poll_status()
     }
 
-    /// Submits what is pending and blocks until the device has done it.
+    /// Submits pending work and blocks until the device has completed it.
     ///
     /// # Errors
     /// As [`submit_pending`](Self::submit_pending).
@@ -205,7 +204,7 @@ impl Context {
         self.take_fault()
     }
 
-    /// An error if the device is lost or has failed.
+    /// Returns an error if the device is lost or has failed.
     pub(super) fn check_lost(&self) -> Result<()> {
         self.inner.status.check()
     }
@@ -214,9 +213,9 @@ impl Context {
         &self.inner.status
     }
 
-    /// Waits where too many submissions are not done, each of which holds memory.
+    /// Waits if too many submissions, each of which holds memory, are incomplete.
     pub(super) fn throttle(&self) -> Result<()> {
-        // Apart from the wait, during which others may record.
+        // Separate from the wait, during which others may record.
         let submission_to_wait_for = self.recorder().submission_to_wait_for();
         match submission_to_wait_for {
             // A browser cannot wait.
@@ -225,7 +224,7 @@ impl Context {
         }
     }
 
-    /// Whether the host writes into the buffers of tensors.
+    /// Whether the host writes directly into tensor buffers.
     pub(super) fn maps_writes(&self) -> bool {
         self.inner.usages.contains(wgpu::BufferUsages::MAP_WRITE)
     }
@@ -233,7 +232,7 @@ impl Context {
     /// Waits for a submission without blocking.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) async fn done(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
-        // In a callback inside of a submission: the thread that polls may run one that waits for this submission to end.
+        // In a callback inside a submission: the polling thread may run one that waits for this submission to end.
         if self.inner.submit_lock.is_held_here() {
             return self.inner.status.wait(Some(submission));
         }
@@ -246,13 +245,13 @@ impl Context {
         self.check_lost()
     }
 
-    /// A buffer for `bytes` bytes, their values undefined.
+    /// A buffer of `bytes` bytes with undefined values.
     pub(super) fn buffer(&self, bytes: u64, first: FirstWrite) -> Result<Buffer> {
         let pooled = self.pooled_buffer(Purpose::Storage, bytes, first)?;
         Ok(Buffer::pooled_bytes(pooled, bytes, self.inner.pool.clone()))
     }
 
-    /// A buffer of the caller's as a tensor's: `bytes` bytes from `offset`, which are worked on as whole blocks of 16.
+    /// Wraps a caller's buffer as a tensor's: `bytes` bytes from `offset`, processed as whole blocks of 16.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if a kernel cannot work there; the message says what is needed.
@@ -294,7 +293,7 @@ impl Context {
         }
         let mut created = self.create(purpose, size);
         if matches!(created, Err(Error::OutOfMemory { .. })) && self.free_idle().is_ok() {
-            // The idle ones may have been what was in the way, once the device has done with them.
+            // Idle buffers may have held the memory, which is free once the device is done with them.
             created = self.inner.status.wait(None).and_then(|()| self.create(purpose, size));
         }
         match created {
@@ -335,7 +334,7 @@ impl Context {
         &self.inner.fault
     }
 
-    /// Keeps what was made of norms, to be read with what is read next.
+    /// Keeps the scalings of norms, to be checked with the next read.
     pub(super) fn watch_norms(&self, scalings: Buffer) {
         self.inner.watched_norms.lock().unwrap_or_else(PoisonError::into_inner).push(scalings);
     }
@@ -381,7 +380,7 @@ impl Context {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // What is dropped unsubmitted may raise errors.
+        // Dropping unsubmitted work may raise errors.
         let batch = self.recorder.get_mut().unwrap_or_else(PoisonError::into_inner).take(&self.pool, &[]);
         self.status.watch(|| drop(batch));
     }
@@ -393,8 +392,8 @@ impl fmt::Debug for Context {
     }
 }
 
-/// How the host maps the buffers of tensors: not at all where the device has memory of its own. That of an integrated
-/// GPU is only sure to be quick to read for the host if it is not asked to be quick to write.
+/// How the host maps tensor buffers: not at all if the device has its own memory. On an integrated GPU, host reads are
+/// only sure to be fast if fast writes are not requested.
 fn mapping(adapter: &wgpu::AdapterInfo) -> wgpu::BufferUsages {
     match adapter.device_type {
         wgpu::DeviceType::Cpu => wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE,

@@ -1,9 +1,9 @@
-//! What is passed along to those who record and submit.
+//! The handles that recording and submitting need.
 
 use super::pool::Pool;
 use super::status::DeviceStatus;
 
-/// The device that a recorder records for. A recorder owns none of it, so it is passed along.
+/// The device that a recorder records for. A recorder does not own it, so it is passed along.
 #[derive(Clone, Copy)]
 pub(super) struct Gpu<'a> {
     pub device: &'a wgpu::Device,

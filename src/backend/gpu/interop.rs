@@ -1,4 +1,4 @@
-//! Tensors in the caller's wgpu buffers, and devices of the caller's.
+//! Tensors in the caller's wgpu buffers, and the caller's devices.
 
 use super::{BufferSlice, Context};
 use crate::backend::any::AnyBackend;
@@ -6,12 +6,12 @@ use crate::tensor::{Storage, Stored};
 use crate::{Device, Element, Error, Result, Shape, Tensor};
 
 impl Device {
-    /// A device of the caller's, who keeps its callbacks: an error of what is done here is returned, not given to them.
-    /// It needs no feature, and no limit beyond those that every WebGPU device has. That the device was lost is learned
-    /// from a read or a wait that fails. docs/failures.md tells what can fail, and what a callback may do.
+    /// Wraps a device of the caller, who keeps its callbacks: errors of work done here are returned, not passed to
+    /// them. It needs no features, and no limits beyond those that every WebGPU device has. A lost device is detected
+    /// only when a read or a wait fails. docs/failures.md describes what can fail, and what a callback may do.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] with the name of a limit under which no kernel runs, [`Error::OutOfMemory`],
+    /// [`Error::Unsupported`] with the name of a limit that is too low for any kernel, [`Error::OutOfMemory`],
     /// [`Error::DeviceLost`] or [`Error::Gpu`].
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         Context::from_wgpu(device, queue).map(Self::from)
@@ -26,10 +26,10 @@ impl From<Context> for Device {
 }
 
 impl<T: Element> Tensor<T> {
-    /// A tensor in a buffer of the caller's, of a device made by [`Device::from_wgpu`]: `offset` bytes from its start,
-    /// in C order. Nothing is copied: what is done in place is done there, if this is the only tensor of it. Kernels
-    /// read and write whole blocks of 16 bytes, so the rest of the tensor's last block is theirs too. Several tensors may
-    /// be parts of one buffer, as long as they do not overlap.
+    /// A tensor in a buffer of the caller, on a device created by [`Device::from_wgpu`]: `offset` bytes from its start,
+    /// in C order. Nothing is copied: in-place operations write to the buffer, if this is its only tensor. Kernels read
+    /// and write whole blocks of 16 bytes, including the rest of the tensor's last block. Several tensors may be parts of
+    /// one buffer, as long as they do not overlap.
     ///
     /// ```no_run
     /// # fn run(device: wgpu::Device, queue: wgpu::Queue, activations: wgpu::Buffer) -> wgclip::Result<()> {
@@ -65,16 +65,17 @@ impl<T: Element> Tensor<T> {
         Ok(Self::new(context.store(context.buffer_from_wgpu(buffer, offset, bytes)?), shape))
     }
 
-    /// Where the elements are, on a GPU: whole blocks of 16 bytes. What was recorded is submitted first, so that it is
-    /// done before what the caller submits next. The buffer is freed once the caller, this tensor and its clones have dropped
-    /// it: no other tensor gets it.
+    /// Where the elements are, on a GPU: whole blocks of 16 bytes. Recorded work is submitted first, so that it is done
+    /// before the caller's next submission. The buffer is freed once the caller, this tensor and its clones have dropped it:
+    /// no other tensor reuses it.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] or [`Error::Gpu`], and [`Error::InvalidBuffer`] if the elements were to be made of a bad buffer.
+    /// [`Error::DeviceLost`] or [`Error::Gpu`], and [`Error::InvalidBuffer`] if the elements were to be computed from a bad
+    /// buffer.
     pub fn buffer(&self) -> Result<Option<BufferSlice<'_>>> {
         match self.storage() {
             Storage::Gpu(context, x) if x.bytes() > 0 => {
-                // First, so that what is recorded from now on reckons with it.
+                // First, so that later recording takes the export into account.
                 let buffer = x.export();
                 context.submit_pending()?;
                 x.check_poison()?;

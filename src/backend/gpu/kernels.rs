@@ -1,4 +1,4 @@
-//! The kernels alone, over the caller's buffers, for the caller's compute pass.
+//! The kernels only, over the caller's buffers, for the caller's compute pass.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -15,12 +15,12 @@ use crate::plan::{self, Limits, Params, Planner, Sink, converted_bytes, mask_byt
 use crate::wgsl::BLOCK_BYTES;
 use crate::{DeviceInfo, ElementType, Error, NormKind, NormLimit, Op, Result};
 
-/// The kernels on a wgpu device of the caller's: for a program that has its own buffers, passes and submissions.
+/// The kernels on the caller's wgpu device, for a program that has its own buffers, passes and submissions.
 ///
-/// Each operation is [`Prepared`] once, over slices of the caller's buffers, and recorded as often as wanted. A slice
-/// is a tensor's elements, filled up to whole blocks of 16 bytes, all of which are read and written; it begins at a
+/// Each operation is [`Prepared`] once, over slices of the caller's buffers, and recorded any number of times. A slice
+/// holds a tensor's elements, padded to whole blocks of 16 bytes, all of which are read and written; it begins at a
 /// multiple of `min_storage_buffer_offset_alignment`, and its buffer has the usage `STORAGE`. Slices may be parts of one
-/// buffer, as long as those that are written overlap no other.
+/// buffer, as long as no written slice overlaps another.
 ///
 /// ```no_run
 /// use wgclip::gpu::{Arguments, Kernels};
@@ -51,15 +51,15 @@ pub struct Kernels {
     pipelines: Pipelines,
 }
 
-/// A slice of a buffer of the caller's.
+/// A slice of a caller's buffer.
 type Slice<'a> = wgpu::BufferSlice<'a>;
 
 impl Kernels {
-    /// The kernels on a device, which needs no feature and no limit beyond those that every WebGPU device has. Each is
-    /// compiled when it is first prepared.
+    /// The kernels on a device, which needs no features, and no limits beyond those that every WebGPU device has. Each
+    /// is compiled when it is first prepared.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] with the name of a limit under which no kernel runs.
+    /// [`Error::Unsupported`] with the name of a limit that is too low for any kernel.
     pub fn new(device: &wgpu::Device) -> Result<Self> {
         let limits = device.limits();
         let info = adapter::info(&device.adapter_info(), &limits);
@@ -73,13 +73,13 @@ impl Kernels {
         })
     }
 
-    /// Prepares an operation: its inputs and outputs are those of [`Op::info`], in that order. Where the first output is
-    /// the very slice of the input that may be overwritten, the operation works in place; trailing outputs that are left
-    /// out are not made. What is converted takes its own number of bytes, filled up to whole blocks. The gradients of bounds come unsummed, one element for each of x.
+    /// Prepares an operation: its inputs and outputs are those of [`Op::info`], in that order. If the first output is the same slice as the input
+    /// that may be overwritten, the operation works in place; omitted trailing outputs are not computed. A converted output has its own number of
+    /// bytes, padded to whole blocks. The gradients of bounds are not summed: they have one element for each of x.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] or [`Error::LengthMismatch`] if slices differ in length from x or from what the shapes of
-    /// the bounds say; [`Error::Unsupported`] if a kernel cannot work on one (the message says what is needed);
+    /// [`Error::ShapeMismatch`] or [`Error::LengthMismatch`] if slices differ in length from x or from the shapes of the
+    /// bounds; [`Error::Unsupported`] if a kernel cannot work on one (the message says what is needed);
     /// [`Error::RuleWithoutKernel`] for a rule that the operation does not take; [`Error::InvalidBuffer`] for one that is
     /// destroyed or of another device; [`Error::OutOfMemory`], or [`Error::Gpu`].
     pub fn prepare(
@@ -123,19 +123,19 @@ impl Kernels {
         Ok(Prepared { steps })
     }
 
-    /// Bytes of the scratch buffer of [`prepare_norm`](Self::prepare_norm), filled up to whole blocks.
+    /// Bytes of the scratch buffer of [`prepare_norm`](Self::prepare_norm), padded to whole blocks.
     pub fn norm_scratch_bytes(kind: NormKind) -> u64 {
         reduce::limb_bytes(kind.reduce_op()).next_multiple_of(BLOCK_BYTES)
     }
 
-    /// Bytes of what [`prepare_scaling`](Self::prepare_scaling) makes.
+    /// Bytes of the output of [`prepare_scaling`](Self::prepare_scaling).
     pub const SCALING_BYTES: u64 = scale::SCALING_BYTES;
 
     /// Prepares the norm of all elements of tensors of floats of up to 32 bits, each with its type and number of elements: one
-    /// f32, the first word of `norm`. `scratch` holds the exact sum meanwhile, and after: it is cleared first.
+    /// f32, the first word of `norm`. `scratch` holds the exact sum during and after the computation; it is cleared first.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for other types, and for slices that are too short or on which a kernel cannot work;
+    /// [`Error::Unsupported`] for other types, and for slices that are too short or that a kernel cannot work on;
     /// [`Error::InvalidBuffer`], [`Error::OutOfMemory`] or [`Error::Gpu`].
     pub fn prepare_norm(
         &self,
@@ -166,9 +166,9 @@ impl Kernels {
         Ok(steps.finish())
     }
 
-    /// Prepares what becomes of elements with a norm, the first word of `norm`. `scaling` gets four words, which kernels of yours
-    /// may read: the norm and the coefficient as f32, at most 1 (which it is where elements are kept), what is done (0: kept, 1: multiplied by
-    /// the coefficient, 2: set to 0), and 1 if the norm is not finite under [`NonFinitePolicy::Error`](crate::NonFinitePolicy::Error).
+    /// Prepares the scaling of elements from their norm, the first word of `norm`. `scaling` gets four words, which your kernels may read: the
+    /// norm and the coefficient as f32 (at most 1, and 1 if elements are kept), what is done (0: kept, 1: multiplied by the coefficient, 2:
+    /// set to 0), and 1 if the norm is not finite under [`NonFinitePolicy::Error`](crate::NonFinitePolicy::Error).
     ///
     /// # Errors
     /// [`Error::InvalidLimit`]; otherwise as [`prepare_norm`](Self::prepare_norm).
@@ -205,7 +205,7 @@ impl Kernels {
         Ok(steps.finish())
     }
 
-    /// A slice of at least so many bytes.
+    /// Checks that a slice has at least this many bytes.
     fn check_bytes(&self, slice: Slice<'_>, least: u64) -> Result<()> {
         self.check_slice(slice)?;
         match slice.size() >= least {
@@ -226,7 +226,7 @@ impl Kernels {
         Planner { limits: self.limits, info: &self.info }
     }
 
-    /// Whether a kernel can work on a slice, and it is as long as x or as the mask of x.
+    /// Checks that a kernel can work on a slice, and that it is as long as x or the mask of x.
     fn check_operand(
         &self,
         operand: Operand,
@@ -248,7 +248,7 @@ impl Kernels {
         Ok(())
     }
 
-    /// Broadcast inputs in whole blocks, of the lengths that their shapes say.
+    /// Checks that broadcast inputs are whole blocks with the lengths of their shapes.
     fn check_broadcast(&self, inputs: &BroadcastInputs<Slice<'_>>, x: Slice<'_>) -> Result<()> {
         let size = inputs.element.size() as u64;
         let blocks = |len: usize| (len as u64 * size).div_ceil(BLOCK_BYTES);
@@ -279,7 +279,7 @@ impl Kernels {
         })
     }
 
-    /// All that is allocated is allocated here.
+    /// All allocations happen here.
     fn compile(&self, dispatch: &Dispatch<'_>) -> Result<Step> {
         self.status.check()?;
         let pipeline = self.pipelines.get(&self.device, dispatch.program, &self.status)?;
@@ -327,7 +327,7 @@ fn part<'a>(slice: &Slice<'a>) -> Part<'a> {
     Part::new(BufferRef { buffer: slice.buffer(), tensor: None }, slice.offset(), slice.size())
 }
 
-/// The kernels of a reduction, as they are prepared.
+/// The kernels of a reduction that is being prepared.
 struct Steps<'a> {
     kernels: &'a Kernels,
     steps: RefCell<Vec<Step>>,
@@ -376,8 +376,8 @@ struct PreparedDispatch {
 }
 
 impl Prepared {
-    /// Records the operation: sets a pipeline and bind group 0, and dispatches, more than once where the slices are
-    /// larger than a binding. Nothing is allocated or submitted.
+    /// Records the operation: sets a pipeline and bind group 0, and dispatches, more than once if the slices are larger
+    /// than a binding. Nothing is allocated or submitted.
     pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
         for Step { pipeline, dispatches } in &self.steps {
             pass.set_pipeline(pipeline);

@@ -1,4 +1,4 @@
-//! The limits of a wgpu device, as plans take them.
+//! The limits of a wgpu device, in the form that plans take.
 
 use super::recorder::parameter_bytes;
 use crate::plan::{Limits, MAX_BINDINGS, Params};
@@ -15,12 +15,12 @@ impl Limits {
         }
     }
 
-    /// The same of a device that can run kernels.
+    /// The limits of a device that can run kernels.
     ///
     /// # Errors
     /// [`Error::Unsupported`] with the name of the limit that is too low.
     pub(super) fn checked(limits: &wgpu::Limits, info: &DeviceInfo) -> Result<Self> {
-        // A binding holds a workgroup's words of a mask, of the type with the most blocks for each.
+        // A binding holds a workgroup's words of a mask, for the type with the most blocks per word.
         let binding = u64::from(blocks_per_mask_word(ElementType::F64) * WORKGROUP) * BLOCK_BYTES;
         let needed = [
             ("max_compute_workgroups_per_dimension", limits.max_compute_workgroups_per_dimension.into(), 1),
@@ -30,7 +30,7 @@ impl Limits {
                 WORKGROUP.into(),
             ),
             ("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x.into(), WORKGROUP.into()),
-            // Those of a clip. Operations with more say so themselves.
+            // Those of a clip. Operations that need more report it themselves.
             ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into(), 2),
             ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size, binding),
             ("max_uniform_buffers_per_shader_stage", limits.max_uniform_buffers_per_shader_stage.into(), 1),

@@ -1,6 +1,6 @@
 //! The GPU path: WGSL kernels, dispatched through wgpu. Nothing outside this folder knows wgpu.
 //!
-//! For those who own a wgpu program: [`Kernels`] prepares operations for passes of yours, [`Device::from_wgpu`] and
+//! For owners of a wgpu program: [`Kernels`] prepares operations for your passes, [`Device::from_wgpu`] and
 //! [`Tensor::from_buffer`] take your device and your buffers, [`Adapter`] and [`Context`] open one with limits of your
 //! choice.
 //!
@@ -13,12 +13,12 @@
 //
 // - `adapter` finds adapters and says which are software; `context` opens one; `status` turns its errors and its loss
 //   into `Error`, and waits; `poller` waits without blocking;
-// - `buffer`, `pool`, `generation`, `transfer`: buffers, how and when they are used again, what goes in and comes out;
-// - `limits`: those of the device, under which `crate::plan` makes dispatches; `pipeline`: a kernel, compiled; `recorder`:
+// - `buffer`, `pool`, `generation`, `transfer`: buffers, how and when they are reused, transfers to and from them;
+// - `limits`: the device's, under which `crate::plan` plans dispatches; `pipeline`: a compiled kernel; `recorder`:
 //   the pass that it joins; `batch`: that pass;
-// - `submit`, `submit_lock`: how the pass gets to the queue, in order and whatever callbacks do;
-// - `kernels` prepares them for a pass of the caller's, without a context; `interop`: tensors in the caller's buffers;
-// - `reduce`, `scale` and `testing`: kernels that are no operation of the list.
+// - `submit`, `submit_lock`: how the pass reaches the queue, in order and whatever callbacks do;
+// - `kernels` prepares them for a caller's pass, without a context; `interop`: tensors in the caller's buffers;
+// - `reduce`, `scale` and `testing`: kernels that are not operations of the list.
 
 mod adapter;
 mod batch;
@@ -106,19 +106,18 @@ impl Backend for Context {
         self.is_same(other)
     }
 
-    fn upload<T: Element>(&self, data: &[T]) -> Result<Buffer> {
-        self.upload_elements(data)
+    fn upload(&self, _: ElementType, bytes: &[u8]) -> Result<Buffer> {
+        self.upload_bytes(bytes)
     }
 
     fn adopt<T: Element>(&self, data: Vec<T>) -> Result<Buffer> {
-        self.upload_elements(&data)
+        self.upload_bytes(bytemuck::cast_slice(&data))
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    fn read_blocking<T: Element>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
-        let elements = self.read_elements_blocking(buffer, len)?;
-        pollster::block_on(self.check_norms())?;
-        Ok(elements)
+    fn copy_to_host(&self, buffer: &Buffer, bytes: &mut [u8]) -> Result<()> {
+        self.read_blocking(buffer, bytes)?;
+        pollster::block_on(self.check_norms())
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -191,7 +190,7 @@ impl Backend for Context {
     }
 
     fn known_scaling(&self, elements: &[ElementType], scaling: Scaling<f64>) -> Result<Buffer> {
-        self.upload(&scale::words(self.planner(), elements, scaling)?)
+        self.upload_bytes(bytemuck::cast_slice(&scale::words(self.planner(), elements, scaling)?))
     }
 
     fn scale(
@@ -215,7 +214,7 @@ impl Backend for Context {
     }
 
     fn scale_list(&self, list: Vec<(ElementType, &mut Buffer)>, scalings: &Buffer) -> Result<()> {
-        // Whatever needs memory comes first, so that all are changed or none.
+        // Everything that needs memory comes first, so that all are changed or none.
         let (mut list, mut copies) = (list, Vec::new());
         for (_, x) in &mut list {
             let copy = (!x.is_unique()).then(|| self.buffer(x.bytes(), FirstWrite::Recorded));

@@ -13,13 +13,13 @@ use crate::plan::{Params, Program};
 pub(super) struct Pipeline {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
-    /// Of each storage buffer, the number of the binding and whether it is only read.
+    /// For each storage buffer, its binding number and whether it is read-only.
     pub bindings: Vec<(u32, bool)>,
-    /// The same as a number: kernels of the same bindings share their bind groups.
+    /// The bindings as a number: kernels with the same bindings share their bind groups.
     pub signature: u64,
 }
 
-/// Alters the source of a shader before it is compiled: how the tests plant faults.
+/// Alters the source of a shader before it is compiled, by which the tests plant faults.
 pub(super) type Patch = Box<dyn Fn(&str) -> String + Send + Sync>;
 
 /// The pipelines of a device.
@@ -59,12 +59,12 @@ impl Pipelines {
         Ok(pipeline)
     }
 
-    /// Drops what was compiled; what is recorded keeps its own.
+    /// Drops the compiled pipelines; recorded work keeps its own.
     pub(super) fn clear(&self) {
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// How many were compiled.
+    /// The number of compiled pipelines.
     pub(super) fn created(&self) -> u64 {
         self.created.load(Ordering::Relaxed)
     }
@@ -93,7 +93,7 @@ impl Pipelines {
             layout: Some(&pipeline_layout),
             module: &module,
             entry_point: Some(program.entry()),
-            // The kernels do it themselves, for engines that do not.
+            // The kernels zero it themselves, for engines that do not.
             compilation_options: wgpu::PipelineCompilationOptions {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
@@ -113,7 +113,7 @@ impl std::fmt::Debug for Pipelines {
     }
 }
 
-/// The parameters at binding 0, moved along by a dynamic offset, then the kernel's buffers.
+/// The parameters at binding 0, with a dynamic offset, then the kernel's buffers.
 fn entries(bindings: &[(u32, bool)]) -> Vec<wgpu::BindGroupLayoutEntry> {
     let entry = |binding, ty, has_dynamic_offset, min_binding_size| wgpu::BindGroupLayoutEntry {
         binding,

@@ -1,6 +1,6 @@
 //! Waits that do not block: a dedicated thread polls the device and wakes waiters.
 //!
-//! It is started by the first such wait and ends with its device. In a browser the event loop does this.
+//! The first wait starts the thread, which ends with its device. In a browser the event loop does this.
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, ThreadId};
@@ -10,10 +10,10 @@ use futures_intrusive::channel::shared::{OneshotSender, oneshot_channel};
 use super::status::DeviceStatus;
 use crate::Result;
 
-/// A submission, and the waker of whoever waits for it.
+/// A submission, and the waker of its waiter.
 type Request = (wgpu::SubmissionIndex, OneshotSender<()>);
 
-/// The way to the waiting thread.
+/// The channel to the polling thread.
 #[derive(Debug, Default)]
 pub(super) struct Poller {
     polling: Mutex<Option<Polling>>,
@@ -36,16 +36,16 @@ impl Poller {
         let (sender, done) = oneshot_channel();
         let sent = self.send(status, (submission.clone(), sender));
         if !sent || done.receive().await.is_none() {
-            // No thread, or a panic of a callback has ended it.
+            // No thread, or a panic in a callback has ended it.
             status.wait(Some(submission))?;
         }
         status.check()
     }
 
-    /// Hands a request to the thread. Returns `false` if none can be started, or this is the thread: in a callback.
+    /// Hands a request to the thread. Returns `false` if none can be started, or if this is the thread: in a callback.
     fn send(&self, status: &Arc<DeviceStatus>, mut request: Request) -> bool {
         let mut polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner);
-        // To start the thread, to find that a panic of a callback has ended it, to start another.
+        // To start the thread, to find that a panic in a callback has ended it, to start another.
         for _ in 0..3 {
             let Some(Polling { requests, thread }) = &*polling else {
                 *polling = Polling::start(status);
@@ -66,13 +66,13 @@ impl Poller {
 impl Polling {
     fn start(status: &Arc<DeviceStatus>) -> Option<Self> {
         let (requests, receiver) = mpsc::channel::<Request>();
-        // The device ends with those who use it, not on this thread: that would race with the end of the program, where drivers
-        // take themselves apart.
+        // The device ends with its users, not on this thread: that would race with the end of the program, when drivers shut
+        // down.
         let status = Arc::downgrade(status);
         let run = move || {
             for (submission, sender) in receiver {
                 if let Some(status) = status.upgrade() {
-                    // What went wrong is recorded, and met by the waiter.
+                    // The error is recorded, and the waiter sees it.
                     let _ = status.wait(Some(submission));
                 }
                 let _ = sender.send(());

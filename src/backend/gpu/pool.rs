@@ -1,4 +1,4 @@
-//! Buffers that are used again: a fresh one is zero-filled by wgpu, which costs as much as a kernel.
+//! A pool of reused buffers: wgpu fills a fresh one with zeros, which costs as much as a kernel.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use super::generation::Generations;
 use crate::Stats;
 use crate::wgsl::BLOCK_BYTES;
 
-/// Bytes of idle buffers that are kept. Beyond it a buffer is freed when it comes back.
+/// Bytes of idle buffers that are kept. Beyond that, returned buffers are freed.
 const IDLE: u64 = 1 << 30;
 
-/// What a buffer is for. Each has its own usages, so they are not exchanged.
+/// What a buffer is for. Each purpose has its own usages, so they are not interchangeable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Purpose {
     /// Read and written by kernels, copied from and to.
@@ -25,23 +25,23 @@ pub(super) enum Purpose {
 pub(super) enum FirstWrite {
     /// A command that is recorded after those pending, so any idle buffer will do.
     Recorded,
-    /// The queue, *before* the commands that it was not yet given: the buffer must not be in use by them. Or the host, at
-    /// once, if the device [has done](Pool::is_done) with it: such a buffer is preferred.
+    /// The queue, *before* the commands that it was not yet given, which must not use the buffer. Or the host, at once,
+    /// if the device [is done](Pool::is_done) with it: those are preferred.
     Queued,
 }
 
-/// A buffer of the pool's.
+/// A buffer of the pool.
 #[derive(Debug)]
 pub(super) struct PooledBuffer {
     pub buffer: wgpu::Buffer,
-    /// No other buffer of the pool has or had it.
+    /// Never shared with another buffer of the pool, past or present.
     pub id: u64,
     pub purpose: Purpose,
     /// The generation of the last command that uses it.
     last_use: AtomicU64,
 }
 
-/// The buffers of a device: it knows all, and keeps the idle ones.
+/// The buffers of a device: it counts all, and keeps the idle ones.
 #[derive(Debug)]
 pub(super) struct Pool {
     state: Mutex<State>,
@@ -59,7 +59,7 @@ struct State {
     next_id: u64,
 }
 
-/// Idle buffers of a size. Whatever is looked for is found without a scan.
+/// Idle buffers of one size. No lookup needs a scan.
 #[derive(Debug, Default)]
 struct Idle {
     by_id: BTreeMap<u64, PooledBuffer>,
@@ -79,12 +79,12 @@ impl Idle {
         Some(pooled)
     }
 
-    /// The first that was created, so that a loop gets the same ones each time, and with them its bind groups.
+    /// The one created first, so that a loop gets the same ones each time, and with them its bind groups.
     fn first_created(&self) -> Option<u64> {
         self.by_id.keys().next().copied()
     }
 
-    /// The one whose last use is the longest ago, and that use.
+    /// The one unused for the longest time, and its last use.
     fn least_recent(&self) -> Option<(u64, u64)> {
         self.by_use.first().copied()
     }
@@ -110,8 +110,8 @@ impl Default for Pool {
 }
 
 impl Pool {
-    /// The size of the buffer that holds `bytes`: whole blocks, in classes that waste an eighth at most.
-    /// Never zero, since wgpu binds no empty buffer.
+    /// The size of the buffer for `bytes`: whole blocks, in classes that waste at most an eighth. Never zero, since
+    /// wgpu cannot bind an empty buffer.
     pub(super) fn class(bytes: u64, max_buffer: u64) -> u64 {
         let bytes = bytes.max(256);
         let step = (1 << bytes.ilog2()) / 8;
@@ -138,8 +138,8 @@ impl Pool {
         Some(pooled)
     }
 
-    /// Makes room within the budget for `size` bytes that are about to be created, at the cost of idle buffers.
-    /// Returns whether there is room.
+    /// Makes room within the budget for `size` bytes that are about to be created, by freeing idle buffers. Returns
+    /// whether there is room.
     pub(super) fn reserve(&self, size: u64) -> bool {
         let mut state = self.state();
         if state.stats.in_use_bytes.saturating_add(size) > state.budget {
@@ -155,7 +155,7 @@ impl Pool {
         true
     }
 
-    /// Takes in a buffer for which room was reserved.
+    /// Adopts a buffer for which room was reserved.
     pub(super) fn adopt(&self, purpose: Purpose, buffer: wgpu::Buffer) -> PooledBuffer {
         let mut state = self.state();
         state.stats.buffers_created += 1;
@@ -163,7 +163,7 @@ impl Pool {
         PooledBuffer { buffer, id: state.next_id, purpose, last_use: AtomicU64::new(0) }
     }
 
-    /// Gives up the room that was reserved.
+    /// Releases reserved room.
     pub(super) fn unreserve(&self, size: u64) {
         let mut state = self.state();
         state.stats.in_use_bytes -= size;
@@ -175,12 +175,12 @@ impl Pool {
         pooled.last_use.store(self.generations.pending(), Ordering::Release);
     }
 
-    /// Whether the device has done all that uses a buffer.
+    /// Whether the device is done with a buffer.
     pub(super) fn is_done(&self, pooled: &PooledBuffer) -> bool {
         self.generations.is_done(pooled.last_use())
     }
 
-    /// Takes back a buffer that nothing but pending or submitted commands uses.
+    /// Takes back a buffer that only pending or submitted commands use.
     pub(super) fn give_back(&self, pooled: PooledBuffer) {
         let size = pooled.buffer.size();
         let mut state = self.state();
@@ -191,7 +191,7 @@ impl Pool {
         }
         state.stats.reserved_bytes -= size;
         self.freed.store(true, Ordering::Release);
-        // wgpu may run callbacks when a buffer goes: without the lock.
+        // wgpu may run callbacks when a buffer is dropped, so this is done without the lock.
         drop(state);
         drop(pooled);
     }
@@ -213,12 +213,12 @@ impl Pool {
         drop(freed);
     }
 
-    /// Returns what is freed, to be dropped once the lock is not held.
+    /// Returns the freed buffers, to be dropped without the lock.
     #[must_use]
     fn shrink(&self, state: &mut State, bytes: u64) -> Vec<PooledBuffer> {
         let mut freed = Vec::new();
         while state.stats.reserved_bytes > bytes {
-            // The largest first: the fewest have to be created again.
+            // The largest first, so that the fewest have to be created again.
             let largest = state.idle.iter().filter(|(_, idle)| !idle.by_id.is_empty()).map(|(&key, _)| key);
             let Some(largest) = largest.max_by_key(|(_, size)| *size) else { break };
             let Some(idle) = state.idle.get_mut(&largest) else { break };
@@ -232,7 +232,7 @@ impl Pool {
         freed
     }
 
-    /// Bounds the bytes of all buffers.
+    /// Limits the bytes of all buffers.
     pub(super) fn set_budget(&self, bytes: u64) {
         let mut state = self.state();
         state.budget = bytes;
@@ -241,17 +241,17 @@ impl Pool {
         drop(freed);
     }
 
-    /// Whether buffers were freed since it was last asked.
+    /// Whether buffers were freed since the last call.
     pub(super) fn take_freed(&self) -> bool {
         self.freed.swap(false, Ordering::AcqRel)
     }
 
-    /// What is pending, submitted and done.
+    /// The generations of pending, submitted and completed work.
     pub(super) fn generations(&self) -> &Generations {
         &self.generations
     }
 
-    /// Those of the buffers.
+    /// Counts of the buffers.
     pub(super) fn stats(&self) -> Stats {
         self.state().stats
     }

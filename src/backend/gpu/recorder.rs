@@ -1,10 +1,10 @@
 //! The pending pass: operations join it, and it is submitted as one.
 //!
-//! A submission costs hundreds of microseconds and a dispatch a few, so many operations share one. It is
-//! submitted on a read, on a flush, and when it has grown to [`COMMANDS`] or [`BYTES`], so that the device works while
-//! the host goes on recording. The host waits when [`IN_FLIGHT`] submissions are not done.
+//! A submission costs hundreds of microseconds and a dispatch a few, so many operations share one. It is submitted on a
+//! read, on a flush, and when it has grown to [`COMMANDS`] or [`BYTES`], so that the device works while the host keeps
+//! recording. The host waits when [`IN_FLIGHT`] submissions are incomplete.
 //!
-//! Nothing here submits or polls: no foreign code runs while the recorder is locked.
+//! Nothing here submits or polls, so no foreign code runs while the recorder is locked.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -17,38 +17,38 @@ use super::status::DeviceStatus;
 use crate::plan::{DispatchRange, MAX_BINDINGS, Params};
 use crate::{Result, Stats};
 
-/// Dispatches and uploads of a submission at the most.
+/// Maximum dispatches and uploads of a submission.
 const COMMANDS: u32 = 512;
 
-/// Sets of parameters that are kept on the device. A loop uses the same few again and again, and then nothing has to be
-/// written before its kernels run.
+/// Sets of parameters that are kept on the device. A loop reuses the same few, so nothing has to be written before its
+/// kernels run.
 const SLOTS: usize = 512;
 
-/// Bytes that the dispatches of a submission touch, at about the most.
+/// Approximate maximum of bytes that the dispatches of a submission touch.
 const BYTES: u64 = 1 << 30;
 
-/// Bytes that are uploaded before a submission sets them moving. Until then they stay in host memory too.
+/// Bytes that are uploaded before a submission starts their transfer. Until then they also stay in host memory.
 const UPLOADED: u64 = 64 << 20;
 
-/// Submissions that are not done, at the most. Each holds the memory of its uploads.
+/// Maximum incomplete submissions. Each holds the memory of its uploads.
 const IN_FLIGHT: usize = 4;
 
-/// Bind groups that are kept. A steady loop of operations needs a few; one that never meets the same buffers again
-/// must not keep them for ever.
+/// Bind groups that are kept. A steady loop of operations needs a few; one that never reuses buffers must not keep them
+/// forever.
 const GROUPS: usize = 4096;
 
 /// The pending pass of a device and the parameters of its dispatches.
 #[derive(Debug)]
 pub(super) struct Recorder {
     pending: Option<Pending>,
-    /// A slot for each set of parameters. New ones are written by the queue when what uses them is submitted, before it
-    /// runs and after the dispatches of the submission before.
+    /// A slot for each set of parameters. The queue writes new ones when the dispatches that use them are submitted,
+    /// before these run and after the dispatches of the previous submission.
     slots: wgpu::Buffer,
     /// Bytes from one slot to the next: a dynamic offset must be aligned.
     slot: usize,
-    /// Where each set of parameters is.
+    /// The offset of each set of parameters.
     params_cache: HashMap<Params, u32>,
-    /// Those not yet written, which are the last of them.
+    /// The sets not yet written, which are the last ones.
     unwritten_params: Vec<u8>,
     /// Dispatches and uploads since the last command buffer.
     commands: u32,
@@ -56,15 +56,15 @@ pub(super) struct Recorder {
     bytes_in_pass: u64,
     bytes_uploaded: u64,
     groups: HashMap<GroupKey, wgpu::BindGroup>,
-    /// Whether all dispatches are logged: what they read may turn out to be missing, while a logged pass is being submitted.
+    /// Whether all dispatches are logged: their inputs may turn out to be missing while a logged pass is being submitted.
     logs_all: bool,
-    /// Those that the device may not have done, each with its generation.
+    /// The submissions that the device may not have completed, each with its generation.
     submitted: VecDeque<(u64, wgpu::SubmissionIndex)>,
     stats: Stats,
 }
 
-/// The buffers of the pool that are bound, each with its offset and size, and how: kernels of the same bindings share
-/// their groups.
+/// The bound buffers of the pool, each with its offset and size, and the signature of the bindings: kernels with the
+/// same bindings share their groups.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct GroupKey(u64, [(u64, u64, u64); MAX_BINDINGS]);
 
@@ -73,9 +73,9 @@ pub(super) struct Progress<'a> {
     gpu: Gpu<'a>,
     dispatch: &'a Dispatch<'a>,
     pipeline: &'a Pipeline,
-    /// One for each range, once they are there.
+    /// One for each range, once created.
     groups: Vec<wgpu::BindGroup>,
-    /// Ranges that are recorded.
+    /// The number of recorded ranges.
     recorded: usize,
 }
 
@@ -86,7 +86,7 @@ impl<'a> Progress<'a> {
 }
 
 impl Drop for Progress<'_> {
-    /// An error between two ranges leaves a tensor half made, which its users must hear of.
+    /// An error between two ranges leaves a tensor partly written, which its users must learn of.
     fn drop(&mut self) {
         if (1..self.groups.len()).contains(&self.recorded) {
             let error = self.gpu.status.blocked("an operation was recorded in part; make the tensor again");
@@ -108,7 +108,7 @@ pub(super) fn parameter_bytes(limits: &wgpu::Limits) -> u64 {
     (SLOTS * slot(limits)) as u64
 }
 
-/// Binds parameters, found by a dynamic offset, and a range's part of each operand.
+/// Binds parameters, at a dynamic offset, and a range's part of each operand.
 pub(super) fn bind_group(
     device: &wgpu::Device,
     pipeline: &Pipeline,
@@ -133,7 +133,7 @@ pub(super) fn bind_group(
     device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
 }
 
-/// Calls of wgpu under the recorder's lock. Why they failed must be asked outside of it.
+/// Runs wgpu calls under the recorder's lock. The reason for a failure must be looked up outside of it.
 fn watched<R>(gpu: Gpu<'_>, calls: impl FnOnce() -> R) -> Result<R, wgpu::Error> {
     match gpu.status.watch(calls) {
         (result, None) => Ok(result),
@@ -166,13 +166,13 @@ impl Recorder {
         })
     }
 
-    /// Records a dispatch, one for each of its ranges. Returns `false` where what is pending must be submitted before it can
-    /// go on. All that can fail does so before the first is recorded.
+    /// Records a dispatch, once for each of its ranges. Returns `false` if pending work must be submitted before it can go
+    /// on. Everything that can fail does so before the first is recorded.
     ///
     /// # Errors
-    /// That an operand is missing; within, what wgpu refused.
+    /// A missing operand; the inner error is wgpu's refusal.
     pub(super) fn record(&mut self, progress: &mut Progress<'_>) -> Result<Result<bool, wgpu::Error>> {
-        // Under the lock: whoever finds out later that an operand is missing finds this in the log.
+        // Under the lock: if an operand turns out to be missing later, this dispatch is in the log.
         progress.dispatch.check_operands()?;
         Ok(self.record_ranges(progress))
     }
@@ -195,18 +195,19 @@ impl Recorder {
         Ok(true)
     }
 
-    /// Whether what is pending is enough for a submission.
+    /// Whether enough is pending for a submission.
     pub(super) fn is_full(&self) -> bool {
         self.commands >= COMMANDS || self.bytes_in_pass >= BYTES || self.bytes_uploaded >= UPLOADED
     }
 
-    /// Whether a dispatch can join the pending pass: one on buffers that the caller may destroy begins a pass, so that what
-    /// is on buffers of the pool alone cannot fail with it.
+    /// Whether a dispatch can join the pending pass: one on buffers that the caller may destroy begins a new pass, so that
+    /// dispatches on pool buffers only cannot fail with it.
     fn may_join(&self, exported: bool) -> bool {
         !exported || self.pending.as_ref().is_none_or(|pending| pending.log.is_some())
     }
 
-    /// Whether there is a slot for a set of parameters. When all are taken, they are free again once none is pending.
+    /// Whether there is a slot for a set of parameters. When all are taken, they become free once no dispatch is
+    /// pending.
     fn has_slot(&mut self, params: &Params) -> bool {
         if self.params_cache.len() < SLOTS || self.params_cache.contains_key(params) {
             return true;
@@ -247,8 +248,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// The offset of a set of parameters, which is taken in if it is new. Slots that others had are written by the queue
-    /// when the command buffer is submitted, before it runs and after those before.
+    /// Returns the offset of a set of parameters, which is added if it is new. Reused slots are written by the queue
+    /// when the command buffer is submitted, before it runs and after earlier ones.
     fn slot_of(&mut self, params: &Params) -> u32 {
         if let Some(&offset) = self.params_cache.get(params) {
             return offset;
@@ -260,7 +261,7 @@ impl Recorder {
         offset
     }
 
-    /// The bind group of a range, created when it is first met.
+    /// The bind group of a range, created on first use.
     fn group(
         &mut self,
         gpu: Gpu<'_>,
@@ -285,21 +286,21 @@ impl Recorder {
         self.stats.bind_groups_created += 1;
         let group =
             watched(gpu, || bind_group(gpu.device, pipeline, &self.slots, &dispatch.operands, range))?;
-        // The cache would keep the caller's buffers alive, so groups of the caller's are not kept.
+        // The cache would keep the caller's buffers alive, so their bind groups are not cached.
         if of_pool {
             self.groups.insert(key, group.clone());
         }
         Ok(group)
     }
 
-    /// Notes `bytes` that were uploaded, to a buffer that the queue was given to write if not at once.
+    /// Notes an upload of `bytes` bytes, to the buffer `by_queue` if the queue writes it later.
     pub(super) fn uploaded(&mut self, pool: &Pool, by_queue: Option<&PooledBuffer>, bytes: u64) {
         by_queue.into_iter().for_each(|pooled| pool.used(pooled));
         self.commands += 1;
         self.bytes_uploaded += bytes;
     }
 
-    /// Takes what is pending, to be submitted with more that uses these buffers.
+    /// Takes the pending work, to be submitted with more that uses these buffers.
     pub(super) fn take(&mut self, pool: &Pool, uses: &[&PooledBuffer]) -> Batch {
         uses.iter().for_each(|pooled| pool.used(pooled));
         (self.commands, self.dispatches, self.bytes_in_pass, self.bytes_uploaded) = (0, 0, 0, 0);
@@ -315,12 +316,12 @@ impl Recorder {
         }
     }
 
-    /// Notes that it is known what became of the last pass.
+    /// Notes that the outcome of the last pass is known.
     pub(super) fn resolved(&mut self) {
         self.logs_all = false;
     }
 
-    /// Notes a submission, and forgets those that are done.
+    /// Notes a submission, and forgets completed ones.
     pub(super) fn submitted(&mut self, pool: &Pool, generation: u64, index: wgpu::SubmissionIndex) {
         while self.submitted.front().is_some_and(|(generation, _)| pool.generations().is_done(*generation)) {
             self.submitted.pop_front();
@@ -328,18 +329,18 @@ impl Recorder {
         self.submitted.push_back((generation, index));
     }
 
-    /// The submission to wait for before more is submitted, if too many are not done.
+    /// The submission to wait for before more is submitted, if too many are incomplete.
     pub(super) fn submission_to_wait_for(&mut self) -> Option<wgpu::SubmissionIndex> {
         let excess = self.submitted.len().checked_sub(IN_FLIGHT)?;
         self.submitted.drain(..excess).next_back().map(|(_, index)| index)
     }
 
-    /// Forgets bind groups, and the buffers that they keep.
+    /// Forgets bind groups, which keep buffers alive.
     pub(super) fn forget_groups(&mut self) {
         self.groups.clear();
     }
 
-    /// Those of what was recorded and submitted.
+    /// Counts of what was recorded and submitted.
     pub(super) fn stats(&self) -> Stats {
         self.stats
     }

@@ -1,4 +1,4 @@
-//! Exact reductions, recorded: no host read is among them.
+//! Exact reductions, recorded without reading back to the host.
 
 use super::pool::FirstWrite;
 use super::{Buffer, Context};
@@ -12,8 +12,8 @@ impl Context {
     /// Records a reduction into a new buffer of elements of `to`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for what is too large, and for norms of f64; otherwise as
-    /// [`Backend::run`](crate::backend::Backend::run).
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for operands that are too large, and for norms of f64;
+    /// otherwise as [`Backend::run`](crate::backend::Backend::run).
     pub(super) fn record_reduction(
         &self,
         element: ElementType,
@@ -24,7 +24,7 @@ impl Context {
     ) -> Result<Buffer> {
         reduce::check(self.planner(), element, elements.bytes(), op)?;
         if op == ReduceOp::Sum && reduction.leaves == 1 {
-            // Nothing to add: one alone keeps its bits.
+            // Nothing to add: a single element keeps its bits.
             return Ok(elements.clone());
         }
         let specialization = Specialization { to, reduce: op, ..Specialization::of(element) };
@@ -34,7 +34,7 @@ impl Context {
     /// Records dot products, each times the power of two that brings the norm of x to between 1 and 2.
     ///
     /// # Errors
-    /// As those of a reduction.
+    /// As for a reduction.
     pub(super) fn record_dots(
         &self,
         element: ElementType,

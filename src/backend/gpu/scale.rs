@@ -1,4 +1,4 @@
-//! Clipping by norm, recorded: coefficients and what is done with them stay on the device.
+//! Clipping by norm, recorded: coefficients and actions stay on the device.
 
 use super::pool::FirstWrite;
 use super::{Buffer, Context};
@@ -14,15 +14,15 @@ use crate::{ElementType, Error, NonFinitePolicy, NormLimit, Result};
 /// The words of each scaling.
 const SCALING_WORDS: usize = 4;
 
-/// What is done with elements, as the shader counts it.
+/// What is done with elements, as the shader numbers it.
 const KEEP: u32 = 0;
 const MULTIPLY: u32 = 1;
 const ZERO: u32 = 2;
 
-/// A scaling that is known here, as `make_scalings` writes that of a norm; without the norm.
+/// A scaling known on the host, as `make_scalings` writes that of a norm; without the norm.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for elements of f64, and for a coefficient that is no f32.
+/// [`Error::Unsupported`] for elements of f64, and for a coefficient that f32 cannot hold.
 pub(super) fn words(
     planner: Planner<'_>,
     elements: &[ElementType],
@@ -67,7 +67,7 @@ impl Context {
         Ok(made)
     }
 
-    /// Records scaled elements into a new buffer, a slice by each scaling.
+    /// Records scaled elements into a new buffer, each slice by its scaling.
     pub(super) fn record_scaled(
         &self,
         element: ElementType,
@@ -80,7 +80,7 @@ impl Context {
         Ok(y)
     }
 
-    /// Records the scaling of all elements in place, or into `y`, which then takes the place of x.
+    /// Records the scaling of all elements in place, or into `y`, which then replaces x.
     pub(super) fn record_scaled_in_place(
         &self,
         element: ElementType,
@@ -94,7 +94,7 @@ impl Context {
         Ok(())
     }
 
-    /// Records the gradient that reaches elements of which each slice is scaled by its norm, of the upstream gradient g.
+    /// Records the gradient that reaches elements whose slices are scaled by their norms, from the upstream gradient g.
     pub(super) fn record_scaled_backward(
         &self,
         element: ElementType,

@@ -1,4 +1,4 @@
-//! Whether a device still answers: its errors, its loss, and the waits for it.
+//! Whether a device still responds: its errors, its loss, and the waits for it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::{Error, Result};
 
-/// How long a wait for the device lasts before it is given up for lost. A submission and those before it are bounded
-/// work, seconds even for a software adapter.
+/// How long a wait for the device lasts before the device is considered lost. A submission and those before it are
+/// bounded work, seconds even for a software adapter.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Whose device it is.
+/// Who owns the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     /// Opened here: its callbacks are ours.
@@ -21,8 +21,8 @@ pub(super) enum Owner {
     Caller,
 }
 
-/// A device with what is known of its errors. A lost device takes uploads and submissions without a word, and a
-/// failed one leaves results undefined, so every call asks here first.
+/// A device and its known errors. A lost device accepts uploads and submissions silently, and a failed one leaves
+/// results undefined, so every call checks here first.
 #[derive(Debug)]
 pub(super) struct DeviceStatus {
     device: wgpu::Device,
@@ -32,7 +32,7 @@ pub(super) struct DeviceStatus {
     timeout_ms: AtomicU64,
 }
 
-/// What went wrong first. Apart from the device, which holds callbacks that set it.
+/// The first error. Separate from the device, which holds callbacks that set it.
 #[derive(Debug, Default)]
 struct Faults {
     lost: OnceLock<String>,
@@ -51,7 +51,7 @@ impl DeviceStatus {
             // Without a handler wgpu panics.
             device.on_uncaptured_error(Arc::new(move |error| {
                 log::error!("wgpu: {error}");
-                // Elsewhere what is done here is in a scope, and this is the caller's.
+                // On other targets our calls are in an error scope, so this error is the caller's.
                 if cfg!(target_arch = "wasm32") {
                     let _ = seen.failed.set(error.to_string());
                 }
@@ -70,7 +70,7 @@ impl DeviceStatus {
         Duration::from_millis(self.timeout_ms.load(Ordering::Relaxed))
     }
 
-    /// An error if the device is lost or has failed.
+    /// Returns an error if the device is lost or has failed.
     pub(super) fn check(&self) -> Result<()> {
         let Faults { lost, failed } = &*self.faults;
         if failed.get().is_some() && lost.get().is_none() {
@@ -85,20 +85,20 @@ impl DeviceStatus {
         }
     }
 
-    /// The same, after the device was asked.
+    /// Does the same after polling the device.
     pub(super) fn poll_status(&self) -> Result<()> {
         self.poll(wgpu::PollType::Poll);
         self.check()
     }
 
-    /// What failed may have been the first to meet a lost device.
+    /// Checks whether a failure was the first sign of a lost device.
     fn probe_lost(&self) {
         if self.owner == Owner::Crate {
-            // The callback runs in a poll, once all that was submitted is done or dropped.
+            // The callback runs in a poll, once all submitted work is done or dropped.
             self.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(self.timeout()) });
         }
         if self.faults.lost.get().is_none() {
-            // Another thread may be about to run it, or it is the caller's; but a lost device makes no buffers.
+            // Another thread may be about to run it, or it is the caller's; but a lost device creates no buffers.
             let (made, _) = self.watch(|| {
                 let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
                     label: None,
@@ -114,7 +114,7 @@ impl DeviceStatus {
         }
     }
 
-    /// Blocks until the device has done a submission, or all.
+    /// Blocks until the device has completed a submission, or all.
     pub(super) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
         self.check()?;
         self.poll(wgpu::PollType::Wait { submission_index: submission, timeout: Some(self.timeout()) });
@@ -128,15 +128,14 @@ impl DeviceStatus {
             Some(Err(wgpu::PollError::Timeout)) => {
                 self.mark_lost(format!("it did not finish within {:?}", self.timeout()));
             }
-            // Only a lost device does not take what it was given.
+            // Only a lost device rejects a submission that was given to it.
             Some(Err(wgpu::PollError::WrongSubmissionIndex(..))) => {
                 self.mark_lost("it took no submission".into())
             }
         }
     }
 
-    /// The same, without conclusions; `None` if wgpu panicked, as it does where a driver reports an error that it did not
-    /// expect.
+    /// Polls, and leaves errors of the poll to the caller; `None` if wgpu panicked, as it does when a driver reports an unexpected error.
     fn try_poll(&self, poll: wgpu::PollType) -> Option<Result<wgpu::PollStatus, wgpu::PollError>> {
         match catch_unwind(AssertUnwindSafe(|| self.device.poll(poll))) {
             Ok(polled) => Some(polled),
@@ -144,7 +143,7 @@ impl DeviceStatus {
                 self.mark_lost("the driver failed while it was waited for".into());
                 None
             }
-            // That of a callback goes on to who owns it.
+            // A panic of a callback goes on to its owner.
             Err(panic) => resume_unwind(panic),
         }
     }
@@ -154,7 +153,7 @@ impl DeviceStatus {
         let _ = self.faults.lost.set(reason);
     }
 
-    /// Notes that wgpu refused what was recorded here alone: what it would have made is undefined.
+    /// Notes that wgpu refused commands recorded only here: their outputs are undefined.
     pub(super) fn mark_failed(&self, reason: String) {
         let _ = self.faults.failed.set(reason);
     }
@@ -175,15 +174,16 @@ impl DeviceStatus {
         Error::OutOfMemory { device: self.name.clone(), bytes }
     }
 
-    /// Why a call failed: a lost device is the better explanation. It asks the device, so no lock may be held here.
+    /// Explains why a call failed: a lost device is the better explanation. It polls the device, so no lock may be held
+    /// here.
     pub(super) fn explain(&self, error: Error) -> Error {
         self.probe_lost();
         self.check().err().unwrap_or(error)
     }
 
-    /// Runs calls of wgpu that may raise errors, and says how they failed: neither the caller's handler nor wgpu's, which
-    /// panics, hears of them. No lock may be held here, but one that `calls` takes and releases. `bytes` is the size of
-    /// what they allocate.
+    /// Runs wgpu calls that may raise errors, and returns how they failed: neither the caller's handler nor wgpu's, which
+    /// panics, sees the errors. No lock may be held here, except one that `calls` takes and releases. `bytes` is the size
+    /// of what they allocate.
     pub(super) fn scoped<R>(&self, bytes: u64, calls: impl FnOnce() -> R) -> Result<R> {
         self.check()?;
         match self.watch(calls) {
@@ -192,7 +192,7 @@ impl DeviceStatus {
         }
     }
 
-    /// Why wgpu refused calls. It asks the device, so no lock may be held here.
+    /// Explains why wgpu refused calls. It polls the device, so no lock may be held here.
     pub(super) fn explain_refusal(&self, bytes: u64, error: wgpu::Error) -> Error {
         self.explain(match error {
             wgpu::Error::OutOfMemory { .. } => self.out_of_memory(bytes),
@@ -200,8 +200,9 @@ impl DeviceStatus {
         })
     }
 
-    /// Submits a command buffer, and returns an error that was raised meanwhile: wgpu's refusal, or what a callback of the
-    /// caller's raised when the command buffer was in the queue. No lock may be held that a callback could wait for.
+    /// Submits a command buffer, and returns an error that was raised meanwhile: wgpu's refusal, or an error that a
+    /// callback of the caller raised when the command buffer was in the queue. No lock may be held that a callback could
+    /// wait for.
     pub(super) fn submit(
         &self,
         queue: &wgpu::Queue,
@@ -210,10 +211,10 @@ impl DeviceStatus {
         self.watch(|| queue.submit([commands]))
     }
 
-    /// Whether wgpu is sure to have refused a submission: then nothing of it has run. It runs callbacks, so no lock may be
+    /// Whether wgpu has certainly refused a submission: then nothing of it has run. It runs callbacks, so no lock may be
     /// held here.
     pub(super) fn has_refused(&self, submission: wgpu::SubmissionIndex) -> bool {
-        // One that was refused is beyond the last that was taken, unless another was taken since.
+        // A refused index is beyond the last accepted one, unless another was accepted since.
         let poll = wgpu::PollType::Wait { submission_index: Some(submission), timeout: Some(Duration::ZERO) };
         matches!(self.try_poll(poll), None | Some(Err(wgpu::PollError::WrongSubmissionIndex(..))))
     }
@@ -233,7 +234,7 @@ impl DeviceStatus {
     }
 }
 
-/// Whether a panic is that of wgpu over an error which it did not expect.
+/// Whether a panic is wgpu's, over an unexpected error.
 fn is_of_wgpu(panic: &(dyn Any + Send)) -> bool {
     panic.downcast_ref::<String>().is_some_and(|text| text.starts_with("Error in Device::poll"))
 }

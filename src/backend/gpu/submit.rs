@@ -1,5 +1,5 @@
-//! Submissions: in the order of recording, without a lock that a callback could wait for, and so that a buffer of the
-//! caller's that wgpu refuses fails only what uses it.
+//! Submissions: in the order of recording, without a lock that a callback could wait for, and isolated: a caller's buffer
+//! that wgpu refuses fails only the operations that use it.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use super::{Buffer, Context};
 use crate::wgsl::BLOCK_BYTES;
 use crate::{Error, Result};
 
-/// A copy behind a batch, of whole blocks.
+/// A copy after a batch, of whole blocks.
 #[derive(Clone, Copy)]
 pub(super) struct CopyAfter<'a> {
     pub from: &'a Buffer,
@@ -25,10 +25,10 @@ impl CopyAfter<'_> {
     }
 }
 
-/// The time in which operations on a bad buffer are left out.
+/// The period in which operations on a bad buffer are skipped.
 struct Recovery<'a> {
     context: &'a Context,
-    /// What is not submitted again yet.
+    /// The dispatches that are not submitted again yet.
     log: &'a [LoggedDispatch],
 }
 
@@ -40,7 +40,7 @@ impl<'a> Recovery<'a> {
 }
 
 impl Drop for Recovery<'_> {
-    /// After a panic of a callback nothing is known of the operations.
+    /// After a panic of a callback the state of the operations is unknown.
     fn drop(&mut self) {
         let cause = || self.context.status().blocked("a callback panicked while a bad buffer was dealt with");
         self.log.iter().for_each(|dispatch| self.context.poison(dispatch, &cause()));
@@ -49,7 +49,7 @@ impl Drop for Recovery<'_> {
 }
 
 impl Context {
-    /// Submits what is pending. What became of operations on a bad buffer of the caller's, the next flush or wait says.
+    /// Submits pending work. The next flush or wait reports errors of operations on a bad buffer of the caller.
     ///
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::Blocked`], or [`Error::Gpu`] if wgpu refused what was recorded.
@@ -57,19 +57,19 @@ impl Context {
         self.submit_with(None)
     }
 
-    /// Submits what is pending, and then a copy.
+    /// Submits pending work, and then a copy.
     ///
     /// # Errors
-    /// As [`submit`](Self::submit), and [`Error::InvalidBuffer`] if it is the copy that was refused.
+    /// As [`submit`](Self::submit), and [`Error::InvalidBuffer`] if the copy was refused.
     pub(super) fn submit_with(&self, copy: Option<CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
         let _order = self.order()?;
         let uses: Vec<_> =
             copy.iter().flat_map(|copy| copy.from.pooled().into_iter().chain([copy.to])).collect();
-        // Asked now: who exports it has to wait for what is submitted here.
+        // Checked now: a later export has to wait for this submission.
         let exported = copy.is_some_and(|copy| copy.from.is_exported());
         let mut batch = self.recorder().take(self.pool(), &uses);
         let (generation, log) = (batch.generation, batch.take_log());
-        // What can fail goes by itself.
+        // Fallible work is submitted separately.
         let joined = copy.filter(|_| !exported && log.is_none());
         let mut submitted = match &log {
             None => self.submit_own(batch, joined),
@@ -90,7 +90,7 @@ impl Context {
         Ok(index)
     }
 
-    /// The first error of an operation that was recorded, and had to be left out since.
+    /// Returns the first error of a recorded operation that had to be skipped.
     pub(super) fn take_fault(&self) -> Result<()> {
         let fault = self.fault().lock().unwrap_or_else(PoisonError::into_inner).take();
         fault.map_or(Ok(()), Err)
@@ -105,12 +105,12 @@ impl Context {
                 "it is leaving out operations on a bad buffer; call again outside of the callback",
             ));
         }
-        // Whoever had the lock before, or has it further up in this thread, has submitted.
+        // Earlier holders of the lock, also further up in this thread, have submitted.
         self.pool().generations().all_submitted();
         Ok(order)
     }
 
-    /// Submits what works on buffers of the pool alone. It cannot fail but for a bug, after which nothing is sure.
+    /// Submits work on pool buffers only. It cannot fail except for a bug, after which nothing is certain.
     fn submit_own(&self, batch: Batch, copy: Option<CopyAfter<'_>>) -> Result<wgpu::SubmissionIndex> {
         let (index, error) = match self.finish(batch, copy)? {
             Ok(commands) => self.status().submit(self.queue(), commands),
@@ -120,7 +120,7 @@ impl Context {
             None => Ok(index),
             Some(error) if self.status().has_refused(index.clone()) => Err(self.fail(error)),
             Some(error) => {
-                // wgpu has no way to hand it on.
+                // wgpu has no way to pass it on.
                 log::error!("in a callback: {error}");
                 Ok(index)
             }
@@ -135,11 +135,11 @@ impl Context {
         error
     }
 
-    /// Submits what works on buffers that the caller may have mapped or destroyed. What uses a bad one is left out, and what
-    /// uses its results.
+    /// Submits work on buffers that the caller may have mapped or destroyed. Operations that use a bad one are skipped, and
+    /// so are those that use their results.
     fn submit_logged(&self, batch: Batch, log: &[LoggedDispatch]) -> Result<wgpu::SubmissionIndex> {
         let commands = self.finish(batch, None)?;
-        // What was recorded while another pass was being submitted may read what that did not make.
+        // Work recorded while another pass was being submitted may read what that pass failed to compute.
         let (refused, error) = if log.iter().any(|dispatch| dispatch.missing().is_some()) {
             (None, None)
         } else {
@@ -151,14 +151,14 @@ impl Context {
                 },
             }
         };
-        // First, since to ask for reasons runs callbacks.
+        // First, since asking for reasons runs callbacks.
         let mut recovery = Recovery::begin(self, log);
         let sure = refused.is_none_or(|index| self.status().has_refused(index));
         let cause = error.map(|error| self.blame(true, self.status().explain_refusal(0, error)));
         self.check_lost()?;
         let recovered = match cause.filter(|_| !sure) {
             None => self.leave_out_bad(log),
-            // A callback's error, or ours and another's submission since: it may have run, and must not run twice.
+            // A callback's error, or ours with another submission since: it may have run, and must not run twice.
             Some(cause) => {
                 log.iter().for_each(|dispatch| self.poison(dispatch, &cause));
                 self.dispatch_again(&[], false)
@@ -168,7 +168,7 @@ impl Context {
         recovered
     }
 
-    /// Submits the dispatches of a command buffer that has not run, without those whose operands are missing, or whose
+    /// Submits the dispatches of a command buffer that has not run, except those whose operands are missing, or whose
     /// buffers wgpu still refuses.
     fn leave_out_bad(&self, log: &[LoggedDispatch]) -> Result<wgpu::SubmissionIndex> {
         let mut kept = Vec::new();
@@ -187,7 +187,7 @@ impl Context {
         })
     }
 
-    /// Whose fault a refusal is, of what works on buffers that the caller may have spoiled.
+    /// Attributes a refusal of work on buffers that the caller may have spoiled.
     pub(super) fn blame(&self, exported: bool, error: Error) -> Error {
         match error {
             Error::Gpu { reason, .. } if exported => self.status().invalid_buffer(reason),
@@ -195,7 +195,7 @@ impl Context {
         }
     }
 
-    /// Marks what a dispatch was to make.
+    /// Marks the outputs of a dispatch.
     fn poison(&self, dispatch: &LoggedDispatch, cause: &Error) {
         dispatch
             .operands
@@ -205,7 +205,7 @@ impl Context {
         self.fault().lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| cause.clone());
     }
 
-    /// Submits dispatches by themselves; as a probe, without work.
+    /// Submits dispatches by themselves; as a probe, without workgroups.
     fn dispatch_again(&self, dispatches: &[&LoggedDispatch], probe: bool) -> Result<wgpu::SubmissionIndex> {
         let commands = self.status().scoped(0, || {
             let mut encoder = self.device().create_command_encoder(&Default::default());
@@ -222,7 +222,7 @@ impl Context {
         self.submit_commands(commands)
     }
 
-    /// Submits what can be left out: an error of a callback's counts as its own.
+    /// Submits work that can be skipped: a callback's error counts as its own.
     fn submit_commands(&self, commands: wgpu::CommandBuffer) -> Result<wgpu::SubmissionIndex> {
         match self.status().submit(self.queue(), commands) {
             (index, None) => Ok(index),
@@ -230,7 +230,7 @@ impl Context {
         }
     }
 
-    /// Submits a copy that the caller's buffer may be bad for.
+    /// Submits a copy that may fail because of the caller's buffer.
     fn submit_alone(&self, copy: CopyAfter<'_>, exported: bool) -> Result<wgpu::SubmissionIndex> {
         let commands = self.status().scoped(0, || {
             let mut encoder = self.device().create_command_encoder(&Default::default());
@@ -241,7 +241,7 @@ impl Context {
         submitted.map_err(|error| self.blame(exported, error))
     }
 
-    /// The command buffer of a batch and a copy, or what wgpu says to it, unless the device is lost.
+    /// The command buffer of a batch and a copy, or wgpu's error, unless the device is lost.
     fn finish(
         &self,
         batch: Batch,
@@ -252,7 +252,7 @@ impl Context {
                 copy.encode(encoder);
             }
         };
-        // Also of a lost device, so that what is dropped unused raises nothing.
+        // Also for a lost device, so that dropping it unused raises nothing.
         let (commands, error) = self.status().watch(|| batch.finish(self.gpu(), encode));
         self.check_lost()?;
         Ok(error.map_or(Ok(commands), Err))

@@ -1,7 +1,7 @@
-//! Who may submit: one thread at a time, so that command buffers reach the queue in the order in which they were recorded.
+//! The right to submit: one thread at a time, so that command buffers reach the queue in the order of recording.
 //!
-//! wgpu runs callbacks of the caller's inside of `submit`, once the command buffer is in the queue, and they may call this
-//! crate. So the thread that holds the lock may take it again; what it submits then comes after what it has submitted.
+//! wgpu runs callbacks of the caller inside `submit`, once the command buffer is in the queue, and they may call this
+//! crate. So the thread that holds the lock may take it again; what it submits then comes after its earlier submissions.
 //! Recording does not take this lock. `tests/loom` tries every order in which threads can meet here.
 
 use std::time::{Duration, Instant};
@@ -26,11 +26,11 @@ struct Holder {
 pub(super) struct Submitting<'a>(&'a SubmitLock);
 
 impl SubmitLock {
-    /// Takes the lock, or returns `None` if another thread has not released it within `timeout`: a callback that waits for
-    /// the thread that called this would otherwise never end.
+    /// Takes the lock, or returns `None` if another thread has not released it within `timeout`: otherwise a callback that
+    /// waits for the calling thread would never end.
     pub(super) fn acquire(&self, timeout: Duration) -> Option<Submitting<'_>> {
         let thread = thread::current().id();
-        // Known when it is needed: a browser, which has one thread, has no such clock.
+        // Set when it is needed: a browser, which has one thread, lacks this clock.
         let mut end = None;
         let mut holder = self.holder();
         loop {
@@ -55,7 +55,7 @@ impl SubmitLock {
         }
     }
 
-    /// Whether this thread holds it: a callback inside of a submission.
+    /// Whether this thread holds it: a callback inside a submission.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn is_held_here(&self) -> bool {
         self.holder().as_ref().is_some_and(|holder| holder.thread == thread::current().id())

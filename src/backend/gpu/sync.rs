@@ -1,4 +1,4 @@
-//! What std has for threads, in one place: the model checker of `tests/loom` has its own here.
+//! The thread primitives of std, in one place: the model checker of `tests/loom` substitutes its own here.
 
 pub(super) use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -41,15 +41,18 @@ impl Context {
     }
 }
 
-/// A builtin of WGSL on two operands (of which `clamp` takes the first, and the bounds), as the driver has it; `None` on
-/// the CPU path.
+/// Runs a WGSL builtin on two operands (`clamp` takes the first, and the bounds), as the driver has it; `None` on the
+/// CPU path.
 ///
 /// # Errors
-/// What the device returns.
+/// Those of the device.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn builtin(device: &Device, operands: &[&[f32]], bounds: Option<(f32, f32)>) -> Result<Option<Vec<f32>>> {
     let AnyBackend::Gpu(context) = device.backend() else { return Ok(None) };
-    let buffers: Vec<_> = operands.iter().map(|data| context.upload_elements(data)).collect::<Result<_>>()?;
+    let buffers: Vec<_> = operands
+        .iter()
+        .map(|data| context.upload_bytes(bytemuck::cast_slice(data)))
+        .collect::<Result<_>>()?;
     let len = operands.first().map_or(0, |data| data.len());
     let y = context.buffer(4 * len as u64, FirstWrite::Recorded)?;
     let all: Vec<_> = buffers.iter().chain([&y]).collect();
@@ -60,7 +63,7 @@ pub fn builtin(device: &Device, operands: &[&[f32]], bounds: Option<(f32, f32)>)
     Tensor::<f32>::new(context.store(y), Shape::new([len])?).to_vec().map(Some)
 }
 
-/// Opens an adapter with a function that alters each shader's source: how the tests prove that they can fail.
+/// Opens an adapter with a function that alters each shader's source, by which the tests prove that they can fail.
 ///
 /// # Errors
 /// [`Error::DeviceRequest`](crate::Error::DeviceRequest) if the adapter refuses.
@@ -81,7 +84,7 @@ pub struct Source {
     pub entry: &'static str,
     /// The whole WGSL.
     pub wgsl: String,
-    /// Of each storage buffer, the number of the binding and whether it is only read.
+    /// For each storage buffer, its binding number and whether it is read-only.
     pub bindings: Vec<(u32, bool)>,
 }
 
@@ -125,7 +128,7 @@ pub fn sources(element: ElementType) -> Vec<Source> {
         .collect()
 }
 
-/// The parameters of a dispatch over `len` elements between values, as bytes.
+/// The parameters of a dispatch over `len` elements with scalar bounds, as bytes.
 pub fn params_bytes<T: crate::Element>(
     bounds: &crate::bounds::BroadcastInputs<()>,
     rule: crate::BackwardRule,

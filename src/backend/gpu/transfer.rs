@@ -1,8 +1,8 @@
-//! What goes into buffers and comes out of them.
+//! Transfers between the host and buffers.
 //!
-//! Where the host can map the buffers of tensors, it writes fresh ones there, and reads those there that nobody else has.
-//! Elsewhere uploads go through the queue, and reads through a staging buffer of the pool: a tensor that others see may be
-//! submitted by them, also by the caller, while it is mapped.
+//! If the host can map tensor buffers, it writes fresh ones directly, and reads directly those that nobody else holds.
+//! Otherwise uploads go through the queue, and reads through a staging buffer of the pool: others, including the caller,
+//! may submit a shared tensor while it is mapped.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) struct Readback {
 
 #[derive(Debug)]
 enum ReadSource {
-    /// The buffer itself, which the host can map and nobody else has.
+    /// The buffer itself, which the host can map and nobody else holds.
     #[cfg(not(target_arch = "wasm32"))]
     Buffer(Buffer),
     /// A copy.
@@ -39,18 +39,18 @@ enum ReadSource {
 
 #[derive(Debug)]
 struct Staging {
-    /// Until it goes back to the pool.
+    /// Present until it goes back to the pool.
     pooled: Option<PooledBuffer>,
     pool: Arc<Pool>,
-    /// Once it is asked for.
+    /// Present once the mapping is requested.
     mapped: Option<Mapped>,
 }
 
-/// What the callback of a mapping says.
+/// The result that a mapping's callback sends.
 type Mapped = OneshotReceiver<Result<(), wgpu::BufferAsyncError>>;
 
 impl Drop for Staging {
-    /// A read that was given up or has failed: its buffer may be mapped later, so nobody else can have it.
+    /// A read that was abandoned or has failed: its buffer may be mapped later, so it cannot be reused.
     fn drop(&mut self) {
         if let Some(pooled) = self.pooled.take() {
             self.pool.discard(pooled);
@@ -63,12 +63,8 @@ impl Context {
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`].
-    pub(crate) fn upload_elements<T: Element>(&self, data: &[T]) -> Result<Buffer> {
-        self.upload_bytes(bytemuck::cast_slice(data))
-    }
-
     pub(crate) fn upload_bytes(&self, bytes: &[u8]) -> Result<Buffer> {
-        // A lost device would take them without a word.
+        // A lost device would accept them silently.
         self.status().poll_status()?;
         let buffer = self.buffer(bytes.len() as u64, FirstWrite::Queued)?;
         if bytes.is_empty() {
@@ -76,7 +72,7 @@ impl Context {
         }
         if self.maps_writes() && buffer.pooled().is_some_and(|pooled| self.pool().is_done(pooled)) {
             self.write_mapped(&buffer, bytes)?;
-            // That much memory is in use until what is recorded of it is done.
+            // This much memory is in use until the commands recorded for it are done.
             self.recorder().uploaded(self.pool(), None, bytes.len() as u64);
             self.submit_if_full()?;
             return Ok(buffer);
@@ -84,7 +80,7 @@ impl Context {
         for (i, piece) in bytes.chunks(UPLOAD).enumerate() {
             let offset = (i * UPLOAD) as u64;
             self.status().scoped(piece.len() as u64, || {
-                // With the recorder held, so that it is known which submission sets it moving.
+                // With the recorder locked, so that it is known which submission starts the transfer.
                 let mut recorder = self.recorder();
                 self.write(&buffer, offset, piece);
                 recorder.uploaded(self.pool(), buffer.pooled(), piece.len() as u64);
@@ -103,7 +99,7 @@ impl Context {
         self.throttle()
     }
 
-    /// Writes into a buffer that the host can map and the device has done with.
+    /// Writes into a buffer that the host can map and the device no longer uses.
     fn write_mapped(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
         let wgpu = buffer.as_wgpu();
         let len = (bytes.len() as u64).next_multiple_of(BLOCK_BYTES);
@@ -116,7 +112,7 @@ impl Context {
         written.map_err(|error| self.status().explain(self.status().refused(error.to_string())))
     }
 
-    /// Maps a buffer that the device has done with and nobody else has, so that nothing is submitted that uses it.
+    /// Maps a buffer that the device no longer uses and nobody else holds, so that nothing submitted uses it.
     fn map_now(&self, buffer: &wgpu::Buffer, mode: wgpu::MapMode, range: Range<u64>) -> Result<()> {
         let mapped = self.begin_map(buffer, mode, range.clone())?;
         self.wait_mapped(&mapped, buffer.slice(range))
@@ -132,15 +128,15 @@ impl Context {
         Ok(mapped)
     }
 
-    /// Waits until a slice is mapped, when the device has done what uses it. Not for the callback alone: another thread's
-    /// poll may have it in hand, behind a callback of the caller's that waits for this thread.
+    /// Waits until a slice is mapped, once the device is done with it. Waiting only for the callback is not enough:
+    /// another thread's poll may hold it, behind a callback of the caller that waits for this thread.
     fn wait_mapped(&self, mapped: &Mapped, slice: wgpu::BufferSlice<'_>) -> Result<()> {
         let begun = Instant::now();
         loop {
             match status::now(async { Some(mapped.receive().await) }) {
                 Some(Some(Ok(()))) => return self.check_lost(),
                 Some(Some(Err(_))) => self.status().mark_lost("a buffer could not be mapped".into()),
-                // Closed, if a panic of another callback has dropped it.
+                // Closed, if a panic in another callback dropped it.
                 _ if slice.get_mapped_range().is_ok() => return self.check_lost(),
                 _ if begun.elapsed() < self.status().timeout() => std::thread::yield_now(),
                 _ => self.status().mark_lost("a buffer was not mapped in time".into()),
@@ -149,12 +145,12 @@ impl Context {
         }
     }
 
-    /// A device that was lost in the meantime has nothing mapped: that is met elsewhere.
+    /// A device lost in the meantime has nothing mapped: that is detected elsewhere.
     fn unmap(&self, buffer: &wgpu::Buffer) {
         let _ = self.status().watch(|| buffer.unmap());
     }
 
-    /// Has the queue write `bytes`. It writes whole words, so the last is filled up with zeros.
+    /// Has the queue write `bytes`. It writes whole words, so the last is padded with zeros.
     fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
         let (words, rest) = bytes.split_at(bytes.len() / 4 * 4);
         if !words.is_empty() {
@@ -167,8 +163,8 @@ impl Context {
         }
     }
 
-    /// Copies the first `len` elements of a buffer to the host, after all that was recorded before. Does not
-    /// block: on native targets a thread waits for the device, in a browser the event loop does.
+    /// Copies the first `len` elements of a buffer to the host, after everything recorded before. Does not block: on
+    /// native targets a thread waits for the device, in a browser the event loop does.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`], [`Error::Gpu`], or [`Error::Unsupported`] for a buffer of the
@@ -189,23 +185,21 @@ impl Context {
         self.finish_read(readback, data).await
     }
 
-    /// The same, blocking until the elements are there.
+    /// Reads the first bytes of a buffer, blocking until they are available.
     ///
     /// # Errors
     /// As [`read_elements`](Self::read_elements).
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn read_elements_blocking<T: Element>(&self, buffer: &Buffer, len: usize) -> Result<Vec<T>> {
-        if len == 0 {
-            return self.check_lost().map(|()| Vec::new());
+    pub(crate) fn read_blocking(&self, buffer: &Buffer, bytes: &mut [u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return self.check_lost();
         }
-        self.check_len(buffer, len, size_of::<T>())?;
-        let mut data = memory::zeroed(len)?;
+        self.check_len(buffer, bytes.len(), 1)?;
         let readback = self.begin_read(buffer)?;
-        self.read_into(readback, bytemuck::cast_slice_mut(&mut data))?;
-        Ok(data)
+        self.read_into(readback, bytes)
     }
 
-    /// The same of a buffer that nobody else needs.
+    /// Does the same for a buffer that nobody else needs.
     ///
     /// # Errors
     /// As [`read_elements`](Self::read_elements).
@@ -228,15 +222,15 @@ impl Context {
         Err(Error::Internal { op: "read", what: format!("for {len} elements of {} bytes", buffer.bytes()) })
     }
 
-    /// Blocks until a read is done that was begun. `data` is changed only if all of it came.
+    /// Blocks until a started read is done. `data` changes only if the whole read succeeds.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn read_into(&self, readback: Readback, data: &mut [u8]) -> Result<()> {
         self.status().wait(Some(readback.submission.clone()))?;
-        // The device has done it, so nothing is left to wait for.
+        // The device is done, so nothing is left to wait for.
         pollster::block_on(self.finish_read(readback, data))
     }
 
-    /// Submits what is pending, and begins to read a buffer that nobody else needs.
+    /// Submits pending work, and begins to read a buffer that nobody else needs.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn begin_take(&self, mut buffer: Buffer) -> Result<Readback> {
         let mappable = buffer.as_wgpu().usage().contains(wgpu::BufferUsages::MAP_READ);
@@ -248,7 +242,7 @@ impl Context {
         Ok(Readback { bytes: buffer.bytes(), source: ReadSource::Buffer(buffer), submission })
     }
 
-    /// Submits what is pending, and begins to read a buffer.
+    /// Submits pending work, and begins to read a buffer.
     pub(crate) fn begin_read(&self, buffer: &Buffer) -> Result<Readback> {
         if !buffer.as_wgpu().usage().contains(wgpu::BufferUsages::COPY_SRC) {
             return Err(Error::Unsupported {
@@ -264,13 +258,13 @@ impl Context {
         let mut source = Staging { pooled: Some(pooled), pool: self.pool().clone(), mapped: None };
         let copy = source.pooled.as_ref().map(|to| CopyAfter { from: buffer, to });
         let submission = self.submit_with(copy)?;
-        // Only now it is known what became of the operations before.
+        // Only now is the outcome of the earlier operations known.
         buffer.check_poison()?;
         source.mapped = Some(self.begin_map(&staging, wgpu::MapMode::Read, 0..len)?);
         Ok(Readback { bytes: buffer.bytes(), source: ReadSource::Staging(source), submission })
     }
 
-    /// Copies what the device has done.
+    /// Copies the data of a completed read.
     async fn finish_read(&self, readback: Readback, data: &mut [u8]) -> Result<()> {
         let len = readback.bytes.next_multiple_of(BLOCK_BYTES);
         match readback.source {

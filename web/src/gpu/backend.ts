@@ -7,14 +7,14 @@ import { MAP_MODE_READ, TENSOR_USAGE } from './flags.js';
 import { Pool } from './pool.js';
 import { Session, isAligned } from './session.js';
 
-/** A GPU device, with what was compiled for it. */
+/** A GPU device, with its compiled kernels. */
 export class GpuBackend implements Backend {
     readonly executor: Executor;
     readonly #pool: Pool;
-    /** Those who wait for the device, to be told that it is lost. */
+    /** Callbacks of calls that wait for the device, for when it is lost. */
     readonly #waiting = new Set<(loss: ClipError) => void>();
     #loss: ClipError | undefined;
-    /** What became of buffers that were created for the next call. */
+    /** The results of creating buffers for the next call. */
     #created: Promise<GPUError | null>[] = [];
 
     constructor(readonly core: Core, readonly device: GPUDevice) {
@@ -31,23 +31,23 @@ export class GpuBackend implements Backend {
         return this.#loss !== undefined;
     }
 
-    /** Waits for work of the device, but not for ever: a lost device does none. */
+    /** Waits for work of the device, or rejects if the device is lost. */
     #orLost<T>(work: Promise<T>): Promise<T> {
-        // A race with `device.lost` would keep every call in memory.
+        // `Promise.race` with `device.lost` would keep every call in memory.
         return new Promise<T>((resolve, reject) => {
             this.#waiting.add(reject);
             work.then(resolve, reject).finally(() => this.#waiting.delete(reject));
         });
     }
 
-    /** What is behind a promise of the device that was rejected: it is lost, and will say so, or something that should not be. */
+    /** The error behind a rejected promise of the device: it is lost, which it will report, or an internal error. */
     async #refused(cause: unknown): Promise<ClipError> {
         const later = new Promise((resolve) => setTimeout(resolve, 1000));
         await Promise.race([later, this.device.lost]);
         return this.#loss ?? new ClipError('internal', `the device failed (${String(cause)})`, { cause });
     }
 
-    /** Does what creates, records and submits, and rejects with what the device says of it. */
+    /** Runs code that creates, records and submits, and rejects with the errors that the device reports. */
     async #checked<T>(work: () => T): Promise<T> {
         const created = this.#created.splice(0);
         if (this.#loss) throw this.#loss;
@@ -59,7 +59,7 @@ export class GpuBackend implements Backend {
         } catch (error) {
             done = { error };
         }
-        // The last one pushed comes first.
+        // Scopes pop in reverse order.
         const scopes = Promise.allSettled([...FILTERS.map(() => device.popErrorScope()).reverse(), ...created]);
         const results = await this.#orLost(scopes);
         if (this.#loss) throw this.#loss;
@@ -69,10 +69,10 @@ export class GpuBackend implements Backend {
             if (result.status === 'rejected') throw await this.#refused(result.reason);
             if (result.value) errors.set(FILTERS[n] ?? 'out-of-memory', result.value);
         }
-        // Whatever follows from a lack of memory is no fault of the operands.
+        // Errors that follow from out-of-memory are not the operands' fault.
         const filter = [...FILTERS].reverse().find((filter) => errors.has(filter));
         if (filter) {
-            // What was created meanwhile, by other calls too, may be invalid.
+            // Objects created meanwhile, also by other calls, may be invalid.
             this.#pool.clear();
             this.executor.forget();
             throw ofDevice(filter, errors.get(filter)!);
@@ -80,7 +80,7 @@ export class GpuBackend implements Backend {
         return done.value;
     }
 
-    /** Records with a session, submits, and reads what goes to the page's memory. Nothing is written there before all is read. */
+    /** Records with a session, submits, and reads results for the page's memory. Nothing is written there before everything is read. */
     async #submit(work: (session: Session) => Loaded | undefined): Promise<void> {
         const session = new Session(this.executor, this.#pool);
         try {
@@ -152,7 +152,7 @@ export class GpuBackend implements Backend {
         return { norm: norm ?? NaN, failed: failed !== 0 };
     }
 
-    /** Records work over buffers with an encoder of anybody's, who submits it. What is wrong with it, the device reports there. */
+    /** Records work over buffers with a caller's encoder, which the caller submits. The device reports errors to the caller. */
     #record(encoder: GPUCommandEncoder, work: (session: Session) => Loaded | undefined): void {
         const session = new Session(this.executor, this.#pool);
         try {
@@ -175,7 +175,7 @@ export class GpuBackend implements Backend {
         this.#record(encoder, (session) => this.#loadNorm(session, limit, list, session.borrow(16)));
     }
 
-    /** An operation over buffers where they are, bound for good. */
+    /** An operation with fixed bindings to the caller's buffers. */
     async prepare(operation: Operation): Promise<(pass: GPUComputePassEncoder) => void> {
         const { inputs, broadcast, outputs } = operation;
         for (const tensor of [...inputs, ...broadcast, ...outputs]) {
@@ -196,12 +196,12 @@ export class GpuBackend implements Backend {
         });
     }
 
-    /** A new tensor. Whether there was memory for it, is known when the call that it is for ends. */
+    /** A new tensor. An out-of-memory error is reported when its call ends. */
     tensor(like: TensorInfo): ResolvedGpu {
         return this.#create(like, (size) => this.device.createBuffer({ label: 'wgclip tensor', size, usage: TENSOR_USAGE }));
     }
 
-    /** The same in a buffer that was used before, perhaps, and what gives it back. */
+    /** The same in a buffer that may be reused, and a function that returns the buffer. */
     borrow(like: TensorInfo): [ResolvedGpu, () => void] {
         const tensor = this.#create(like, (size) => this.#pool.take(size, TENSOR_USAGE));
         return [tensor, () => this.#pool.give(tensor.buffer, true)];
@@ -222,7 +222,7 @@ export class GpuBackend implements Backend {
         return { buffer, offset: 0, size, type, shape, length, bytes };
     }
 
-    /** Destroys a tensor that was made for nothing. */
+    /** Destroys a tensor that is not needed. */
     drop(tensor: Resolved | undefined): void {
         if (tensor && isGpu(tensor)) tensor.buffer.destroy();
     }
@@ -232,7 +232,7 @@ export class GpuBackend implements Backend {
     }
 }
 
-/** What a device may report, with what that is to the caller. */
+/** The errors that a device may report, with their codes for the caller. */
 const FILTERS = ['validation', 'internal', 'out-of-memory'] as const;
 
 type Filter = (typeof FILTERS)[number];
@@ -243,7 +243,7 @@ const REPORTS = {
     'out-of-memory': ['out-of-memory', 'the GPU has no memory left: destroy tensors, or clip smaller parts'],
 } as const;
 
-/** What an engine throws at operands that are none of its own. */
+/** The error that an engine throws for foreign objects as operands. */
 function asClipError(error: unknown): unknown {
     if (error instanceof ClipError) return error;
     return new ClipError('operand', `the device refused an operand (${String(error)})`, { cause: error });

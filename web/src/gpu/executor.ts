@@ -2,12 +2,12 @@ import type { Core } from '../core.js';
 import { STAGE_COMPUTE, USAGE } from './flags.js';
 import { type Plan, limitWords, plan } from './plans.js';
 
-/** Bytes from the parameters of a step to those of the next in their buffer: uniforms begin at multiples of 256 bytes. */
+/** Stride in bytes between the parameters of steps in their buffer: uniforms begin at multiples of 256 bytes. */
 function strideOf(steps: Plan['steps']): number {
     return Math.ceil((4 * Math.max(...steps.map(({ params }) => params.length))) / 256) * 256;
 }
 
-/** Plans that are kept: an operation that is repeated plans once. */
+/** Maximum number of cached plans: a repeated operation plans once. */
 const MAX_PLANS = 256;
 
 /** A plan with its parameters on the device. */
@@ -16,15 +16,15 @@ export interface Loaded {
     readonly params: GPUBuffer | undefined;
 }
 
-/** A part of a buffer that is an operand. */
+/** A part of a buffer used as an operand. */
 export interface Place {
     readonly buffer: GPUBuffer;
     readonly offset: number;
 }
 
-/** Executes plans on a device, in passes of anybody's. */
+/** Executes plans on a device, in any pass. */
 export class Executor {
-    /** What requests begin with. */
+    /** The first words of every request. */
     readonly limits: readonly number[];
     readonly #plans = new Map<string, Loaded>();
     readonly #pipelines = new Map<number, GPUComputePipeline>();
@@ -34,7 +34,7 @@ export class Executor {
         this.limits = limitWords(device);
     }
 
-    /** The plan of a request, made if it is new. */
+    /** The plan of a request, created if it is new. */
     load(call: 'planOp' | 'planGlobalNorm', request: readonly number[]): Loaded {
         const key = `${call}:${request.join()}`;
         const known = this.#plans.get(key);
@@ -42,7 +42,7 @@ export class Executor {
         const made = plan(this.core, call, request);
         const loaded = { plan: made, params: this.#upload(made) };
         if (this.#plans.size >= MAX_PLANS) {
-            // The first is the oldest. Its parameters are left to what was recorded with them, and then to the garbage collector.
+            // The first is the oldest. Recorded work may still use its parameters, so they are left to the garbage collector.
             const [oldest] = this.#plans.keys();
             if (oldest !== undefined) this.#plans.delete(oldest);
         }
@@ -84,13 +84,13 @@ export class Executor {
     #pipeline(kernel: number, bindings: number): GPUComputePipeline {
         const known = this.#pipelines.get(kernel);
         if (known) return known;
-        // Not the asynchronous call: what is recorded next must not overtake this.
+        // Not the asynchronous call: later recordings must not overtake this.
         const made = this.device.createComputePipeline(this.#descriptor(kernel, bindings));
         this.#pipelines.set(kernel, made);
         return made;
     }
 
-    /** Compiles the kernels of a plan beside what the page does. */
+    /** Compiles the kernels of a plan asynchronously. */
     async compile({ steps }: Plan): Promise<void> {
         const missing = new Map(steps.filter(({ kernel }) => !this.#pipelines.has(kernel))
             .map(({ kernel, bindings }) => [kernel, bindings.length]));
@@ -100,7 +100,7 @@ export class Executor {
         }));
     }
 
-    /** Records the steps of a plan in a pass of their own. */
+    /** Records the steps of a plan in their own pass. */
     record(encoder: GPUCommandEncoder, loaded: Loaded, places: readonly Place[]): void {
         const steps = this.bind(loaded, places);
         const pass = encoder.beginComputePass({ label: 'wgclip' });
@@ -108,7 +108,7 @@ export class Executor {
         pass.end();
     }
 
-    /** The steps of a plan, bound to operands and scratch: recorded in a pass as often as wanted. */
+    /** Binds the steps of a plan to operands and scratch, to be recorded in a pass any number of times. */
     bind({ plan, params }: Loaded, places: readonly Place[]): (pass: GPUComputePassEncoder) => void {
         if (!params) return () => {};
         const stride = strideOf(plan.steps);
@@ -134,7 +134,7 @@ export class Executor {
         };
     }
 
-    /** Forgets what was created, some of which the device may have refused. */
+    /** Forgets all created objects, some of which the device may have refused. */
     forget(): void {
         this.#pipelines.clear();
         this.#layouts.clear();

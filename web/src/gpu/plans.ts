@@ -9,16 +9,16 @@ interface Step {
     readonly params: Uint32Array<ArrayBuffer>;
 }
 
-/** What an operation takes: kernels over its operands and over scratch, which has the numbers after those. */
+/** The plan of an operation: kernels over its operands and over scratch, which is numbered after them. */
 export interface Plan {
     /** Bytes of each slice of scratch. */
     readonly scratch: readonly number[];
     readonly steps: readonly Step[];
 }
 
-/** What plans need to know of a device. */
+/** The device properties that plans depend on. */
 export function limitWords({ limits, adapterInfo }: GPUDevice): number[] {
-    // Newer than the types; software rasterisers want fewer and longer invocations.
+    // Newer than the types; software rasterisers prefer fewer and longer invocations.
     const { isFallbackAdapter } = (adapterInfo ?? {}) as { isFallbackAdapter?: boolean };
     return [
         isFallbackAdapter ? 1 : 0,
@@ -29,7 +29,7 @@ export function limitWords({ limits, adapterInfo }: GPUDevice): number[] {
     ];
 }
 
-/** Makes a plan of a request. */
+/** Creates a plan for a request. */
 export function plan(core: Core, call: 'planOp' | 'planGlobalNorm', request: readonly number[]): Plan {
     const words = core.words(call, request);
     let at = 0;

@@ -1,10 +1,10 @@
-/** Bytes that are kept for the next call at the most. */
+/** Maximum bytes kept for the next call. */
 const MAX_KEPT = 256 * 1024 * 1024;
 
-/** Buffers of whole blocks that calls use and give back, by size and usage. */
+/** Buffers of whole blocks that calls use and return, by size and usage. */
 export class Pool {
     readonly #free = new Map<string, GPUBuffer[]>();
-    /** Those that somebody's encoder has, who may submit it at any time: they are left to the garbage collector. */
+    /** Buffers used in a caller's encoder, which may be submitted at any time: they are left to the garbage collector. */
     readonly #recorded = new WeakSet<GPUBuffer>();
     #kept = 0;
 
@@ -20,7 +20,7 @@ export class Pool {
         return this.device.createBuffer({ label: 'wgclip', size, usage });
     }
 
-    /** Takes a buffer back, of which all uses were submitted, or else are recorded. What comes next is done after them. */
+    /** Takes back a buffer whose uses were all submitted, or else recorded. Later uses run after them. */
     give(buffer: GPUBuffer, isSubmitted: boolean): void {
         const { size, usage } = buffer;
         if (!isSubmitted) this.#recorded.add(buffer);

@@ -7,10 +7,10 @@ import type { Pool } from './pool.js';
 
 type Recording = (encoder: GPUCommandEncoder) => void;
 
-/** The operands of one call: what is bound, what is copied before and after, what is read, and what is given back. */
+/** The operands of one call: bindings, copies before and after, buffers to read, and buffers to return. */
 export class Session {
     readonly places: Place[] = [];
-    /** Copies to buffers that can be read, with where their bytes go. */
+    /** Readback copies, with the destinations of their bytes. */
     readonly staged: { readonly to: ResolvedHost; readonly buffer: GPUBuffer }[] = [];
     readonly #slices = new Map<Resolved, Slice>();
     readonly #bound: ResolvedGpu[] = [];
@@ -20,7 +20,7 @@ export class Session {
 
     constructor(readonly executor: Executor, readonly pool: Pool) {}
 
-    /** A buffer of the pool, until the call is recorded. */
+    /** A buffer from the pool, until the call is recorded. */
     borrow(bytes: number): Slice {
         const buffer = this.pool.take(bytes, TENSOR_USAGE);
         this.#borrowed.push(buffer);
@@ -29,11 +29,11 @@ export class Session {
 
     #place(place: Place, bytes: number): Slice {
         const operand = this.places.push(place) - 1;
-        // A kernel binds one block at least.
+        // A kernel binds at least one block.
         return { operand, offset: 0, bytes: Math.max(wholeBlocks(bytes), 16) };
     }
 
-    /** Whether a kernel can work on a tensor where it is: what is bound for writing must not be bound twice. */
+    /** Whether a kernel can use a tensor without a copy: a range bound for writing must not be bound twice. */
     #isDirect(tensor: ResolvedGpu, isWritten: boolean): boolean {
         const end = ({ offset, bytes }: ResolvedGpu): number => offset + Math.max(wholeBlocks(bytes), 16);
         const overlaps = (other: ResolvedGpu): boolean =>
@@ -67,7 +67,7 @@ export class Session {
         return slice;
     }
 
-    /** An operand where it is, or a buffer of its own, which `fill` gives the elements. */
+    /** An operand without a copy, or a temporary buffer, which `fill` fills with the elements. */
     #slice(tensor: Resolved, isWritten: boolean, fill: (buffer: GPUBuffer) => void): Slice {
         const known = this.#slices.get(tensor);
         if (known) return known;
@@ -83,11 +83,11 @@ export class Session {
         return slice;
     }
 
-    /** Copies the elements of an operand to another, in place of a kernel. */
+    /** Copies the elements of an operand to another, instead of a kernel. */
     move(from: Resolved, to: Resolved): void {
         const [source, target] = [this.input(from), this.output(to)].map(({ operand }) => this.places[operand]!) as [Place, Place];
         if (source.buffer !== target.buffer) return this.#copy(this.#before, source, target, from);
-        // Within one buffer nothing can be copied.
+        // WebGPU cannot copy within one buffer.
         const between = this.places[this.borrow(from.bytes).operand]!;
         this.#copy(this.#before, source, between, from);
         this.#copy(this.#before, between, target, from);
@@ -103,7 +103,7 @@ export class Session {
         if (words > 0) list.push((encoder) => encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, words));
     }
 
-    /** Whether copies are recorded beside the kernels. */
+    /** Whether copies are recorded in addition to the kernels. */
     get copies(): boolean {
         return this.#before.length + this.#after.length > 0;
     }
@@ -121,12 +121,12 @@ export class Session {
         for (const copy of this.#after) copy(encoder);
     }
 
-    /** Gives buffers back: what is submitted later runs after what was submitted, or recorded, with them. */
+    /** Returns buffers to the pool: later submissions run after the work that was submitted, or recorded, with them. */
     close(isSubmitted: boolean): void {
         this.#borrowed.splice(0).forEach((buffer) => this.pool.give(buffer, isSubmitted));
     }
 
-    /** Destroys what was not given back, after a failure: it may be invalid. */
+    /** Destroys buffers that were not returned, after a failure: they may be invalid. */
     abandon(): void {
         [...this.#borrowed, ...this.staged.map(({ buffer }) => buffer)].forEach((buffer) => buffer.destroy());
     }
@@ -140,14 +140,14 @@ function wholeWords(bytes: number): number {
     return Math.ceil(bytes / 4) * 4;
 }
 
-/** Whether a tensor begins and ends where kernels can: what is only read may be beside it. */
+/** Whether a tensor begins and ends where kernels can: reads may extend beyond it. */
 export function isAligned({ limits }: GPUDevice, { buffer, offset, size, bytes }: ResolvedGpu, isWritten: boolean): boolean {
     const room = isWritten ? size : buffer.size - offset;
     return offset % limits.minStorageBufferOffsetAlignment === 0 && Math.max(wholeBlocks(bytes), 16) <= room;
 }
 
 function upload({ queue }: GPUDevice, buffer: GPUBuffer, { data }: ResolvedHost): void {
-    // Memory that other threads share is copied: not every engine takes it.
+    // Shared memory is copied: not every engine accepts it.
     const bytes = data.buffer instanceof ArrayBuffer ? bytesOfArray(data) : bytesOfArray(data).slice();
     const words = bytes.byteLength - (bytes.byteLength % 4);
     if (words > 0) queue.writeBuffer(buffer, 0, bytes, 0, words);

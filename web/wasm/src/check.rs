@@ -32,7 +32,7 @@ pub(crate) fn start(state: &mut State, request: &mut Request) -> Result<()> {
     let tier = if request.flag()? { Tier::Full } else { Tier::Quick };
     let seed = request.integer()?;
     state.check = Check::default();
-    match Op::ALL.get(op) {
+    match Op::ELEMENTWISE.get(op) {
         Some(&op) => state.check.cases = Some(external_cases(element, (op, in_place), tier, seed)),
         None => state.check.norms = Some(external_norms(element, seed)),
     }

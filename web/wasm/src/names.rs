@@ -41,7 +41,7 @@ pub(crate) fn names<'a>(state: &mut State, calls: impl Iterator<Item = &'a str>)
     let calls = format!("{:?}", calls.collect::<Vec<_>>());
     let text = &mut state.response.text;
     let elements = list(&mut ElementType::ALL.iter().map(|element| element.name()));
-    let ops: Vec<_> = Op::ALL.iter().map(|op| row(op.info())).collect();
+    let ops: Vec<_> = Op::ELEMENTWISE.iter().map(|op| row(op.info())).collect();
     let ops = ops.join(",");
     let rules = [
         list(&mut OutsideRule::ALL.iter().map(|rule| rule.name())),

@@ -50,7 +50,7 @@ impl Request {
     }
 
     pub(crate) fn operation(&mut self) -> Result<Op> {
-        item(Op::ALL, self.index()?)
+        item(Op::ELEMENTWISE, self.index()?)
     }
 
     pub(crate) fn rule(&mut self) -> Result<BackwardRule> {

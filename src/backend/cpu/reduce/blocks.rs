@@ -1,10 +1,10 @@
-//! A block of elements into an exact sum.
+//! Adds a block of elements to an exact sum.
 //!
-//! Of a block whose terms are below 2^m, a sum of 128 multiples of 2^(m - 46) is at most 2^53 of these multiples, which an f64
-//! holds exactly. It is kept in lanes of so many addends, and goes to the sum as an integer. Terms that have lower bits are cut
-//! there without an error: to add and take off an anchor of 1.5 * 2^(m + 6) rounds them, and what is left is exact too, below
-//! 2^(m - 47), and summed in lanes of its own. The exponents of the greatest and of the least element tell how many cuts that
-//! takes. Where it would be more than two, the block takes the slow road, bit for bit.
+//! If the terms of a block are below 2^m, a sum of 128 multiples of 2^(m - 46) is at most 2^53 of these multiples, which an f64
+//! holds exactly. It is kept in lanes of that many addends, and added to the exact sum as an integer. Terms with lower bits are
+//! split there without an error: adding and subtracting an anchor of 1.5 * 2^(m + 6) rounds them, and the remainder is exact as
+//! well, below 2^(m - 47), and summed in its own lanes. The exponents of the greatest and the smallest element determine how
+//! many splits that takes. If it would be more than two, the block takes the slow path, on its bits.
 
 use bytemuck::cast_slice;
 
@@ -18,22 +18,23 @@ use crate::norm::exact::{ExactSum, ReduceOp};
 /// Elements of a block.
 pub(in crate::backend::cpu) const BLOCK: usize = LANES * ADDENDS;
 
-/// Addends of a lane, at the most.
+/// Maximum addends of a lane.
 pub(super) const ADDENDS: usize = 128;
 
 const LANES: usize = 16;
 
-/// Bits of an f64 less those of a lane's addends.
+/// Bits of an f64 minus those for a lane's addends.
 const KEPT_BITS: i32 = 46;
 
-/// A float whose squares, or itself, are exact as f64.
+/// A float that is exact as an f64, or whose square is.
 pub(super) trait Wide: Copy + Default + Send + Sync {
     fn wide(self) -> f64;
-    /// The greatest magnitude, and the least but for zeros, as bits.
+    /// The greatest magnitude, and the smallest except for zeros, as bits.
     fn ends(elements: &[Self]) -> (u64, u64);
     /// A finite magnitude as an f64.
     fn value(magnitude: u64) -> f64;
-    /// The least power of two above all numbers of a magnitude's exponent; `None` if it is not finite, or beyond what is cut.
+    /// The smallest power of two above all numbers with a magnitude's exponent; `None` if it is not finite, or cannot be
+    /// split.
     fn power_above(magnitude: u64) -> Option<i32>;
 }
 
@@ -80,12 +81,12 @@ impl Wide for f64 {
     #[inline]
     fn power_above(magnitude: u64) -> Option<i32> {
         let exponent = (magnitude >> 52) as i32;
-        // Where anchors and multiples are f64.
+        // The range in which anchors and multiples are f64.
         (203..2023).contains(&exponent).then_some(exponent - 1022)
     }
 }
 
-/// What is added of an element.
+/// The term that an element adds.
 pub(super) trait Term: Copy {
     fn of(value: f64) -> f64;
 }
@@ -118,12 +119,12 @@ impl Term for Square {
     }
 }
 
-/// Where the terms of a block are cut into `N` parts.
+/// Where the terms of a block are split into `N` parts.
 #[derive(Clone, Copy)]
 pub(super) struct Cuts<const N: usize> {
-    /// Of all parts but the last, which is what is left.
+    /// For all parts except the last, which is the remainder.
     pub anchors: [f64; N],
-    /// The multiples that the parts are of, as powers of two.
+    /// The powers of two that the parts are multiples of.
     exponents: [i32; N],
 }
 
@@ -139,14 +140,14 @@ impl<const N: usize> Cuts<N> {
         Self { anchors, exponents }
     }
 
-    /// Takes in sums of each part.
+    /// Adds the sums of each part.
     #[inline(always)]
     pub(super) fn add<'a>(&self, sum: &mut ExactSum, parts: impl Fn(usize) -> &'a [f64]) {
         let unit = sum.format().unit;
         for (n, &exponent) in self.exponents.iter().enumerate() {
             let scale = power_of_two(-exponent);
             let multiple: i64 = parts(n).iter().map(|part| (part * scale) as i64).sum();
-            // Multiples of less than the unit are multiples of the unit.
+            // Multiples of a power below the unit are also multiples of the unit.
             match unit - exponent {
                 ..=0 => sum.add_signed(multiple, exponent),
                 below => sum.add_signed(multiple >> below.min(63), unit),
@@ -155,24 +156,24 @@ impl<const N: usize> Cuts<N> {
     }
 }
 
-/// How many parts terms of these ends are cut into: more than there are if they cannot be.
+/// How many parts terms with these ends are split into: more than are supported if they cannot be.
 #[inline]
 pub(super) fn parts_of(ends: Ends) -> usize {
     let below = (ends.power - ends.lowest - KEPT_BITS).max(0) as usize;
     1 + below.div_ceil(KEPT_BITS as usize + 1)
 }
 
-/// Between which powers of two the bits of a block's terms are.
+/// The powers of two between which the bits of a block's terms lie.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ends {
     /// Above all of them.
     pub power: i32,
-    /// The lowest bit of the least.
+    /// The lowest bit of the smallest one.
     pub lowest: i32,
 }
 
 impl Ends {
-    /// Of elements of a layout, or of their squares; `None` if they cannot be cut.
+    /// For elements of a layout, or for their squares; `None` if they cannot be split.
     #[inline]
     pub(super) fn of<V: Wide>(
         (greatest, least): (u64, u64),
@@ -198,7 +199,7 @@ vectorised! {
         for element in elements {
             let magnitude = element.to_bits() & (u32::MAX >> 1);
             greatest = greatest.max(magnitude);
-            // A zero wraps beyond all others.
+            // A zero wraps around beyond all others.
             least = least.min(magnitude.wrapping_sub(1));
         }
         (greatest, if least == u32::MAX { greatest } else { least + 1 })
@@ -241,7 +242,7 @@ vectorised! {
     }
 }
 
-/// Takes elements of a type of float into a sum.
+/// Adds elements of a float type to a sum.
 pub(in crate::backend::cpu) fn accumulate(sum: &mut ExactSum, element: ElementType, elements: &[u8]) {
     let layout = element.layout();
     match element {
@@ -262,7 +263,7 @@ pub(in crate::backend::cpu) fn accumulate(sum: &mut ExactSum, element: ElementTy
     }
 }
 
-/// Takes in block by block, slowly where `whole` cannot.
+/// Adds block by block, with `slowly` where `whole` cannot.
 fn each_block(
     sum: &mut ExactSum,
     element: ElementType,
@@ -276,12 +277,12 @@ fn each_block(
     }
 }
 
-/// Elements of a short type of float as f32.
+/// Converts elements of a short float type to f32.
 pub(super) fn widen_short(element: ElementType, elements: &[u8], wide: &mut [f32]) {
     with_short_float!(element, T => widen::<T>(cast_slice(elements), false, wide));
 }
 
-/// Takes in a block, of elements that had a layout, unless that is not exact.
+/// Adds a block, of elements that had a layout, unless that is not exact.
 #[inline]
 fn whole<V: Wide>(sum: &mut ExactSum, block: &[V], layout: BitLayout) -> bool {
     let op = sum.op();
@@ -323,10 +324,10 @@ fn cut_parts<V: Wide, F: Term, const N: usize>(sum: &mut ExactSum, term: F, bloc
     cuts.add(sum, |n| &parts[n]);
 }
 
-/// Element by element, or by exponents first.
+/// Adds element by element, or grouped by exponent first.
 pub(super) fn slowly(sum: &mut ExactSum, element: ElementType, block: &[u8]) {
     match element {
-        // A layout that is known makes the difference for squares of f64, all of which come here.
+        // A constant layout makes the difference for squares of f64, all of which come here.
         ElementType::F64 => {
             slowly_with(sum, const { ElementType::F64.layout() }, cast_slice::<u8, u64>(block))
         }
@@ -334,7 +335,7 @@ pub(super) fn slowly(sum: &mut ExactSum, element: ElementType, block: &[u8]) {
     }
 }
 
-/// The same of elements of a layout.
+/// Does the same for elements of a layout.
 fn slowly_with<B: Copy + Into<u64>>(sum: &mut ExactSum, layout: BitLayout, block: &[B]) {
     let all = block.iter().map(|&bits| -> u64 { bits.into() });
     let op = sum.op();
@@ -373,7 +374,7 @@ fn slowly_with<B: Copy + Into<u64>>(sum: &mut ExactSum, layout: BitLayout, block
         }
         return;
     }
-    // Squares have 48 bits, so that a block of them is within an i64.
+    // Squares have 48 bits, so a block of them fits into an i64.
     let unit = layout.min_exponent() - layout.fraction_bits() as i32;
     let step = if op == ReduceOp::SumSquares { 2 } else { 1 };
     let mut by_exponent = [0i64; 256];
@@ -394,7 +395,7 @@ fn squares_by_exponent(
     layout: BitLayout,
     all: impl Iterator<Item = u64> + Clone,
 ) -> bool {
-    // A square has 106 bits at the most, and those of a block 117.
+    // A square has at most 106 bits, and the sum of a block 117.
     let mut by_exponent = [0u128; 64];
     let (fraction, magnitude) = (layout.fraction_bits(), |bits: u64| bits & (layout.sign() - 1));
     let (mut least, mut greatest) = (u64::MAX, 0);

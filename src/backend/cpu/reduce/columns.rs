@@ -1,4 +1,4 @@
-//! Exact sums of floats side by side: a tile of rows at a time, cut as blocks.rs cuts a block.
+//! Exact sums of floats in adjacent columns: a tile of rows at a time, split as blocks.rs splits a block.
 
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
 
@@ -22,7 +22,7 @@ const LANES: usize = 16;
 /// Rows that are summed before the sums go to memory.
 const STEP: usize = 4;
 
-/// Sums of floats side by side: of a type that is a value, whose bits are `B`.
+/// Sums of floats in adjacent columns: the type is a value, and its bits are `B`.
 pub(super) struct Floats<'a, B> {
     element: ElementType,
     elements: &'a [B],
@@ -68,7 +68,7 @@ impl<B: Pod + Send + Sync> Tile for Floats<'_, B> {
     }
 }
 
-/// Takes in a tile; what cannot be cut column by column.
+/// Adds a tile, column by column if it cannot be split.
 fn whole<V: Wide>(sums: &mut [ExactSum], wide: &[V], element: ElementType, tile: &[u8]) {
     let (op, layout) = (sums[0].op(), element.layout());
     // An f64 cannot hold the square of an f64.
@@ -123,7 +123,7 @@ vectorised! {
         anchors: [f64; N],
         parts: &mut [[f64; WIDTH]; N],
     ) {
-        // Zeros fill up the last step.
+        // Zeros pad the last step.
         let none = [V::default(); WIDTH];
         let rows = tile.len() / width;
         for first in (0..rows).step_by(STEP) {
@@ -132,7 +132,7 @@ vectorised! {
                 false => &none[..width],
             };
             let step: [&[V]; STEP] = [row(0), row(1), row(2), row(3)];
-            // So many columns in each step, which vectorises.
+            // This many columns in each step, which vectorises.
             for c in (0..width).step_by(LANES) {
                 let lanes = LANES.min(width - c);
                 let mut sums = [[0.0; LANES]; N];

@@ -1,10 +1,10 @@
-//! Sums of integers, in integers of so many bits that none overflows.
+//! Sums of integers, in integers with enough bits that none overflows.
 
 use super::{Piece, Tile};
 use crate::element::Integer;
 use crate::{Element, ElementType};
 
-/// Sums side by side.
+/// Adjacent sums.
 pub(super) struct Integers<'a, T: Integer> {
     elements: &'a [T],
     sums: Vec<T::Sum>,

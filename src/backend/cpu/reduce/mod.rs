@@ -1,4 +1,4 @@
-//! Exact reductions: the twin of `shaders/reduce.wgsl`. Of each output the elements are added up as integers
+//! Exact reductions: the twin of `shaders/reduce.wgsl`. The elements of each output are added up as integers
 //! ([`ExactSum`]), block by block: blocks.rs adds a block in floating point, without an error.
 
 mod blocks;
@@ -23,24 +23,24 @@ use crate::{Element, ElementType, Result};
 
 pub(super) use blocks::{BLOCK, accumulate};
 
-/// Elements that one thread takes sooner than two, which have to be woken.
+/// Elements that one thread handles faster than two, which have to be woken.
 const SMALL: usize = 32 * 1024;
 
-/// Elements of an output that a task takes at the most.
+/// Maximum elements of an output that a task takes.
 const TASK: usize = 256 * 1024;
 
-/// Runs of neighbours shorter than this are gathered first.
+/// Runs of adjacent elements shorter than this are gathered first.
 const SHORT_RUN: usize = 64;
 
-/// Neighbours: where they begin, and how many they are.
+/// Adjacent elements: where they begin, and their number.
 type Piece = (usize, usize);
 
-/// What is made of the elements of some outputs that lie side by side.
+/// The reduction of the elements of some adjacent outputs.
 trait Tile: Send {
-    /// Takes in elements of the one output.
+    /// Adds elements of the only output.
     fn run(&mut self, pieces: &[Piece]);
 
-    /// Takes in rows with an element for each of the outputs.
+    /// Adds rows with an element for each output.
     fn rows(&mut self, pieces: &[Piece]);
 
     fn merge(&mut self, other: Self);
@@ -49,7 +49,7 @@ trait Tile: Send {
     fn output(&self, n: usize, to: ElementType) -> u64;
 }
 
-/// Reduces elements of a type to `result`, elements of `to`, one for each that is kept. Sums of integers are clipped to their type.
+/// Reduces elements of a type to `result`, elements of `to`, one per output. Sums of integers are clipped to their type.
 pub(super) fn reduce(
     (element, elements): (ElementType, &[u8]),
     reduction: &Reduction,
@@ -59,7 +59,7 @@ pub(super) fn reduce(
 ) {
     let size = element.size();
     if op == ReduceOp::Sum && reduction.leaves == 1 {
-        // Nothing to add: one alone keeps its bits.
+        // Nothing to add: a single element keeps its bits.
         for (n, result) in result.chunks_mut(size).enumerate() {
             result.copy_from_slice(&elements[reduction.element(n, 0) * size..][..size]);
         }
@@ -75,7 +75,7 @@ pub(super) fn reduce(
     }));
 }
 
-/// The dot products of the elements of each output with others, as f32 or, of f64, as f64: each times the power of two that
+/// The dot products of the elements of each output with others, as f32 (f64 for f64): each times the power of two that
 /// brings its norm to between 1 and 2.
 pub(super) fn dots<T: Element>(
     x: &[T],
@@ -92,7 +92,8 @@ where
     Ok(dots)
 }
 
-/// Reduces elements of `size` bytes to elements of `to`. `new` makes the tile of so many outputs from one on.
+/// Reduces elements of `size` bytes to elements of `to`. `new` creates the tile of some outputs, from the first and
+/// their number.
 fn reduce_tiles<S: Tile>(
     size: usize,
     reduction: &Reduction,
@@ -113,7 +114,7 @@ fn reduce_tiles<S: Tile>(
         store(result, total.output(0, to));
         return;
     }
-    // Several outputs at once where their elements are neighbours.
+    // Several outputs at once if their elements are adjacent.
     let width = if reduction.sum_run(0) >= 16 { columns::WIDTH } else { 1 };
     let tile = |tile: usize, result: &mut [u8]| {
         let (first, count) = (tile * width, result.len() / to.size());
@@ -157,7 +158,7 @@ fn for_each_task(count: usize, work: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-/// Calls `work` with each piece of `bytes` bytes, on all cores, of which each takes `least` of them at the least.
+/// Calls `work` with each piece of `bytes` bytes, on all cores, each of which takes at least `least` pieces.
 fn for_each_tile(result: &mut [u8], bytes: usize, least: usize, work: &(dyn Fn(usize, &mut [u8]) + Sync)) {
     match COMPACT || least == usize::MAX {
         true => result.chunks_mut(bytes).enumerate().for_each(|(n, tile)| work(n, tile)),
@@ -168,7 +169,7 @@ fn for_each_tile(result: &mut [u8], bytes: usize, least: usize, work: &(dyn Fn(u
     }
 }
 
-/// An element of so many bytes, by its bits.
+/// Stores an element of this many bytes, by its bits.
 pub(super) fn store(element: &mut [u8], bits: u64) {
     match element.len() {
         1 => element.copy_from_slice(&(bits as u8).to_ne_bytes()),
@@ -178,7 +179,7 @@ pub(super) fn store(element: &mut [u8], bits: u64) {
     }
 }
 
-/// Leaves of one output: runs of neighbours, short ones together.
+/// Adds leaves of one output: runs of adjacent elements, short ones together.
 fn run(part: &mut impl Tile, reduction: &Reduction, output: usize, leaves: std::ops::Range<usize>) {
     let (mut pieces, mut gathered) = (Vec::new(), 0);
     let mut leaf = leaves.start;
@@ -201,7 +202,7 @@ fn run(part: &mut impl Tile, reduction: &Reduction, output: usize, leaves: std::
     part.run(&pieces);
 }
 
-/// Elements of several pieces, one after the other; those of one are not copied.
+/// Elements of several pieces, one after the other; those of a single piece are not copied.
 fn gather<'a, T: Copy>(elements: &'a [T], pieces: &[Piece], room: &'a mut Vec<T>) -> &'a [T] {
     if let &[(start, len)] = pieces {
         return &elements[start..][..len];
@@ -213,7 +214,7 @@ fn gather<'a, T: Copy>(elements: &'a [T], pieces: &[Piece], room: &'a mut Vec<T>
     room
 }
 
-/// Leaves of several outputs that are neighbours, most of them.
+/// Adds leaves of several outputs, most of which are adjacent.
 fn rows(
     part: &mut impl Tile,
     reduction: &Reduction,
@@ -236,7 +237,7 @@ fn rows(
     }
 }
 
-/// Takes several slices into a sum, on all cores.
+/// Adds several slices to a sum, on all cores.
 pub(crate) fn accumulate_all(sum: &mut ExactSum, slices: &[(ElementType, &[u8])]) -> Result<()> {
     for (element, slice) in slices {
         check_aligned(*element, slice)?;

@@ -1,4 +1,4 @@
-//! Exact dot products: those of elements of up to 32 bits are f64, and summed as blocks.rs sums a block.
+//! Exact dot products: products of elements of up to 32 bits are f64, and summed as blocks.rs sums a block.
 
 use super::super::convert::widen;
 use super::super::scaling::unit_exponent;
@@ -9,7 +9,7 @@ use crate::element::Real;
 use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::{Element, ElementType};
 
-/// Dot products side by side.
+/// Adjacent dot products.
 pub(super) struct Products<'a, T: Element> {
     operands: [&'a [T]; 2],
     norms: &'a [T::Norm],
@@ -56,7 +56,7 @@ where
     }
 }
 
-/// Takes products into a sum.
+/// Adds products to a sum.
 fn accumulate<T: Element>(sum: &mut ExactSum, x: &[T], g: &[T]) {
     for (x, g) in x.chunks(BLOCK).zip(g.chunks(BLOCK)) {
         if !whole(sum, x, g) {
@@ -65,7 +65,7 @@ fn accumulate<T: Element>(sum: &mut ExactSum, x: &[T], g: &[T]) {
     }
 }
 
-/// Takes in a block, unless that is not exact.
+/// Adds a block, unless that is not exact.
 fn whole<T: Element>(sum: &mut ExactSum, x: &[T], g: &[T]) -> bool {
     let (mut wide, layout) = ([[0.0; BLOCK]; 2], T::TYPE.layout());
     if layout.bits == 64 {
@@ -92,7 +92,7 @@ vectorised! {
     }
 }
 
-/// Product by product.
+/// Adds product by product.
 fn slowly<T: Element>(sum: &mut ExactSum, x: &[T], g: &[T]) {
     let layout = T::TYPE.layout();
     for (x, g) in x.iter().zip(g) {
