@@ -194,10 +194,10 @@ pub enum Error {
     },
 
     /// No device matches the name or index.
-    #[error("no device matches '{wanted}'; available: {known}")]
+    #[error("no device matches '{requested}'; available: {known}")]
     NoSuchDevice {
         /// The requested name or index.
-        wanted: String,
+        requested: String,
         /// The available devices.
         known: String,
     },

@@ -11,10 +11,10 @@ use crate::tensor::Tensor;
 use crate::threads;
 
 /// Refuses the CPU path.
-fn gpu_only(wanted: &str) -> impl FnOnce(wgclip::Device) -> wgclip::Result<wgclip::Device> {
+fn gpu_only(requested: &str) -> impl FnOnce(wgclip::Device) -> wgclip::Result<wgclip::Device> {
     move |device| match device.info().kind {
         DeviceKind::Cpu => {
-            Err(Error::NoSuchDevice { wanted: wanted.into(), known: "see Device.list()".into() })
+            Err(Error::NoSuchDevice { requested: requested.into(), known: "see Device.list()".into() })
         }
         _ => Ok(device),
     }

@@ -62,8 +62,8 @@ impl DeviceName {
 
     pub(super) fn choose(&self, list: &[DeviceInfo]) -> Result<usize> {
         choose(&self.name, list).map_err(|error| match error {
-            Error::NoSuchDevice { wanted, known } if self.from_environment => {
-                Error::NoSuchDevice { wanted: format!("{OVERRIDE}={wanted}"), known }
+            Error::NoSuchDevice { requested, known } if self.from_environment => {
+                Error::NoSuchDevice { requested: format!("{OVERRIDE}={requested}"), known }
             }
             error => error,
         })
@@ -93,10 +93,10 @@ fn matches(info: &DeviceInfo, name: &str) -> bool {
     info.to_string().to_lowercase().contains(&name.to_lowercase())
 }
 
-pub(super) fn no_such_device(wanted: &str, list: &[DeviceInfo]) -> Error {
+pub(super) fn no_such_device(requested: &str, list: &[DeviceInfo]) -> Error {
     let known: Vec<_> = list.iter().map(ToString::to_string).collect();
     let known = if known.is_empty() { "none".into() } else { known.join("; ") };
-    Error::NoSuchDevice { wanted: wanted.into(), known }
+    Error::NoSuchDevice { requested: requested.into(), known }
 }
 
 #[cfg(test)]

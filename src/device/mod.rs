@@ -77,15 +77,15 @@ impl Device {
     /// # Errors
     /// As [`select`](Self::select).
     pub async fn request(name: &str) -> Result<Self> {
-        let wanted = DeviceName::resolve(name);
-        if wanted.name == "cpu" {
+        let requested = DeviceName::resolve(name);
+        if requested.name == "cpu" {
             return Ok(Self::cpu());
         }
         let mut devices = found().await;
         let infos: Vec<_> = devices.iter().map(|found| found.info().clone()).collect();
-        let index = wanted.choose(&infos)?;
+        let index = requested.choose(&infos)?;
         match devices.swap_remove(index).open().await {
-            Err(error) if wanted.name == "auto" => {
+            Err(error) if requested.name == "auto" => {
                 log::warn!("{error}; using the CPU");
                 Ok(Self::cpu())
             }

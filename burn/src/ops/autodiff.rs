@@ -9,7 +9,7 @@ use burn::backend::{Autodiff, AutodiffBackend};
 use burn::tensor::FloatDType;
 use wgclip::{BackwardRule, NormKind, NormLimit};
 
-use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Wanted};
+use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Needs};
 
 /// The state saved for the backward pass of a clip.
 #[derive(Debug, Clone)]
@@ -35,9 +35,9 @@ impl<B: ClipOps, const N: usize> Backward<B, N> for Clip {
         let mut parent = |is_one: bool| if is_one { parents.next().flatten() } else { None };
         let nodes = [true, lo.tensor().is_some(), hi.tensor().is_some()].map(&mut parent);
         let [wanted_x, wanted_lo, wanted_hi] = nodes.each_ref().map(Option::is_some);
-        let wanted = Wanted { x: wanted_x, lo: wanted_lo, hi: wanted_hi };
+        let needs = Needs { x: wanted_x, lo: wanted_lo, hi: wanted_hi };
         let made = match x {
-            Some(x) => B::clip_backward(x, g, lo, hi, rule, wanted),
+            Some(x) => B::clip_backward(x, g, lo, hi, rule, needs),
             None => Gradients { x: Gradient::Of(g), lo: Gradient::None, hi: Gradient::None },
         };
         for (node, gradient) in nodes.into_iter().zip([made.x, made.lo, made.hi]) {
@@ -124,10 +124,10 @@ impl<B: ClipOps, C: CheckpointStrategy> ClipOps for Autodiff<B, C> {
         lo: Bound<Self>,
         hi: Bound<Self>,
         rule: BackwardRule,
-        wanted: Wanted,
+        needs: Needs,
     ) -> Gradients<Self> {
         let (lo, hi) = (inner(lo).0, inner(hi).0);
-        let made = B::clip_backward(x.into_primitive(), g.into_primitive(), lo, hi, rule, wanted);
+        let made = B::clip_backward(x.into_primitive(), g.into_primitive(), lo, hi, rule, needs);
         let outer = |gradient| match gradient {
             Gradient::None => Gradient::None,
             Gradient::Of(gradient) => Gradient::Of(<Self as AutodiffBackend>::from_inner(gradient)),

@@ -7,23 +7,23 @@ use burn::backend::{Backend, Scalar, TensorMetadata};
 use burn::tensor::{BoolDType, Shape};
 use wgclip::{BackwardRule, NanRule, OutsideRule, TieRule};
 
-use super::{Bound, BoundMetadata, Gradient, GradientMetadata, Gradients, GradientsMetadata, Wanted};
+use super::{Bound, BoundMetadata, Gradient, GradientMetadata, Gradients, GradientsMetadata, Needs};
 
 /// The gradients of a backward pass.
 pub(super) fn gradients_metadata(
     x: &TensorSpec,
     lo: &BoundMetadata,
     hi: &BoundMetadata,
-    wanted: Wanted,
+    needs: Needs,
 ) -> GradientsMetadata {
-    let of_bound = |bound: &BoundMetadata, wanted| match bound {
-        BoundMetadata::Tensor(spec) if wanted => GradientMetadata::Of(spec.clone()),
+    let of_bound = |bound: &BoundMetadata, needs| match bound {
+        BoundMetadata::Tensor(spec) if needs => GradientMetadata::Of(spec.clone()),
         _ => GradientMetadata::None,
     };
     GradientsMetadata {
-        x: if wanted.x { GradientMetadata::Of(x.clone()) } else { GradientMetadata::None },
-        lo: of_bound(lo, wanted.lo),
-        hi: of_bound(hi, wanted.hi),
+        x: if needs.x { GradientMetadata::Of(x.clone()) } else { GradientMetadata::None },
+        lo: of_bound(lo, needs.lo),
+        hi: of_bound(hi, needs.hi),
     }
 }
 
@@ -50,11 +50,11 @@ impl<B: Backend> Wide<B> {
             Bound::Absent => Self::Absent,
             Bound::Value(value) => Self::Value((*value).into()),
             Bound::Tensor(tensor) => {
-                let (dims, wanted) = (tensor.shape(), x.shape());
-                let mut filled = vec![1; wanted.num_dims() - dims.num_dims()];
+                let (dims, needs) = (tensor.shape(), x.shape());
+                let mut filled = vec![1; needs.num_dims() - dims.num_dims()];
                 filled.extend(dims.iter().copied());
                 let tensor = B::float_reshape(tensor.clone(), Shape::from(filled));
-                Self::Tensor(B::float_expand(tensor, wanted))
+                Self::Tensor(B::float_expand(tensor, needs))
             }
         }
     }
@@ -122,7 +122,7 @@ pub fn clip_backward<B: Backend>(
     lo: &Bound<B>,
     hi: &Bound<B>,
     rule: BackwardRule,
-    wanted: Wanted,
+    needs: Needs,
 ) -> Gradients<B> {
     let (wide_lo, wide_hi) = (Wide::new(lo, &x), Wide::new(hi, &x));
     let at_lo = compare(&x, &wide_lo, false);
@@ -183,14 +183,14 @@ pub fn clip_backward<B: Backend>(
         (_, NanRule::Pass) => B::float_mask_where(gx, nan, g),
         (_, NanRule::Zero) => zero(gx, nan),
     };
-    let of_bound = |bound: &Bound<B>, gradient: FloatTensor<B>, wanted: bool| match bound {
-        Bound::Tensor(bound) if wanted => Gradient::Of(sum_to::<B>(gradient, bound.shape())),
+    let of_bound = |bound: &Bound<B>, gradient: FloatTensor<B>, needs: bool| match bound {
+        Bound::Tensor(bound) if needs => Gradient::Of(sum_to::<B>(gradient, bound.shape())),
         _ => Gradient::None,
     };
     Gradients {
-        x: if wanted.x { Gradient::Of(gx) } else { Gradient::None },
-        lo: of_bound(lo, to_lo, wanted.lo),
-        hi: of_bound(hi, to_hi, wanted.hi),
+        x: if needs.x { Gradient::Of(gx) } else { Gradient::None },
+        lo: of_bound(lo, to_lo, needs.lo),
+        hi: of_bound(hi, to_hi, needs.hi),
     }
 }
 

@@ -21,7 +21,7 @@ use wgclip::wgsl::BLOCK_BYTES;
 use wgclip::{BackwardRule, Element, ElementType, NormKind, NormLimit, bf16, f16};
 
 use super::{
-    Bound, ClipOps, Gradient, Gradients, Limited, LimitedMetadata, Masked, MaskedMetadata, Wanted, checked,
+    Bound, ClipOps, Gradient, Gradients, Limited, LimitedMetadata, Masked, MaskedMetadata, Needs, checked,
     composed,
 };
 use crate::path::compiles_wgsl;
@@ -227,17 +227,17 @@ impl ClipOps for CubeBackend {
         lo: Bound<Self>,
         hi: Bound<Self>,
         rule: BackwardRule,
-        wanted: Wanted,
+        needs: Needs,
     ) -> Gradients<Self> {
         if !compiles_wgsl(&x.client) {
-            return composed::clip_backward::<Self>(x, g, &lo, &hi, rule, wanted);
+            return composed::clip_backward::<Self>(x, g, &lo, &hi, rule, needs);
         }
         let (x, g, lo, hi) = (blocks(x), blocks(g), prepared(lo), prepared(hi));
         let (len, reused, mut launches) = (x.shape().num_elements(), g.can_mut(), Launches::new(&x.client));
         let bounds = resolve(&mut launches, &x, [&lo, &hi]);
         let (from, upstream) = (launches.operand(&x), launches.operand(&g));
         let (dtype, shape) = (x.dtype, x.shape());
-        if !wanted.lo && !wanted.hi {
+        if !needs.lo && !needs.hi {
             if rule.is_identity() {
                 return Gradients { x: Gradient::Of(g), lo: Gradient::None, hi: Gradient::None };
             }
@@ -249,8 +249,8 @@ impl ClipOps for CubeBackend {
             return Gradients { x: Gradient::Of(gx), lo: Gradient::None, hi: Gradient::None };
         }
         // Straight through, x receives g itself.
-        let is_computed = wanted.x && !rule.is_identity();
-        let made = [is_computed, wanted.lo, wanted.hi];
+        let is_computed = needs.x && !rule.is_identity();
+        let made = [is_computed, needs.lo, needs.hi];
         let outputs = made.map(|made| made.then(|| launches.empty(from.bytes)));
         let arguments = Arguments { rule, ..Arguments::new(&bounds) };
         let plan = launches.plans.op(Op::ClipBackwardBounds, len, &[from, upstream], &outputs, &arguments);
@@ -264,7 +264,7 @@ impl ClipOps for CubeBackend {
         };
         let of_lo = of_bound(&mut launches, &lo, outputs[1]);
         let of_hi = of_bound(&mut launches, &hi, outputs[2]);
-        let of_x = match (wanted.x, outputs[0]) {
+        let of_x = match (needs.x, outputs[0]) {
             (true, Some(gx)) => Gradient::Of(launches.tensor(gx, &x, shape, dtype)),
             (true, None) => Gradient::Of(g),
             (false, _) => Gradient::None,

@@ -8,7 +8,7 @@ use wgclip::norm::NormState;
 use wgclip::reference::Scaling;
 use wgclip::{BackwardRule, Element, NormKind, NormLimit, bf16, cpu, f16};
 
-use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Wanted, checked};
+use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Needs, checked};
 
 /// Evaluates an expression for the element type of a [`DType`].
 macro_rules! with_float {
@@ -109,13 +109,13 @@ impl ClipOps for Flex {
         lo: Bound<Self>,
         hi: Bound<Self>,
         rule: BackwardRule,
-        wanted: Wanted,
+        needs: Needs,
     ) -> Gradients<Self> {
         let (sides, x, mut g) = (Sides::new(lo, hi), contiguous(x), contiguous(g));
         let is_identity = rule.is_identity();
         with_float!(x.dtype(), T => {
             let (bounds, from) = (sides.resolve::<T>(&x), elements::<T>(&x));
-            if !wanted.lo && !wanted.hi {
+            if !needs.lo && !needs.hi {
                 if !is_identity {
                     if let Some(g) = own_elements::<T>(&mut g) {
                         checked(cpu::clip_backward_in_place(from, g, &bounds, rule));
@@ -127,9 +127,9 @@ impl ClipOps for Flex {
                 }
                 return Gradients { x: Gradient::Of(g), lo: Gradient::None, hi: Gradient::None };
             }
-            let mut of_x = (wanted.x && !is_identity).then(|| bytemuck::zeroed_vec::<T>(from.len()));
-            let [mut of_lo, mut of_hi] = [(0, wanted.lo), (1, wanted.hi)].map(|(side, wanted)| {
-                let (_, shape) = sides.0[side].as_ref().filter(|_| wanted)?;
+            let mut of_x = (needs.x && !is_identity).then(|| bytemuck::zeroed_vec::<T>(from.len()));
+            let [mut of_lo, mut of_hi] = [(0, needs.lo), (1, needs.hi)].map(|(side, needs)| {
+                let (_, shape) = sides.0[side].as_ref().filter(|_| needs)?;
                 Some(bytemuck::zeroed_vec::<T>(shape.len()))
             });
             let of_bounds = [of_lo.as_deref_mut(), of_hi.as_deref_mut()];
@@ -139,7 +139,7 @@ impl ClipOps for Flex {
                 (Some(elements), Some(of)) => Gradient::Of(of_elements(elements, of.layout().shape().clone())),
                 _ => Gradient::None,
             };
-            let of_x = match wanted.x && is_identity {
+            let of_x = match needs.x && is_identity {
                 true => Gradient::Of(g),
                 false => shaped(of_x, Some(&x)),
             };

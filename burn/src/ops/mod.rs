@@ -55,7 +55,7 @@ impl<B: Backend> Bound<B> {
 
 /// The gradients that a backward pass must compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Needs {
     /// The gradient of x.
     pub x: bool,
     /// The gradient of the lower bound.
@@ -126,16 +126,16 @@ pub trait ClipOps: Backend {
     }
 
     /// The gradients of x and its bounds, for the upstream gradient `g`.
-    #[fusion(meta = |x, _, lo, hi, _, wanted| composed::gradients_metadata(x, lo, hi, *wanted))]
+    #[fusion(meta = |x, _, lo, hi, _, needs| composed::gradients_metadata(x, lo, hi, *needs))]
     fn clip_backward(
         x: FloatTensor<Self>,
         g: FloatTensor<Self>,
         #[extension_type] lo: Bound<Self>,
         #[extension_type] hi: Bound<Self>,
         rule: BackwardRule,
-        wanted: Wanted,
+        needs: Needs,
     ) -> Gradients<Self> {
-        composed::clip_backward::<Self>(x, g, &lo, &hi, rule, wanted)
+        composed::clip_backward::<Self>(x, g, &lo, &hi, rule, needs)
     }
 
     /// A clip that keeps a mask, for a rule that [fits one](BackwardRule::fits_mask).

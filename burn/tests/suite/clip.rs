@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 use wgclip::{BackwardRule, Element, OutsideRule, TieRule, bf16, f16, reference};
-use wgclip_burn::ops::{Bound, ClipOps, Gradient, Gradients, Wanted};
+use wgclip_burn::ops::{Bound, ClipOps, Gradient, Gradients, Needs};
 use wgclip_burn::{clip, clip_keeping_mask, clip_with};
 
 use crate::support::{Float, LENGTHS, bits, bound, devices, elements, normal, random, tensor};
@@ -95,10 +95,10 @@ fn rules_of<T: Float>() {
             let (x, g) = (random::<T>(len, rng), random::<T>(len, rng));
             for rule in BackwardRule::all() {
                 let (lo, hi) = (Some(<T as Element>::from_f64(0.0)), Some(<T as Element>::from_f64(1.0)));
-                let wanted = Wanted { x: true, lo: false, hi: false };
+                let needs = Needs { x: true, lo: false, hi: false };
                 let operand = |of: &[T]| tensor(of, [len], &device).into_dispatch();
                 let (of_x, of_g) = (operand(&x), operand(&g));
-                let made = Dispatch::clip_backward(of_x, of_g, bound(lo), bound(hi), rule, wanted);
+                let made = Dispatch::clip_backward(of_x, of_g, bound(lo), bound(hi), rule, needs);
                 let one = |(&x, &g): (&T, &T)| reference::clip_backward(x, g, lo, hi, rule);
                 let expected: Vec<T> = x.iter().zip(&g).map(one).collect();
                 assert_eq!(bits(&of::<T, 1>(made.x)), bits(&expected), "{len} by {rule}");
@@ -132,7 +132,7 @@ fn bounds_of<T: Float>() {
                     Bound::Tensor(operand(&lo, dims)),
                     Bound::Tensor(operand(&hi, dims)),
                     rule,
-                    Wanted { x: true, lo: true, hi: true },
+                    Needs { x: true, lo: true, hi: true },
                 );
                 let one = |n: usize| {
                     let (r, c) = (n / columns, n % columns);

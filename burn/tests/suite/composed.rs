@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
 use wgclip::{BackwardRule, reference};
-use wgclip_burn::ops::{Bound, Gradient, Wanted, composed};
+use wgclip_burn::ops::{Bound, Gradient, Needs, composed};
 
 use crate::support::{normal, random};
 
@@ -46,14 +46,14 @@ fn values_and_gradients_are_those_of_the_rule() {
                 (0..248).map(|n| reference::clip(x[n], of(n, lo, tensor_lo), of(n, hi, tensor_hi))).collect();
             same(y, &expected, "clip");
             for rule in BackwardRule::all() {
-                let wanted = Wanted { x: true, lo: tensor_lo, hi: tensor_hi };
+                let needs = Needs { x: true, lo: tensor_lo, hi: tensor_hi };
                 let made = composed::clip_backward::<Flex>(
                     flex(&x, dims),
                     flex(&g, dims),
                     &of_lo,
                     &of_hi,
                     rule,
-                    wanted,
+                    needs,
                 );
                 let all: Vec<_> = (0..248)
                     .map(|n| {

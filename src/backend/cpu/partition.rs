@@ -158,8 +158,8 @@ impl Partition {
         rayon::in_place_scope(|scope| {
             loop {
                 let left = self.chunks.saturating_sub(taken.load(Ordering::Relaxed) + 1);
-                let wanted = left.div_ceil(CHUNKS_PER_JOB).min(QUEUED_PER_HELPER * self.helpers);
-                jobs.queue(wanted, || scope.spawn(|_| help()));
+                let count = left.div_ceil(CHUNKS_PER_JOB).min(QUEUED_PER_HELPER * self.helpers);
+                jobs.queue(count, || scope.spawn(|_| help()));
                 match next() {
                     Some(chunk) => work(chunk),
                     None => break,
@@ -196,13 +196,13 @@ impl Default for Jobs {
 }
 
 impl Jobs {
-    /// Queues jobs until `wanted` are queued, unless another caller has some.
-    fn queue(&self, wanted: usize, spawn: impl Fn()) {
+    /// Queues jobs until `count` are queued, unless another caller has some.
+    fn queue(&self, count: usize, spawn: impl Fn()) {
         let (queued, running) = (self.queued.load(Ordering::Relaxed), self.running.load(Ordering::Relaxed));
         if self.shared.is_some_and(|shared| shared.load(Ordering::Relaxed) > queued + running) {
             return;
         }
-        for _ in queued..wanted {
+        for _ in queued..count {
             self.queued.fetch_add(1, Ordering::Relaxed);
             self.shared.map(|shared| shared.fetch_add(1, Ordering::Relaxed));
             spawn();
