@@ -56,15 +56,6 @@ impl<B> BoundBits<B> {
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
-
-    /// Returns the same input with another operand.
-    pub(crate) fn try_map<'a, C>(&'a self, map: impl FnOnce(&'a B) -> Result<C>) -> Result<BoundBits<C>> {
-        Ok(match self {
-            Self::Absent => BoundBits::Absent,
-            Self::Value(bits) => BoundBits::Value(*bits),
-            Self::Tensor(tensor) => BoundBits::Tensor(map(tensor)?),
-        })
-    }
 }
 
 /// The operands of a clip's bounds.
@@ -235,13 +226,16 @@ impl<B> BroadcastInputs<B> {
     /// # Errors
     /// Those of `map`.
     pub(crate) fn try_map<'a, C>(&'a self, map: impl Fn(&'a B) -> Result<C>) -> Result<BroadcastInputs<C>> {
-        let [first, second, third, fourth] = self.inputs.each_ref().map(|input| input.try_map(&map));
-        Ok(BroadcastInputs {
-            element: self.element,
-            operands: self.operands,
-            inputs: [first?, second?, third?, fourth?],
-            broadcast: self.broadcast.clone(),
-        })
+        let mut mapped = BroadcastInputs { operands: self.operands, ..BroadcastInputs::none(self.element) };
+        for (to, from) in mapped.inputs.iter_mut().zip(&self.inputs) {
+            *to = match from {
+                BoundBits::Absent => BoundBits::Absent,
+                BoundBits::Value(bits) => BoundBits::Value(*bits),
+                BoundBits::Tensor(tensor) => BoundBits::Tensor(map(tensor)?),
+            };
+        }
+        mapped.broadcast.clone_from(&self.broadcast);
+        Ok(mapped)
     }
 
     /// Checks that `x` elements and those of the tensors, counted by `len`, match the given shapes.

@@ -125,7 +125,7 @@ impl<T: Element> Tensor<T> {
     /// As [`clip`](Self::clip).
     #[must_use = "the tensor itself is not changed"]
     pub fn hard_shrink(&self, bounds: impl IntoBounds<T>) -> Result<Self> {
-        self.between(Op::HardShrink, &[], &bounds.into_bounds()?, BackwardRule::default())
+        Self::between(Op::HardShrink, &[self.as_dyn()], &bounds.into_bounds()?, BackwardRule::default())
     }
 
     /// The gradient of [`hard_shrink`](Self::hard_shrink): `upstream` beyond the bounds, 0 between them.
@@ -134,7 +134,8 @@ impl<T: Element> Tensor<T> {
     /// As [`clip_backward`](Self::clip_backward).
     #[must_use = "the tensor itself is not changed"]
     pub fn hard_shrink_backward(&self, upstream: &Self, bounds: impl IntoBounds<T>) -> Result<Self> {
-        self.between(Op::HardShrinkBackward, &[upstream], &bounds.into_bounds()?, BackwardRule::default())
+        let inputs = [self.as_dyn(), upstream.as_dyn()];
+        Self::between(Op::HardShrinkBackward, &inputs, &bounds.into_bounds()?, BackwardRule::default())
     }
 
     /// A clip that goes on with a slope beyond its bounds, for floats: `lo + slope * (x - lo)` below the lower one, and so above the upper one.

@@ -50,7 +50,7 @@ impl<T: Element> Tensor<T> {
         bounds: impl IntoBounds<T>,
         rule: BackwardRule,
     ) -> Result<Self> {
-        self.between(Op::ClipBackward, &[upstream], &bounds.into_bounds()?, rule)
+        Self::between(Op::ClipBackward, &[self.as_dyn(), upstream.as_dyn()], &bounds.into_bounds()?, rule)
     }
 
     /// The same in place of the upstream gradient, which becomes that of this tensor. If clones share its
@@ -64,7 +64,7 @@ impl<T: Element> Tensor<T> {
         bounds: impl IntoBounds<T>,
         rule: BackwardRule,
     ) -> Result<()> {
-        Self::overwrite(&[self], upstream, Op::ClipBackward, &bounds.into_bounds()?, rule)
+        Self::overwrite(upstream, Op::ClipBackward, &[self.as_dyn()], &bounds.into_bounds()?, rule)
     }
 
     /// The backward pass to the bounds as well: one pass over the elements gives all that is needed, then the

@@ -20,7 +20,7 @@ impl<T: Element> Tensor<T> {
     #[doc(alias = "clip_by_value")]
     #[must_use = "the tensor itself is not changed: see clip_in_place"]
     pub fn clip(&self, bounds: impl IntoBounds<T>) -> Result<Self> {
-        self.between(Op::Clip, &[], &bounds.into_bounds()?, BackwardRule::default())
+        Self::between(Op::Clip, &[self.as_dyn()], &bounds.into_bounds()?, BackwardRule::default())
     }
 
     /// Clips every element and converts it to another type of float, in one pass: rounded to nearest once, ties to even, and
@@ -54,6 +54,6 @@ impl<T: Element> Tensor<T> {
     /// As [`clip`](Self::clip). The tensor is then as it was.
     #[doc(alias = "clamp_")]
     pub fn clip_in_place(&mut self, bounds: impl IntoBounds<T>) -> Result<()> {
-        Self::overwrite(&[], self, Op::Clip, &bounds.into_bounds()?, BackwardRule::default())
+        Self::overwrite(self, Op::Clip, &[], &bounds.into_bounds()?, BackwardRule::default())
     }
 }

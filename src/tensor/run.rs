@@ -15,30 +15,27 @@ pub(crate) type Made = [Option<DynTensor>; MAX_OUTPUTS];
 const MASK: ElementType = ElementType::U64;
 
 impl<T: Element> Tensor<T> {
-    /// The first output of an operation on this tensor and others, between bounds.
+    /// The first output of an operation between bounds, on inputs of this type.
     pub(super) fn between(
-        &self,
         op: Op,
-        others: &[&Self],
+        inputs: &[&DynTensor],
         bounds: &Bounds<T>,
         rule: BackwardRule,
     ) -> Result<Self> {
-        let broadcast = broadcast_inputs(op, self.shape(), bounds, &[])?;
-        let inputs: Vec<_> = [self].into_iter().chain(others.iter().copied()).map(Self::as_dyn).collect();
-        first(op, &inputs, &Arguments { rule, ..Arguments::new(&broadcast) }).map(Self::of)
+        let broadcast = broadcast_inputs(op, inputs[0].shape(), bounds, &[])?;
+        first(op, inputs, &Arguments { rule, ..Arguments::new(&broadcast) }).map(Self::of)
     }
 
-    /// The same in place of `target`, the last input.
+    /// The same in place of `target`; `others` are the other inputs.
     pub(super) fn overwrite(
-        others: &[&Self],
         target: &mut Self,
         op: Op,
+        others: &[&DynTensor],
         bounds: &Bounds<T>,
         rule: BackwardRule,
     ) -> Result<()> {
         let broadcast = broadcast_inputs(op, target.shape(), bounds, &[])?;
-        let others: Vec<_> = others.iter().map(|other| other.as_dyn()).collect();
-        target.any.overwrite(op, &others, &Arguments { rule, ..Arguments::new(&broadcast) })
+        target.any.overwrite(op, others, &Arguments { rule, ..Arguments::new(&broadcast) })
     }
 }
 
@@ -106,11 +103,12 @@ impl DynTensor {
         others: &[&Self],
         arguments: &Arguments<'_, &Self>,
     ) -> Result<()> {
-        let index = op.in_place_input().filter(|&index| index <= others.len());
-        let Some(index) = index else { return Err(unsupported(op, others.len() + 1, "in place")) };
-        let mut inputs = others.to_vec();
-        inputs.insert(index, self);
-        check(op, &inputs, arguments)?;
+        let row = op.info();
+        if op.in_place_input().is_none() || others.len() + 1 != row.inputs.len() {
+            return Err(unsupported(op, others.len() + 1, "in place"));
+        }
+        let operands = row.inputs.iter().copied().filter(|&operand| Some(operand) != row.in_place);
+        check(self, others.iter().copied().zip(operands), arguments)?;
         let len = self.len();
         with_storage!(&mut self.storage, backend, x => overwrite_on(backend, op, len, x, others, arguments))
     }
@@ -175,18 +173,13 @@ fn unsupported(op: Op, inputs: usize, how: &str) -> Error {
     }
 }
 
-/// Refuses inputs of different types or shapes. Returns the one whose shape is that of the work.
+/// Refuses inputs and broadcast inputs of another type or shape than x.
 fn check<'a>(
-    op: Op,
-    inputs: &[&'a DynTensor],
+    x: &DynTensor,
+    inputs: impl Iterator<Item = (&'a DynTensor, Operand)>,
     arguments: &Arguments<'_, &DynTensor>,
-) -> Result<&'a DynTensor> {
-    let row = op.info().inputs;
-    if inputs.len() != row.len() {
-        return Err(unsupported(op, inputs.len(), ""));
-    }
-    let x = inputs[op.shaped_input()];
-    for (input, &operand) in inputs.iter().zip(row) {
+) -> Result<()> {
+    for (input, operand) in inputs {
         if operand == Operand::Mask {
             input.check_type(MASK)?;
             input.shape.check_same(&mask_shape(x)?)?;
@@ -198,8 +191,7 @@ fn check<'a>(
     let broadcast = arguments.broadcast;
     x.check_type(broadcast.element)?;
     broadcast.check_len(x.len(), |input| input.len())?;
-    broadcast.tensors().try_for_each(|(_, input)| input.check_type(x.element))?;
-    Ok(x)
+    broadcast.tensors().try_for_each(|(_, input)| input.check_type(x.element))
 }
 
 fn mask_shape(x: &DynTensor) -> Result<Shape> {
@@ -213,7 +205,10 @@ pub(crate) fn run(
     needs: [bool; MAX_OUTPUTS],
     arguments: &Arguments<'_, &DynTensor>,
 ) -> Result<Made> {
-    let x = check(op, inputs, arguments)?;
+    let row = op.info().inputs;
+    let x = inputs.get(op.shaped_input()).filter(|_| inputs.len() == row.len());
+    let x = *x.ok_or_else(|| unsupported(op, inputs.len(), ""))?;
+    check(x, inputs.iter().copied().zip(row.iter().copied()), arguments)?;
     with_storage!(&x.storage, backend, _x => run_on(backend, op, x, inputs, needs, arguments))
 }
 

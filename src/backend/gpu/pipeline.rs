@@ -1,8 +1,9 @@
 //! Pipelines: each kernel compiled once for each element type and specialization that it meets.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use rustc_hash::FxHashMap;
 
 use super::status::DeviceStatus;
 use crate::Result;
@@ -24,7 +25,7 @@ pub(super) type Patch = Box<dyn Fn(&str) -> String + Send + Sync>;
 
 /// The pipelines of a device.
 pub(super) struct Pipelines {
-    compiled: Mutex<HashMap<Program, Arc<Pipeline>>>,
+    compiled: Mutex<FxHashMap<Program, Arc<Pipeline>>>,
     created: AtomicU64,
     patch: Option<Patch>,
 }

@@ -6,7 +6,9 @@
 //!
 //! Nothing here submits or polls, so no foreign code runs while the recorder is locked.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
 
 use super::batch::{Batch, LoggedDispatch, Pending};
 use super::buffer::{Dispatch, Part};
@@ -47,7 +49,7 @@ pub(super) struct Recorder {
     /// Bytes from one slot to the next: a dynamic offset must be aligned.
     slot: usize,
     /// The offset of each set of parameters.
-    params_cache: HashMap<Params, u32>,
+    params_cache: FxHashMap<Params, u32>,
     /// The sets not yet written, which are the last ones.
     unwritten_params: Vec<u8>,
     /// Dispatches and uploads since the last command buffer.
@@ -55,7 +57,7 @@ pub(super) struct Recorder {
     dispatches: u32,
     bytes_in_pass: u64,
     bytes_uploaded: u64,
-    groups: HashMap<GroupKey, wgpu::BindGroup>,
+    groups: FxHashMap<GroupKey, wgpu::BindGroup>,
     /// Whether all dispatches are logged: their inputs may turn out to be missing while a logged pass is being submitted.
     logs_all: bool,
     /// The submissions that the device may not have completed, each with its generation.
@@ -153,13 +155,13 @@ impl Recorder {
             pending: None,
             slots,
             slot,
-            params_cache: HashMap::new(),
+            params_cache: FxHashMap::default(),
             unwritten_params: Vec::new(),
             commands: 0,
             dispatches: 0,
             bytes_in_pass: 0,
             bytes_uploaded: 0,
-            groups: HashMap::new(),
+            groups: FxHashMap::default(),
             logs_all: false,
             submitted: VecDeque::new(),
             stats: Stats::default(),
