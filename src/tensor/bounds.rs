@@ -8,7 +8,7 @@ use crate::op::Operand;
 use crate::{Element, Result, Shape};
 
 impl<T: Element> Bound<T> {
-    /// The same with its tensor, if it is one, as [`BroadcastInputs::new`] takes it.
+    /// The same with its tensor, if it is one, as [`BroadcastInputs::new`](crate::bounds::BroadcastInputs::new) takes it.
     ///
     /// ```
     /// use wgclip::bounds::BroadcastInputs;
