@@ -3,9 +3,7 @@
 import package::lib::bounds::Bounds;
 import package::lib::element::{MAGNITUDE, SIGN, element_of, store_element};
 import package::lib::params::params;
-import package::lib::softfloat::{F32_INFINITY, add_f32, from_f32, mul_f32, to_f32};
-
-const F32_ONE: u32 = 0x3f800000u;
+import package::lib::softfloat::{F32_ONE, add_f32, from_f32, is_nan_f32, mul_f32, to_f32};
 
 // An element's operands, in f32.
 struct Leaky {
@@ -34,10 +32,6 @@ fn less_f32(a: u32, b: u32) -> bool {
 fn key_f32(v: u32) -> i32 {
     let magnitude = i32(v & MAGNITUDE);
     return select(magnitude, -magnitude, v >= SIGN);
-}
-
-fn is_nan_f32(v: u32) -> bool {
-    return (v & MAGNITUDE) > F32_INFINITY;
 }
 
 fn leaky_of(x: u32, lo: u32, hi: u32, slope: u32, bounds: Bounds) -> Leaky {

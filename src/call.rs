@@ -2,7 +2,8 @@
 
 use crate::broadcast::{BroadcastInputs, Reduction};
 use crate::element::convert;
-use crate::op::{MAX_OUTPUTS, Operand, Pass, first_outputs};
+use crate::op::{MAX_OUTPUTS, Operand, Pass, RuleUse, first_outputs};
+use crate::quantize::QuantRule;
 use crate::{BackwardRule, ElementType, Error, NormLimit, Op, Result};
 
 /// How each output is summed, if it is.
@@ -15,6 +16,8 @@ pub struct Arguments<'a, B> {
     pub broadcast: &'a BroadcastInputs<B>,
     /// The backward rule.
     pub rule: BackwardRule,
+    /// How values are quantised.
+    pub quant: QuantRule,
     /// The parameters, in the order of [`OpInfo::params`](crate::op::OpInfo::params).
     pub params: &'a [f64],
     /// The type of the output of [`Op::ClipTo`].
@@ -34,10 +37,10 @@ impl<B> Clone for Arguments<'_, B> {
 impl<B> Copy for Arguments<'_, B> {}
 
 impl<'a, B> Arguments<'a, B> {
-    /// Broadcast inputs, the default rule, and nothing else.
+    /// Broadcast inputs, the default rules, and nothing else.
     pub fn new(broadcast: &'a BroadcastInputs<B>) -> Self {
-        let rule = BackwardRule::default();
-        Self { broadcast, rule, params: &[], to: None, axes: None, limit: None }
+        let (rule, quant) = (BackwardRule::default(), QuantRule::default());
+        Self { broadcast, rule, quant, params: &[], to: None, axes: None, limit: None }
     }
 
     /// The same with broadcast inputs of another kind.
@@ -45,8 +48,8 @@ impl<'a, B> Arguments<'a, B> {
     where
         'a: 'b,
     {
-        let Self { rule, params, to, axes, limit, .. } = *self;
-        Arguments { broadcast, rule, params, to, axes, limit }
+        let Self { rule, quant, params, to, axes, limit, .. } = *self;
+        Arguments { broadcast, rule, quant, params, to, axes, limit }
     }
 }
 
@@ -121,6 +124,9 @@ impl<'a, B> Call<'a, B> {
         }
         if self.needs[0] {
             self.op.check_rule(self.arguments.rule)?;
+        }
+        if info.rule == RuleUse::Quant {
+            self.arguments.quant.check()?;
         }
         if !convert::converts(self.element(), self.to()) {
             let what = format!("{} from {} to {}", self.op, self.element(), self.to());

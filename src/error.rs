@@ -108,11 +108,22 @@ pub enum Error {
 
     /// No rule or preset has this name.
     #[error(
-        "no rule is called '{name}': BackwardRule::PRESETS lists the presets, OutsideRule::ALL what else there is"
+        "no rule is called '{name}': BackwardRule::PRESETS and QuantRule::PRESETS list the presets, OutsideRule::ALL what else there is"
     )]
     UnknownRule {
         /// The name.
         name: String,
+    },
+
+    /// Codes of a [`QuantRule`](crate::quantize::QuantRule) that are no range of 16 bits.
+    #[error(
+        "no codes from {min} to {max}: give a least one that is not above the greatest, at most 65535 apart, and both between -65535 and 65535"
+    )]
+    QuantRange {
+        /// The least code.
+        min: i32,
+        /// The greatest code.
+        max: i32,
     },
 
     /// No kind of norm, policy or preset has this name.

@@ -28,6 +28,7 @@
 //! - [`Tensor::clip_to`] clips and converts to another type of float in one pass, [`f8_e4m3fn`] for example.
 //! - [`Tensor::norm`], [`Tensor::clip_by_norm`] and [`clip_by_global_norm`] take a [`NormLimit`]: exact norms, with the same bits in
 //!   any order; [`NormState`](norm::NormState) takes them across ranks.
+//! - [`Tensor::fake_quantize`] rounds to a grid and clips, by a [`QuantRule`](quantize::QuantRule): exact, or as a package does it.
 //! - [`Element`] is one of fourteen types, [`ElementType`] the same as a value.
 //! - [`DynTensor`] is a tensor whose type is a value; it runs any operation of the list.
 //! - [`mod@reference`] is the contract as plain functions of one element, and [`Op`] the list of operations.
@@ -66,6 +67,7 @@ mod error;
 pub mod norm;
 pub mod op;
 pub mod plan;
+pub mod quantize;
 pub mod reference;
 mod rule;
 mod shape;

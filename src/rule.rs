@@ -180,6 +180,8 @@ macro_rules! named {
     };
 }
 
+pub(crate) use named;
+
 named!(OutsideRule { Masked: "masked", StraightThrough: "straight-through", Toward: "toward" });
 named!(TieRule { Inclusive: "inclusive", Exclusive: "exclusive", Half: "half" });
 named!(NanRule { Pass: "pass", Zero: "zero" });

@@ -5,6 +5,7 @@ use crate::backend::{Backend, cpu};
 use crate::broadcast::BroadcastInputs;
 use crate::call::{Arguments, Call, needed};
 use crate::op::{MAX_OUTPUTS, Operand};
+use crate::quantize::QuantRule;
 use crate::tensor::{self, Stored};
 use crate::{
     BackwardRule, Bound, Bounds, Device, DynTensor, Element, ElementType, Error, Mask, Op, Result, Shape,
@@ -23,6 +24,8 @@ pub struct Operands<'a, T: Element> {
     pub others: &'a [Bound<T>],
     pub params: &'a [f64],
     pub rule: BackwardRule,
+    /// How values are quantised.
+    pub quant: QuantRule,
     /// The type of the output of an operation that converts, if that is another. The output is then left out of what is returned.
     pub to: Option<ElementType>,
     pub needs: [bool; MAX_OUTPUTS],
@@ -31,8 +34,8 @@ pub struct Operands<'a, T: Element> {
 impl<'a, T: Element> Operands<'a, T> {
     /// Nothing but bounds.
     pub fn new(x: &'a Tensor<T>, g: &'a Tensor<T>, bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
-        let needs = [true; MAX_OUTPUTS];
-        Self { x, g, mask: None, bounds, others: &[], params: &[], rule, to: None, needs }
+        let (quant, needs) = (QuantRule::default(), [true; MAX_OUTPUTS]);
+        Self { x, g, mask: None, bounds, others: &[], params: &[], rule, quant, to: None, needs }
     }
 
     /// The broadcast inputs that an operation has.
@@ -51,7 +54,8 @@ impl<'a, T: Element> Operands<'a, T> {
         'a: 'b,
     {
         let params = &self.params[..op.info().params.len()];
-        Arguments { rule: self.rule, params, to: self.to.or(Some(T::TYPE)), ..Arguments::new(broadcast) }
+        let (rule, quant, to) = (self.rule, self.quant, self.to.or(Some(T::TYPE)));
+        Arguments { rule, quant, params, to, ..Arguments::new(broadcast) }
     }
 
     fn input(&self, op: Op, operand: Operand) -> Result<&DynTensor> {

@@ -7,6 +7,7 @@ use std::io::Write;
 
 use wgclip::bounds::BroadcastInputs;
 use wgclip::op::Op;
+use wgclip::quantize::QuantRule;
 use wgclip::reference::{self, Operands};
 use wgclip::testing::{self, Source};
 use wgclip::{BackwardRule, Element, ElementType, with_element};
@@ -42,9 +43,10 @@ fn run<T: Element>(out: &mut impl Write, op: Op, source: &Source) -> std::io::Re
     let (x, g) = (values(), values());
     let layout = T::TYPE.layout();
     let (lo, hi) = (Some(T::from_f64(2.0)), Some(T::from_bits(layout.mask() >> 2)));
-    let rule = BackwardRule::default();
-    let evaluate =
-        |op, x, g| reference::evaluate(op, Operands { x, g, broadcast: &[lo, hi], rule, params: &[] })[0];
+    let (rule, quant) = (BackwardRule::default(), QuantRule::default());
+    let evaluate = |op, x, g| {
+        reference::evaluate(op, Operands { x, g, broadcast: &[lo, hi], rule, quant, params: &[] })[0]
+    };
     let y: Vec<T> = x.iter().map(|&x| evaluate(Op::Clip, x, T::ZERO)).collect();
     let gx: Vec<T> = x.iter().zip(&g).map(|(&x, &g)| evaluate(Op::ClipBackward, x, g)).collect();
 

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use wgclip::op::{MAX_OUTPUTS, Op, Operand, RuleUse};
+use wgclip::quantize::QuantRule;
 use wgclip::reference::{self, Operands};
 use wgclip::{BackwardRule, Bound, Element, ElementType};
 
@@ -18,20 +19,35 @@ pub struct Variant {
     pub in_place: bool,
     /// The backward rule.
     pub rule: BackwardRule,
+    /// How values are quantised.
+    pub quant: QuantRule,
 }
 
+/// Ranges of codes.
+const RANGES: [(i32, i32); 8] =
+    [(-128, 127), (0, 255), (-8, 7), (-32768, 32767), (0, 65535), (0, 1), (-127, 127), (5, 5)];
+
 impl Variant {
-    /// An operation with the default rule.
+    /// An operation with the default rules.
     pub fn new(op: Op) -> Self {
-        Self { op, in_place: false, rule: BackwardRule::default() }
+        Self { op, in_place: false, rule: BackwardRule::default(), quant: QuantRule::default() }
     }
 
-    /// Every form of every operation, with every rule that it takes, including the identity, which tensors accept.
+    /// Every form of every operation, with every rule that it takes, including the identity, which tensors accept. Rules of quantisation
+    /// have a range each.
     pub fn all() -> impl Iterator<Item = Self> {
-        Op::variants().flat_map(|(op, in_place)| {
+        let quantised = |op: Op| op.info().rule == RuleUse::Quant;
+        Op::variants().flat_map(move |(op, in_place)| {
             let rules = BackwardRule::all().filter(move |&rule| takes(op, rule));
-            rules.map(move |rule| Self { op, in_place, rule })
+            let forms = rules.map(move |rule| Self { in_place, rule, ..Self::new(op) });
+            let quants = if quantised(op) { quant_rules() } else { vec![QuantRule::default()] };
+            forms.flat_map(move |form| quants.clone().into_iter().map(move |quant| Self { quant, ..form }))
         })
+    }
+
+    /// Its index among the rules of quantisation.
+    pub(crate) fn quant_index(&self) -> usize {
+        quant_rules().iter().position(|quant| *quant == self.quant).unwrap_or_default()
     }
 
     /// Its name, without the rule: `"clip_in_place"`.
@@ -45,11 +61,17 @@ impl Variant {
     }
 }
 
+/// Rules with every choice, and every range.
+pub(crate) fn quant_rules() -> Vec<QuantRule> {
+    let ranges = RANGES.iter().cycle();
+    QuantRule::choices().zip(ranges).map(|(rule, &(min, max))| QuantRule { min, max, ..rule }).collect()
+}
+
 /// Whether an operation is tested with a rule. Operations that read a mask are tested with each rule that produces one.
 fn takes(op: Op, rule: BackwardRule) -> bool {
     match op.info().rule {
         _ if op.has(Operand::Mask) => rule.fits_mask() && !rule.is_identity(),
-        RuleUse::Ignored => rule == BackwardRule::default(),
+        RuleUse::Ignored | RuleUse::Quant => rule == BackwardRule::default(),
         RuleUse::Any | RuleUse::Mask => true,
     }
 }
@@ -59,6 +81,7 @@ impl fmt::Display for Variant {
         write!(f, "{}", self.name())?;
         match self.op.info().rule {
             RuleUse::Ignored if !self.op.has(Operand::Mask) => Ok(()),
+            RuleUse::Quant => write!(f, " ({})", self.quant),
             _ => write!(f, " ({})", self.rule),
         }
     }
@@ -252,13 +275,13 @@ impl<T: Element> Case<T> {
     pub(crate) fn run_reference(
         &self,
         oracle: &Oracle<T>,
-        Variant { op, in_place: _, rule }: Variant,
+        Variant { op, in_place: _, rule, quant }: Variant,
     ) -> Results<T> {
         let (outputs, inputs) = (op.info().outputs, self.broadcast(op));
         let evaluate = |i: usize| {
             let broadcast: Vec<_> = inputs.iter().map(|(_, input)| self.at(input, i)).collect();
             let (broadcast, params) = (&broadcast[..], &self.params[..op.info().params.len()]);
-            (oracle.evaluate)(op, Operands { x: self.x[i], g: self.g[i], broadcast, rule, params })
+            (oracle.evaluate)(op, Operands { x: self.x[i], g: self.g[i], broadcast, rule, quant, params })
         };
         let made = parallel::map_many(self.x.len(), &evaluate);
         let results = (0..outputs.len()).map(|index| made.iter().map(|made| made[index]).collect::<Vec<T>>());

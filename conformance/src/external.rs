@@ -3,6 +3,7 @@
 
 use wgclip::bounds::Number;
 use wgclip::op::{Op, Operand};
+use wgclip::quantize::QuantRule;
 use wgclip::reference;
 use wgclip::{Bound, Element, ElementType, NonFinitePolicy, NormKind, NormLimit, with_element};
 
@@ -52,7 +53,10 @@ pub fn external_cases(
         let mut rng = fastrand::Rng::with_seed(seed);
         Box::new(Plan::table::<T>(tier).into_iter().flat_map(move |plan| {
             let case = plan.case::<T>(&mut rng);
-            let chosen = |variant: &Variant| (variant.op, variant.in_place) == (op, in_place);
+            // The rule of quantisation is the default one.
+            let chosen = |variant: &Variant| {
+                (variant.op, variant.in_place, variant.quant) == (op, in_place, QuantRule::default())
+            };
             let variants = plan.variants().into_iter().filter(chosen);
             variants.map(move |variant| Box::new(External { case: case.clone(), variant }) as _).collect::<Vec<_>>()
         }))

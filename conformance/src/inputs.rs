@@ -169,6 +169,62 @@ pub(crate) fn near_halves<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
     }
 }
 
+/// Multiples of scales, halves between them, and their neighbours; with scales and zero points of every kind if each element has its own.
+pub(crate) fn grid<T: Element>(rng: &mut fastrand::Rng, of_each: bool) -> Case<T> {
+    const LEN: usize = 2051;
+    let specials = specials::<T>();
+    let scale_of = |rng: &mut fastrand::Rng| match rng.u8(..16) {
+        0 if of_each => specials[rng.usize(..specials.len())],
+        1 if of_each => T::from_bits(rng.u64(..)),
+        2 => T::from_f64(1.0),
+        3 => T::from_f64(-0.1),
+        4..8 => T::from_f64(f64::from(rng.i32(-9..4)).exp2()),
+        _ => ordinary(rng),
+    };
+    let zero_of = |rng: &mut fastrand::Rng| match rng.u8(..16) {
+        0 if of_each => specials[rng.usize(..specials.len())],
+        1 => T::from_f64(f64::from(rng.i32(-20..20)) / 2.0),
+        2..5 => T::ZERO,
+        _ => T::from_f64(rng.i32(-140..270).into()),
+    };
+    let all = (scale_of(rng), zero_of(rng));
+    let (mut x, mut g, mut scales, mut zeros) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..LEN {
+        let (scale, zero) = if of_each { (scale_of(rng), zero_of(rng)) } else { all };
+        let most = [3, 20, 300, 70_000][rng.usize(..4)];
+        let steps = f64::from(rng.i32(-most..=most)) + [0.0, 0.5, 0.25, 0.4][rng.usize(..4)];
+        let near = T::from_f64(steps * scale.to_f64()).to_bits();
+        let near = [near, near, near.wrapping_sub(1), near.wrapping_add(1)][rng.usize(..4)];
+        x.push(match rng.u8(..16) {
+            0 if of_each => specials[rng.usize(..specials.len())],
+            1 if of_each => T::from_bits(rng.u64(..)),
+            _ => T::from_bits(near),
+        });
+        g.push(match rng.u8(..8) {
+            0 if of_each => specials[rng.usize(..specials.len())],
+            _ => ordinary(rng),
+        });
+        scales.push(scale);
+        zeros.push(zero);
+    }
+    let dims = vec![LEN];
+    let tensor = |data: Vec<T>| Bound::Tensor(Host { data, dims: dims.clone() });
+    let others = match of_each {
+        true => [tensor(scales), tensor(zeros)],
+        false => [Bound::Value(all.0), Bound::Value(all.1)],
+    };
+    Case {
+        lo: Bound::Absent,
+        hi: Bound::Absent,
+        others,
+        dims: dims.clone(),
+        x,
+        g,
+        params: PARAMS,
+        all_types: false,
+    }
+}
+
 /// Random bits of a length, between values drawn from them.
 pub(crate) fn of_length<T: Element>(rng: &mut fastrand::Rng, len: usize) -> Case<T> {
     let x = random::<T>(rng, len);

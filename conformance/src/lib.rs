@@ -38,6 +38,7 @@ use std::collections::HashMap;
 use case::Case;
 
 use wgclip::op::{Op, RuleUse};
+use wgclip::quantize::QuantRule;
 use wgclip::{BackwardRule, Element, ElementType, OutsideRule, TieRule};
 
 /// How much of the table to run.
@@ -63,6 +64,9 @@ enum Plan {
     Combinations,
     /// Numbers near those where rounding to another type changes direction.
     NearHalves,
+    /// Multiples of scales, halves between them, and their neighbours: by a scale and a zero point of each element, or of all; by so many
+    /// of the rules.
+    Grid { of_each: bool, rules: usize },
     /// Random bits of a length.
     Length(usize),
     /// Random bits between bounds that broadcast.
@@ -109,6 +113,13 @@ impl Plan {
             pairs.push((bounds, i));
         }
         let mut plans = vec![Self::Combinations, Self::NearHalves];
+        if T::TYPE.is_float() {
+            // A rule is the same for all types that are computed in f32: of these, f32 alone has all of them.
+            let all = if size_of::<T>() >= size_of::<f32>() { usize::MAX } else { QuantRule::PRESETS.len() };
+            plans.extend(
+                [(true, all), (false, 2), (false, 1)].map(|(of_each, rules)| Self::Grid { of_each, rules }),
+            );
+        }
         plans.extend(pairs.into_iter().step_by(2).map(|(lo, hi)| Self::Pairs(lo, hi)));
         plans.extend(Self::lengths::<T>().into_iter().map(Self::Length));
         plans.extend(SHAPES.iter().map(|&(x, lo, hi)| Self::Shapes(x, lo, hi)));
@@ -136,7 +147,7 @@ impl Plan {
             Tier::Split => plans.retain(|plan| match plan {
                 Self::Length(_) | Self::Shapes(..) => true,
                 Self::Combinations => T::TYPE == ElementType::F32,
-                Self::Pairs(..) | Self::NearHalves => false,
+                Self::Pairs(..) | Self::NearHalves | Self::Grid { .. } => false,
             }),
         }
         plans
@@ -182,6 +193,17 @@ impl Plan {
             };
             match self {
                 Self::NearHalves => variant.op.info().converts,
+                Self::Grid { rules, .. } => {
+                    let rules = if variant.in_place { 1 } else { *rules };
+                    uses == RuleUse::Quant && variant.quant_index() < rules
+                }
+                Self::Pairs(lo, hi) if uses == RuleUse::Quant => {
+                    variant.quant_index() == (3 * lo + hi) % QuantRule::PRESETS.len()
+                }
+                // It has no bounds, and its loop is that of the others.
+                Self::Combinations if uses == RuleUse::Quant => false,
+                Self::Length(len) if uses == RuleUse::Quant && *len > 5000 && *len < 1 << 20 => false,
+                _ if uses == RuleUse::Quant => variant.quant_index() == 0,
                 Self::Combinations => true,
                 Self::Pairs(..) => match variant.op {
                     Op::ClipBackwardBounds => rule.outside == OutsideRule::Masked,
@@ -193,6 +215,7 @@ impl Plan {
                     RuleUse::Ignored => true,
                     RuleUse::Mask => rule == exclusive,
                     RuleUse::Any => rule == if variant.in_place { exclusive } else { toward },
+                    RuleUse::Quant => false,
                 },
             }
         };
@@ -207,6 +230,7 @@ impl Plan {
             }
             Self::Combinations => inputs::combinations(rng),
             Self::NearHalves => inputs::near_halves(rng),
+            Self::Grid { of_each, .. } => inputs::grid(rng, of_each),
             Self::Length(len) => inputs::of_length(rng, len),
             Self::Shapes(x, lo, hi) => inputs::of_shapes(rng, x, lo, hi),
         }

@@ -16,6 +16,7 @@ mod norm_state;
 mod ops;
 mod process;
 mod quantile;
+mod quantize;
 mod rule;
 mod samples;
 mod tensor;
@@ -46,6 +47,8 @@ mod _core {
     use crate::ops::{clip, mask_len, operations, run};
     #[pymodule_export]
     use crate::quantile::quantiles;
+    #[pymodule_export]
+    use crate::quantize::QuantRule;
     #[pymodule_export]
     use crate::rule::BackwardRule;
     #[pymodule_export]

@@ -3,12 +3,12 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use wgclip::op::{Arguments, MAX_OUTPUTS, Op, Operand};
-use wgclip::{BackwardRule, ElementType, Error, cpu};
+use wgclip::{ElementType, Error, cpu};
 
 use crate::bounds::{Broadcast, keyword};
 use crate::errors::exception;
 use crate::memory::{Memory, run as over};
-use crate::rule::AnyRule;
+use crate::quantize::Rules;
 
 type Any<'a, 'py> = &'a Bound<'py, PyAny>;
 type Names = Vec<&'static str>;
@@ -47,7 +47,7 @@ pub(crate) fn clip(
 ) -> PyResult<()> {
     let (x, out) = (Memory::of(x)?, Memory::of(out)?);
     let bounds = Broadcast::of(Op::Clip, [min, max], x.element)?;
-    call(py, Op::Clip, &[x], &[Some(out)], &bounds, (BackwardRule::default(), &[]))
+    call(py, Op::Clip, &[x], &[Some(out)], &bounds, (Rules::default(), &[]))
 }
 
 /// Runs an operation of the list, by its name: inputs, outputs, broadcast inputs and parameters are those of the list, in that order. An output is
@@ -55,7 +55,7 @@ pub(crate) fn clip(
 /// conversion says its type.
 #[pyfunction]
 #[pyo3(
-    signature = (name, inputs, outputs, broadcast=Vec::new(), rule=AnyRule(BackwardRule::default()), params=Vec::new()),
+    signature = (name, inputs, outputs, broadcast=Vec::new(), rule=None, params=Vec::new()),
     text_signature = "(name, inputs, outputs, broadcast=(), rule=None, params=())"
 )]
 pub(crate) fn run(
@@ -64,7 +64,7 @@ pub(crate) fn run(
     inputs: Vec<Bound<'_, PyAny>>,
     outputs: Vec<Option<Bound<'_, PyAny>>>,
     broadcast: Vec<Option<Bound<'_, PyAny>>>,
-    rule: AnyRule,
+    rule: Option<Bound<'_, PyAny>>,
     params: Vec<f64>,
 ) -> PyResult<()> {
     let op = operation(name)?;
@@ -79,7 +79,7 @@ pub(crate) fn run(
     let outputs = outputs.iter().map(memory).collect::<PyResult<Vec<_>>>()?;
     let element = inputs[shaped(op)].element;
     let broadcast = Broadcast::of(op, broadcast.iter().map(Option::as_ref), element)?;
-    call(py, op, &inputs, &outputs, &broadcast, (rule.0, &params))
+    call(py, op, &inputs, &outputs, &broadcast, (Rules::of(op, rule.as_ref())?, &params))
 }
 
 /// The operation of a name.
@@ -102,7 +102,7 @@ fn call(
     inputs: &[Memory],
     outputs: &[Option<Memory>],
     broadcast: &Broadcast,
-    (rule, params): (BackwardRule, &[f64]),
+    (Rules { rule, quant }, params): (Rules, &[f64]),
 ) -> PyResult<()> {
     let info = op.info();
     let x = &inputs[shaped(op)];
@@ -128,7 +128,7 @@ fn call(
         for (made, output) in made.iter_mut().zip(outputs) {
             *made = output.as_ref().and_then(|_| written.next());
         }
-        let arguments = Arguments { rule, params, to: Some(to), ..Arguments::new(&broadcast) };
+        let arguments = Arguments { rule, quant, params, to: Some(to), ..Arguments::new(&broadcast) };
         cpu::run(op, x.shape.len(), inputs, &mut made, &arguments)
     })
 }

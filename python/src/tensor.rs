@@ -15,6 +15,7 @@ use crate::memory::{Memory, arrays, run};
 use crate::norm::{Limit, Ord};
 use crate::ops::{operation, shaped};
 use crate::process::check_process;
+use crate::quantize::Rules;
 use crate::rule::AnyRule;
 use crate::threads;
 
@@ -68,9 +69,15 @@ fn given(object: AnyBound<'_, '_>) -> PyResult<Given> {
 /// What an operation takes besides tensors and what broadcasts to them.
 #[derive(Default)]
 struct Others<'a> {
-    rule: wgclip::BackwardRule,
+    rules: Rules,
     params: &'a [f64],
     to: Option<ElementType>,
+}
+
+impl Others<'_> {
+    fn ruled(rule: AnyRule) -> Self {
+        Self { rules: Rules { rule: rule.0, ..Rules::default() }, ..Self::default() }
+    }
 }
 
 /// Runs an operation of the list: all its outputs, but for the gradients of inputs that are absent.
@@ -105,9 +112,9 @@ fn run_op<'a, 'py: 'a>(
             sides,
             BoundRounding::Nearest,
         )?;
-        let Others { rule, params, to } = others;
+        let Others { rules: Rules { rule, quant }, params, to } = others;
         let arguments =
-            Arguments { rule, params, to: to.or(Some(x.element())), ..Arguments::new(&broadcast) };
+            Arguments { rule, quant, params, to: to.or(Some(x.element())), ..Arguments::new(&broadcast) };
         DynTensor::run(op, inputs, &outputs, &arguments)
     });
     let mut made = made.map_err(exception)?.into_iter().map(Tensor::of);
@@ -124,7 +131,7 @@ fn first(made: Vec<Option<Tensor>>) -> PyResult<Tensor> {
 /// conversion gives. The gradient of an input that is absent is None.
 #[pyfunction]
 #[pyo3(
-    signature = (name, inputs, broadcast=Vec::new(), rule=AnyRule(wgclip::BackwardRule::default()), params=Vec::new(), element=None),
+    signature = (name, inputs, broadcast=Vec::new(), rule=None, params=Vec::new(), element=None),
     text_signature = "(name, inputs, broadcast=(), rule=None, params=(), element=None)"
 )]
 pub(crate) fn run_tensors<'py>(
@@ -132,15 +139,16 @@ pub(crate) fn run_tensors<'py>(
     name: &str,
     inputs: Vec<PyRef<'py, Tensor>>,
     broadcast: Vec<Option<Bound<'py, PyAny>>>,
-    rule: AnyRule,
+    rule: Option<Bound<'py, PyAny>>,
     params: Vec<f64>,
     element: Option<&str>,
 ) -> PyResult<Vec<Option<Tensor>>> {
     let tensors = inputs.iter().map(|tensor| tensor.get().cloned()).collect::<PyResult<Vec<_>>>()?;
     let tensors: Vec<_> = tensors.iter().collect();
     let to = element.map(element_of).transpose()?;
-    let others = Others { rule: rule.0, params: &params, to };
-    run_op(py, operation(name)?, &tensors, broadcast.iter().map(Option::as_ref), others)
+    let op = operation(name)?;
+    let others = Others { rules: Rules::of(op, rule.as_ref())?, params: &params, to };
+    run_op(py, op, &tensors, broadcast.iter().map(Option::as_ref), others)
 }
 
 fn element_of(name: &str) -> PyResult<ElementType> {
@@ -235,7 +243,7 @@ impl Tensor {
         max: AnyBound<'_, '_>,
         rule: AnyRule,
     ) -> PyResult<Self> {
-        let others = Others { rule: rule.0, ..Others::default() };
+        let others = Others::ruled(rule);
         first(run_op(py, Op::ClipBackward, &[self.get()?, g.get()?], [min, max], others)?)
     }
 
@@ -250,7 +258,7 @@ impl Tensor {
         max: AnyBound<'_, '_>,
         rule: AnyRule,
     ) -> PyResult<(Self, Option<Self>, Option<Self>)> {
-        let others = Others { rule: rule.0, ..Others::default() };
+        let others = Others::ruled(rule);
         let made = run_op(py, Op::ClipBackwardBounds, &[self.get()?, g.get()?], [min, max], others)?;
         let mut made = made.into_iter();
         let x = first(made.by_ref().take(1).collect())?;

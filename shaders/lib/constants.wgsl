@@ -32,6 +32,13 @@ const TIES_INCLUSIVE: u32 = 0u;
 const TIES_EXCLUSIVE: u32 = 1u;
 const TIES_HALF: u32 = 2u;
 
+// How values are quantised: the choices of a rule, by their numbers in src/quantize.rs.
+const QUOTIENT: u32 = 0u;
+const ROUNDING: u32 = 0u;
+const NAN_CODE: u32 = 0u;
+const NAN_PASSES: bool = true;
+const QUANT_GRADIENT: u32 = 0u;
+
 // Whether no broadcast input is a tensor.
 const SCALAR_BOUNDS: bool = true;
 

@@ -18,6 +18,8 @@ struct Params {
     ranges: vec4<u32>,
     // The operation's parameters, as f32.
     scalars: vec4<u32>,
+    // The least and the greatest code.
+    codes: vec4<i32>,
     has_lo: u32,
     has_hi: u32,
     // The rest of the backward rule: see rule.wgsl.

@@ -12,8 +12,13 @@ import package::lib::element::{MAGNITUDE, SIGN};
 
 const F32_INFINITY: u32 = 0x7f800000u;
 const F32_NAN: u32 = 0x7fc00000u;
+const F32_ONE: u32 = 0x3f800000u;
 const F64_INFINITY: u32 = 0x7ff00000u;
 const F64_NAN: u32 = 0x7ff80000u;
+
+fn is_nan_f32(v: u32) -> bool {
+    return (v & MAGNITUDE) > F32_INFINITY;
+}
 
 fn add_f32(p: u32, q: u32) -> u32 {
     // a has the larger magnitude.
@@ -92,15 +97,62 @@ fn mul_f32(a: u32, b: u32) -> u32 {
     } else {
         s = (top << 4u) | (rest >> 20u) | select(0u, 1u, (rest & 0xfffffu) != 0u);
     }
+    return scaled_f32(sign, exponent, s);
+}
+
+// An f32 from a significand with three more bits and any exponent.
+fn scaled_f32(sign: u32, exponent: i32, significand: u32) -> u32 {
     if exponent >= 255 {
         return sign | F32_INFINITY;
     }
+    var s = significand;
     if exponent < 1 {
         let down = min(u32(1 - exponent), 31u);
         s = (s >> down) | select(0u, 1u, (s & ((1u << down) - 1u)) != 0u);
-        exponent = 1;
     }
-    return round_f32(sign, u32(exponent), s);
+    return round_f32(sign, u32(max(exponent, 1)), s);
+}
+
+// 2^47 by a significand of 24 bits, or up to two less: by its upper half, and a step of Newton's method.
+fn reciprocal(significand: u32) -> u32 {
+    let near = 0x7fffffffu / max(significand >> 8u, 1u);
+    let lacks = bitcast<i32>(0u - near * significand);
+    return (near << 8u) + bitcast<u32>((i32(near) * (lacks >> 10u)) >> 21u);
+}
+
+// The integer quotient of n * 2^by, n below 2^25, and a significand of 24 bits, and the remainder: with by up to 17 the estimate is right, or
+// one too low. `inverse` is the reciprocal of the significand.
+fn quotient_digits(n: u32, significand: u32, inverse: u32, by: u32) -> vec2<u32> {
+    let high = vec2(n, inverse) >> vec2(12u);
+    let low = vec2(n, inverse) & vec2(0xfffu);
+    let cross = high.x * low.y + low.x * high.y;
+    let quotient = (high.x * high.y + (cross >> 12u)) >> (23u - by);
+    // The upper bits cancel.
+    let rest = (n << by) - quotient * significand;
+    let more = rest >= significand;
+    return vec2(quotient + select(0u, 1u, more), rest - select(0u, significand, more));
+}
+
+fn div_f32(a: u32, b: u32) -> u32 {
+    let sign = (a ^ b) & SIGN;
+    let sizes = vec2(a & MAGNITUDE, b & MAGNITUDE);
+    if max(sizes.x, sizes.y) >= F32_INFINITY || min(sizes.x, sizes.y) == 0u {
+        let nan = max(sizes.x, sizes.y) > F32_INFINITY || sizes.x == sizes.y;
+        let infinite = sizes.x >= F32_INFINITY || sizes.y == 0u;
+        return select(sign | select(0u, F32_INFINITY, infinite), F32_NAN, nan);
+    }
+    let up = vec2(significand_shift(sizes.x), significand_shift(sizes.y));
+    let leading = select(vec2(0u), vec2(0x800000u), up == vec2(0u));
+    var v = ((sizes & vec2(0x7fffffu)) | leading) << up;
+    let exponents = vec2<i32>(max(sizes >> vec2(23u), vec2(1u))) - vec2<i32>(up);
+    // A quotient of at least 1, in two times 13 bits.
+    let smaller = select(0u, 1u, v.x < v.y);
+    v.x = v.x << smaller;
+    let inverse = reciprocal(v.y);
+    let first = quotient_digits(v.x, v.y, inverse, 13u);
+    let second = quotient_digits(first.y, v.y, inverse, 13u);
+    let s = (first.x << 13u) | second.x | select(0u, 1u, second.y != 0u);
+    return scaled_f32(sign, exponents.x - exponents.y + 127 - i32(smaller), s);
 }
 
 // How far the significand of a subnormal is from its normal position; 0 for a normal number.

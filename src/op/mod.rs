@@ -29,6 +29,10 @@ pub enum Operand {
     Hi,
     /// The slope beyond the bounds.
     Slope,
+    /// The difference of the values of two codes that follow one another.
+    Scale,
+    /// The code whose value is 0.
+    ZeroPoint,
     /// One bit per element: whether the gradient reaches x.
     Mask,
     /// The result of a forward pass.
@@ -41,6 +45,10 @@ pub enum Operand {
     Ghi,
     /// The gradient that reaches the slope.
     Gslope,
+    /// The gradient that reaches the scale.
+    Gscale,
+    /// The gradient that reaches the zero point.
+    Gzero,
     /// The sum of each slice.
     Sum,
     /// The norm of each slice.
@@ -56,12 +64,16 @@ impl Operand {
             Self::Lo => ("lo", "lower bound"),
             Self::Hi => ("hi", "upper bound"),
             Self::Slope => ("slope", "slope"),
+            Self::Scale => ("scale", "scale"),
+            Self::ZeroPoint => ("zero_point", "zero point"),
             Self::Mask => ("mask", "mask"),
             Self::Y => ("y", "result"),
             Self::Gx => ("gx", "gradient of x"),
             Self::Glo => ("glo", "gradient of the lower bound"),
             Self::Ghi => ("ghi", "gradient of the upper bound"),
             Self::Gslope => ("gslope", "gradient of the slope"),
+            Self::Gscale => ("gscale", "gradient of the scale"),
+            Self::Gzero => ("gzero", "gradient of the zero point"),
             Self::Sum => ("sum", "sum"),
             Self::Norm => ("norm", "norm"),
         }
@@ -73,6 +85,8 @@ impl Operand {
             Self::Glo => Some(Self::Lo),
             Self::Ghi => Some(Self::Hi),
             Self::Gslope => Some(Self::Slope),
+            Self::Gscale => Some(Self::Scale),
+            Self::Gzero => Some(Self::ZeroPoint),
             _ => None,
         }
     }
@@ -147,7 +161,9 @@ macro_rules! ops {
     };
 }
 
-use Operand::{G, Ghi, Glo, Gslope, Gx, Hi, Lo, Mask, Norm, Slope, Sum, X, Y};
+use Operand::{
+    G, Ghi, Glo, Gscale, Gslope, Gx, Gzero, Hi, Lo, Mask, Norm, Scale, Slope, Sum, X, Y, ZeroPoint,
+};
 
 /// What most operations are: forward, in place too, between bounds.
 const FORWARD: OpInfo = OpInfo {
@@ -212,6 +228,15 @@ ops! {
     /// Its gradients: [`reference::leaky_clip_backward`](crate::reference::leaky_clip_backward).
     LeakyClipBackward: "leaky_clip_backward" in "leaky_clip" {
         broadcast: &[Lo, Hi, Slope], outputs: &[Gx, Glo, Ghi, Gslope], in_place: None, rule: RuleUse::Ignored,
+        domain: Domain::Arithmetic, accuracy: Accuracy::Defined, ..BACKWARD
+    };
+    /// The values of codes: [`reference::fake_quantize`](crate::reference::fake_quantize).
+    FakeQuantize: "fake_quantize" in "quantize" {
+        broadcast: &[Scale, ZeroPoint], rule: RuleUse::Quant, domain: Domain::Arithmetic, accuracy: Accuracy::RoundedOnce, ..FORWARD
+    };
+    /// Their gradients: [`reference::fake_quantize_backward`](crate::reference::fake_quantize_backward).
+    FakeQuantizeBackward: "fake_quantize_backward" in "quantize" {
+        broadcast: &[Scale, ZeroPoint], outputs: &[Gx, Gscale, Gzero], in_place: None, rule: RuleUse::Quant,
         domain: Domain::Arithmetic, accuracy: Accuracy::Defined, ..BACKWARD
     };
     /// `scale * x + offset`: [`reference::affine`](crate::reference::affine).
@@ -309,7 +334,7 @@ impl Op {
     /// [`Error::RuleWithoutKernel`].
     pub(crate) fn check_rule(self, rule: BackwardRule) -> Result<()> {
         let advice = match self.info().rule {
-            RuleUse::Ignored => return Ok(()),
+            RuleUse::Ignored | RuleUse::Quant => return Ok(()),
             _ if rule.is_identity() => "the gradient is the upstream gradient, use that",
             RuleUse::Mask if !rule.fits_mask() => {
                 "one bit per element cannot tell its gradient: keep x, and use clip_backward"

@@ -2,7 +2,7 @@
 
 use super::Operand;
 
-/// Which backward rules an operation takes.
+/// Which rules an operation takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RuleUse {
     /// The operation does not depend on the rule.
@@ -11,6 +11,8 @@ pub enum RuleUse {
     Any,
     /// Rules that [fit a mask](crate::BackwardRule::fits_mask).
     Mask,
+    /// None: it takes a [`QuantRule`](crate::quantize::QuantRule).
+    Quant,
 }
 
 /// The types of elements that an operation is for.

@@ -180,7 +180,7 @@ impl Planner<'_> {
         outputs: &[BufferPart<M>],
     ) -> Result<Dispatch<'a, M>> {
         let (op, element, inputs) = (call.op, call.element(), call.inputs);
-        let Arguments { broadcast: given, rule, params, .. } = call.arguments;
+        let Arguments { broadcast: given, rule, quant, .. } = call.arguments;
         if !op.is_for(element, true) && op.is_for(element, false) {
             return Err(self.unsupported(format!("{op} of {element}"), "do it on Device::cpu()"));
         }
@@ -190,7 +190,8 @@ impl Planner<'_> {
             _ => Layout::Value,
         });
         let to = call.to();
-        let specialization = Specialization { to, ties: rule.ties, layouts, ..Specialization::of(element) };
+        let ties = rule.ties;
+        let specialization = Specialization { to, ties, quant, layouts, ..Specialization::of(element) };
         let mut kernel = Kernel::new(op, in_place, call.needs, false, specialization);
 
         let mut operands = Vec::new();
@@ -257,7 +258,7 @@ impl Planner<'_> {
         Ok(Dispatch {
             program: Program::Op(kernel),
             operands,
-            params: OpParams::new(given, rule, params).into(),
+            params: OpParams::new(&call.arguments).into(),
             broadcast: given.broadcast.as_ref(),
             ranges: dispatch_ranges(bytes, granularity, self.limits).collect(),
         })

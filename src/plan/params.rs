@@ -3,10 +3,11 @@
 use std::mem::offset_of;
 
 use super::geometry::DispatchRange;
-use crate::broadcast::{Broadcast, BroadcastInputs, MAX_AXES, MAX_BROADCAST, Reduction};
+use crate::broadcast::{Broadcast, MAX_AXES, MAX_BROADCAST, Reduction};
+use crate::call::Arguments;
 use crate::op::{MAX_PARAMS, Operand};
 use crate::wgsl::{BLOCK_BYTES, WORKGROUP};
-use crate::{BackwardRule, Element, ElementType, NanRule, OutsideRule, with_element};
+use crate::{Element, ElementType, NanRule, OutsideRule, with_element};
 
 /// The words that begin the parameters of all families.
 #[repr(C)]
@@ -30,6 +31,7 @@ pub(crate) struct OpParams {
     pub clamped_lo: [u32; 4],
     pub ranges: [u32; 4],
     pub scalars: [u32; MAX_PARAMS],
+    pub codes: [i32; 4],
     pub has_lo: u32,
     pub has_hi: u32,
     pub toward: u32,
@@ -95,7 +97,8 @@ macro_rules! families {
 families!(OpParams, ReduceParams, ScaleParams);
 
 impl OpParams {
-    pub(crate) fn new<B>(inputs: &BroadcastInputs<B>, rule: BackwardRule, params: &[f64]) -> Self {
+    pub(crate) fn new<B>(arguments: &Arguments<'_, B>) -> Self {
+        let Arguments { broadcast: inputs, rule, quant, params, .. } = *arguments;
         let (element, layout) = (inputs.element, inputs.element.layout());
         let [lo, hi] = [Operand::Lo, Operand::Hi].map(|bound| inputs.find(bound).1.value());
         // A tensor input is read from its buffer.
@@ -114,6 +117,7 @@ impl OpParams {
             ranges: bytemuck::cast([biased(below), biased(above)]),
             // The shaders multiply in f32.
             scalars: std::array::from_fn(|n| params.get(n).map_or(0, |&param| (param as f32).to_bits())),
+            codes: [quant.min, quant.max, 0, 0],
             has_lo: (!inputs.find(Operand::Lo).1.is_absent()).into(),
             has_hi: (!inputs.find(Operand::Hi).1.is_absent()).into(),
             toward: (rule.outside == OutsideRule::Toward).into(),
@@ -224,7 +228,7 @@ mod tests {
             (
                 include_str!("../../shaders/lib/params.wgsl"),
                 size_of::<OpParams>(),
-                fields!(OpParams: values, clamped_lo, ranges, scalars, has_lo, has_hi, toward, nan_zero, axes, strides),
+                fields!(OpParams: values, clamped_lo, ranges, scalars, codes, has_lo, has_hi, toward, nan_zero, axes, strides),
             ),
             (
                 include_str!("../../shaders/lib/reduce_params.wgsl"),

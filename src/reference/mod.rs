@@ -10,6 +10,7 @@
 mod clip;
 mod exact;
 mod quantile;
+mod quantize;
 mod scaling;
 
 pub use clip::{
@@ -17,11 +18,13 @@ pub use clip::{
 };
 pub use exact::{dot, norm, sum};
 pub use quantile::quantile;
+pub use quantize::{fake_quantize, fake_quantize_backward};
 pub use scaling::{average, relative, scale, scale_backward, scaling, scaling_backward};
 
 pub use crate::norm::{Scaling, ScalingBackward};
 
 use crate::op::MAX_OUTPUTS;
+use crate::quantize::QuantRule;
 use crate::{BackwardRule, Element, Op};
 
 /// `scale * x + offset` for floats: the affine map of a hard sigmoid. Factors, product and sum are each rounded to f32
@@ -98,6 +101,8 @@ pub struct Operands<'a, T> {
     pub broadcast: &'a [Option<T>],
     /// The backward rule.
     pub rule: BackwardRule,
+    /// How values are quantised.
+    pub quant: QuantRule,
     /// The parameters.
     pub params: &'a [f64],
 }
@@ -112,8 +117,9 @@ impl<T: Copy> Operands<'_, T> {
 /// The outputs of an elementwise operation for one element, in the order of [`OpInfo`](crate::op::OpInfo), then zeros; an operation on
 /// slices has none. A mask is given as the value that its bit passes on (g or zero).
 pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUTS] {
-    let Operands { x, g, rule, params, .. } = operands;
+    let Operands { x, g, rule, quant, params, .. } = operands;
     let (lo, hi, slope) = (operands.input(0), operands.input(1), operands.input(2).unwrap_or(T::ZERO));
+    let (scale, zero) = (lo.unwrap_or(T::ZERO), hi.unwrap_or(T::ZERO));
     let param = |index: usize| params.get(index).copied().unwrap_or_default();
     let outputs = match op {
         // `ClipTo` to its own type.
@@ -129,6 +135,8 @@ pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUT
         Op::LeakyClip => vec![leaky_clip(x, lo, hi, slope)],
         Op::LeakyClipBackward => leaky_clip_backward(x, g, lo, hi, slope).to_vec(),
         Op::Affine => vec![affine(x, param(0), param(1))],
+        Op::FakeQuantize => vec![fake_quantize(x, scale, zero, quant)],
+        Op::FakeQuantizeBackward => fake_quantize_backward(x, g, scale, zero, quant).to_vec(),
         // The reference of these is `sum`, `norm`, `scale` and `scale_backward`.
         Op::Sum | Op::Norm | Op::ClipByNorm | Op::ClipByNormBackward | Op::ClipByGlobalNorm => Vec::new(),
     };

@@ -9,6 +9,7 @@ mod dynamic;
 mod lists;
 mod mask;
 mod norm;
+mod quantize;
 mod run;
 mod storage;
 
@@ -27,6 +28,7 @@ pub use dynamic::{AnyTensor, DynTensor};
 pub use lists::{GlobalNorm, clip_by_global_norm, global_norm, scale_in_place};
 pub use mask::Mask;
 pub use norm::Axes;
+pub use quantize::QuantGradients;
 
 pub(crate) use storage::{Storage, Stored, with_storage};
 

@@ -8,6 +8,7 @@ use super::{Interface, Layout, Specialization, compose};
 use crate::broadcast::MAX_BROADCAST;
 use crate::broadcast::{Axis, Broadcast};
 use crate::op::{MAX_OUTPUTS, Operand, RuleUse};
+use crate::quantize::QuantRule;
 use crate::{ElementType, Op, TieRule};
 
 /// Bytes of a block.
@@ -71,13 +72,27 @@ impl Kernel {
         specialization: Specialization,
     ) -> Self {
         let info = op.info();
-        let ties = if info.rule == RuleUse::Ignored { TieRule::Inclusive } else { specialization.ties };
+        let takes_ties = matches!(info.rule, RuleUse::Any | RuleUse::Mask);
+        let ties = if takes_ties { specialization.ties } else { TieRule::Inclusive };
+        let given =
+            QuantRule { min: QuantRule::EXACT.min, max: QuantRule::EXACT.max, ..specialization.quant };
+        let forward = QuantRule {
+            gradient: QuantRule::EXACT.gradient,
+            nan_gradient: QuantRule::EXACT.nan_gradient,
+            ..given
+        };
+        let quant = match info.rule {
+            RuleUse::Quant if info.inputs.contains(&Operand::G) => given,
+            RuleUse::Quant => forward,
+            _ => QuantRule::EXACT,
+        };
         // Converting to the same type is a plain clip.
         let converts = specialization.to != specialization.element;
         let op = if op == Op::ClipTo && !converts { Op::Clip } else { op };
         let outputs = info.outputs.len();
         let needs = std::array::from_fn(|index| index < outputs && needs[index]);
-        Self { op, in_place, needs, shared, specialization: Specialization { ties, ..specialization } }
+        let specialization = Specialization { ties, quant, ..specialization };
+        Self { op, in_place, needs, shared, specialization }
     }
 
     /// Every kernel of a type. Those that share a buffer differ only in its declaration, so only one type has them all.
@@ -92,10 +107,20 @@ impl Kernel {
                     for needs in op.output_sets() {
                         let others = ElementType::ALL.iter().filter(|to| to.is_float() && element.is_float());
                         let to: Vec<_> = others.copied().filter(|_| op.info().converts).collect();
-                        for to in if to.is_empty() { vec![element] } else { to } {
-                            let specialization =
-                                Specialization { to, ties, layouts, ..Specialization::of(element) };
-                            kernels.push(Self::new(op, in_place, needs, shared, specialization));
+                        let rules = QuantRule::choices().filter(|_| op.info().rule == RuleUse::Quant);
+                        let rules: Vec<_> =
+                            rules.take(if layouts[0] == Layout::Value { usize::MAX } else { 1 }).collect();
+                        for quant in if rules.is_empty() { vec![QuantRule::EXACT] } else { rules } {
+                            for to in if to.is_empty() { vec![element] } else { to.clone() } {
+                                let specialization = Specialization {
+                                    to,
+                                    ties,
+                                    quant,
+                                    layouts,
+                                    ..Specialization::of(element)
+                                };
+                                kernels.push(Self::new(op, in_place, needs, shared, specialization));
+                            }
                         }
                     }
                 }
@@ -182,9 +207,14 @@ impl Kernel {
         }
         before.push_str(&reading.before);
         arguments.extend(reading.arguments);
-        if info.rule != RuleUse::Ignored {
-            before.push_str("    let rule = load_rule();\n");
-            arguments.push("rule".into());
+        let rule = match info.rule {
+            RuleUse::Ignored => None,
+            RuleUse::Any | RuleUse::Mask => Some(("rule", "load_rule()")),
+            RuleUse::Quant => Some(("codes", "params.codes")),
+        };
+        if let Some((name, value)) = rule {
+            let _ = writeln!(before, "    let {name} = {value};");
+            arguments.push(name.into());
         }
         if !info.params.is_empty() {
             before.push_str("    let scalars = params.scalars;\n");

@@ -6,7 +6,8 @@ use super::{BLOCKS_PER_INVOCATION, WORKGROUP, blocks_per_mask_word};
 use crate::broadcast::MAX_BROADCAST;
 use crate::element::{BitLayout, NumberClass};
 use crate::norm::exact::{ReduceOp, SumFormat};
-use crate::{ElementType, TieRule};
+use crate::quantize::QuantRule;
+use crate::{ElementType, NanRule, TieRule};
 
 /// How a broadcast input lies along x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +44,8 @@ pub(crate) struct Specialization {
     /// The type of the output.
     pub to: ElementType,
     pub ties: TieRule,
+    /// How values are quantised, without the range of codes.
+    pub quant: QuantRule,
     /// How each broadcast input lies along x.
     pub layouts: [Layout; MAX_BROADCAST],
     /// The reduction, and how the elements of an output lie.
@@ -56,6 +59,7 @@ impl Specialization {
             element,
             to: element,
             ties: TieRule::Inclusive,
+            quant: QuantRule::EXACT,
             layouts: [Layout::Value; MAX_BROADCAST],
             reduce: ReduceOp::Sum,
             order: Order::Rows,
@@ -112,7 +116,10 @@ impl Specialization {
         for (name, value) in
             [("FLOAT", self.element.is_float()), ("SIGNED", layout.class == NumberClass::Signed)]
                 .into_iter()
-                .chain([("SCALAR_BOUNDS", !self.has_tensors())])
+                .chain([
+                    ("SCALAR_BOUNDS", !self.has_tensors()),
+                    ("NAN_PASSES", self.quant.nan_gradient == NanRule::Pass),
+                ])
         {
             let _ = writeln!(text, "const {name}: bool = {value};");
         }
@@ -137,6 +144,10 @@ impl Specialization {
             ("TIES_INCLUSIVE", ties(TieRule::Inclusive)),
             ("TIES_EXCLUSIVE", ties(TieRule::Exclusive)),
             ("TIES_HALF", ties(TieRule::Half)),
+            ("QUOTIENT", self.quant.quotient as u32),
+            ("ROUNDING", self.quant.rounding as u32),
+            ("NAN_CODE", self.quant.nan as u32),
+            ("QUANT_GRADIENT", self.quant.gradient as u32),
             ("REDUCE", self.reduce as u32),
             ("REDUCE_SUM", ReduceOp::Sum as u32),
             ("REDUCE_SUM_ABS", ReduceOp::SumAbs as u32),

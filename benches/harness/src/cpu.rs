@@ -11,7 +11,7 @@ use wgclip::op::{Arguments, Operand};
 use wgclip::testing::{self, Operands, run_on_slices};
 use wgclip::{BackwardRule, Bound, Bounds, Device, Element, cpu};
 
-use crate::values::{SLOPE, between, broadcast};
+use crate::values::{OTHERS, between, broadcast};
 use crate::{BenchId, COLUMNS, Case, PARAMS, bounds, chosen, converted, needs_of_sums, sums, values};
 
 /// Bytes that a thread copies at once.
@@ -52,7 +52,7 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             let shape = [elements / columns, columns];
             let x = device.tensor(&x[..shape[0] * columns], shape)?;
             let bounds = Bounds::new(lo, device.tensor(&vec![hi; columns], [columns])?)?;
-            let others = [Bound::Value(T::from_f64(SLOPE))];
+            let others = OTHERS.map(|number| Bound::Value(T::from_f64(number)));
             cases.push(Case::timed(id, move || {
                 let needs = needs_of_sums(op);
                 let operands = Operands {

@@ -8,7 +8,7 @@ use wgclip::op::{MAX_OUTPUTS, Operand};
 use wgclip::testing::{self, Operands};
 use wgclip::{BackwardRule, Bound, Bounds, Device, Element};
 
-use crate::values::{SLOPE, between, broadcast};
+use crate::values::{OTHERS, between, broadcast};
 use crate::{BenchId, COLUMNS, Case, Clock, PARAMS, bounds, chosen, converted, needs_of_sums, sums, values};
 
 /// A copy of the same blocks as a clip's, workgroups and bytes; the body is the operation.
@@ -288,7 +288,7 @@ pub fn cases<T: Element>(
             let (params, to) = (&PARAMS[..], converted(op));
             for _ in 0..batch {
                 let mask = mask.as_ref();
-                let others = &[Bound::Value(T::from_f64(SLOPE))];
+                let others = &OTHERS.map(|number| Bound::Value(T::from_f64(number)));
                 let operands =
                     Operands { mask, others, params, to, needs, ..Operands::new(&x, &g, &bounds, rule) };
                 match in_place {

@@ -1,7 +1,7 @@
 //! What is clipped.
 
 use wgclip::bounds::BroadcastInputs;
-use wgclip::op::Op;
+use wgclip::op::{Op, Operand};
 use wgclip::{Bound, Bounds, Element, Shape};
 
 /// Elements before the values repeat.
@@ -31,15 +31,20 @@ pub fn bounds<T: Element>() -> (T, T) {
     }
 }
 
-/// The slope beyond them.
-pub(crate) const SLOPE: f64 = 0.25;
+/// The broadcast inputs that are no bounds, in turn: the slope beyond them, or the scale and the zero point of codes.
+pub(crate) const OTHERS: [f64; 2] = [0.25, 0.0];
 
 /// Those broadcast inputs of an operation, each a value.
 pub(crate) fn broadcast<T: Element, B>(op: Op) -> wgclip::Result<BroadcastInputs<B>> {
     let (lo, hi) = bounds::<T>();
-    let given = [lo, hi, T::from_f64(SLOPE)].map(Bound::Value);
     let operands = op.info().broadcast;
-    BroadcastInputs::new(operands, &Shape::new([])?, given.into_iter().take(operands.len()))
+    let mut others = OTHERS.iter();
+    let given = operands.iter().map(|operand| match operand {
+        Operand::Lo => Bound::Value(lo),
+        Operand::Hi => Bound::Value(hi),
+        _ => others.next().map_or(Bound::Absent, |&number| Bound::Value(T::from_f64(number))),
+    });
+    BroadcastInputs::new(operands, &Shape::new([])?, given)
 }
 
 pub(crate) fn between<T: Element>() -> wgclip::Result<Bounds<T>> {

@@ -100,7 +100,8 @@ impl<T: Element> Case<T> {
     }
 
     /// Records a variant, without waiting for its outputs.
-    fn record(&self, on: &Uploaded<'_, T>, Variant { op, in_place, rule }: Variant) -> Result<Outputs<T>> {
+    fn record(&self, on: &Uploaded<'_, T>, variant: Variant) -> Result<Outputs<T>> {
+        let Variant { op, in_place, rule, quant } = variant;
         let Uploaded { device, x, g, bounds, others } = on;
         if !in_place {
             poison(device, T::TYPE, self.x.len(), op.info().outputs.len())?;
@@ -116,8 +117,14 @@ impl<T: Element> Case<T> {
         let needs =
             std::array::from_fn(|index| outputs.get(index).is_some_and(|&output| self.needs(op, output)));
         let (others, params) = (&others[..], &self.params[..]);
-        let operands =
-            testing::Operands { mask, others, params, needs, ..testing::Operands::new(x, g, bounds, rule) };
+        let operands = testing::Operands {
+            mask,
+            others,
+            params,
+            quant,
+            needs,
+            ..testing::Operands::new(x, g, bounds, rule)
+        };
         if !in_place {
             return testing::run(op, &operands);
         }

@@ -8,7 +8,7 @@ use wgclip::op::Operand;
 use wgclip::ElementType::{self, Bf16, F8E4M3Fn, F8E5M2, F16, F32, F64, I8, I16, I64, U8, U32, U64};
 use wgclip::op::Op::{
     self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipByGlobalNorm, ClipByNorm, ClipByNormBackward,
-    ClipTo, ClipWithMask, MaskBackward, Norm, Sum,
+    ClipTo, ClipWithMask, FakeQuantize, FakeQuantizeBackward, MaskBackward, Norm, Sum,
 };
 
 /// A fault: a text replacement in the composed shaders.
@@ -151,6 +151,20 @@ const MUTATIONS: &[Mutation] = &[
     mutation(Affine, F32, "products truncated", "let up = select(0u, 1u, dropped > 4u || (dropped == 4u && (kept & 1u) == 1u));", "let up = 0u;"),
     mutation(Affine, F16, "NaN made canonical", "select(mapped, element, vec2((value & MAGNITUDE) > F32_INFINITY))", "mapped"),
     mutation(Affine, Bf16, "subnormal products flushed", "if exponent < 1 {", "if exponent < 1 { return sign;"),
+    mutation(FakeQuantize, F32, "halves up", "half_up = (ratio.whole & 1u) == 1u;", "half_up = true;"),
+    mutation(FakeQuantize, F32, "an estimate that is one too low", "let more = rest >= significand;", "let more = false;"),
+    mutation(FakeQuantize, F32, "greater quotients beyond all codes", "let far = exponent > 17 ||", "let far = exponent > 12 ||"),
+    mutation(FakeQuantize, F32, "codes not clipped", "code.steps = clamp(unclipped, codes.x, codes.y) - zero;", "code.steps = unclipped - zero;"),
+    mutation(FakeQuantize, F32, "the zero point not clipped", "clamp(integer_of(ratio_of(zero_point), HALF_EVEN), codes.x, codes.y)", "integer_of(ratio_of(zero_point), HALF_EVEN)"),
+    mutation(FakeQuantize, Bf16, "a NaN of the zero point dropped", "code.from_zero = is_nan_f32(zero_point)", "code.from_zero = false"),
+    mutation(FakeQuantizeBackward, F16, "0 by 0 beyond all codes", "| F32_INFINITY, 0u, (x & MAGNITUDE) == 0u);", "| F32_INFINITY, F32_INFINITY, (x & MAGNITUDE) == 0u);"),
+    mutation(FakeQuantize, F16, "values of short floats truncated", "let product = u32(abs(steps)) * significand;", "let product = (u32(abs(steps)) * significand) & 0xfffffff0u;"),
+    mutation(FakeQuantizeBackward, F32, "the greatest code outside", "unclipped <= codes.y;", "unclipped < codes.y;"),
+    mutation(FakeQuantizeBackward, F32, "the least code inside", "codes.x < unclipped &&", "codes.x <= unclipped &&"),
+    mutation(FakeQuantizeBackward, F32, "compared when rounded down", "&& up <= codes.y - zero;", "&& down <= codes.y - zero;"),
+    mutation(FakeQuantizeBackward, F32, "a quotient of floats truncated", "second.x | select(0u, 1u, second.y != 0u)", "second.x"),
+    mutation(FakeQuantizeBackward, F32, "the zero point's gradient with the wrong sign", "mul_f32(upstream, of_scale ^ SIGN)", "mul_f32(upstream, of_scale)"),
+    mutation(FakeQuantizeBackward, F32, "NaN that passes", "code.nan_x && NAN_PASSES", "code.nan_x"),
     mutation(Sum, F32, "a carry between limbs lost", "select(before + value < value, before < value, negative)", "false"),
     mutation(Sum, F32, "a borrow taken for a carry", "select(before + value < value, before < value, negative)", "before + value < value"),
     mutation(Sum, F32, "a carry of a window lost", "let c1 = select(vec4(0u), vec4(1u), (s1 < a1) | (t1 < c0));", "let c1 = vec4(0u);"),

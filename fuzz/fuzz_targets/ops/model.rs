@@ -1,6 +1,7 @@
 //! The operations once more, in the plainest way: element by element, by the reference.
 
 use wgclip::op::{MAX_OUTPUTS, Op, Operand};
+use wgclip::quantize::QuantRule;
 use wgclip::reference::{self, Operands};
 use wgclip::{BackwardRule, Error, NeedsGrad, Result};
 
@@ -150,11 +151,11 @@ pub fn run(
             return Err(Error::NoBound { operand: input.operand.noun() });
         }
     }
-    let params = &PARAMS[..info.params.len()];
+    let (quant, params) = (QuantRule::default(), &PARAMS[..info.params.len()]);
     let evaluate = |i: usize| {
         let g = g.data.get(i).copied().unwrap_or(0.0);
         let broadcast: Vec<_> = inputs.iter().map(|input| input.values[i]).collect();
-        reference::evaluate(op, Operands { x: x.data[i], g, broadcast: &broadcast, rule, params })
+        reference::evaluate(op, Operands { x: x.data[i], g, broadcast: &broadcast, rule, quant, params })
     };
     let results: Vec<_> = (0..x.data.len()).map(evaluate).collect();
     let outputs = info.outputs.iter().enumerate().filter(|(index, _)| needed[*index]);

@@ -51,6 +51,58 @@ class BackwardRule:
     def __eq__(self, other: object) -> bool: ...
     def __hash__(self) -> int: ...
 
+class QuantRule:
+    """How values are rounded to codes, and which gradient passes.
+
+    The codes are ``min`` to ``max``, at most 65535 apart. ``quotient``: x by the scale is ``"exact"``, or rounded to float32 (float64 for
+    float64): ``"division"``, or ``"reciprocal"``, x times 1 by the scale. ``rounding``: ``"half-even"``, ``"half-up"``, ``"half-away"`` or ``"down"``.
+    ``nan``: a NaN stays (``"nan"``), or has the ``"least"``, the ``"greatest"`` or the ``"zero"`` code. ``gradient``: x receives it where its code is in
+    the range (``"rounded"``), in it without its ends (``"interior"``), where it is in the range before it is rounded (``"unrounded"``), or
+    everywhere (``"straight-through"``). ``nan_gradient``: ``"pass"`` or ``"zero"`` for a NaN.
+    """
+
+    def __init__(
+        self,
+        min: int = -128,
+        max: int = 127,
+        *,
+        quotient: str = "exact",
+        rounding: str = "half-even",
+        nan: str = "nan",
+        gradient: str = "rounded",
+        nan_gradient: str = "pass",
+    ) -> None: ...
+    @staticmethod
+    def like(preset: str) -> QuantRule:
+        """The rule of a package, by its name: one of `presets()`."""
+
+    @staticmethod
+    def presets() -> list[str]:
+        """The names of the presets."""
+
+    def range(self, min: int, max: int) -> QuantRule:
+        """The same rule for the codes from ``min`` to ``max``."""
+
+    def bits(self, bits: int) -> QuantRule:
+        """The same rule for signed codes of this many bits, from 2 to 16."""
+
+    @property
+    def min(self) -> int: ...
+    @property
+    def max(self) -> int: ...
+    @property
+    def quotient(self) -> str: ...
+    @property
+    def rounding(self) -> str: ...
+    @property
+    def nan(self) -> str: ...
+    @property
+    def gradient(self) -> str: ...
+    @property
+    def nan_gradient(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+
 class NormState:
     """The exact norm so far of elements that are not all in one place: chunks of an array beyond memory, or the parts of ranks."""
 
@@ -203,14 +255,14 @@ def run(
     inputs: Sequence[Any],
     outputs: Sequence[Any],
     broadcast: Sequence[Any] = ...,
-    rule: BackwardRule | str = ...,
+    rule: BackwardRule | QuantRule | str | None = ...,
     params: Sequence[float] = ...,
 ) -> None: ...
 def run_tensors(
     name: str,
     inputs: Sequence[Tensor],
     broadcast: Sequence[float | Tensor | None] = ...,
-    rule: BackwardRule | str = ...,
+    rule: BackwardRule | QuantRule | str | None = ...,
     params: Sequence[float] = ...,
     element: str | None = ...,
 ) -> list[Tensor | None]: ...

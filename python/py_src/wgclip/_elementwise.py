@@ -8,7 +8,7 @@ import numpy as np
 
 from . import _core
 from ._arrays import Array, back, bound, dtype_of, element_of, framework, into, labelled, lazy, plain
-from ._core import BackwardRule, Tensor
+from ._core import BackwardRule, QuantRule, Tensor
 
 _DEFAULT = BackwardRule()
 
@@ -257,7 +257,7 @@ def run(
     name: str,
     /,
     *inputs: Any,
-    rule: BackwardRule | str = _DEFAULT,
+    rule: BackwardRule | QuantRule | str = _DEFAULT,
     dtype: Any = None,
     **named: Any,
 ) -> Any:
@@ -291,9 +291,10 @@ def run(
         raise ValueError(f"{name} takes {', '.join(row.inputs)}: give {len(row.inputs)} arrays")
     first = next(n for n, of in enumerate(row.inputs) if of != "mask")
     params = [named[param] for param in row.params]
+    given_rule = None if rule is _DEFAULT else rule
     if isinstance(inputs[first], Tensor):
         given = [named.get(of) for of in row.broadcast]
-        tensors = _core.run_tensors(name, inputs, given, rule, params, None if dtype is None else element_of(dtype_of(dtype)))
+        tensors = _core.run_tensors(name, inputs, given, given_rule, params, None if dtype is None else element_of(dtype_of(dtype)))
         return tensors[0] if len(tensors) == 1 else tuple(tensors)
     read = [plain(x) for x in inputs]
     x, kind = read[first], back(inputs[first])
@@ -309,9 +310,43 @@ def run(
         return None if given is None else np.empty(np.shape(given), x.dtype)
 
     made = [output(*of) for of in row.outputs]
-    _core.run(name, read, made, list(broadcast.values()), rule, params)
+    _core.run(name, read, made, list(broadcast.values()), given_rule, params)
     results = [one if one is None or of == "mask" else kind(one if one.ndim else one[()]) for (of, _), one in zip(row.outputs, made)]
     return results[0] if len(results) == 1 else tuple(results)
+
+
+def fake_quantize(x: Any, /, scale: Any, zero_point: Any = 0, *, rule: QuantRule | str = "exact") -> Any:
+    """Rounds the elements of x to the values of codes: ``(q - zero_point) * scale``, where ``q = round(x / scale) + zero_point``, clipped
+    to the codes of the rule.
+
+    ``scale`` and ``zero_point`` are numbers, or arrays that broadcast to x: one of each channel, for example. They are rounded to the type of x. ``rule`` is a
+    `QuantRule`, or the name of a package (``QuantRule.presets()``), with codes of 8 bits from -128 to 127.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.fake_quantize(np.array([-9.0, 0.3, 9.0]), 0.5, rule=wgclip.QuantRule().bits(4))
+    array([-4. ,  0.5,  3.5])
+
+    Raises as `clip`; ``TypeError`` for integers, ``ValueError`` for an unknown rule.
+    """
+    return run("fake_quantize", x, rule=rule, scale=scale, zero_point=zero_point)
+
+
+def fake_quantize_backward(
+    x: Any, g: Any, /, scale: Any, zero_point: Any = 0, *, rule: QuantRule | str = "exact"
+) -> tuple[Any, Any, Any]:
+    """The gradients of x, the scale and the zero point, for the gradient g of ``fake_quantize(x, scale, zero_point)``.
+
+    Those of the scale and the zero point have their shapes (a scalar for a number): each is the exact sum over the elements that it
+    broadcasts to, rounded once.
+
+    >>> import numpy as np, wgclip
+    >>> gx, gscale, gzero = wgclip.fake_quantize_backward(np.array([0.3, 200.0]), np.array([1.0, 10.0]), 1.0)
+    >>> gx, float(gscale), float(gzero)
+    (array([1., 0.]), 1269.7, -10.0)
+
+    Raises as `fake_quantize`.
+    """
+    return run("fake_quantize_backward", x, g, rule=rule, scale=scale, zero_point=zero_point)
 
 
 def operations() -> dict[str, dict[str, list[str]]]:

@@ -17,6 +17,7 @@ from ._core import BackwardRule
 from ._elementwise import rule_text
 from ._norms import NonFinite, Ord
 from ._torch_gradients import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
+from ._torch_quantize import fake_quantize
 from ._torch_operators import (
     check,
     clip_backward_cpu,
@@ -37,6 +38,7 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "clip_grads_with_norm_",
+    "fake_quantize",
     "get_total_norm",
 ]
 

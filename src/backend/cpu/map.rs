@@ -14,7 +14,10 @@ use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::op::{MAX_OUTPUTS, Operand};
 
 /// Elements of a block.
-const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
+
+/// Elements that are copied at once.
+const PIECE: usize = 16 * BLOCK;
 
 /// The inputs of a function: bytes of the same number of elements each.
 pub(super) struct Block<'a> {
@@ -39,6 +42,13 @@ pub(super) fn for_each_block(
 ) {
     let parts = Partition::new(operands.element.size(), operands.len);
     let bytes = parts.chunk * operands.element.size();
+    // Memory that is written anew is first read, unless it is copied in large pieces: these are overwritten then, while they are in a cache.
+    let info = operands.op.info();
+    let copies = parts.exceeds_cache()
+        && info.inputs == [Operand::X]
+        && info.in_place == Some(Operand::X)
+        && operands.x.is_some()
+        && outputs[0].is_some();
     let mut chunked = outputs.map(|output| {
         let chunks = output.map(|output| output.chunks_mut(bytes));
         chunks.into_iter().flatten().map(Some).chain(repeat_with(|| None))
@@ -53,7 +63,8 @@ pub(super) fn for_each_block(
     parts.for_each(&mut chunks, &|(start, len, outputs)| {
         let new = || ExactSum::new(operands.element.layout().bits, ReduceOp::Sum);
         let sums_of_chunk = sums.each_ref().map(|sum| sum.as_ref().map(|_| new()));
-        let mut chunk = Chunk { operands, start, outputs, sums: sums_of_chunk, rooms: Rooms::default() };
+        let mut chunk =
+            Chunk { operands, start, outputs, sums: sums_of_chunk, copies, rooms: Rooms::default() };
         chunk.run(len, function);
         for (sum, of_chunk) in sums.iter().zip(chunk.sums) {
             if let (Some(sum), Some(of_chunk)) = (sum, of_chunk) {
@@ -69,6 +80,8 @@ struct Chunk<'a> {
     start: usize,
     outputs: Outputs<'a>,
     sums: [Option<ExactSum>; MAX_OUTPUTS],
+    /// Whether x is copied to the output, to be overwritten there.
+    copies: bool,
     rooms: Rooms,
 }
 
@@ -123,8 +136,15 @@ impl Chunk<'_> {
             let len = BLOCK.min(run.len - at);
             let in_x = run.start + at;
             let in_chunk = (in_x - self.start) * size..(in_x - self.start + len) * size;
+            if let (true, true, Some(x), Some(output)) =
+                (self.copies, at % PIECE == 0, operands.x, &mut self.outputs[0])
+            {
+                let bytes = PIECE.min(run.len - at) * size;
+                output[in_chunk.start..][..bytes].copy_from_slice(&x[in_x * size..][..bytes]);
+            }
+            let of_x = operands.x.filter(|_| !self.copies);
             let [x, g] =
-                [operands.x, operands.g].map(|input| input.map(|input| &input[in_x * size..][..len * size]));
+                [of_x, operands.g].map(|input| input.map(|input| &input[in_x * size..][..len * size]));
             // An input overwritten in place is read from a copy.
             let info = operands.op.info();
             let target = match (info.in_place, &self.outputs[0]) {
@@ -165,6 +185,34 @@ impl Chunk<'_> {
                     accumulate(sum, element, &cast_slice(room_of)[..len * size]);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::{cast_slice, cast_slice_mut};
+
+    use crate::broadcast::BroadcastInputs;
+    use crate::call::Arguments;
+    use crate::{Bound, Op, Shape, cpu};
+
+    /// Beyond the caches x is copied in pieces: the result is that of the operation in place.
+    #[test]
+    fn outputs_beyond_the_caches_are_overwritten_in_place() {
+        let (rows, columns) = (5, (1 << 20) + 7);
+        let x: Vec<f32> = (0..rows * columns).map(|i| (i % 1009) as f32 - 504.0).collect();
+        let of_rows: Vec<f32> = (0..rows).map(|row| 3.0 + row as f32).collect();
+        let shapes = [Shape::new([rows, columns]).unwrap(), Shape::new([rows, 1]).unwrap()];
+        for (op, second) in [(Op::HardShrink, 400.0), (Op::FakeQuantize, 0.0)] {
+            let inputs = [Bound::Tensor((cast_slice(&of_rows), &shapes[1])), Bound::<f32, _>::Value(second)];
+            let broadcast = BroadcastInputs::new(op.info().broadcast, &shapes[0], inputs).unwrap();
+            let arguments = Arguments::new(&broadcast);
+            let (mut y, mut in_place) = (vec![f32::NAN; x.len()], x.clone());
+            cpu::run(op, x.len(), &[cast_slice(&x)], &mut [Some(cast_slice_mut(&mut y))], &arguments)
+                .unwrap();
+            cpu::run(op, x.len(), &[], &mut [Some(cast_slice_mut(&mut in_place))], &arguments).unwrap();
+            assert!(y == in_place && y != x, "{op}");
         }
     }
 }

@@ -29,6 +29,7 @@ pub(crate) mod memory;
 mod operands;
 mod partition;
 mod quantile;
+mod quantize;
 pub(crate) mod reduce;
 mod run;
 mod scale;

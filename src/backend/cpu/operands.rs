@@ -7,6 +7,7 @@ use crate::call::Call;
 use crate::element::lane::with_bits;
 use crate::norm::exact::ExactSum;
 use crate::op::{MAX_OUTPUTS, Operand};
+use crate::quantize::QuantRule;
 use crate::{BackwardRule, Element, ElementType, Error, Op, Result};
 
 /// Bits of a word of a mask.
@@ -37,6 +38,7 @@ pub(super) struct Operands<'a> {
     pub mask: Option<&'a [u64]>,
     pub broadcast: &'a BroadcastInputs<&'a [u8]>,
     pub rule: BackwardRule,
+    pub quant: QuantRule,
     pub params: &'a [f64],
 }
 
@@ -60,6 +62,7 @@ impl<'a> Operands<'a> {
             mask: None,
             broadcast,
             rule: call.arguments.rule,
+            quant: call.arguments.quant,
             params: call.arguments.params,
         };
         let info = call.op.info();

@@ -6,7 +6,7 @@ use bytemuck::cast_slice_mut;
 
 use super::memory::PooledBytes;
 use super::operands::{Operands, Outputs, Sums, check_len};
-use super::{affine, backward, clip, clip_to, functions, mask, reduce};
+use super::{affine, backward, clip, clip_to, functions, mask, quantize, reduce};
 use crate::broadcast::{BoundBits, Reduction};
 use crate::call::{Arguments, Call, Reductions, needed};
 use crate::norm::exact::{ExactSum, ReduceOp};
@@ -183,6 +183,9 @@ fn write(call: &Call<'_, &[u8]>, outputs: Outputs<'_>, sums: &Sums) -> Result<()
         }
         Op::MaskBackward => {
             mask::mask_backward(&operands, mask()?, operands.required(names[0], first)?);
+        }
+        Op::FakeQuantize | Op::FakeQuantizeBackward => {
+            quantize::run(&operands, [first, second, third, fourth], sums);
         }
         Op::Affine => affine::run(&operands, operands.params()?, operands.required(names[0], first)?),
         _ => {

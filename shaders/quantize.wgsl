@@ -1,0 +1,262 @@
+// Rounds to the values of codes, for floats of up to 32 bits, in integers: the twin of reference::fake_quantize, and its gradients.
+import package::lib::constants::{BITS, NAN_CODE, NAN_PASSES, QUANT_GRADIENT, QUOTIENT, ROUNDING};
+import package::lib::element::{MAGNITUDE, SIGN, element_of, store_element};
+import package::lib::params::params;
+import package::lib::softfloat::{
+    F32_INFINITY, F32_ONE, add_f32, div_f32, from_f32, infinity_of, is_nan_f32, mul_f32, quiet_nan, quotient_digits,
+    reciprocal, round_float, significand_shift, to_f32,
+};
+
+// The choices of a rule, by their numbers in src/quantize.rs.
+const EXACT: u32 = 0u;
+const DIVISION: u32 = 1u;
+const HALF_EVEN: u32 = 0u;
+const HALF_UP: u32 = 1u;
+const DOWN: u32 = 3u;
+const NAN_STAYS: u32 = 0u;
+const NAN_LEAST: u32 = 1u;
+const NAN_GREATEST: u32 = 2u;
+const ROUNDED: u32 = 0u;
+const INTERIOR: u32 = 1u;
+const UNROUNDED: u32 = 2u;
+
+// Beyond all codes, whatever the zero point is.
+const FAR: u32 = 0x40000u;
+
+// A quotient: its sign, the integer of its magnitude, and what is beyond that: nothing, less than a half, a half, or more.
+struct Ratio {
+    negative: bool,
+    whole: u32,
+    part: u32,
+}
+
+// What n of d is: nothing, less than a half, a half, or more.
+fn part_of(n: u32, d: u32) -> u32 {
+    let twice = n << 1u;
+    return select(0u, 1u, n != 0u) + select(0u, 1u, twice >= d) + select(0u, 1u, twice > d);
+}
+
+// The real quotient of two f32 that are not NaN. Those of 0, and those by infinity, are 0.
+fn exact_ratio(x: u32, divisor: u32) -> Ratio {
+    let negative = (x ^ divisor) >= SIGN;
+    let sizes = vec2(x & MAGNITUDE, divisor & MAGNITUDE);
+    let up = vec2(significand_shift(sizes.x), significand_shift(sizes.y));
+    let leading = select(vec2(0u), vec2(0x800000u), up == vec2(0u));
+    let v = ((sizes & vec2(0x7fffffu)) | leading) << up;
+    let exponents = vec2<i32>(max(sizes >> vec2(23u), vec2(1u))) - vec2<i32>(up);
+    let exponent = exponents.x - exponents.y;
+    let digits = quotient_digits(v.x, v.y, reciprocal(v.y), u32(clamp(exponent, 0, 17)));
+    var whole = digits.x;
+    var part = part_of(digits.y, v.y);
+    if exponent < 0 {
+        // Between a quarter and one, or below a half.
+        whole = 0u;
+        part = select(1u, 1u + select(0u, 1u, v.x >= v.y) + select(0u, 1u, v.x > v.y), exponent == -1);
+    }
+    let far = exponent > 17 || sizes.x >= F32_INFINITY || sizes.y == 0u;
+    let none = sizes.x == 0u || (sizes.y >= F32_INFINITY && sizes.x < F32_INFINITY);
+    whole = select(whole, FAR, far);
+    return Ratio(negative, select(whole, 0u, none), select(part, 0u, far || none));
+}
+
+// An f32 that is not NaN.
+fn ratio_of(value: u32) -> Ratio {
+    let size = value & MAGNITUDE;
+    let exponent = size >> 23u;
+    let significand = (size & 0x7fffffu) | 0x800000u;
+    // From 1/2 to less than 2^18.
+    let shift = clamp(150u, exponent + 6u, exponent + 24u) - exponent;
+    let whole = significand >> shift;
+    let part = part_of(significand - (whole << shift), 1u << shift);
+    let tiny = exponent < 126u;
+    let far = exponent > 144u;
+    return Ratio(
+        value >= SIGN,
+        select(select(whole, 0u, tiny), FAR, far),
+        select(select(part, select(0u, 1u, size != 0u), tiny), 0u, far),
+    );
+}
+
+// x by the divisor, as the rule divides.
+fn divided(x: u32, divisor: u32) -> Ratio {
+    if QUOTIENT == EXACT {
+        return exact_ratio(x, divisor);
+    }
+    var value: u32;
+    if QUOTIENT == DIVISION {
+        value = div_f32(x, divisor);
+    } else {
+        value = mul_f32(x, div_f32(F32_ONE, divisor));
+    }
+    // 0 by 0, and infinity by infinity.
+    if (value & MAGNITUDE) > F32_INFINITY {
+        value = select(((x ^ divisor) & SIGN) | F32_INFINITY, 0u, (x & MAGNITUDE) == 0u);
+    }
+    return ratio_of(value);
+}
+
+fn integer_of(ratio: Ratio, rounding: u32) -> i32 {
+    var half_up = true;
+    if rounding == HALF_EVEN {
+        half_up = (ratio.whole & 1u) == 1u;
+    }
+    if rounding == HALF_UP {
+        half_up = !ratio.negative;
+    }
+    var up = ratio.part == 3u || (ratio.part == 2u && half_up);
+    if rounding == DOWN {
+        up = ratio.negative && ratio.part != 0u;
+    }
+    let magnitude = i32(ratio.whole + select(0u, 1u, up));
+    return select(magnitude, -magnitude, ratio.negative);
+}
+
+// An element's code.
+struct Code {
+    // The steps from the zero point to the code.
+    steps: i32,
+    // Whether the gradient of a number passes.
+    passes: bool,
+    nan_x: bool,
+    // Which operand is the NaN that is the result.
+    from_x: bool,
+    from_scale: bool,
+    from_zero: bool,
+}
+
+fn code_of(x: u32, of_scale: u32, zero_point: u32, codes: vec4<i32>) -> Code {
+    var code: Code;
+    code.nan_x = is_nan_f32(x);
+    code.from_x = code.nan_x && NAN_CODE == NAN_STAYS;
+    code.from_scale = is_nan_f32(of_scale) && !code.from_x;
+    code.from_zero = is_nan_f32(zero_point) && !code.from_x && !code.from_scale;
+    let zero = clamp(integer_of(ratio_of(zero_point), HALF_EVEN), codes.x, codes.y);
+    let ratio = divided(x, of_scale);
+    let unclipped = integer_of(ratio, ROUNDING) + zero;
+    code.steps = clamp(unclipped, codes.x, codes.y) - zero;
+    code.passes = true;
+    if QUANT_GRADIENT == ROUNDED {
+        code.passes = codes.x <= unclipped && unclipped <= codes.y;
+    }
+    if QUANT_GRADIENT == INTERIOR {
+        code.passes = codes.x < unclipped && unclipped < codes.y;
+    }
+    if QUANT_GRADIENT == UNROUNDED {
+        let whole = i32(ratio.whole);
+        let beyond = select(0, 1, ratio.part != 0u);
+        let down = select(whole, -whole - beyond, ratio.negative);
+        let up = select(whole + beyond, -whole, ratio.negative);
+        code.passes = codes.x - zero <= down && up <= codes.y - zero;
+    }
+    if code.nan_x {
+        code.steps = 0;
+        if NAN_CODE == NAN_LEAST {
+            code.steps = codes.x - zero;
+        }
+        if NAN_CODE == NAN_GREATEST {
+            code.steps = codes.y - zero;
+        }
+        code.passes = false;
+    }
+    return code;
+}
+
+// An integer of less than 24 bits as an f32.
+fn f32_of(value: i32) -> u32 {
+    let size = u32(abs(value));
+    let top = firstLeadingBit(size | 1u);
+    let magnitude = ((127u + top) << 23u) | ((size << (23u - top)) & 0x7fffffu);
+    return select(magnitude, 0u, size == 0u) | select(0u, SIGN, value < 0);
+}
+
+// Steps times the scale, rounded to an element once.
+fn value_of(steps: i32, of_scale: u32) -> vec2<u32> {
+    if BITS >= 32u {
+        return vec2(mul_f32(f32_of(steps), of_scale), 0u);
+    }
+    let negative = (steps < 0) != (of_scale >= SIGN);
+    let size = of_scale & MAGNITUDE;
+    if size >= F32_INFINITY {
+        if steps == 0 {
+            return quiet_nan();
+        }
+        return infinity_of(negative);
+    }
+    // A short float has at most 11 bits.
+    let significand = ((size & 0x7fffffu) | select(0u, 0x800000u, size >= 0x800000u)) >> 13u;
+    let product = u32(abs(steps)) * significand;
+    if product == 0u {
+        return vec2(from_f32(select(0u, SIGN, negative)), 0u);
+    }
+    let top = firstLeadingBit(product);
+    let exponent = i32(max(size >> 23u, 1u)) - 137 + i32(top);
+    return round_float(negative, vec2(0u, product << (31u - top)), exponent);
+}
+
+fn fake_quantize(x: vec4<u32>, scales: vec4<u32>, zero_points: vec4<u32>, codes: vec4<i32>) -> vec4<u32> {
+    var y = vec4(0u);
+    for (var e = 0u; e < params.elements; e++) {
+        let operands = vec3(element_of(x, e).x, element_of(scales, e).x, element_of(zero_points, e).x);
+        let of_scale = to_f32(operands.y);
+        let code = code_of(to_f32(operands.x), of_scale, to_f32(operands.z), codes);
+        var element = value_of(code.steps, of_scale);
+        element.x = select(element.x, operands.x, code.from_x);
+        element.x = select(element.x, operands.y, code.from_scale);
+        element.x = select(element.x, operands.z, code.from_zero);
+        store_element(&y, e, element);
+    }
+    return y;
+}
+
+struct QuantGradients {
+    gx: vec4<u32>,
+    gscale: vec4<u32>,
+    gzero: vec4<u32>,
+}
+
+fn fake_quantize_backward(
+    x: vec4<u32>,
+    g: vec4<u32>,
+    scales: vec4<u32>,
+    zero_points: vec4<u32>,
+    codes: vec4<i32>,
+) -> QuantGradients {
+    // A pointer to a field of a struct cannot be passed everywhere.
+    var gradients_x = vec4(0u);
+    var gradients_scale = vec4(0u);
+    var gradients_zero = vec4(0u);
+    for (var e = 0u; e < params.elements; e++) {
+        let of_x = to_f32(element_of(x, e).x);
+        let of_scale = to_f32(element_of(scales, e).x);
+        let code = code_of(of_x, of_scale, to_f32(element_of(zero_points, e).x), codes);
+        let given = element_of(g, e);
+        let upstream = to_f32(given.x);
+        var steps = f32_of(code.steps);
+        if code.passes {
+            steps = add_f32(steps, div_f32(of_x, of_scale) ^ SIGN);
+        }
+        let none = vec2(0u);
+        var gx = select(none, given, vec2(code.passes || (code.nan_x && NAN_PASSES)));
+        var gscale = vec2(from_f32(mul_f32(upstream, steps)), 0u);
+        var gzero = select(vec2(from_f32(mul_f32(upstream, of_scale ^ SIGN)), 0u), none, vec2(code.passes));
+        // The NaN that is the result receives g.
+        if code.from_x {
+            gscale = none;
+            gzero = none;
+        }
+        if code.from_scale {
+            gx = none;
+            gscale = given;
+            gzero = none;
+        }
+        if code.from_zero {
+            gx = none;
+            gscale = none;
+            gzero = given;
+        }
+        store_element(&gradients_x, e, gx);
+        store_element(&gradients_scale, e, gscale);
+        store_element(&gradients_zero, e, gzero);
+    }
+    return QuantGradients(gradients_x, gradients_scale, gradients_zero);
+}

@@ -1,0 +1,476 @@
+//! Fake quantisation: the twin of `shaders/quantize.wgsl`. The codes of a block are computed first, as steps from the zero point, then what is made of
+//! them.
+
+use bytemuck::{cast_slice, cast_slice_mut};
+
+use super::convert::widen;
+use super::map::{BLOCK, for_each_block};
+use super::operands::{Operands, Outputs, Sums};
+use super::simd::vectorised;
+use crate::element::convert::{Overflow, round_to_odd};
+use crate::element::{Real, with_short_float};
+use crate::quantize::{NanCode, QuantGradient, QuantRule, Quotient, Rounding};
+use crate::{Element, ElementType, NanRule, Op};
+
+/// Runs the operation.
+pub(super) fn run(operands: &Operands<'_>, outputs: Outputs<'_>, sums: &Sums) {
+    let rule = Rule::new(operands.quant);
+    for_each_block(operands, outputs, sums, &|block, outputs| {
+        // An input that the operation does not have is x.
+        let g = if block.g.is_empty() { block.x } else { block.g };
+        let inputs = [block.x, g, block.broadcast[0], block.broadcast[1]];
+        match operands.element {
+            ElementType::F64 => {
+                let of_block = inputs.map(cast_slice::<u8, f64>);
+                write(operands.op, of_block, of_block, rule, outputs);
+            }
+            ElementType::F32 => {
+                let of_block = inputs.map(cast_slice::<u8, f32>);
+                write(operands.op, of_block, of_block, rule, outputs);
+            }
+            element => {
+                with_short_float!(element, T => {
+                    let of_block = inputs.map(cast_slice::<u8, T>);
+                    let mut wide = [[0.0; BLOCK]; 4];
+                    for (wide, of_block) in wide.iter_mut().zip(of_block) {
+                        widen(of_block, false, &mut wide[..of_block.len()]);
+                    }
+                    let wide = wide.each_ref().map(|wide| &wide[..of_block[0].len()]);
+                    write(operands.op, of_block, wide, rule, outputs);
+                });
+            }
+        }
+    });
+}
+
+/// A rule, and the numbers that its choices come to.
+#[derive(Clone, Copy)]
+struct Rule<R = f64> {
+    quant: QuantRule,
+    min: R,
+    max: R,
+    /// Between which codes, or quotients if `unrounded`, the gradient passes.
+    limits: [R; 2],
+    unrounded: bool,
+    /// The code of a NaN, unless it is that of the zero point.
+    of_nan: R,
+    nan_is_zero: bool,
+}
+
+impl Rule {
+    fn new(quant: QuantRule) -> Self {
+        let [min, max] = [quant.min, quant.max].map(f64::from);
+        let limits = match quant.gradient {
+            QuantGradient::Rounded | QuantGradient::Unrounded => [min, max],
+            QuantGradient::Interior => [min + 1.0, max - 1.0],
+            QuantGradient::StraightThrough => [f64::NEG_INFINITY, f64::INFINITY],
+        };
+        let (of_nan, nan_is_zero) = match quant.nan {
+            NanCode::Least => (min, false),
+            NanCode::Greatest => (max, false),
+            NanCode::Nan | NanCode::Zero => (0.0, true),
+        };
+        let unrounded = quant.gradient == QuantGradient::Unrounded;
+        Self { quant, min, max, limits, unrounded, of_nan, nan_is_zero }
+    }
+
+    /// The same in f32, which holds every code.
+    fn narrow(self) -> Rule<f32> {
+        let Self { quant, min, max, limits, unrounded, of_nan, nan_is_zero } = self;
+        let [min, max, of_nan] = [min, max, of_nan].map(|code| code as f32);
+        Rule { quant, min, max, limits: limits.map(|limit| limit as f32), unrounded, of_nan, nan_is_zero }
+    }
+}
+
+/// The code of an element, in f32 or f64: all numbers but the quotient are integers that both hold.
+macro_rules! code {
+    ($type:ident) => {
+        impl Rule<$type> {
+            /// The steps from the zero point to the code of an element, and whether its gradient passes, by its quotient and what that is
+            /// rounded to.
+            #[inline(always)]
+            fn code(self, is_nan: bool, quotient: $type, rounded: $type, zero: $type) -> ($type, bool) {
+                let rounded = rounded.max(-FAR as $type).min(FAR as $type);
+                let steps = (rounded + zero).max(self.min).min(self.max) - zero;
+                let compared = if self.unrounded { quotient } else { rounded };
+                let passes = (compared >= self.limits[0] - zero) & (compared <= self.limits[1] - zero);
+                // No branch, so that it vectorises.
+                let of_nan = if self.nan_is_zero { 0.0 } else { self.of_nan - zero };
+                (if is_nan { of_nan } else { steps }, passes & !is_nan)
+            }
+
+            /// The code of the zero point.
+            #[inline(always)]
+            fn zero(self, zero_point: $type) -> $type {
+                zero_point.round_ties_even().max(self.min).min(self.max)
+            }
+        }
+    };
+}
+
+code!(f32);
+code!(f64);
+
+/// Beyond all codes, whatever the zero point is.
+const FAR: f64 = (1 << 18) as f64;
+
+/// Quotients that IEEE 754 does not define: of 0 by 0, and of infinities.
+#[inline(always)]
+fn defined(quotient: f64, x: f64, scale: f64) -> f64 {
+    let far = if x.is_sign_negative() == scale.is_sign_negative() { FAR } else { -FAR };
+    let instead = if x == 0.0 { 0.0 } else { far };
+    if quotient.is_nan() { instead } else { quotient }
+}
+
+/// How two f32 are divided. A quotient of two f32 that is rounded to f64 is an integer, or halfway between two, only if the real one is: no
+/// other is so near to one.
+#[inline(always)]
+fn divide(x: f32, scale: f32, quotient: Quotient) -> f64 {
+    let value = match quotient {
+        Quotient::Exact => f64::from(x) / f64::from(scale),
+        Quotient::Division => (x / scale).into(),
+        Quotient::Reciprocal => (x * (1.0 / scale)).into(),
+    };
+    defined(value, x.into(), scale.into())
+}
+
+/// What is met among the elements of a block.
+#[derive(Clone, Copy, Default)]
+struct Met {
+    /// Whether a quotient, rounded to f32, is a half.
+    half: bool,
+    /// Whether an operand is NaN.
+    nan: bool,
+}
+
+vectorised! {
+    /// The codes of a block, by halves to even. The quotient is rounded to f32, which makes no difference to an exact one but where that
+    /// is a half then: rounding is monotone.
+    fn codes(x: &[f32], scale: &[f32], zero_point: &[f32], rule: Rule<f32>, steps: &mut [f32], passes: &mut [bool]) -> Met {
+        let (mut half, mut nan) = (false, false);
+        // A loop for each way to divide.
+        macro_rules! by {
+            ($divide:expr) => {{
+                let inputs = x.iter().zip(scale).zip(zero_point);
+                for ((steps, passes), ((&x, &scale), &zero_point)) in steps.iter_mut().zip(passes).zip(inputs) {
+                    let divide: fn(f32, f32) -> f32 = $divide;
+                    let quotient = divide(x, scale);
+                    let far = if x.is_sign_negative() == scale.is_sign_negative() { FAR as f32 } else { -FAR as f32 };
+                    let instead = if x == 0.0 { 0.0 } else { far };
+                    let quotient = if quotient.is_nan() { instead } else { quotient };
+                    let rounded = quotient.round_ties_even();
+                    half |= (quotient - rounded).abs() == 0.5;
+                    nan |= x.is_nan() | scale.is_nan() | zero_point.is_nan();
+                    (*steps, *passes) = rule.code(x.is_nan(), quotient, rounded, rule.zero(zero_point));
+                }
+            }};
+        }
+        match rule.quant.quotient {
+            Quotient::Exact | Quotient::Division => by!(|x, scale| x / scale),
+            Quotient::Reciprocal => by!(|x, scale| x * (1.0 / scale)),
+        }
+        Met { half, nan }
+    }
+
+    /// The same with exact quotients, in f64.
+    fn exact_codes(x: &[f32], scale: &[f32], zero_point: &[f32], rule: Rule, steps: &mut [f32], passes: &mut [bool]) {
+        let inputs = x.iter().zip(scale).zip(zero_point);
+        for ((steps, passes), ((&x, &scale), &zero_point)) in steps.iter_mut().zip(passes).zip(inputs) {
+            let quotient = divide(x, scale, Quotient::Exact);
+            let zero = rule.zero(zero_point.into());
+            let code = rule.code(x.is_nan(), quotient, quotient.round_ties_even(), zero);
+            (*steps, *passes) = (code.0 as f32, code.1);
+        }
+    }
+
+    /// Steps times scales, where the products are rounded to f32 alone, or are exact in it.
+    fn values(steps: &[f32], scale: &[f32], y: &mut [f32]) {
+        for (y, (&steps, &scale)) in y.iter_mut().zip(steps.iter().zip(scale)) {
+            let value = steps * scale;
+            *y = if value.is_nan() { f32::NAN } else { value };
+        }
+    }
+
+    /// The same where they are rounded again: to odd.
+    fn values_to_odd(steps: &[f32], scale: &[f32], y: &mut [f32]) {
+        for (y, (&steps, &scale)) in y.iter_mut().zip(steps.iter().zip(scale)) {
+            let value = f64::from(steps) * f64::from(scale);
+            *y = if value.is_nan() { f32::NAN } else { round_to_odd(value) };
+        }
+    }
+
+    /// Elements in place of results where these are NaN.
+    fn keep_nan<T: Element>(of: &[T], y: &mut [T]) {
+        for (y, &of) in y.iter_mut().zip(of) {
+            *y = if Element::is_nan(of) { of } else { *y };
+        }
+    }
+
+    /// Upstream gradients where they pass.
+    fn passed<T: Element>(g: &[T], passes: &[bool], gx: &mut [T]) {
+        for (gx, (&g, &passes)) in gx.iter_mut().zip(g.iter().zip(passes)) {
+            *gx = if passes { g } else { T::ZERO };
+        }
+    }
+
+    /// The gradients of scales.
+    fn scale_gradients(wide: [&[f32]; 3], steps: &[f32], passes: &[bool], gradients: &mut [f32]) {
+        let [x, g, scale] = wide;
+        let inputs = x.iter().zip(g).zip(scale).zip(steps).zip(passes);
+        for (gradient, ((((&x, &g), &scale), &steps), &passes)) in gradients.iter_mut().zip(inputs) {
+            *gradient = scale_gradient(x, g, scale, steps, passes);
+        }
+    }
+
+    /// The gradients of zero points.
+    fn zero_gradients(g: &[f32], scale: &[f32], passes: &[bool], gradients: &mut [f32]) {
+        let inputs = g.iter().zip(scale).zip(passes);
+        for (gradient, ((&g, &scale), &passes)) in gradients.iter_mut().zip(inputs) {
+            *gradient = if passes { 0.0 } else { canonical(g * -scale) };
+        }
+    }
+}
+
+/// A computed NaN has no payload, since machines differ.
+#[inline(always)]
+fn canonical<R: Real>(value: R) -> R {
+    if Element::is_nan(value) { R::from_bits(R::TYPE.layout().quiet_nan()) } else { value }
+}
+
+#[inline(always)]
+fn scale_gradient<R: Real>(x: R, g: R, scale: R, steps: R, passes: bool) -> R {
+    let less = canonical(steps + x / scale * R::nearest(-1.0));
+    canonical(g * if passes { less } else { steps })
+}
+
+/// The type in which elements are computed.
+trait Wide: Real {
+    /// The steps from the zero points to the codes of a block, and whether their gradients pass. Returns whether an operand may be NaN.
+    fn codes(
+        x: &[Self],
+        scale: &[Self],
+        zero: &[Self],
+        rule: Rule,
+        steps: &mut [f32],
+        passes: &mut [bool],
+    ) -> bool;
+
+    /// Steps times scales, the gradients of the scales and of the zero points: as elements.
+    fn values<T: Element>(steps: &[f32], scale: &[Self], rule: Rule, y: &mut [T]);
+    fn scale_gradients<T: Element>(wide: [&[Self]; 3], steps: &[f32], passes: &[bool], to: &mut [T]);
+    fn zero_gradients<T: Element>(g: &[Self], scale: &[Self], passes: &[bool], to: &mut [T]);
+}
+
+/// Computes in f32, and rounds to elements.
+fn through_f32<T: Element>(to: &mut [T], compute: impl FnOnce(&mut [f32])) {
+    if T::TYPE == ElementType::F32 {
+        return compute(cast_slice_mut(to));
+    }
+    let mut wide = [0.0; BLOCK];
+    let wide = &mut wide[..to.len()];
+    compute(wide);
+    super::convert::narrow(wide, Overflow::Infinity, to);
+}
+
+impl Wide for f32 {
+    fn codes(
+        x: &[f32],
+        scale: &[f32],
+        zero: &[f32],
+        rule: Rule,
+        steps: &mut [f32],
+        passes: &mut [bool],
+    ) -> bool {
+        if rule.quant.rounding == Rounding::HalfEven {
+            let Met { half, nan } = codes(x, scale, zero, rule.narrow(), steps, passes);
+            if rule.quant.quotient == Quotient::Exact && (half || rule.unrounded) {
+                exact_codes(x, scale, zero, rule, steps, passes);
+            }
+            return nan;
+        }
+        for i in 0..x.len() {
+            let quotient = divide(x[i], scale[i], rule.quant.quotient);
+            let zero = rule.zero(zero[i].into());
+            let rounded = Parts::new(quotient, 0.0).rounded(rule.quant.rounding);
+            let code = rule.code(x[i].is_nan(), quotient, rounded, zero);
+            (steps[i], passes[i]) = (code.0 as f32, code.1);
+        }
+        true
+    }
+
+    fn values<T: Element>(steps: &[f32], scale: &[f32], rule: Rule, y: &mut [T]) {
+        // The bits of a product: those of the steps, and at most 11 of an f16 or 8 of others.
+        let is_exact = T::TYPE != ElementType::F16 || rule.max - rule.min < f64::from(1 << 13);
+        through_f32(y, |y| if is_exact { values(steps, scale, y) } else { values_to_odd(steps, scale, y) });
+    }
+
+    fn scale_gradients<T: Element>(wide: [&[f32]; 3], steps: &[f32], passes: &[bool], to: &mut [T]) {
+        through_f32(to, |to| scale_gradients(wide, steps, passes, to));
+    }
+
+    fn zero_gradients<T: Element>(g: &[f32], scale: &[f32], passes: &[bool], to: &mut [T]) {
+        through_f32(to, |to| zero_gradients(g, scale, passes, to));
+    }
+}
+
+/// The magnitude of a quotient as an integer and what is beyond that, which is exact.
+struct Parts {
+    negative: bool,
+    whole: f64,
+    part: f64,
+}
+
+impl Parts {
+    /// Of a quotient that was rounded; `error` is above 0 if the real one is greater, below 0 if it is less.
+    fn new(quotient: f64, error: f64) -> Self {
+        let (negative, size) = (quotient.is_sign_negative(), quotient.abs());
+        let (whole, part) = (size.floor(), size - size.floor());
+        let error = if negative { -error } else { error };
+        // Only an integer, or a half, that is not exact makes a difference. Which fraction it is does not matter then.
+        let (whole, part) = match (part == 0.0, part == 0.5) {
+            (true, _) if error < 0.0 => (whole - 1.0, 0.75),
+            (true, _) if error > 0.0 => (whole, 0.25),
+            (_, true) if error < 0.0 => (whole, 0.25),
+            (_, true) if error > 0.0 => (whole, 0.75),
+            _ => (whole, part),
+        };
+        Self { negative, whole, part }
+    }
+
+    fn signed(&self, size: f64) -> f64 {
+        if self.negative { -size } else { size }
+    }
+
+    fn rounded(&self, rounding: Rounding) -> f64 {
+        let up = match rounding {
+            Rounding::Down => self.negative && self.part != 0.0,
+            _ if self.part != 0.5 => self.part > 0.5,
+            Rounding::HalfEven => self.whole % 2.0 != 0.0,
+            Rounding::HalfUp => !self.negative,
+            Rounding::HalfAway => true,
+        };
+        self.signed(self.whole + f64::from(u8::from(up)))
+    }
+}
+
+impl Wide for f64 {
+    fn codes(
+        x: &[f64],
+        scale: &[f64],
+        zero: &[f64],
+        rule: Rule,
+        steps: &mut [f32],
+        passes: &mut [bool],
+    ) -> bool {
+        for i in 0..x.len() {
+            let (mut x, mut scale, zero) = (x[i], scale[i], rule.zero(zero[i]));
+            let exact = rule.quant.quotient == Quotient::Exact;
+            // So that no remainder is too small for an f64.
+            if exact && scale.abs() < 2f64.powi(-960) {
+                (x, scale) = (x * 2f64.powi(100), scale * 2f64.powi(100));
+            }
+            let quotient = match rule.quant.quotient {
+                Quotient::Reciprocal => x * (1.0 / scale),
+                Quotient::Exact | Quotient::Division => x / scale,
+            };
+            let quotient = defined(quotient, x, scale);
+            let at_edge = (quotient * 2.0).fract() == 0.0 && quotient.abs() <= FAR;
+            // Its sign: the number itself may be too small.
+            let error = if exact && at_edge { (-quotient).mul_add(scale, x) * scale.signum() } else { 0.0 };
+            let parts = Parts::new(quotient, error);
+            let rounded = parts.rounded(rule.quant.rounding);
+            let code = rule.code(x.is_nan(), parts.signed(parts.whole + parts.part), rounded, zero);
+            (steps[i], passes[i]) = (code.0 as f32, code.1);
+        }
+        true
+    }
+
+    fn values<T: Element>(steps: &[f32], scale: &[f64], _: Rule, y: &mut [T]) {
+        for ((y, &steps), &scale) in y.iter_mut().zip(steps).zip(scale) {
+            *y = T::from_bits(canonical(f64::from(steps) * scale).to_bits());
+        }
+    }
+
+    fn scale_gradients<T: Element>([x, g, scale]: [&[f64]; 3], steps: &[f32], passes: &[bool], to: &mut [T]) {
+        for (i, to) in to.iter_mut().enumerate() {
+            let gradient = scale_gradient(x[i], g[i], scale[i], steps[i].into(), passes[i]);
+            *to = T::from_bits(gradient.to_bits());
+        }
+    }
+
+    fn zero_gradients<T: Element>(g: &[f64], scale: &[f64], passes: &[bool], to: &mut [T]) {
+        for (i, to) in to.iter_mut().enumerate() {
+            let gradient = if passes[i] { 0.0 } else { canonical(g[i] * -scale[i]) };
+            *to = T::from_bits(gradient.to_bits());
+        }
+    }
+}
+
+/// Writes the outputs of a block: of elements x, g, scale and zero point, and of the same in the type in which they are computed.
+fn write<T: Element, R: Wide>(
+    op: Op,
+    [x, g, scale, zero]: [&[T]; 4],
+    [wide_x, wide_g, wide_scale, wide_zero]: [&[R]; 4],
+    rule: Rule,
+    outputs: Outputs<'_>,
+) {
+    let (mut steps, mut passes) = ([0.0; BLOCK], [false; BLOCK]);
+    let (steps, passes) = (&mut steps[..x.len()], &mut passes[..x.len()]);
+    let any_nan = R::codes(wide_x, wide_scale, wide_zero, rule, steps, passes);
+    let stays = rule.quant.nan == NanCode::Nan;
+    let [first, second, third, _] = outputs.map(|output| output.map(cast_slice_mut::<u8, T>));
+    if op == Op::FakeQuantize {
+        if let Some(y) = first {
+            R::values(steps, wide_scale, rule, y);
+            // The first NaN is the result.
+            for of in
+                [Some(zero), Some(scale), Some(x).filter(|_| stays)].into_iter().flatten().filter(|_| any_nan)
+            {
+                keep_nan(of, y);
+            }
+        }
+        return;
+    }
+    // Whose NaN is the result: of x, of the scale, of the zero point.
+    let from = |i: usize| {
+        let from_x = stays & Element::is_nan(x[i]);
+        let from_scale = Element::is_nan(scale[i]) & !from_x;
+        (from_x, from_scale, Element::is_nan(zero[i]) & !from_x & !from_scale)
+    };
+    let mend = |gradients: &mut [T], of: &dyn Fn(usize, T) -> T| {
+        if any_nan {
+            gradients.iter_mut().enumerate().for_each(|(i, gradient)| *gradient = of(i, *gradient));
+        }
+    };
+    if let Some(gx) = first {
+        passed(g, passes, gx);
+        let nan_passes = rule.quant.nan_gradient == NanRule::Pass;
+        mend(gx, &|i, gradient| match from(i) {
+            (_, true, _) | (_, _, true) => T::ZERO,
+            _ if Element::is_nan(x[i]) => {
+                if nan_passes {
+                    g[i]
+                } else {
+                    T::ZERO
+                }
+            }
+            _ => gradient,
+        });
+    }
+    if let Some(gscale) = second {
+        R::scale_gradients([wide_x, wide_g, wide_scale], steps, passes, gscale);
+        mend(gscale, &|i, gradient| match from(i) {
+            (true, _, _) | (_, _, true) => T::ZERO,
+            (_, true, _) => g[i],
+            _ => gradient,
+        });
+    }
+    if let Some(gzero) = third {
+        R::zero_gradients(wide_g, wide_scale, passes, gzero);
+        mend(gzero, &|i, gradient| match from(i) {
+            (true, _, _) | (_, true, _) => T::ZERO,
+            (_, _, true) => g[i],
+            _ => gradient,
+        });
+    }
+}

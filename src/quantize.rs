@@ -1,0 +1,255 @@
+//! How values are quantised: the rule of [`fake_quantize`](crate::Tensor::fake_quantize).
+//!
+//! A code is `q = min(max(round(x / scale) + zero_point, min), max)`, and its value `y = (q - zero_point) * scale`. Packages differ in how they
+//! divide and round, in what a NaN becomes, and in which elements a gradient passes: see [`QuantRule::PRESETS`].
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use crate::tensor::QuantGradients;
+
+use crate::rule::named;
+use crate::{Error, NanRule, Result};
+
+/// How x is divided by the scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Quotient {
+    /// The real number `x / scale`.
+    #[default]
+    Exact,
+    /// Rounded to f32 (f64 for f64) before it is rounded to an integer.
+    Division,
+    /// x times the reciprocal of the scale, both rounded to f32 (f64 for f64).
+    Reciprocal,
+}
+
+/// How the quotient is rounded to an integer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Rounding {
+    /// To nearest, halves to the even integer.
+    #[default]
+    HalfEven,
+    /// To nearest, halves up: `floor(v + 1/2)`.
+    HalfUp,
+    /// To nearest, halves away from zero.
+    HalfAway,
+    /// Down: `floor(v)`.
+    Down,
+}
+
+/// What becomes of an x that is NaN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum NanCode {
+    /// It stays that NaN.
+    #[default]
+    Nan,
+    /// The value of the least code.
+    Least,
+    /// The value of the greatest code.
+    Greatest,
+    /// The value of the zero point's code: 0.
+    Zero,
+}
+
+/// Which elements of x receive the upstream gradient. The others receive 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum QuantGradient {
+    /// Those whose code, before it is clipped, lies in the range.
+    #[default]
+    Rounded,
+    /// Those whose code lies inside the range, without its ends.
+    Interior,
+    /// Those whose `x / scale + zero_point` lies in the range before it is rounded.
+    Unrounded,
+    /// All: the straight-through estimator.
+    StraightThrough,
+}
+
+/// How values are quantised, and where their gradients flow.
+///
+/// ```
+/// use wgclip::quantize::{QuantRule, Rounding};
+///
+/// let torch = "torch".parse::<QuantRule>()?.bits(4)?;
+/// assert_eq!((torch.min, torch.max), (-8, 7));
+/// let up = QuantRule { rounding: Rounding::HalfUp, ..QuantRule::range(0, 255)? };
+/// # assert_ne!(torch, up);
+/// # Ok::<(), wgclip::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct QuantRule {
+    /// The least code.
+    pub min: i32,
+    /// The greatest code.
+    pub max: i32,
+    /// How x is divided by the scale.
+    pub quotient: Quotient,
+    /// How the quotient is rounded.
+    pub rounding: Rounding,
+    /// What becomes of a NaN.
+    pub nan: NanCode,
+    /// Which elements receive the gradient.
+    pub gradient: QuantGradient,
+    /// What an x that is NaN receives.
+    pub nan_gradient: NanRule,
+}
+
+impl Default for QuantRule {
+    fn default() -> Self {
+        Self::EXACT
+    }
+}
+
+/// The greatest magnitude of a code, and the greatest difference of two.
+const REACH: i32 = u16::MAX as i32;
+
+impl QuantRule {
+    /// The rule of each package, by name, for signed codes of 8 bits.
+    ///
+    /// | name | quotient | NaN | gradient | of a NaN | function |
+    /// |---|---|---|---|---|---|
+    /// | `exact` | exact | stays | rounded | passes | the default |
+    /// | `torch` | reciprocal | least | rounded | 0 | `torch.fake_quantize_per_tensor_affine` 2.15 |
+    /// | `torchao` | reciprocal | stays | interior | 0 | `torchao` 0.18 `_fake_quantize_affine` |
+    /// | `brevitas` | division | stays | rounded | passes | brevitas 0.13 `IntQuant` with `TensorClamp` |
+    /// | `brevitas-ste` | division | stays | all | passes | the same with `TensorClampSte` |
+    ///
+    /// All of them round halves to even.
+    pub const PRESETS: &[(&str, Self)] = &[
+        ("exact", Self::EXACT),
+        ("torch", Self::TORCH),
+        ("torchao", Self::TORCHAO),
+        ("brevitas", Self::BREVITAS),
+        ("brevitas-ste", Self::BREVITAS_STE),
+    ];
+
+    /// The real quotient, rounded once: the preset `exact`.
+    pub const EXACT: Self = Self {
+        min: i8::MIN as i32,
+        max: i8::MAX as i32,
+        quotient: Quotient::Exact,
+        rounding: Rounding::HalfEven,
+        nan: NanCode::Nan,
+        gradient: QuantGradient::Rounded,
+        nan_gradient: NanRule::Pass,
+    };
+    /// The rule of `torch.fake_quantize_per_tensor_affine`: the preset `torch`.
+    pub const TORCH: Self = Self {
+        quotient: Quotient::Reciprocal,
+        nan: NanCode::Least,
+        nan_gradient: NanRule::Zero,
+        ..Self::EXACT
+    };
+    /// The rule of torchao's fake quantisation: the preset `torchao`.
+    pub const TORCHAO: Self = Self { nan: NanCode::Nan, gradient: QuantGradient::Interior, ..Self::TORCH };
+    /// The rule of brevitas' `IntQuant` with `TensorClamp`: the preset `brevitas`.
+    pub const BREVITAS: Self = Self { quotient: Quotient::Division, ..Self::EXACT };
+    /// The same with `TensorClampSte`: the preset `brevitas-ste`.
+    pub const BREVITAS_STE: Self = Self { gradient: QuantGradient::StraightThrough, ..Self::BREVITAS };
+
+    /// The presets, and each rule that differs from the default in one choice.
+    pub fn choices() -> impl Iterator<Item = Self> {
+        let rule = Self::EXACT;
+        let presets = Self::PRESETS.iter().map(|(_, preset)| *preset);
+        presets
+            .chain(Quotient::ALL.iter().map(move |&quotient| Self { quotient, ..rule }))
+            .chain(Rounding::ALL.iter().map(move |&rounding| Self { rounding, ..rule }))
+            .chain(NanCode::ALL.iter().map(move |&nan| Self { nan, ..rule }))
+            .chain(QuantGradient::ALL.iter().map(move |&gradient| Self { gradient, ..rule }))
+            .chain(NanRule::ALL.iter().map(move |&nan_gradient| Self { nan_gradient, ..rule }))
+    }
+
+    /// The default rule for these codes.
+    ///
+    /// # Errors
+    /// [`Error::QuantRange`] for a least code above the greatest one, and for codes that 16 bits cannot tell apart.
+    pub fn range(min: i32, max: i32) -> Result<Self> {
+        Self::EXACT.with_range(min, max)
+    }
+
+    /// The same rule for these codes.
+    ///
+    /// # Errors
+    /// As [`range`](Self::range).
+    pub fn with_range(self, min: i32, max: i32) -> Result<Self> {
+        let rule = Self { min, max, ..self };
+        rule.check()?;
+        Ok(rule)
+    }
+
+    /// The same rule for signed codes of this many bits, from 2 to 16.
+    ///
+    /// # Errors
+    /// As [`range`](Self::range).
+    pub fn bits(self, bits: u32) -> Result<Self> {
+        let half = if (2..=16).contains(&bits) { 1 << (bits - 1) } else { 0 };
+        self.with_range(-half, half - 1)
+    }
+
+    /// Refuses a range that no kernel takes.
+    pub(crate) fn check(self) -> Result<()> {
+        let Self { min, max, .. } = self;
+        let reach = -REACH..=REACH;
+        let fits = reach.contains(&min) && reach.contains(&max) && min <= max && max - min <= REACH;
+        if fits { Ok(()) } else { Err(Error::QuantRange { min, max }) }
+    }
+}
+
+impl fmt::Display for QuantRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { min, max, quotient, rounding, nan, gradient, nan_gradient } = self;
+        write!(f, "{min}..={max}, quotient {quotient}, {rounding}, nan {nan}, ")?;
+        write!(f, "gradient {gradient}, of nan {nan_gradient}")
+    }
+}
+
+impl FromStr for QuantRule {
+    type Err = Error;
+
+    /// Parses the name of a preset.
+    fn from_str(name: &str) -> Result<Self> {
+        let preset = Self::PRESETS.iter().find(|(n, _)| *n == name);
+        preset.map(|(_, rule)| *rule).ok_or_else(|| Error::UnknownRule { name: name.to_owned() })
+    }
+}
+
+named!(Quotient { Exact: "exact", Division: "division", Reciprocal: "reciprocal" });
+named!(Rounding { HalfEven: "half-even", HalfUp: "half-up", HalfAway: "half-away", Down: "down" });
+named!(NanCode { Nan: "nan", Least: "least", Greatest: "greatest", Zero: "zero" });
+named!(QuantGradient {
+    Rounded: "rounded",
+    Interior: "interior",
+    Unrounded: "unrounded",
+    StraightThrough: "straight-through"
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_both_ways() {
+        for (name, rule) in QuantRule::PRESETS {
+            assert_eq!(name.parse(), Ok(*rule));
+        }
+        for rounding in Rounding::ALL {
+            assert_eq!(rounding.name().parse(), Ok(*rounding));
+        }
+        assert!("pytorch".parse::<QuantRule>().is_err());
+    }
+
+    #[test]
+    fn a_range_has_codes_that_16_bits_tell_apart() {
+        let range = |min, max| QuantRule::range(min, max).map(|rule| (rule.min, rule.max));
+        for (min, max) in [(0, 255), (-128, 127), (-32768, 32767), (0, 65535), (-65535, 0), (3, 3)] {
+            assert_eq!(range(min, max), Ok((min, max)));
+        }
+        for (min, max) in [(1, 0), (-1, 65535), (0, 65536), (i32::MIN, i32::MAX), (i32::MAX, i32::MAX)] {
+            assert_eq!(range(min, max), Err(Error::QuantRange { min, max }));
+        }
+        assert_eq!(QuantRule::EXACT.bits(2).map(|rule| (rule.min, rule.max)), Ok((-2, 1)));
+        for bits in [0, 1, 17, 32, u32::MAX] {
+            assert!(QuantRule::EXACT.bits(bits).is_err(), "{bits} bits");
+        }
+    }
+}

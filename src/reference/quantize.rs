@@ -1,0 +1,225 @@
+//! Quantisation, in exact integers.
+
+use super::{nearest, round};
+use crate::quantize::{NanCode, QuantGradient, QuantRule, Quotient, Rounding};
+use crate::{Element, NanRule};
+
+/// The value of the code of `x`: `(q - z) * scale` rounded once, where `q = min(max(round(x / scale) + z, rule.min), rule.max)` and z is
+/// the zero point rounded to the nearest integer (ties to even) and clipped to the codes.
+///
+/// | case | result |
+/// |---|---|
+/// | x is NaN | as [`NanCode`] says |
+/// | scale or zero point is NaN | that NaN, the first of them |
+/// | x is infinite, or the scale is 0 and x is not | an end of the range |
+/// | x is 0, or the scale is infinite | the code of the zero point, whose value is `0 * scale` |
+/// | the scale is negative | the quotient has the other sign, nothing else differs |
+///
+/// A NaN that comes of `0 * infinity` is the positive quiet one without payload.
+pub fn fake_quantize<T: Element>(x: T, scale: T, zero_point: T, rule: QuantRule) -> T {
+    match Code::new(x, scale, zero_point, rule) {
+        Err(nan) => nan,
+        Ok(Code { steps, .. }) => nearest(steps as f64 * scale.to_f64()),
+    }
+}
+
+/// The gradients that reach x, the scale and the zero point, from the upstream gradient `g` of [`fake_quantize`].
+///
+/// x receives g where [`QuantGradient`] says so, else +0; an x that is NaN what `rule.nan_gradient` says. Where g passes, the scale
+/// receives `g * ((q - z) - x / scale)` and the zero point +0: the estimator of LSQ. Elsewhere, y being `(q - z) * scale` for an end q, the
+/// scale receives `g * (q - z)` and the zero point `-scale * g`. Each quotient, difference and product is rounded to f32 (to f64 for f64),
+/// and the result to the type; a computed NaN is the positive quiet one without payload.
+///
+/// A NaN that is the result receives g itself in place of the others; a NaN x with a code of its own has the gradients of an end.
+pub fn fake_quantize_backward<T: Element>(x: T, g: T, scale: T, zero_point: T, rule: QuantRule) -> [T; 3] {
+    let none = T::ZERO;
+    let of_nan = if rule.nan_gradient == NanRule::Pass { g } else { none };
+    let code = match Code::new(x, scale, zero_point, rule) {
+        Ok(code) => code,
+        Err(_) if x.is_nan() && rule.nan == NanCode::Nan => return [of_nan, none, none],
+        Err(_) if scale.is_nan() => return [none, g, none],
+        Err(_) => return [none, none, g],
+    };
+    let (upstream, of_scale) = (g.to_f64(), scale.to_f64());
+    let times = |factor: f64| nearest(round::<T>(upstream * factor));
+    if code.passes {
+        let quotient = round::<T>(x.to_f64() / of_scale);
+        return [g, times(round::<T>(code.steps as f64 - quotient)), none];
+    }
+    let gx = if x.is_nan() { of_nan } else { none };
+    [gx, times(code.steps as f64), times(-of_scale)]
+}
+
+/// The code of an element.
+struct Code {
+    /// The steps from the zero point to the code.
+    steps: i128,
+    /// Whether the gradient of a number passes.
+    passes: bool,
+}
+
+impl Code {
+    /// Returns the NaN that is the result, if one is.
+    fn new<T: Element>(x: T, scale: T, zero_point: T, rule: QuantRule) -> Result<Self, T> {
+        let nan_x = Some(x).filter(|x| x.is_nan() && rule.nan == NanCode::Nan);
+        if let Some(nan) = nan_x.or([scale, zero_point].into_iter().find(|operand| operand.is_nan())) {
+            return Err(nan);
+        }
+        let (min, max) = (i128::from(rule.min), i128::from(rule.max));
+        let zero = Ratio::of(zero_point.to_f64()).rounded(Rounding::HalfEven).clamp(min, max);
+        let nan_code = match rule.nan {
+            NanCode::Least => min,
+            NanCode::Greatest => max,
+            NanCode::Nan | NanCode::Zero => zero,
+        };
+        if x.is_nan() {
+            return Ok(Self { steps: nan_code - zero, passes: false });
+        }
+        let quotient = Ratio::quotient::<T>(x.to_f64(), scale.to_f64(), rule.quotient);
+        let unclipped = quotient.rounded(rule.rounding) + zero;
+        let passes = match rule.gradient {
+            QuantGradient::Rounded => min <= unclipped && unclipped <= max,
+            QuantGradient::Interior => min < unclipped && unclipped < max,
+            QuantGradient::Unrounded => {
+                quotient.numerator >= (min - zero) * quotient.denominator
+                    && quotient.numerator <= (max - zero) * quotient.denominator
+            }
+            QuantGradient::StraightThrough => true,
+        };
+        Ok(Self { steps: unclipped.clamp(min, max) - zero, passes })
+    }
+}
+
+/// A quotient of integers, the denominator above 0.
+struct Ratio {
+    numerator: i128,
+    denominator: i128,
+}
+
+impl Ratio {
+    /// A number, or one of its sign beyond all codes.
+    fn of(value: f64) -> Self {
+        Self::exact(value, 1.0)
+    }
+
+    /// x by the scale, as a rule divides.
+    fn quotient<T: Element>(x: f64, scale: f64, quotient: Quotient) -> Self {
+        match quotient {
+            // These quotients are not rounded, whatever the rule is.
+            _ if x == 0.0 || x.is_infinite() || scale == 0.0 || scale.is_infinite() => Self::exact(x, scale),
+            Quotient::Exact => Self::exact(x, scale),
+            Quotient::Division => Self::of(round::<T>(x / scale)),
+            Quotient::Reciprocal => Self::of(round::<T>(x * round::<T>(1.0 / scale))),
+        }
+    }
+
+    /// The real quotient of two numbers, or one of its sign beyond all codes. Those of 0, and those by infinity, are 0.
+    fn exact(x: f64, scale: f64) -> Self {
+        const FAR: i128 = 1 << 40;
+        let sign = if x.is_sign_negative() == scale.is_sign_negative() { 1 } else { -1 };
+        let far = Self { numerator: sign * FAR, denominator: 1 };
+        if x.is_infinite() {
+            return far;
+        }
+        if x == 0.0 || scale.is_infinite() {
+            return Self { numerator: 0, denominator: 1 };
+        }
+        if scale == 0.0 {
+            return far;
+        }
+        let ((a, of_a), (b, of_b)) = (integer_and_exponent(x), integer_and_exponent(scale));
+        match of_a - of_b {
+            exponent if exponent > 70 => far,
+            // Not 0, and nearer to it than any other decision is.
+            exponent if exponent < -55 => Self { numerator: sign, denominator: FAR },
+            exponent if exponent < 0 => Self { numerator: sign * a, denominator: b << -exponent },
+            exponent => Self { numerator: sign * (a << exponent), denominator: b },
+        }
+    }
+
+    fn rounded(&self, rounding: Rounding) -> i128 {
+        let floor = self.numerator.div_euclid(self.denominator);
+        let twice = 2 * (self.numerator - floor * self.denominator);
+        let up = match rounding {
+            Rounding::Down => false,
+            _ if twice != self.denominator => twice > self.denominator,
+            Rounding::HalfEven => floor % 2 != 0,
+            Rounding::HalfUp => true,
+            Rounding::HalfAway => self.numerator > 0,
+        };
+        floor + i128::from(up)
+    }
+}
+
+/// The magnitude of a finite number as an integer times a power of two.
+fn integer_and_exponent(value: f64) -> (i128, i32) {
+    let bits = value.to_bits();
+    let (exponent, fraction) = ((bits >> 52 & 0x7ff) as i32, i128::from(bits & ((1 << 52) - 1)));
+    if exponent == 0 { (fraction, -1074) } else { (fraction | 1 << 52, exponent - 1075) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(x: &[f32], scale: f32, zero: f32, rule: QuantRule) -> Vec<f32> {
+        x.iter().map(|&x| fake_quantize(x, scale, zero, rule)).collect()
+    }
+
+    #[test]
+    fn halves_are_rounded_as_the_rule_says() {
+        let x = [0.5f32, 1.5, 2.5, -0.5, -1.5, -2.5];
+        let by = |rounding| values(&x, 1.0, 0.0, QuantRule { rounding, ..QuantRule::EXACT });
+        assert_eq!(by(Rounding::HalfEven), [0.0, 2.0, 2.0, 0.0, -2.0, -2.0]);
+        assert_eq!(by(Rounding::HalfUp), [1.0, 2.0, 3.0, 0.0, -1.0, -2.0]);
+        assert_eq!(by(Rounding::HalfAway), [1.0, 2.0, 3.0, -1.0, -2.0, -3.0]);
+        assert_eq!(by(Rounding::Down), [0.0, 1.0, 2.0, -1.0, -2.0, -3.0]);
+        // Before the zero point is added.
+        assert_eq!(values(&x[..3], 1.0, 3.0, QuantRule::TORCH), [0.0, 2.0, 2.0]);
+    }
+
+    /// What torch 2.15 gave.
+    #[test]
+    fn values_and_gradients_of_torch() {
+        let scale = 0.1f32;
+        let y =
+            values(&[0.05, 0.15, 0.25, 0.35, f32::NAN, f32::INFINITY, 1e30], scale, 0.0, QuantRule::TORCH);
+        let steps = [0.0, 2.0, 2.0, 4.0, -128.0, 127.0, 127.0f32];
+        assert_eq!(y, steps.map(|steps| steps * scale));
+        assert_eq!(fake_quantize(-0.04f32, scale, 0.0, QuantRule::TORCH).to_bits(), 0);
+        let gx = |x: f32, rule| fake_quantize_backward(x, 3.0, 1.0, 0.0, rule)[0];
+        for (x, torch, torchao) in [
+            (126.5, 3.0, 3.0),
+            (127.0, 3.0, 0.0),
+            (127.4, 3.0, 0.0),
+            (127.5, 0.0, 0.0),
+            (-127.4, 3.0, 3.0),
+            (-128.0, 3.0, 0.0),
+            (-128.5, 3.0, 0.0),
+            (f32::NAN, 0.0, 0.0),
+            (1e30, 0.0, 0.0),
+        ] {
+            assert_eq!((gx(x, QuantRule::TORCH), gx(x, QuantRule::TORCHAO)), (torch, torchao), "{x}");
+        }
+        assert_eq!(fake_quantize_backward(300.0, f32::INFINITY, 1.0, 0.0, QuantRule::TORCH)[0], 0.0);
+    }
+
+    #[test]
+    fn gradients_of_the_scale_and_the_zero_point() {
+        let of = |x: f32, scale: f32, rule| fake_quantize_backward(x, 1.0, scale, 0.0, rule);
+        assert_eq!(of(1.5, 1.0, QuantRule::EXACT), [1.0, 0.5, 0.0]);
+        assert_eq!(of(300.0, 1.0, QuantRule::EXACT), [0.0, 127.0, -1.0]);
+        assert_eq!(of(-300.0, 0.5, QuantRule::EXACT), [0.0, -128.0, -0.5]);
+        assert_eq!(of(300.0, 1.0, QuantRule::BREVITAS_STE), [1.0, -173.0, 0.0]);
+    }
+
+    #[test]
+    fn the_ends_of_scales() {
+        let y = |x: f32, scale: f32| fake_quantize(x, scale, 0.0, QuantRule::EXACT);
+        assert_eq!([y(1.0, 0.0), y(0.0, 0.0), y(f32::INFINITY, 0.0)], [0.0; 3]);
+        assert_eq!([y(1.0, -1.0), y(128.0, -1.0), y(-300.0, -1.0)], [1.0, 128.0, -127.0]);
+        assert_eq!(y(3e-45, 1.5e-45), 3e-45);
+        assert_eq!(y(f32::MAX, f32::from_bits(1)), 127.0 * f32::from_bits(1));
+        assert!(y(1.0, f32::INFINITY).is_nan() && y(1.0, f32::NAN).is_nan());
+    }
+}

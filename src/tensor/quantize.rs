@@ -1,0 +1,111 @@
+//! Fake quantisation, and its gradients.
+
+use super::Tensor;
+use super::run::{first, not_made, run};
+use crate::broadcast::BroadcastInputs;
+use crate::op::{Arguments, MAX_OUTPUTS, first_outputs};
+use crate::quantize::QuantRule;
+use crate::{Bound, DynTensor, Element, Op, Result};
+
+/// The gradients of the operands of [`fake_quantize`](Tensor::fake_quantize).
+#[derive(Debug, Clone)]
+pub struct QuantGradients<T: Element> {
+    /// What x receives.
+    pub x: Tensor<T>,
+    /// What the scale receives, in its shape (`[]` for a value).
+    pub scale: Tensor<T>,
+    /// What the zero point receives, in its shape.
+    pub zero_point: Tensor<T>,
+}
+
+impl<T: Element> Tensor<T> {
+    /// Rounds to the values of codes: `(q - zero_point) * scale`, where `q = round(x / scale) + zero_point`, clipped to the codes of the rule. Floats only.
+    /// Scale and zero point are values, or tensors that broadcast as bounds do: one of each channel, or of each group where x is
+    /// shaped so. To the bit as [`reference::fake_quantize`](crate::reference::fake_quantize) says.
+    ///
+    /// ```
+    /// use wgclip::Device;
+    /// use wgclip::quantize::QuantRule;
+    ///
+    /// let x = Device::cpu().tensor(&[-9.0f32, 0.3, 1.2, 9.0], [2, 2])?;
+    /// let of_rows = x.device().tensor(&[0.5f32, 1.0], [2, 1])?;
+    /// let y = x.fake_quantize(of_rows, 0.0, QuantRule::EXACT.bits(4)?)?;
+    /// assert_eq!(y.to_vec()?, [-4.0, 0.5, 1.0, 7.0]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::QuantRange`](crate::Error::QuantRange), [`Error::NanBound`](crate::Error::NanBound);
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for integers, for f64 on a GPU, and without a scale or a zero point; otherwise as
+    /// [`clip`](Self::clip).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn fake_quantize(
+        &self,
+        scale: impl Into<Bound<T>>,
+        zero_point: impl Into<Bound<T>>,
+        rule: QuantRule,
+    ) -> Result<Self> {
+        let (scale, zero_point) = (scale.into(), zero_point.into());
+        let broadcast = self.grid(&scale, &zero_point)?;
+        let arguments = Arguments { quant: rule, ..Arguments::new(&broadcast) };
+        first(Op::FakeQuantize, &[self.as_dyn()], &arguments).map(Self::of)
+    }
+
+    /// The gradients of [`fake_quantize`](Self::fake_quantize): to the bit as
+    /// [`reference::fake_quantize_backward`](crate::reference::fake_quantize_backward) and [`reference::sum`](crate::reference::sum) say.
+    ///
+    /// # Errors
+    /// As [`fake_quantize`](Self::fake_quantize) and [`clip_backward`](Self::clip_backward).
+    pub fn fake_quantize_backward(
+        &self,
+        upstream: &Self,
+        scale: impl Into<Bound<T>>,
+        zero_point: impl Into<Bound<T>>,
+        rule: QuantRule,
+    ) -> Result<QuantGradients<T>> {
+        let (scale, zero_point) = (scale.into(), zero_point.into());
+        let made = self.quant_gradients(upstream, [&scale, &zero_point], rule, first_outputs(3))?;
+        let [x, scale, zero_point] = made.map(|made| made.ok_or_else(|| not_made(Op::FakeQuantizeBackward)));
+        Ok(QuantGradients { x: x?, scale: scale?, zero_point: zero_point? })
+    }
+
+    /// The gradient of x alone.
+    ///
+    /// # Errors
+    /// As [`fake_quantize_backward`](Self::fake_quantize_backward).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn fake_quantize_backward_x(
+        &self,
+        upstream: &Self,
+        scale: impl Into<Bound<T>>,
+        zero_point: impl Into<Bound<T>>,
+        rule: QuantRule,
+    ) -> Result<Self> {
+        let (scale, zero_point) = (scale.into(), zero_point.into());
+        let [x, ..] = self.quant_gradients(upstream, [&scale, &zero_point], rule, first_outputs(1))?;
+        x.ok_or_else(|| not_made(Op::FakeQuantizeBackward))
+    }
+
+    fn grid<'a>(
+        &self,
+        scale: &'a Bound<T>,
+        zero_point: &'a Bound<T>,
+    ) -> Result<BroadcastInputs<&'a DynTensor>> {
+        let inputs = [scale, zero_point].map(Bound::as_dyn);
+        BroadcastInputs::new(Op::FakeQuantize.info().broadcast, self.shape(), inputs)
+    }
+
+    fn quant_gradients(
+        &self,
+        upstream: &Self,
+        [scale, zero_point]: [&Bound<T>; 2],
+        rule: QuantRule,
+        needs: [bool; MAX_OUTPUTS],
+    ) -> Result<[Option<Self>; 3]> {
+        let broadcast = self.grid(scale, zero_point)?;
+        let arguments = Arguments { quant: rule, ..Arguments::new(&broadcast) };
+        let inputs = [self.as_dyn(), upstream.as_dyn()];
+        let [x, scale, zero_point, _] = run(Op::FakeQuantizeBackward, &inputs, needs, &arguments)?;
+        Ok([x, scale, zero_point].map(|made| made.map(Self::of)))
+    }
+}
