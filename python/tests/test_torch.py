@@ -377,7 +377,7 @@ def test_norms_that_are_not_finite_and_half_floats():
     assert p.grad.tolist() == [1.0, math.inf]
     with pytest.raises(RuntimeError):
         ours.get_total_norm([p.grad], error_if_nonfinite=True)
-    with pytest.raises(ValueError, match="limited"):
+    with pytest.raises(ValueError, match="invalid limit"):
         ours.clip_grad_norm_([p], -1.0)
     half = nn.Parameter(torch.zeros(2, dtype=torch.float16))
     half.grad = torch.full((2,), 6e4, dtype=torch.float16)
@@ -484,3 +484,34 @@ def test_every_function_gives_back_tensors():
     assert torch.equal(gx, torch.tensor([0.0, 2.0, 0.0])) and torch.equal(wgclip.mask_backward(mask, g), gx)
     assert torch.equal(y, x.clamp(0, 1))
     assert all(isinstance(of, torch.Tensor) for of in wgclip.clip_backward_bounds(x, g, 0, 1))
+
+
+@pytest.mark.parametrize("zero_point", [0, 3, -7])
+def test_fake_quantisation_is_torchs(zero_point):
+    steps = torch.randint(-300, 300, (4, 500)) + torch.tensor([0, 0.5, 0.25, 0.49]).repeat(4, 125)
+    for scale in (1.0, 0.1, 0.037, 0.25):
+        x = (scale * steps).requires_grad_()
+        g = torch.randn_like(x)
+        expected = torch.fake_quantize_per_tensor_affine(x, scale, zero_point, -128, 127)
+        (theirs,) = torch.autograd.grad(expected, x, g)
+        y = ours.fake_quantize(x, scale, zero_point, -128, 127)
+        (gx,) = torch.autograd.grad(y, x, g)
+        same(y, expected)
+        same(gx + 0.0, theirs + 0.0)
+    scales, zeros = torch.tensor([1.0, 0.1, 0.037, 0.25]), torch.full((4,), zero_point, dtype=torch.int32)
+    expected = torch.fake_quantize_per_channel_affine(x, scales, zeros, 0, -128, 127)
+    same(ours.fake_quantize(x, scales, zeros, -128, 127, axis=0), expected)
+
+
+def test_a_learned_scale_has_torchs_gradient():
+    x = (3 * torch.randn(64)).requires_grad_()
+    scale, zero_point = torch.tensor([0.05], requires_grad=True), torch.tensor([0.0], requires_grad=True)
+    g = torch.randn(64)
+    expected = torch._fake_quantize_learnable_per_tensor_affine(x, scale, zero_point, -8, 7, 1.0)
+    theirs = torch.autograd.grad(expected, (x, scale, zero_point), g)
+    y = ours.fake_quantize(x, scale, zero_point, -8, 7)
+    made = torch.autograd.grad(y, (x, scale, zero_point), g)
+    same(y, expected)
+    assert [of.shape for of in made] == [of.shape for of in theirs]
+    for ours_of, theirs_of in zip(made, theirs):
+        torch.testing.assert_close(ours_of, theirs_of, rtol=1e-5, atol=1e-4)

@@ -346,7 +346,8 @@ def fake_quantize_backward(
 
     Raises as `fake_quantize`.
     """
-    return run("fake_quantize_backward", x, g, rule=rule, scale=scale, zero_point=zero_point)
+    gx, gscale, gzero = run("fake_quantize_backward", x, g, rule=rule, scale=scale, zero_point=zero_point)
+    return gx, gscale, gzero
 
 
 def operations() -> dict[str, dict[str, list[str]]]:

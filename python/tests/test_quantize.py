@@ -1,0 +1,175 @@
+"""Fake quantisation, to the bit, against Python's fractions."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import ml_dtypes
+import numpy as np
+import oracle
+import pytest
+import wgclip
+from oracle import assert_same, random_bits
+
+FLOATS = [np.dtype(of) for of in oracle.FLOATS]
+IDS = [of.name for of in FLOATS]
+RANGES = [(-128, 127), (0, 255), (-8, 7), (0, 65535), (5, 5)]
+
+
+def integer(value: Fraction, rounding: str) -> int:
+    floor, rest = math.floor(value), value - math.floor(value)
+    if rounding == "down":
+        return floor
+    if rest != Fraction(1, 2):
+        return floor + (rest > Fraction(1, 2))
+    return floor + {"half-even": floor % 2, "half-up": 1, "half-away": value > 0}[rounding]
+
+
+def step(value: float, dtype: np.dtype) -> float:
+    """A number rounded to float32, or to float64 for float64."""
+    return float(value) if dtype.name == "float64" else float(np.float32(value))
+
+
+def code(x, scale, zero: int, rule, dtype):
+    """The code before it is clipped, and the quotient; of finite numbers, the scale not 0."""
+    if rule.quotient == "exact":
+        quotient = Fraction(x) / Fraction(scale)
+    elif rule.quotient == "division":
+        quotient = step(np.float64(x) / np.float64(scale), dtype)
+    else:
+        quotient = step(x * step(1 / np.float64(scale), dtype), dtype)
+    if isinstance(quotient, float) and math.isinf(quotient):
+        return (1 << 40) * (1 if quotient > 0 else -1), quotient
+    return integer(Fraction(quotient), rule.rounding) + zero, quotient
+
+
+def values(dtype, x, scale, zero, rule):
+    made = []
+    for x, scale in zip(x.astype(float), scale.astype(float)):
+        q, _ = code(x, scale, zero, rule, dtype)
+        y = (min(max(q, rule.min), rule.max) - zero) * Fraction(scale)
+        made.append(rounded(y, dtype) if y else math.copysign(0.0, scale))
+    return np.array(made, dtype)
+
+
+def rounded(value: Fraction, dtype: np.dtype):
+    """A number rounded once: a float64 beside it is moved off the ties of narrower types if it is not exact."""
+    near = float(value)
+    if dtype.name != "float64" and Fraction(near) != value:
+        toward = math.inf if Fraction(near) < value else -math.inf
+        bits = np.float64(near).view(np.int64)
+        near = near if bits & 1 else float(np.nextafter(near, toward))
+    with np.errstate(over="ignore"):
+        return np.float64(near).astype(dtype)
+
+
+def operands(rng, dtype, count=400):
+    with np.errstate(over="ignore"):
+        scale = (rng.choice([1.0, 0.1, 0.25, -0.5, 3.0, 0.037], count) * rng.choice([1, 1, 2.0**-6], count)).astype(dtype)
+        steps = rng.integers(-300, 300, count) + rng.choice([0, 0.5, 0.25, 0.49], count)
+        x = (steps * scale.astype(float)).astype(dtype)
+    finite = np.isfinite(x.astype(float)) & (scale.astype(float) != 0)
+    return x[finite], scale[finite]
+
+
+@pytest.mark.parametrize("rounding", ["half-even", "half-up", "half-away", "down"])
+@pytest.mark.parametrize("quotient", ["exact", "division", "reciprocal"])
+@pytest.mark.parametrize("dtype", FLOATS, ids=IDS)
+def test_values(rng, dtype, quotient, rounding):
+    for low, high in RANGES:
+        rule = wgclip.QuantRule(low, high, quotient=quotient, rounding=rounding)
+        for zero in {low, high, (low + high) // 2}:
+            if float(np.asarray(zero).astype(dtype)) != zero:
+                continue
+            x, scale = operands(rng, dtype)
+            assert_same(wgclip.fake_quantize(x, scale, zero, rule=rule), values(dtype, x, scale, zero, rule))
+
+
+@pytest.mark.parametrize("gradient", ["rounded", "interior", "unrounded", "straight-through"])
+def test_gradients(rng, gradient):
+    dtype = np.dtype("f4")
+    rule = wgclip.QuantRule(-8, 7, gradient=gradient)
+    x, scale = operands(rng, dtype)
+    g = rng.choice(np.array([1, -3, 0.5, np.inf], dtype), x.size)
+    gx, gscale, gzero = wgclip.fake_quantize_backward(x, g, scale, np.full_like(x, 2), rule=rule)
+    for i, (of_x, of_g, of_scale) in enumerate(zip(x, g, scale)):
+        q, quotient = code(float(of_x), float(of_scale), 2, rule, dtype)
+        passes = {"rounded": -8 <= q <= 7, "interior": -8 < q < 7, "unrounded": -10 <= quotient <= 5}.get(gradient, True)
+        steps = np.float32(min(max(q, -8), 7) - 2)
+        with np.errstate(invalid="ignore"):
+            expected = of_g * (steps - of_x / of_scale if passes else steps)
+        assert gx[i] == (of_g if passes else 0)
+        assert gscale[i] == expected or (np.isnan(expected) and np.isnan(gscale[i]))
+        assert gzero[i] == (0 if passes else -of_scale * of_g)
+
+
+def test_gradients_are_summed_exactly(rng):
+    x, g = rng.normal(0, 100, (64, 33)).astype("f4"), rng.normal(size=(64, 33)).astype("f4")
+    scale = np.linspace(0.1, 2, 33, dtype="f4")
+    of_each = [np.ascontiguousarray(np.broadcast_to(of, x.shape)) for of in (scale, np.zeros(33, "f4"))]
+    _, gscale, gzero = wgclip.fake_quantize_backward(x, g, scale, np.zeros(33, "f4"))
+    _, *each = wgclip.fake_quantize_backward(x, g, *of_each)
+    for made, elements in zip((gscale, gzero), each):
+        expected = [rounded(sum(map(Fraction, map(float, column))), np.dtype("f4")) for column in elements.T]
+        assert_same(made, np.array(expected, "f4"))
+    _, total, _ = wgclip.fake_quantize_backward(x, g, 0.5)
+    assert np.ndim(total) == 0
+
+
+def test_what_nan_and_infinity_become():
+    x = np.array([np.nan, np.inf, -np.inf, -0.0], "f4")
+    for nan, of_nan in (("nan", np.nan), ("least", -128), ("greatest", 127), ("zero", 0)):
+        y = wgclip.fake_quantize(x, 1, rule=wgclip.QuantRule(nan=nan))
+        np.testing.assert_array_equal(y, np.array([of_nan, 127, -128, 0], "f4"))
+        assert not np.signbit(y[3])
+    payload = np.array([0x7fc12345], "u4").view("f4")
+    assert_same(wgclip.fake_quantize(payload, 1), payload)
+
+
+def test_presets_are_those_of_the_packages():
+    """What torch 2.15 and torchao 0.18 gave, at a scale of 1."""
+    x, g = np.array([126.5, 127, 127.4, 127.5, -127.4, -128, -128.5, np.nan], "f4"), np.full(8, 3, "f4")
+    passes = {name: list(wgclip.fake_quantize_backward(x, g, 1.0, rule=name)[0] != 0) for name in ("torch", "torchao")}
+    assert passes["torch"] == [True, True, True, False, True, True, True, False]
+    assert passes["torchao"] == [True, False, False, False, True, False, False, False]
+    _, gscale, gzero = wgclip.fake_quantize_backward(np.array([300.0]), np.array([1.0]), 1.0, rule="brevitas-ste")
+    assert (gscale, gzero) == (-173, 0)
+
+
+def test_channels_and_groups(rng):
+    x = rng.normal(size=(4, 64)).astype("f4")
+    scale = np.abs(x).max(1, keepdims=True) / 7
+    y = wgclip.fake_quantize(x, scale, rule=wgclip.QuantRule().bits(4))
+    for row in range(4):
+        assert_same(y[row], wgclip.fake_quantize(x[row], scale[row, 0], rule=wgclip.QuantRule(-8, 7)))
+    groups = x.reshape(4, 2, 32)
+    of_groups = np.abs(groups).max(2, keepdims=True) / 127
+    assert np.abs(wgclip.fake_quantize(groups, of_groups) - groups).max() <= of_groups.max() / 2
+
+
+def test_rules():
+    rule = wgclip.QuantRule.like("torch").range(0, 255)
+    assert (rule.min, rule.max, rule.quotient, rule.nan) == (0, 255, "reciprocal", "least")
+    assert rule == wgclip.QuantRule(0, 255, quotient="reciprocal", nan="least", nan_gradient="zero") and hash(rule)
+    assert eval(repr(rule), {"QuantRule": wgclip.QuantRule}) == rule
+    assert "torch" in wgclip.QuantRule.presets()
+
+
+def test_what_is_refused(rng):
+    x = random_bits(rng, np.dtype("f4"), 8)
+    for bad, error, text in (
+        (lambda: wgclip.QuantRule(1, 0), ValueError, "no codes from 1 to 0"),
+        (lambda: wgclip.QuantRule(0, 65536), ValueError, "65535 apart"),
+        (lambda: wgclip.QuantRule(-(1 << 40), 0), ValueError, "65535 apart"),
+        (lambda: wgclip.QuantRule().bits(17), ValueError, "codes"),
+        (lambda: wgclip.QuantRule(rounding="up"), ValueError, "half-even, half-up"),
+        (lambda: wgclip.fake_quantize(x, 1, rule="pytorch"), ValueError, "torchao"),
+        (lambda: wgclip.fake_quantize(x, 1, rule=wgclip.BackwardRule()), TypeError, "QuantRule"),
+        (lambda: wgclip.fake_quantize(x, np.nan), ValueError, "NaN"),
+        (lambda: wgclip.fake_quantize(x, np.ones(3, "f4")), ValueError, "broadcast"),
+        (lambda: wgclip.fake_quantize(np.arange(3), 1), TypeError, "floats"),
+        (lambda: wgclip.fake_quantize(x.astype(ml_dtypes.bfloat16), np.ones(8, "c8")), TypeError, ""),
+    ):
+        with pytest.raises(error, match=text):
+            bad()
