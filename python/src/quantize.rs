@@ -150,8 +150,9 @@ impl Rules {
         if let Ok(rule) = given.cast::<QuantRule>() {
             return Ok(Self { quant: rule.get().0, ..Self::default() });
         }
-        let name: String =
-            given.extract().map_err(|_| PyTypeError::new_err("a rule is a QuantRule, or the name of a preset"))?;
+        let name: String = given
+            .extract()
+            .map_err(|_| PyTypeError::new_err("a rule is a QuantRule, or the name of a preset"))?;
         Ok(Self { quant: QuantRule::like(&name)?.0, ..Self::default() })
     }
 }
