@@ -194,8 +194,7 @@ impl Plan {
             match self {
                 Self::NearHalves => variant.op.info().converts,
                 Self::Grid { rules, .. } => {
-                    let rules = if variant.in_place { 1 } else { *rules };
-                    uses == RuleUse::Quant && variant.quant_index() < rules
+                    uses == RuleUse::Quant && !variant.in_place && variant.quant_index() < *rules
                 }
                 Self::Pairs(lo, hi) if uses == RuleUse::Quant => {
                     variant.quant_index() == (3 * lo + hi) % QuantRule::PRESETS.len()

@@ -107,10 +107,12 @@ impl Kernel {
                     for needs in op.output_sets() {
                         let others = ElementType::ALL.iter().filter(|to| to.is_float() && element.is_float());
                         let to: Vec<_> = others.copied().filter(|_| op.info().converts).collect();
-                        let rules = QuantRule::choices().filter(|_| op.info().rule == RuleUse::Quant);
-                        let rules: Vec<_> =
-                            rules.take(if layouts[0] == Layout::Value { usize::MAX } else { 1 }).collect();
-                        for quant in if rules.is_empty() { vec![QuantRule::EXACT] } else { rules } {
+                        // A rule makes the same difference to every type, layout and form.
+                        let is_first = element == ElementType::F32 && !in_place && !shared;
+                        let has_rules =
+                            is_first && op.info().rule == RuleUse::Quant && layouts[0] == Layout::Value;
+                        let rules = QuantRule::choices().take(if has_rules { usize::MAX } else { 1 });
+                        for quant in rules {
                             for to in if to.is_empty() { vec![element] } else { to.clone() } {
                                 let specialization = Specialization {
                                     to,

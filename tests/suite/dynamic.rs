@@ -2,6 +2,7 @@
 
 use wgclip::bounds::BroadcastInputs;
 use wgclip::op::{Arguments, Op, Operand};
+use wgclip::quantize::QuantRule;
 use wgclip::{
     BackwardRule, Bound, Bounds, Device, DynTensor, Element, ElementType, Error, NormKind, NormLimit, Tensor,
     bf16, f8_e4m3fn,
@@ -35,7 +36,7 @@ fn names_give_the_bits_of_methods(device: Device) {
     let (x, g) = (tensor::<bf16>(&device, rng), tensor::<bf16>(&device, rng));
     let hi = device.tensor(&[bf16::from_f32(2.0); 13], [13]).unwrap();
     let (bounds, rule) = (Bounds::new(bf16::from_f32(-1.0), &hi).unwrap(), BackwardRule::default());
-    let one = bf16::from_f32(0.5);
+    let (one, quant) = (bf16::from_f32(0.5), QuantRule::default());
     let (_, mask) = x.clip_with_mask(&bounds, rule).unwrap();
     for &op in Op::ELEMENTWISE.iter().filter(|op| !op.has(Operand::Mask)) {
         let expected = match op {
@@ -47,6 +48,8 @@ fn names_give_the_bits_of_methods(device: Device) {
             Op::HardShrinkBackward => x.hard_shrink_backward(&g, &bounds),
             Op::LeakyClip => x.leaky_clip(&bounds, one),
             Op::LeakyClipBackward => x.leaky_clip_backward(&g, &bounds, one).map(|made| made.x),
+            Op::FakeQuantize => x.fake_quantize(bf16::from_f32(-1.0), &hi, quant),
+            Op::FakeQuantizeBackward => x.fake_quantize_backward_x(&g, bf16::from_f32(-1.0), &hi, quant),
             Op::Affine => x.affine(1.5, -2.0),
             _ => panic!("{op} has a method: compare with it"),
         };

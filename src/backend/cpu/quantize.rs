@@ -104,6 +104,14 @@ macro_rules! code {
             fn zero(self, zero_point: $type) -> $type {
                 zero_point.round_ties_even().max(self.min).min(self.max)
             }
+
+            /// A quotient, or in place of one that IEEE 754 does not define, of 0 by 0 or of infinities, what the contract says.
+            #[inline(always)]
+            fn defined(quotient: $type, x: $type, scale: $type) -> $type {
+                let far = if x.is_sign_negative() == scale.is_sign_negative() { FAR } else { -FAR };
+                let instead = if x == 0.0 { 0.0 } else { far as $type };
+                if quotient.is_nan() { instead } else { quotient }
+            }
         }
     };
 }
@@ -114,14 +122,6 @@ code!(f64);
 /// Beyond all codes, whatever the zero point is.
 const FAR: f64 = (1 << 18) as f64;
 
-/// Quotients that IEEE 754 does not define: of 0 by 0, and of infinities.
-#[inline(always)]
-fn defined(quotient: f64, x: f64, scale: f64) -> f64 {
-    let far = if x.is_sign_negative() == scale.is_sign_negative() { FAR } else { -FAR };
-    let instead = if x == 0.0 { 0.0 } else { far };
-    if quotient.is_nan() { instead } else { quotient }
-}
-
 /// How two f32 are divided. A quotient of two f32 that is rounded to f64 is an integer, or halfway between two, only if the real one is: no
 /// other is so near to one.
 #[inline(always)]
@@ -131,7 +131,7 @@ fn divide(x: f32, scale: f32, quotient: Quotient) -> f64 {
         Quotient::Division => (x / scale).into(),
         Quotient::Reciprocal => (x * (1.0 / scale)).into(),
     };
-    defined(value, x.into(), scale.into())
+    Rule::<f64>::defined(value, x.into(), scale.into())
 }
 
 /// What is met among the elements of a block.
@@ -154,10 +154,7 @@ vectorised! {
                 let inputs = x.iter().zip(scale).zip(zero_point);
                 for ((steps, passes), ((&x, &scale), &zero_point)) in steps.iter_mut().zip(passes).zip(inputs) {
                     let divide: fn(f32, f32) -> f32 = $divide;
-                    let quotient = divide(x, scale);
-                    let far = if x.is_sign_negative() == scale.is_sign_negative() { FAR as f32 } else { -FAR as f32 };
-                    let instead = if x == 0.0 { 0.0 } else { far };
-                    let quotient = if quotient.is_nan() { instead } else { quotient };
+                    let quotient = Rule::<f32>::defined(divide(x, scale), x, scale);
                     let rounded = quotient.round_ties_even();
                     half |= (quotient - rounded).abs() == 0.5;
                     nan |= x.is_nan() | scale.is_nan() | zero_point.is_nan();
@@ -373,7 +370,7 @@ impl Wide for f64 {
                 Quotient::Reciprocal => x * (1.0 / scale),
                 Quotient::Exact | Quotient::Division => x / scale,
             };
-            let quotient = defined(quotient, x, scale);
+            let quotient = Rule::<f64>::defined(quotient, x, scale);
             let at_edge = (quotient * 2.0).fract() == 0.0 && quotient.abs() <= FAR;
             // Its sign: the number itself may be too small.
             let error = if exact && at_edge { (-quotient).mul_add(scale, x) * scale.signum() } else { 0.0 };
