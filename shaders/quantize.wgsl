@@ -23,14 +23,14 @@ const UNROUNDED: u32 = 2u;
 // Beyond all codes, whatever the zero point is.
 const FAR: u32 = 0x40000u;
 
-// A quotient: its sign, the integer of its magnitude, and what is beyond that: nothing, less than a half, a half, or more.
+// A quotient: its sign, the integer part of its magnitude, and the class of its fraction: 0 none, 1 below a half, 2 a half, 3 above.
 struct Ratio {
     negative: bool,
     whole: u32,
     part: u32,
 }
 
-// What n of d is: nothing, less than a half, a half, or more.
+// The class of the fraction n / d.
 fn part_of(n: u32, d: u32) -> u32 {
     let twice = n << 1u;
     return select(0u, 1u, n != 0u) + select(0u, 1u, twice >= d) + select(0u, 1u, twice > d);

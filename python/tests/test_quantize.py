@@ -54,7 +54,7 @@ def values(dtype, x, scale, zero, rule):
 
 
 def rounded(value: Fraction, dtype: np.dtype):
-    """A number rounded once: a float64 beside it is moved off the ties of narrower types if it is not exact."""
+    """Rounds a number once. A float64 that is not exact is moved off the ties of narrower types first."""
     near = float(value)
     if dtype.name != "float64" and Fraction(near) != value:
         toward = math.inf if Fraction(near) < value else -math.inf

@@ -2,8 +2,8 @@
 //!
 //! Ordinary comparisons, no order keys, nothing clever: this is the oracle that the kernels and the CPU path
 //! are checked against. Results are selected, never computed, so nothing rounds, flushes or quiets a NaN.
-//! The only arithmetic is halving, where what is odd rounds to even, and that of [`sum`], [`norm`], [`dot`], [`scaling`], [`scale`], their
-//! backward pass and [`affine`], which say how they round.
+//! The only arithmetic is halving, which rounds odd values to even, and that of [`sum`], [`norm`], [`dot`], [`scaling`], [`scale`], their
+//! backward pass, [`affine`], [`leaky_clip`] and [`fake_quantize`], which say how they round.
 //!
 //! The kernels and the CPU path name their functions after these.
 

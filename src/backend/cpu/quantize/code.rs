@@ -99,7 +99,7 @@ pub(super) fn divide(x: f32, scale: f32, quotient: Quotient) -> f64 {
     Rule::<f64>::defined(value, x.into(), scale.into())
 }
 
-/// The magnitude of a quotient as an integer and what is beyond that, which is exact.
+/// A quotient: its sign, the integer part of its magnitude, and the fraction, which is exact.
 pub(super) struct Parts {
     negative: bool,
     whole: f64,

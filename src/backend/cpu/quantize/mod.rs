@@ -1,5 +1,5 @@
-//! Fake quantisation: the twin of `shaders/quantize.wgsl`. The codes of a block are computed first, as steps from the zero point, then what is made of
-//! them.
+//! Fake quantisation: the twin of `shaders/quantize.wgsl`. The codes of a block come first, as steps from the zero point; values and gradients
+//! follow from them.
 
 mod code;
 
@@ -47,7 +47,7 @@ pub(super) fn run(operands: &Operands<'_>, outputs: Outputs<'_>, sums: &Sums) {
     });
 }
 
-/// What is met among the elements of a block.
+/// Whether the elements of a block need more than the loop of most blocks.
 #[derive(Clone, Copy, Default)]
 struct Met {
     /// Whether a quotient, rounded to f32, is a half.
