@@ -515,3 +515,11 @@ def test_a_learned_scale_has_torchs_gradient():
     assert [of.shape for of in made] == [of.shape for of in theirs]
     for ours_of, theirs_of in zip(made, theirs):
         torch.testing.assert_close(ours_of, theirs_of, rtol=1e-5, atol=1e-4)
+
+
+def test_the_gradient_of_fake_quantisation_has_none_of_its_own():
+    x = torch.randn(5, requires_grad=True)
+    scale = torch.tensor(0.1, requires_grad=True)
+    (gx, _) = torch.autograd.grad(ours.fake_quantize(x, scale).square().sum(), (x, scale), create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiat"):
+        gx.sum().backward()

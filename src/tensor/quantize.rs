@@ -109,3 +109,46 @@ impl<T: Element> Tensor<T> {
         Ok([x, scale, zero_point].map(|made| made.map(Self::of)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Device, Error};
+
+    #[test]
+    fn operands_and_rules_that_no_kernel_takes_are_refused() {
+        let device = Device::cpu();
+        let x = device.tensor(&[0.3f32, 200.0], [2]).unwrap();
+        let rule = QuantRule { min: 1, max: 0, ..QuantRule::EXACT };
+        let range = Error::QuantRange { min: 1, max: 0 };
+        assert_eq!(x.fake_quantize(1.0, 0.0, rule).unwrap_err(), range);
+        assert_eq!(x.fake_quantize_backward(&x, 1.0, 0.0, rule).unwrap_err(), range);
+        assert!(matches!(
+            x.fake_quantize(f32::NAN, 0.0, QuantRule::EXACT),
+            Err(Error::NanBound { operand: "scale" })
+        ));
+        let absent = x.fake_quantize(Bound::Absent, 0.0, QuantRule::EXACT);
+        assert!(matches!(absent, Err(Error::Unsupported { .. })));
+        let integers = device.tensor(&[1i32, 2], [2]).unwrap();
+        assert!(matches!(integers.fake_quantize(1, 0, QuantRule::EXACT), Err(Error::Unsupported { .. })));
+    }
+
+    #[test]
+    fn gradients_have_the_shapes_of_what_they_are_of() {
+        let device = Device::cpu();
+        let x = device.tensor(&[0.3f32, 200.0, 1.25, -300.0], [2, 2]).unwrap();
+        let g = device.tensor(&[1.0f32, 10.0, 100.0, 1000.0], [2, 2]).unwrap();
+        let scale = device.tensor(&[1.0f32, 2.0], [2, 1]).unwrap();
+        let made = x.fake_quantize_backward(&g, &scale, 0.0, QuantRule::EXACT).unwrap();
+        assert_eq!(made.x.to_vec().unwrap(), [1.0, 0.0, 100.0, 0.0]);
+        assert_eq!(made.scale.shape().dims(), [2, 1]);
+        // (0 - 0.3) + 10 * 127, and 100 * (1 - 0.625) + 1000 * -128.
+        assert_eq!(made.scale.to_vec().unwrap(), [1269.7, -127962.5]);
+        assert_eq!(
+            (made.zero_point.shape().dims(), made.zero_point.to_vec().unwrap()),
+            (&[][..], vec![-2010.0])
+        );
+        let alone = x.fake_quantize_backward_x(&g, &scale, 0.0, QuantRule::EXACT).unwrap();
+        assert_eq!(alone.to_vec().unwrap(), made.x.to_vec().unwrap());
+    }
+}

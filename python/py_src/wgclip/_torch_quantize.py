@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from . import _core
 from ._core import QuantRule
@@ -25,6 +26,7 @@ class _FakeQuantize(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> Any:
         x, *tensors = ctx.saved_tensors
         x, g = plain(x), plain(g)
@@ -61,6 +63,8 @@ def fake_quantize(
     >>> wgclip.torch.fake_quantize(x, scale).sum().backward()
     >>> x.grad, scale.grad
     (tensor([1., 0.]), tensor(126.7000))
+
+    The gradient has no gradient of its own.
 
     Raises as `clip`; ``ValueError`` for codes that 16 bits cannot tell apart.
     """
