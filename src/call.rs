@@ -43,6 +43,56 @@ impl<'a, B> Arguments<'a, B> {
         Self { broadcast, rule, quant, params: &[], to: None, axes: None, limit: None }
     }
 
+    /// The type of the outputs.
+    fn to(&self, op: Op) -> ElementType {
+        self.to.filter(|_| op.info().converts).unwrap_or(self.broadcast.element)
+    }
+
+    /// Refuses what an operation on [elements](Pass::Elements) does not take: for an engine that is to know before it allocates outputs.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a type that the operation is not for, and for broadcast inputs, parameters or a type of the output that are
+    /// missing, or that it does not have; [`Error::QuantRange`].
+    pub fn check(&self, op: Op) -> Result<()> {
+        let (info, element) = (op.info(), self.broadcast.element);
+        let refuse = |what: String, instead: String| {
+            Err(Error::Unsupported { what, device: "any device".into(), instead })
+        };
+        if info.pass != Pass::Elements {
+            return refuse(format!("{op} of elements alone"), "call it on tensors: they have axes".into());
+        }
+        if info.rule == RuleUse::Quant {
+            self.quant.check()?;
+        }
+        if !convert::converts(element, self.to(op)) {
+            let what = format!("{op} from {element} to {}", self.to(op));
+            return refuse(what, "it converts floats to floats".into());
+        }
+        // To its own type a conversion is a clip, of integers too.
+        if !info.converts && !op.is_for(element, false) {
+            return refuse(format!("{op} of {element}"), "it takes floats".into());
+        }
+        if info.converts && self.to.is_none() {
+            return refuse(format!("{op} without the type of its output"), "give Arguments::to".into());
+        }
+        if self.params.len() != info.params.len() {
+            let what = format!("{op} with {} parameters", self.params.len());
+            return refuse(
+                what,
+                format!("give {} of them in Arguments::params: {:?}", info.params.len(), info.params),
+            );
+        }
+        let given = self.broadcast;
+        let named = given.operands.iter().zip(&given.inputs).filter(|(_, input)| !input.is_absent());
+        let is_known = given.operands == info.broadcast || named.count() == 0;
+        let missing = info.others().any(|operand| given.find(operand).1.is_absent());
+        if !is_known || missing {
+            let what = format!("{op} with the broadcast inputs [{}]", Operand::list(given.operands));
+            return refuse(what, format!("give [{}]", Operand::list(info.broadcast)));
+        }
+        Ok(())
+    }
+
     /// The same with broadcast inputs of another kind.
     pub(crate) fn with_broadcast<'b, C>(&self, broadcast: &'b BroadcastInputs<C>) -> Arguments<'b, C>
     where
@@ -101,10 +151,10 @@ impl<'a, B> Call<'a, B> {
 
     /// The type of the outputs.
     pub(crate) fn to(&self) -> ElementType {
-        self.arguments.to.filter(|_| self.op.info().converts).unwrap_or(self.element())
+        self.arguments.to(self.op)
     }
 
-    /// The outputs that are to be made, each with its index in the list.
+    /// The outputs that are needed, each with its index in the list.
     pub(crate) fn outputs(&self) -> impl Iterator<Item = (usize, Operand)> {
         let outputs = self.op.info().outputs.iter().copied().enumerate();
         outputs.filter(|&(index, _)| self.needs[index])
@@ -112,52 +162,10 @@ impl<'a, B> Call<'a, B> {
 
     /// Refuses what no kernel does: a rule, a type, and other arguments than the operation takes.
     pub(crate) fn check(&self) -> Result<()> {
-        let info = self.op.info();
-        let refuse = |what: String, instead: String| {
-            Err(Error::Unsupported { what, device: "any device".into(), instead })
-        };
-        if info.pass != Pass::Elements {
-            return refuse(
-                format!("{} of elements alone", self.op),
-                "call it on tensors: they have axes".into(),
-            );
-        }
         if self.needs[0] {
             self.op.check_rule(self.arguments.rule)?;
         }
-        if info.rule == RuleUse::Quant {
-            self.arguments.quant.check()?;
-        }
-        if !convert::converts(self.element(), self.to()) {
-            let what = format!("{} from {} to {}", self.op, self.element(), self.to());
-            return refuse(what, "it converts floats to floats".into());
-        }
-        // To its own type a conversion is a clip, of integers too.
-        if !info.converts && !self.op.is_for(self.element(), false) {
-            return refuse(format!("{} of {}", self.op, self.element()), "it takes floats".into());
-        }
-        if info.converts && self.arguments.to.is_none() {
-            return refuse(
-                format!("{} without the type of its output", self.op),
-                "give Arguments::to".into(),
-            );
-        }
-        if self.arguments.params.len() != info.params.len() {
-            let what = format!("{} with {} parameters", self.op, self.arguments.params.len());
-            return refuse(
-                what,
-                format!("give {} of them in Arguments::params: {:?}", info.params.len(), info.params),
-            );
-        }
-        let given = self.arguments.broadcast;
-        let named = given.operands.iter().zip(&given.inputs).filter(|(_, input)| !input.is_absent());
-        let is_known = given.operands == info.broadcast || named.count() == 0;
-        let missing = info.others().any(|operand| given.find(operand).1.is_absent());
-        if !is_known || missing {
-            let what = format!("{} with the broadcast inputs [{}]", self.op, Operand::list(given.operands));
-            return refuse(what, format!("give [{}]", Operand::list(info.broadcast)));
-        }
-        Ok(())
+        self.arguments.check(self.op)
     }
 
     pub(crate) fn internal(&self, what: &str) -> Error {

@@ -2,13 +2,14 @@
 
 use std::ops::{RangeFrom, RangeInclusive, RangeToInclusive};
 
-use burn::backend::{Dispatch, TensorMetadata};
-use burn::tensor::{DType, Device, Tensor};
-use wgclip::bounds::{BoundRounding, BroadcastInputs, Number};
-use wgclip::{Element, ElementType, Error, Result, Shape, with_element};
+use burn::backend::Dispatch;
+use burn::tensor::{DType, Tensor};
+use wgclip::bounds::{BoundRounding, Number};
+use wgclip::op::Op;
+use wgclip::{Element, Error, Result, with_element};
 
-use crate::ops::{Bound, element_of};
-use crate::path::{Path, path};
+use crate::operands::{Like, element_of};
+use crate::ops::Bound;
 
 /// A lower and an upper bound, either of which may be absent. Converts from ranges (`0.0..=1.0`, `0.0..`, `..=6.0`) and pairs
 /// `(lo, hi)` of numbers, [`None`] and tensors.
@@ -36,7 +37,7 @@ impl Bounds {
     /// [`Error::Unsupported`] for types without kernels; [`Error::NanBound`]; [`Error::ImpossibleBound`] for one that no number of the type
     /// could satisfy.
     pub fn inward(self, dtype: DType) -> Result<Self> {
-        let element = element_of(dtype).ok_or_else(|| no_type(dtype, "any device of Burn's"))?;
+        let element = element_of(dtype, "any device of Burn's")?;
         let rounded = |bound: Bound<Dispatch>, is_upper: bool| match bound {
             Bound::Value(value) => with_element!(element, T => {
                 let of = if is_upper { wgclip::Bound::<T>::upper_rounded } else { wgclip::Bound::lower_rounded };
@@ -70,59 +71,9 @@ impl Bounds {
     /// [`Error::TypeMismatch`] for a type other than the tensor's, [`Error::Unsupported`] for types and devices without
     /// kernels.
     pub(crate) fn checked<const D: usize>(self, x: &Tensor<D>) -> Result<Self> {
-        let (device, dtype) = (x.device(), x.dtype());
-        if path(&device) == Path::None {
-            return Err(no_path(&device));
-        }
-        let element = element_of(dtype).ok_or_else(|| no_type(dtype, &format!("{device:?}")))?;
-        for tensor in [&self.lo, &self.hi].into_iter().filter_map(Bound::tensor) {
-            let other = Device::new(tensor.device()).inner();
-            if other != device.clone().inner() {
-                return Err(Error::DeviceMismatch {
-                    left: format!("{device:?}"),
-                    right: format!("{other:?}"),
-                });
-            }
-        }
-        let shapes = [&self.lo, &self.hi].map(|bound| {
-            let tensor = bound.tensor()?;
-            Some((tensor.dtype(), Shape::new(tensor.shape().to_vec())))
-        });
-        let mut sides = [wgclip::Bound::Absent, wgclip::Bound::Absent];
-        for ((side, bound), shape) in sides.iter_mut().zip([&self.lo, &self.hi]).zip(&shapes) {
-            *side = match (bound, shape) {
-                (Bound::Value(value), _) => wgclip::Bound::Value(*value),
-                (_, Some((other, shape))) => {
-                    if *other != dtype {
-                        return Err(Error::TypeMismatch {
-                            left: element,
-                            right: element_of(*other).unwrap_or(ElementType::I32),
-                        });
-                    }
-                    wgclip::Bound::Tensor(((), shape.as_ref().map_err(Clone::clone)?))
-                }
-                _ => wgclip::Bound::Absent,
-            };
-        }
-        let [lo, hi] = sides;
-        BroadcastInputs::bounds::<f64>(&Shape::new(x.dims().to_vec())?, lo, hi)?;
+        let (like, _) = Like::of(x)?;
+        like.resolve(Op::Clip, x, [&self.lo, &self.hi].into_iter())?;
         Ok(self)
-    }
-}
-
-fn no_type(dtype: DType, device: &str) -> Error {
-    Error::Unsupported {
-        what: format!("clipping of {dtype:?}"),
-        device: device.into(),
-        instead: "cast it to f64, f32, f16 or bf16".into(),
-    }
-}
-
-pub(crate) fn no_path(device: &Device) -> Error {
-    Error::Unsupported {
-        what: "clipping".into(),
-        device: format!("{device:?}"),
-        instead: "move the tensor to a CubeCL or Flex device".into(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! wgclip for [Burn](https://burn.dev): layers that limit their outputs, and gradient clipping by global norm.
 //!
-//! [`clip`] and the layers ([`ClipByValue`], [`LearnedClip`], ...) take Burn's tensors, with autodiff and fusion.
+//! [`clip`] and the layers ([`ClipByValue`], [`LearnedClip`], ...) take Burn's tensors, with autodiff and fusion; [`run`] takes any operation
+//! of wgclip's list.
 //! [`clip_by_global_norm`] and [`LimitGradients`] limit gradients before a step, by an exact norm that is not read back. [`path()`] returns
 //! the code path of a device: wgclip's WGSL kernels, in Burn's own passes, its CPU path, or Burn's own operations. The kernels return
 //! the results of [`wgclip::reference`], bit for bit.
@@ -28,9 +29,11 @@ mod bounds;
 mod clip;
 mod modules;
 mod norm;
+mod operands;
 pub mod ops;
 mod optimizer;
 mod path;
+mod run;
 
 pub use bounds::Bounds;
 pub use clip::{clip, clip_keeping_mask, clip_with};
@@ -38,6 +41,8 @@ pub use modules::{ClipByValue, HardSigmoid, HardTanh, LearnedClip, Relu6, Straig
 pub use norm::{clip_by_global_norm, clip_by_norm, clip_gradients};
 pub use optimizer::{GlobalNormOptimizer, LimitGradients};
 pub use path::{Path, path};
+pub use run::{Arguments, run};
 pub use wgclip::{
-    BackwardRule, Error, NanRule, NonFinitePolicy, NormKind, NormLimit, OutsideRule, Result, TieRule,
+    BackwardRule, Error, NanRule, NonFinitePolicy, NormKind, NormLimit, OutsideRule, Result, TieRule, op,
+    quantize,
 };

@@ -316,13 +316,13 @@ impl Op {
     }
 
     /// The index among the inputs of the one that may be overwritten.
-    pub(crate) fn in_place_input(self) -> Option<usize> {
+    pub fn in_place_input(self) -> Option<usize> {
         let target = self.info().in_place?;
         self.info().inputs.iter().position(|&input| input == target)
     }
 
-    /// The index of the upstream gradient among the inputs, where the rule makes it the gradient of x.
-    pub(crate) fn identity_input(self, rule: BackwardRule) -> Option<usize> {
+    /// The index of the upstream gradient among the inputs, where the rule makes it the gradient of x: no kernel computes that then.
+    pub fn identity_input(self, rule: BackwardRule) -> Option<usize> {
         let info = self.info();
         let passes = info.rule == RuleUse::Any && rule.is_identity();
         passes.then(|| info.inputs.iter().position(|&input| input == G)).flatten()

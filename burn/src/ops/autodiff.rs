@@ -9,7 +9,7 @@ use burn::backend::{Autodiff, AutodiffBackend};
 use burn::tensor::FloatDType;
 use wgclip::{BackwardRule, NormKind, NormLimit};
 
-use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Needs};
+use super::{Bound, Broadcast, Call, ClipOps, Limited, Masked, Optional, Outputs};
 
 /// The state saved for the backward pass of a clip.
 #[derive(Debug, Clone)]
@@ -34,14 +34,16 @@ impl<B: ClipOps, const N: usize> Backward<B, N> for Clip {
         let mut parents = ops.parents.into_iter();
         let mut parent = |is_one: bool| if is_one { parents.next().flatten() } else { None };
         let nodes = [true, lo.tensor().is_some(), hi.tensor().is_some()].map(&mut parent);
-        let [wanted_x, wanted_lo, wanted_hi] = nodes.each_ref().map(Option::is_some);
-        let needs = Needs { x: wanted_x, lo: wanted_lo, hi: wanted_hi };
-        let made = match x {
-            Some(x) => B::clip_backward(x, g, lo, hi, rule, needs),
-            None => Gradients { x: Gradient::Of(g), lo: Gradient::None, hi: Gradient::None },
+        let needs = nodes.each_ref().map(Option::is_some);
+        let gradients = match x {
+            Some(x) => {
+                let call = Call::gradients(rule, needs);
+                B::run(x, Optional::Some(g), Broadcast::new([lo, hi]), call).into_array()
+            }
+            None => [Some(g), None, None, None],
         };
-        for (node, gradient) in nodes.into_iter().zip([made.x, made.lo, made.hi]) {
-            if let (Some(node), Gradient::Of(gradient)) = (node, gradient) {
+        for (node, gradient) in nodes.into_iter().zip(gradients) {
+            if let (Some(node), Some(gradient)) = (node, gradient) {
                 grads.register::<B>(node.id, gradient);
             }
         }
@@ -117,22 +119,11 @@ impl<B: ClipOps, C: CheckpointStrategy> ClipOps for Autodiff<B, C> {
         }
     }
 
-    /// Second derivatives are not recorded.
-    fn clip_backward(
-        x: FloatTensor<Self>,
-        g: FloatTensor<Self>,
-        lo: Bound<Self>,
-        hi: Bound<Self>,
-        rule: BackwardRule,
-        needs: Needs,
-    ) -> Gradients<Self> {
-        let (lo, hi) = (inner(lo).0, inner(hi).0);
-        let made = B::clip_backward(x.into_primitive(), g.into_primitive(), lo, hi, rule, needs);
-        let outer = |gradient| match gradient {
-            Gradient::None => Gradient::None,
-            Gradient::Of(gradient) => Gradient::Of(<Self as AutodiffBackend>::from_inner(gradient)),
-        };
-        Gradients { x: outer(made.x), lo: outer(made.lo), hi: outer(made.hi) }
+    fn run(x: FloatTensor<Self>, g: Optional<Self>, broadcast: Broadcast<Self>, call: Call) -> Outputs<Self> {
+        let broadcast = Broadcast::new(broadcast.into_array().map(|input| inner(input).0));
+        let g = g.into_option().map(FloatTensor::<Self>::into_primitive);
+        let outputs = B::run(x.into_primitive(), g.into(), broadcast, call).into_array();
+        Outputs::new(outputs.map(|output| output.map(<Self as AutodiffBackend>::from_inner)))
     }
 
     fn start_norm(x: FloatTensor<Self>, kind: NormKind) -> IntTensor<Self> {

@@ -5,25 +5,55 @@ use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{BoolTensor, FloatTensor};
 use burn::backend::{Backend, Scalar, TensorMetadata};
 use burn::tensor::{BoolDType, Shape};
+use wgclip::op::{MAX_OUTPUTS, Op};
 use wgclip::{BackwardRule, NanRule, OutsideRule, TieRule};
 
-use super::{Bound, BoundMetadata, Gradient, GradientMetadata, Gradients, GradientsMetadata, Needs};
+use super::{
+    Bound, BoundMetadata, Broadcast, BroadcastMetadata, Call, Optional, OptionalMetadata, Outputs,
+    OutputsMetadata,
+};
 
-/// The gradients of a backward pass.
-pub(super) fn gradients_metadata(
+/// The outputs of an operation.
+pub(super) fn outputs_metadata(
     x: &TensorSpec,
-    lo: &BoundMetadata,
-    hi: &BoundMetadata,
-    needs: Needs,
-) -> GradientsMetadata {
-    let of_bound = |bound: &BoundMetadata, needs| match bound {
-        BoundMetadata::Tensor(spec) if needs => GradientMetadata::Of(spec.clone()),
-        _ => GradientMetadata::None,
-    };
-    GradientsMetadata {
-        x: if needs.x { GradientMetadata::Of(x.clone()) } else { GradientMetadata::None },
-        lo: of_bound(lo, needs.lo),
-        hi: of_bound(hi, needs.hi),
+    _: &OptionalMetadata,
+    broadcast: &BroadcastMetadata,
+    call: &Call,
+) -> OutputsMetadata {
+    let inputs = [&broadcast.first, &broadcast.second, &broadcast.third, &broadcast.fourth];
+    let mut outputs = [const { OptionalMetadata::None }; MAX_OUTPUTS];
+    for (index, of) in call.outputs() {
+        outputs[index] = OptionalMetadata::Some(match of.map(|of| inputs[of]) {
+            None => TensorSpec::new(x.shape.clone(), call.to(x.dtype)),
+            Some(BoundMetadata::Tensor(spec)) => spec.clone(),
+            Some(_) => TensorSpec::new(Shape::new([1]), x.dtype),
+        });
+    }
+    let [first, second, third, fourth] = outputs;
+    OutputsMetadata { first, second, third, fourth }
+}
+
+/// Whether an operation is composed here.
+pub(crate) fn has(op: Op) -> bool {
+    matches!(op, Op::Clip | Op::ClipBackward | Op::ClipBackwardBounds)
+}
+
+/// An operation that is composed here.
+pub(super) fn run<B: Backend>(
+    x: FloatTensor<B>,
+    g: Optional<B>,
+    broadcast: Broadcast<B>,
+    call: &Call,
+) -> Outputs<B> {
+    let [lo, hi, ..] = broadcast.into_array();
+    let [of_x, of_lo, of_hi, _] = call.needs;
+    match (call.op, g) {
+        (Op::Clip, _) => Outputs::new([Some(clip::<B>(x, &lo, &hi)), None, None, None]),
+        (Op::ClipBackward | Op::ClipBackwardBounds, Optional::Some(g)) => {
+            let [x, lo, hi] = clip_backward::<B>(x, g, &lo, &hi, call.rule, [of_x, of_lo, of_hi]);
+            Outputs::new([x, lo, hi, None])
+        }
+        (op, _) => panic!("wgclip: {op} is composed of none of Burn's operations"),
     }
 }
 
@@ -114,7 +144,7 @@ pub fn clip<B: Backend>(x: FloatTensor<B>, lo: &Bound<B>, hi: &Bound<B>) -> Floa
     t
 }
 
-/// The gradients of x and its bounds, for the upstream gradient `g`: those of `wgclip::reference::clip_backward_bounds`, except that
+/// The gradients of x and its bounds, as they are needed, for the upstream gradient `g`: those of `wgclip::reference::clip_backward_bounds`, except that
 /// gradients of bounds are summed by the backend.
 pub fn clip_backward<B: Backend>(
     x: FloatTensor<B>,
@@ -122,8 +152,8 @@ pub fn clip_backward<B: Backend>(
     lo: &Bound<B>,
     hi: &Bound<B>,
     rule: BackwardRule,
-    needs: Needs,
-) -> Gradients<B> {
+    needs: [bool; 3],
+) -> [Option<FloatTensor<B>>; 3] {
     let (wide_lo, wide_hi) = (Wide::new(lo, &x), Wide::new(hi, &x));
     let at_lo = compare(&x, &wide_lo, false);
     let t = match &at_lo {
@@ -184,14 +214,12 @@ pub fn clip_backward<B: Backend>(
         (_, NanRule::Zero) => zero(gx, nan),
     };
     let of_bound = |bound: &Bound<B>, gradient: FloatTensor<B>, needs: bool| match bound {
-        Bound::Tensor(bound) if needs => Gradient::Of(sum_to::<B>(gradient, bound.shape())),
-        _ => Gradient::None,
+        Bound::Absent => None,
+        Bound::Value(_) => needs.then(|| sum_to::<B>(gradient, Shape::new([1]))),
+        Bound::Tensor(bound) => needs.then(|| sum_to::<B>(gradient, bound.shape())),
     };
-    Gradients {
-        x: if needs.x { Gradient::Of(gx) } else { Gradient::None },
-        lo: of_bound(lo, to_lo, needs.lo),
-        hi: of_bound(hi, to_hi, needs.hi),
-    }
+    let [of_x, of_lo, of_hi] = needs;
+    [of_x.then_some(gx), of_bound(lo, to_lo, of_lo), of_bound(hi, to_hi, of_hi)]
 }
 
 fn zero_like<B: Backend>(g: &FloatTensor<B>) -> FloatTensor<B> {

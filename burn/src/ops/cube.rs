@@ -15,14 +15,14 @@ use cubecl::prelude::{CubeCount, KernelId};
 use cubecl::server::{Handle, KernelArguments, MetadataBindingInfo};
 use wgclip::bounds::BroadcastInputs;
 use wgclip::device::DeviceKind;
-use wgclip::op::Op;
+use wgclip::op::{MAX_BROADCAST, MAX_OUTPUTS, Op};
 use wgclip::plan::{Arguments, Kernel, Limits, ParamsBinding, Plans, SCALING_BYTES, Slice, Step, mask_bytes};
 use wgclip::wgsl::BLOCK_BYTES;
-use wgclip::{BackwardRule, Element, ElementType, NormKind, NormLimit, bf16, f16};
+use wgclip::{BackwardRule, ElementType, NormKind, NormLimit};
 
 use super::{
-    Bound, ClipOps, Gradient, Gradients, Limited, LimitedMetadata, Masked, MaskedMetadata, Needs, checked,
-    composed,
+    Bound, Broadcast, Call, ClipOps, Limited, LimitedMetadata, Masked, MaskedMetadata, Optional, Outputs,
+    checked, composed, resolve,
 };
 use crate::path::compiles_wgsl;
 
@@ -169,37 +169,26 @@ fn prepared(bound: Bound<CubeBackend>) -> Bound<CubeBackend> {
     }
 }
 
-fn resolve(
-    launches: &mut Launches,
-    x: &CubeTensor,
-    [lo, hi]: [&Bound<CubeBackend>; 2],
-) -> BroadcastInputs<Slice> {
-    let shapes = [lo, hi].map(|bound| bound.tensor().map(shape_of));
-    let slices = [lo, hi].map(|bound| bound.tensor().map(|tensor| launches.operand(tensor)));
-    let values = [lo, hi].map(|bound| match bound {
-        Bound::Value(value) => Some(*value),
-        _ => None,
-    });
-    fn typed<T: Element>(
-        x: &wgclip::Shape,
-        values: [Option<f64>; 2],
-        slices: [Option<Slice>; 2],
-        shapes: &[Option<wgclip::Shape>; 2],
-    ) -> wgclip::Result<BroadcastInputs<Slice>> {
-        let side = |n: usize| match (slices[n], &shapes[n], values[n]) {
-            (Some(slice), Some(shape), _) => wgclip::Bound::Tensor((slice, shape)),
-            (_, _, Some(value)) => wgclip::Bound::Value(T::from_f64(value)),
-            _ => wgclip::Bound::Absent,
-        };
-        BroadcastInputs::bounds::<T>(x, side(0), side(1))
+/// Broadcast inputs as operands, with the shapes of those that are tensors.
+struct Inputs([wgclip::Bound<f64, (Slice, wgclip::Shape)>; MAX_BROADCAST]);
+
+impl Inputs {
+    fn new(launches: &mut Launches, broadcast: &[Bound<CubeBackend>; MAX_BROADCAST]) -> Self {
+        Self(broadcast.each_ref().map(|input| match input {
+            Bound::Absent => wgclip::Bound::Absent,
+            Bound::Value(value) => wgclip::Bound::Value(*value),
+            Bound::Tensor(tensor) => wgclip::Bound::Tensor((launches.operand(tensor), shape_of(tensor))),
+        }))
     }
-    let of_x = shape_of(x);
-    checked(match element_of(x.dtype) {
-        ElementType::F16 => typed::<f16>(&of_x, values, slices, &shapes),
-        ElementType::Bf16 => typed::<bf16>(&of_x, values, slices, &shapes),
-        ElementType::F64 => typed::<f64>(&of_x, values, slices, &shapes),
-        _ => typed::<f32>(&of_x, values, slices, &shapes),
-    })
+
+    fn resolve(&self, call: &Call, x: &CubeTensor) -> BroadcastInputs<Slice> {
+        let inputs = self.0.iter().map(|input| match input {
+            wgclip::Bound::Absent => wgclip::Bound::Absent,
+            wgclip::Bound::Value(value) => wgclip::Bound::Value(*value),
+            wgclip::Bound::Tensor((slice, shape)) => wgclip::Bound::Tensor((*slice, shape)),
+        });
+        checked(resolve(call.op, element_of(x.dtype), &shape_of(x), inputs))
+    }
 }
 
 /// The slice for an output: that of an unshared input, or a new one.
@@ -208,81 +197,53 @@ fn output(launches: &mut Launches, input: Slice, reused: bool) -> Slice {
 }
 
 impl ClipOps for CubeBackend {
-    fn clip(x: CubeTensor, lo: Bound<Self>, hi: Bound<Self>, _: BackwardRule) -> CubeTensor {
+    fn run(x: CubeTensor, g: Optional<Self>, broadcast: Broadcast<Self>, call: Call) -> Outputs<Self> {
         if !compiles_wgsl(&x.client) {
-            return composed::clip::<Self>(x, &lo, &hi);
+            return composed::run::<Self>(x, g, broadcast, &call);
         }
-        let (x, lo, hi) = (blocks(x), prepared(lo), prepared(hi));
-        let (len, reused, mut launches) = (x.shape().num_elements(), x.can_mut(), Launches::new(&x.client));
-        let bounds = resolve(&mut launches, &x, [&lo, &hi]);
-        let from = launches.operand(&x);
-        let y = output(&mut launches, from, reused);
-        launches.launch(launches.plans.op(Op::Clip, len, &[from], &[Some(y)], &Arguments::new(&bounds)));
-        launches.tensor(y, &x, x.shape(), x.dtype)
-    }
-
-    fn clip_backward(
-        x: CubeTensor,
-        g: CubeTensor,
-        lo: Bound<Self>,
-        hi: Bound<Self>,
-        rule: BackwardRule,
-        needs: Needs,
-    ) -> Gradients<Self> {
-        if !compiles_wgsl(&x.client) {
-            return composed::clip_backward::<Self>(x, g, &lo, &hi, rule, needs);
+        let inputs: Vec<_> = std::iter::once(x).chain(g.into_option()).map(blocks).collect();
+        let broadcast = broadcast.into_array().map(prepared);
+        // An operand is another owner of its tensor's memory.
+        let reused = call.op.in_place_input().filter(|&index| inputs[index].can_mut());
+        let (x, mut launches) = (&inputs[0], Launches::new(&inputs[0].client));
+        let resolved = Inputs::new(&mut launches, &broadcast).resolve(&call, x);
+        let read: Vec<_> = inputs.iter().map(|input| launches.operand(input)).collect();
+        let identity = call.op.identity_input(call.rule).filter(|_| call.needs[0]);
+        let (len, to) = (x.shape().num_elements(), call.to(x.dtype));
+        let mut written = [None; MAX_OUTPUTS];
+        for (index, _) in call.outputs().filter(|(index, _)| *index > 0 || identity.is_none()) {
+            let reused = reused.filter(|_| index == 0).map(|index| read[index]);
+            written[index] = Some(reused.unwrap_or_else(|| launches.empty((len * to.size()) as u64)));
         }
-        let (x, g, lo, hi) = (blocks(x), blocks(g), prepared(lo), prepared(hi));
-        let (len, reused, mut launches) = (x.shape().num_elements(), g.can_mut(), Launches::new(&x.client));
-        let bounds = resolve(&mut launches, &x, [&lo, &hi]);
-        let (from, upstream) = (launches.operand(&x), launches.operand(&g));
-        let (dtype, shape) = (x.dtype, x.shape());
-        if !needs.lo && !needs.hi {
-            if rule.is_identity() {
-                return Gradients { x: Gradient::Of(g), lo: Gradient::None, hi: Gradient::None };
+        if written.iter().any(Option::is_some) {
+            let arguments = call.arguments(x.dtype, &resolved);
+            launches.launch(launches.plans.op(call.op, len, &read, &written, &arguments));
+        }
+        let mut outputs = [const { None }; MAX_OUTPUTS];
+        outputs[0] = identity.map(|upstream| inputs[upstream].clone());
+        for (index, of) in call.outputs() {
+            if let Some(slice) = written[index] {
+                outputs[index] = Some(match of.map(|of| &broadcast[of]) {
+                    None => launches.tensor(slice, x, x.shape(), to),
+                    Some(Bound::Tensor(input)) => sum_to(&mut launches, slice, x, input.shape()),
+                    Some(_) => sum_to(&mut launches, slice, x, Shape::new([1])),
+                });
             }
-            let gx = output(&mut launches, upstream, reused);
-            let arguments = Arguments { rule, ..Arguments::new(&bounds) };
-            let plan = launches.plans.op(Op::ClipBackward, len, &[from, upstream], &[Some(gx)], &arguments);
-            launches.launch(plan);
-            let gx = launches.tensor(gx, &x, shape, dtype);
-            return Gradients { x: Gradient::Of(gx), lo: Gradient::None, hi: Gradient::None };
         }
-        // Straight through, x receives g itself.
-        let is_computed = needs.x && !rule.is_identity();
-        let made = [is_computed, needs.lo, needs.hi];
-        let outputs = made.map(|made| made.then(|| launches.empty(from.bytes)));
-        let arguments = Arguments { rule, ..Arguments::new(&bounds) };
-        let plan = launches.plans.op(Op::ClipBackwardBounds, len, &[from, upstream], &outputs, &arguments);
-        launches.launch(plan);
-        let of_bound = |launches: &mut Launches, bound: &Bound<Self>, gradient: Option<Slice>| match (
-            gradient,
-            bound.tensor(),
-        ) {
-            (Some(gradient), Some(bound)) => Gradient::Of(sum_to(launches, gradient, &x, bound)),
-            _ => Gradient::None,
-        };
-        let of_lo = of_bound(&mut launches, &lo, outputs[1]);
-        let of_hi = of_bound(&mut launches, &hi, outputs[2]);
-        let of_x = match (needs.x, outputs[0]) {
-            (true, Some(gx)) => Gradient::Of(launches.tensor(gx, &x, shape, dtype)),
-            (true, None) => Gradient::Of(g),
-            (false, _) => Gradient::None,
-        };
-        Gradients { x: of_x, lo: of_lo, hi: of_hi }
+        Outputs::new(outputs)
     }
 
     fn clip_with_mask(x: CubeTensor, lo: Bound<Self>, hi: Bound<Self>, rule: BackwardRule) -> Masked<Self> {
-        let (x, lo, hi) = (blocks(x), prepared(lo), prepared(hi));
+        let (x, broadcast) = (blocks(x), Broadcast::new([lo, hi]).into_array().map(prepared));
         let (len, mut launches) = (x.shape().num_elements(), Launches::new(&x.client));
-        let bounds = resolve(&mut launches, &x, [&lo, &hi]);
+        let call = Call::new(Op::ClipWithMask, rule);
+        let bounds = Inputs::new(&mut launches, &broadcast).resolve(&call, &x);
         let from = launches.operand(&x);
         let y = launches.empty(from.bytes);
         let words = mask_words(x.dtype, len);
         let mask = launches.empty(4 * words as u64);
-        let arguments = Arguments { rule, ..Arguments::new(&bounds) };
-        let outputs = [Some(y), Some(mask)];
-        launches.launch(launches.plans.op(Op::ClipWithMask, len, &[from], &outputs, &arguments));
+        let (outputs, arguments) = ([Some(y), Some(mask)], call.arguments(x.dtype, &bounds));
+        launches.launch(launches.plans.op(call.op, len, &[from], &outputs, &arguments));
         Masked {
             y: launches.tensor(y, &x, x.shape(), x.dtype),
             mask: launches.tensor(mask, &x, Shape::new([words]), DType::I32),
@@ -355,17 +316,16 @@ impl ClipOps for CubeBackend {
     }
 }
 
-/// The gradient of a bound, summed to its shape.
-fn sum_to(launches: &mut Launches, gradient: Slice, x: &CubeTensor, bound: &CubeTensor) -> CubeTensor {
-    let (shape, dtype) = (bound.shape(), bound.dtype);
+/// The gradient of a broadcast input, summed to its shape.
+fn sum_to(launches: &mut Launches, gradient: Slice, x: &CubeTensor, shape: Shape) -> CubeTensor {
     if shape.num_elements() == x.shape().num_elements() {
         // Nothing to sum: each element keeps its bits.
-        return launches.tensor(gradient, bound, shape, dtype);
+        return launches.tensor(gradient, x, shape, x.dtype);
     }
-    let (element, shapes) = (element_of(dtype), [shape_of(x), shape_of(bound)]);
-    let [of_x, of_bound] = &shapes;
-    let [scratch, result] = checked(launches.plans.sum_bytes(element, of_x, of_bound));
+    let (element, shapes) = (element_of(x.dtype), [shape_of(x), checked(wgclip::Shape::new(shape.to_vec()))]);
+    let [of_x, of_input] = &shapes;
+    let [scratch, result] = checked(launches.plans.sum_bytes(element, of_x, of_input));
     let (scratch, result) = (launches.empty(scratch), launches.empty(result));
-    launches.launch(launches.plans.sum(element, gradient, [of_x, of_bound], [scratch, result]));
-    launches.tensor(result, bound, shape, dtype)
+    launches.launch(launches.plans.sum(element, gradient, [of_x, of_input], [scratch, result]));
+    launches.tensor(result, x, shape, x.dtype)
 }

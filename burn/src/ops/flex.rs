@@ -5,10 +5,11 @@ use burn::tensor::{Bytes, DType, FloatDType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use wgclip::bounds::BroadcastInputs;
 use wgclip::norm::NormState;
+use wgclip::op::{MAX_BROADCAST, MAX_OUTPUTS, Op};
 use wgclip::reference::Scaling;
-use wgclip::{BackwardRule, Element, NormKind, NormLimit, bf16, cpu, f16};
+use wgclip::{BackwardRule, Element, ElementType, NormKind, NormLimit, bf16, cpu, f16};
 
-use super::{Bound, ClipOps, Gradient, Gradients, Limited, Masked, Needs, checked};
+use super::{Bound, Broadcast, Call, ClipOps, Limited, Masked, Optional, Outputs, checked, resolve};
 
 /// Evaluates an expression for the element type of a [`DType`].
 macro_rules! with_float {
@@ -48,132 +49,119 @@ fn of_elements<T: Float>(elements: Vec<T>, shape: Shape) -> FlexTensor {
     )
 }
 
+/// The elements of a contiguous tensor.
+fn bytes(tensor: &FlexTensor) -> &[u8] {
+    let size = tensor.dtype().size();
+    match tensor.layout().contiguous_offsets() {
+        Some((start, end)) => &tensor.bytes()[start * size..end * size],
+        None => &[],
+    }
+}
+
 /// All elements of an unshared tensor, to be overwritten.
 fn own_elements<T: Float>(tensor: &mut FlexTensor) -> Option<&mut [T]> {
     let (start, end) = tensor.layout().contiguous_offsets()?;
     tensor.try_storage_mut().map(|all| &mut all[start..end])
 }
 
-/// Both bounds, contiguous, with their shapes.
-struct Sides([Option<(FlexTensor, wgclip::Shape)>; 2], [Option<f64>; 2]);
-
-impl Sides {
-    fn new(lo: Bound<Flex>, hi: Bound<Flex>) -> Self {
-        let value = |bound: &Bound<Flex>| match bound {
-            Bound::Value(value) => Some(*value),
-            _ => None,
-        };
-        let values = [value(&lo), value(&hi)];
-        let tensors = [lo, hi].map(|bound| {
-            let tensor = contiguous(bound.tensor()?.clone());
-            let shape = shape_of(&tensor);
-            Some((tensor, shape))
-        });
-        Self(tensors, values)
-    }
-
-    fn resolve<T: Float>(&self, x: &FlexTensor) -> BroadcastInputs<&[T]> {
-        let side = |n: usize| match (&self.0[n], self.1[n]) {
-            (Some((tensor, shape)), _) => wgclip::Bound::Tensor((elements(tensor), shape)),
-            (None, Some(value)) => wgclip::Bound::Value(<T as Element>::from_f64(value)),
-            (None, None) => wgclip::Bound::Absent,
-        };
-        checked(BroadcastInputs::bounds::<T>(&shape_of(x), side(0), side(1)))
-    }
+/// The same as bytes.
+fn own_bytes(tensor: &mut FlexTensor) -> Option<&mut [u8]> {
+    with_float!(tensor.dtype(), T => own_elements::<T>(tensor).map(bytemuck::cast_slice_mut))
 }
 
 fn shape_of(tensor: &FlexTensor) -> wgclip::Shape {
     checked(wgclip::Shape::new(tensor.layout().shape().to_vec()))
 }
 
-impl ClipOps for Flex {
-    fn clip(x: FlexTensor, lo: Bound<Self>, hi: Bound<Self>, _: BackwardRule) -> FlexTensor {
-        let (sides, mut x) = (Sides::new(lo, hi), contiguous(x));
-        with_float!(x.dtype(), T => {
-            let bounds = sides.resolve::<T>(&x);
-            if let Some(x) = own_elements::<T>(&mut x) {
-                checked(cpu::clip_in_place(x, &bounds));
-            } else {
-                let from = elements::<T>(&x);
-                let mut y = bytemuck::zeroed_vec(from.len());
-                checked(cpu::clip(from, &bounds, &mut y));
-                return of_elements(y, x.layout().shape().clone());
+/// The broadcast inputs of an operation: tensors are contiguous, with their shapes.
+struct Inputs {
+    tensors: [wgclip::Bound<f64, (FlexTensor, wgclip::Shape)>; MAX_BROADCAST],
+    /// The shape of the gradient of a value.
+    of_value: Shape,
+}
+
+impl Inputs {
+    fn new(broadcast: Broadcast<Flex>) -> Self {
+        let tensors = broadcast.into_array().map(|input| match input {
+            Bound::Absent => wgclip::Bound::Absent,
+            Bound::Value(value) => wgclip::Bound::Value(value),
+            Bound::Tensor(tensor) => {
+                let shape = shape_of(&tensor);
+                wgclip::Bound::Tensor((contiguous(tensor), shape))
             }
         });
-        x
+        Self { tensors, of_value: Shape::new([1]) }
     }
 
-    fn clip_backward(
-        x: FlexTensor,
-        g: FlexTensor,
-        lo: Bound<Self>,
-        hi: Bound<Self>,
-        rule: BackwardRule,
-        needs: Needs,
-    ) -> Gradients<Self> {
-        let (sides, x, mut g) = (Sides::new(lo, hi), contiguous(x), contiguous(g));
-        let is_identity = rule.is_identity();
-        with_float!(x.dtype(), T => {
-            let (bounds, from) = (sides.resolve::<T>(&x), elements::<T>(&x));
-            if !needs.lo && !needs.hi {
-                if !is_identity {
-                    if let Some(g) = own_elements::<T>(&mut g) {
-                        checked(cpu::clip_backward_in_place(from, g, &bounds, rule));
-                    } else {
-                        let mut gx = bytemuck::zeroed_vec(from.len());
-                        checked(cpu::clip_backward(from, elements::<T>(&g), &bounds, rule, &mut gx));
-                        g = of_elements(gx, x.layout().shape().clone());
-                    }
-                }
-                return Gradients { x: Gradient::Of(g), lo: Gradient::None, hi: Gradient::None };
-            }
-            let mut of_x = (needs.x && !is_identity).then(|| bytemuck::zeroed_vec::<T>(from.len()));
-            let [mut of_lo, mut of_hi] = [(0, needs.lo), (1, needs.hi)].map(|(side, needs)| {
-                let (_, shape) = sides.0[side].as_ref().filter(|_| needs)?;
-                Some(bytemuck::zeroed_vec::<T>(shape.len()))
-            });
-            let of_bounds = [of_lo.as_deref_mut(), of_hi.as_deref_mut()];
-            let upstream = elements::<T>(&g);
-            checked(cpu::clip_backward_bounds(from, upstream, &bounds, rule, of_x.as_deref_mut(), of_bounds));
-            let shaped = |elements: Option<Vec<T>>, of: Option<&FlexTensor>| match (elements, of) {
-                (Some(elements), Some(of)) => Gradient::Of(of_elements(elements, of.layout().shape().clone())),
-                _ => Gradient::None,
-            };
-            let of_x = match needs.x && is_identity {
-                true => Gradient::Of(g),
-                false => shaped(of_x, Some(&x)),
-            };
-            let bound = |side: usize| sides.0[side].as_ref().map(|(tensor, _)| tensor);
-            Gradients { x: of_x, lo: shaped(of_lo, bound(0)), hi: shaped(of_hi, bound(1)) }
-        })
+    fn resolve(&self, call: &Call, element: ElementType, x: &wgclip::Shape) -> BroadcastInputs<&[u8]> {
+        let inputs = self.tensors.iter().map(|input| match input {
+            wgclip::Bound::Absent => wgclip::Bound::Absent,
+            wgclip::Bound::Value(value) => wgclip::Bound::Value(*value),
+            wgclip::Bound::Tensor((tensor, shape)) => wgclip::Bound::Tensor((bytes(tensor), shape)),
+        });
+        checked(resolve(call.op, element, x, inputs))
+    }
+
+    /// The shape of the gradient of one.
+    fn gradient_shape(&self, index: usize) -> &Shape {
+        match &self.tensors[index] {
+            wgclip::Bound::Tensor((tensor, _)) => tensor.layout().shape(),
+            _ => &self.of_value,
+        }
+    }
+}
+
+fn element_of(dtype: DType) -> ElementType {
+    super::element_of(dtype).unwrap_or_else(|| panic!("wgclip has no kernels for {dtype:?}"))
+}
+
+impl ClipOps for Flex {
+    fn run(x: FlexTensor, g: Optional<Self>, broadcast: Broadcast<Self>, call: Call) -> Outputs<Self> {
+        let (of_x, shape, dtype) = (shape_of(&x), x.layout().shape().clone(), x.dtype());
+        let broadcast = Inputs::new(broadcast);
+        let resolved = broadcast.resolve(&call, element_of(dtype), &of_x);
+        let mut inputs: Vec<_> = std::iter::once(x).chain(g.into_option()).map(contiguous).collect();
+        let mut outputs = [const { None }; MAX_OUTPUTS];
+        if let Some(upstream) = call.op.identity_input(call.rule).filter(|_| call.needs[0]) {
+            // The gradient of x is the upstream gradient itself: a clone, which no kernel writes to.
+            outputs[0] = Some(inputs[upstream].clone());
+        } else if let Some(index) = call.op.in_place_input().filter(|&index| inputs[index].is_unique()) {
+            outputs[0] = call.needs[0].then(|| inputs.remove(index));
+        }
+        for (index, of) in call.outputs() {
+            let shape = of.map_or(&shape, |of| broadcast.gradient_shape(of));
+            outputs[index].get_or_insert_with(|| FlexTensor::zeros(shape.clone(), call.to(dtype)));
+        }
+        let mut written = outputs.each_mut().map(|output| output.as_mut().and_then(own_bytes));
+        if written.iter().any(Option::is_some) {
+            let read: Vec<_> = inputs.iter().map(bytes).collect();
+            let arguments = call.arguments(dtype, &resolved);
+            checked(cpu::run(call.op, of_x.len(), &read, &mut written, &arguments));
+        }
+        Outputs::new(outputs)
     }
 
     fn clip_with_mask(x: FlexTensor, lo: Bound<Self>, hi: Bound<Self>, rule: BackwardRule) -> Masked<Self> {
-        let (sides, x) = (Sides::new(lo, hi), contiguous(x));
-        with_float!(x.dtype(), T => {
-            let (bounds, from) = (sides.resolve::<T>(&x), elements::<T>(&x));
-            let (mut y, mut mask) = (bytemuck::zeroed_vec(from.len()), vec![0; cpu::mask_len(from.len())]);
-            checked(cpu::clip_with_mask(from, &bounds, rule, &mut y, &mut mask));
-            let words = Shape::new([mask.len()]);
-            Masked {
-                y: of_elements(y, x.layout().shape().clone()),
-                mask: of_elements::<i64>(bytemuck::cast_vec(mask), words),
-            }
-        })
+        let (broadcast, of_x, x) = (Inputs::new(Broadcast::new([lo, hi])), shape_of(&x), contiguous(x));
+        let call = Call::new(Op::ClipWithMask, rule);
+        let resolved = broadcast.resolve(&call, element_of(x.dtype()), &of_x);
+        let mut mask = vec![0i64; cpu::mask_len(of_x.len())];
+        let mut y = FlexTensor::zeros(x.layout().shape().clone(), x.dtype());
+        let written = &mut [own_bytes(&mut y), Some(bytemuck::cast_slice_mut(&mut mask))];
+        checked(cpu::run(call.op, of_x.len(), &[bytes(&x)], written, &call.arguments(x.dtype(), &resolved)));
+        let words = Shape::new([mask.len()]);
+        Masked { y, mask: of_elements(mask, words) }
     }
 
     fn mask_backward(g: FlexTensor, mask: FlexTensor) -> FlexTensor {
-        let mut g = contiguous(g);
-        let bits = bytemuck::cast_slice(elements::<i64>(&mask));
-        with_float!(g.dtype(), T => {
-            if let Some(g) = own_elements::<T>(&mut g) {
-                checked(cpu::mask_backward_in_place(bits, g));
-            } else {
-                let mut gx = elements::<T>(&g).to_vec();
-                checked(cpu::mask_backward_in_place(bits, &mut gx));
-                return of_elements(gx, g.layout().shape().clone());
-            }
-        });
+        let (len, dtype, mut g) = (g.layout().num_elements(), g.dtype(), contiguous(g));
+        if !g.is_unique() {
+            g = FlexTensor::from_data(g.into_data());
+        }
+        let none = BroadcastInputs::none(element_of(dtype));
+        let call = Call::new(Op::MaskBackward, BackwardRule::default());
+        let written = &mut [own_bytes(&mut g)];
+        checked(cpu::run(call.op, len, &[bytes(&mask)], written, &call.arguments(dtype, &none)));
         g
     }
 

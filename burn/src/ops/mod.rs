@@ -1,5 +1,4 @@
-//! The operations of every backend, called through Burn's dispatch: kernels where they run, otherwise Burn's own operations
-//! (the default bodies here).
+//! The operations of every backend, called through Burn's dispatch: kernels where they run, otherwise Burn's own operations.
 
 mod autodiff;
 pub mod composed;
@@ -9,10 +8,13 @@ mod flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, TensorMetadata, backend_extension};
 use burn::tensor::{DType, FloatDType};
-use wgclip::{BackwardRule, ElementType, NormKind, NormLimit};
+use wgclip::bounds::BroadcastInputs;
+use wgclip::op::{self, MAX_BROADCAST, MAX_OUTPUTS, Op, Operand};
+use wgclip::quantize::QuantRule;
+use wgclip::{BackwardRule, Element, ElementType, Error, NormKind, NormLimit, Result, Shape, with_element};
 
 /// Unwraps a result that was checked before.
-fn checked<T>(result: wgclip::Result<T>) -> T {
+fn checked<T>(result: Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("wgclip: {error}"))
 }
 
@@ -53,40 +55,174 @@ impl<B: Backend> Bound<B> {
     }
 }
 
-/// The gradients that a backward pass must compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needs {
-    /// The gradient of x.
-    pub x: bool,
-    /// The gradient of the lower bound.
-    pub lo: bool,
-    /// The gradient of the upper bound.
-    pub hi: bool,
-}
-
-/// The gradients of a clip, each present if requested.
+/// The broadcast inputs of an operation, in the order of the list: absent beyond those.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion)]
-pub struct Gradients<B: Backend> {
-    /// The gradient of x.
+pub struct Broadcast<B: Backend> {
+    /// The first.
     #[extension_type]
-    pub x: Gradient<B>,
-    /// The gradient of the lower bound, in its shape.
+    pub first: Bound<B>,
+    /// The second.
     #[extension_type]
-    pub lo: Gradient<B>,
-    /// The gradient of the upper bound, in its shape.
+    pub second: Bound<B>,
+    /// The third.
     #[extension_type]
-    pub hi: Gradient<B>,
+    pub third: Bound<B>,
+    /// The fourth.
+    #[extension_type]
+    pub fourth: Bound<B>,
 }
 
-/// One gradient.
+impl<B: Backend> Broadcast<B> {
+    /// Takes up to four.
+    pub fn new(inputs: impl IntoIterator<Item = Bound<B>>) -> Self {
+        let mut inputs = inputs.into_iter();
+        let [first, second, third, fourth] = std::array::from_fn(|_| inputs.next().unwrap_or(Bound::Absent));
+        Self { first, second, third, fourth }
+    }
+
+    /// All four.
+    pub fn into_array(self) -> [Bound<B>; MAX_BROADCAST] {
+        [self.first, self.second, self.third, self.fourth]
+    }
+}
+
+/// A tensor that may be absent: the upstream gradient of a forward pass, an output that is not needed.
 #[derive(Debug, Clone, ExtensionType)]
 #[extension_type(fusion)]
-pub enum Gradient<B: Backend> {
-    /// Not requested.
+pub enum Optional<B: Backend> {
+    /// Absent.
     None,
-    /// The gradient.
-    Of(FloatTensor<B>),
+    /// The tensor.
+    Some(FloatTensor<B>),
+}
+
+impl<B: Backend> From<Option<FloatTensor<B>>> for Optional<B> {
+    fn from(tensor: Option<FloatTensor<B>>) -> Self {
+        tensor.map_or(Self::None, Self::Some)
+    }
+}
+
+impl<B: Backend> Optional<B> {
+    /// As an [`Option`].
+    pub fn into_option(self) -> Option<FloatTensor<B>> {
+        match self {
+            Self::None => None,
+            Self::Some(tensor) => Some(tensor),
+        }
+    }
+}
+
+/// The outputs of an operation, in the order of the list: those that are needed. The gradient of a broadcast input has its shape, `[1]` for a
+/// value.
+#[derive(Debug, Clone, ExtensionType)]
+#[extension_type(fusion)]
+pub struct Outputs<B: Backend> {
+    /// The first.
+    #[extension_type]
+    pub first: Optional<B>,
+    /// The second.
+    #[extension_type]
+    pub second: Optional<B>,
+    /// The third.
+    #[extension_type]
+    pub third: Optional<B>,
+    /// The fourth.
+    #[extension_type]
+    pub fourth: Optional<B>,
+}
+
+impl<B: Backend> Outputs<B> {
+    fn new(outputs: [Option<FloatTensor<B>>; MAX_OUTPUTS]) -> Self {
+        let [first, second, third, fourth] = outputs.map(Optional::from);
+        Self { first, second, third, fourth }
+    }
+
+    /// All four.
+    pub fn into_array(self) -> [Option<FloatTensor<B>>; MAX_OUTPUTS] {
+        [self.first, self.second, self.third, self.fourth].map(Optional::into_option)
+    }
+
+    /// The first.
+    fn into_first(self) -> FloatTensor<B> {
+        let Optional::Some(first) = self.first else { panic!("wgclip: an operation without its output") };
+        first
+    }
+}
+
+/// An operation of the list, with what it takes besides tensors.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The operation.
+    pub op: Op,
+    /// Which outputs are needed.
+    pub needs: [bool; MAX_OUTPUTS],
+    /// The rule for gradients.
+    pub rule: BackwardRule,
+    /// How values are quantised.
+    pub quant: QuantRule,
+    /// The parameters.
+    pub params: Vec<f64>,
+    /// The type of the output of a conversion.
+    pub to: Option<DType>,
+}
+
+impl Call {
+    /// An operation that takes nothing besides bounds and a rule, for its first output.
+    pub fn new(op: Op, rule: BackwardRule) -> Self {
+        let needs = std::array::from_fn(|index| index == 0);
+        Self { op, needs, rule, quant: QuantRule::default(), params: Vec::new(), to: None }
+    }
+
+    /// The same for gradients of x and the bounds, as they are needed.
+    pub fn gradients(rule: BackwardRule, needs: [bool; 3]) -> Self {
+        match needs {
+            [true, false, false] => Self::new(Op::ClipBackward, rule),
+            [x, lo, hi] => Self { needs: [x, lo, hi, false], ..Self::new(Op::ClipBackwardBounds, rule) },
+        }
+    }
+
+    /// The type of an output.
+    fn to(&self, x: DType) -> DType {
+        self.to.filter(|_| self.op.info().converts).unwrap_or(x)
+    }
+
+    /// The arguments for an engine.
+    fn arguments<'a, B>(&'a self, x: DType, broadcast: &'a BroadcastInputs<B>) -> op::Arguments<'a, B> {
+        let (rule, quant, params, to) = (self.rule, self.quant, &self.params, element_of(self.to(x)));
+        op::Arguments { rule, quant, params, to, ..op::Arguments::new(broadcast) }
+    }
+
+    /// The outputs that are needed, each with its index and the broadcast input whose gradient it is.
+    fn outputs(&self) -> impl Iterator<Item = (usize, Option<usize>)> {
+        let info = self.op.info();
+        let of = |of: Operand| info.broadcast.iter().position(|&input| input == of);
+        let outputs = info.outputs.iter().enumerate().filter(|&(index, _)| self.needs[index]);
+        outputs.map(move |(index, output)| (index, output.gradient_of().and_then(of)))
+    }
+}
+
+/// Broadcast inputs of x, each rounded to its type.
+///
+/// # Errors
+/// [`Error::NanBound`], [`Error::BroadcastMismatch`] or [`Error::TooManyAxes`].
+pub(crate) fn resolve<'a, T>(
+    op: Op,
+    element: ElementType,
+    x: &Shape,
+    inputs: impl IntoIterator<Item = wgclip::Bound<f64, (T, &'a Shape)>>,
+) -> Result<BroadcastInputs<T>> {
+    let row = op.info().broadcast;
+    let bits = |(input, operand): (_, &Operand)| match input {
+        wgclip::Bound::Value(value) if f64::is_nan(value) => Err(Error::NanBound { operand: operand.noun() }),
+        wgclip::Bound::Value(value) => Ok(wgclip::Bound::Value(
+            with_element!(element, E => <E as Element>::to_bits(Element::from_f64(value))),
+        )),
+        wgclip::Bound::Tensor(tensor) => Ok(wgclip::Bound::Tensor(tensor)),
+        wgclip::Bound::Absent => Ok(wgclip::Bound::Absent),
+    };
+    let inputs = inputs.into_iter().zip(row).map(bits).collect::<Result<Vec<_>>>()?;
+    BroadcastInputs::of_bits(element, row, x, inputs)
 }
 
 /// A clipped tensor, and one bit per element: whether the gradient passes.
@@ -113,7 +249,7 @@ pub struct Limited<B: Backend> {
 /// these.
 #[backend_extension(Cube, Flex, Autodiff, Fusion)]
 pub trait ClipOps: Backend {
-    /// `min(max(x, lo), hi)`; `rule` applies to the backward pass.
+    /// `min(max(x, lo), hi)`; `rule` applies to the backward pass, which autodiff records.
     #[fusion(dtype = x, shape = x)]
     fn clip(
         x: FloatTensor<Self>,
@@ -121,22 +257,19 @@ pub trait ClipOps: Backend {
         #[extension_type] hi: Bound<Self>,
         rule: BackwardRule,
     ) -> FloatTensor<Self> {
-        let _ = rule;
-        composed::clip::<Self>(x, &lo, &hi)
+        let call = Call::new(Op::Clip, rule);
+        Self::run(x, Optional::None, Broadcast::new([lo, hi]), call).into_first()
     }
 
-    /// The gradients of x and its bounds, for the upstream gradient `g`.
-    #[fusion(meta = |x, _, lo, hi, _, needs| composed::gradients_metadata(x, lo, hi, *needs))]
-    fn clip_backward(
+    /// Runs an operation of the list: its first input, the second if there is one, its broadcast inputs, and what it takes besides. Autodiff does
+    /// not record it.
+    #[fusion(meta = composed::outputs_metadata)]
+    fn run(
         x: FloatTensor<Self>,
-        g: FloatTensor<Self>,
-        #[extension_type] lo: Bound<Self>,
-        #[extension_type] hi: Bound<Self>,
-        rule: BackwardRule,
-        needs: Needs,
-    ) -> Gradients<Self> {
-        composed::clip_backward::<Self>(x, g, &lo, &hi, rule, needs)
-    }
+        #[extension_type] g: Optional<Self>,
+        #[extension_type] broadcast: Broadcast<Self>,
+        call: Call,
+    ) -> Outputs<Self>;
 
     /// A clip that keeps a mask, for a rule that [fits one](BackwardRule::fits_mask).
     #[fusion(meta = |x, _, _, _| cube::masked_metadata(x))]

@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 use wgclip::{BackwardRule, Element, OutsideRule, TieRule, bf16, f16, reference};
-use wgclip_burn::ops::{Bound, ClipOps, Gradient, Gradients, Needs};
+use wgclip_burn::ops::{Bound, Broadcast, Call, ClipOps, Optional};
 use wgclip_burn::{clip, clip_keeping_mask, clip_with};
 
 use crate::support::{Float, LENGTHS, bits, bound, devices, elements, normal, random, tensor};
@@ -80,11 +80,16 @@ fn tensors_of_bounds() {
     tensors_of::<bf16>();
 }
 
-fn of<T: Float, const D: usize>(gradient: Gradient<Dispatch>) -> Vec<T> {
-    match gradient {
-        Gradient::Of(gradient) => elements::<T, D>(Tensor::from_dispatch(gradient)),
-        Gradient::None => panic!("a gradient is missing"),
-    }
+/// The gradients of x and the bounds, for an upstream gradient.
+fn gradients<const D: usize>(
+    [x, g]: [Tensor<D>; 2],
+    bounds: [Bound<Dispatch>; 2],
+    rule: BackwardRule,
+    needs: [bool; 3],
+) -> [Option<Tensor<D>>; 4] {
+    let (g, call) = (Optional::Some(g.into_dispatch()), Call::gradients(rule, needs));
+    let made = Dispatch::run(x.into_dispatch(), g, Broadcast::new(bounds), call).into_array();
+    made.map(|gradient| gradient.map(Tensor::from_dispatch))
 }
 
 /// The gradients of every rule, of upstream gradients of any bits.
@@ -95,13 +100,11 @@ fn rules_of<T: Float>() {
             let (x, g) = (random::<T>(len, rng), random::<T>(len, rng));
             for rule in BackwardRule::all() {
                 let (lo, hi) = (Some(<T as Element>::from_f64(0.0)), Some(<T as Element>::from_f64(1.0)));
-                let needs = Needs { x: true, lo: false, hi: false };
-                let operand = |of: &[T]| tensor(of, [len], &device).into_dispatch();
-                let (of_x, of_g) = (operand(&x), operand(&g));
-                let made = Dispatch::clip_backward(of_x, of_g, bound(lo), bound(hi), rule, needs);
+                let operands = [&x, &g].map(|of| tensor(of, [len], &device));
+                let [gx, ..] = gradients(operands, [bound(lo), bound(hi)], rule, [true, false, false]);
                 let one = |(&x, &g): (&T, &T)| reference::clip_backward(x, g, lo, hi, rule);
                 let expected: Vec<T> = x.iter().zip(&g).map(one).collect();
-                assert_eq!(bits(&of::<T, 1>(made.x)), bits(&expected), "{len} by {rule}");
+                assert_eq!(bits(&elements::<T, 1>(gx.unwrap())), bits(&expected), "{len} by {rule}");
             }
         }
     }
@@ -124,16 +127,9 @@ fn bounds_of<T: Float>() {
             for dims in shapes(rows, columns) {
                 let lo = normal::<T>(dims[0] * dims[1], rng);
                 let hi = normal::<T>(dims[0] * dims[1], rng);
-                let operand = |of: &[T], dims| tensor(of, dims, &device).into_dispatch();
-                let of_x = [rows, columns];
-                let Gradients { x: gx, lo: glo, hi: ghi } = Dispatch::clip_backward(
-                    operand(&x, of_x),
-                    operand(&g, of_x),
-                    Bound::Tensor(operand(&lo, dims)),
-                    Bound::Tensor(operand(&hi, dims)),
-                    rule,
-                    Needs { x: true, lo: true, hi: true },
-                );
+                let operands = [&x, &g].map(|of| tensor(of, [rows, columns], &device));
+                let bounds = [&lo, &hi].map(|of| Bound::from(tensor(of, dims, &device)));
+                let [gx, glo, ghi, _] = gradients(operands, bounds, rule, [true; 3]);
                 let one = |n: usize| {
                     let (r, c) = (n / columns, n % columns);
                     let (lo, hi) = (at(&lo, dims, r, c), at(&hi, dims, r, c));
@@ -141,7 +137,11 @@ fn bounds_of<T: Float>() {
                 };
                 let all: Vec<_> = (0..x.len()).map(one).collect();
                 let expected: Vec<T> = all.iter().map(|all| all.x).collect();
-                assert_eq!(bits(&of::<T, 2>(gx)), bits(&expected), "x between {dims:?} by {rule}");
+                assert_eq!(
+                    bits(&elements::<T, 2>(gx.unwrap())),
+                    bits(&expected),
+                    "x between {dims:?} by {rule}"
+                );
                 for (gradient, side) in [(glo, 0), (ghi, 1)] {
                     let mut parts = vec![Vec::new(); dims[0] * dims[1]];
                     for (n, all) in all.iter().enumerate() {
@@ -150,7 +150,7 @@ fn bounds_of<T: Float>() {
                         parts[r * dims[1] + c].push(if side == 0 { all.lo } else { all.hi });
                     }
                     let expected: Vec<T> = parts.iter().map(|parts| reference::sum(parts)).collect();
-                    let made = bits(&of::<T, 2>(gradient));
+                    let made = bits(&elements::<T, 2>(gradient.unwrap()));
                     assert_eq!(made, bits(&expected), "bound {side} of {dims:?} by {rule}");
                 }
             }
@@ -351,22 +351,4 @@ fn straight_through_keeps_any_gradient() {
         let gradient = x.grad(&(y * g).sum().backward()).unwrap();
         assert_eq!(elements::<f32, 1>(gradient), [f32::INFINITY, 2.0, -3.0]);
     }
-}
-
-/// What Burn's tensors have of the list, and what they lack: the library's own table.
-#[test]
-fn the_table_of_packages_says_what_is_here() {
-    let table = include_str!("../../../docs/operations.md");
-    let elementwise = table.split("\n## ").next().unwrap();
-    let lacks: Vec<_> = elementwise
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect::<Vec<_>>())
-        .filter(|cells| cells[6] == "-")
-        .map(|cells| cells[1])
-        .collect();
-    let has = ["clip", "clip_backward", "clip_backward_bounds", "clip_with_mask", "mask_backward"];
-    let of_list: Vec<_> =
-        wgclip::op::Op::ELEMENTWISE.iter().map(|op| op.name()).filter(|op| !has.contains(op)).collect();
-    assert_eq!(lacks, of_list);
 }

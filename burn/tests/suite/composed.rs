@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
 use wgclip::{BackwardRule, reference};
-use wgclip_burn::ops::{Bound, Gradient, Needs, composed};
+use wgclip_burn::ops::{Bound, composed};
 
 use crate::support::{normal, random};
 
@@ -46,8 +46,8 @@ fn values_and_gradients_are_those_of_the_rule() {
                 (0..248).map(|n| reference::clip(x[n], of(n, lo, tensor_lo), of(n, hi, tensor_hi))).collect();
             same(y, &expected, "clip");
             for rule in BackwardRule::all() {
-                let needs = Needs { x: true, lo: tensor_lo, hi: tensor_hi };
-                let made = composed::clip_backward::<Flex>(
+                let needs = [true, tensor_lo, tensor_hi];
+                let [gx, glo, ghi] = composed::clip_backward::<Flex>(
                     flex(&x, dims),
                     flex(&g, dims),
                     &of_lo,
@@ -61,10 +61,13 @@ fn values_and_gradients_are_those_of_the_rule() {
                         reference::clip_backward_bounds(x[n], g[n], lo, hi, rule)
                     })
                     .collect();
-                let Gradient::Of(gx) = made.x else { panic!("no gradient of x") };
-                same(gx, &all.iter().map(|all| all.x).collect::<Vec<_>>(), &format!("x by {rule}"));
-                for (made, tensor, side) in [(made.lo, tensor_lo, 0), (made.hi, tensor_hi, 1)] {
-                    let Gradient::Of(made) = made else {
+                same(
+                    gx.expect("no gradient of x"),
+                    &all.iter().map(|all| all.x).collect::<Vec<_>>(),
+                    &format!("x by {rule}"),
+                );
+                for (made, tensor, side) in [(glo, tensor_lo, 0), (ghi, tensor_hi, 1)] {
+                    let Some(made) = made else {
                         assert!(!tensor, "no gradient of a bound");
                         continue;
                     };

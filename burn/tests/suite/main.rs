@@ -4,4 +4,5 @@ mod clip;
 mod composed;
 mod modules;
 mod norm;
+mod run;
 mod support;
