@@ -157,7 +157,7 @@ pub enum Error {
 
     /// A norm is NaN or infinite under [`NonFinitePolicy::Error`](crate::NonFinitePolicy::Error). The elements to be clipped by it are unchanged.
     #[error(
-        "the norm of {what} is NaN or infinite, so nothing was clipped by it: look for what made such elements, or choose what else becomes of them"
+        "the norm of {what} is NaN or infinite, so nothing was clipped by it: look for the source of such elements, or choose what else becomes of them"
     )]
     NonFiniteNorm {
         /// What has this norm, as far as known.

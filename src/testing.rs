@@ -82,10 +82,10 @@ pub fn run<T: Element>(op: Op, operands: &Operands<'_, T>) -> Result<Vec<(Operan
     let info = op.info();
     let inputs: Vec<_> = info.inputs.iter().map(|&input| operands.input(op, input)).collect::<Result<_>>()?;
     let broadcast = operands.broadcast(op)?;
-    let made = tensor::run(op, &inputs, operands.needs, &operands.arguments(op, &broadcast))?;
-    let made = info.outputs.iter().zip(made).filter_map(|(&operand, output)| Some((operand, output?)));
-    let made = made.filter(|(operand, _)| *operand != Operand::Mask && operands.to.is_none());
-    made.map(|(operand, output)| Ok((operand, output.try_into()?))).collect()
+    let outputs = tensor::run(op, &inputs, operands.needs, &operands.arguments(op, &broadcast))?;
+    let outputs = info.outputs.iter().zip(outputs).filter_map(|(&operand, output)| Some((operand, output?)));
+    let outputs = outputs.filter(|(operand, _)| *operand != Operand::Mask && operands.to.is_none());
+    outputs.map(|(operand, output)| Ok((operand, output.try_into()?))).collect()
 }
 
 /// Runs an operation of the list in place of `target`, of the shape of x.
@@ -142,7 +142,7 @@ pub struct Poison {
     _tensor: DynTensor,
 }
 
-/// A tensor of elements of 4 bytes whose bits are `start`, `start + step`, and so on, made on the device.
+/// A tensor of elements of 4 bytes whose bits are `start`, `start + step`, and so on; written on the device.
 ///
 /// # Errors
 /// As [`Device::tensor`].

@@ -321,9 +321,9 @@ mod tests {
             let mut values: Vec<f64> = finite.map(|value| value.to_f64()).collect();
             values.sort_by(f64::total_cmp);
             for &number in numbers {
-                let made = |bound: Result<Bound<T, ()>>| bound.ok().and_then(|bound| bound.value());
-                let upper = made(Bound::upper_rounded(Number::Float(number), BoundRounding::Inward));
-                let lower = made(Bound::lower_rounded(Number::Float(number), BoundRounding::Inward));
+                let value = |bound: Result<Bound<T, ()>>| bound.ok().and_then(|bound| bound.value());
+                let upper = value(Bound::upper_rounded(Number::Float(number), BoundRounding::Inward));
+                let lower = value(Bound::lower_rounded(Number::Float(number), BoundRounding::Inward));
                 let below = values.iter().copied().rfind(|&value| value <= number);
                 let above = values.iter().copied().find(|&value| value >= number);
                 assert_eq!(upper.map(|value| value.to_f64()), below, "{} at most {number}", T::TYPE);

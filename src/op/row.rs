@@ -96,7 +96,7 @@ pub const MAX_OUTPUTS: usize = 4;
 /// The most parameters.
 pub(crate) const MAX_PARAMS: usize = 4;
 
-/// Which outputs of an operation are to be made: those with an index below `count`.
+/// Which outputs of an operation are needed: those with an index below `count`.
 pub(crate) fn first_outputs(count: usize) -> [bool; MAX_OUTPUTS] {
     std::array::from_fn(|index| index < count)
 }

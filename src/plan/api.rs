@@ -185,7 +185,7 @@ mod tests {
     use crate::{Bound, Error, NormKind, NormLimit};
 
     #[test]
-    fn what_is_not_given_is_not_made_up() {
+    fn missing_arguments_are_refused() {
         let plans = Plans::new("a device", DeviceKind::Software, Limits::WEBGPU);
         let slice = |operand| Slice { operand, offset: 0, bytes: 4096 };
         let none = BroadcastInputs::none(ElementType::F32);
@@ -203,8 +203,8 @@ mod tests {
         assert_ne!(bytemuck::bytes_of(&same[0].params), bytemuck::bytes_of(&other[0].params));
         to_f16.to = Some(ElementType::F16);
         let half = Slice { bytes: 2048, ..slice(1) };
-        let made = plans.op(Op::ClipTo, 1024, &[slice(0)], &[Some(half)], &to_f16).unwrap();
-        assert_ne!(made[0].kernel, plan(Op::Clip, &bare).unwrap()[0].kernel);
+        let planned = plans.op(Op::ClipTo, 1024, &[slice(0)], &[Some(half)], &to_f16).unwrap();
+        assert_ne!(planned[0].kernel, plan(Op::Clip, &bare).unwrap()[0].kernel);
     }
 
     /// Every kernel of the plans, for engines that bind parameters first or last: its bindings are those of the step.
@@ -234,13 +234,13 @@ mod tests {
                 let params = &[2.0, 0.5, 1.0, 3.0][..info.params.len()];
                 let arguments = Arguments { params, to: Some(element), ..Arguments::new(&broadcast) };
                 let outputs: Vec<_> = outputs.iter().copied().map(Some).collect();
-                let made = plans.op(op, len, inputs, &outputs, &arguments).unwrap();
-                let bindings = made[0].bindings.len();
-                steps.extend(made);
+                let planned = plans.op(op, len, inputs, &outputs, &arguments).unwrap();
+                let bindings = planned[0].bindings.len();
+                steps.extend(planned);
                 if let Some(index) = op.in_place_input() {
-                    let made = plans.op(op, len, inputs, &[Some(inputs[index])], &arguments).unwrap();
-                    assert!(made[0].bindings.len() < bindings, "{op} in place");
-                    steps.extend(made);
+                    let planned = plans.op(op, len, inputs, &[Some(inputs[index])], &arguments).unwrap();
+                    assert!(planned[0].bindings.len() < bindings, "{op} in place");
+                    steps.extend(planned);
                 }
             }
             if element.is_float() {

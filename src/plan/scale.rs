@@ -56,7 +56,7 @@ pub(crate) fn make_scalings<M: Memory>(
     count: u64,
     norms: BufferPart<M>,
     limiter: Limiter<'_, BufferPart<M>>,
-    made: BufferPart<M>,
+    scalings: BufferPart<M>,
 ) -> Result<()> {
     let params = ScaleParams {
         // A limit of -0 is 0.
@@ -68,8 +68,8 @@ pub(crate) fn make_scalings<M: Memory>(
         ..ScaleParams::default()
     };
     let (kernel, operands) = match limiter.relative {
-        Some((relative, _)) => (&MAKE_RELATIVE_SCALINGS, vec![norms, relative, made]),
-        None => (&MAKE_SCALINGS, vec![norms, made]),
+        Some((relative, _)) => (&MAKE_RELATIVE_SCALINGS, vec![norms, relative, scalings]),
+        None => (&MAKE_SCALINGS, vec![norms, scalings]),
     };
     let specialization = Specialization::of(ElementType::F32);
     sink.record(&sink.planner().whole(kernel, specialization, params.into(), count, &operands)?)

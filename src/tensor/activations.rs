@@ -1,7 +1,7 @@
 //! Activations that are clips, and the gradients that PyTorch gives them.
 
 use super::Tensor;
-use super::run::{broadcast_inputs, first, not_made, run};
+use super::run::{broadcast_inputs, first, missing_output, run};
 use crate::broadcast::BroadcastInputs;
 use crate::op::{Arguments, Operand};
 use crate::{BackwardRule, Bound, Element, IntoBounds, NanRule, Op, Result};
@@ -177,10 +177,10 @@ impl<T: Element> Tensor<T> {
         let inputs = [self.as_dyn(), upstream.as_dyn()];
         let [x, lo, hi, slope] = run(op, &inputs, needs, &Arguments::new(&broadcast))?;
         Ok(LeakyGradients {
-            x: x.map(Self::of).ok_or_else(|| not_made(op))?,
+            x: x.map(Self::of).ok_or_else(|| missing_output(op))?,
             lo: lo.map(Self::of),
             hi: hi.map(Self::of),
-            slope: slope.map(Self::of).ok_or_else(|| not_made(op))?,
+            slope: slope.map(Self::of).ok_or_else(|| missing_output(op))?,
         })
     }
 

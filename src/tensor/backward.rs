@@ -1,7 +1,7 @@
 //! The backward pass, from the tensor that was clipped.
 
 use super::Tensor;
-use super::run::{broadcast_inputs, not_made, run};
+use super::run::{broadcast_inputs, missing_output, run};
 use crate::op::Arguments;
 use crate::{BackwardRule, Element, IntoBounds, Op, Result};
 
@@ -106,7 +106,7 @@ impl<T: Element> Tensor<T> {
         let inputs = [self.as_dyn(), upstream.as_dyn()];
         let [x, lo, hi, _] = run(op, &inputs, [true, needs.lo, needs.hi, false], &arguments)?;
         Ok(BoundGradients {
-            x: x.map(Self::of).ok_or_else(|| not_made(op))?,
+            x: x.map(Self::of).ok_or_else(|| missing_output(op))?,
             lo: lo.map(Self::of),
             hi: hi.map(Self::of),
         })

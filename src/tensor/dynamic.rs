@@ -92,7 +92,7 @@ impl DynTensor {
         self.shape.is_empty()
     }
 
-    /// Copies the elements to the host as bytes, in C order and the byte order of the host. Blocks until the device has made them.
+    /// Copies the elements to the host as bytes, in C order and the byte order of the host. Blocks until the device has computed them.
     ///
     /// # Errors
     /// As [`Tensor::to_vec`].

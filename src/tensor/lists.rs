@@ -110,7 +110,7 @@ pub fn clip_by_global_norm(
     Ok(norm)
 }
 
-/// Scales the elements of several tensors in place, by what [`NormState::scaling`](crate::norm::NormState::scaling) made of a norm
+/// Scales the elements of several tensors in place, by a scaling of [`NormState::scaling`](crate::norm::NormState::scaling)
 /// that is not theirs alone: that of a list on several devices, or of all ranks. As
 /// [`reference::scale`](crate::reference::scale) says; clones keep their elements.
 ///

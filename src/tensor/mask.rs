@@ -2,13 +2,13 @@
 
 use std::marker::PhantomData;
 
-use super::run::{broadcast_inputs, first, not_made, run};
+use super::run::{broadcast_inputs, first, missing_output, run};
 use super::{DynTensor, Tensor};
 use crate::broadcast::BroadcastInputs;
 use crate::op::{Arguments, first_outputs};
 use crate::{BackwardRule, Element, IntoBounds, Op, Result, Shape};
 
-/// What the backward pass of a clip needs: one bit per element, made by [`Tensor::clip_with_mask`]. For the
+/// What the backward pass of a clip needs: one bit per element, an output of [`Tensor::clip_with_mask`]. For the
 /// straight-through rule, which lets everything pass, there are no bits.
 #[derive(Debug, Clone)]
 pub struct Mask<T> {
@@ -20,7 +20,7 @@ pub struct Mask<T> {
 }
 
 impl<T: Element> Tensor<T> {
-    /// [`clip`](Self::clip), and what its backward pass needs, made in the same pass: one bit per element, a 32nd of
+    /// [`clip`](Self::clip), and what its backward pass needs, written in the same pass: one bit per element, a 32nd of
     /// an f32 tensor, so that neither this tensor nor the bounds need be kept.
     ///
     /// ```
@@ -50,13 +50,13 @@ impl<T: Element> Tensor<T> {
         let broadcast = broadcast_inputs(op, self.shape(), &bounds, &[])?;
         let arguments = Arguments { rule, ..Arguments::new(&broadcast) };
         let [y, bits, ..] = run(op, &[self.as_dyn()], first_outputs(2), &arguments)?;
-        Ok((y.map(Self::of).ok_or_else(|| not_made(op))?, mask(bits)))
+        Ok((y.map(Self::of).ok_or_else(|| missing_output(op))?, mask(bits)))
     }
 }
 
 impl<T: Element> Mask<T> {
     /// The gradient that reaches the tensor that was clipped, of the gradient `upstream` of the clipped one, by the
-    /// rule that the mask was made for: the same bits as [`Tensor::clip_backward`].
+    /// rule of the mask: the same bits as [`Tensor::clip_backward`].
     ///
     /// # Errors
     /// As [`Tensor::clip_backward`].

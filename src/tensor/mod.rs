@@ -91,7 +91,7 @@ impl<T: Element> Tensor<T> {
         self.any.is_empty()
     }
 
-    /// Copies the elements to the host, in C order. Blocks until the device has made them.
+    /// Copies the elements to the host, in C order. Blocks until the device has computed them.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory), [`Error::DeviceLost`](crate::Error::DeviceLost) or [`Error::Gpu`](crate::Error::Gpu).

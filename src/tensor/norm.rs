@@ -264,12 +264,12 @@ impl DynTensor {
                 instead: "clip by the 2-norm".into(),
             });
         }
-        let made = with_storage!(&self.storage, backend, x => {
+        let storage = with_storage!(&self.storage, backend, x => {
             let operands = [x, peer(backend, &upstream.storage)?];
             let slices = (&slices.reduction, &slices.broadcast);
             backend.store(backend.scale_backward(self.element, operands, slices, &limit)?)
         });
-        Ok(Self::new(self.element, made, self.shape.clone()))
+        Ok(Self::new(self.element, storage, self.shape.clone()))
     }
 
     /// As [`Tensor::clip_adaptive`].
@@ -304,10 +304,10 @@ impl DynTensor {
 
     /// Reduces slices to an element of `to` each.
     fn reduced(&self, slices: &Slices, op: ReduceOp, to: ElementType) -> Result<Self> {
-        let made = with_storage!(&self.storage, backend, x => {
+        let storage = with_storage!(&self.storage, backend, x => {
             backend.store(backend.reduce(self.element, x, &slices.reduction, op, to)?)
         });
-        Ok(Self::new(to, made, slices.kept.clone()))
+        Ok(Self::new(to, storage, slices.kept.clone()))
     }
 
     fn clipped(&self, slices: &Slices, limit: &NormLimit, relative: Option<(&Self, f64)>) -> Result<Self> {
@@ -325,7 +325,7 @@ impl DynTensor {
         average: Option<usize>,
         relative: Option<(&Self, f64)>,
     ) -> Result<Self> {
-        let made = with_storage!(&self.storage, backend, x => {
+        let storage = with_storage!(&self.storage, backend, x => {
             let relative = match relative {
                 Some((norms, least)) => Some((peer(backend, &norms.storage)?, least)),
                 None => None,
@@ -334,7 +334,7 @@ impl DynTensor {
             let scalings = backend.scalings(norms.element, peer(backend, &norms.storage)?, limiter)?;
             backend.store(backend.scale(self.element, x, &scalings, &slices.broadcast)?)
         });
-        Ok(Self::new(self.element, made, self.shape.clone()))
+        Ok(Self::new(self.element, storage, self.shape.clone()))
     }
 }
 

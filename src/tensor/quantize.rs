@@ -1,7 +1,7 @@
 //! Fake quantisation, and its gradients.
 
 use super::Tensor;
-use super::run::{first, not_made, run};
+use super::run::{first, missing_output, run};
 use crate::broadcast::BroadcastInputs;
 use crate::op::{Arguments, MAX_OUTPUTS, first_outputs};
 use crate::quantize::QuantRule;
@@ -64,8 +64,9 @@ impl<T: Element> Tensor<T> {
         rule: QuantRule,
     ) -> Result<QuantGradients<T>> {
         let (scale, zero_point) = (scale.into(), zero_point.into());
-        let made = self.quant_gradients(upstream, [&scale, &zero_point], rule, first_outputs(3))?;
-        let [x, scale, zero_point] = made.map(|made| made.ok_or_else(|| not_made(Op::FakeQuantizeBackward)));
+        let gradients = self.quant_gradients(upstream, [&scale, &zero_point], rule, first_outputs(3))?;
+        let [x, scale, zero_point] =
+            gradients.map(|gradient| gradient.ok_or_else(|| missing_output(Op::FakeQuantizeBackward)));
         Ok(QuantGradients { x: x?, scale: scale?, zero_point: zero_point? })
     }
 
@@ -83,7 +84,7 @@ impl<T: Element> Tensor<T> {
     ) -> Result<Self> {
         let (scale, zero_point) = (scale.into(), zero_point.into());
         let [x, ..] = self.quant_gradients(upstream, [&scale, &zero_point], rule, first_outputs(1))?;
-        x.ok_or_else(|| not_made(Op::FakeQuantizeBackward))
+        x.ok_or_else(|| missing_output(Op::FakeQuantizeBackward))
     }
 
     fn grid<'a>(
@@ -106,7 +107,7 @@ impl<T: Element> Tensor<T> {
         let arguments = Arguments { quant: rule, ..Arguments::new(&broadcast) };
         let inputs = [self.as_dyn(), upstream.as_dyn()];
         let [x, scale, zero_point, _] = run(Op::FakeQuantizeBackward, &inputs, needs, &arguments)?;
-        Ok([x, scale, zero_point].map(|made| made.map(Self::of)))
+        Ok([x, scale, zero_point].map(|gradient| gradient.map(Self::of)))
     }
 }
 
@@ -139,16 +140,16 @@ mod tests {
         let x = device.tensor(&[0.3f32, 200.0, 1.25, -300.0], [2, 2]).unwrap();
         let g = device.tensor(&[1.0f32, 10.0, 100.0, 1000.0], [2, 2]).unwrap();
         let scale = device.tensor(&[1.0f32, 2.0], [2, 1]).unwrap();
-        let made = x.fake_quantize_backward(&g, &scale, 0.0, QuantRule::EXACT).unwrap();
-        assert_eq!(made.x.to_vec().unwrap(), [1.0, 0.0, 100.0, 0.0]);
-        assert_eq!(made.scale.shape().dims(), [2, 1]);
+        let gradients = x.fake_quantize_backward(&g, &scale, 0.0, QuantRule::EXACT).unwrap();
+        assert_eq!(gradients.x.to_vec().unwrap(), [1.0, 0.0, 100.0, 0.0]);
+        assert_eq!(gradients.scale.shape().dims(), [2, 1]);
         // (0 - 0.3) + 10 * 127, and 100 * (1 - 0.625) + 1000 * -128.
-        assert_eq!(made.scale.to_vec().unwrap(), [1269.7, -127962.5]);
+        assert_eq!(gradients.scale.to_vec().unwrap(), [1269.7, -127962.5]);
         assert_eq!(
-            (made.zero_point.shape().dims(), made.zero_point.to_vec().unwrap()),
+            (gradients.zero_point.shape().dims(), gradients.zero_point.to_vec().unwrap()),
             (&[][..], vec![-2010.0])
         );
         let alone = x.fake_quantize_backward_x(&g, &scale, 0.0, QuantRule::EXACT).unwrap();
-        assert_eq!(alone.to_vec().unwrap(), made.x.to_vec().unwrap());
+        assert_eq!(alone.to_vec().unwrap(), gradients.x.to_vec().unwrap());
     }
 }

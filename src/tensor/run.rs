@@ -9,7 +9,7 @@ use crate::op::{MAX_OUTPUTS, Operand, Pass, first_outputs};
 use crate::{BackwardRule, Bound, Bounds, Element, ElementType, Error, NormKind, Op, Result, Shape};
 
 /// The outputs of an operation, in the order of its row: those that are needed.
-pub(crate) type Made = [Option<DynTensor>; MAX_OUTPUTS];
+pub(crate) type Outputs = [Option<DynTensor>; MAX_OUTPUTS];
 
 /// The type that stands for the words of a mask, which have the layout of the device: no tensor of it leaves the crate.
 const MASK: ElementType = ElementType::U64;
@@ -77,13 +77,13 @@ impl DynTensor {
         };
         let indices: Vec<_> = outputs.iter().map(index).collect::<Result<_>>()?;
         if op.info().pass == Pass::Slices {
-            let made = run_on_slices(op, inputs, arguments)?;
-            return Ok(indices.iter().map(|_| made.clone()).collect());
+            let tensors = run_on_slices(op, inputs, arguments)?;
+            return Ok(indices.iter().map(|_| tensors.clone()).collect());
         }
         check_no_mask(op)?;
         let needs = std::array::from_fn(|index| indices.contains(&index));
-        let made = run(op, inputs, needs, arguments)?;
-        indices.iter().map(|&index| made[index].clone().ok_or_else(|| not_made(op))).collect()
+        let tensors = run(op, inputs, needs, arguments)?;
+        indices.iter().map(|&index| tensors[index].clone().ok_or_else(|| missing_output(op))).collect()
     }
 
     /// Runs an operation whose first output overwrites this tensor, the input that the operation's row names; `others` are its other inputs, in
@@ -144,12 +144,12 @@ pub(super) fn first(
     inputs: &[&DynTensor],
     arguments: &Arguments<'_, &DynTensor>,
 ) -> Result<DynTensor> {
-    let [made, ..] = run(op, inputs, first_outputs(1), arguments)?;
-    made.ok_or_else(|| not_made(op))
+    let [output, ..] = run(op, inputs, first_outputs(1), arguments)?;
+    output.ok_or_else(|| missing_output(op))
 }
 
-/// The error of an operation that made nothing.
-pub(super) fn not_made(op: Op) -> Error {
+/// The error of an operation without its output.
+pub(super) fn missing_output(op: Op) -> Error {
     Error::Internal { op: op.name(), what: "without its output".into() }
 }
 
@@ -204,7 +204,7 @@ pub(crate) fn run(
     inputs: &[&DynTensor],
     needs: [bool; MAX_OUTPUTS],
     arguments: &Arguments<'_, &DynTensor>,
-) -> Result<Made> {
+) -> Result<Outputs> {
     let row = op.info().inputs;
     let x = inputs.get(op.shaped_input()).filter(|_| inputs.len() == row.len());
     let x = *x.ok_or_else(|| unsupported(op, inputs.len(), ""))?;
@@ -219,7 +219,7 @@ fn run_on<B: Stored>(
     inputs: &[&DynTensor],
     needs: [bool; MAX_OUTPUTS],
     arguments: &Arguments<'_, &DynTensor>,
-) -> Result<Made> {
+) -> Result<Outputs> {
     let buffers: Vec<_> = inputs.iter().map(|input| peer(backend, &input.storage)).collect::<Result<_>>()?;
     let broadcast = arguments.broadcast.try_map(|&input| peer(backend, &input.storage))?;
     let mut reductions: Reductions = [const { None }; MAX_OUTPUTS];
@@ -237,25 +237,25 @@ fn run_on<B: Stored>(
             None => x.shape.clone(),
         });
     }
-    let mut made = [const { None }; MAX_OUTPUTS];
+    let mut tensors = [const { None }; MAX_OUTPUTS];
     if let Some(upstream) = op.identity_input(arguments.rule) {
         // The gradient of x is the upstream gradient itself.
         backend.check()?;
         call.needs[0] = false;
-        made[0] = needs[0].then(|| inputs[upstream].clone());
+        tensors[0] = needs[0].then(|| inputs[upstream].clone());
     }
     if call.outputs().next().is_none() {
-        return Ok(made);
+        return Ok(tensors);
     }
     let outputs = backend.run(&call, &reductions)?.into_iter().zip(shapes);
-    for ((index, made), (output, shape)) in made.iter_mut().enumerate().zip(outputs) {
+    for ((index, tensor), (output, shape)) in tensors.iter_mut().enumerate().zip(outputs) {
         if let (Some(output), Some(shape)) = (output, shape) {
             let is_mask = op.info().outputs.get(index) == Some(&Operand::Mask);
             let element = if is_mask { MASK } else { call.to() };
-            *made = Some(DynTensor::new(element, backend.store(output), shape));
+            *tensor = Some(DynTensor::new(element, backend.store(output), shape));
         }
     }
-    Ok(made)
+    Ok(tensors)
 }
 
 /// The shape of the gradient of a broadcast input: that of a scalar for a value.

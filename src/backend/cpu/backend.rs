@@ -154,26 +154,26 @@ impl Backend for Cpu {
         call: &Call<'_, &Buffer>,
         reductions: &Reductions,
     ) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
-        let mut made = [const { None }; MAX_OUTPUTS];
+        let mut buffers = [const { None }; MAX_OUTPUTS];
         for (index, operand) in call.outputs() {
-            made[index] = Some(match &reductions[index] {
+            buffers[index] = Some(match &reductions[index] {
                 Some(reduction) => PooledBytes::new(call.element().size(), reduction.sums)?,
                 None => self.output(call, operand)?,
             });
         }
-        let outputs = made.each_mut().map(|output| output.as_deref_mut());
+        let outputs = buffers.each_mut().map(|output| output.as_deref_mut());
         self.run_into(call, call.inputs, reductions, outputs)?;
-        Ok(made.map(|output| output.map(Buffer::new)))
+        Ok(buffers.map(|output| output.map(Buffer::new)))
     }
 
     fn run_in_place(&self, call: &Call<'_, &Buffer>, target: &mut Buffer) -> Result<()> {
         if let Some(bytes) = Arc::get_mut(&mut target.bytes) {
             return self.run_into(call, call.inputs, &UNSUMMED, only(bytes));
         }
-        let mut made = self.output(call, call.op.info().outputs[0])?;
+        let mut output = self.output(call, call.op.info().outputs[0])?;
         let inputs = with_target(call, target)?;
-        self.run_into(call, &inputs, &UNSUMMED, only(&mut made))?;
-        *target = Buffer::new(made);
+        self.run_into(call, &inputs, &UNSUMMED, only(&mut output))?;
+        *target = Buffer::new(output);
         Ok(())
     }
 
@@ -185,17 +185,17 @@ impl Backend for Cpu {
         op: ReduceOp,
         to: ElementType,
     ) -> Result<Buffer> {
-        let mut made = PooledBytes::new(to.size(), reduction.sums)?;
+        let mut output = PooledBytes::new(to.size(), reduction.sums)?;
         check_aligned(element, &from.bytes)?;
-        reduce::reduce((element, &from.bytes), reduction, op, to, &mut made);
-        Ok(Buffer::new(made))
+        reduce::reduce((element, &from.bytes), reduction, op, to, &mut output);
+        Ok(Buffer::new(output))
     }
 
     fn reduce_list(&self, list: &[(ElementType, &Buffer)], op: ReduceOp, to: ElementType) -> Result<Buffer> {
         let bits = list.iter().map(|(element, _)| element.layout().bits).max().unwrap_or(32);
-        let mut made = PooledBytes::new(to.size(), 1)?;
-        reduce::store(&mut made, sum_of(list, op, bits)?.round(to));
-        Ok(Buffer::new(made))
+        let mut output = PooledBytes::new(to.size(), 1)?;
+        reduce::store(&mut output, sum_of(list, op, bits)?.round(to));
+        Ok(Buffer::new(output))
     }
 
     async fn exact_sum(&self, list: &[(ElementType, &Buffer)], op: ReduceOp, bits: u32) -> Result<ExactSum> {
@@ -223,10 +223,10 @@ impl Backend for Cpu {
         scalings: &Scalings,
         broadcast: &Broadcast,
     ) -> Result<Buffer> {
-        let mut made = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
+        let mut output = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
         check_aligned(element, &x.bytes)?;
-        scale::scale(element, &x.bytes, &mut made, scalings, broadcast);
-        Ok(Buffer::new(made))
+        scale::scale(element, &x.bytes, &mut output, scalings, broadcast);
+        Ok(Buffer::new(output))
     }
 
     fn scale_backward(
@@ -237,14 +237,14 @@ impl Backend for Cpu {
         limit: &NormLimit,
     ) -> Result<Buffer> {
         let [x, _] = operands;
-        let mut made = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
+        let mut output = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
         let done = with_float!(element, T => {
-            scale_backward::<T>(operands, slices, limit, &mut made)
+            scale_backward::<T>(operands, slices, limit, &mut output)
         });
         done.unwrap_or_else(|| {
             Err(Error::Internal { op: "clip_by_norm_backward", what: format!("on elements of {element}") })
         })?;
-        Ok(Buffer::new(made))
+        Ok(Buffer::new(output))
     }
 
     fn scale_list(&self, mut list: Vec<(ElementType, &mut Buffer)>, scalings: &Scalings) -> Result<()> {

@@ -302,12 +302,12 @@ mod tests {
             clip_backward_bounds(&x, &g, &bounds, rule, None, only).unwrap();
             assert!(of_lo.iter().all(|&of_lo| of_lo == 7.0), "{dims:?}");
             let short = [Some(&mut of_lo[1..]), None];
-            let made = clip_backward_bounds(&x, &g, &bounds, rule, None, short);
-            assert!(matches!(made, Err(Error::LengthMismatch { .. })), "{dims:?}: {made:?}");
+            let result = clip_backward_bounds(&x, &g, &bounds, rule, None, short);
+            assert!(matches!(result, Err(Error::LengthMismatch { .. })), "{dims:?}: {result:?}");
         }
         let none = BroadcastInputs::values(Some(0.0f32), None).unwrap();
-        let made = clip_backward_bounds(&x, &g, &none, rule, None, [None, Some(&mut [0.0])]);
-        assert!(matches!(made, Err(Error::NoBound { operand: "upper bound" })));
+        let result = clip_backward_bounds(&x, &g, &none, rule, None, [None, Some(&mut [0.0])]);
+        assert!(matches!(result, Err(Error::NoBound { operand: "upper bound" })));
     }
 
     #[test]

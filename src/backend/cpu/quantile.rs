@@ -95,27 +95,27 @@ pub fn quantiles_along<T: Element>(
         return Err(Error::NoNumbers);
     }
     // Slice by slice, with all shares of a slice adjacent.
-    let mut made = memory::zeroed::<T>(slices.starts.len() * shares.len())?;
-    let work = |(starts, made): (&[usize], &mut [T])| {
+    let mut results = memory::zeroed::<T>(slices.starts.len() * shares.len())?;
+    let work = |(starts, results): (&[usize], &mut [T])| {
         let mut keys = Vec::new();
-        for (&start, made) in starts.iter().zip(made.chunks_mut(shares.len())) {
+        for (&start, results) in starts.iter().zip(results.chunks_mut(shares.len())) {
             keys.clear();
             let elements = slices.offsets.iter().map(|offset| x[start + offset]);
             keys.extend(elements.filter(|x| !x.is_nan()).map(|x| order.key(x.to_bits())));
-            for (made, &share) in made.iter_mut().zip(shares) {
+            for (result, &share) in results.iter_mut().zip(shares) {
                 let index = rank(keys.len() as u64, share) as usize;
                 let bits = match keys.is_empty() {
                     true => T::TYPE.layout().quiet_nan(),
                     false => order.bits_of(*keys.select_nth_unstable(index).1),
                 };
-                *made = T::from_bits(bits);
+                *result = T::from_bits(bits);
             }
         }
     };
     let count = slices.starts.len().div_ceil(SLICES);
-    let mut pieces = slices.starts.chunks(SLICES).zip(made.chunks_mut(SLICES * shares.len()));
+    let mut pieces = slices.starts.chunks(SLICES).zip(results.chunks_mut(SLICES * shares.len()));
     Partition::of_list(size_of_val(x), count).for_each(&mut pieces, &work);
-    let of_share = |n: usize| made.iter().skip(n).step_by(shares.len()).copied().collect();
+    let of_share = |n: usize| results.iter().skip(n).step_by(shares.len()).copied().collect();
     Ok((0..shares.len()).map(of_share).collect())
 }
 
@@ -369,10 +369,10 @@ mod tests {
             let slice =
                 |&start: &usize| slices.offsets.iter().map(|offset| x[start + offset]).collect::<Vec<T>>();
             let each: Vec<_> = slices.starts.iter().map(|start| expected(&slice(start))).collect();
-            let made = quantiles_along(&x, &shape, axes, &SHARES).unwrap();
-            for (n, made) in made.into_iter().enumerate() {
+            let results = quantiles_along(&x, &shape, axes, &SHARES).unwrap();
+            for (n, result) in results.into_iter().enumerate() {
                 assert_eq!(
-                    bits(made),
+                    bits(result),
                     each.iter().map(|of| of[n]).collect::<Vec<_>>(),
                     "{} {axes:?}",
                     T::TYPE

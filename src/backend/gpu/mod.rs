@@ -142,27 +142,27 @@ impl Backend for Context {
         call: &Call<'_, &Buffer>,
         reductions: &Reductions,
     ) -> Result<[Option<Buffer>; MAX_OUTPUTS]> {
-        let mut made = [const { None }; MAX_OUTPUTS];
+        let mut buffers = [const { None }; MAX_OUTPUTS];
         for (index, operand) in call.outputs() {
-            made[index] = Some(self.output(call, operand)?);
+            buffers[index] = Some(self.output(call, operand)?);
         }
-        self.record_op(call, call.inputs, &made.iter().flatten().collect::<Vec<_>>())?;
-        for (made, reduction) in made.iter_mut().zip(reductions) {
-            if let (Some(output), Some(reduction)) = (&*made, reduction) {
+        self.record_op(call, call.inputs, &buffers.iter().flatten().collect::<Vec<_>>())?;
+        for (buffer, reduction) in buffers.iter_mut().zip(reductions) {
+            if let (Some(output), Some(reduction)) = (&*buffer, reduction) {
                 let element = call.element();
-                *made = Some(self.record_reduction(element, output, reduction, ReduceOp::Sum, element)?);
+                *buffer = Some(self.record_reduction(element, output, reduction, ReduceOp::Sum, element)?);
             }
         }
-        Ok(made)
+        Ok(buffers)
     }
 
     fn run_in_place(&self, call: &Call<'_, &Buffer>, target: &mut Buffer) -> Result<()> {
         if target.is_unique() {
             return self.record_op(call, call.inputs, &[target]);
         }
-        let made = self.output(call, call.op.info().outputs[0])?;
-        self.record_op(call, &with_target(call, target)?, &[&made])?;
-        *target = made;
+        let output = self.output(call, call.op.info().outputs[0])?;
+        self.record_op(call, &with_target(call, target)?, &[&output])?;
+        *target = output;
         Ok(())
     }
 

@@ -49,7 +49,7 @@ impl Context {
     /// Records the computation of the scaling of each slice from its norm.
     pub(super) fn record_scalings(&self, norms: &Buffer, limiter: Limiter<'_, &Buffer>) -> Result<Buffer> {
         let count = norms.bytes() / 4;
-        let made = self.buffer(count * SCALING_BYTES, FirstWrite::Recorded)?;
+        let scalings = self.buffer(count * SCALING_BYTES, FirstWrite::Recorded)?;
         let Limiter { limit, average, relative } = limiter;
         let relative = relative.map(|(norms, least)| (norms.part(), least));
         if count > 0 {
@@ -58,13 +58,13 @@ impl Context {
                 count,
                 norms.part(),
                 Limiter { limit, average, relative },
-                made.part(),
+                scalings.part(),
             )?;
         }
         if limit.nonfinite == NonFinitePolicy::Error {
-            self.watch_norms(made.clone());
+            self.watch_norms(scalings.clone());
         }
-        Ok(made)
+        Ok(scalings)
     }
 
     /// Records scaled elements into a new buffer, each slice by its scaling.

@@ -99,7 +99,7 @@ impl DeviceStatus {
         }
         if self.faults.lost.get().is_none() {
             // Another thread may be about to run it, or it is the caller's; but a lost device creates no buffers.
-            let (made, _) = self.watch(|| {
+            let (created, _) = self.watch(|| {
                 let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
                     label: None,
                     size: 4,
@@ -108,7 +108,7 @@ impl DeviceStatus {
                 });
                 buffer.slice(..).get_mapped_range_mut().is_ok()
             });
-            if !made {
+            if !created {
                 self.mark_lost("it makes no buffers any more".into());
             }
         }
