@@ -36,9 +36,6 @@ const FORMS: readonly Form[] = [
     { name: 'maskBackward in place', op: 'mask_backward', inPlace: true },
 ];
 
-/** Operations of the list that are not compared here: the output type of a conversion differs from that of the cases' results. */
-const NOT_COMPARED = ['clip_to'];
-
 const NORM = 'clipByGlobalNorm';
 
 /** The types whose norms a GPU supports. */
@@ -130,7 +127,8 @@ export class Check {
 
     /** The forms for a type; for operations without a method, that of `Clip.run`. */
     #forms(clip: Clip, type: ElementType): Form[] {
-        const others = clip.operations.filter(({ name }) => !NOT_COMPARED.includes(name) && !FORMS.some(({ op }) => op === name));
+        // The output type of a conversion differs from that of the cases' results.
+        const others = clip.operations.filter(({ name, converts }) => !converts && !FORMS.some(({ op }) => op === name));
         const isFor = ({ op }: Form): boolean => {
             const floats = clip.operations.find(({ name }) => name === op)?.floats ?? false;
             return !floats || hasNorm(type, clip.isOnGpu);
