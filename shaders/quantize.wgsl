@@ -1,10 +1,12 @@
 // Rounds to the values of codes, for floats of up to 32 bits, in integers: the twin of reference::fake_quantize, and its gradients.
-import package::lib::constants::{BITS, NAN_CODE, NAN_PASSES, QUANT_GRADIENT, QUOTIENT, ROUNDING};
+import package::lib::constants::{
+    BITS, LANE_SHIFT, NAN_CODE, NAN_PASSES, QUANT_GRADIENT, QUOTIENT, ROUNDING, SIGNED,
+};
 import package::lib::element::{MAGNITUDE, SIGN, element_of, store_element};
 import package::lib::params::params;
 import package::lib::softfloat::{
-    F32_INFINITY, F32_ONE, add_f32, div_f32, from_f32, infinity_of, is_nan_f32, mul_f32, quiet_nan, quotient_digits,
-    reciprocal, round_float, significand_shift, to_f32,
+    F32_INFINITY, F32_ONE, add64, add_f32, div_f32, from_f32, infinity_of, is_nan_f32, mul_f32, quiet_nan, quotient_digits,
+    reciprocal, round_float, significand_shift, to_bits, to_f32,
 };
 
 // The choices of a rule, by their numbers in src/quantize.rs.
@@ -115,6 +117,8 @@ fn integer_of(ratio: Ratio, rounding: u32) -> i32 {
 struct Code {
     // The steps from the zero point to the code.
     steps: i32,
+    // The code of the zero point.
+    zero: i32,
     // Whether the gradient of a number passes.
     passes: bool,
     nan_x: bool,
@@ -124,13 +128,18 @@ struct Code {
     from_zero: bool,
 }
 
+fn zero_of(zero_point: u32, codes: vec4<i32>) -> i32 {
+    return clamp(integer_of(ratio_of(zero_point), HALF_EVEN), codes.x, codes.y);
+}
+
 fn code_of(x: u32, of_scale: u32, zero_point: u32, codes: vec4<i32>) -> Code {
     var code: Code;
     code.nan_x = is_nan_f32(x);
     code.from_x = code.nan_x && NAN_CODE == NAN_STAYS;
     code.from_scale = is_nan_f32(of_scale) && !code.from_x;
     code.from_zero = is_nan_f32(zero_point) && !code.from_x && !code.from_scale;
-    let zero = clamp(integer_of(ratio_of(zero_point), HALF_EVEN), codes.x, codes.y);
+    let zero = zero_of(zero_point, codes);
+    code.zero = zero;
     let ratio = divided(x, of_scale);
     let unclipped = integer_of(ratio, ROUNDING) + zero;
     code.steps = clamp(unclipped, codes.x, codes.y) - zero;
@@ -191,6 +200,67 @@ fn value_of(steps: i32, of_scale: u32) -> vec2<u32> {
     let top = firstLeadingBit(product);
     let exponent = i32(max(size >> 23u, 1u)) - 137 + i32(top);
     return round_float(negative, vec2(0u, product << (31u - top)), exponent);
+}
+
+// The code of an element, by a scale and a zero point that are f32.
+fn quantize(x: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec4<i32>) -> vec2<u32> {
+    let value = to_f32(x.x);
+    let nan_zero = is_nan_f32(zero_point.x);
+    let code = code_of(value, of_scale.x, select(zero_point.x, 0u, nan_zero), codes);
+    var q = code.steps + code.zero;
+    if is_nan_f32(value) || is_nan_f32(of_scale.x) || nan_zero {
+        q = code.zero;
+        if NAN_CODE == NAN_LEAST {
+            q = codes.x;
+        }
+        if NAN_CODE == NAN_GREATEST {
+            q = codes.y;
+        }
+    }
+    return vec2(bitcast<u32>(q) & (0xffffffffu >> (32u - min(to_bits(), 32u))), 0u);
+}
+
+// The value of a code, by a scale and a zero point that are f32.
+fn dequantize(code: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec4<i32>) -> vec2<u32> {
+    var q = bitcast<i32>(code.x);
+    if SIGNED {
+        q = bitcast<i32>(code.x << LANE_SHIFT) >> LANE_SHIFT;
+    }
+    let zero = zero_of(zero_point.x, codes);
+    let below = q < zero;
+    // Below 2^32: the difference of a code and one of 17 bits.
+    let steps = select(bitcast<u32>(q) - bitcast<u32>(zero), bitcast<u32>(zero) - bitcast<u32>(q), below);
+    let size = of_scale.x & MAGNITUDE;
+    let negative = below != (of_scale.x >= SIGN);
+    if is_nan_f32(of_scale.x) || is_nan_f32(zero_point.x) || (size >= F32_INFINITY && steps == 0u) {
+        return quiet_nan();
+    }
+    if size >= F32_INFINITY {
+        return infinity_of(negative);
+    }
+    let significand = (size & 0x7fffffu) | select(0u, 0x800000u, size >= 0x800000u);
+    // The product has up to 56 bits: those of the lower half of the steps, and of the upper one, times the significand.
+    let low = product_48(steps & 0xffffu, significand);
+    let high = product_48(steps >> 16u, significand);
+    var product = add64(low, vec2(high.x << 16u, (high.y << 16u) | (high.x >> 16u)));
+    if (product.x | product.y) == 0u {
+        return vec2(select(0u, 1u, negative) << (to_bits() - 1u), 0u);
+    }
+    let top = select(firstLeadingBit(product.x), 32u + firstLeadingBit(product.y), product.y != 0u);
+    let up = 63u - top;
+    if up >= 32u {
+        product = vec2(0u, product.x << (up - 32u));
+    } else if up > 0u {
+        product = vec2(product.x << up, (product.y << up) | (product.x >> (32u - up)));
+    }
+    return round_float(negative, product, i32(max(size >> 23u, 1u)) - 150 + i32(top));
+}
+
+// The product of 16 and 24 bits.
+fn product_48(a: u32, b: u32) -> vec2<u32> {
+    let low = a * (b & 0xffffu);
+    let high = a * (b >> 16u);
+    return add64(vec2(low, 0u), vec2(high << 16u, high >> 16u));
 }
 
 fn fake_quantize(x: vec4<u32>, scales: vec4<u32>, zero_points: vec4<u32>, codes: vec4<i32>) -> vec4<u32> {

@@ -2,7 +2,7 @@
 
 use crate::broadcast::{BroadcastInputs, Reduction};
 use crate::element::convert;
-use crate::op::{MAX_OUTPUTS, Operand, Pass, RuleUse, first_outputs};
+use crate::op::{Codes, MAX_OUTPUTS, Operand, Pass, RuleUse, first_outputs};
 use crate::quantize::QuantRule;
 use crate::{BackwardRule, ElementType, Error, NormLimit, Op, Result};
 
@@ -12,15 +12,17 @@ pub(crate) type Reductions = [Option<Reduction>; MAX_OUTPUTS];
 /// What an operation takes besides its inputs and outputs, as far as its row of the list has it. `B` is an operand: bytes, a slice of a buffer.
 #[derive(Debug)]
 pub struct Arguments<'a, B> {
-    /// The broadcast inputs, whose type is that of all elements: [`BroadcastInputs::none`] for operations without.
+    /// The broadcast inputs: [`BroadcastInputs::none`] for operations without. Their type is that of x, but beside [`Codes`](crate::op::Codes).
     pub broadcast: &'a BroadcastInputs<B>,
+    /// The type of x, if it is not that of the broadcast inputs.
+    pub element: Option<ElementType>,
     /// The backward rule.
     pub rule: BackwardRule,
     /// How values are quantised.
     pub quant: QuantRule,
     /// The parameters, in the order of [`OpInfo::params`](crate::op::OpInfo::params).
     pub params: &'a [f64],
-    /// The type of the output of [`Op::ClipTo`].
+    /// The type of the output of an operation that [converts](crate::op::OpInfo::converts).
     pub to: Option<ElementType>,
     /// The axes of an operation on [slices](crate::op::Pass::Slices), counted from 0: all if none are given.
     pub axes: Option<&'a [usize]>,
@@ -40,12 +42,17 @@ impl<'a, B> Arguments<'a, B> {
     /// Broadcast inputs, the default rules, and nothing else.
     pub fn new(broadcast: &'a BroadcastInputs<B>) -> Self {
         let (rule, quant) = (BackwardRule::default(), QuantRule::default());
-        Self { broadcast, rule, quant, params: &[], to: None, axes: None, limit: None }
+        Self { broadcast, element: None, rule, quant, params: &[], to: None, axes: None, limit: None }
+    }
+
+    /// The type of x.
+    pub(crate) fn element(&self) -> ElementType {
+        self.element.unwrap_or(self.broadcast.element)
     }
 
     /// The type of the outputs.
-    fn to(&self, op: Op) -> ElementType {
-        self.to.filter(|_| op.info().converts).unwrap_or(self.broadcast.element)
+    pub(crate) fn to(&self, op: Op) -> ElementType {
+        self.to.filter(|_| op.info().converts).unwrap_or(self.element())
     }
 
     /// Refuses what an operation on [elements](Pass::Elements) does not take: for an engine that is to know before it allocates outputs.
@@ -54,7 +61,7 @@ impl<'a, B> Arguments<'a, B> {
     /// [`Error::Unsupported`] for a type that the operation is not for, and for broadcast inputs, parameters or a type of the output that are
     /// missing, or that it does not have; [`Error::QuantRange`].
     pub fn check(&self, op: Op) -> Result<()> {
-        let (info, element) = (op.info(), self.broadcast.element);
+        let (info, element) = (op.info(), self.element());
         let refuse = |what: String, instead: String| {
             Err(Error::Unsupported { what, device: "any device".into(), instead })
         };
@@ -64,16 +71,29 @@ impl<'a, B> Arguments<'a, B> {
         if info.rule == RuleUse::Quant {
             self.quant.check()?;
         }
-        if !convert::converts(element, self.to(op)) {
-            let what = format!("{op} from {element} to {}", self.to(op));
-            return refuse(what, "it converts floats to floats".into());
+        if info.converts && self.to.is_none() {
+            return refuse(format!("{op} without the type of its output"), "give Arguments::to".into());
+        }
+        let (to, codes) = (self.to(op), "codes are i8, u8, i16, u16 or i32");
+        let (converts, instead) = match info.codes {
+            Codes::None => (convert::converts(element, to), "it converts floats to floats"),
+            Codes::Output => (element.is_float() && to.is_code(), codes),
+            Codes::Input => (element.is_code() && to.is_float(), codes),
+        };
+        if !converts {
+            return refuse(format!("{op} from {element} to {to}"), instead.into());
         }
         // To its own type a conversion is a clip, of integers too.
         if !info.converts && !op.is_for(element, false) {
             return refuse(format!("{op} of {element}"), "it takes floats".into());
         }
-        if info.converts && self.to.is_none() {
-            return refuse(format!("{op} without the type of its output"), "give Arguments::to".into());
+        if info.codes == Codes::Output {
+            self.quant.check_fits(to)?;
+        }
+        let expected = op.broadcast_type(element, to);
+        if self.broadcast.element != expected {
+            let what = format!("{op} of {element} with broadcast inputs of {}", self.broadcast.element);
+            return refuse(what, format!("give {expected}"));
         }
         if self.params.len() != info.params.len() {
             let what = format!("{op} with {} parameters", self.params.len());
@@ -98,8 +118,8 @@ impl<'a, B> Arguments<'a, B> {
     where
         'a: 'b,
     {
-        let Self { rule, quant, params, to, axes, limit, .. } = *self;
-        Arguments { broadcast, rule, quant, params, to, axes, limit }
+        let Self { element, rule, quant, params, to, axes, limit, .. } = *self;
+        Arguments { broadcast, element, rule, quant, params, to, axes, limit }
     }
 }
 
@@ -146,7 +166,7 @@ impl<'a, B> Call<'a, B> {
     }
 
     pub(crate) fn element(&self) -> ElementType {
-        self.arguments.broadcast.element
+        self.arguments.element()
     }
 
     /// The type of the outputs.

@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub use crate::tensor::QuantGradients;
 
 use crate::rule::named;
-use crate::{Error, NanRule, Result};
+use crate::{ElementType, Error, NanRule, Result};
 
 /// How x is divided by the scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -37,7 +37,7 @@ pub enum Rounding {
     Down,
 }
 
-/// What becomes of an x that is NaN.
+/// What becomes of an x that is NaN. No code is NaN: where codes are the result, it becomes that of the zero point in place of NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum NanCode {
     /// It stays that NaN.
@@ -192,6 +192,27 @@ impl QuantRule {
         let reach = -REACH..=REACH;
         let fits = reach.contains(&min) && reach.contains(&max) && min <= max && max - min <= REACH;
         if fits { Ok(()) } else { Err(Error::QuantRange { min, max }) }
+    }
+}
+
+impl QuantRule {
+    /// Refuses codes that a type does not hold.
+    pub(crate) fn check_fits(self, to: ElementType) -> Result<()> {
+        let (min, max) = match to {
+            ElementType::I8 => (i8::MIN.into(), i8::MAX.into()),
+            ElementType::U8 => (u8::MIN.into(), u8::MAX.into()),
+            ElementType::I16 => (i16::MIN.into(), i16::MAX.into()),
+            ElementType::U16 => (u16::MIN.into(), u16::MAX.into()),
+            _ => (i32::MIN, i32::MAX),
+        };
+        match min <= self.min && self.max <= max {
+            true => Ok(()),
+            false => Err(Error::Unsupported {
+                what: format!("codes from {} to {} as {to}", self.min, self.max),
+                device: "any device".into(),
+                instead: format!("give a rule with a range within {min}..={max}"),
+            }),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::backend::any::with_backend;
 use crate::backend::{Backend, cpu};
 use crate::broadcast::BroadcastInputs;
 use crate::call::{Arguments, Call, needed};
-use crate::op::{MAX_OUTPUTS, Operand};
+use crate::op::{Codes, MAX_OUTPUTS, Operand};
 use crate::quantize::QuantRule;
 use crate::tensor::{self, Stored};
 use crate::{
@@ -26,6 +26,8 @@ pub struct Operands<'a, T: Element> {
     pub rule: BackwardRule,
     /// How values are quantised.
     pub quant: QuantRule,
+    /// The scale and the zero point of codes.
+    pub grid: [f64; 2],
     /// The type of the output of an operation that converts, if that is another. The output is then left out of what is returned.
     pub to: Option<ElementType>,
     pub needs: [bool; MAX_OUTPUTS],
@@ -35,14 +37,23 @@ impl<'a, T: Element> Operands<'a, T> {
     /// Nothing but bounds.
     pub fn new(x: &'a Tensor<T>, g: &'a Tensor<T>, bounds: &'a Bounds<T>, rule: BackwardRule) -> Self {
         let (quant, needs) = (QuantRule::default(), [true; MAX_OUTPUTS]);
-        Self { x, g, mask: None, bounds, others: &[], params: &[], rule, quant, to: None, needs }
+        let grid = [0.25, -3.0];
+        Self { x, g, mask: None, bounds, others: &[], params: &[], rule, quant, grid, to: None, needs }
     }
 
     /// The broadcast inputs that an operation has.
     fn broadcast(&self, op: Op) -> Result<BroadcastInputs<&DynTensor>> {
+        let (row, shape) = (op.info().broadcast, self.x.shape());
+        match op.info().codes {
+            Codes::None => {}
+            _ if T::TYPE == ElementType::F64 => {
+                return BroadcastInputs::new(row, shape, self.grid.map(Bound::Value));
+            }
+            _ => return BroadcastInputs::new(row, shape, self.grid.map(|value| Bound::Value(value as f32))),
+        }
         let bounds = [self.bounds.lo(), self.bounds.hi()].into_iter().filter(|_| op.info().has_bounds());
         let inputs = bounds.chain(self.others).map(Bound::as_dyn);
-        BroadcastInputs::new(op.info().broadcast, self.x.shape(), inputs)
+        BroadcastInputs::new(row, shape, inputs)
     }
 
     fn arguments<'b>(

@@ -3,7 +3,7 @@
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{DType, Tensor};
-use wgclip::op::{self, MAX_OUTPUTS, Op, Operand};
+use wgclip::op::{self, Codes, MAX_OUTPUTS, Op, Operand};
 use wgclip::quantize::QuantRule;
 use wgclip::{BackwardRule, Error, Result};
 
@@ -62,6 +62,13 @@ pub fn run<const D: usize>(
             what: format!("{op} by its name"),
             device: "any device of Burn's".into(),
             instead: "call clip_keeping_mask: a mask has the layout of its device, and is no tensor".into(),
+        });
+    }
+    if info.codes != Codes::None {
+        return Err(Error::Unsupported {
+            what: format!("{op} of Burn's tensors"),
+            device: "any device of Burn's".into(),
+            instead: "call fake_quantize: codes are integers, and these tensors are floats".into(),
         });
     }
     check(op, x, inputs, arguments)?;

@@ -253,7 +253,7 @@ impl<T: Element> Case<T> {
         match bound {
             Bound::Absent => None,
             Bound::Value(value) => Some(*value),
-            Bound::Tensor(host) => Some(host.data[self.index_in(host, i)]),
+            Bound::Tensor(host) => Some(host.data[self.index_in(&host.dims, i)]),
         }
     }
 
@@ -294,14 +294,14 @@ impl<T: Element> Case<T> {
     }
 
     /// The index in a broadcast input for element `i` of x: numpy's rule, dimension by dimension.
-    fn index_in(&self, bound: &Host<T>, i: usize) -> usize {
-        let missing = self.dims.len() - bound.dims.len();
+    pub(crate) fn index_in(&self, dims: &[usize], i: usize) -> usize {
+        let missing = self.dims.len() - dims.len();
         let (mut rest, mut index, mut stride) = (i, 0, 1);
         for d in (0..self.dims.len()).rev() {
             let at = rest % self.dims[d];
             rest /= self.dims[d];
             if d >= missing {
-                let len = bound.dims[d - missing];
+                let len = dims[d - missing];
                 index += if len == 1 { 0 } else { at * stride };
                 stride *= len;
             }
@@ -314,7 +314,7 @@ impl<T: Element> Case<T> {
         let Bound::Tensor(host) = bound else { return vec![(oracle.sum)(gradient)] };
         let mut leaves = vec![Vec::new(); host.data.len()];
         for (i, &g) in gradient.iter().enumerate() {
-            leaves[self.index_in(host, i)].push(g);
+            leaves[self.index_in(&host.dims, i)].push(g);
         }
         leaves.iter().map(|leaves| (oracle.sum)(leaves)).collect()
     }

@@ -2,7 +2,7 @@
 //! returns the outputs.
 
 use wgclip::bounds::Number;
-use wgclip::op::{Op, Operand};
+use wgclip::op::{Codes, Op, Operand};
 use wgclip::quantize::QuantRule;
 use wgclip::reference;
 use wgclip::{Bound, Element, ElementType, NonFinitePolicy, NormKind, NormLimit, with_element};
@@ -55,7 +55,9 @@ pub fn external_cases(
             let case = plan.case::<T>(&mut rng);
             // The rule of quantisation is the default one.
             let chosen = |variant: &Variant| {
-                (variant.op, variant.in_place, variant.quant) == (op, in_place, QuantRule::default())
+                let is_default = variant.quant == QuantRule::default();
+                // Operands of two types are for the device of a process.
+                (variant.op, variant.in_place) == (op, in_place) && is_default && op.info().codes == Codes::None
             };
             let variants = plan.variants().into_iter().filter(chosen);
             variants.map(move |variant| Box::new(External { case: case.clone(), variant }) as _).collect::<Vec<_>>()

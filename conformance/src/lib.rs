@@ -192,7 +192,7 @@ impl Plan {
                 uses => uses,
             };
             match self {
-                Self::NearHalves => variant.op.info().converts,
+                Self::NearHalves => variant.op == Op::ClipTo,
                 Self::Grid { rules, .. } => {
                     uses == RuleUse::Quant && !variant.in_place && variant.quant_index() < *rules
                 }

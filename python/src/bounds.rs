@@ -14,6 +14,8 @@ use crate::memory::{self, Memory};
 /// The broadcast inputs of an operation, in the order of its row.
 pub(crate) struct Broadcast {
     operands: &'static [Operand],
+    /// Their type.
+    element: ElementType,
     given: [Given; MAX_BROADCAST],
 }
 
@@ -24,7 +26,7 @@ enum Given {
 }
 
 impl Broadcast {
-    /// The broadcast inputs of an operation on elements of a type. Inputs that are not given are absent.
+    /// The broadcast inputs of an operation, of this type. Inputs that are not given are absent.
     ///
     /// # Errors
     /// `TypeError` for invalid objects, and arrays of another type.
@@ -38,7 +40,7 @@ impl Broadcast {
         for ((input, object), &operand) in inputs.iter_mut().zip(objects).zip(operands) {
             *input = given(object, operand, element)?;
         }
-        Ok(Self { operands, given: inputs })
+        Ok(Self { operands, element, given: inputs })
     }
 
     /// The inputs that are arrays. They come before the operation's other inputs.
@@ -59,10 +61,9 @@ impl Broadcast {
         }
     }
 
-    /// The inputs for an x of a type and a shape, with the bytes of the [arrays](Self::arrays).
+    /// The inputs for an x of a shape, with the bytes of the [arrays](Self::arrays).
     pub(crate) fn resolve<'a>(
         &'a self,
-        element: ElementType,
         x: &Shape,
         arrays: &[&'a [u8]],
     ) -> Result<BroadcastInputs<&'a [u8]>> {
@@ -72,7 +73,7 @@ impl Broadcast {
             Given::Array(memory) => Side::Tensor((arrays.next().unwrap_or_default(), &memory.shape)),
             Given::Absent => Side::Absent,
         });
-        BroadcastInputs::of_numbers(element, self.operands, x, inputs, BoundRounding::Nearest)
+        BroadcastInputs::of_numbers(self.element, self.operands, x, inputs, BoundRounding::Nearest)
     }
 }
 

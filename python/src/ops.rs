@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use wgclip::op::{Arguments, MAX_OUTPUTS, Op, Operand};
+use wgclip::op::{Arguments, Codes, MAX_OUTPUTS, Op, Operand, RuleUse};
 use wgclip::{ElementType, Error, cpu};
 
 use crate::bounds::{Broadcast, keyword};
@@ -13,7 +13,7 @@ use crate::quantize::Rules;
 type Any<'a, 'py> = &'a Bound<'py, PyAny>;
 type Names = Vec<&'static str>;
 type Outputs = Vec<(&'static str, Option<&'static str>)>;
-type Row = (&'static str, Names, Names, Outputs, Names, (bool, bool));
+type Row = (&'static str, Names, Names, Outputs, Names, (bool, bool, bool));
 
 /// How many words of 64 bits a mask has.
 #[pyfunction]
@@ -22,7 +22,7 @@ pub(crate) fn mask_len(len: usize) -> usize {
 }
 
 /// The list: of each operation its name, and the names of its inputs, its broadcast inputs, its outputs and its parameters; whether it takes a
-/// rule, and whether its output may be of another type. An output that is the gradient of a broadcast input comes with that one's name.
+/// rule, whether its output may be of another type, and whether that or its input are codes. An output that is the gradient of a broadcast input comes with that one's name.
 #[pyfunction]
 pub(crate) fn operations() -> Vec<Row> {
     let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect();
@@ -30,7 +30,7 @@ pub(crate) fn operations() -> Vec<Row> {
         let info = op.info();
         let broadcast = info.broadcast.iter().copied().map(keyword).collect();
         let outputs = info.outputs.iter().map(|of| (of.name(), of.gradient_of().map(keyword))).collect();
-        let takes = (info.rule != wgclip::op::RuleUse::Ignored, info.converts);
+        let takes = (info.rule != RuleUse::Ignored, info.converts, info.codes != Codes::None);
         (info.name, names(info.inputs), broadcast, outputs, info.params.to_vec(), takes)
     };
     Op::ELEMENTWISE.iter().map(row).collect()
@@ -78,7 +78,9 @@ pub(crate) fn run(
     let memory = |output: &Option<Bound<'_, PyAny>>| output.as_ref().map(Memory::of).transpose();
     let outputs = outputs.iter().map(memory).collect::<PyResult<Vec<_>>>()?;
     let element = inputs[shaped(op)].element;
-    let broadcast = Broadcast::of(op, broadcast.iter().map(Option::as_ref), element)?;
+    let to = outputs.first().and_then(Option::as_ref).map_or(element, |output| output.element);
+    let of_type = op.broadcast_type(element, to);
+    let broadcast = Broadcast::of(op, broadcast.iter().map(Option::as_ref), of_type)?;
     call(py, op, &inputs, &outputs, &broadcast, (Rules::of(op, rule.as_ref())?, &params))
 }
 
@@ -122,13 +124,14 @@ fn call(
     let written: Vec<_> = outputs.iter().flatten().collect();
     over(py, &read, &written, |read, written| {
         let (arrays, inputs) = read.split_at(broadcast.arrays().count());
-        let broadcast = broadcast.resolve(x.element, &x.shape, arrays)?;
+        let broadcast = broadcast.resolve(&x.shape, arrays)?;
         let mut written = written.into_iter();
         let mut made = [const { None }; MAX_OUTPUTS];
         for (made, output) in made.iter_mut().zip(outputs) {
             *made = output.as_ref().and_then(|_| written.next());
         }
-        let arguments = Arguments { rule, quant, params, to: Some(to), ..Arguments::new(&broadcast) };
+        let (element, to) = (Some(x.element), Some(to));
+        let arguments = Arguments { element, rule, quant, params, to, ..Arguments::new(&broadcast) };
         cpu::run(op, x.shape.len(), inputs, &mut made, &arguments)
     })
 }

@@ -105,16 +105,16 @@ fn run_op<'a, 'py: 'a>(
             Given::Value(number) => Side::Value(*number),
             Given::Tensor(tensor) => Side::Tensor((tensor, tensor.shape())),
         });
+        let Others { rules: Rules { rule, quant }, params, to } = others;
+        let to = to.unwrap_or(x.element());
         let broadcast = BroadcastInputs::of_numbers(
-            x.element(),
+            op.broadcast_type(x.element(), to),
             info.broadcast,
             x.shape(),
             sides,
             BoundRounding::Nearest,
         )?;
-        let Others { rules: Rules { rule, quant }, params, to } = others;
-        let arguments =
-            Arguments { rule, quant, params, to: to.or(Some(x.element())), ..Arguments::new(&broadcast) };
+        let arguments = Arguments { rule, quant, params, to: Some(to), ..Arguments::new(&broadcast) };
         DynTensor::run(op, inputs, &outputs, &arguments)
     });
     let mut made = made.map_err(exception)?.into_iter().map(Tensor::of);

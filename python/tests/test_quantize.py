@@ -117,6 +117,78 @@ def test_gradients_are_summed_exactly(rng):
     assert np.ndim(total) == 0
 
 
+CODES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (3, 65535), "int32": (-5, 9)}
+
+
+@pytest.mark.parametrize("of", list(CODES))
+@pytest.mark.parametrize("dtype", FLOATS, ids=IDS)
+def test_codes(rng, dtype, of):
+    """Of every type, by scales that x's type need not hold."""
+    low, high = CODES[of]
+    wide = dtype if dtype.name == "float64" else np.dtype("f4")
+    for rounding, zero in (("half-even", low), ("half-up", high), ("half-away", (low + high) // 2), ("down", low + 1)):
+        rule = wgclip.QuantRule(low, high, rounding=rounding)
+        x, scale = operands(rng, dtype)
+        scale = (scale.astype(float) * rng.choice([1, 1 + 2.0**-20], scale.size)).astype(wide)
+        q = wgclip.quantize(x, scale, zero, dtype=of, rule=rule)
+        pairs = zip(x.astype(float), scale.astype(float))
+        expected = [min(max(code(*pair, zero, rule, wide)[0], low), high) for pair in pairs]
+        assert_same(q, np.array(expected, of))
+
+
+@pytest.mark.parametrize("of", list(CODES))
+@pytest.mark.parametrize("dtype", FLOATS, ids=IDS)
+def test_values_of_codes(rng, dtype, of):
+    low, high = CODES[of]
+    rule = wgclip.QuantRule(low, high)
+    wide = dtype if dtype.name == "float64" else np.dtype("f4")
+    limits = np.iinfo(of)
+    q = rng.integers(limits.min, limits.max, 500, dtype=of, endpoint=True)
+    scale = (rng.uniform(-1, 1, 500) * 2.0 ** rng.integers(-30, -10, 500)).astype(wide)
+    zero = rng.integers(low, high, 500, endpoint=True)
+    expected = []
+    for q_, scale_, zero_ in zip(q.tolist(), scale.astype(float), zero.tolist()):
+        y = (q_ - zero_) * Fraction(scale_)
+        expected.append(rounded(y, dtype) if y else math.copysign(0.0, scale_))
+    assert_same(wgclip.dequantize(q, scale, zero.astype(wide), dtype=dtype, rule=rule), np.array(expected, dtype))
+
+
+def test_codes_of_nan():
+    x = np.array([np.nan, np.inf, -np.inf, 1], "f4")
+    for nan, of_nan in (("nan", 7), ("least", -128), ("greatest", 127), ("zero", 7)):
+        rule = wgclip.QuantRule(nan=nan)
+        assert wgclip.quantize(x, 1, 7, rule=rule).tolist() == [of_nan, 127, -128, 8]
+        scales = np.array([1, np.nan, 1, 1], "f4")
+        assert wgclip.quantize(x, scales, 7, rule=rule).tolist() == [of_nan, of_nan, -128, 8]
+    y = wgclip.dequantize(np.array([1, 0], "i1"), np.array([np.nan, np.inf], "f4"))
+    assert np.isnan(y).all() and (y.view("u4") == 0x7FC00000).all()
+
+
+def test_values_of_codes_are_those_of_fake_quantisation(rng):
+    x = rng.normal(size=(3, 64)).astype("f4")
+    scale, zero = np.array([[0.01], [0.02], [0.04]], "f4"), np.array([[0], [-3], [100]], "f4")
+    codes = wgclip.quantize(x, scale, zero)
+    assert codes.dtype == np.int8
+    assert_same(wgclip.dequantize(codes, scale, zero), wgclip.fake_quantize(x, scale, zero))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda x: wgclip.quantize(x, 1, dtype="uint8"), TypeError, "-128 to 127 as uint8"),
+        (lambda x: wgclip.quantize(x, 1, dtype="uint32"), TypeError, "codes are"),
+        (lambda x: wgclip.quantize(x, 1, dtype="float32"), TypeError, "codes are"),
+        (lambda x: wgclip.quantize(x.astype("i4"), 1), TypeError, "codes are"),
+        (lambda x: wgclip.dequantize(x, 1), TypeError, "codes are"),
+        (lambda x: wgclip.dequantize(x.astype("i1"), np.nan), ValueError, "NaN"),
+        (lambda x: wgclip.quantize(x, None), TypeError, "scale"),
+    ],
+)
+def test_mistakes_with_codes(call, error, words):
+    with pytest.raises(error, match=words):
+        call(np.ones(3, "f4"))
+
+
 def test_what_nan_and_infinity_become():
     x = np.array([np.nan, np.inf, -np.inf, -0.0], "f4")
     for nan, of_nan in (("nan", np.nan), ("least", -128), ("greatest", 127), ("zero", 0)):

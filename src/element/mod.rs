@@ -91,6 +91,11 @@ impl ElementType {
         matches!(self.layout().class, NumberClass::Float { .. })
     }
 
+    /// Whether codes of quantised values may have it: i8, u8, i16, u16, i32.
+    pub(crate) const fn is_code(self) -> bool {
+        matches!(self, Self::I8 | Self::U8 | Self::I16 | Self::U16 | Self::I32)
+    }
+
     /// The norm type of tensors of these types together: f64 if any of them is f64, so that nothing is lost, else f32.
     ///
     /// ```

@@ -12,7 +12,7 @@ pub use crate::broadcast::MAX_BROADCAST;
 pub use crate::call::Arguments;
 use crate::{BackwardRule, ElementType, Error, Result};
 
-pub use row::{Accuracy, Domain, MAX_OUTPUTS, OpInfo, Pass, RuleUse};
+pub use row::{Accuracy, Codes, Domain, MAX_OUTPUTS, OpInfo, Pass, RuleUse};
 pub(crate) use row::{MAX_PARAMS, first_outputs};
 
 /// What an operand of an operation is.
@@ -177,6 +177,7 @@ const FORWARD: OpInfo = OpInfo {
     domain: Domain::All,
     accuracy: Accuracy::Selected,
     converts: false,
+    codes: Codes::None,
     pass: Pass::Elements,
     shader: "",
     module: "",
@@ -239,6 +240,16 @@ ops! {
         broadcast: &[Scale, ZeroPoint], outputs: &[Gx, Gscale, Gzero], in_place: None, rule: RuleUse::Quant,
         domain: Domain::Arithmetic, accuracy: Accuracy::Defined, ..BACKWARD
     };
+    /// The codes of floats: [`reference::quantize`](crate::reference::quantize).
+    Quantize: "quantize" {
+        broadcast: &[Scale, ZeroPoint], in_place: None, rule: RuleUse::Quant, domain: Domain::Arithmetic, accuracy: Accuracy::RoundedOnce,
+        converts: true, codes: Codes::Output, ..FORWARD
+    };
+    /// The values of codes: [`reference::dequantize`](crate::reference::dequantize).
+    Dequantize: "dequantize" in "quantize" {
+        broadcast: &[Scale, ZeroPoint], in_place: None, rule: RuleUse::Quant, domain: Domain::Codes, accuracy: Accuracy::RoundedOnce,
+        converts: true, codes: Codes::Input, ..FORWARD
+    };
     /// `scale * x + offset`: [`reference::affine`](crate::reference::affine).
     Affine: "affine" {
         broadcast: &[], params: &["scale", "offset"], domain: Domain::Arithmetic, accuracy: Accuracy::Defined, ..FORWARD
@@ -290,6 +301,16 @@ impl Op {
             Domain::All => true,
             Domain::Floats => element.is_float(),
             Domain::Arithmetic => element.is_float() && !(on_gpu && element == ElementType::F64),
+            Domain::Codes => element.is_code(),
+        }
+    }
+
+    /// The type of its broadcast inputs, for elements and an output of these types: that of the elements, but f32 beside codes, or f64 beside f64.
+    pub fn broadcast_type(self, element: ElementType, to: ElementType) -> ElementType {
+        match self.info().codes {
+            Codes::None => element,
+            _ if element == ElementType::F64 || to == ElementType::F64 => ElementType::F64,
+            _ => ElementType::F32,
         }
     }
 

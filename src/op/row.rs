@@ -24,6 +24,19 @@ pub enum Domain {
     Floats,
     /// Floats; on a GPU those of up to 32 bits, since the shaders multiply and add in f32.
     Arithmetic,
+    /// Integers of up to 32 bits.
+    Codes,
+}
+
+/// Which operands of an operation are codes: integers of up to 32 bits, beside broadcast inputs that are f32 (f64 beside f64).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codes {
+    /// None: all operands are of one type.
+    None,
+    /// The output.
+    Output,
+    /// The input.
+    Input,
 }
 
 /// How exact the outputs are. They have the same bits on every device whichever it is.
@@ -69,6 +82,8 @@ pub struct OpInfo {
     pub accuracy: Accuracy,
     /// Whether its output may be of another type than x.
     pub converts: bool,
+    /// Which operands are codes.
+    pub codes: Codes,
     /// What it goes over.
     pub pass: Pass,
     /// The WGSL function of its name, of one block: of the inputs in order, then the bounds, the other broadcast inputs, the rule and

@@ -181,6 +181,7 @@ mod tests {
 
     use super::*;
     use crate::broadcast::BroadcastInputs;
+    use crate::op::Codes;
     use crate::plan::ParamsBinding;
     use crate::{Bound, Error, NormKind, NormLimit};
 
@@ -214,7 +215,7 @@ mod tests {
         let slice = |operand| Slice { operand, offset: 0, bytes: 4096 };
         let limit = NormLimit::new(1.0);
         let mut seen = HashSet::new();
-        for element in [ElementType::F32, ElementType::F16, ElementType::I64] {
+        for element in [ElementType::F32, ElementType::F16, ElementType::I16, ElementType::I64] {
             let len = 4096 / element.size();
             let (x, bound) = (Shape::new([len / 8, 8]).unwrap(), Shape::new([8]).unwrap());
             let mut steps = plans.sum(element, slice(0), [&x, &bound], [1, 2].map(slice)).unwrap();
@@ -232,7 +233,13 @@ mod tests {
                     info.inputs.iter().chain(info.outputs).enumerate().map(sized).collect();
                 let (inputs, outputs) = operands.split_at(info.inputs.len());
                 let params = &[2.0, 0.5, 1.0, 3.0][..info.params.len()];
-                let arguments = Arguments { params, to: Some(element), ..Arguments::new(&broadcast) };
+                let to = match info.codes {
+                    Codes::None => element,
+                    Codes::Output => ElementType::I32,
+                    Codes::Input => ElementType::F32,
+                };
+                let arguments =
+                    Arguments { params, element: Some(element), to: Some(to), ..Arguments::new(&broadcast) };
                 let outputs: Vec<_> = outputs.iter().copied().map(Some).collect();
                 let planned = plans.op(op, len, inputs, &outputs, &arguments).unwrap();
                 let bindings = planned[0].bindings.len();
@@ -273,8 +280,9 @@ mod tests {
     ) -> Vec<BroadcastInputs<Slice>> {
         let operands = op.info().broadcast;
         let count = operands.len();
+        let of_inputs = if op.info().codes == Codes::None { element } else { ElementType::F32 };
         let resolve = |tensors: u32| {
-            crate::with_element!(element, T => {
+            crate::with_element!(of_inputs, T => {
                 let input = |(index, operand): (usize, &Operand)| match tensors >> index & 1 {
                     1 => Bound::<T, _>::Tensor((Slice { operand: 10 + index, offset: 0, bytes: 64 }, of_input)),
                     _ if operand.is_bound() => Bound::Absent,

@@ -8,6 +8,7 @@ use super::params::{OpParams, Params};
 use super::program::{FixedKernel, MAX_BINDINGS, Program};
 use crate::broadcast::Broadcast;
 use crate::call::{Arguments, Call};
+use crate::op::Codes;
 use crate::wgsl::{BLOCK_BYTES, Kernel, Layout, Specialization, WORKGROUP, blocks_per_mask_word};
 use crate::{DeviceInfo, ElementType, Error, Result};
 
@@ -185,11 +186,19 @@ impl Planner<'_> {
             return Err(self.unsupported(format!("{op} of {element}"), "do it on Device::cpu()"));
         }
         let in_place = inputs.len() < op.info().inputs.len();
+        let codes = op.info().codes;
         let layouts = std::array::from_fn(|index| match (&given.broadcast, given.inputs[index].tensor()) {
-            (Some(broadcast), Some(_)) => Layout::new(broadcast, index, element),
+            (Some(broadcast), Some(_)) => match Layout::new(broadcast, index, element) {
+                // Their elements have no blocks of x's.
+                Layout::Same | Layout::Columns if codes != Codes::None => Layout::Strided,
+                layout => layout,
+            },
             _ => Layout::Value,
         });
         let to = call.to();
+        if codes == Codes::Input && to == ElementType::F64 {
+            return Err(self.unsupported(format!("{op} to {to}"), "do it on Device::cpu()"));
+        }
         let ties = rule.ties;
         let specialization = Specialization { to, ties, quant, layouts, ..Specialization::of(element) };
         let mut kernel = Kernel::new(op, in_place, call.needs, false, specialization);

@@ -3,7 +3,7 @@
 //! Ordinary comparisons, no order keys, nothing clever: this is the oracle that the kernels and the CPU path
 //! are checked against. Results are selected, never computed, so nothing rounds, flushes or quiets a NaN.
 //! The only arithmetic is halving, which rounds odd values to even, and that of [`sum`], [`norm`], [`dot`], [`scaling`], [`scale`], their
-//! backward pass, [`affine`], [`leaky_clip`] and [`fake_quantize`], which say how they round.
+//! backward pass, [`affine`], [`leaky_clip`] and quantisation, which say how they round.
 //!
 //! The kernels and the CPU path name their functions after these.
 
@@ -18,7 +18,7 @@ pub use clip::{
 };
 pub use exact::{dot, norm, sum};
 pub use quantile::quantile;
-pub use quantize::{fake_quantize, fake_quantize_backward};
+pub use quantize::{dequantize, fake_quantize, fake_quantize_backward, quantize};
 pub use scaling::{average, relative, scale, scale_backward, scaling, scaling_backward};
 
 pub use crate::norm::{Scaling, ScalingBackward};
@@ -137,6 +137,8 @@ pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUT
         Op::Affine => vec![affine(x, param(0), param(1))],
         Op::FakeQuantize => vec![fake_quantize(x, scale, zero, quant)],
         Op::FakeQuantizeBackward => fake_quantize_backward(x, g, scale, zero, quant).to_vec(),
+        // These have operands of two types: `quantize` and `dequantize`.
+        Op::Quantize | Op::Dequantize => Vec::new(),
         // The reference of these is `sum`, `norm`, `scale` and `scale_backward`.
         Op::Sum | Op::Norm | Op::ClipByNorm | Op::ClipByNormBackward | Op::ClipByGlobalNorm => Vec::new(),
     };

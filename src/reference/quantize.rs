@@ -23,6 +23,43 @@ pub fn fake_quantize<T: Element>(x: T, scale: T, zero_point: T, rule: QuantRule)
     }
 }
 
+/// The code of `x`: `min(max(round(x / scale) + z, rule.min), rule.max)`, as [`fake_quantize`] has it. If x or the scale is NaN, the code is
+/// that of [`NanCode`], the zero point's for [`NanCode::Nan`]; a zero point that is NaN counts as 0, and so does x then as NaN. Scale and zero
+/// point are f32, or f64 for an x of f64: rules that round the quotient do it in these.
+pub fn quantize<T: Element>(x: T, scale: f64, zero_point: f64, rule: QuantRule) -> i32 {
+    let any_nan = x.is_nan() || scale.is_nan() || zero_point.is_nan();
+    let x = if any_nan { f64::NAN } else { x.to_f64() };
+    let zero_point = if zero_point.is_nan() { 0.0 } else { zero_point };
+    let Code { steps, zero, .. } = Code::of::<T>(x, scale, zero_point, rule);
+    (steps + zero) as i32
+}
+
+/// The value of a code: `(code - z) * scale`, rounded to the type once; z is that of [`quantize`]. The code may lie outside the rule's range. The
+/// result of a NaN, or of `0 * infinity`, is the positive quiet NaN without payload. Scale and zero point are f32, or f64 for values of f64.
+pub fn dequantize<T: Element>(code: i32, scale: f64, zero_point: f64, rule: QuantRule) -> T {
+    if zero_point.is_nan() {
+        return nearest(f64::NAN);
+    }
+    let steps = i128::from(code) - zero_of(zero_point, rule);
+    match T::TYPE.layout().bits {
+        64 => nearest(steps as f64 * scale),
+        _ => nearest(product_to_odd(steps, scale)),
+    }
+}
+
+/// The product of an integer and a number, rounded to odd where an f64 has too few bits: then it rounds to a shorter type as the real product does.
+fn product_to_odd(steps: i128, scale: f64) -> f64 {
+    if steps == 0 || scale == 0.0 || !scale.is_finite() {
+        return steps as f64 * scale;
+    }
+    let (significand, exponent) = integer_and_exponent(scale);
+    let product = steps.abs() * significand;
+    let lost = (128 - product.leading_zeros()).saturating_sub(53);
+    let sticky = i128::from(product & ((1 << lost) - 1) != 0);
+    let kept = (product >> lost | sticky) as f64 * 2f64.powi(exponent + lost as i32);
+    if (steps < 0) == (scale < 0.0) { kept } else { -kept }
+}
+
 /// The gradients that reach x, the scale and the zero point, from the upstream gradient `g` of [`fake_quantize`].
 ///
 /// x receives g where [`QuantGradient`] says so, else +0; an x that is NaN what `rule.nan_gradient` says. Where g passes, the scale
@@ -54,6 +91,8 @@ pub fn fake_quantize_backward<T: Element>(x: T, g: T, scale: T, zero_point: T, r
 struct Code {
     /// The steps from the zero point to the code.
     steps: i128,
+    /// The code of the zero point.
+    zero: i128,
     /// Whether the gradient of a number passes.
     passes: bool,
 }
@@ -65,17 +104,22 @@ impl Code {
         if let Some(nan) = nan_x.or([scale, zero_point].into_iter().find(|operand| operand.is_nan())) {
             return Err(nan);
         }
+        Ok(Self::of::<T>(x.to_f64(), scale.to_f64(), zero_point.to_f64(), rule))
+    }
+
+    /// That of operands of which none but x is NaN.
+    fn of<T: Element>(x: f64, scale: f64, zero_point: f64, rule: QuantRule) -> Self {
         let (min, max) = (i128::from(rule.min), i128::from(rule.max));
-        let zero = Ratio::of(zero_point.to_f64()).rounded(Rounding::HalfEven).clamp(min, max);
+        let zero = zero_of(zero_point, rule);
         let nan_code = match rule.nan {
             NanCode::Least => min,
             NanCode::Greatest => max,
             NanCode::Nan | NanCode::Zero => zero,
         };
         if x.is_nan() {
-            return Ok(Self { steps: nan_code - zero, passes: false });
+            return Self { steps: nan_code - zero, zero, passes: false };
         }
-        let quotient = Ratio::quotient::<T>(x.to_f64(), scale.to_f64(), rule.quotient);
+        let quotient = Ratio::quotient::<T>(x, scale, rule.quotient);
         let unclipped = quotient.rounded(rule.rounding) + zero;
         let passes = match rule.gradient {
             QuantGradient::Rounded => min <= unclipped && unclipped <= max,
@@ -86,8 +130,13 @@ impl Code {
             }
             QuantGradient::StraightThrough => true,
         };
-        Ok(Self { steps: unclipped.clamp(min, max) - zero, passes })
+        Self { steps: unclipped.clamp(min, max) - zero, zero, passes }
     }
+}
+
+/// The code of a zero point.
+fn zero_of(zero_point: f64, rule: QuantRule) -> i128 {
+    Ratio::of(zero_point).rounded(Rounding::HalfEven).clamp(rule.min.into(), rule.max.into())
 }
 
 /// A quotient of integers, the denominator above 0.
@@ -211,6 +260,25 @@ mod tests {
         assert_eq!(of(300.0, 1.0, QuantRule::EXACT), [0.0, 127.0, -1.0]);
         assert_eq!(of(-300.0, 0.5, QuantRule::EXACT), [0.0, -128.0, -0.5]);
         assert_eq!(of(300.0, 1.0, QuantRule::BREVITAS_STE), [1.0, -173.0, 0.0]);
+    }
+
+    #[test]
+    fn codes_and_their_values() {
+        let rule = QuantRule::range(0, 255).unwrap();
+        let code = |x: f32| quantize(x, 0.5, 128.0, rule);
+        assert_eq!([0.25, 0.75, -64.0, 1e9, f32::NAN].map(code), [128, 130, 0, 255, 128]);
+        let least = QuantRule { nan: NanCode::Least, ..rule };
+        assert_eq!([quantize(f32::NAN, 1.0, 7.0, least), quantize(1.0f32, f64::NAN, 7.0, least)], [0, 0]);
+        assert_eq!(quantize(1.0f32, 1.0, f64::NAN, rule), 0);
+        for q in 0..=255 {
+            let value: f32 = dequantize(q, 0.1f32.into(), 128.0, rule);
+            assert_eq!(value, (q as f32 - 128.0) * 0.1);
+            assert_eq!(quantize(value, 0.1f32.into(), 128.0, rule), q);
+        }
+        // 2^31 - 1 times 1 + 2^-23 is 2^31 + 255 and a bit: a half of an f32's last place there, with what is beyond an f64.
+        let wide: f32 = dequantize(i32::MAX, 1.0 + f64::from(f32::EPSILON), 0.0, QuantRule::EXACT);
+        assert_eq!(wide, 2147483904.0);
+        assert!(dequantize::<f32>(0, f64::INFINITY, 0.0, rule).is_nan());
     }
 
     #[test]

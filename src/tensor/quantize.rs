@@ -1,4 +1,4 @@
-//! Fake quantisation, and its gradients.
+//! Quantisation: codes, their values, fake quantisation and its gradients.
 
 use super::Tensor;
 use super::run::{first, missing_output, run};
@@ -85,6 +85,62 @@ impl<T: Element> Tensor<T> {
         let (scale, zero_point) = (scale.into(), zero_point.into());
         let [x, ..] = self.quant_gradients(upstream, [&scale, &zero_point], rule, first_outputs(1))?;
         x.ok_or_else(|| missing_output(Op::FakeQuantizeBackward))
+    }
+
+    /// The codes of floats: `round(x / scale) + zero_point`, clipped to the codes of the rule, as integers of a type that holds these: i8, u8,
+    /// i16, u16 or i32. To the bit as [`reference::quantize`](crate::reference::quantize) says. Scale and zero point are f32, whatever the type
+    /// of x is: values, or tensors that broadcast. (An f64 has scales of f64: [`DynTensor::run`] takes them.)
+    ///
+    /// ```
+    /// use wgclip::Device;
+    /// use wgclip::quantize::QuantRule;
+    ///
+    /// let x = Device::cpu().tensor(&[-9.0f32, 0.3, 1.2, 99.0], [2, 2])?;
+    /// let rule = QuantRule::EXACT.bits(4)?;
+    /// let codes = x.quantize::<i8>(0.5, 0.0, rule)?;
+    /// assert_eq!(codes.to_vec()?, [-8, 1, 2, 7]);
+    /// assert_eq!(codes.dequantize::<f32>(0.5, 0.0, rule)?.to_vec()?, x.fake_quantize(0.5, 0.0, rule)?.to_vec()?);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for integers, for a type that does not hold the codes, and for f64; otherwise as
+    /// [`fake_quantize`](Self::fake_quantize).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn quantize<C: Element>(
+        &self,
+        scale: impl Into<Bound<f32>>,
+        zero_point: impl Into<Bound<f32>>,
+        rule: QuantRule,
+    ) -> Result<Tensor<C>> {
+        self.to_or_from_codes(Op::Quantize, [&scale.into(), &zero_point.into()], rule)
+    }
+
+    /// The values of codes: `(q - zero_point) * scale`, rounded to a type of float once. To the bit as
+    /// [`reference::dequantize`](crate::reference::dequantize) says; of the rule the range matters alone, to which the zero point is clipped.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for other types of codes than i8, u8, i16, u16 and i32, and of values than floats of
+    /// up to 32 bits; otherwise as [`quantize`](Self::quantize).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn dequantize<F: Element>(
+        &self,
+        scale: impl Into<Bound<f32>>,
+        zero_point: impl Into<Bound<f32>>,
+        rule: QuantRule,
+    ) -> Result<Tensor<F>> {
+        self.to_or_from_codes(Op::Dequantize, [&scale.into(), &zero_point.into()], rule)
+    }
+
+    fn to_or_from_codes<U: Element>(
+        &self,
+        op: Op,
+        inputs: [&Bound<f32>; 2],
+        rule: QuantRule,
+    ) -> Result<Tensor<U>> {
+        let broadcast = BroadcastInputs::new(op.info().broadcast, self.shape(), inputs.map(Bound::as_dyn))?;
+        let arguments = Arguments { quant: rule, to: Some(U::TYPE), ..Arguments::new(&broadcast) };
+        first(op, &[self.as_dyn()], &arguments).map(Tensor::of)
     }
 
     fn grid<'a>(

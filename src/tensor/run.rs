@@ -5,7 +5,7 @@ use super::{DynTensor, Stored, Tensor, with_storage};
 use crate::backend::cpu::mask_len;
 use crate::broadcast::{BoundBits, BroadcastInputs, Reduction};
 use crate::call::{Arguments, Call, Reductions};
-use crate::op::{MAX_OUTPUTS, Operand, Pass, first_outputs};
+use crate::op::{Codes, MAX_OUTPUTS, Operand, Pass, first_outputs};
 use crate::{BackwardRule, Bound, Bounds, Element, ElementType, Error, NormKind, Op, Result, Shape};
 
 /// The outputs of an operation, in the order of its row: those that are needed.
@@ -52,7 +52,7 @@ pub(super) fn broadcast_inputs<'a, T: Element>(
 
 impl DynTensor {
     /// Runs an operation of the list into new tensors: the outputs that are named, in that order. `inputs` are those of [`Op::info`], of one
-    /// type, shape and device; so are the broadcast inputs, which were resolved for that shape.
+    /// type, shape and device; so are the broadcast inputs, which were resolved for that shape (beside [`Codes`] they are f32, or f64).
     ///
     /// The gradient of a broadcast input has its shape (`[]` for a value): it is summed exactly over what the input broadcasts to. Under the
     /// straight-through rule the gradient of x shares the elements of the upstream gradient.
@@ -189,9 +189,9 @@ fn check<'a>(
         }
     }
     let broadcast = arguments.broadcast;
-    x.check_type(broadcast.element)?;
+    x.check_type(arguments.element())?;
     broadcast.check_len(x.len(), |input| input.len())?;
-    broadcast.tensors().try_for_each(|(_, input)| input.check_type(x.element))
+    broadcast.tensors().try_for_each(|(_, input)| input.check_type(broadcast.element))
 }
 
 fn mask_shape(x: &DynTensor) -> Result<Shape> {
@@ -208,6 +208,11 @@ pub(crate) fn run(
     let row = op.info().inputs;
     let x = inputs.get(op.shaped_input()).filter(|_| inputs.len() == row.len());
     let x = *x.ok_or_else(|| unsupported(op, inputs.len(), ""))?;
+    let mut arguments = *arguments;
+    if op.info().codes != Codes::None {
+        arguments.element = Some(x.element);
+    }
+    let arguments = &arguments;
     check(x, inputs.iter().copied().zip(row.iter().copied()), arguments)?;
     with_storage!(&x.storage, backend, _x => run_on(backend, op, x, inputs, needs, arguments))
 }

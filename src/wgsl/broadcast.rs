@@ -30,18 +30,54 @@ pub(super) struct Reading {
     pub of_block: String,
     /// The arguments of the operation's function.
     pub arguments: Vec<String>,
+    /// What follows an element, in a loop over elements.
+    pub after_element: String,
+}
+
+/// The broadcast inputs of a kernel.
+fn inputs_of(kernel: &Kernel) -> Vec<Input> {
+    let inputs = kernel.op.info().broadcast.iter().zip(kernel.specialization.layouts).enumerate();
+    inputs.map(|(index, (&operand, layout))| Input { operand, index, layout }).collect()
 }
 
 impl Reading {
+    /// For a loop over elements: inputs are words, which have no blocks of x's elements.
+    pub(super) fn of_elements(kernel: &Kernel) -> Self {
+        let inputs = inputs_of(kernel);
+        let mut reading = Self::default();
+        if inputs.iter().any(Input::is_tensor) {
+            reading.imports.push("lib::broadcast::begin");
+        }
+        if inputs.iter().any(|input| input.layout == Layout::Strided) {
+            reading.of_block.push_str("                var position = begin(i);\n");
+            reading.after_element.push_str("                    advance(&position);\n");
+        }
+        for input in inputs {
+            let (name, component) = (input.operand.name(), COMPONENTS[input.index]);
+            let element = |at: &str| format!("vec2({name}_blocks[{at}], 0u)");
+            let _ = match input.layout {
+                Layout::Value => {
+                    writeln!(reading.before, "    let {name} = params.values[{}].xy;", input.index)
+                }
+                Layout::One => writeln!(reading.before, "    let {name} = {};", element("0u")),
+                Layout::Rows => writeln!(
+                    reading.of_block,
+                    "                let {name} = {};",
+                    element("row_and_column(i).x")
+                ),
+                Layout::Same | Layout::Columns | Layout::Strided => {
+                    reading.arguments.push(element(&format!("position.elements.{component}")));
+                    continue;
+                }
+            };
+            reading.arguments.push(name.into());
+        }
+        reading
+    }
+
     pub(super) fn new(kernel: &Kernel) -> Self {
         let info = kernel.op.info();
-        let inputs: Vec<_> = info
-            .broadcast
-            .iter()
-            .zip(kernel.specialization.layouts)
-            .enumerate()
-            .map(|(index, (&operand, layout))| Input { operand, index, layout })
-            .collect();
+        let inputs = inputs_of(kernel);
         let mut reading = Self::default();
         if inputs.iter().any(Input::is_tensor) {
             reading.imports.extend(["lib::broadcast::begin", "lib::element::element_of"]);

@@ -7,7 +7,7 @@ use super::{Interface, Layout, Specialization, compose};
 #[cfg(feature = "gpu")]
 use crate::broadcast::MAX_BROADCAST;
 use crate::broadcast::{Axis, Broadcast};
-use crate::op::{MAX_OUTPUTS, Operand, RuleUse};
+use crate::op::{Codes, MAX_OUTPUTS, Operand, RuleUse};
 use crate::quantize::QuantRule;
 use crate::{ElementType, Op, TieRule};
 
@@ -82,6 +82,7 @@ impl Kernel {
             ..given
         };
         let quant = match info.rule {
+            RuleUse::Quant if info.codes == Codes::Input => QuantRule::EXACT,
             RuleUse::Quant if info.inputs.contains(&Operand::G) => given,
             RuleUse::Quant => forward,
             _ => QuantRule::EXACT,
@@ -105,12 +106,19 @@ impl Kernel {
                 let forms = |ties| [false, true].into_iter().filter(shared).map(move |shared| (ties, shared));
                 for (&ties, shared) in TieRule::ALL.iter().flat_map(forms) {
                     for needs in op.output_sets() {
-                        let others = ElementType::ALL.iter().filter(|to| to.is_float() && element.is_float());
-                        let to: Vec<_> = others.copied().filter(|_| op.info().converts).collect();
+                        let info = op.info();
+                        let converted = |to: &ElementType| match info.codes {
+                            Codes::None => to.is_float() && element.is_float(),
+                            Codes::Output => to.is_code(),
+                            // The shaders multiply in f32.
+                            Codes::Input => to.is_float() && *to != ElementType::F64,
+                        };
+                        let others = ElementType::ALL.iter().copied().filter(converted);
+                        let to: Vec<_> = others.filter(|_| info.converts).collect();
                         // A rule makes the same difference to every type, layout and form.
                         let is_first = element == ElementType::F32 && !in_place && !shared;
                         let has_rules =
-                            is_first && op.info().rule == RuleUse::Quant && layouts[0] == Layout::Value;
+                            is_first && info.rule == RuleUse::Quant && layouts[0] == Layout::Value;
                         let rules = QuantRule::choices().take(if has_rules { usize::MAX } else { 1 });
                         for quant in rules {
                             for to in if to.is_empty() { vec![element] } else { to.clone() } {
@@ -136,6 +144,11 @@ impl Kernel {
     /// Whether the output has another type.
     pub(crate) fn converts(&self) -> bool {
         self.specialization.to != self.specialization.element
+    }
+
+    /// Whether it goes over elements, with broadcast inputs of another type than x: words, each an f32.
+    pub(crate) fn is_elementwise(&self) -> bool {
+        self.op.info().codes != Codes::None
     }
 
     /// Whether an invocation works on the blocks of a word of a mask.
@@ -166,11 +179,16 @@ impl Kernel {
     /// The whole source. The entry point is `main`.
     pub(crate) fn source(&self, interface: &Interface<'_>) -> String {
         let info = self.op.info();
-        let reading = Reading::new(self);
-        let function = if self.converts() { Op::Clip.name() } else { info.name };
+        let reading = if self.is_elementwise() { Reading::of_elements(self) } else { Reading::new(self) };
+        let clips = self.converts() && !self.is_elementwise();
+        let function = if clips { Op::Clip.name() } else { info.name };
         let mut root = format!("import package::{}::{function};\n", info.module);
-        let converts = self.converts().then_some("lib::convert::convert");
-        for path in reading.imports.iter().copied().chain(converts).chain([
+        let converts: &[_] = match (clips, self.converts()) {
+            (true, _) => &["lib::convert::convert", "lib::element::element_of"],
+            (_, true) => &["lib::element::element_of"],
+            _ => &[],
+        };
+        for path in reading.imports.iter().copied().chain(converts.iter().copied()).chain([
             "lib::arguments::load_bounds",
             "lib::dispatch::block_of",
             "lib::params::params",
@@ -179,13 +197,27 @@ impl Kernel {
         }
         // The linker assigns the numbers.
         for binding in self.bindings() {
-            let words = binding.is_mask || (self.converts() && !binding.is_input);
+            let is_x = info.inputs.iter().any(|input| input.name() == binding.name);
+            let words =
+                binding.is_mask || (self.converts() && !binding.is_input) || (self.is_elementwise() && !is_x);
             let item = if words { "u32" } else { "vec4<u32>" };
             let _ =
                 writeln!(root, "@group(0) @binding(0) var<storage> {}_blocks: array<{item}>;", binding.name);
         }
         root.push_str(&reading.functions);
-        root.push_str(&if self.converts() { converting_entry(&reading) } else { self.entry(reading) });
+        root.push_str(&match (self.converts(), self.is_elementwise()) {
+            (true, false) => converting_entry(
+                &reading,
+                &format!("let result = clip(x_blocks[i], {});", reading.arguments.join(", ")),
+                "convert(element_of(result, e))",
+            ),
+            (true, true) => converting_entry(
+                &reading,
+                "let block = x_blocks[i];",
+                &format!("{function}(element_of(block, e), {}, params.codes)", reading.arguments.join(", ")),
+            ),
+            (false, _) => self.entry(reading),
+        });
         compose(&root, self.specialization, interface)
     }
 
@@ -282,10 +314,10 @@ fn layouts_of(op: Op) -> Vec<[Layout; MAX_BROADCAST]> {
     layouts
 }
 
-/// The loop of a clip into another type. One converted block, or two, fill whole words.
-fn converting_entry(reading: &Reading) -> String {
-    let Reading { before, of_block, arguments, .. } = reading;
-    let arguments = arguments.join(", ");
+/// The loop of an operation whose output has another type: what is done for each block, and the element of the output. One converted block, or
+/// two, fill whole words.
+fn converting_entry(reading: &Reading, each_block: &str, element: &str) -> String {
+    let Reading { before, of_block, after_element, .. } = reading;
     format!(
         "
 // Blocks that convert to whole words, and those words.
@@ -304,10 +336,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
         for (var b = 0u; b < GROUP; b++) {{
             let i = group * GROUP + b;
             if i < blocks {{
-{of_block}                let result = clip(x_blocks[i], {arguments});
+{of_block}                {each_block}
                 for (var e = 0u; e < params.elements; e++) {{
-                    let element = convert(element_of(result, e));
-                    word |= element.x << shift;
+                    let element = {element};
+{after_element}                    word |= element.x << shift;
                     shift += TO_BITS;
                     if shift >= 32u {{
                         // The buffer may end with the last block of elements.

@@ -1,7 +1,7 @@
 //! The contract on every device: the table of `wgclip_conformance` at zero tolerance, a test for each operation, type and
 //! device.
 
-use wgclip::op::{Accuracy, Op, Pass};
+use wgclip::op::{Accuracy, Codes, Op, Pass, RuleUse};
 use wgclip::{Device, ElementType};
 use wgclip_conformance::{Tier, check};
 
@@ -48,8 +48,10 @@ pub(crate) fn register(suite: &mut Suite) {
         for (element, tier) in types {
             for (op, in_place) in Op::variants() {
                 // What computes compiles slowly. Its arithmetic is that of f32 whatever the type.
-                let computes = op.info().accuracy == Accuracy::Defined;
-                if computes && slug.contains("-gl") && element != ElementType::F32 {
+                let info = op.info();
+                let computes = info.accuracy == Accuracy::Defined || info.rule == RuleUse::Quant;
+                let of_type = if info.codes == Codes::Input { ElementType::I8 } else { ElementType::F32 };
+                if computes && slug.contains("-gl") && element != of_type {
                     continue;
                 }
                 let is_second = computes && slug.ends_with("swiftshader-vulkan");
@@ -87,6 +89,7 @@ fn conforms(device: &Device, op: Op, in_place: bool, element: ElementType, tier:
     let least = match tier {
         _ if !op.is_for(element, device.info().limits.is_some()) => 0,
         _ if op.info().pass == Pass::Slices => 3_000,
+        Tier::Full | Tier::Values if op.info().codes != Codes::None => 100_000,
         Tier::Full | Tier::Values => 200_000,
         Tier::Quick | Tier::Split => 30_000,
     };

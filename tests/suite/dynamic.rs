@@ -1,7 +1,7 @@
 //! Tensors whose type is a value: the list by name.
 
 use wgclip::bounds::BroadcastInputs;
-use wgclip::op::{Arguments, Op, Operand};
+use wgclip::op::{Arguments, Codes, Op, Operand};
 use wgclip::quantize::QuantRule;
 use wgclip::{
     BackwardRule, Bound, Bounds, Device, DynTensor, Element, ElementType, Error, NormKind, NormLimit, Tensor,
@@ -38,7 +38,8 @@ fn names_give_the_bits_of_methods(device: Device) {
     let (bounds, rule) = (Bounds::new(bf16::from_f32(-1.0), &hi).unwrap(), BackwardRule::default());
     let (one, quant) = (bf16::from_f32(0.5), QuantRule::default());
     let (_, mask) = x.clip_with_mask(&bounds, rule).unwrap();
-    for &op in Op::ELEMENTWISE.iter().filter(|op| !op.has(Operand::Mask)) {
+    let one_type = |op: &&Op| op.info().codes == Codes::None && !op.has(Operand::Mask);
+    for &op in Op::ELEMENTWISE.iter().filter(one_type) {
         let expected = match op {
             Op::Clip => x.clip(&bounds),
             Op::ClipTo => x.clip_to(&bounds),
@@ -56,6 +57,29 @@ fn names_give_the_bits_of_methods(device: Device) {
         let inputs = [x.as_dyn(), g.as_dyn()];
         let made = run(op, &inputs[..op.info().inputs.len()], &bounds).unwrap();
         assert_eq!(bits(made), bits(expected.unwrap()), "{op} on {device:?}");
+    }
+    // Scales of codes are f32.
+    let grid = [Bound::Value(0.25f32), Bound::Value(-3.0)];
+    let grid = BroadcastInputs::new(Op::Quantize.info().broadcast, x.shape(), grid).unwrap();
+    let run_to = |op, x: &DynTensor, to| {
+        let arguments = Arguments { to: Some(to), ..Arguments::new(&grid) };
+        DynTensor::run(op, &[x], &[Operand::Y], &arguments).map(|mut made| made.remove(0))
+    };
+    let codes = x.quantize::<i16>(0.25, -3.0, quant).unwrap();
+    let made = run_to(Op::Quantize, x.as_dyn(), ElementType::I16).unwrap();
+    assert_eq!(made.to_bytes().unwrap(), codes.as_dyn().to_bytes().unwrap());
+    let values = codes.dequantize::<bf16>(0.25, -3.0, quant).unwrap();
+    let made = run_to(Op::Dequantize, codes.as_dyn(), ElementType::Bf16).unwrap();
+    assert_eq!(made.to_bytes().unwrap(), values.as_dyn().to_bytes().unwrap());
+    for (op, x, to) in [
+        (Op::Quantize, x.as_dyn(), ElementType::U8),
+        (Op::Quantize, x.as_dyn(), ElementType::F32),
+        (Op::Quantize, codes.as_dyn(), ElementType::I16),
+        (Op::Dequantize, x.as_dyn(), ElementType::F32),
+        (Op::Dequantize, codes.as_dyn(), ElementType::I8),
+        (Op::Dequantize, codes.as_dyn(), ElementType::F64),
+    ] {
+        assert!(matches!(run_to(op, x, to), Err(Error::Unsupported { .. })), "{op} to {to} on {device:?}");
     }
     // A mask has the layout of its device.
     let broadcast = BroadcastInputs::new(

@@ -245,7 +245,7 @@ export class Clip {
         const list = tensors.map((tensor, n) => resolve(`tensor ${n}`, tensor));
         const { norm, failed } = await this.#with(async (backend) => backend.globalNorm(backend.core.limit(limit), list));
         if (failed) {
-            throw new ClipError('nonfinite', `the norm is ${norm}, so nothing was clipped by it: look for what made such elements, or choose what else `
+            throw new ClipError('nonfinite', `the norm is ${norm}, so nothing was clipped by it: look for the source of such elements, or choose what else `
                 + 'becomes of them', { cause: norm });
         }
         return norm;

@@ -51,7 +51,9 @@ export interface OpRow {
     readonly gradientOf: readonly string[];
     /** Whether its output may be of another type. */
     readonly converts: boolean;
-    /** Whether it supports only floats. */
+    /** Whether x or the output are codes, with broadcast inputs of float32, or of float64 beside float64. */
+    readonly codes: boolean;
+    /** Whether it supports only floats, or only integers as codes. */
     readonly floats: boolean;
 }
 

@@ -42,13 +42,15 @@ export function listed(backend: Backend, name: string, operands: NamedOperands):
     const like = operands[row.inputs[first]!] as Operand;
     inputs.forEach((input, n) => row.inputs[n] !== 'mask' && checkAlike(row.inputs[n]!, input, row.inputs[first]!, x));
     if (mask) checkAlike(row.inputs[first]!, x, 'the tensor of the mask', mask.of);
-    const broadcast = row.broadcast.map((input) => resolveBroadcast(x, keyOf(input), operands[keyOf(input)] as Bound | undefined));
+    const to = row.converts ? (operands.type ?? x.type) : x.type;
+    const ofCodes = x.type === 'float64' || to === 'float64' ? 'float64' : 'float32';
+    const ofType = row.codes ? ofCodes : x.type;
+    const broadcast = row.broadcast.map((input) => resolveBroadcast(x, keyOf(input), operands[keyOf(input)] as Bound | undefined, ofType));
     const params = row.params.map((param) => {
         const value = operands[param];
         if (typeof value !== 'number') throw new ClipError('operand', `${name} needs ${param}: give a number`);
         return value;
     });
-    const to = row.converts ? (operands.type ?? x.type) : x.type;
     const made = row.outputs.map((output, n): Resolved | undefined => {
         if (output === 'mask') return maskBits(backend, x);
         const of = row.gradientOf[n] ?? '';

@@ -27,14 +27,15 @@ export function resolveBounds(x: Resolved, bounds: Bounds): [ResolvedBound, Reso
     return [one('min', min), one('max', max)];
 }
 
-/** Resolves a broadcast input. */
-export function resolveBroadcast(x: Resolved, name: string, bound: Bound | undefined): undefined | number | bigint | Resolved {
+/** Resolves a broadcast input of a type: that of x, if no other is given. */
+export function resolveBroadcast(x: Resolved, name: string, bound: Bound | undefined, type = x.type): undefined | number | bigint | Resolved {
     if (bound === undefined || bound === null) return undefined;
     if (typeof bound === 'number' || typeof bound === 'bigint') return bound;
     if (typeof bound !== 'object') throw new ClipError('bounds', `${name} is no bound: give a number, or a tensor`);
-    const tensor = resolve(name, bound, x.type);
-    if (tensor.type === x.type) return tensor;
-    throw new ClipError('shape', `${name} holds ${tensor.type}, but x ${x.type}: all operands need one type`);
+    const tensor = resolve(name, bound, type);
+    if (tensor.type === type) return tensor;
+    const instead = type === x.type ? 'all operands need one type' : `give ${type} beside it`;
+    throw new ClipError('shape', `${name} holds ${tensor.type}, but x ${x.type}: ${instead}`);
 }
 
 /** The properties of a bound's gradient: one element, or the bound's own shape. */

@@ -85,6 +85,7 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             let second = with_mask.then(|| cast_slice_mut(&mut written[..]));
             let to = converted(op);
             let arguments = Arguments {
+                element: Some(T::TYPE),
                 rule,
                 params: &PARAMS[..info.params.len()],
                 to: to.or(Some(T::TYPE)),

@@ -239,6 +239,12 @@ pub fn cases<T: Element>(
         usage: wgpu::BufferUsages::STORAGE,
         mapped_at_creation: false,
     });
+    let converted_to = queue.device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: (elements as u64 * 4).next_multiple_of(16),
+        usage: wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    });
     for (op, in_place) in chosen::<T>(ops) {
         let (name, info) = (op.variant_name(in_place), op.info());
         if !op.is_for(T::TYPE, true) {
@@ -253,13 +259,16 @@ pub fn cases<T: Element>(
                 Operand::X => from,
                 Operand::G => g,
                 _ if in_place => z,
-                // Of the smaller elements of another type.
-                _ if info.converts => to.slice(..(elements as u64).next_multiple_of(16)),
-                _ => to,
+                _ => match converted(op) {
+                    // Of another type.
+                    Some(of) => converted_to.slice(..((elements * of.size()) as u64).next_multiple_of(16)),
+                    None => to,
+                },
             };
             let inputs: Vec<_> = info.inputs.iter().map(slice).collect();
             let outputs: Vec<_> = info.outputs.iter().map(slice).collect();
             let arguments = Arguments {
+                element: Some(T::TYPE),
                 rule,
                 params: &PARAMS[..info.params.len()],
                 to: converted(op).or(Some(T::TYPE)),

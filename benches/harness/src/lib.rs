@@ -12,7 +12,7 @@ mod reduce;
 mod row;
 mod values;
 
-use wgclip::op::{MAX_OUTPUTS, Op, Operand};
+use wgclip::op::{Codes, MAX_OUTPUTS, Op, Operand};
 use wgclip::{Element, ElementType};
 
 pub use measure::{Case, Sampling, measure};
@@ -31,12 +31,16 @@ pub const BASELINES: [&str; 4] = ["memcpy", "copy_buffer", "copy_kernel", "read_
 /// Parameters, of which an operation takes as many as it has.
 const PARAMS: [f64; 4] = [1.0 / 6.0, 0.5, 3.0, -0.25];
 
-/// The type that what converts makes.
+/// The type that floats are converted to.
 const CONVERTED: ElementType = ElementType::F8E4M3Fn;
 
-/// The type of what an operation makes, if that is another.
+/// The type of the output of an operation, if that is another: codes are bytes, of floats and as floats.
 fn converted(op: Op) -> Option<ElementType> {
-    op.info().converts.then_some(CONVERTED)
+    op.info().converts.then_some(match op.info().codes {
+        Codes::None => CONVERTED,
+        Codes::Output => ElementType::I8,
+        Codes::Input => ElementType::F32,
+    })
 }
 
 /// Columns of the tensor whose bounds' gradients are summed: one bound for each.
@@ -45,8 +49,7 @@ const COLUMNS: usize = 1024;
 /// The operations and forms of these names that there are for a type.
 fn chosen<T: Element>(ops: &[String]) -> impl Iterator<Item = (Op, bool)> {
     Op::variants().filter(|&(op, in_place)| {
-        let info = op.info();
-        let exists = op.is_for(T::TYPE, false) && !(info.converts && T::TYPE == CONVERTED);
+        let exists = op.is_for(T::TYPE, false) && converted(op) != Some(T::TYPE);
         exists && ops.iter().any(|name| *name == op.variant_name(in_place))
     })
 }

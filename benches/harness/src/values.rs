@@ -1,8 +1,8 @@
 //! What is clipped.
 
 use wgclip::bounds::BroadcastInputs;
-use wgclip::op::{Op, Operand};
-use wgclip::{Bound, Bounds, Element, Shape};
+use wgclip::op::{Codes, Op, Operand};
+use wgclip::{Bound, Bounds, Element, ElementType, Shape};
 
 /// Elements before the values repeat.
 const PERIOD: usize = 1 << 14;
@@ -44,7 +44,12 @@ pub(crate) fn broadcast<T: Element, B>(op: Op) -> wgclip::Result<BroadcastInputs
         Operand::Hi => Bound::Value(hi),
         _ => others.next().map_or(Bound::Absent, |&number| Bound::Value(T::from_f64(number))),
     });
-    BroadcastInputs::new(operands, &Shape::new([])?, given)
+    let shape = Shape::new([])?;
+    match op.info().codes {
+        Codes::None => BroadcastInputs::new(operands, &shape, given),
+        _ if T::TYPE == ElementType::F64 => BroadcastInputs::new(operands, &shape, OTHERS.map(Bound::Value)),
+        _ => BroadcastInputs::new(operands, &shape, OTHERS.map(|number| Bound::Value(number as f32))),
+    }
 }
 
 pub(crate) fn between<T: Element>() -> wgclip::Result<Bounds<T>> {

@@ -1,7 +1,7 @@
 //! Runs cases on a device.
 
 use wgclip::bounds::BroadcastInputs;
-use wgclip::op::{Arguments, Op, Operand};
+use wgclip::op::{Arguments, Codes, Op, Operand};
 use wgclip::{
     Bound, Bounds, Device, DynTensor, Element, ElementType, Error, Result, Tensor, reference, testing,
 };
@@ -21,9 +21,9 @@ fn on_device<T: Element>(bound: &Bound<T, Host<T>>, device: &Device) -> Result<B
 const RECORDED_BYTES: usize = 16 << 20;
 
 /// The operands of a case, and where they are.
-struct Uploaded<'a, T: Element> {
-    device: &'a Device,
-    x: Tensor<T>,
+pub(super) struct Uploaded<'a, T: Element> {
+    pub device: &'a Device,
+    pub x: Tensor<T>,
     g: Tensor<T>,
     bounds: Bounds<T>,
     others: Vec<Bound<T>>,
@@ -58,7 +58,9 @@ impl<T: Element> Case<T> {
         for variants in variants.chunks(batch) {
             let mut recorded = Vec::new();
             for &variant in variants {
-                if variant.op.info().converts {
+                if variant.op.info().codes != Codes::None {
+                    tally.add(self.compare_codes(&uploaded, variant)?);
+                } else if variant.op.info().converts {
                     tally.add(supported(self.compare_converted(&uploaded))?.unwrap_or_default());
                 } else if let Some(outputs) = supported(self.record(&uploaded, variant))? {
                     recorded.push((variant, outputs));
@@ -141,14 +143,18 @@ fn converted<T: Element>(x: &Tensor<T>, bounds: &Bounds<T>, to: ElementType) -> 
     let bounds = [bounds.lo().as_dyn(), bounds.hi().as_dyn()];
     let broadcast = BroadcastInputs::new(Op::ClipTo.info().broadcast, x.shape(), bounds)?;
     let arguments = Arguments { to: Some(to), ..Arguments::new(&broadcast) };
-    let made = DynTensor::run(Op::ClipTo, &[x.as_dyn()], &[Operand::Y], &arguments)?;
-    let bytes = made.first().map_or(Ok(Vec::new()), DynTensor::to_bytes)?;
+    bits_of(&DynTensor::run(Op::ClipTo, &[x.as_dyn()], &[Operand::Y], &arguments)?, to)
+}
+
+/// The bits of the first of some outputs, of a type that is a value.
+pub(super) fn bits_of(outputs: &[DynTensor], to: ElementType) -> Result<Vec<u64>> {
+    let bytes = outputs.first().map_or(Ok(Vec::new()), DynTensor::to_bytes)?;
     let bits = |element: &[u8]| element.iter().rev().fold(0, |bits, &byte| bits << 8 | u64::from(byte));
     Ok(bytes.chunks_exact(to.size()).map(bits).collect())
 }
 
 /// Allocates and frees memory filled with a pattern, which the pool reuses for the next outputs.
-fn poison(device: &Device, element: ElementType, len: usize, outputs: usize) -> Result<()> {
+pub(super) fn poison(device: &Device, element: ElementType, len: usize, outputs: usize) -> Result<()> {
     let made: Vec<_> = (0..outputs).map(|_| testing::poison(device, element, len)).collect::<Result<_>>()?;
     drop(made);
     Ok(())

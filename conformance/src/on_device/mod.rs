@@ -2,6 +2,7 @@
 
 mod builtins;
 mod case;
+mod codes;
 mod exhaustive;
 mod mutations;
 mod reductions;

@@ -3,12 +3,14 @@
 
 use std::borrow::Cow;
 
-use wgclip::op::Operand;
+use wgclip::op::{Codes, Operand};
 
-use wgclip::ElementType::{self, Bf16, F8E4M3Fn, F8E5M2, F16, F32, F64, I8, I16, I64, U8, U32, U64};
+use wgclip::ElementType::{
+    self, Bf16, F8E4M3Fn, F8E5M2, F16, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64,
+};
 use wgclip::op::Op::{
     self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipByGlobalNorm, ClipByNorm, ClipByNormBackward,
-    ClipTo, ClipWithMask, FakeQuantize, FakeQuantizeBackward, MaskBackward, Norm, Sum,
+    ClipTo, ClipWithMask, Dequantize, FakeQuantize, FakeQuantizeBackward, MaskBackward, Norm, Quantize, Sum,
 };
 
 /// A fault: a text replacement in the composed shaders.
@@ -46,12 +48,14 @@ fn of_row(op: Op) -> Vec<Mutation> {
         faults.push(("g not read".into(), format!("{read}g_blocks[i]"), format!("{read}x_blocks[i]")));
     }
     for (index, input) in info.broadcast.iter().enumerate().filter(|(_, input)| !input.is_bound()) {
-        let (name, read) = (input.name(), format!("= splat(params.values[{index}].xy);"));
-        faults.push((
-            format!("{name} not read"),
-            format!("let {name} {read}"),
-            format!("let {name} = vec4(0u);"),
-        ));
+        let (name, value) = (input.name(), format!("params.values[{index}].xy"));
+        // Beside codes it is one word.
+        let (read, zero) = match info.codes {
+            Codes::None => (format!("splat({value})"), "vec4(0u)"),
+            _ => (value, "vec2(0u)"),
+        };
+        let of = |value: &str| format!("let {name} = {value};");
+        faults.push((format!("{name} not read"), of(&read), of(zero)));
     }
     if !info.params.is_empty() {
         let read = "let scalars = params.scalars;".to_owned();
@@ -60,7 +64,7 @@ fn of_row(op: Op) -> Vec<Mutation> {
     let mutation = |(name, find, replace): (String, String, String)| Mutation {
         name: name.into(),
         op,
-        element: F32,
+        element: if info.codes == Codes::Input { I8 } else { F32 },
         find: find.into(),
         replace: replace.into(),
     };
@@ -147,6 +151,14 @@ const MUTATIONS: &[Mutation] = &[
     mutation(ClipTo, F32, "not clipped", "let result = clip(x_blocks[i], bounds);", "let result = x_blocks[i];"),
     mutation(ClipTo, F64, "the second block lost", "for (var b = 0u; b < GROUP; b++)", "for (var b = 0u; b < 1u; b++)"),
     mutation(ClipTo, F64, "half a word lost", "if shift > 0u && at <", "if false && at <"),
+    mutation(Quantize, F32, "a NaN scale taken for a number", "is_nan_f32(value) || is_nan_f32(of_scale.x) || nan_zero", "is_nan_f32(value) || nan_zero"),
+    mutation(Quantize, F16, "steps for codes", "var q = code.steps + code.zero;", "var q = code.steps;"),
+    mutation(Quantize, F16, "codes with the bits of others", "bitcast<u32>(q) & (0xffffffffu >> (32u - min(to_bits(), 32u)))", "bitcast<u32>(q)"),
+    mutation(Quantize, Bf16, "one scale for a block", "                    advance(&position);\n", ""),
+    mutation(Dequantize, I8, "codes without their sign", "q = bitcast<i32>(code.x << LANE_SHIFT) >> LANE_SHIFT;", "q = bitcast<i32>(code.x);"),
+    mutation(Dequantize, I32, "a product without its upper bits", "(high.y << 16u) | (high.x >> 16u)", "high.y << 16u"),
+    mutation(Dequantize, I32, "codes of 24 bits", "product_48(steps >> 16u, significand)", "product_48((steps >> 16u) & 0xffu, significand)"),
+    mutation(Dequantize, U16, "the sign of a product lost", "let negative = below != (of_scale.x >= SIGN);", "let negative = below;"),
     mutation(Affine, F32, "offset forgotten", "add_f32(mul_f32(value, scalars.x), scalars.y)", "mul_f32(value, scalars.x)"),
     mutation(Affine, F32, "products truncated", "let up = select(0u, 1u, dropped > 4u || (dropped == 4u && (kept & 1u) == 1u));", "let up = 0u;"),
     mutation(Affine, F16, "NaN made canonical", "select(mapped, element, vec2((value & MAGNITUDE) > F32_INFINITY))", "mapped"),

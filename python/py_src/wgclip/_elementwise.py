@@ -247,7 +247,7 @@ class _Row(NamedTuple):
     broadcast: list[str]
     outputs: list[tuple[str, str | None]]
     params: list[str]
-    takes: tuple[bool, bool]
+    takes: tuple[bool, bool, bool]
 
 
 _LIST = {row[0]: _Row(*row[1:]) for row in _core.operations()}
@@ -275,7 +275,7 @@ def run(
     if name not in _LIST:
         raise ValueError(f"no operation is called {name!r}: there are {', '.join(_LIST)}")
     row = _LIST[name]
-    ruled, converts = row.takes
+    ruled, converts, codes = row.takes
     if rule is not _DEFAULT and not ruled:
         raise ValueError(f"{name} takes no rule: leave it out")
     if dtype is not None and not converts:
@@ -299,7 +299,10 @@ def run(
     read = [plain(x) for x in inputs]
     x, kind = read[first], back(inputs[first])
     to = dtype_of(dtype) if dtype is not None else x.dtype
-    broadcast = {of: bound(named.get(of), x.dtype, "max" if of == "max" else "min") for of in row.broadcast}
+    # Scales of codes are float32, or float64 beside float64.
+    wide = np.dtype("float64") in (x.dtype, to)
+    of_type = np.dtype("float64" if wide else "float32") if codes else x.dtype
+    broadcast = {of: bound(named.get(of), of_type, "max" if of == "max" else "min") for of in row.broadcast}
 
     def output(of: str, source: str | None) -> Array | None:
         if of == "mask":
@@ -329,6 +332,38 @@ def fake_quantize(x: Any, /, scale: Any, zero_point: Any = 0, *, rule: QuantRule
     Raises as `clip`; ``TypeError`` for integers, ``ValueError`` for an unknown rule.
     """
     return run("fake_quantize", x, rule=rule, scale=scale, zero_point=zero_point)
+
+
+def quantize(
+    x: Any, /, scale: Any, zero_point: Any = 0, *, dtype: Any = "int8", rule: QuantRule | str = "exact"
+) -> Any:
+    """The codes of the elements of x: ``round(x / scale) + zero_point``, clipped to the codes of the rule.
+
+    ``scale`` and ``zero_point`` are numbers, or arrays that broadcast to x, of float32 (of float64 if x is): one of each channel, for example. ``dtype`` is int8,
+    uint8, int16, uint16 or int32, and holds the codes of the rule: ``QuantRule(0, 255)`` for uint8.
+
+    >>> import numpy as np, wgclip
+    >>> x = np.array([-9.0, 0.3, 1.2, 99.0], "float32")
+    >>> wgclip.quantize(x, 0.5, 128, dtype="uint8", rule=wgclip.QuantRule(0, 255))
+    array([110, 129, 130, 255], dtype=uint8)
+
+    Raises as `fake_quantize`; ``TypeError`` for a dtype that does not hold the codes.
+    """
+    return run("quantize", x, rule=rule, dtype=dtype, scale=scale, zero_point=zero_point)
+
+
+def dequantize(
+    codes: Any, /, scale: Any, zero_point: Any = 0, *, dtype: Any = "float32", rule: QuantRule | str = "exact"
+) -> Any:
+    """The values of codes: ``(codes - zero_point) * scale``, rounded once to a type of float. The zero point is clipped to the codes of the rule.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.dequantize(np.array([-128, 3], "int8"), np.array([0.5, 0.25], "float32"))
+    array([-64.  ,   0.75], dtype=float32)
+
+    Raises as `quantize`.
+    """
+    return run("dequantize", codes, rule=rule, dtype=dtype, scale=scale, zero_point=zero_point)
 
 
 def fake_quantize_backward(

@@ -114,7 +114,7 @@ def get_total_norm(
     found = _core.global_norm([lying(x) for x in given], float(norm_type))
     total = _total(found, given)
     if error_if_nonfinite and not bool(torch.isfinite(total)):
-        raise _core.NonFiniteNormError(f"the total norm is {found}: look for what made such elements")
+        raise _core.NonFiniteNormError(f"the total norm is {found}: look for the source of such elements")
     return total
 
 

@@ -19,7 +19,7 @@ pub(super) const BLOCK: usize = 512;
 /// Elements that are copied at once.
 const PIECE: usize = 16 * BLOCK;
 
-/// The inputs of a function: bytes of the same number of elements each.
+/// The inputs of a function: bytes of the same number of elements each, which may be of other types than x: broadcast inputs, outputs.
 pub(super) struct Block<'a> {
     /// Empty if the operation does not have it.
     pub x: &'a [u8],
@@ -41,7 +41,7 @@ pub(super) fn for_each_block(
     function: &Function<'_>,
 ) {
     let parts = Partition::new(operands.element.size(), operands.len);
-    let bytes = parts.chunk * operands.element.size();
+    let bytes = parts.chunk * operands.to.size();
     // Memory that is written anew is first read, unless it is copied in large pieces: these are overwritten then, while they are in a cache.
     let info = operands.op.info();
     let copies = parts.exceeds_cache()
@@ -113,9 +113,9 @@ impl Chunk<'_> {
     /// Runs elements within which every broadcast input either advances with x or stays.
     fn run_of(&mut self, run: Run, function: &Function<'_>) {
         let (operands, element) = (self.operands, self.operands.element);
-        let size = element.size();
-        let inputs = &operands.broadcast.inputs;
-        let ends = element.layout().ends();
+        let (size, of_output) = (element.size(), operands.to.size());
+        let (inputs, of_input) = (&operands.broadcast.inputs, operands.broadcast.element);
+        let ends = of_input.layout().ends();
         for (index, (input, room_of)) in inputs.iter().zip(&mut self.rooms.broadcast).enumerate() {
             let bits = match input {
                 BoundBits::Absent => {
@@ -123,19 +123,19 @@ impl Chunk<'_> {
                 }
                 BoundBits::Value(bits) => *bits,
                 BoundBits::Tensor(tensor) if run.strides[index] == 0 => {
-                    let mut word = [0; size_of::<u64>()];
+                    let (mut word, size) = ([0; size_of::<u64>()], of_input.size());
                     word[..size].copy_from_slice(&tensor[run.first[index] * size..][..size]);
                     u64::from_le_bytes(word)
                 }
                 BoundBits::Tensor(_) => continue,
             };
-            let splat = room(room_of, run.len.min(BLOCK) * size);
-            with_bits!(element, B => cast_slice_mut::<u8, B>(splat).fill(bits as B));
+            let splat = room(room_of, run.len.min(BLOCK) * of_input.size());
+            with_bits!(of_input, B => cast_slice_mut::<u8, B>(splat).fill(bits as B));
         }
         for at in (0..run.len).step_by(BLOCK) {
             let len = BLOCK.min(run.len - at);
             let in_x = run.start + at;
-            let in_chunk = (in_x - self.start) * size..(in_x - self.start + len) * size;
+            let in_chunk = (in_x - self.start) * of_output..(in_x - self.start + len) * of_output;
             if let (true, true, Some(x), Some(output)) =
                 (self.copies, at % PIECE == 0, operands.x, &mut self.outputs[0])
             {
@@ -149,6 +149,7 @@ impl Chunk<'_> {
             let info = operands.op.info();
             let target = match (info.in_place, &self.outputs[0]) {
                 (Some(target), Some(output)) if [x, g][usize::from(target == Operand::G)].is_none() => {
+                    // In place, all elements are of one type.
                     let copy = room(&mut self.rooms.target, len * size);
                     copy.copy_from_slice(&output[in_chunk.clone()]);
                     Some((target, &*copy))
@@ -158,6 +159,7 @@ impl Chunk<'_> {
             let of_target = |operand| target.filter(|(target, _)| *target == operand).map(|(_, copy)| copy);
             let mut broadcast = [&[][..]; MAX_BROADCAST];
             for (index, block) in broadcast.iter_mut().enumerate().take(operands.broadcast.operands.len()) {
+                let size = of_input.size();
                 *block = match &inputs[index] {
                     BoundBits::Tensor(tensor) if run.strides[index] != 0 => {
                         &tensor[(run.first[index] + at) * size..][..len * size]

@@ -50,8 +50,8 @@ impl<'a> Operands<'a> {
     pub(super) fn new(call: &'a Call<'a, &'a [u8]>) -> Result<Self> {
         let element = call.element();
         let broadcast = call.arguments.broadcast;
-        broadcast.tensors().try_for_each(|(_, input)| check_aligned(element, input))?;
-        broadcast.check_len(call.len, |input| input.len() / element.size())?;
+        broadcast.tensors().try_for_each(|(_, input)| check_aligned(broadcast.element, input))?;
+        broadcast.check_len(call.len, |input| input.len() / broadcast.element.size())?;
         let mut operands = Self {
             op: call.op,
             len: call.len,

@@ -184,7 +184,7 @@ fn write(call: &Call<'_, &[u8]>, outputs: Outputs<'_>, sums: &Sums) -> Result<()
         Op::MaskBackward => {
             mask::mask_backward(&operands, mask()?, operands.required(names[0], first)?);
         }
-        Op::FakeQuantize | Op::FakeQuantizeBackward => {
+        Op::FakeQuantize | Op::FakeQuantizeBackward | Op::Quantize | Op::Dequantize => {
             quantize::run(&operands, [first, second, third, fourth], sums);
         }
         Op::Affine => affine::run(&operands, operands.params()?, operands.required(names[0], first)?),

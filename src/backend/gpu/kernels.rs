@@ -96,9 +96,8 @@ impl Kernels {
                 format!("give {} and {}", Operand::list(info.inputs), Operand::list(info.outputs)),
             ));
         }
-        let element = arguments.broadcast.element;
+        let (element, to) = (arguments.element(), arguments.to(op));
         let x = inputs[op.shaped_input()];
-        let to = arguments.to.filter(|_| info.converts).unwrap_or(element);
         let parts = |operands: &[Operand], slices: &[Slice<'_>], to: ElementType| -> Result<()> {
             operands
                 .iter()
@@ -107,7 +106,7 @@ impl Kernels {
         };
         parts(info.inputs, inputs, element)?;
         parts(info.outputs, outputs, to)?;
-        self.check_broadcast(arguments.broadcast, x)?;
+        self.check_broadcast(arguments.broadcast, x, element)?;
 
         let mut inputs: Vec<_> = inputs.iter().map(part).collect();
         let outputs: Vec<_> = outputs.iter().map(part).collect();
@@ -249,21 +248,28 @@ impl Kernels {
     }
 
     /// Checks that broadcast inputs are whole blocks with the lengths of their shapes.
-    fn check_broadcast(&self, inputs: &BroadcastInputs<Slice<'_>>, x: Slice<'_>) -> Result<()> {
-        let size = inputs.element.size() as u64;
-        let blocks = |len: usize| (len as u64 * size).div_ceil(BLOCK_BYTES);
-        let fills = |expected: usize, bytes: u64| match blocks(expected) == bytes / BLOCK_BYTES {
+    fn check_broadcast(
+        &self,
+        inputs: &BroadcastInputs<Slice<'_>>,
+        x: Slice<'_>,
+        element: ElementType,
+    ) -> Result<()> {
+        let fills = |expected: usize, bytes: u64, element: ElementType| match (expected * element.size())
+            .div_ceil(BLOCK_BYTES as usize)
+            as u64
+            == bytes / BLOCK_BYTES
+        {
             true => Ok(()),
             false => {
-                let actual = (bytes / size) as usize;
+                let actual = bytes as usize / element.size();
                 Err(Error::LengthMismatch { shape: vec![expected], expected, actual })
             }
         };
         let Some(broadcast) = &inputs.broadcast else { return Ok(()) };
-        fills(broadcast.len(), x.size())?;
+        fills(broadcast.len(), x.size(), element)?;
         for (index, &slice) in inputs.tensors() {
             self.check_slice(slice)?;
-            broadcast.input_len(index).map_or(Ok(()), |len| fills(len, slice.size()))?;
+            broadcast.input_len(index).map_or(Ok(()), |len| fills(len, slice.size(), inputs.element))?;
         }
         Ok(())
     }

@@ -110,6 +110,13 @@ for (const on of ['cpu', 'gpu']) {
             assert.deepEqual([[...gx], [...glo], ghi, [...gslope]], [[0.25, 2, 3], [0.75], undefined, [-1]]);
             const { y, mask } = await clip.run('clip_with_mask', { x, min: 0, max: 1 });
             assert.deepEqual([[...y], [...(await clip.run('mask_backward', { mask, g: x })).gx]], [[0, 0.5, 1], [0, 0.5, 0]]);
+            const codes = (await clip.run('quantize', { x, scale: 0.25, zero_point: 3, type: 'int8' })).y;
+            assert.deepEqual(codes, Int8Array.of(-5, 5, 11));
+            const scale = { data: Float32Array.of(0.25, 1, 0.5), shape: [3] };
+            const { y: values } = await clip.run('dequantize', { x: codes, scale, zero_point: 3, type: 'float32' });
+            assert.deepEqual(values, Float32Array.of(-2, 2, 4));
+            const wide = { data: Float64Array.of(1, 1, 1) };
+            await rejects(clip.run('dequantize', { x: codes, scale: wide, zero_point: 3, type: 'float32' }), 'shape', /float32/);
             await rejects(clip.run('clamp', { x }), 'operand', /there are clip,/);
             await rejects(clip.run('clip', { x, slope: 1 }), 'operand', /takes no slope/);
             await rejects(clip.run('affine', { x, scale: 1 }), 'operand', /needs offset/);

@@ -40,9 +40,11 @@ pub(crate) fn op(state: &mut State, request: &mut Request) -> Result<()> {
         {
             read.push(buffers.bytes(handle, bytes_of(operand)?)?);
         }
-        let operand = |slice: Slice, len: usize| buffers.bytes(slice.operand, len * element.size());
-        let broadcast = broadcast.resolve(element, &x, operand)?;
-        let arguments = Arguments { rule, params: &params, to: Some(to), ..Arguments::new(&broadcast) };
+        let of_type = op.broadcast_type(element, to);
+        let operand = |slice: Slice, len: usize| buffers.bytes(slice.operand, len * of_type.size());
+        let broadcast = broadcast.resolve(of_type, &x, operand)?;
+        let (element, to) = (Some(element), Some(to));
+        let arguments = Arguments { element, rule, params: &params, to, ..Arguments::new(&broadcast) };
         cpu::run(op, x.len(), &read, &mut made, &arguments)
     })();
     for (&handle, buffer) in outputs.iter().zip(taken) {

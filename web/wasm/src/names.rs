@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use wgclip::op::{Domain, Op, OpInfo, Operand};
+use wgclip::op::{Codes, Domain, Op, OpInfo, Operand};
 use wgclip::{
     BackwardRule, ElementType, NanRule, NonFinitePolicy, NormKind, NormLimit, OutsideRule, Result, TieRule,
 };
@@ -24,13 +24,14 @@ fn row(info: &OpInfo) -> String {
     let gradient_of = |output: &Operand| output.gradient_of().map_or("", Operand::name);
     let gradients: Vec<_> = info.outputs.iter().map(gradient_of).collect();
     format!(
-        r#"{{"name":{:?},"inputs":{:?},"broadcast":{:?},"params":{:?},"outputs":{:?},"gradientOf":{gradients:?},"converts":{},"floats":{}}}"#,
+        r#"{{"name":{:?},"inputs":{:?},"broadcast":{:?},"params":{:?},"outputs":{:?},"gradientOf":{gradients:?},"converts":{},"codes":{},"floats":{}}}"#,
         info.name,
         names(info.inputs),
         names(info.broadcast),
         info.params,
         names(info.outputs),
         info.converts,
+        info.codes != Codes::None,
         info.domain != Domain::All,
     )
 }

@@ -43,7 +43,7 @@ pub(crate) fn op(state: &mut State, request: &mut Request) -> Result<()> {
         outputs.push(if request.flag()? { Some(request.slice()?) } else { None });
     }
     let mut scratch = Scratch { operands, bytes: Vec::new() };
-    let resolved = broadcast.resolve(element, &x, |slice, _| Ok(slice))?;
+    let resolved = broadcast.resolve(op.broadcast_type(element, to), &x, |slice, _| Ok(slice))?;
     // Gradients of broadcast inputs come with one element for each of x, and are summed, unless there is nothing to add.
     let bytes = (x.len() * element.size()) as u64;
     let mut sums = Vec::new();
@@ -56,7 +56,8 @@ pub(crate) fn op(state: &mut State, request: &mut Request) -> Result<()> {
             sums.push((gradients, sum, shape));
         }
     }
-    let arguments = Arguments { rule, params: &params, to: Some(to), ..Arguments::new(&resolved) };
+    let (of_x, to) = (Some(element), Some(to));
+    let arguments = Arguments { element: of_x, rule, params: &params, to, ..Arguments::new(&resolved) };
     let mut steps = plans.op(op, x.len(), &inputs, &outputs, &arguments)?;
     for (gradients, sum, shape) in sums {
         let [bytes, _] = plans.sum_bytes(element, &x, &shape)?;

@@ -33,6 +33,12 @@ impl Rule {
         Self { quant, min, max, limits, unrounded, of_nan, nan_is_zero }
     }
 
+    /// The code of a NaN. A zero point that is NaN counts as 0.
+    pub(super) fn nan_code(self, zero_point: f64) -> f32 {
+        let zero = self.zero(if zero_point.is_nan() { 0.0 } else { zero_point });
+        (if self.nan_is_zero { zero } else { self.of_nan }) as f32
+    }
+
     /// The same in f32, which holds every code.
     pub(super) fn narrow(self) -> Rule<f32> {
         let Self { quant, min, max, limits, unrounded, of_nan, nan_is_zero } = self;

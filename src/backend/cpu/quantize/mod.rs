@@ -1,14 +1,15 @@
-//! Fake quantisation: the twin of `shaders/quantize.wgsl`. The codes of a block come first, as steps from the zero point; values and gradients
+//! Quantisation: the twin of `shaders/quantize.wgsl`. The codes of a block come first, as steps from the zero point; values and gradients
 //! follow from them.
 
 mod code;
+mod convert;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
 use code::{FAR, Parts, Rule, divide};
 
 use crate::backend::cpu::convert::{narrow, widen};
-use crate::backend::cpu::map::{BLOCK, for_each_block};
+use crate::backend::cpu::map::{BLOCK, Block, for_each_block};
 use crate::backend::cpu::operands::{Operands, Outputs, Sums};
 use crate::backend::cpu::simd::vectorised;
 use crate::element::convert::{Overflow, round_to_odd};
@@ -19,32 +20,39 @@ use crate::{Element, ElementType, NanRule, Op};
 /// Runs the operation.
 pub(super) fn run(operands: &Operands<'_>, outputs: Outputs<'_>, sums: &Sums) {
     let rule = Rule::new(operands.quant);
-    for_each_block(operands, outputs, sums, &|block, outputs| {
-        // An input that the operation does not have is x.
-        let g = if block.g.is_empty() { block.x } else { block.g };
-        let inputs = [block.x, g, block.broadcast[0], block.broadcast[1]];
-        match operands.element {
-            ElementType::F64 => {
-                let of_block = inputs.map(cast_slice::<u8, f64>);
-                write(operands.op, of_block, of_block, rule, outputs);
-            }
-            ElementType::F32 => {
-                let of_block = inputs.map(cast_slice::<u8, f32>);
-                write(operands.op, of_block, of_block, rule, outputs);
-            }
-            element => {
-                with_short_float!(element, T => {
-                    let of_block = inputs.map(cast_slice::<u8, T>);
-                    let mut wide = [[0.0; BLOCK]; 4];
-                    for (wide, of_block) in wide.iter_mut().zip(of_block) {
-                        widen(of_block, false, &mut wide[..of_block.len()]);
-                    }
-                    let wide = wide.each_ref().map(|wide| &wide[..of_block[0].len()]);
-                    write(operands.op, of_block, wide, rule, outputs);
-                });
-            }
-        }
+    for_each_block(operands, outputs, sums, &|block, outputs| match (operands.op, outputs) {
+        (Op::Quantize, [Some(y), ..]) => convert::quantize(operands, block, rule, y),
+        (Op::Dequantize, [Some(y), ..]) => convert::dequantize(operands, block, rule, y),
+        (_, outputs) => fake(operands, block, rule, outputs),
     });
+}
+
+/// Fake quantisation, or its gradients.
+fn fake(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, outputs: Outputs<'_>) {
+    // An input that the operation does not have is x.
+    let g = if block.g.is_empty() { block.x } else { block.g };
+    let inputs = [block.x, g, block.broadcast[0], block.broadcast[1]];
+    match operands.element {
+        ElementType::F64 => {
+            let of_block = inputs.map(cast_slice::<u8, f64>);
+            write(operands.op, of_block, of_block, rule, outputs);
+        }
+        ElementType::F32 => {
+            let of_block = inputs.map(cast_slice::<u8, f32>);
+            write(operands.op, of_block, of_block, rule, outputs);
+        }
+        element => {
+            with_short_float!(element, T => {
+                let of_block = inputs.map(cast_slice::<u8, T>);
+                let mut wide = [[0.0; BLOCK]; 4];
+                for (wide, of_block) in wide.iter_mut().zip(of_block) {
+                    widen(of_block, false, &mut wide[..of_block.len()]);
+                }
+                let wide = wide.each_ref().map(|wide| &wide[..of_block[0].len()]);
+                write(operands.op, of_block, wide, rule, outputs);
+            });
+        }
+    }
 }
 
 /// Whether the elements of a block need more than the loop of most blocks.
@@ -109,6 +117,13 @@ vectorised! {
         }
     }
 
+    /// Adds the codes of zero points.
+    fn add_zeros(zero_point: &[f32], rule: Rule<f32>, codes: &mut [f32]) {
+        for (code, &zero_point) in codes.iter_mut().zip(zero_point) {
+            *code += rule.zero(zero_point);
+        }
+    }
+
     /// Elements in place of results where these are NaN.
     fn keep_nan<T: Element>(of: &[T], y: &mut [T]) {
         for (y, &of) in y.iter_mut().zip(of) {
@@ -165,6 +180,9 @@ trait Wide: Real {
         passes: &mut [bool],
     ) -> bool;
 
+    /// Adds the codes of the zero points.
+    fn add_zeros(zero_point: &[Self], rule: Rule, codes: &mut [f32]);
+
     /// Steps times scales, the gradients of the scales and of the zero points: as elements.
     fn values<T: Element>(steps: &[f32], scale: &[Self], rule: Rule, y: &mut [T]);
     fn scale_gradients<T: Element>(wide: [&[Self]; 3], steps: &[f32], passes: &[bool], to: &mut [T]);
@@ -206,6 +224,10 @@ impl Wide for f32 {
             (steps[i], passes[i]) = (code.0 as f32, code.1);
         }
         true
+    }
+
+    fn add_zeros(zero_point: &[f32], rule: Rule, codes: &mut [f32]) {
+        add_zeros(zero_point, rule.narrow(), codes);
     }
 
     fn values<T: Element>(steps: &[f32], scale: &[f32], rule: Rule, y: &mut [T]) {
@@ -253,6 +275,12 @@ impl Wide for f64 {
             (steps[i], passes[i]) = (code.0 as f32, code.1);
         }
         true
+    }
+
+    fn add_zeros(zero_point: &[f64], rule: Rule, codes: &mut [f32]) {
+        for (code, &zero_point) in codes.iter_mut().zip(zero_point) {
+            *code += rule.zero(zero_point) as f32;
+        }
     }
 
     fn values<T: Element>(steps: &[f32], scale: &[f64], _: Rule, y: &mut [T]) {

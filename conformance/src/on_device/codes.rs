@@ -1,0 +1,163 @@
+//! Operations to and from codes: their broadcast inputs are f32, or f64 beside f64, and are derived from those of the case.
+
+use wgclip::bounds::BroadcastInputs;
+use wgclip::op::{Arguments, Codes, Operand};
+use wgclip::{Bound, Device, DynTensor, Element, ElementType, Result, Shape, reference};
+
+use super::case::{Uploaded, bits_of, poison};
+use crate::case::{Case, Host, Mismatch, Tally, Variant};
+use crate::parallel;
+
+/// A broadcast input in f64, which holds every f32.
+type Input = Bound<f64, Host<f64>>;
+
+impl<T: Element> Case<T> {
+    /// Compares an operation whose output has another type: one of these, or each.
+    pub(super) fn compare_codes(&self, on: &Uploaded<'_, T>, variant: Variant) -> Result<Tally> {
+        let (op, quant) = (variant.op, variant.quant);
+        let on_gpu = on.device.info().limits.is_some();
+        let holds = |to: &ElementType| match op.info().codes {
+            Codes::Output => match to {
+                ElementType::I8 => quant.min >= -128 && quant.max <= 127,
+                ElementType::U8 => quant.min >= 0 && quant.max <= 255,
+                ElementType::I16 => quant.min >= -32768 && quant.max <= 32767,
+                ElementType::U16 => quant.min >= 0 && quant.max <= 65535,
+                to => *to == ElementType::I32,
+            },
+            _ => to.is_float() && !(on_gpu && *to == ElementType::F64),
+        };
+        let types: Vec<_> = ElementType::ALL.iter().copied().filter(holds).collect();
+        // Any one will do: upstream gradients are random. A rule goes with one type, since both make a pipeline.
+        let any = match op.info().codes {
+            Codes::Output => variant.quant_index(),
+            _ => self.g.iter().map(|g| g.to_bits()).fold(0, u64::wrapping_add) as usize,
+        };
+        let any = any % types.len();
+        let mut tally = Tally::default();
+        for (_, &to) in types.iter().enumerate().filter(|&(n, _)| self.all_types || n == any) {
+            let wide = op.broadcast_type(T::TYPE, to) == ElementType::F64;
+            let inputs: [Input; 2] = std::array::from_fn(|index| self.code_input(index, wide));
+            poison(on.device, to, self.x.len(), 1)?;
+            let actual = match wide {
+                true => run::<T, f64>(on, variant, &inputs, to, |value| value),
+                false => run::<T, f32>(on, variant, &inputs, to, |value| value as f32),
+            };
+            let Some(actual) = super::case::supported(actual)? else { continue };
+            let inputs_of = |i: usize| inputs.each_ref().map(|input| self.wide_at(input, i));
+            let expected = |i: usize| {
+                let [scale, zero] = inputs_of(i);
+                match op.info().codes {
+                    Codes::Output => {
+                        let code = reference::quantize(self.x[i], scale, zero, quant);
+                        code as u32 as u64 & to.layout().mask()
+                    }
+                    _ => {
+                        let code = self.x[i].to_f64() as i32;
+                        wgclip::with_element!(to, U => {
+                            Element::to_bits(reference::dequantize::<U>(code, scale, zero, quant))
+                        })
+                    }
+                }
+            };
+            let expected = parallel::map_many(self.x.len(), &expected);
+            tally.compare(&expected, &actual, |mismatch| Mismatch {
+                device: on.device.info().to_string(),
+                element: T::TYPE,
+                op: format!("{variant} to {to}"),
+                operands: format!(
+                    "scale and zero point {:?}, x of {:?}",
+                    inputs_of(mismatch.index),
+                    self.dims
+                ),
+                inputs: Some([self.x.get(mismatch.index).map_or(0, |x| x.to_bits()), 0]),
+                ..mismatch
+            });
+        }
+        Ok(tally)
+    }
+
+    /// The scale, or the zero point. For floats it is that of the case, some of them next to it in f32; for codes it is drawn by the bits of
+    /// that of the case. One value becomes a tensor of x's shape for an x of one axis, where it is drawn.
+    fn code_input(&self, index: usize, wide: bool) -> Input {
+        let value = |bits: u64, i: usize, any: bool| {
+            let rng = &mut fastrand::Rng::with_seed(bits.wrapping_add(i as u64));
+            let value = match (T::TYPE.is_float(), index) {
+                (true, _) => {
+                    let value = T::from_bits(bits).to_f64();
+                    match i % 2 == 1 && index == 0 && value.is_normal() && !wide {
+                        true => f64::from(f32::from_bits((value as f32).to_bits() + 1)),
+                        false => value,
+                    }
+                }
+                (_, 0) => match rng.u8(..8) {
+                    0 => f32::from_bits(rng.u32(..)).into(),
+                    1 => [0.0, -0.0, f64::INFINITY, f64::NAN, 1e-45, 3e38][rng.usize(..6)],
+                    _ => f64::from((rng.f32() + 0.5) * f32::from(rng.i8(-9..9)).exp2()),
+                },
+                _ => match rng.u8(..8) {
+                    0 => [f64::NAN, f64::INFINITY, -1e30, 0.5][rng.usize(..4)],
+                    1 => 0.0,
+                    _ => f64::from(rng.i32(-300..600)) / 2.0,
+                },
+            };
+            let value = if wide { value } else { f64::from(value as f32) };
+            if value.is_nan() && !any { 1.0 } else { value }
+        };
+        match &self.others[index] {
+            Bound::Tensor(host) => {
+                let data = host.data.iter().enumerate().map(|(i, of)| value(of.to_bits(), i, true));
+                Bound::Tensor(Host { data: data.collect(), dims: host.dims.clone() })
+            }
+            Bound::Value(of) if !T::TYPE.is_float() && self.dims.len() == 1 && self.x.len() > 64 => {
+                let data = (0..self.x.len()).map(|i| value(of.to_bits(), i, true));
+                Bound::Tensor(Host { data: data.collect(), dims: self.dims.clone() })
+            }
+            Bound::Value(of) => Bound::Value(value(of.to_bits(), 0, false)),
+            Bound::Absent => Bound::Value(1.0),
+        }
+    }
+
+    fn wide_at(&self, input: &Input, i: usize) -> f64 {
+        match input {
+            Bound::Absent => 0.0,
+            Bound::Value(value) => *value,
+            Bound::Tensor(host) => host.data[self.index_in(&host.dims, i)],
+        }
+    }
+}
+
+/// The bits of the output, by broadcast inputs of a type.
+fn run<T: Element, P: Element>(
+    on: &Uploaded<'_, T>,
+    variant: Variant,
+    inputs: &[Input; 2],
+    to: ElementType,
+    param: fn(f64) -> P,
+) -> Result<Vec<u64>> {
+    let upload = |input: &Input| upload(on.device, input, param);
+    let tensors = inputs.iter().map(upload).collect::<Result<Vec<_>>>()?;
+    let given = tensors.iter().map(|input| match input {
+        Bound::Absent => Bound::Absent,
+        Bound::Value(value) => Bound::Value(*value),
+        Bound::Tensor((tensor, shape)) => Bound::Tensor((tensor, shape)),
+    });
+    let broadcast = BroadcastInputs::new(variant.op.info().broadcast, on.x.shape(), given)?;
+    let arguments = Arguments { quant: variant.quant, to: Some(to), ..Arguments::new(&broadcast) };
+    let outputs = DynTensor::run(variant.op, &[on.x.as_dyn()], &[Operand::Y], &arguments)?;
+    bits_of(&outputs, to)
+}
+
+type Uploads<P> = Bound<P, (DynTensor, Shape)>;
+
+fn upload<P: Element>(device: &Device, input: &Input, param: fn(f64) -> P) -> Result<Uploads<P>> {
+    Ok(match input {
+        Bound::Absent => Bound::Absent,
+        Bound::Value(value) => Bound::Value(param(*value)),
+        Bound::Tensor(host) => {
+            let data: Vec<_> = host.data.iter().map(|&value| param(value)).collect();
+            let tensor = device.tensor(&data, &host.dims[..])?;
+            let shape = tensor.shape().clone();
+            Bound::Tensor((tensor.into_dyn(), shape))
+        }
+    })
+}
