@@ -186,17 +186,12 @@ impl Planner<'_> {
             return Err(self.unsupported(format!("{op} of {element}"), "do it on Device::cpu()"));
         }
         let in_place = inputs.len() < op.info().inputs.len();
-        let codes = op.info().codes;
         let layouts = std::array::from_fn(|index| match (&given.broadcast, given.inputs[index].tensor()) {
-            (Some(broadcast), Some(_)) => match Layout::new(broadcast, index, element) {
-                // Their elements have no blocks of x's.
-                Layout::Same | Layout::Columns if codes != Codes::None => Layout::Strided,
-                layout => layout,
-            },
+            (Some(broadcast), Some(_)) => Layout::new(broadcast, index, element),
             _ => Layout::Value,
         });
         let to = call.to();
-        if codes == Codes::Input && to == ElementType::F64 {
+        if op.info().codes == Codes::Input && to == ElementType::F64 {
             return Err(self.unsupported(format!("{op} to {to}"), "do it on Device::cpu()"));
         }
         let ties = rule.ties;
@@ -205,7 +200,7 @@ impl Planner<'_> {
 
         let mut operands = Vec::new();
         for (index, part) in given.tensors() {
-            let same = layouts[index] == Layout::Same;
+            let same = kernel.specialization.layouts[index] == Layout::Same;
             let input = part.bound(if same { BindingRange::Blocks } else { BindingRange::Whole });
             let what = format!("a {} that broadcasts", given.operands[index].noun());
             self.fits(input, &what, "give it the tensor's own shape")?;

@@ -65,7 +65,8 @@ impl Reading {
                     "                let {name} = {};",
                     element("row_and_column(i).x")
                 ),
-                Layout::Same | Layout::Columns | Layout::Strided => {
+                // No other layout is among those of such a kernel.
+                _ => {
                     reading.arguments.push(element(&format!("position.elements.{component}")));
                     continue;
                 }

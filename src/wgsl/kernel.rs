@@ -92,7 +92,12 @@ impl Kernel {
         let op = if op == Op::ClipTo && !converts { Op::Clip } else { op };
         let outputs = info.outputs.len();
         let needs = std::array::from_fn(|index| index < outputs && needs[index]);
-        let specialization = Specialization { ties, quant, ..specialization };
+        // Where they are of another type they have no blocks of x's elements.
+        let layouts = specialization.layouts.map(|layout| match layout {
+            Layout::Same | Layout::Columns if info.codes != Codes::None => Layout::Strided,
+            layout => layout,
+        });
+        let specialization = Specialization { ties, quant, layouts, ..specialization };
         Self { op, in_place, needs, shared, specialization }
     }
 

@@ -69,7 +69,10 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
         // An operand that is overwritten has memory of its own, which stays clipped.
         let y = if in_place { Rc::new(RefCell::new(x.to_vec())) } else { y.clone() };
         let (x, g, mask, written) = (x.clone(), x.to_vec(), mask.clone(), RefCell::new(mask.clone()));
-        let resolved = broadcast::<T, _>(op)?;
+        let (resolved, to) = (broadcast::<T, _>(op)?, converted(op));
+        // An output of another type has memory of its own.
+        let own = to.map(|to| vec![0u64; (elements * to.size()).div_ceil(size_of::<u64>())]);
+        let own = RefCell::new(own.unwrap_or_default());
         cases.push(Case::timed(id, move || {
             let info = op.info();
             let inputs = info.inputs.iter().filter(|&&input| !in_place || Some(input) != info.in_place);
@@ -83,7 +86,6 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
             let (mut y, mut written) = (y.borrow_mut(), written.borrow_mut());
             let with_mask = info.outputs.contains(&Operand::Mask);
             let second = with_mask.then(|| cast_slice_mut(&mut written[..]));
-            let to = converted(op);
             let arguments = Arguments {
                 element: Some(T::TYPE),
                 rule,
@@ -91,8 +93,11 @@ pub fn cases<T: Element>(elements: usize, ops: &[String]) -> Result<Vec<Case<'st
                 to: to.or(Some(T::TYPE)),
                 ..Arguments::new(&resolved)
             };
-            let bytes = elements * to.unwrap_or(T::TYPE).size();
-            let y = &mut cast_slice_mut::<T, u8>(&mut y[..])[..bytes];
+            let mut own = own.borrow_mut();
+            let y = match to {
+                Some(to) => &mut cast_slice_mut(&mut own[..])[..elements * to.size()],
+                None => cast_slice_mut(&mut y[..]),
+            };
             Ok(run_on_slices(op, &inputs, [Some(y), second, None, None], elements, &arguments)?)
         }));
     }
