@@ -62,11 +62,7 @@ impl Broadcast {
     }
 
     /// The inputs for an x of a shape, with the bytes of the [arrays](Self::arrays).
-    pub(crate) fn resolve<'a>(
-        &'a self,
-        x: &Shape,
-        arrays: &[&'a [u8]],
-    ) -> Result<BroadcastInputs<&'a [u8]>> {
+    pub(crate) fn resolve<'a>(&'a self, x: &Shape, arrays: &[&'a [u8]]) -> Result<BroadcastInputs<&'a [u8]>> {
         let mut arrays = arrays.iter().copied();
         let inputs = self.given.iter().map(|given| match given {
             &Given::Number(number) => Side::Value(number),

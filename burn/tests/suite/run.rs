@@ -75,9 +75,9 @@ fn the_whole_list_keeps_the_contract() {
         for (element, dtype) in
             TYPES.into_iter().filter(|(element, _)| !on_gpu || *element == ElementType::F32)
         {
-            for (op, in_place) in
-                Op::variants().filter(|(op, _)| op.is_for(element, on_gpu) && op.info().codes == Codes::None && *op != Op::ClipTo)
-            {
+            for (op, in_place) in Op::variants().filter(|(op, _)| {
+                op.is_for(element, on_gpu) && op.info().codes == Codes::None && *op != Op::ClipTo
+            }) {
                 let mut tally = Tally::default();
                 for case in external_cases(element, (op, in_place), Tier::Quick, 9) {
                     // CubeCL 0.12 panics on tensors of 11 axes.
