@@ -12,7 +12,7 @@ pub(crate) type Reductions = [Option<Reduction>; MAX_OUTPUTS];
 /// What an operation takes besides its inputs and outputs, as far as its row of the list has it. `B` is an operand: bytes, a slice of a buffer.
 #[derive(Debug)]
 pub struct Arguments<'a, B> {
-    /// The broadcast inputs: [`BroadcastInputs::none`] for operations without. Their type is that of x, but beside [`Codes`](crate::op::Codes).
+    /// The broadcast inputs: [`BroadcastInputs::none`] for operations without. Their type is [`Op::broadcast_type`]: that of x, except for operations on codes.
     pub broadcast: &'a BroadcastInputs<B>,
     /// The type of x, if it is not that of the broadcast inputs.
     pub element: Option<ElementType>,
@@ -55,7 +55,7 @@ impl<'a, B> Arguments<'a, B> {
         self.to.filter(|_| op.info().converts).unwrap_or(self.element())
     }
 
-    /// Refuses what an operation on [elements](Pass::Elements) does not take: for an engine that is to know before it allocates outputs.
+    /// Refuses arguments that an operation on [elements](Pass::Elements) does not take. An engine calls it before it allocates outputs.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a type that the operation is not for, and for broadcast inputs, parameters or a type of the output that are

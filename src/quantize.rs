@@ -198,20 +198,14 @@ impl QuantRule {
 impl QuantRule {
     /// Refuses codes that a type does not hold.
     pub(crate) fn check_fits(self, to: ElementType) -> Result<()> {
-        let (min, max) = match to {
-            ElementType::I8 => (i8::MIN.into(), i8::MAX.into()),
-            ElementType::U8 => (u8::MIN.into(), u8::MAX.into()),
-            ElementType::I16 => (i16::MIN.into(), i16::MAX.into()),
-            ElementType::U16 => (u16::MIN.into(), u16::MAX.into()),
-            _ => (i32::MIN, i32::MAX),
+        let refuse = |instead: String| {
+            let what = format!("codes from {} to {} as {to}", self.min, self.max);
+            Err(Error::Unsupported { what, device: "any device".into(), instead })
         };
-        match min <= self.min && self.max <= max {
-            true => Ok(()),
-            false => Err(Error::Unsupported {
-                what: format!("codes from {} to {} as {to}", self.min, self.max),
-                device: "any device".into(),
-                instead: format!("give a rule with a range within {min}..={max}"),
-            }),
+        match to.code_range() {
+            Some([min, max]) if min <= self.min.into() && max >= self.max.into() => Ok(()),
+            Some([min, max]) => refuse(format!("give a rule with a range within {min}..={max}")),
+            None => refuse("give i8, u8, i16, u16 or i32".into()),
         }
     }
 }

@@ -72,7 +72,7 @@ impl Bounds {
     /// kernels.
     pub(crate) fn checked<const D: usize>(self, x: &Tensor<D>) -> Result<Self> {
         let (like, _) = Like::of(x)?;
-        like.resolve(Op::Clip, x, [&self.lo, &self.hi].into_iter())?;
+        like.resolve(Op::Clip, x, [&self.lo, &self.hi])?;
         Ok(self)
     }
 }

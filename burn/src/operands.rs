@@ -1,9 +1,9 @@
-//! What operands must have in common with the tensor that an operation works on.
+//! Checks operands against the tensor that an operation works on.
 
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{DType, Device, Tensor};
 use wgclip::bounds::BroadcastInputs;
-use wgclip::op::{MAX_BROADCAST, Op};
+use wgclip::op::Op;
 use wgclip::{ElementType, Error, Result, Shape};
 
 use crate::ops::{self, Bound};
@@ -67,21 +67,16 @@ impl Like {
         &self,
         op: Op,
         x: &Tensor<D>,
-        inputs: impl Iterator<Item = &'a Bound<Dispatch>> + Clone,
+        inputs: impl IntoIterator<Item = &'a Bound<Dispatch>>,
     ) -> Result<BroadcastInputs<()>> {
-        let mut shapes = [const { None }; MAX_BROADCAST];
-        for (shape, input) in shapes.iter_mut().zip(inputs.clone()) {
-            if let Some(tensor) = input.tensor() {
+        let checked = |input: &Bound<Dispatch>| {
+            input.map(|tensor| {
                 self.check(Device::new(tensor.device()), tensor.dtype())?;
-                *shape = Some(Shape::new(tensor.shape().to_vec())?);
-            }
-        }
-        let inputs = inputs.zip(&shapes).map(|(input, shape)| match (input, shape) {
-            (Bound::Value(value), _) => wgclip::Bound::Value(*value),
-            (_, Some(shape)) => wgclip::Bound::Tensor(((), shape)),
-            _ => wgclip::Bound::Absent,
-        });
-        ops::resolve(op, self.element, &Shape::new(x.dims().to_vec())?, inputs)
+                Ok(((), Shape::new(tensor.shape().to_vec())?))
+            })
+        };
+        let inputs = inputs.into_iter().map(checked).collect::<Result<Vec<_>>>()?;
+        ops::resolve(op, self.element, &Shape::new(x.dims().to_vec())?, &inputs, |_| ())
     }
 }
 

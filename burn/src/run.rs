@@ -11,7 +11,7 @@ use crate::operands::Like;
 use crate::ops::{Bound, Broadcast, Call, ClipOps, composed};
 use crate::path::Path;
 
-/// What an operation takes besides its inputs, as far as its row of the list has it.
+/// The arguments of an operation, as far as its row of the list has them.
 #[derive(Debug, Clone, Default)]
 pub struct Arguments {
     /// The broadcast inputs, in the order of [`OpInfo::broadcast`](op::OpInfo::broadcast): numbers, tensors, or [`None`] for an absent bound.
@@ -124,7 +124,7 @@ fn check<const D: usize>(op: Op, x: &Tensor<D>, inputs: &[&Tensor<D>], arguments
         let what = format!("with {} broadcast inputs", given.len());
         return Err(unsupported(op, what, "broadcast inputs", row));
     }
-    let resolved = like.resolve(op, x, given.iter())?;
+    let resolved = like.resolve(op, x, given)?;
     let to = arguments.to.map(|to| like.element_of(to)).transpose()?;
     let (quant, params) = (arguments.quant, &arguments.params[..]);
     op::Arguments { quant, params, to, ..op::Arguments::new(&resolved) }.check(op)

@@ -249,7 +249,7 @@ impl<T: Element> Case<T> {
     }
 
     /// The element of a broadcast input for an element of x.
-    pub(crate) fn at(&self, bound: &Bound<T, Host<T>>, i: usize) -> Option<T> {
+    pub(crate) fn at<U: Copy>(&self, bound: &Bound<U, Host<U>>, i: usize) -> Option<U> {
         match bound {
             Bound::Absent => None,
             Bound::Value(value) => Some(*value),

@@ -13,7 +13,7 @@ use std::fmt;
 
 pub use f8::{f8_e4m3fn, f8_e5m2};
 pub use layout::{BitLayout, NumberClass};
-pub(crate) use types::{Integer, Real};
+pub(crate) use types::{Code, Integer, Real};
 
 /// Lists the types: the variant, the Rust type, its name, and how to read its bits.
 macro_rules! elements {
@@ -92,8 +92,13 @@ impl ElementType {
     }
 
     /// Whether codes of quantised values may have it: i8, u8, i16, u16, i32.
-    pub(crate) const fn is_code(self) -> bool {
-        matches!(self, Self::I8 | Self::U8 | Self::I16 | Self::U16 | Self::I32)
+    pub(crate) fn is_code(self) -> bool {
+        self.code_range().is_some()
+    }
+
+    /// The least and the greatest code that it holds, if codes may have it.
+    pub(crate) fn code_range(self) -> Option<[i64; 2]> {
+        with_code!(self, C => [C::MIN, C::MAX].map(i64::from))
     }
 
     /// The norm type of tensors of these types together: f64 if any of them is f64, so that nothing is lost, else f32.
@@ -201,14 +206,22 @@ macro_rules! with_short_float {
     };
 }
 
-/// Does the same for integers.
+/// Does the same for integers that may be codes of quantised values.
+macro_rules! with_code {
+    ($element:expr, $T:ident => $body:expr) => {
+        $crate::element::with_one_of!($element, $T => $body;
+            I8: i8, U8: u8, I16: i16, U16: u16, I32: i32)
+    };
+}
+
+/// Does the same for all integers.
 macro_rules! with_integer {
     ($element:expr, $T:ident => $body:expr) => {
         $crate::element::with_one_of!($element, $T => $body;
             I8: i8, U8: u8, I16: i16, U16: u16, I32: i32, U32: u32, I64: i64, U64: u64)
     };
 }
-pub(crate) use {with_float, with_integer, with_one_of, with_short_float};
+pub(crate) use {with_code, with_float, with_integer, with_one_of, with_short_float};
 
 #[cfg(test)]
 mod tests {

@@ -44,6 +44,25 @@ pub(crate) trait Integer: Element {
     fn clipped(sum: Self::Sum) -> Self;
 }
 
+/// An integer that may be the code of a quantised value.
+pub(crate) trait Code: Element + Into<i32> {
+    /// A code that the type holds.
+    fn of(code: i32) -> Self;
+}
+
+macro_rules! codes {
+    ($($type:ident),+) => {$(
+        impl Code for $type {
+            #[inline(always)]
+            fn of(code: i32) -> Self {
+                code as $type
+            }
+        }
+    )+};
+}
+
+codes!(i8, u8, i16, u16, i32);
+
 macro_rules! float {
     ($type:ty, $variant:ident, $bits:ty, $norm:ty, $from:expr) => {
         impl Element for $type {

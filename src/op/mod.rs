@@ -305,7 +305,8 @@ impl Op {
         }
     }
 
-    /// The type of its broadcast inputs, for elements and an output of these types: that of the elements, but f32 beside codes, or f64 beside f64.
+    /// The type of its broadcast inputs, for elements and an output of these types: that of the elements. For operations on [`Codes`] it is f32,
+    /// or f64 where the floats are f64.
     pub fn broadcast_type(self, element: ElementType, to: ElementType) -> ElementType {
         match self.info().codes {
             Codes::None => element,

@@ -28,7 +28,7 @@ pub enum Domain {
     Codes,
 }
 
-/// Which operands of an operation are codes: integers of up to 32 bits, beside broadcast inputs that are f32 (f64 beside f64).
+/// Which operands of an operation are codes, that is integers of up to 32 bits. The broadcast inputs are then f32, or f64 where the floats are f64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codes {
     /// None: all operands are of one type.

@@ -24,7 +24,7 @@ pub fn fake_quantize<T: Element>(x: T, scale: T, zero_point: T, rule: QuantRule)
 }
 
 /// The code of `x`: `min(max(round(x / scale) + z, rule.min), rule.max)`, as [`fake_quantize`] has it. If x or the scale is NaN, the code is
-/// that of [`NanCode`], the zero point's for [`NanCode::Nan`]; a zero point that is NaN counts as 0, and so does x then as NaN. Scale and zero
+/// that of [`NanCode`], the zero point's for [`NanCode::Nan`]; a zero point that is NaN counts as 0, and x as NaN. Scale and zero
 /// point are f32, or f64 for an x of f64: rules that round the quotient do it in these.
 pub fn quantize<T: Element>(x: T, scale: f64, zero_point: f64, rule: QuantRule) -> i32 {
     let any_nan = x.is_nan() || scale.is_nan() || zero_point.is_nan();
@@ -275,9 +275,10 @@ mod tests {
             assert_eq!(value, (q as f32 - 128.0) * 0.1);
             assert_eq!(quantize(value, 0.1f32.into(), 128.0, rule), q);
         }
-        // 2^31 - 1 times 1 + 2^-23 is 2^31 + 255 and a bit: a half of an f32's last place there, with what is beyond an f64.
-        let wide: f32 = dequantize(i32::MAX, 1.0 + f64::from(f32::EPSILON), 0.0, QuantRule::EXACT);
-        assert_eq!(wide, 2147483904.0);
+        // Products of 55 bits, above and below a tie of f32 by less than an f64 shows.
+        let wide = |code, scale: f64| dequantize::<f32>(code, scale, 0.0, QuantRule::EXACT);
+        assert_eq!(wide(1549096277, 16777213.0), 25989519270477824.0);
+        assert_eq!(wide(-1090519041, 16777215.0), -18295871338708992.0);
         assert!(dequantize::<f32>(0, f64::INFINITY, 0.0, rule).is_nan());
     }
 

@@ -52,7 +52,7 @@ pub(super) fn broadcast_inputs<'a, T: Element>(
 
 impl DynTensor {
     /// Runs an operation of the list into new tensors: the outputs that are named, in that order. `inputs` are those of [`Op::info`], of one
-    /// type, shape and device; so are the broadcast inputs, which were resolved for that shape (beside [`Codes`] they are f32, or f64).
+    /// type, shape and device; so are the broadcast inputs, which were resolved for that shape (for operations on [`Codes`] they are f32 or f64).
     ///
     /// The gradient of a broadcast input has its shape (`[]` for a value): it is summed exactly over what the input broadcasts to. Under the
     /// straight-through rule the gradient of x shares the elements of the upstream gradient.

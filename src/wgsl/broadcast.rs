@@ -30,7 +30,7 @@ pub(super) struct Reading {
     pub of_block: String,
     /// The arguments of the operation's function.
     pub arguments: Vec<String>,
-    /// What follows an element, in a loop over elements.
+    /// The text at the end of each step of a loop over elements.
     pub after_element: String,
 }
 

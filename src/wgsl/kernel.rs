@@ -319,8 +319,8 @@ fn layouts_of(op: Op) -> Vec<[Layout; MAX_BROADCAST]> {
     layouts
 }
 
-/// The loop of an operation whose output has another type: what is done for each block, and the element of the output. One converted block, or
-/// two, fill whole words.
+/// The loop of an operation whose output has another type. `each_block` is a statement for block i, `element` an expression for element e of the
+/// output. One converted block, or two, fill whole words.
 fn converting_entry(reading: &Reading, each_block: &str, element: &str) -> String {
     let Reading { before, of_block, after_element, .. } = reading;
     format!(

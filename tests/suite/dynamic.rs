@@ -111,6 +111,16 @@ fn names_give_the_bits_of_methods(device: Device) {
     }
 }
 
+/// Products of 55 bits, next to a tie of f32: rounded to an f64 first they would be the tie, and go the other way.
+fn values_of_wide_codes_are_rounded_once(device: Device) {
+    let codes = [1549096277, 1645457723, 1090519041, 1205562807, -1549096277, -1090519041];
+    let scales = [16777213.0f32, 16777203.0, 16777215.0, 16777209.0, 16777213.0, 16777215.0];
+    let values = [25989519270477824.0f32, 27606179320430592.0, 18295871338708992.0, 20225978101923840.0];
+    let (codes, scales) = (device.tensor(&codes, [6]).unwrap(), device.tensor(&scales, [6]).unwrap());
+    let made = codes.dequantize::<f32>(&scales, 0.0, QuantRule::EXACT).unwrap().to_vec().unwrap();
+    assert_eq!(made, [&values[..], &[-values[0], -values[2]]].concat(), "{device:?}");
+}
+
 fn gradients_have_the_shapes_of_what_they_are_of(device: Device) {
     let rng = &mut fastrand::Rng::with_seed(seed());
     let (x, g) = (tensor::<f32>(&device, rng).clip(-9.0..=9.0).unwrap(), tensor::<f32>(&device, rng));
@@ -203,6 +213,7 @@ pub(crate) fn register(suite: &mut Suite) {
             "dynamic::gradients_have_the_shapes_of_what_they_are_of",
             gradients_have_the_shapes_of_what_they_are_of,
         ),
+        ("dynamic::values_of_wide_codes_are_rounded_once", values_of_wide_codes_are_rounded_once),
         ("dynamic::bytes_go_both_ways", bytes_go_both_ways),
         ("dynamic::what_does_not_fit_is_refused", what_does_not_fit_is_refused_and_changes_nothing),
     ]);

@@ -51,7 +51,7 @@ export interface OpRow {
     readonly gradientOf: readonly string[];
     /** Whether its output may be of another type. */
     readonly converts: boolean;
-    /** Whether x or the output are codes, with broadcast inputs of float32, or of float64 beside float64. */
+    /** Whether x or the output are codes, with broadcast inputs of float32, or of float64 where the floats are float64. */
     readonly codes: boolean;
     /** Whether it supports only floats, or only integers as codes. */
     readonly floats: boolean;

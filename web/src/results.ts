@@ -34,7 +34,7 @@ export function resolveBroadcast(x: Resolved, name: string, bound: Bound | undef
     if (typeof bound !== 'object') throw new ClipError('bounds', `${name} is no bound: give a number, or a tensor`);
     const tensor = resolve(name, bound, type);
     if (tensor.type === type) return tensor;
-    const instead = type === x.type ? 'all operands need one type' : `give ${type} beside it`;
+    const instead = type === x.type ? 'all operands need one type' : `give ${type}`;
     throw new ClipError('shape', `${name} holds ${tensor.type}, but x ${x.type}: ${instead}`);
 }
 

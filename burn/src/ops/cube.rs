@@ -21,8 +21,8 @@ use wgclip::wgsl::BLOCK_BYTES;
 use wgclip::{BackwardRule, ElementType, NormKind, NormLimit};
 
 use super::{
-    Bound, Broadcast, Call, ClipOps, Limited, LimitedMetadata, Masked, MaskedMetadata, Optional, Outputs,
-    checked, composed, resolve,
+    Bound, Broadcast, Call, ClipOps, Input, Limited, LimitedMetadata, Masked, MaskedMetadata, Optional,
+    Outputs, checked, composed, resolve,
 };
 use crate::path::compiles_wgsl;
 
@@ -170,24 +170,19 @@ fn prepared(bound: Bound<CubeBackend>) -> Bound<CubeBackend> {
 }
 
 /// Broadcast inputs as operands, with the shapes of those that are tensors.
-struct Inputs([wgclip::Bound<f64, (Slice, wgclip::Shape)>; MAX_BROADCAST]);
+struct Inputs([Input<Slice>; MAX_BROADCAST]);
 
 impl Inputs {
     fn new(launches: &mut Launches, broadcast: &[Bound<CubeBackend>; MAX_BROADCAST]) -> Self {
-        Self(broadcast.each_ref().map(|input| match input {
-            Bound::Absent => wgclip::Bound::Absent,
-            Bound::Value(value) => wgclip::Bound::Value(*value),
-            Bound::Tensor(tensor) => wgclip::Bound::Tensor((launches.operand(tensor), shape_of(tensor))),
-        }))
+        Self(
+            broadcast
+                .each_ref()
+                .map(|input| checked(input.map(|tensor| Ok((launches.operand(tensor), shape_of(tensor)))))),
+        )
     }
 
     fn resolve(&self, call: &Call, x: &CubeTensor) -> BroadcastInputs<Slice> {
-        let inputs = self.0.iter().map(|input| match input {
-            wgclip::Bound::Absent => wgclip::Bound::Absent,
-            wgclip::Bound::Value(value) => wgclip::Bound::Value(*value),
-            wgclip::Bound::Tensor((slice, shape)) => wgclip::Bound::Tensor((*slice, shape)),
-        });
-        checked(resolve(call.op, element_of(x.dtype), &shape_of(x), inputs))
+        checked(resolve(call.op, element_of(x.dtype), &shape_of(x), &self.0, |slice| *slice))
     }
 }
 

@@ -9,7 +9,7 @@ use wgclip::op::{MAX_BROADCAST, MAX_OUTPUTS, Op};
 use wgclip::reference::Scaling;
 use wgclip::{BackwardRule, Element, ElementType, NormKind, NormLimit, bf16, cpu, f16};
 
-use super::{Bound, Broadcast, Call, ClipOps, Limited, Masked, Optional, Outputs, checked, resolve};
+use super::{Bound, Broadcast, Call, ClipOps, Input, Limited, Masked, Optional, Outputs, checked, resolve};
 
 /// Evaluates an expression for the element type of a [`DType`].
 macro_rules! with_float {
@@ -75,31 +75,20 @@ fn shape_of(tensor: &FlexTensor) -> wgclip::Shape {
 
 /// The broadcast inputs of an operation: tensors are contiguous, with their shapes.
 struct Inputs {
-    tensors: [wgclip::Bound<f64, (FlexTensor, wgclip::Shape)>; MAX_BROADCAST],
+    tensors: [Input<FlexTensor>; MAX_BROADCAST],
     /// The shape of the gradient of a value.
     of_value: Shape,
 }
 
 impl Inputs {
     fn new(broadcast: Broadcast<Flex>) -> Self {
-        let tensors = broadcast.into_array().map(|input| match input {
-            Bound::Absent => wgclip::Bound::Absent,
-            Bound::Value(value) => wgclip::Bound::Value(value),
-            Bound::Tensor(tensor) => {
-                let shape = shape_of(&tensor);
-                wgclip::Bound::Tensor((contiguous(tensor), shape))
-            }
-        });
+        let tensor = |tensor: &FlexTensor| Ok((contiguous(tensor.clone()), shape_of(tensor)));
+        let tensors = broadcast.into_array().map(|input| checked(input.map(tensor)));
         Self { tensors, of_value: Shape::new([1]) }
     }
 
     fn resolve(&self, call: &Call, element: ElementType, x: &wgclip::Shape) -> BroadcastInputs<&[u8]> {
-        let inputs = self.tensors.iter().map(|input| match input {
-            wgclip::Bound::Absent => wgclip::Bound::Absent,
-            wgclip::Bound::Value(value) => wgclip::Bound::Value(*value),
-            wgclip::Bound::Tensor((tensor, shape)) => wgclip::Bound::Tensor((bytes(tensor), shape)),
-        });
-        checked(resolve(call.op, element, x, inputs))
+        checked(resolve(call.op, element, x, &self.tensors, bytes))
     }
 
     /// The shape of the gradient of one.

@@ -53,7 +53,22 @@ impl<B: Backend> Bound<B> {
             _ => None,
         }
     }
+
+    /// The same with another tensor, and its shape.
+    pub(crate) fn map<T>(
+        &self,
+        tensor: impl FnOnce(&FloatTensor<B>) -> Result<(T, Shape)>,
+    ) -> Result<Input<T>> {
+        Ok(match self {
+            Self::Absent => wgclip::Bound::Absent,
+            Self::Value(value) => wgclip::Bound::Value(*value),
+            Self::Tensor(of) => wgclip::Bound::Tensor(tensor(of)?),
+        })
+    }
 }
+
+/// A broadcast input as an engine takes it.
+pub(crate) type Input<T> = wgclip::Bound<f64, (T, Shape)>;
 
 /// The broadcast inputs of an operation, in the order of the list: absent beyond those.
 #[derive(Debug, Clone, ExtensionType)]
@@ -150,7 +165,7 @@ impl<B: Backend> Outputs<B> {
     }
 }
 
-/// An operation of the list, with what it takes besides tensors.
+/// An operation of the list, with the arguments that are no tensors.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// The operation.
@@ -168,7 +183,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// An operation that takes nothing besides bounds and a rule, for its first output.
+    /// A call for the first output, of an operation that takes bounds and a rule.
     pub fn new(op: Op, rule: BackwardRule) -> Self {
         let needs = std::array::from_fn(|index| index == 0);
         Self { op, needs, rule, quant: QuantRule::default(), params: Vec::new(), to: None }
@@ -202,26 +217,27 @@ impl Call {
     }
 }
 
-/// Broadcast inputs of x, each rounded to its type.
+/// Broadcast inputs of x, each rounded to its type. `operand` converts a tensor to an operand.
 ///
 /// # Errors
 /// [`Error::NanBound`], [`Error::BroadcastMismatch`] or [`Error::TooManyAxes`].
-pub(crate) fn resolve<'a, T>(
+pub(crate) fn resolve<'a, S, T>(
     op: Op,
     element: ElementType,
     x: &Shape,
-    inputs: impl IntoIterator<Item = wgclip::Bound<f64, (T, &'a Shape)>>,
+    inputs: &'a [Input<S>],
+    operand: impl Fn(&'a S) -> T,
 ) -> Result<BroadcastInputs<T>> {
     let row = op.info().broadcast;
-    let bits = |(input, operand): (_, &Operand)| match input {
-        wgclip::Bound::Value(value) if f64::is_nan(value) => Err(Error::NanBound { operand: operand.noun() }),
+    let bits = |(input, of): (&'a Input<S>, &Operand)| match input {
+        wgclip::Bound::Value(value) if value.is_nan() => Err(Error::NanBound { operand: of.noun() }),
         wgclip::Bound::Value(value) => Ok(wgclip::Bound::Value(
-            with_element!(element, E => <E as Element>::to_bits(Element::from_f64(value))),
+            with_element!(element, E => <E as Element>::to_bits(Element::from_f64(*value))),
         )),
-        wgclip::Bound::Tensor(tensor) => Ok(wgclip::Bound::Tensor(tensor)),
+        wgclip::Bound::Tensor((tensor, shape)) => Ok(wgclip::Bound::Tensor((operand(tensor), shape))),
         wgclip::Bound::Absent => Ok(wgclip::Bound::Absent),
     };
-    let inputs = inputs.into_iter().zip(row).map(bits).collect::<Result<Vec<_>>>()?;
+    let inputs = inputs.iter().zip(row).map(bits).collect::<Result<Vec<_>>>()?;
     BroadcastInputs::of_bits(element, row, x, inputs)
 }
 
@@ -261,7 +277,7 @@ pub trait ClipOps: Backend {
         Self::run(x, Optional::None, Broadcast::new([lo, hi]), call).into_first()
     }
 
-    /// Runs an operation of the list: its first input, the second if there is one, its broadcast inputs, and what it takes besides. Autodiff does
+    /// Runs an operation of the list: its first input, the second if there is one, its broadcast inputs, and the other arguments. Autodiff does
     /// not record it.
     #[fusion(meta = composed::outputs_metadata)]
     fn run(

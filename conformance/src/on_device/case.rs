@@ -9,7 +9,7 @@ use wgclip::{
 use crate::case::{Case, Host, Mismatch, Oracle, Tally, Variant};
 use crate::parallel;
 
-fn on_device<T: Element>(bound: &Bound<T, Host<T>>, device: &Device) -> Result<Bound<T>> {
+pub(super) fn on_device<T: Element>(bound: &Bound<T, Host<T>>, device: &Device) -> Result<Bound<T>> {
     match bound {
         Bound::Absent => Ok(Bound::Absent),
         Bound::Value(value) => Ok(Bound::Value(*value)),

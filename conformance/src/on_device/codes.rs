@@ -1,10 +1,10 @@
-//! Operations to and from codes: their broadcast inputs are f32, or f64 beside f64, and are derived from those of the case.
+//! Operations to and from codes. Their broadcast inputs, f32 or f64, are derived from those of the case.
 
 use wgclip::bounds::BroadcastInputs;
 use wgclip::op::{Arguments, Codes, Operand};
-use wgclip::{Bound, Device, DynTensor, Element, ElementType, Result, Shape, reference};
+use wgclip::{Bound, DynTensor, Element, ElementType, Result, reference};
 
-use super::case::{Uploaded, bits_of, poison};
+use super::case::{Uploaded, bits_of, on_device, poison, supported};
 use crate::case::{Case, Host, Mismatch, Tally, Variant};
 use crate::parallel;
 
@@ -12,7 +12,7 @@ use crate::parallel;
 type Input = Bound<f64, Host<f64>>;
 
 impl<T: Element> Case<T> {
-    /// Compares an operation whose output has another type: one of these, or each.
+    /// Compares an operation to or from codes: with one type of output, or with each.
     pub(super) fn compare_codes(&self, on: &Uploaded<'_, T>, variant: Variant) -> Result<Tally> {
         let (op, quant) = (variant.op, variant.quant);
         let on_gpu = on.device.info().limits.is_some();
@@ -42,8 +42,8 @@ impl<T: Element> Case<T> {
                 true => run::<T, f64>(on, variant, &inputs, to, |value| value),
                 false => run::<T, f32>(on, variant, &inputs, to, |value| value as f32),
             };
-            let Some(actual) = super::case::supported(actual)? else { continue };
-            let inputs_of = |i: usize| inputs.each_ref().map(|input| self.wide_at(input, i));
+            let Some(actual) = supported(actual)? else { continue };
+            let inputs_of = |i: usize| inputs.each_ref().map(|input| self.at(input, i).unwrap_or_default());
             let expected = |i: usize| {
                 let [scale, zero] = inputs_of(i);
                 match op.info().codes {
@@ -76,8 +76,8 @@ impl<T: Element> Case<T> {
         Ok(tally)
     }
 
-    /// The scale, or the zero point. For floats it is that of the case, some of them next to it in f32; for codes it is drawn by the bits of
-    /// that of the case. One value becomes a tensor of x's shape for an x of one axis, where it is drawn.
+    /// The scale (0) or the zero point (1). For floats it has the values of the case, every second scale moved to the next f32, which a short float
+    /// does not hold. For codes it has random values, seeded by those of the case: a tensor in place of one value where x is long and has one axis.
     fn code_input(&self, index: usize, wide: bool) -> Input {
         let value = |bits: u64, i: usize, any: bool| {
             let rng = &mut fastrand::Rng::with_seed(bits.wrapping_add(i as u64));
@@ -116,14 +116,6 @@ impl<T: Element> Case<T> {
             Bound::Absent => Bound::Value(1.0),
         }
     }
-
-    fn wide_at(&self, input: &Input, i: usize) -> f64 {
-        match input {
-            Bound::Absent => 0.0,
-            Bound::Value(value) => *value,
-            Bound::Tensor(host) => host.data[self.index_in(&host.dims, i)],
-        }
-    }
 }
 
 /// The bits of the output, by broadcast inputs of a type.
@@ -134,30 +126,19 @@ fn run<T: Element, P: Element>(
     to: ElementType,
     param: fn(f64) -> P,
 ) -> Result<Vec<u64>> {
-    let upload = |input: &Input| upload(on.device, input, param);
-    let tensors = inputs.iter().map(upload).collect::<Result<Vec<_>>>()?;
-    let given = tensors.iter().map(|input| match input {
+    let of_type = |input: &Input| match input {
         Bound::Absent => Bound::Absent,
-        Bound::Value(value) => Bound::Value(*value),
-        Bound::Tensor((tensor, shape)) => Bound::Tensor((tensor, shape)),
-    });
+        Bound::Value(value) => Bound::Value(param(*value)),
+        Bound::Tensor(host) => {
+            let data = host.data.iter().map(|&value| param(value)).collect();
+            Bound::Tensor(Host { data, dims: host.dims.clone() })
+        }
+    };
+    let uploads = inputs.iter().map(|input| on_device(&of_type(input), on.device));
+    let uploads = uploads.collect::<Result<Vec<_>>>()?;
+    let given = uploads.iter().map(Bound::as_dyn);
     let broadcast = BroadcastInputs::new(variant.op.info().broadcast, on.x.shape(), given)?;
     let arguments = Arguments { quant: variant.quant, to: Some(to), ..Arguments::new(&broadcast) };
     let outputs = DynTensor::run(variant.op, &[on.x.as_dyn()], &[Operand::Y], &arguments)?;
     bits_of(&outputs, to)
-}
-
-type Uploads<P> = Bound<P, (DynTensor, Shape)>;
-
-fn upload<P: Element>(device: &Device, input: &Input, param: fn(f64) -> P) -> Result<Uploads<P>> {
-    Ok(match input {
-        Bound::Absent => Bound::Absent,
-        Bound::Value(value) => Bound::Value(param(*value)),
-        Bound::Tensor(host) => {
-            let data: Vec<_> = host.data.iter().map(|&value| param(value)).collect();
-            let tensor = device.tensor(&data, &host.dims[..])?;
-            let shape = tensor.shape().clone();
-            Bound::Tensor((tensor.into_dyn(), shape))
-        }
-    })
 }

@@ -299,7 +299,7 @@ def run(
     read = [plain(x) for x in inputs]
     x, kind = read[first], back(inputs[first])
     to = dtype_of(dtype) if dtype is not None else x.dtype
-    # Scales of codes are float32, or float64 beside float64.
+    # Scales of codes are float32, or float64 where the values are.
     wide = np.dtype("float64") in (x.dtype, to)
     of_type = np.dtype("float64" if wide else "float32") if codes else x.dtype
     broadcast = {of: bound(named.get(of), of_type, "max" if of == "max" else "min") for of in row.broadcast}

@@ -184,7 +184,10 @@ fn write(call: &Call<'_, &[u8]>, outputs: Outputs<'_>, sums: &Sums) -> Result<()
         Op::MaskBackward => {
             mask::mask_backward(&operands, mask()?, operands.required(names[0], first)?);
         }
-        Op::FakeQuantize | Op::FakeQuantizeBackward | Op::Quantize | Op::Dequantize => {
+        Op::Quantize | Op::Dequantize => {
+            quantize::convert(&operands, operands.required(names[0], first)?);
+        }
+        Op::FakeQuantize | Op::FakeQuantizeBackward => {
             quantize::run(&operands, [first, second, third, fourth], sums);
         }
         Op::Affine => affine::run(&operands, operands.params()?, operands.required(names[0], first)?),

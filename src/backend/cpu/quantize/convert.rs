@@ -1,6 +1,6 @@
-//! Codes as elements: those of floats, and the floats of codes. Scales and zero points are f32, or f64 beside f64.
+//! Converts floats to codes, and codes to floats. Scales and zero points are f32, or f64 where the floats are f64.
 
-use bytemuck::{Pod, cast_slice, cast_slice_mut};
+use bytemuck::{cast_slice, cast_slice_mut};
 
 use super::code::Rule;
 use super::{Wide, canonical, values, values_to_odd};
@@ -9,53 +9,9 @@ use crate::backend::cpu::map::{BLOCK, Block};
 use crate::backend::cpu::operands::Operands;
 use crate::backend::cpu::simd::vectorised;
 use crate::element::convert::Overflow;
-use crate::element::{with_one_of, with_short_float};
+use crate::element::{Code, with_code, with_float, with_short_float};
 use crate::{Element, ElementType};
 
-/// The type of a code.
-pub(super) trait Code: Pod {
-    /// A code that the type holds.
-    fn of(code: i32) -> Self;
-    fn get(self) -> i32;
-}
-
-macro_rules! codes {
-    ($($type:ident),+) => {$(
-        impl Code for $type {
-            #[inline(always)]
-            fn of(code: i32) -> Self {
-                code as $type
-            }
-
-            #[inline(always)]
-            fn get(self) -> i32 {
-                self.into()
-            }
-        }
-    )+};
-}
-
-codes!(i8, u8, i16, u16, i32);
-
-/// Evaluates an expression for the type of a code that an [`ElementType`] is.
-macro_rules! with_code {
-    ($element:expr, $C:ident => $body:expr) => {
-        with_one_of!($element, $C => $body; I8: i8, U8: u8, I16: i16, U16: u16, I32: i32)
-    };
-}
-
-/// Evaluates an expression for a float of up to 32 bits.
-macro_rules! with_real {
-    ($element:expr, $T:ident => $body:expr) => {
-        match $element {
-            ElementType::F32 => {
-                type $T = f32;
-                $body
-            }
-            short => with_short_float!(short, $T => $body).unwrap_or_default(),
-        }
-    };
-}
 vectorised! {
     /// Codes as elements.
     fn store<C: Code>(codes: &[f32], to: &mut [C]) {
@@ -68,7 +24,8 @@ vectorised! {
     fn steps_of<C: Code>(codes: &[C], zero_point: &[f32], rule: Rule<f32>, steps: &mut [f32]) {
         for (steps, (&code, &zero_point)) in steps.iter_mut().zip(codes.iter().zip(zero_point)) {
             let zero = if zero_point.is_nan() { zero_point } else { rule.zero(zero_point) };
-            *steps = code.get() as f32 - zero;
+            let code: i32 = code.into();
+            *steps = code as f32 - zero;
         }
     }
 }
@@ -119,14 +76,14 @@ pub(super) fn dequantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule,
             (ElementType::F64, _) => {
                 let [scale, zero_point] = [scale, zero_point].map(cast_slice::<u8, f64>);
                 for (i, y) in cast_slice_mut::<u8, f64>(y).iter_mut().enumerate() {
-                    *y = canonical((f64::from(codes[i]) - zero_of(zero_point[i], rule)) * scale[i]);
+                    *y = canonical((f64::from(Into::<i32>::into(codes[i])) - zero_of(zero_point[i], rule)) * scale[i]);
                 }
             }
             (to, ElementType::I32) => {
                 let [scale, zero_point] = [scale, zero_point].map(cast_slice::<u8, f32>);
-                with_real!(to, T => {
+                with_float!(to, T => {
                     for (i, y) in cast_slice_mut::<u8, T>(y).iter_mut().enumerate() {
-                        let steps = f64::from(codes[i]) - zero_of(zero_point[i].into(), rule);
+                        let steps = f64::from(Into::<i32>::into(codes[i])) - zero_of(zero_point[i].into(), rule);
                         *y = element(product_to_odd(steps, scale[i]));
                     }
                 });

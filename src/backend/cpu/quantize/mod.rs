@@ -17,17 +17,24 @@ use crate::element::{Real, with_short_float};
 use crate::quantize::{NanCode, Quotient, Rounding};
 use crate::{Element, ElementType, NanRule, Op};
 
-/// Runs the operation.
+/// Runs fake quantisation, or its gradients.
 pub(super) fn run(operands: &Operands<'_>, outputs: Outputs<'_>, sums: &Sums) {
     let rule = Rule::new(operands.quant);
-    for_each_block(operands, outputs, sums, &|block, outputs| match (operands.op, outputs) {
-        (Op::Quantize, [Some(y), ..]) => convert::quantize(operands, block, rule, y),
-        (Op::Dequantize, [Some(y), ..]) => convert::dequantize(operands, block, rule, y),
-        (_, outputs) => fake(operands, block, rule, outputs),
+    for_each_block(operands, outputs, sums, &|block, outputs| fake(operands, block, rule, outputs));
+}
+
+/// Converts to codes or from them.
+pub(super) fn convert(operands: &Operands<'_>, y: &mut [u8]) {
+    let rule = Rule::new(operands.quant);
+    let convert = if operands.op == Op::Quantize { convert::quantize } else { convert::dequantize };
+    for_each_block(operands, [Some(y), None, None, None], &Sums::default(), &|block, [y, ..]| {
+        if let Some(y) = y {
+            convert(operands, block, rule, y);
+        }
     });
 }
 
-/// Fake quantisation, or its gradients.
+/// The outputs of a block.
 fn fake(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, outputs: Outputs<'_>) {
     // An input that the operation does not have is x.
     let g = if block.g.is_empty() { block.x } else { block.g };
