@@ -11,6 +11,7 @@ mod dynamic;
 mod foreign_code;
 mod limits;
 mod mutation;
+mod near_ties;
 mod norms;
 mod operands;
 mod recording;
@@ -46,6 +47,7 @@ fn main() {
         stress::register,
         norms::register,
         mutation::register,
+        near_ties::register,
     ] {
         register(&mut suite);
     }

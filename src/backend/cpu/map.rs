@@ -28,6 +28,8 @@ pub(super) struct Block<'a> {
     pub broadcast: [&'a [u8]; MAX_BROADCAST],
     /// Which of these are present.
     pub present: [bool; MAX_BROADCAST],
+    /// Which of these have one value for the whole block.
+    pub uniform: [bool; MAX_BROADCAST],
 }
 
 /// Writes the outputs that are present.
@@ -49,6 +51,7 @@ pub(super) fn for_each_block(
         && info.in_place == Some(Operand::X)
         && operands.x.is_some()
         && outputs[0].is_some();
+    let stages = parts.exceeds_cache() && info.converts && operands.x.is_some();
     let mut chunked = outputs.map(|output| {
         let chunks = output.map(|output| output.chunks_mut(bytes));
         chunks.into_iter().flatten().map(Some).chain(repeat_with(|| None))
@@ -64,7 +67,7 @@ pub(super) fn for_each_block(
         let new = || ExactSum::new(operands.element.layout().bits, ReduceOp::Sum);
         let sums_of_chunk = sums.each_ref().map(|sum| sum.as_ref().map(|_| new()));
         let mut chunk =
-            Chunk { operands, start, outputs, sums: sums_of_chunk, copies, rooms: Rooms::default() };
+            Chunk { operands, start, outputs, sums: sums_of_chunk, copies, stages, rooms: Rooms::default() };
         chunk.run(len, function);
         for (sum, of_chunk) in sums.iter().zip(chunk.sums) {
             if let (Some(sum), Some(of_chunk)) = (sum, of_chunk) {
@@ -82,6 +85,8 @@ struct Chunk<'a> {
     sums: [Option<ExactSum>; MAX_OUTPUTS],
     /// Whether x is copied to the output, to be overwritten there.
     copies: bool,
+    /// Whether x is copied to a room, to be read there: a copy keeps more reads of memory in flight than a loop that computes.
+    stages: bool,
     rooms: Rooms,
 }
 
@@ -89,6 +94,7 @@ struct Chunk<'a> {
 #[derive(Default)]
 struct Rooms {
     target: Vec<u64>,
+    staged: Vec<u64>,
     broadcast: [Vec<u64>; MAX_BROADCAST],
     outputs: [Vec<u64>; MAX_OUTPUTS],
 }
@@ -143,8 +149,15 @@ impl Chunk<'_> {
                 output[in_chunk.start..][..bytes].copy_from_slice(&x[in_x * size..][..bytes]);
             }
             let of_x = operands.x.filter(|_| !self.copies);
-            let [x, g] =
+            let [mut x, g] =
                 [of_x, operands.g].map(|input| input.map(|input| &input[in_x * size..][..len * size]));
+            if let (true, Some(all)) = (self.stages, operands.x) {
+                if at % PIECE == 0 {
+                    let bytes = PIECE.min(run.len - at) * size;
+                    room(&mut self.rooms.staged, bytes).copy_from_slice(&all[in_x * size..][..bytes]);
+                }
+                x = Some(&cast_slice(&self.rooms.staged)[at % PIECE * size..][..len * size]);
+            }
             // An input overwritten in place is read from a copy.
             let info = operands.op.info();
             let target = match (info.in_place, &self.outputs[0]) {
@@ -172,6 +185,9 @@ impl Chunk<'_> {
                 g: g.or(of_target(Operand::G)).unwrap_or_default(),
                 broadcast,
                 present: inputs.each_ref().map(|input| !input.is_absent()),
+                uniform: std::array::from_fn(|index| {
+                    inputs[index].tensor().is_none() || run.strides[index] == 0
+                }),
             };
             let mut outputs = [const { None }; MAX_OUTPUTS];
             let given = self.outputs.iter_mut().zip(&mut self.rooms.outputs).zip(&self.sums);

@@ -3,7 +3,8 @@
 use bytemuck::{cast_slice, cast_slice_mut};
 
 use super::code::Rule;
-use super::{Wide, canonical, values, values_to_odd};
+use super::uniform::integer;
+use super::{Wide, canonical, uniform, values, values_to_odd};
 use crate::backend::cpu::convert::{narrow, widen};
 use crate::backend::cpu::map::{BLOCK, Block};
 use crate::backend::cpu::operands::Operands;
@@ -16,7 +17,7 @@ vectorised! {
     /// Codes as elements.
     fn store<C: Code>(codes: &[f32], to: &mut [C]) {
         for (to, &code) in to.iter_mut().zip(codes) {
-            *to = C::of(code as i32);
+            *to = C::of(integer(code));
         }
     }
 
@@ -33,22 +34,25 @@ vectorised! {
 /// Writes the codes of a block.
 pub(super) fn quantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, y: &mut [u8]) {
     let [scale, zero_point, ..] = block.broadcast;
-    match operands.element {
-        ElementType::F64 => {
-            let inputs = [block.x, scale, zero_point].map(cast_slice::<u8, f64>);
-            write_codes(inputs, rule, operands.to, y);
-        }
-        ElementType::F32 => {
-            let inputs = [block.x, scale, zero_point].map(cast_slice::<u8, f32>);
-            write_codes(inputs, rule, operands.to, y);
-        }
+    if operands.element == ElementType::F64 {
+        return write_codes([block.x, scale, zero_point].map(cast_slice::<u8, f64>), rule, operands.to, y);
+    }
+    let [scale, zero_point] = [scale, zero_point].map(cast_slice::<u8, f32>);
+    let mut wide = [0.0; BLOCK];
+    let x = match operands.element {
+        ElementType::F32 => cast_slice(block.x),
         element => {
-            let [scale, zero_point] = [scale, zero_point].map(cast_slice::<u8, f32>);
-            let mut wide = [0.0; BLOCK];
             let wide = &mut wide[..scale.len()];
             with_short_float!(element, T => widen(cast_slice::<u8, T>(block.x), false, wide));
-            write_codes([wide, scale, zero_point], rule, operands.to, y);
+            &*wide
         }
+    };
+    let written = uniform(block, rule, ElementType::F32).and_then(|uniform| {
+        let doubtful = with_code!(operands.to, C => uniform::write::<C>(x, uniform, cast_slice_mut(y)))?;
+        (!doubtful).then_some(())
+    });
+    if written.is_none() {
+        write_codes([x, scale, zero_point], rule, operands.to, y);
     }
 }
 

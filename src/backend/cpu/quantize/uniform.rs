@@ -1,0 +1,135 @@
+//! Codes of a block with one scale and one zero point: by the reciprocal of the scale, which takes a third of the time of quotients. A block in which
+//! that might make a difference is left to the loops over quotients.
+
+use super::code::{FAR, Rule};
+use crate::backend::cpu::simd::vectorised;
+use crate::quantize::{Quotient, Rounding};
+
+/// How far, relative to it, a product with the reciprocal is from the quotient: less than 1.5 units of 2^-23, be the quotient rounded or not.
+const MARGIN: f32 = 1.0 / (1 << 22) as f32;
+
+/// Ranges that are greater have so many quotients near to a half, by that margin, that most blocks would be done twice.
+const MOST_STEPS: i32 = 1 << 12;
+
+/// What the elements of a block have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Uniform {
+    pub scale: f32,
+    /// The code of the zero point.
+    pub zero: f32,
+    reciprocal: f32,
+    /// The steps from the zero point to the least and the greatest code.
+    least: f32,
+    greatest: f32,
+    margin: f32,
+    rounding: Rounding,
+}
+
+impl Uniform {
+    /// None for operands and rules for which a product is not near enough to the quotient.
+    pub(super) fn new(scale: f32, zero_point: f32, rule: Rule) -> Option<Self> {
+        let (reciprocal, quant) = (1.0 / scale, rule.quant);
+        // Neither the reciprocal nor a product that matters is subnormal.
+        let is_far_from_ends = (2f32.powi(-100)..2f32.powi(100)).contains(&scale.abs());
+        let is_power_of_two = scale.to_bits() << 9 == 0;
+        let is_exact = quant.quotient == Quotient::Reciprocal || is_power_of_two;
+        let is_near = match quant.rounding {
+            // A quotient that is too small for f32 decides too.
+            Rounding::Down => quant.quotient == Quotient::Reciprocal,
+            _ => is_exact || quant.max - quant.min <= MOST_STEPS,
+        };
+        if !is_far_from_ends || !is_near || zero_point.is_nan() {
+            return None;
+        }
+        let rule = rule.narrow();
+        let zero = rule.zero(zero_point);
+        Some(Self {
+            scale,
+            zero,
+            reciprocal,
+            least: rule.min - zero,
+            greatest: rule.max - zero,
+            margin: if is_exact { 0.0 } else { MARGIN },
+            rounding: quant.rounding,
+        })
+    }
+}
+
+/// What is written: values, or codes.
+pub(super) trait Written: Copy {
+    /// Of the steps from the zero point to a code.
+    fn of(steps: f32, uniform: Uniform) -> Self;
+}
+
+impl Written for f32 {
+    #[inline(always)]
+    fn of(steps: f32, uniform: Uniform) -> Self {
+        // Steps of -0 are none.
+        (steps + 0.0) * uniform.scale
+    }
+}
+
+macro_rules! codes {
+    ($($type:ident),+) => {$(
+        impl Written for $type {
+            #[inline(always)]
+            fn of(steps: f32, uniform: Uniform) -> Self {
+                integer(steps + uniform.zero) as $type
+            }
+        }
+    )+};
+}
+
+codes!(i8, u8, i16, u16, i32);
+
+/// An integer of up to 22 bits. A sum with 1.5 * 2^23 has it in its low bits; the conversion of the language saturates, which takes three times as long.
+#[inline(always)]
+pub(super) fn integer(number: f32) -> i32 {
+    const SHIFT: f32 = 1.5 * (1 << 23) as f32;
+    (number + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as i32
+}
+
+vectorised! {
+    /// Writes what the elements become. Returns whether one is NaN, or too near to where the code changes: the results are of no use then.
+    pub(super) fn write<T: Written>(x: &[f32], uniform: Uniform, y: &mut [T]) -> bool {
+        let Uniform { reciprocal, least, greatest, margin, .. } = uniform;
+        // As wide as an element, so that it takes a lane of the same vector.
+        let mut doubtful = 0u32;
+        // A loop for each rounding: of a product, and of its nearest integer. A product that is NaN stays, and is doubtful: no comparison holds.
+        macro_rules! by {
+            ($round:expr) => {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    let round: fn(f32, f32) -> f32 = $round;
+                    let product = at_most(at_least(x * reciprocal, -FAR as f32), FAR as f32);
+                    let nearest = product.round_ties_even();
+                    let is_clear = 0.5 - (product - nearest).abs() >= product.abs() * margin;
+                    doubtful |= u32::from(!is_clear);
+                    let steps = at_most(at_least(round(product, nearest), least), greatest);
+                    *y = T::of(steps, uniform);
+                }
+            };
+        }
+        match uniform.rounding {
+            Rounding::HalfEven => by!(|_, nearest| nearest),
+            Rounding::HalfUp => by!(|product, nearest| nearest + if product - nearest == 0.5 { 1.0 } else { 0.0 }),
+            Rounding::HalfAway => by!(|product, nearest| {
+                let toward_zero = (product - nearest).abs() == 0.5 && nearest.abs() < product.abs();
+                nearest + if toward_zero { product.signum() } else { 0.0 }
+            }),
+            Rounding::Down => by!(|product, _| product.floor()),
+        }
+        doubtful != 0
+    }
+}
+
+/// The greater of two; NaN stays. Unlike `f32::max` it is one instruction.
+#[inline(always)]
+fn at_least(value: f32, least: f32) -> f32 {
+    if least > value { least } else { value }
+}
+
+/// The lesser of two; NaN stays.
+#[inline(always)]
+fn at_most(value: f32, greatest: f32) -> f32 {
+    if greatest < value { greatest } else { value }
+}
