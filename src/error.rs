@@ -126,6 +126,35 @@ pub enum Error {
         max: i32,
     },
 
+    /// A text that is no [`ValueRange`](crate::quantize::ValueRange).
+    #[error(
+        "'{text}' is no range of values: give minmax, mse, a percentile such as p99.9, two such as p1..p99, or two numbers such as -1..1"
+    )]
+    UnknownRange {
+        /// The text.
+        text: String,
+    },
+
+    /// Values for which there are no [`QuantParams`](crate::quantize::QuantParams).
+    #[error(
+        "no scale covers the values from {lo} to {hi}: give finite ends, the lower one first, with a scale that f32 holds, and a rule of more codes than one"
+    )]
+    InvalidRange {
+        /// The lower end.
+        lo: String,
+        /// The upper end.
+        hi: String,
+    },
+
+    /// Elements to be covered by codes include NaN or infinity.
+    #[error(
+        "{count} elements are NaN or infinite, and no codes cover these: look for their source, or leave them out of the calibration"
+    )]
+    NonFiniteValues {
+        /// How many.
+        count: u64,
+    },
+
     /// No kind of norm, policy or preset has this name.
     #[error(
         "unknown name '{name}': expected a norm (l1, l2, max), a policy (propagate, zero, skip, error) or a preset (torch, tensorflow, optax)"

@@ -61,6 +61,9 @@ impl Variant {
     }
 }
 
+/// How many of these rules, the first, are presets.
+pub(crate) const PRESETS: usize = 7;
+
 /// Rules with every choice, and every range.
 pub(crate) fn quant_rules() -> Vec<QuantRule> {
     let ranges = RANGES.iter().cycle();

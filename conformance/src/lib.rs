@@ -38,7 +38,6 @@ use std::collections::HashMap;
 use case::Case;
 
 use wgclip::op::{Op, RuleUse};
-use wgclip::quantize::QuantRule;
 use wgclip::{BackwardRule, Element, ElementType, OutsideRule, TieRule};
 
 /// How much of the table to run.
@@ -115,7 +114,7 @@ impl Plan {
         let mut plans = vec![Self::Combinations, Self::NearHalves];
         if T::TYPE.is_float() {
             // A rule is the same for all types that are computed in f32: of these, f32 alone has all of them.
-            let all = if size_of::<T>() >= size_of::<f32>() { usize::MAX } else { QuantRule::PRESETS.len() };
+            let all = if size_of::<T>() >= size_of::<f32>() { usize::MAX } else { case::PRESETS };
             plans.extend(
                 [(true, all), (false, 2), (false, 1)].map(|(of_each, rules)| Self::Grid { of_each, rules }),
             );
@@ -197,7 +196,7 @@ impl Plan {
                     uses == RuleUse::Quant && !variant.in_place && variant.quant_index() < *rules
                 }
                 Self::Pairs(lo, hi) if uses == RuleUse::Quant => {
-                    variant.quant_index() == (3 * lo + hi) % QuantRule::PRESETS.len()
+                    variant.quant_index() == (3 * lo + hi) % case::PRESETS
                 }
                 // It has no bounds, and its loop is that of the others.
                 Self::Combinations if uses == RuleUse::Quant => false,

@@ -3,10 +3,13 @@
 //! A code is `q = min(max(round(x / scale) + zero_point, min), max)`, and its value `y = (q - zero_point) * scale`. Packages differ in how they
 //! divide and round, in what a NaN becomes, and in which elements a gradient passes: see [`QuantRule::PRESETS`].
 
+mod calibration;
+
 use std::fmt;
 use std::str::FromStr;
 
 pub use crate::tensor::QuantGradients;
+pub use calibration::{Calibration, QuantParams, Scheme, ValueRange};
 
 use crate::rule::named;
 use crate::{ElementType, Error, NanRule, Result};
@@ -113,14 +116,26 @@ impl QuantRule {
     /// | `torchao` | reciprocal | stays | interior | 0 | `torchao` 0.18 `_fake_quantize_affine` |
     /// | `brevitas` | division | stays | rounded | passes | brevitas 0.13 `IntQuant` with `TensorClamp` |
     /// | `brevitas-ste` | division | stays | all | passes | the same with `TensorClampSte` |
+    /// | `tensorflow` | reciprocal | stays | unrounded | 0 | `tf.quantization.fake_quant_with_min_max_vars` 2.21, halves up |
+    /// | `litert` | reciprocal | greatest | | | the same graph in LiteRT 2.3 |
+    /// | `onnxruntime` | division | least | | | `QuantizeLinear` of onnxruntime 1.32 |
+    /// | `openvino` | reciprocal | least | | | `FakeQuantize` of OpenVINO 2026.4 |
+    /// | `aqt` | reciprocal | 0 | unrounded | 0 | `IntSymmetric` of aqtp 0.9, codes from -127 |
+    /// | `paddle` | reciprocal | stays | all | passes | `FakeQuantAbsMax` of paddlepaddle 3.3, halves away from 0, codes from -127 |
     ///
-    /// All of them round halves to even.
+    /// Unless it says otherwise, halves go to the even integer. Packages that have no gradient have that of `exact`.
     pub const PRESETS: &[(&str, Self)] = &[
         ("exact", Self::EXACT),
         ("torch", Self::TORCH),
         ("torchao", Self::TORCHAO),
         ("brevitas", Self::BREVITAS),
         ("brevitas-ste", Self::BREVITAS_STE),
+        ("tensorflow", Self::TENSORFLOW),
+        ("litert", Self::LITERT),
+        ("onnxruntime", Self::ONNXRUNTIME),
+        ("openvino", Self::OPENVINO),
+        ("aqt", Self::AQT),
+        ("paddle", Self::PADDLE),
     ];
 
     /// The real quotient, rounded once: the preset `exact`.
@@ -147,11 +162,38 @@ impl QuantRule {
     /// The same with `TensorClampSte`: the preset `brevitas-ste`.
     pub const BREVITAS_STE: Self = Self { gradient: QuantGradient::StraightThrough, ..Self::BREVITAS };
 
-    /// The presets, and each rule that differs from the default in one choice.
+    /// The rule of TensorFlow's `fake_quant_with_min_max_vars`: the preset `tensorflow`.
+    pub const TENSORFLOW: Self = Self {
+        rounding: Rounding::HalfUp,
+        nan: NanCode::Nan,
+        gradient: QuantGradient::Unrounded,
+        ..Self::TORCH
+    };
+    /// The rule of LiteRT: the preset `litert`.
+    pub const LITERT: Self = Self { quotient: Quotient::Reciprocal, nan: NanCode::Greatest, ..Self::EXACT };
+    /// The rule of onnxruntime's `QuantizeLinear`: the preset `onnxruntime`.
+    pub const ONNXRUNTIME: Self = Self { quotient: Quotient::Division, nan: NanCode::Least, ..Self::EXACT };
+    /// The rule of OpenVINO's `FakeQuantize`: the preset `openvino`.
+    pub const OPENVINO: Self = Self { nan: NanCode::Least, ..Self::LITERT };
+    /// The rule of aqtp's `IntSymmetric`: the preset `aqt`.
+    pub const AQT: Self =
+        Self { min: -127, nan: NanCode::Zero, gradient: QuantGradient::Unrounded, ..Self::TORCH };
+    /// The rule of Paddle's `FakeQuantAbsMax`: the preset `paddle`.
+    pub const PADDLE: Self = Self {
+        min: -127,
+        quotient: Quotient::Reciprocal,
+        rounding: Rounding::HalfAway,
+        gradient: QuantGradient::StraightThrough,
+        ..Self::EXACT
+    };
+
+    /// Presets that combine choices, and each rule that differs from the default in one: what the kernels are tested with.
     pub fn choices() -> impl Iterator<Item = Self> {
         let rule = Self::EXACT;
-        let presets = Self::PRESETS.iter().map(|(_, preset)| *preset);
+        let presets = [rule, Self::TORCH, Self::TORCHAO, Self::BREVITAS, Self::BREVITAS_STE];
         presets
+            .into_iter()
+            .chain([Self::TENSORFLOW, Self::PADDLE])
             .chain(Quotient::ALL.iter().map(move |&quotient| Self { quotient, ..rule }))
             .chain(Rounding::ALL.iter().map(move |&rounding| Self { rounding, ..rule }))
             .chain(NanCode::ALL.iter().map(move |&nan| Self { nan, ..rule }))
@@ -177,13 +219,14 @@ impl QuantRule {
         Ok(rule)
     }
 
-    /// The same rule for signed codes of this many bits, from 2 to 16.
+    /// The same rule for signed codes of this many bits, from 2 to 16. A rule whose least code is the negative of its greatest keeps to that.
     ///
     /// # Errors
     /// As [`range`](Self::range).
     pub fn bits(self, bits: u32) -> Result<Self> {
         let half = if (2..=16).contains(&bits) { 1 << (bits - 1) } else { 0 };
-        self.with_range(-half, half - 1)
+        let is_narrow = self.min == -self.max;
+        self.with_range(if is_narrow { 1 - half } else { -half }, half - 1)
     }
 
     /// Refuses a range that no kernel takes.
@@ -263,8 +306,12 @@ mod tests {
             assert_eq!(range(min, max), Err(Error::QuantRange { min, max }));
         }
         assert_eq!(QuantRule::EXACT.bits(2).map(|rule| (rule.min, rule.max)), Ok((-2, 1)));
+        assert_eq!(QuantRule::AQT.bits(4).map(|rule| (rule.min, rule.max)), Ok((-7, 7)));
         for bits in [0, 1, 17, 32, u32::MAX] {
-            assert!(QuantRule::EXACT.bits(bits).is_err(), "{bits} bits");
+            assert!(
+                QuantRule::EXACT.bits(bits).is_err() && QuantRule::AQT.bits(bits).is_err(),
+                "{bits} bits"
+            );
         }
     }
 }

@@ -4,6 +4,8 @@
 mod activations;
 mod backward;
 mod bounds;
+#[cfg(not(target_arch = "wasm32"))]
+mod calibrate;
 mod clip;
 mod dynamic;
 mod lists;

@@ -19,6 +19,7 @@ mod affine;
 mod backend;
 mod backward;
 mod bound_source;
+mod calibrate;
 mod clip;
 mod clip_to;
 mod convert;
@@ -37,6 +38,7 @@ pub(crate) mod scaling;
 mod simd;
 
 pub(crate) use backend::{Buffer, Cpu};
+pub use calibrate::{calibrate, calibrate_in_passes};
 pub use operands::mask_len;
 pub use partition::on_this_thread;
 pub use quantile::{quantiles, quantiles_along, quantiles_in_passes};

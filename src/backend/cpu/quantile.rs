@@ -283,13 +283,13 @@ fn count(
 }
 
 /// The slices of a tensor along axes: where each begins, and the offsets of its elements.
-struct Slices {
-    starts: Vec<usize>,
-    offsets: Vec<usize>,
+pub(super) struct Slices {
+    pub starts: Vec<usize>,
+    pub offsets: Vec<usize>,
 }
 
 impl Slices {
-    fn new(shape: &Shape, axes: &[usize]) -> Result<Self> {
+    pub(super) fn new(shape: &Shape, axes: &[usize]) -> Result<Self> {
         let dims = shape.dims();
         let unique = axes.iter().enumerate().all(|(n, axis)| *axis < dims.len() && !axes[..n].contains(axis));
         if !unique {
