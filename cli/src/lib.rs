@@ -21,6 +21,7 @@ mod output;
 mod pipeline;
 mod progress;
 mod quantile;
+mod quantize;
 mod report;
 mod resources;
 mod run;
@@ -63,6 +64,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Backward(args) => run::backward(args),
         Command::Norm(args) => norm::norm(args),
         Command::ClipNorm(args) => clip_norm::clip_norm(args),
+        Command::Quantize(args) => quantize::quantize(args),
+        Command::Dequantize(args) => quantize::dequantize(args),
         #[cfg(not(feature = "plot"))]
         Command::Inspect(args) if args.plot.is_some() => return not_built("inspect --plot", "plot"),
         Command::Inspect(args) => inspect::inspect(args),

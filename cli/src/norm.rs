@@ -207,7 +207,7 @@ pub(crate) fn choose(source: &Source, tensors: &Tensors) -> Result<Vec<Place>> {
     Ok(selection.chosen)
 }
 
-/// The device and the memory for the norms of tensors. GPUs cannot compute norms of f64, so `auto` is the CPU if there is f64.
+/// The device and the memory for tensors. GPUs do not compute with f64, so `auto` is the CPU if there is f64.
 pub(crate) fn resources(
     args: &Effort,
     quiet: bool,
@@ -223,7 +223,7 @@ pub(crate) fn resources(
     let resources = Resources::new(device, args.memory, quiet, start, passes * bytes)?;
     match of_f64 {
         Some((source, place)) if !resources.is_cpu() => bail!(
-            "{} holds f64, and GPUs take no norms of f64: give --device cpu, or leave the tensor out with --except",
+            "{} holds f64, which GPUs do not compute with: give --device cpu, or leave the tensor out with --except",
             source.describe(place)
         ),
         _ => Ok(resources),

@@ -19,7 +19,7 @@ use crate::say;
 use crate::select::{Selection, refuse_scaled, select};
 use crate::session::{Session, Settings};
 use crate::source::{Place, Source};
-use crate::target::Target;
+use crate::target::{IndexChanges, Target};
 
 /// The tensors to change, each with its x if it is an upstream gradient.
 type Chosen = HashMap<Place, Option<Place>>;
@@ -58,7 +58,9 @@ pub(crate) fn clip(args: &Clip) -> Result<()> {
             None => file.bytes(place.index),
         }
     };
-    target.commit(args.to.map(|_| source.places().map(bytes).sum()))?;
+    let changes =
+        args.to.map(|_| IndexChanges { bytes: source.places().map(bytes).sum(), ..IndexChanges::default() });
+    target.commit(changes)?;
     session.report(direct);
     Ok(())
 }
@@ -107,7 +109,7 @@ fn open(path: &Path, args: &Common) -> Result<Source> {
 }
 
 /// Warns of subfolders that are not copied to a new folder.
-fn warn_of_folders(source: &Source, output: &Path) {
+pub(crate) fn warn_of_folders(source: &Source, output: &Path) {
     if source.folder.as_ref().is_some_and(|folder| folder.folders && !is_same_file(&folder.path, output)) {
         say("warning: the folders within the checkpoint's are not copied");
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::files::check_safetensors_output;
 use crate::output::{Output, folder_of};
 use crate::source::{Folder, INDEX, Source};
 use crate::temp_file_guard::TempFileGuard;
@@ -15,6 +16,17 @@ use crate::temp_file_guard::TempFileGuard;
 pub(crate) enum Target {
     File(Output),
     Folder(FolderTarget),
+}
+
+/// What changes in the index of a checkpoint.
+#[derive(Debug, Default)]
+pub(crate) struct IndexChanges {
+    /// The new total of all tensors.
+    pub bytes: u64,
+    /// Tensors that are new, and the number of the file that holds each.
+    pub added: Vec<(String, usize)>,
+    /// Tensors that are gone.
+    pub removed: Vec<String>,
 }
 
 /// A checkpoint in a folder. All of its files are written before the first is renamed.
@@ -32,10 +44,19 @@ pub(crate) struct FolderTarget {
 impl Target {
     /// Prepares to write `path`, and fails early if it cannot be written.
     pub(crate) fn create(source: &Source, path: &Path) -> Result<Self> {
+        Self::create_checked(source, path, |path| source.files[0].check_output(path))
+    }
+
+    /// The same for `.safetensors` files, whatever the source.
+    pub(crate) fn create_safetensors(source: &Source, path: &Path) -> Result<Self> {
+        Self::create_checked(source, path, check_safetensors_output)
+    }
+
+    fn create_checked(source: &Source, path: &Path, check: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
         match &source.folder {
             Some(folder) => FolderTarget::create(folder, path).map(Self::Folder),
             None => {
-                source.files[0].check_output(path)?;
+                check(path)?;
                 Output::create(path).map(Self::File)
             }
         }
@@ -58,11 +79,11 @@ impl Target {
         }
     }
 
-    /// Renames all files. `bytes` is the new total of all tensors if it changed, for the index of a checkpoint.
-    pub(crate) fn commit(self, bytes: Option<u64>) -> Result<()> {
+    /// Renames all files. A checkpoint's index gets the changes, if there are any.
+    pub(crate) fn commit(self, changes: Option<IndexChanges>) -> Result<()> {
         match self {
             Self::File(output) => output.commit(),
-            Self::Folder(folder) => folder.commit(bytes),
+            Self::Folder(folder) => folder.commit(changes),
         }
     }
 }
@@ -107,12 +128,12 @@ impl FolderTarget {
         Ok(())
     }
 
-    fn commit(mut self, bytes: Option<u64>) -> Result<()> {
+    fn commit(mut self, changes: Option<IndexChanges>) -> Result<()> {
         for other in self.others.clone() {
             let from = self.source.join(&other);
-            match bytes.filter(|_| other.ends_with(INDEX)) {
-                Some(bytes) => {
-                    let text = index_of(&from, bytes)?;
+            match changes.as_ref().filter(|_| other.ends_with(INDEX)) {
+                Some(changes) => {
+                    let text = index_of(&from, changes, &self.shards)?;
                     self.write(&other, |out| Ok(out.write_all(&text)?))?;
                 }
                 None if self.in_place => {}
@@ -155,13 +176,19 @@ fn folder_beside(path: &Path) -> Result<TempDir> {
     Ok(folder)
 }
 
-/// The text of an index with the total bytes of all tensors.
-fn index_of(path: &Path, bytes: u64) -> Result<Vec<u8>> {
+/// The text of an index with its changes.
+fn index_of(path: &Path, changes: &IndexChanges, shards: &[String]) -> Result<Vec<u8>> {
     let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut index: serde_json::Value = serde_json::from_slice(&text)?;
-    match index.pointer_mut("/metadata/total_size") {
-        Some(size) => *size = bytes.into(),
-        None => return Ok(text),
+    let IndexChanges { bytes, added, removed } = changes;
+    let mut is_changed = !added.is_empty() || !removed.is_empty();
+    if let Some(size) = index.pointer_mut("/metadata/total_size") {
+        *size = (*bytes).into();
+        is_changed = true;
     }
-    Ok(serde_json::to_vec_pretty(&index)?)
+    if let Some(map) = index.pointer_mut("/weight_map").and_then(serde_json::Value::as_object_mut) {
+        removed.iter().for_each(|name| drop(map.remove(name)));
+        map.extend(added.iter().map(|(name, file)| (name.clone(), shards[*file].clone().into())));
+    }
+    if is_changed { Ok(serde_json::to_vec_pretty(&index)?) } else { Ok(text) }
 }

@@ -5,6 +5,7 @@ mod bench;
 #[cfg(feature = "check")]
 mod check;
 mod norm;
+mod quantize;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ pub(crate) use bench::{Bench, EXAMPLES as BENCH_EXAMPLES};
 #[cfg(feature = "check")]
 pub(crate) use check::{Check, EXAMPLES as CHECK_EXAMPLES};
 pub(crate) use norm::{ClipNorm, Norm};
+pub(crate) use quantize::{Codes, Dequantize, Quantize, is_code};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,6 +52,7 @@ Examples:
   wgclip inspect model.safetensors
   wgclip inspect checkpoint/ --tensor '*.weight' --min -1 --max 1    # and how much lies beyond
   wgclip inspect x.npy --percentiles 0.1,50,99.9 --head 5
+  wgclip inspect model.safetensors --bits 4 --group 128 --range mse    # the error of its codes
   wgclip inspect x.npy --json --plot x.svg";
 
 const DEVICES_EXAMPLES: &str = "\
@@ -79,7 +82,13 @@ pub(crate) enum Command {
     /// Scale tensors down so that their norm is at most MAX: gradients before a step
     #[command(after_help = norm::CLIP_NORM_EXAMPLES)]
     ClipNorm(ClipNorm),
-    /// Show statistics of the values in a file before clipping
+    /// Store tensors as integer codes with their scales
+    #[command(after_help = quantize::QUANTIZE_EXAMPLES)]
+    Quantize(Quantize),
+    /// Turn such codes back into floats
+    #[command(after_help = quantize::DEQUANTIZE_EXAMPLES)]
+    Dequantize(Dequantize),
+    /// Show statistics of the values in a file before clipping or quantizing
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(Inspect),
     /// Compare a device with the reference, bit for bit: whether its driver can be trusted
@@ -266,7 +275,9 @@ pub(crate) struct Inspect {
     pub input: PathBuf,
     #[command(flatten)]
     pub interval: Interval,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "The error of codes (with --bits)")]
+    pub codes: Codes,
+    #[command(flatten, next_help_heading = "Options")]
     pub choice: Choice,
     /// Percentiles to show, such as 1,50,99.9: each an element of the tensor, NaN ignored
     #[arg(long, value_name = "P,P", value_delimiter = ',', value_parser = percentile)]
@@ -323,6 +334,11 @@ const ALIASES: &[(ElementType, &[&str])] = &[
     (ElementType::Bf16, &["bfloat16"]),
     (ElementType::F8E4M3Fn, &["float8_e4m3fn", "fp8_e4m3fn", "fp8_e4m3", "e4m3"]),
     (ElementType::F8E5M2, &["float8_e5m2", "fp8_e5m2", "e5m2"]),
+    (ElementType::I8, &["int8"]),
+    (ElementType::U8, &["uint8"]),
+    (ElementType::I16, &["int16"]),
+    (ElementType::U16, &["uint16"]),
+    (ElementType::I32, &["int32"]),
 ];
 
 /// A type that is `offered`, by its name or another.

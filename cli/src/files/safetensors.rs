@@ -126,6 +126,16 @@ impl Safetensors {
         read(&mut self.place(index))
     }
 
+    /// What the header says besides tensors.
+    pub(super) fn metadata(&self) -> Option<&serde_json::Value> {
+        self.metadata.as_ref()
+    }
+
+    /// The format's name of the type of a tensor.
+    pub(super) fn dtype(&self, index: usize) -> &str {
+        &self.places[index].dtype
+    }
+
     /// A reader of the elements.
     pub(super) fn reader(&self, index: usize) -> Box<dyn Read + Send> {
         Box::new(self.place(index))
@@ -250,6 +260,52 @@ pub(super) fn write_one<T: Element>(
     out.write_all(&header_bytes(&header)?)?;
     write_all(out, bytemuck::cast_slice(&data))?;
     Ok(())
+}
+
+/// A tensor of a file to be written.
+#[derive(Debug, Clone)]
+pub struct NewTensor {
+    /// Its name.
+    pub name: String,
+    /// The format's name of its type.
+    pub dtype: String,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// Bytes of its elements.
+    pub bytes: u64,
+}
+
+impl NewTensor {
+    /// A tensor of a type that the format has.
+    pub fn new(name: String, element: ElementType, shape: Vec<usize>) -> Self {
+        let bytes = (shape.iter().product::<usize>() * element.size()) as u64;
+        Self { name, dtype: dtype(element), shape, bytes }
+    }
+}
+
+/// Writes the header of a file of these tensors, whose elements follow in the same order, little-endian and in C order. To be aligned, those of longer types
+/// come first.
+///
+/// # Errors
+/// Those of `out`, and for two tensors of one name.
+pub fn write_header(
+    out: &mut dyn Write,
+    metadata: Option<&serde_json::Value>,
+    tensors: &[NewTensor],
+) -> Result<()> {
+    let mut header = serde_json::Map::new();
+    if let Some(metadata) = metadata {
+        header.insert(METADATA.into(), metadata.clone());
+    }
+    let mut end = 0;
+    for NewTensor { name, dtype, shape, bytes } in tensors {
+        let info = Info { dtype: dtype.clone(), shape: shape.clone(), data_offsets: (end, end + bytes) };
+        if header.insert(name.clone(), serde_json::to_value(info)?).is_some() {
+            bail!("there would be two tensors of the name '{name}'");
+        }
+        end += bytes;
+    }
+    Ok(out.write_all(&header_bytes(&header)?)?)
 }
 
 /// The format's type names are ours in capitals, with these exceptions.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use wgclip::{Element, with_element};
 
@@ -18,6 +18,7 @@ use crate::batch::Side;
 use crate::files::printable;
 use crate::ignore_broken_pipe;
 use crate::quantile::quantiles;
+use crate::quantize::{Errors, Method, choose, errors};
 use crate::report::Counts;
 use crate::select::{Selection, select};
 use crate::session::{Session, Settings};
@@ -42,6 +43,9 @@ struct Row {
     elements: usize,
     #[serde(flatten)]
     summary: Option<Summary>,
+    /// The errors of its codes, if there are any.
+    #[serde(flatten)]
+    codes: Option<CodeErrors>,
     /// Elements below and above the bounds, if there are bounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     below: Option<usize>,
@@ -49,11 +53,40 @@ struct Row {
     above: Option<usize>,
 }
 
+/// How far the values of codes are from the elements.
+#[derive(Serialize)]
+struct CodeErrors {
+    /// The ratio of signal to quantization noise in decibels, unless there is no noise or no signal.
+    sqnr: Option<f64>,
+    greatest_error: f64,
+    #[serde(skip)]
+    text: String,
+}
+
+impl CodeErrors {
+    fn of(errors: &Errors) -> Self {
+        let ratio = errors.ratio();
+        Self {
+            sqnr: ratio.filter(|ratio| ratio.is_finite()),
+            greatest_error: errors.greatest,
+            text: ratio.map_or(String::new(), |ratio| format!("{ratio:.1}")),
+        }
+    }
+}
+
 /// Inspects the values of a file, or of the files of a folder.
 pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     let mut source = Source::open_again(&args.input, args.choice.tensors.assumed)?;
     #[cfg(feature = "plot")]
     plot::check_file(args, &source)?;
+    if let Some(option) = args.codes.option_without_bits() {
+        bail!("{option} is about codes: give their --bits too");
+    }
+    let method = args.codes.bits.map(|_| Method::new(&args.codes)).transpose()?;
+    let coded = match &method {
+        Some(_) => choose(&source, &args.choice.tensors)?,
+        None => Vec::new(),
+    };
     let everything = args.choice.tensors.tensor.is_empty() && args.choice.tensors.except.is_empty();
     let selection = match select(&source, &args.choice.tensors.tensor, &args.choice.tensors.except) {
         Ok(selection) => selection,
@@ -83,7 +116,15 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
         let found =
             is_chosen.then(|| summarize(args, &mut session, &mut source, place, bounded)).transpose()?;
         let counts = found.as_ref().filter(|_| has_bounds && bounded).map(|(_, counts)| *counts);
+        let codes = match &method {
+            Some(method) if coded.contains(&place) => {
+                let errors = errors(&mut source, place, method, &mut session.resources)?;
+                Some(CodeErrors::of(&errors))
+            }
+            _ => None,
+        };
         rows.push(Row {
+            codes,
             name: entry.name,
             r#type: entry.kind.to_string(),
             shape: entry.shape.dims().to_vec(),
@@ -192,6 +233,11 @@ fn print(out: &mut dyn Write, args: &Inspect, report: &Report, has_bounds: bool)
     let mut header = vec!["name", "type", "shape", "min", "max", "mean", "std", "NaN", "inf", "zeros"];
     header.extend(args.percentiles.iter().map(|percentile| &percentile.name[..]));
     let of_summary = header.len();
+    let has_codes = args.codes.bits.is_some();
+    if has_codes {
+        header.extend(["SQNR dB", "max error"]);
+    }
+    let of_codes = header.len();
     if has_bounds {
         header.extend(["below", "above"]);
     }
@@ -203,6 +249,10 @@ fn print(out: &mut dyn Write, args: &Inspect, report: &Report, has_bounds: bool)
             cells.extend(summary.cells().into_iter().chain(summary.percentiles()));
         }
         cells.resize(of_summary, String::new());
+        if let Some(codes) = &row.codes {
+            cells.extend([codes.text.clone(), summary::moment_text(codes.greatest_error)]);
+        }
+        cells.resize(of_codes, String::new());
         let share = |count: usize| match count {
             0 => "0".to_owned(),
             count => format!("{:.3} %", 100.0 * count as f64 / row.elements.max(1) as f64),

@@ -211,7 +211,7 @@ impl<T: Element> Values<T> {
 }
 
 /// A mean or a deviation, to seven digits.
-fn moment_text(moment: f64) -> String {
+pub(super) fn moment_text(moment: f64) -> String {
     let rounded: f64 = format!("{moment:.6e}").parse().unwrap_or(moment);
     short(format!("{rounded}"), format!("{rounded:e}"))
 }

@@ -11,5 +11,6 @@ mod formats;
 mod inspect;
 mod norms;
 mod percentiles;
+mod quantize;
 mod results;
 mod streams;

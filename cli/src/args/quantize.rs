@@ -1,0 +1,147 @@
+//! The options of `wgclip quantize` and `wgclip dequantize`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::TypedValueParser;
+use wgclip::ElementType;
+use wgclip::quantize::{Calibration, QuantRule, Scheme, ValueRange};
+
+use super::{Effort, Tensors, element, names};
+
+pub(super) const QUANTIZE_EXAMPLES: &str = "\
+Examples:
+  wgclip quantize model.safetensors int8.safetensors --per-channel 0
+  wgclip quantize model.safetensors int4.safetensors --bits 4 --group 128 --range mse
+  wgclip quantize checkpoint/ uint8/ --to u8 --scheme affine --like torch --except '*lm_head*'
+  wgclip quantize x.npy x.safetensors --range p99.9
+  wgclip inspect model.safetensors --bits 4 --group 128       # its error first";
+
+pub(super) const DEQUANTIZE_EXAMPLES: &str = "\
+Examples:
+  wgclip dequantize int8.safetensors model.safetensors
+  wgclip dequantize int8/ model/ --to bf16";
+
+/// How values become codes.
+#[derive(Debug, Args)]
+pub(crate) struct Codes {
+    /// Bits of a code, from 2 to 16 [default of `wgclip quantize`: 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
+    pub bits: Option<u32>,
+    /// The integer type that holds the codes, one each. An unsigned type has codes from 0 [default: i8, or i16 for more than 8 bits]
+    #[arg(long, value_name = "T", value_parser = element(is_code))]
+    pub to: Option<ElementType>,
+    /// A scale for each slice of this axis, 0 for the rows of a matrix [default: one for the tensor]
+    #[arg(long, value_name = "AXIS", allow_hyphen_values = true, conflicts_with = "group")]
+    pub per_channel: Option<i64>,
+    /// A scale for each group of this many elements that follow one another along the last axis
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub group: Option<u64>,
+    /// The values that the codes cover: minmax; p99.9, between the percentiles 0.1 and 99.9, or p1..p99; mse, the part of minmax with the least squared
+    /// error; or two numbers, -1..1 [default: minmax]
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
+    pub range: Option<ValueRange>,
+    /// How codes are spread over them: around 0 (symmetric, none clipped, or symmetric-half, with the scale max/127.5 of torch), or from the lowest
+    /// to the highest with a zero point (affine; shifted as TensorFlow does it) [default: symmetric]
+    #[arg(long, value_name = "SCHEME", value_parser = scheme())]
+    pub scheme: Option<Scheme>,
+    /// Divide and round as a package does, see docs/quantisation.md [default: exact]
+    #[arg(long, value_name = "PACKAGE", value_parser = names(QuantRule::PRESETS.iter().map(|(name, _)| *name)))]
+    pub like: Option<String>,
+    /// Choose scales by the finite elements alone, instead of refusing a tensor that holds NaN or infinity
+    #[arg(long)]
+    pub finite_only: bool,
+}
+
+fn scheme() -> impl TypedValueParser<Value = Scheme> {
+    names(Scheme::ALL.iter().map(|scheme| scheme.name())).map(|name| name.parse().unwrap_or_default())
+}
+
+/// The integer types of up to 32 bits that hold codes.
+pub(crate) fn is_code(element: ElementType) -> bool {
+    use ElementType::{I8, I16, I32, U8, U16};
+    matches!(element, I8 | U8 | I16 | U16 | I32)
+}
+
+impl Codes {
+    /// The type of the codes.
+    pub(crate) fn element(&self) -> ElementType {
+        let by_bits = if self.bits.unwrap_or(8) > 8 { ElementType::I16 } else { ElementType::I8 };
+        self.to.unwrap_or(by_bits)
+    }
+
+    /// The rule that the options specify.
+    ///
+    /// # Errors
+    /// For codes that their type does not hold.
+    pub(crate) fn rule(&self) -> anyhow::Result<QuantRule> {
+        let (element, bits) = (self.element(), self.bits.unwrap_or(8));
+        if bits as usize > 8 * element.size() {
+            anyhow::bail!(
+                "codes of {bits} bits do not fit {element}: give --to a longer type, or fewer --bits"
+            );
+        }
+        // clap has validated the name against the same list.
+        let preset = self.like.as_ref().and_then(|name| name.parse().ok()).unwrap_or(QuantRule::EXACT);
+        let is_unsigned = matches!(element, ElementType::U8 | ElementType::U16);
+        Ok(if is_unsigned { preset.with_range(0, (1 << bits) - 1)? } else { preset.bits(bits)? })
+    }
+
+    /// How scales are chosen.
+    pub(crate) fn calibration(&self) -> Calibration {
+        let (range, scheme) = (self.range.unwrap_or_default(), self.scheme.unwrap_or_default());
+        Calibration { range, scheme, finite_only: self.finite_only }
+    }
+
+    /// An option that was given although it says nothing without --bits.
+    pub(crate) fn option_without_bits(&self) -> Option<&'static str> {
+        let given = [
+            (self.to.is_some(), "--to"),
+            (self.per_channel.is_some(), "--per-channel"),
+            (self.group.is_some(), "--group"),
+            (self.range.is_some(), "--range"),
+            (self.scheme.is_some(), "--scheme"),
+            (self.like.is_some(), "--like"),
+            (self.finite_only, "--finite-only"),
+        ];
+        given.into_iter().find(|(is_given, _)| *is_given && self.bits.is_none()).map(|(_, name)| name)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quantize {
+    /// The tensors: as for `wgclip clip`. Without --tensor the floats of two axes or more are quantized, which weights are, or else all floats
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The .safetensors file to write, or the folder, whole or not at all; may be IN. - is stdout. The codes of a tensor have its name, its scales
+    /// that name with _scale, and zero points, unless all are 0, with _zero_point
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub codes: Codes,
+    #[command(flatten)]
+    pub tensors: Tensors,
+    #[command(flatten)]
+    pub effort: Effort,
+    /// Print no summary
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dequantize {
+    /// The codes: a .safetensors file or a folder of them. Tensors of integers of up to 32 bits with a tensor of their name and _scale are dequantized, others kept
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The file to write, or the folder, whole or not at all; may be IN. - is stdout
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// The float type of the values
+    #[arg(long, value_name = "T", value_parser = element(|t| t.is_float() && (2..=4).contains(&t.size())), default_value = "f32")]
+    pub to: ElementType,
+    #[command(flatten)]
+    pub effort: Effort,
+    /// Print no summary
+    #[arg(long, short)]
+    pub quiet: bool,
+}

@@ -1,0 +1,306 @@
+//! The values of codes in a file, by the scales and zero points beside them.
+
+use std::collections::HashSet;
+use std::io::Write;
+
+use anyhow::{Context, Result, bail};
+use wgclip::op::Op;
+use wgclip::quantize::QuantRule;
+use wgclip::{Bound, Device, DynTensor, Element, ElementType, Tensor, with_element};
+
+use super::codes::{convert, named};
+use super::{SCALE, ZERO_POINT, print};
+use crate::args::{Dequantize, is_code};
+use crate::files::{NewTensor, write_header};
+use crate::norm::{self, parts};
+use crate::resources::Resources;
+use crate::run::warn_of_folders;
+use crate::say;
+use crate::source::{Place, Source};
+use crate::target::{IndexChanges, Target};
+
+/// Codes of a file.
+struct Coded {
+    codes: Place,
+    scale: Place,
+    zero_point: Option<Place>,
+}
+
+/// Writes the values of codes.
+pub(crate) fn dequantize(args: &Dequantize) -> Result<()> {
+    let source = Source::open(&args.input, None)?;
+    let coded = find(&source);
+    if coded.is_empty() {
+        bail!(
+            "{} holds no codes: no tensor of integers of up to 32 bits has one with its name and {SCALE} beside it",
+            args.input.display()
+        );
+    }
+    let mut target = Target::create_safetensors(&source, &args.output)?;
+    warn_of_folders(&source, &args.output);
+    let mut sources = [(source, coded.iter().map(|coded| coded.codes).collect())];
+    let mut resources = norm::resources(&args.effort, args.quiet, &sources, 1)?;
+    let [(source, _)] = &mut sources;
+    let aside: Vec<_> =
+        coded.iter().flat_map(|coded| [Some(coded.scale), coded.zero_point]).flatten().collect();
+    let mut changes = IndexChanges {
+        removed: aside.iter().map(|&place| source.entry(place).name.clone()).collect(),
+        ..IndexChanges::default()
+    };
+    for file in 0..source.files.len() {
+        let of = (&coded[..], &aside[..], args.to);
+        target.write(file, |out| rewrite(out, (source, file), of, &mut changes, &mut resources))?;
+    }
+    let direct = target.is_direct();
+    target.commit(Some(changes))?;
+    resources.end_progress();
+    if !args.quiet {
+        let noun = if coded.len() == 1 { "tensor" } else { "tensors" };
+        let (device, seconds) = (resources.device().info(), resources.start().elapsed().as_secs_f64());
+        print(&format!("{} {noun} as {}; {device}; {seconds:.3} s", coded.len(), args.to), direct);
+    }
+    Ok(())
+}
+
+/// The tensors of codes that have scales.
+fn find(source: &Source) -> Vec<Coded> {
+    let mut coded = Vec::new();
+    for codes in source.places() {
+        let (entry, beside) = (source.entry(codes), |suffix: &str| {
+            source.find(&format!("{}{suffix}", source.entry(codes).name))
+        });
+        let Some(scale) = beside(SCALE) else { continue };
+        match entry.element() {
+            Some(element) if is_code(element) => {
+                coded.push(Coded { codes, scale, zero_point: beside(ZERO_POINT) });
+            }
+            _ => say(&format!(
+                "warning: {} holds {} with a scale, which are no codes of integers: both are kept",
+                source.describe(codes),
+                entry.kind
+            )),
+        }
+    }
+    coded
+}
+
+/// Writes a file with values in place of its codes.
+fn rewrite(
+    out: &mut dyn Write,
+    (source, file): (&mut Source, usize),
+    (coded, aside, to): (&[Coded], &[Place], ElementType),
+    changes: &mut IndexChanges,
+    resources: &mut Resources,
+) -> Result<()> {
+    let aside: HashSet<_> = aside.iter().copied().collect();
+    let mut tensors = Vec::new();
+    for index in 0..source.files[file].entries().len() {
+        let place = Place { file, index };
+        if aside.contains(&place) {
+            continue;
+        }
+        let of = coded.iter().find(|coded| coded.codes == place);
+        let entry = source.entry(place);
+        let (tensor, size) = match of {
+            Some(_) => {
+                (NewTensor::new(entry.name.clone(), to, entry.shape.dims().to_vec()), to.size() as u64)
+            }
+            None => {
+                let tensor = source.files[file].as_new(index)?;
+                let size = tensor.bytes / entry.shape.len().max(1) as u64;
+                (tensor, size)
+            }
+        };
+        tensors.push((size, tensor, place, of));
+    }
+    tensors.sort_by_key(|(size, ..)| std::cmp::Reverse(*size));
+    let header: Vec<_> = tensors.iter().map(|(_, tensor, ..)| tensor.clone()).collect();
+    changes.bytes += header.iter().map(|tensor| tensor.bytes).sum::<u64>();
+    write_header(out, source.files[file].metadata(), &header)?;
+    for (_, _, place, of) in tensors {
+        match of {
+            None => source.files[file].copy_as_new(place.index, out)?,
+            Some(coded) => with_element!(source.element(place)?, T => {
+                write_values::<T>(out, source, coded, to, resources)?;
+            }),
+        }
+    }
+    Ok(())
+}
+
+/// The scales and zero points of codes.
+struct Scales {
+    /// Their dimensions, as many as the codes have.
+    dims: Vec<usize>,
+    scale: Vec<f32>,
+    zero_point: Vec<f32>,
+    /// How many codes of the last axis share one.
+    group: usize,
+}
+
+impl Scales {
+    fn read(source: &mut Source, coded: &Coded) -> Result<Self> {
+        let (codes, what) = (source.entry(coded.codes).shape.dims().to_vec(), source.describe(coded.scale));
+        let element = source.element(coded.scale)?;
+        if !element.is_float() || element == ElementType::F64 {
+            bail!("{what} holds {element}, and scales are floats of up to 32 bits");
+        }
+        let scale = numbers(source, coded.scale)?;
+        let (dims, group) = fit(source.entry(coded.scale).shape.dims(), &codes).with_context(|| {
+            format!("{what} has a shape that does not fit the codes of shape {codes:?}: one scale, one for each row, or for each group of a row")
+        })?;
+        let zero_point = match coded.zero_point {
+            None => vec![0.0],
+            Some(place) => numbers(source, place)?,
+        };
+        let rule = rule_of(source.element(coded.codes)?)?;
+        let of_zero_point = || coded.zero_point.map_or(String::new(), |place| source.describe(place));
+        if zero_point.len() != 1 && zero_point.len() != scale.len() {
+            bail!(
+                "{} has the length {}, and the scales have {}: give one zero point, or one for each scale",
+                of_zero_point(),
+                zero_point.len(),
+                scale.len()
+            );
+        }
+        let is_code =
+            |zero: &&f32| zero.fract() == 0.0 && (rule.min as f32..=rule.max as f32).contains(*zero);
+        if let Some(zero) = zero_point.iter().find(|zero| !is_code(zero)) {
+            bail!(
+                "{} holds {zero}, and zero points are whole numbers from {} to {} here",
+                of_zero_point(),
+                rule.min,
+                rule.max
+            );
+        }
+        Ok(Self { dims, scale, zero_point, group })
+    }
+}
+
+/// A small tensor as f32.
+fn numbers(source: &mut Source, place: Place) -> Result<Vec<f32>> {
+    Ok(with_element!(source.element(place)?, T => {
+        let numbers = source.files[place.file].read::<T>(place.index)?;
+        numbers.into_iter().map(|number| number.to_f64() as f32).collect()
+    }))
+}
+
+/// The dimensions of scales for codes, one for each of theirs, and how many codes of the last axis share a scale. Of one axis, scales
+/// are those of rows.
+fn fit(scales: &[usize], codes: &[usize]) -> Option<(Vec<usize>, usize)> {
+    if scales.iter().product::<usize>() == 1 {
+        return Some((vec![1; codes.len()], 1));
+    }
+    if let ([len], [rows, rest @ ..]) = (scales, codes)
+        && len == rows
+        && !rest.is_empty()
+    {
+        return Some(([&[*len][..], &vec![1; rest.len()]].concat(), 1));
+    }
+    let ([before @ .., scales_last], [rows @ .., last]) = (scales, codes) else { return None };
+    let fits = |(scale, codes): (&usize, &usize)| *scale == 1 || scale == codes;
+    if before.len() != rows.len() || !before.iter().zip(rows).all(fits) {
+        return None;
+    }
+    let is_grouped = *scales_last > 1 && scales_last != last;
+    match is_grouped {
+        false => Some((scales.to_vec(), 1)),
+        true if last.is_multiple_of(*scales_last) => Some((scales.to_vec(), last / scales_last)),
+        true => None,
+    }
+}
+
+/// The rule for codes of a type. Its range matters alone, in which zero points lie.
+fn rule_of(codes: ElementType) -> Result<QuantRule> {
+    Ok(match codes {
+        ElementType::U8 => QuantRule::range(0, 255)?,
+        ElementType::U16 => QuantRule::range(0, 65535)?,
+        ElementType::I8 => QuantRule::EXACT,
+        _ => QuantRule::EXACT.bits(16)?,
+    })
+}
+
+/// Writes the values of a tensor of codes, part by part.
+fn write_values<T: Element>(
+    out: &mut dyn Write,
+    source: &mut Source,
+    coded: &Coded,
+    to: ElementType,
+    resources: &mut Resources,
+) -> Result<()> {
+    let scales = Scales::read(source, coded)?;
+    let what = named(source, coded.codes);
+    let device = resources.device().clone();
+    let (most, part) = resources.room();
+    let part = part.min(resources.batch_bytes() as u64);
+    let is_one_group = scales.group > 1 && scales.dims.len() == 1;
+    let axes = if is_one_group { vec![0] } else { Vec::new() };
+    let mut row = 0;
+    parts::<T>(source, coded.codes, &axes, (most, part), &mut |codes, dims| {
+        resources.progress(size_of_val(&codes[..]));
+        let rows = dims.first().copied().unwrap_or(1);
+        let values = values(&device, codes, dims, (&scales, row), to).with_context(|| what.clone())?;
+        row += rows;
+        let mut bytes = values.to_bytes()?;
+        if cfg!(target_endian = "big") {
+            bytes.chunks_mut(to.size()).for_each(<[u8]>::reverse);
+        }
+        Ok(out.write_all(&bytes)?)
+    })
+}
+
+/// The values of rows of codes, the first of which is row `first`.
+fn values<T: Element>(
+    device: &Device,
+    codes: Vec<T>,
+    dims: &[usize],
+    (scales, first): (&Scales, usize),
+    to: ElementType,
+) -> Result<DynTensor> {
+    let (mut view, mut of_scales) = (dims.to_vec(), scales.dims.clone());
+    if scales.group > 1 {
+        if let Some(last) = view.last_mut() {
+            *last /= scales.group;
+        }
+        view.push(scales.group);
+        of_scales.push(1);
+    }
+    // The scales of these rows.
+    let each = scales.dims.iter().skip(1).product::<usize>();
+    let is_per_row =
+        scales.dims.first().is_some_and(|&rows| rows > 1) && !(scales.group > 1 && dims.len() == 1);
+    let rows = if is_per_row { first * each..(first + dims[0]) * each } else { 0..scales.scale.len() };
+    if is_per_row {
+        of_scales[0] = dims[0];
+    }
+    let tensor = |numbers: &[f32]| -> Result<Bound<f32>> {
+        Ok(match *numbers {
+            [number] => Bound::Value(number),
+            _ => Bound::Tensor(device.tensor(&numbers[rows.clone()], &of_scales[..])?),
+        })
+    };
+    let inputs = [tensor(&scales.scale)?, tensor(&scales.zero_point)?];
+    let codes: Tensor<T> = device.tensor_from_vec(codes, &view[..])?;
+    convert(Op::Dequantize, codes.as_dyn(), &inputs, rule_of(T::TYPE)?, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_fit_codes_as_checkpoints_have_them() {
+        let one = |rank| Some((vec![1; rank], 1));
+        assert_eq!(fit(&[], &[4, 6]), one(2));
+        assert_eq!(fit(&[1], &[4, 6]), one(2));
+        assert_eq!(fit(&[4], &[4, 6]), Some((vec![4, 1], 1)));
+        assert_eq!(fit(&[4], &[4, 4]), Some((vec![4, 1], 1)));
+        assert_eq!(fit(&[4, 1], &[4, 6]), Some((vec![4, 1], 1)));
+        assert_eq!(fit(&[1, 6], &[4, 6]), Some((vec![1, 6], 1)));
+        assert_eq!(fit(&[4, 3], &[4, 6]), Some((vec![4, 3], 2)));
+        assert_eq!(fit(&[3], &[6]), Some((vec![3], 2)));
+        for wrong in [&[3][..], &[6], &[4, 4], &[3, 1], &[4, 6, 1]] {
+            assert_eq!(fit(wrong, &[4, 6]), None, "{wrong:?}");
+        }
+    }
+}
