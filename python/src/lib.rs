@@ -48,7 +48,7 @@ mod _core {
     #[pymodule_export]
     use crate::quantile::quantiles;
     #[pymodule_export]
-    use crate::quantize::QuantRule;
+    use crate::quantize::{QuantRule, calibrate};
     #[pymodule_export]
     use crate::rule::BackwardRule;
     #[pymodule_export]

@@ -3,9 +3,12 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use wgclip::op::{Op, RuleUse};
-use wgclip::{Result, quantize};
+use wgclip::{ElementType, Result, cpu, quantize, with_element};
 
+use crate::bounds::axes;
 use crate::errors::exception;
+use crate::memory::{Memory, run};
+use crate::norm::{check_reduced, kept};
 use crate::rule::AnyRule;
 
 /// How values are rounded to codes, and which gradient passes: the codes are ``min`` to ``max``. For the names see the class in Rust.
@@ -132,6 +135,45 @@ impl QuantRule {
 
 fn names<T: std::fmt::Display>(all: &[T]) -> String {
     all.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The scale and zero point of all elements, or of slices along axes, into float32 and int32: with the shape of x, and a length of 1 along the axes.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "called by our own Python alone")]
+pub(crate) fn calibrate(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    along: Option<Vec<i64>>,
+    range: &str,
+    scheme: &str,
+    rule: &Bound<'_, PyAny>,
+    finite_only: bool,
+    out: [Bound<'_, PyAny>; 2],
+) -> PyResult<()> {
+    let [x, scale, zero_point] = [Memory::of(x)?, Memory::of(&out[0])?, Memory::of(&out[1])?];
+    let along = axes(along, &x.shape)?;
+    let kept = kept(&x.shape, along.as_deref())?;
+    check_reduced(&scale, ElementType::F32, &kept)?;
+    check_reduced(&zero_point, ElementType::I32, &kept)?;
+    let along = along.unwrap_or_else(|| (0..x.shape.dims().len()).collect());
+    let scheme = scheme.parse().map_err(|_| {
+        PyValueError::new_err(format!("no scheme is called {scheme:?}: there are {}", names(quantize::Scheme::ALL)))
+    })?;
+    let calibration = quantize::Calibration { range: range.parse().map_err(exception)?, scheme, finite_only };
+    let rule = Rules::of(Op::Quantize, Some(rule))?.quant;
+    run(py, &[&x], &[&scale, &zero_point], |inputs, mut outputs| {
+        let found = with_element!(x.element, T => {
+            cpu::calibrate(bytemuck::cast_slice::<u8, T>(inputs[0]), &x.shape, &along, calibration, rule)?
+        });
+        let bytes = found.iter().map(|params| (params.scale.to_ne_bytes(), params.zero_point.to_ne_bytes()));
+        let places = outputs.iter_mut().map(|out| out.chunks_exact_mut(size_of::<f32>()));
+        let Ok([scales, zero_points]) = <[_; 2]>::try_from(places.collect::<Vec<_>>()) else { return Ok(()) };
+        for ((scale, zero_point), (to_scale, to_zero_point)) in bytes.zip(scales.zip(zero_points)) {
+            to_scale.copy_from_slice(&scale);
+            to_zero_point.copy_from_slice(&zero_point);
+        }
+        Ok(())
+    })
 }
 
 /// The rules that an argument gives an operation: a backward rule, or for one that quantises a `QuantRule` or the name of a preset.

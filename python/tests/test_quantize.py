@@ -245,3 +245,65 @@ def test_what_is_refused(rng):
     ):
         with pytest.raises(error, match=text):
             bad()
+
+
+def extended(lo: Fraction, hi: Fraction, rule, scheme: str):
+    """The scale, rounded once, and the zero point of a range."""
+    middle = (rule.min + rule.max + 1) // 2
+    if scheme == "symmetric":
+        scale = max(hi, -lo, 0) / min(rule.max - middle, middle - rule.min)
+    elif scheme == "symmetric-half":
+        scale = max(hi, -lo, 0) / Fraction(rule.max - rule.min, 2)
+    else:
+        lo, hi = (min(lo, 0), max(hi, 0)) if scheme == "affine" else (lo, hi)
+        scale = (hi - lo) / (rule.max - rule.min)
+    scale = float(np.float32(float(scale)))
+    if scheme.startswith("symmetric"):
+        return scale, middle
+    return scale, min(max(round(rule.min - lo / Fraction(scale)), rule.min), rule.max)
+
+
+@pytest.mark.parametrize("scheme", ["symmetric", "symmetric-half", "affine", "shifted"])
+@pytest.mark.parametrize("dtype", [np.dtype(of) for of in ["float16", "float32", "float64", ml_dtypes.bfloat16]], ids=str)
+def test_scales_cover_the_range(dtype, scheme):
+    random = np.random.default_rng(3)
+    for rule in [wgclip.QuantRule(), wgclip.QuantRule(0, 15), wgclip.QuantRule(-7, 7)]:
+        x = (random.standard_normal((5, 33)) * 3 + random.integers(-4, 5, (5, 1))).astype(dtype)
+        for axis, slices in [(None, [x]), (1, x), (0, x.T)]:
+            scale, zero = wgclip.calibrate(x, axis, scheme=scheme, rule=rule)
+            ends = [(Fraction(float(of.min())), Fraction(float(of.max()))) for of in slices]
+            expected = [extended(lo, hi, rule, scheme) for lo, hi in ends]
+            assert np.ravel(zero).tolist() == [of for _, of in expected]
+            np.testing.assert_allclose(np.ravel(scale), [of for of, _ in expected], rtol=2**-23)
+            wgclip.quantize(x, scale, zero, dtype="int16", rule=rule)
+
+
+def test_ranges_between_quantiles_and_with_the_least_error():
+    x = np.random.default_rng(4).standard_normal(20_001).astype("float32")
+    x[7] = 90.0
+    scale, _ = wgclip.calibrate(x, range="p0.5..p99.5", scheme="symmetric")
+    ends = np.quantile(x, [0.005, 0.995], method="inverted_cdf").astype(float)
+    np.testing.assert_allclose(scale * 127, np.abs(ends).max(), rtol=1e-6)
+
+    rule = wgclip.QuantRule().bits(4)
+
+    def error(scale):
+        return float(((wgclip.fake_quantize(x, scale, rule=rule).astype(float) - x) ** 2).sum())
+
+    found, _ = wgclip.calibrate(x, range="mse", rule=rule)
+    coarse = min(error(90 / 7 * n / 64) for n in range(1, 65))
+    assert error(found) <= coarse * (1 + 1e-9) < 0.9 * error(90 / 7)
+
+
+def test_what_cannot_be_calibrated():
+    x = np.array([1.0, np.nan, -2.0, np.inf], "float32")
+    with pytest.raises(ValueError, match="2 elements are NaN or infinite"):
+        wgclip.calibrate(x)
+    assert wgclip.calibrate(x, finite_only=True) == (np.float32(2 / 127), 0)
+    with pytest.raises(TypeError, match="int32"):
+        wgclip.calibrate(np.array([1], "int32"))
+    for wrong in [{"range": "p0.1"}, {"range": "wide"}, {"scheme": "even"}, {"rule": "pytorch"}, {"axis": 3}]:
+        with pytest.raises(ValueError, match=r"\w"):
+            wgclip.calibrate(x, **wrong)
+    tensor = wgclip.Device("cpu").tensor(np.array([1.0, -2.54], "float32"))
+    assert wgclip.calibrate(tensor) == (np.float32(0.02), 0)

@@ -523,3 +523,78 @@ def test_the_gradient_of_fake_quantisation_has_none_of_its_own():
     (gx, _) = torch.autograd.grad(ours.fake_quantize(x, scale).square().sum(), (x, scale), create_graph=True)
     with pytest.raises(RuntimeError, match="differentiat"):
         gx.sum().backward()
+
+
+@pytest.mark.parametrize("averaging", [0.01, None])
+@pytest.mark.parametrize("axis", [None, 0, -1])
+def test_an_observed_range_is_torchs(averaging, axis):
+    from torch.ao import quantization as theirs
+
+    observers = {
+        (False, False): theirs.MinMaxObserver,
+        (False, True): theirs.MovingAverageMinMaxObserver,
+        (True, False): theirs.PerChannelMinMaxObserver,
+        (True, True): theirs.MovingAveragePerChannelMinMaxObserver,
+    }
+    options = {} if axis is None else {"ch_axis": axis}
+    schemes = {None: [torch.per_tensor_affine, torch.per_tensor_symmetric]}.get(axis, [torch.per_channel_affine, torch.per_channel_symmetric])
+    for scheme, of_torch, codes, dtype in [
+        ("affine", schemes[0], (0, 255), torch.quint8),
+        ("symmetric-half", schemes[1], (-128, 127), torch.qint8),
+    ]:
+        observer = observers[axis is not None, averaging is not None]
+        expected = theirs.FakeQuantize(observer, *codes, qscheme=of_torch, dtype=dtype, **options)
+        layer = ours.FakeQuantize(*codes, axis=axis, scheme=scheme, averaging=averaging)
+        for batch in range(4):
+            x = torch.randn(4, 6) * (batch + 1)
+            y, z = layer(x), expected(x)
+            torch.testing.assert_close(layer.scale, expected.scale.float(), rtol=2**-22, atol=0)
+            torch.testing.assert_close(y, z, rtol=0, atol=1.01 * float(layer.scale.max()))
+            torch.testing.assert_close(layer.min_val, expected.activation_post_process.min_val.reshape(-1))
+            assert (layer.zero_point - expected.zero_point).abs().max() <= 1
+        layer.disable_observer()
+        before = layer.scale.clone()
+        layer(100 * x)
+        assert torch.equal(layer.scale, before)
+        assert layer.disable_fake_quant()(x) is x
+
+
+def test_an_observed_range_is_saved_and_refuses_nan():
+    layer, x = ours.FakeQuantize(-8, 7, axis=0, scheme="symmetric"), torch.randn(3, 5)
+    y = layer(x)
+    other = ours.FakeQuantize(-8, 7, axis=0, scheme="symmetric")
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(other.disable_observer()(x), y)
+    before = layer.state_dict()
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        layer(torch.tensor([[1.0], [float("nan")], [2.0]]))
+    assert all(torch.equal(of, before[name]) for name, of in layer.state_dict().items())
+    x.requires_grad_()
+    layer(x).sum().backward()
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
+@pytest.mark.parametrize("channels", [None, 3])
+def test_a_learned_scale_is_lsqs(channels):
+    x = torch.randn(3, 40) * torch.tensor([[1.0], [5.0], [0.2]])
+    layer = ours.LearnedFakeQuantize(-8, 7, **({} if channels is None else {"axis": 0, "channels": channels}))
+    layer(x)
+    rows = x.reshape(channels or 1, -1)
+    torch.testing.assert_close(layer.scale.detach(), 2 * rows.abs().mean(dim=1) / 7**0.5)
+    g = torch.randn_like(x)
+    layer(x).backward(g)
+    scale = layer.scale.detach().reshape(-1, 1)
+    steps = (rows / scale).round().clamp(-8, 7)
+    inside = (rows / scale).round() == steps
+    of_scale = torch.where(inside, steps - rows / scale, steps)
+    expected = (of_scale * g.reshape(rows.shape)).sum(dim=1) / (rows.shape[1] * 7) ** 0.5
+    torch.testing.assert_close(layer.scale.grad, expected, rtol=1e-4, atol=1e-5)
+    assert bool(layer.initialized)
+    start = layer.scale.detach().clone()
+    layer(10 * x)
+    assert torch.equal(layer.scale, start), "the first batch alone gives the scale"
+    learned = ours.LearnedFakeQuantize(0, 15, learn_zero_point=True)
+    learned(x).sum().backward()
+    assert learned.zero_point.grad is not None
+    with pytest.raises(ValueError, match="along which axis"):
+        ours.LearnedFakeQuantize(channels=2)

@@ -19,6 +19,7 @@ from ._core import (
     num_threads,
     set_num_threads,
 )
+from ._calibration import calibrate
 from ._elementwise import (
     clip,
     clip_backward,
@@ -59,6 +60,7 @@ __all__ = [
     "Row",
     "Tensor",
     "__version__",
+    "calibrate",
     "check",
     "clip",
     "clip_adaptive",

@@ -17,6 +17,7 @@ from ._core import BackwardRule
 from ._elementwise import rule_text
 from ._norms import NonFinite, Ord
 from ._torch_gradients import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
+from ._torch_modules import FakeQuantize, LearnedFakeQuantize
 from ._torch_quantize import fake_quantize
 from ._torch_operators import (
     check,
@@ -31,7 +32,9 @@ from ._torch_operators import (
 
 __all__ = [
     "Clip",
+    "FakeQuantize",
     "LearnedClip",
+    "LearnedFakeQuantize",
     "clip",
     "clip_",
     "clip_by_norm",

@@ -1,0 +1,48 @@
+"""Scales and zero points for the elements of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import _core
+from ._arrays import back, of_tensor, plain
+from ._core import QuantRule, Tensor
+from ._norms import Axis, axes_of, shape_without
+
+
+def calibrate(
+    x: Any,
+    /,
+    axis: Axis = None,
+    *,
+    range: str = "minmax",  # noqa: A002
+    scheme: str = "symmetric",
+    rule: QuantRule | str = "exact",
+    finite_only: bool = False,
+) -> tuple[Any, Any]:
+    """The scale (float32) and the zero point (int32) for the codes of the elements of x, or of each slice along axes: those that share a scale, as of
+    `norm`. With axes they have a length of 1 along them, so that they broadcast to x. Computed on the CPU.
+
+    ``range`` says which values the codes cover: ``"minmax"``; ``"p99.9"``, between the percentiles 0.1 and 99.9, or ``"p1..p99"``; ``"mse"``, the part of minmax with
+    the least squared error; ``"-1..1"``. ``scheme`` spreads them around 0 (``"symmetric"``, without clipping any, or ``"symmetric-half"``, as torch's observers do), or
+    from the lowest to the highest (``"affine"``, or ``"shifted"`` as TensorFlow does it). NaN and infinity are an error, or left out with ``finite_only``.
+
+    >>> import numpy as np, wgclip
+    >>> x = np.array([[0.5, -1.27], [2.54, 0.0]], "float32")
+    >>> scale, zero_point = wgclip.calibrate(x, axis=1)
+    >>> wgclip.quantize(x, scale, zero_point)
+    array([[  50, -127],
+           [ 127,    0]], dtype=int8)
+
+    Raises ``ValueError`` for elements that are not finite, for an unknown range, scheme or rule, and for an invalid axis; ``TypeError`` for integers.
+    """
+    of, axes = of_tensor(x) if isinstance(x, Tensor) else plain(x), axes_of(axis)
+    shape = () if axes is None else shape_without(of.shape, axes, True)
+    made = np.empty(shape, "float32"), np.empty(shape, "int32")
+    _core.calibrate(of, axes, range, scheme, rule, finite_only, made)
+    if isinstance(x, Tensor):
+        return made if made[0].ndim else (made[0][()], made[1][()])
+    scale, zero_point = (back(x)(one if one.ndim else one[()]) for one in made)
+    return scale, zero_point
