@@ -55,13 +55,21 @@ def values(dtype, x, scale, zero, rule):
 
 def rounded(value: Fraction, dtype: np.dtype):
     """Rounds a number once. A float64 that is not exact is moved off the ties of narrower types first."""
-    near = float(value)
-    if dtype.name != "float64" and Fraction(near) != value:
-        toward = math.inf if Fraction(near) < value else -math.inf
-        bits = np.float64(near).view(np.int64)
-        near = near if bits & 1 else float(np.nextafter(near, toward))
+    if dtype.name == "float64":
+        return np.float64(float(value))
     with np.errstate(over="ignore"):
-        return np.float64(near).astype(dtype)
+        if dtype.name == "float32":
+            return np.float64(to_odd(value, np.float64, np.int64)).astype(dtype)
+        # ml_dtypes rounds a float64 twice: to float32 first.
+        return np.float32(to_odd(value, np.float32, np.int32)).astype(dtype)
+
+
+def to_odd(value: Fraction, kind, bits_of):
+    """The number of this kind, or where it has none the neighbour whose last bit is set: it rounds to a narrower type as the value does."""
+    near = kind(float(value))
+    if not np.isfinite(near) or Fraction(float(near)) == value or near.view(bits_of) & 1:
+        return near
+    return np.nextafter(near, kind(math.inf if Fraction(float(near)) < value else -math.inf))
 
 
 def operands(rng, dtype, count=400):

@@ -526,7 +526,7 @@ def test_the_gradient_of_fake_quantisation_has_none_of_its_own():
 
 
 @pytest.mark.parametrize("averaging", [0.01, None])
-@pytest.mark.parametrize("axis", [None, 0, -1])
+@pytest.mark.parametrize("axis", [None, 0, 1])
 def test_an_observed_range_is_torchs(averaging, axis):
     from torch.ao import quantization as theirs
 
