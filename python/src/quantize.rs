@@ -157,7 +157,10 @@ pub(crate) fn calibrate(
     check_reduced(&zero_point, ElementType::I32, &kept)?;
     let along = along.unwrap_or_else(|| (0..x.shape.dims().len()).collect());
     let scheme = scheme.parse().map_err(|_| {
-        PyValueError::new_err(format!("no scheme is called {scheme:?}: there are {}", names(quantize::Scheme::ALL)))
+        PyValueError::new_err(format!(
+            "no scheme is called {scheme:?}: there are {}",
+            names(quantize::Scheme::ALL)
+        ))
     })?;
     let calibration = quantize::Calibration { range: range.parse().map_err(exception)?, scheme, finite_only };
     let rule = Rules::of(Op::Quantize, Some(rule))?.quant;
