@@ -96,7 +96,7 @@ pub(crate) fn choose(source: &Source, tensors: &Tensors) -> Result<Vec<Place>> {
         }
     }
     let is_matrix = |&place: &Place| source.entry(place).shape.dims().len() > 1;
-    Ok(match tensors.tensor.is_empty() && selection.chosen.iter().any(|place| is_matrix(place)) {
+    Ok(match tensors.tensor.is_empty() && selection.chosen.iter().any(is_matrix) {
         true => selection.chosen.into_iter().filter(is_matrix).collect(),
         false => selection.chosen,
     })
