@@ -89,7 +89,9 @@ fn conforms(device: &Device, op: Op, in_place: bool, element: ElementType, tier:
     let least = match tier {
         _ if !op.is_for(element, device.info().limits.is_some()) => 0,
         _ if op.info().pass == Pass::Slices => 3_000,
-        Tier::Full | Tier::Values if op.info().codes != Codes::None => 100_000,
+        // A rule for each pair of operands, in place of all rules.
+        Tier::Values if op.info().rule == RuleUse::Quant => 50_000,
+        Tier::Full if op.info().codes != Codes::None => 100_000,
         Tier::Full | Tier::Values => 200_000,
         Tier::Quick | Tier::Split => 30_000,
     };
