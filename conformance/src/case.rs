@@ -61,8 +61,8 @@ impl Variant {
     }
 }
 
-/// How many of these rules, the first, are presets.
-pub(crate) const PRESETS: usize = 7;
+/// How many of these rules, the first, are presets that every type meets.
+pub(crate) const PRESETS: usize = 5;
 
 /// Rules with every choice, and every range.
 pub(crate) fn quant_rules() -> Vec<QuantRule> {
