@@ -189,7 +189,17 @@ pub(crate) fn grid<T: Element>(rng: &mut fastrand::Rng, of_each: bool) -> Case<T
     };
     let all = (scale_of(rng), zero_of(rng));
     let (mut x, mut g, mut scales, mut zeros) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..LEN {
+    let ends = [0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY].map(T::from_f64);
+    if of_each {
+        // 0 by 0, infinity by infinity and the rest, whatever the seed.
+        for (x_of, scale_of) in ends.iter().flat_map(|&x| ends.map(|scale| (x, scale))) {
+            x.push(x_of);
+            g.push(ordinary(rng));
+            scales.push(scale_of);
+            zeros.push(T::from_f64(3.0));
+        }
+    }
+    for _ in x.len()..LEN {
         let (scale, zero) = if of_each { (scale_of(rng), zero_of(rng)) } else { all };
         let most = [3, 20, 300, 70_000][rng.usize(..4)];
         let steps = f64::from(rng.i32(-most..=most)) + [0.0, 0.5, 0.25, 0.4][rng.usize(..4)];
