@@ -92,12 +92,12 @@ impl ElementType {
     }
 
     /// Whether codes of quantised values may have it: i8, u8, i16, u16, i32.
-    pub(crate) fn is_code(self) -> bool {
+    pub fn is_code(self) -> bool {
         self.code_range().is_some()
     }
 
     /// The least and the greatest code that it holds, if codes may have it.
-    pub(crate) fn code_range(self) -> Option<[i64; 2]> {
+    pub fn code_range(self) -> Option<[i64; 2]> {
         with_code!(self, C => [C::MIN, C::MAX].map(i64::from))
     }
 

@@ -20,7 +20,7 @@ pub(crate) use bench::{Bench, EXAMPLES as BENCH_EXAMPLES};
 #[cfg(feature = "check")]
 pub(crate) use check::{Check, EXAMPLES as CHECK_EXAMPLES};
 pub(crate) use norm::{ClipNorm, Norm};
-pub(crate) use quantize::{Codes, Dequantize, Quantize, is_code};
+pub(crate) use quantize::{Codes, Dequantize, Quantize};
 
 const EXAMPLES: &str = "\
 Examples:

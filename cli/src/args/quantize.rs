@@ -29,7 +29,7 @@ pub(crate) struct Codes {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub bits: Option<u32>,
     /// The integer type that holds the codes, one each. An unsigned type has codes from 0 [default: i8, or i16 for more than 8 bits]
-    #[arg(long, value_name = "T", value_parser = element(is_code))]
+    #[arg(long, value_name = "T", value_parser = element(ElementType::is_code))]
     pub to: Option<ElementType>,
     /// A scale for each slice of this axis, 0 for the rows of a matrix [default: one for the tensor]
     #[arg(long, value_name = "AXIS", allow_hyphen_values = true, conflicts_with = "group")]
@@ -57,12 +57,6 @@ fn scheme() -> impl TypedValueParser<Value = Scheme> {
     names(Scheme::ALL.iter().map(|scheme| scheme.name())).map(|name| name.parse().unwrap_or_default())
 }
 
-/// The integer types of up to 32 bits that hold codes.
-pub(crate) fn is_code(element: ElementType) -> bool {
-    use ElementType::{I8, I16, I32, U8, U16};
-    matches!(element, I8 | U8 | I16 | U16 | I32)
-}
-
 impl Codes {
     /// The type of the codes.
     pub(crate) fn element(&self) -> ElementType {
@@ -83,7 +77,7 @@ impl Codes {
         }
         // clap has validated the name against the same list.
         let preset = self.like.as_ref().and_then(|name| name.parse().ok()).unwrap_or(QuantRule::EXACT);
-        let is_unsigned = matches!(element, ElementType::U8 | ElementType::U16);
+        let is_unsigned = element.code_range().is_some_and(|[min, _]| min == 0);
         Ok(if is_unsigned { preset.with_range(0, (1 << bits) - 1)? } else { preset.bits(bits)? })
     }
 

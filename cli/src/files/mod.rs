@@ -3,6 +3,7 @@
 mod cursor;
 mod identify;
 mod layout;
+mod new;
 mod npy;
 mod npz;
 mod safetensors;
@@ -14,11 +15,11 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use wgclip::{Element, ElementType, Shape, with_element};
+use wgclip::{Element, ElementType, Shape};
 
 pub(crate) use identify::folder as identify_folder;
 pub use layout::Layout;
-pub use safetensors::{NewTensor, write_header};
+pub use new::{NewTensor, check_safetensors_output, write_header};
 
 use cursor::Cursor;
 
@@ -275,48 +276,6 @@ impl TensorFile {
         Ok(layout.decode(data, &shape))
     }
 
-    /// The metadata of a `.safetensors` file, if it has any.
-    pub fn metadata(&self) -> Option<&serde_json::Value> {
-        match &self.format {
-            Format::Safetensors(safetensors) => safetensors.metadata(),
-            Format::Npy(_) | Format::Npz(_) => None,
-        }
-    }
-
-    /// A tensor as a `.safetensors` file holds it.
-    ///
-    /// # Errors
-    /// If the type is one that `.safetensors` lacks.
-    pub fn as_new(&self, index: usize) -> Result<NewTensor> {
-        let Entry { name, shape, .. } = &self.entries[index];
-        match &self.format {
-            Format::Safetensors(safetensors) => {
-                let (dtype, bytes) = (safetensors.dtype(index).to_owned(), safetensors.bytes(index));
-                Ok(NewTensor { name: name.clone(), dtype, shape: shape.dims().to_vec(), bytes })
-            }
-            _ => Ok(NewTensor::new(name.clone(), self.element(index)?, shape.dims().to_vec())),
-        }
-    }
-
-    /// Writes the elements of a tensor as a `.safetensors` file holds them.
-    ///
-    /// # Errors
-    /// Those of the reader and the writer.
-    pub fn copy_as_new(&mut self, index: usize, out: &mut dyn Write) -> Result<()> {
-        match &self.format {
-            Format::Safetensors(safetensors) => {
-                let mut reader = safetensors.reader(index).take(safetensors.bytes(index));
-                copy(&mut reader, out)
-            }
-            _ => with_element!(self.element(index)?, T => {
-                let little = Layout { swapped: cfg!(target_endian = "big"), fortran: false };
-                let mut data = self.read::<T>(index)?;
-                little.swap(&mut data);
-                Ok(write_all(out, bytemuck::cast_slice(&data))?)
-            }),
-        }
-    }
-
     /// Whether a path names a file of another format.
     ///
     /// # Errors
@@ -443,19 +402,6 @@ pub fn write_one<T: Element>(
     match extension(path) {
         Some("safetensors") => safetensors::write_one(out, name, shape, data),
         _ => npy::write_one(out, shape, data),
-    }
-}
-
-/// Whether a path names a `.safetensors` file, or one without an ending that says otherwise.
-///
-/// # Errors
-/// If it does not.
-pub fn check_safetensors_output(path: &Path) -> Result<()> {
-    match extension(path) {
-        Some("npy" | "npz") => {
-            bail!("{} would hold a .safetensors file: give it that ending", path.display())
-        }
-        _ => Ok(()),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Conversions, Elements, Entry, Kind, Layout, TensorWriter, copy, writ
 const LONGEST_HEADER: u64 = 100_000_000;
 
 /// The header key that is not a tensor.
-const METADATA: &str = "__metadata__";
+pub(super) const METADATA: &str = "__metadata__";
 
 /// A `.safetensors` file whose header was read.
 pub(super) struct Safetensors {
@@ -36,10 +36,10 @@ struct Place {
 
 /// The header's entry for a tensor. Types are text, so that types new to the format do no harm.
 #[derive(Serialize, Deserialize)]
-struct Info {
-    dtype: String,
-    shape: Vec<usize>,
-    data_offsets: (u64, u64),
+pub(super) struct Info {
+    pub dtype: String,
+    pub shape: Vec<usize>,
+    pub data_offsets: (u64, u64),
 }
 
 /// The content of a header, tensor by tensor, parsed in one pass, since there may be a hundred thousand tensors.
@@ -206,7 +206,9 @@ impl Safetensors {
 }
 
 /// A header with its length, padded so that the data is aligned.
-fn header_bytes(header: &serde_json::Map<String, serde_json::Value>) -> serde_json::Result<Vec<u8>> {
+pub(super) fn header_bytes(
+    header: &serde_json::Map<String, serde_json::Value>,
+) -> serde_json::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(header)?;
     text.resize(text.len().next_multiple_of(8), b' ');
     let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
@@ -262,52 +264,6 @@ pub(super) fn write_one<T: Element>(
     Ok(())
 }
 
-/// A tensor of a file to be written.
-#[derive(Debug, Clone)]
-pub struct NewTensor {
-    /// Its name.
-    pub name: String,
-    /// The format's name of its type.
-    pub dtype: String,
-    /// Its dimensions.
-    pub shape: Vec<usize>,
-    /// Bytes of its elements.
-    pub bytes: u64,
-}
-
-impl NewTensor {
-    /// A tensor of a type that the format has.
-    pub fn new(name: String, element: ElementType, shape: Vec<usize>) -> Self {
-        let bytes = (shape.iter().product::<usize>() * element.size()) as u64;
-        Self { name, dtype: dtype(element), shape, bytes }
-    }
-}
-
-/// Writes the header of a file of these tensors, whose elements follow in the same order, little-endian and in C order. To be aligned, those of longer types
-/// come first.
-///
-/// # Errors
-/// Those of `out`, and for two tensors of one name.
-pub fn write_header(
-    out: &mut dyn Write,
-    metadata: Option<&serde_json::Value>,
-    tensors: &[NewTensor],
-) -> Result<()> {
-    let mut header = serde_json::Map::new();
-    if let Some(metadata) = metadata {
-        header.insert(METADATA.into(), metadata.clone());
-    }
-    let mut end = 0;
-    for NewTensor { name, dtype, shape, bytes } in tensors {
-        let info = Info { dtype: dtype.clone(), shape: shape.clone(), data_offsets: (end, end + bytes) };
-        if header.insert(name.clone(), serde_json::to_value(info)?).is_some() {
-            bail!("there would be two tensors of the name '{name}'");
-        }
-        end += bytes;
-    }
-    Ok(out.write_all(&header_bytes(&header)?)?)
-}
-
 /// The format's type names are ours in capitals, with these exceptions.
 const NAMES: [(ElementType, &str); 2] =
     [(ElementType::F8E4M3Fn, "F8_E4M3"), (ElementType::F8E5M2, "F8_E5M2")];
@@ -319,7 +275,7 @@ fn kind(dtype: &str) -> Kind {
     named.or_else(known).map_or_else(|| Kind::Other(dtype.to_owned()), Kind::Known)
 }
 
-fn dtype(element: ElementType) -> String {
+pub(super) fn dtype(element: ElementType) -> String {
     let named = NAMES.iter().find(|(known, _)| *known == element).map(|(_, name)| (*name).to_owned());
     named.unwrap_or_else(|| element.name().to_uppercase())
 }

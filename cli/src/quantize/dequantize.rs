@@ -1,6 +1,6 @@
 //! The values of codes in a file, by the scales and zero points beside them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +10,7 @@ use wgclip::{Bound, Device, DynTensor, Element, ElementType, Tensor, with_elemen
 
 use super::codes::{convert, named};
 use super::{SCALE, ZERO_POINT, print};
-use crate::args::{Dequantize, is_code};
+use crate::args::Dequantize;
 use crate::files::{NewTensor, write_header};
 use crate::norm::{self, parts};
 use crate::resources::Resources;
@@ -71,7 +71,7 @@ fn find(source: &Source) -> Vec<Coded> {
         });
         let Some(scale) = beside(SCALE) else { continue };
         match entry.element() {
-            Some(element) if is_code(element) => {
+            Some(element) if element.is_code() => {
                 coded.push(Coded { codes, scale, zero_point: beside(ZERO_POINT) });
             }
             _ => say(&format!(
@@ -93,13 +93,14 @@ fn rewrite(
     resources: &mut Resources,
 ) -> Result<()> {
     let aside: HashSet<_> = aside.iter().copied().collect();
+    let coded: HashMap<_, _> = coded.iter().map(|coded| (coded.codes, coded)).collect();
     let mut tensors = Vec::new();
     for index in 0..source.files[file].entries().len() {
         let place = Place { file, index };
         if aside.contains(&place) {
             continue;
         }
-        let of = coded.iter().find(|coded| coded.codes == place);
+        let of = coded.get(&place).copied();
         let entry = source.entry(place);
         let (tensor, size) = match of {
             Some(_) => {
@@ -210,13 +211,12 @@ fn fit(scales: &[usize], codes: &[usize]) -> Option<(Vec<usize>, usize)> {
     }
 }
 
-/// The rule for codes of a type. Its range matters alone, in which zero points lie.
+/// The rule for codes of a type. Its range matters alone, in which zero points lie: that of the type, if 16 bits hold it.
 fn rule_of(codes: ElementType) -> Result<QuantRule> {
-    Ok(match codes {
-        ElementType::U8 => QuantRule::range(0, 255)?,
-        ElementType::U16 => QuantRule::range(0, 65535)?,
-        ElementType::I8 => QuantRule::EXACT,
-        _ => QuantRule::EXACT.bits(16)?,
+    let signed = QuantRule::EXACT.bits(16)?;
+    Ok(match codes.code_range().map(|ends| ends.map(i32::try_from)) {
+        Some([Ok(min), Ok(max)]) => QuantRule::range(min, max).unwrap_or(signed),
+        _ => signed,
     })
 }
 

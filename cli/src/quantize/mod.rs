@@ -4,6 +4,7 @@ mod codes;
 mod dequantize;
 mod error;
 
+use std::collections::HashMap;
 use std::io::Write;
 
 use anyhow::{Result, bail};
@@ -205,10 +206,11 @@ impl Rewrite<'_> {
     /// The tensors of the output, those of longer types first.
     fn tensors(&self, source: &Source, file: usize) -> Result<Vec<(NewTensor, Content)>> {
         let to = self.method.to;
+        let numbers: HashMap<_, _> = self.chosen.iter().enumerate().map(|(n, &place)| (place, n)).collect();
         let mut tensors = Vec::new();
         for index in 0..source.files[file].entries().len() {
             let place = Place { file, index };
-            let Some(n) = self.chosen.iter().position(|&chosen| chosen == place) else {
+            let Some(&n) = numbers.get(&place) else {
                 let tensor = source.files[file].as_new(index)?;
                 let tensor = NewTensor { name: name_of(source, place), ..tensor };
                 let len = source.entry(place).shape.len().max(1) as u64;
