@@ -330,7 +330,12 @@ pub(crate) fn hard_to_sum<T: Element>(rng: &mut fastrand::Rng, kind: usize, len:
         7 => (0..len)
             .map(|_| if rng.u8(..) == 0 { T::from_bits(rng.u64(..=layout.max_finite())) } else { T::ZERO })
             .collect(),
-        // Special values, including NaN and infinities.
+        // Special values with infinities of both signs, without NaN, which would hide them.
+        8 => {
+            let numbers: Vec<T> = specials.iter().copied().filter(|special| !special.is_nan()).collect();
+            (0..len).map(|_| numbers[rng.usize(..numbers.len())]).collect()
+        }
+        // All special values.
         _ => (0..len).map(|_| specials[rng.usize(..specials.len())]).collect(),
     };
     if matches!(kind % SUM_KINDS, 1 | 2 | 4) {
@@ -351,7 +356,7 @@ pub(crate) fn above_middle<T: Element>(len: usize, squares: bool) -> Vec<T> {
 }
 
 /// The number of kinds.
-pub(crate) const SUM_KINDS: usize = 9;
+pub(crate) const SUM_KINDS: usize = 10;
 
 /// Parameters of ordinary magnitude.
 pub(crate) const PARAMS: [f64; 4] = [1.0 / 6.0, 0.5, 3.0, -0.25];

@@ -5,9 +5,9 @@ use wgclip::op::{Accuracy, Codes, Op, Pass, RuleUse};
 use wgclip::{Device, ElementType};
 use wgclip_conformance::{Tier, check};
 
-use crate::devices::{Suite, seed};
+use crate::devices::{Settings, Suite, seed};
 
-/// Types of each size and class, for a quick run.
+/// Types of each size and class.
 const QUICK: [ElementType; 4] = [ElementType::F32, ElementType::F16, ElementType::U8, ElementType::I64];
 
 /// One type of each size and class: where work is split, and how bounds lie along x, depends on the size of elements alone.
@@ -23,28 +23,35 @@ const SIZES: [ElementType; 8] = [
 ];
 
 /// How much of the table a type meets on a device, if any.
-fn tier(slug: &str, element: ElementType, quick: bool) -> Option<Tier> {
-    // OpenGL has the rasteriser that Vulkan has, and SwiftShader is a second one: the shapes of a few types show what it makes of them.
+fn tier(slug: &str, element: ElementType, Settings { quick, full, .. }: &Settings) -> Option<Tier> {
     let (is_tiny, is_gl) = (slug.ends_with("-tiny-limits"), slug.contains("-gl"));
+    // OpenGL has the rasteriser that Vulkan has, and SwiftShader is a second one: the shapes of a few types show what it makes of them.
     let is_second = slug.contains("swiftshader");
-    let few = quick || is_tiny && is_gl || is_second;
-    let types = if few { &QUICK[..] } else { &SIZES };
+    if *quick {
+        return (QUICK.contains(&element) && !is_tiny).then_some(Tier::Quick);
+    }
+    let types = match (full, is_tiny && (is_gl || is_second)) {
+        (true, _) => &SIZES[..],
+        (false, true) => &QUICK[..1],
+        (false, false) => &QUICK,
+    };
     let is_listed = types.contains(&element);
-    match (is_tiny, is_gl) {
-        _ if quick => (is_listed && !is_tiny).then_some(Tier::Quick),
-        (true, _) => is_listed.then_some(Tier::Split),
-        (false, true) => is_listed.then_some(Tier::Quick),
-        (false, false) if is_second && !element.is_float() && !SIZES.contains(&element) => None,
-        (false, false) => Some(if is_listed || slug == "cpu" { Tier::Full } else { Tier::Values }),
+    match is_tiny || is_gl || is_second {
+        _ if is_tiny => is_listed.then_some(Tier::Split),
+        true if !full => is_listed.then_some(Tier::Quick),
+        true if is_gl => is_listed.then_some(Tier::Quick),
+        _ if is_listed || slug == "cpu" && SIZES.contains(&element) => Some(Tier::Full),
+        _ => Some(Tier::Values),
     }
 }
 
 pub(crate) fn register(suite: &mut Suite) {
-    let quick = suite.settings.quick;
+    let Settings { quick, full, .. } = suite.settings;
     for (slug, open) in suite.openers() {
         let open = std::sync::Arc::new(open);
-        let types =
-            ElementType::ALL.iter().filter_map(|&element| Some((element, tier(&slug, element, quick)?)));
+        let types = ElementType::ALL.iter();
+        let types: Vec<_> =
+            types.filter_map(|&element| Some((element, tier(&slug, element, &suite.settings)?))).collect();
         for (element, tier) in types {
             for (op, in_place) in Op::variants() {
                 // What computes compiles slowly. Its arithmetic is that of f32 whatever the type.
@@ -54,7 +61,7 @@ pub(crate) fn register(suite: &mut Suite) {
                 if computes && slug.contains("-gl") && element != of_type {
                     continue;
                 }
-                let is_second = computes && slug.ends_with("swiftshader-vulkan");
+                let is_second = computes && !full && slug.ends_with("swiftshader-vulkan");
                 let tier = if is_second { Tier::Quick } else { tier };
                 let open = open.clone();
                 suite.add(format!("{}::{element}::{slug}", op.variant_name(in_place)), move || {
