@@ -1,23 +1,21 @@
 // Rounds to the values of codes, for floats of up to 32 bits, in integers: the twin of reference::fake_quantize, and its gradients.
 import package::lib::constants::{
-    BITS, LANE_SHIFT, NAN_CODE, NAN_PASSES, QUANT_GRADIENT, QUOTIENT, ROUNDING, SIGNED,
+    BITS, FLOAT, LANE_SHIFT, NAN_CODE, NAN_PASSES, QUANT_GRADIENT, QUOTIENT, ROUNDING, SIGNED, TO_EXPONENT_BITS,
 };
 import package::lib::element::{MAGNITUDE, SIGN, element_of, store_element};
+import package::lib::float_code::{
+    EXACT, NAN_GREATEST, NAN_LEAST, NAN_STAYS, float_code, float_value, rounded_quotient,
+};
 import package::lib::params::params;
 import package::lib::softfloat::{
-    F32_INFINITY, F32_ONE, add64, add_f32, div_f32, from_f32, infinity_of, is_nan_f32, mul_f32, quiet_nan, quotient_digits,
-    reciprocal, round_float, significand_shift, to_bits, to_f32,
+    F32_INFINITY, add64, add_f32, div_f32, from_f32, infinity_of, is_nan_f32, mul_f32, normalized, quiet_nan,
+    quotient_digits, reciprocal, round_float, to_bits, to_f32,
 };
 
 // The choices of a rule, by their numbers in src/quantize.rs.
-const EXACT: u32 = 0u;
-const DIVISION: u32 = 1u;
 const HALF_EVEN: u32 = 0u;
 const HALF_UP: u32 = 1u;
 const DOWN: u32 = 3u;
-const NAN_STAYS: u32 = 0u;
-const NAN_LEAST: u32 = 1u;
-const NAN_GREATEST: u32 = 2u;
 const ROUNDED: u32 = 0u;
 const INTERIOR: u32 = 1u;
 const UNROUNDED: u32 = 2u;
@@ -42,11 +40,9 @@ fn part_of(n: u32, d: u32) -> u32 {
 fn exact_ratio(x: u32, divisor: u32) -> Ratio {
     let negative = (x ^ divisor) >= SIGN;
     let sizes = vec2(x & MAGNITUDE, divisor & MAGNITUDE);
-    let up = vec2(significand_shift(sizes.x), significand_shift(sizes.y));
-    let leading = select(vec2(0u), vec2(0x800000u), up == vec2(0u));
-    let v = ((sizes & vec2(0x7fffffu)) | leading) << up;
-    let exponents = vec2<i32>(max(sizes >> vec2(23u), vec2(1u))) - vec2<i32>(up);
-    let exponent = exponents.x - exponents.y;
+    let parts = normalized(sizes);
+    let v = parts.v;
+    let exponent = parts.exponents.x - parts.exponents.y;
     let digits = quotient_digits(v.x, v.y, reciprocal(v.y), u32(clamp(exponent, 0, 17)));
     var whole = digits.x;
     var part = part_of(digits.y, v.y);
@@ -84,12 +80,7 @@ fn divided(x: u32, divisor: u32) -> Ratio {
     if QUOTIENT == EXACT {
         return exact_ratio(x, divisor);
     }
-    var value: u32;
-    if QUOTIENT == DIVISION {
-        value = div_f32(x, divisor);
-    } else {
-        value = mul_f32(x, div_f32(F32_ONE, divisor));
-    }
+    var value = rounded_quotient(x, divisor);
     // 0 by 0, and infinity by infinity.
     if (value & MAGNITUDE) > F32_INFINITY {
         value = select(((x ^ divisor) & SIGN) | F32_INFINITY, 0u, (x & MAGNITUDE) == 0u);
@@ -205,6 +196,9 @@ fn value_of(steps: i32, of_scale: u32) -> vec2<u32> {
 // The code of an element, by a scale and a zero point that are f32.
 fn quantize(x: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec4<i32>) -> vec2<u32> {
     let value = to_f32(x.x);
+    if TO_EXPONENT_BITS != 0u {
+        return vec2(float_code(value, of_scale.x), 0u);
+    }
     let nan_zero = is_nan_f32(zero_point.x);
     let code = code_of(value, of_scale.x, select(zero_point.x, 0u, nan_zero), codes);
     var q = code.steps + code.zero;
@@ -222,6 +216,9 @@ fn quantize(x: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec
 
 // The value of a code, by a scale and a zero point that are f32.
 fn dequantize(code: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec4<i32>) -> vec2<u32> {
+    if FLOAT {
+        return float_value(to_f32(code.x), of_scale.x);
+    }
     var q = bitcast<i32>(code.x);
     if SIGNED {
         q = bitcast<i32>(code.x << LANE_SHIFT) >> LANE_SHIFT;

@@ -74,7 +74,7 @@ impl<'a, B> Arguments<'a, B> {
         if info.converts && self.to.is_none() {
             return refuse(format!("{op} without the type of its output"), "give Arguments::to".into());
         }
-        let (to, codes) = (self.to(op), "codes are i8, u8, i16, u16 or i32");
+        let (to, codes) = (self.to(op), "codes are i8, u8, i16, u16, i32, f8_e4m3fn or f8_e5m2");
         let (converts, instead) = match info.codes {
             Codes::None => (convert::converts(element, to), "it converts floats to floats"),
             Codes::Output => (element.is_float() && to.is_code(), codes),
@@ -89,6 +89,15 @@ impl<'a, B> Arguments<'a, B> {
         }
         if info.codes == Codes::Output {
             self.quant.check_fits(to)?;
+        }
+        let codes_are_floats = match info.codes {
+            Codes::None => false,
+            Codes::Output => to.is_float8(),
+            Codes::Input => element.is_float8(),
+        };
+        if codes_are_floats && !self.broadcast.is_zero(Operand::ZeroPoint) {
+            let what = format!("{op} with a zero point, where codes are 8-bit floats");
+            return refuse(what, "these have none: give the value 0".into());
         }
         let expected = op.broadcast_type(element, to);
         if self.broadcast.element != expected {

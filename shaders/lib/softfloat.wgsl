@@ -78,17 +78,15 @@ fn mul_f32(a: u32, b: u32) -> u32 {
     if small == 0u {
         return sign;
     }
-    // Significands with the leading bit in position, in halves of 12 bits.
-    let up = vec2(significand_shift(large), significand_shift(small));
-    let leading = select(vec2(0u), vec2(0x800000u), up == vec2(0u));
-    let v = ((vec2(large, small) & vec2(0x7fffffu)) | leading) << up;
-    let high = v >> vec2(12u);
-    let low = v & vec2(0xfffu);
+    // In halves of 12 bits.
+    let parts = normalized(vec2(large, small));
+    let high = parts.v >> vec2(12u);
+    let low = parts.v & vec2(0xfffu);
     let cross = high.x * low.y + low.x * high.y;
     let bottom = ((cross & 0xfffu) << 12u) + low.x * low.y;
     let top = high.x * high.y + (cross >> 12u) + (bottom >> 24u);
     let rest = bottom & 0xffffffu;
-    var exponent = i32(max(large >> 23u, 1u) + max(small >> 23u, 1u)) - i32(up.x + up.y) - 127;
+    var exponent = parts.exponents.x + parts.exponents.y - 127;
     // 27 bits, the last of which is sticky.
     var s: u32;
     if top >= 0x800000u {
@@ -141,10 +139,8 @@ fn div_f32(a: u32, b: u32) -> u32 {
         let infinite = sizes.x >= F32_INFINITY || sizes.y == 0u;
         return select(sign | select(0u, F32_INFINITY, infinite), F32_NAN, nan);
     }
-    let up = vec2(significand_shift(sizes.x), significand_shift(sizes.y));
-    let leading = select(vec2(0u), vec2(0x800000u), up == vec2(0u));
-    var v = ((sizes & vec2(0x7fffffu)) | leading) << up;
-    let exponents = vec2<i32>(max(sizes >> vec2(23u), vec2(1u))) - vec2<i32>(up);
+    let parts = normalized(sizes);
+    var v = parts.v;
     // A quotient of at least 1, in two times 13 bits.
     let smaller = select(0u, 1u, v.x < v.y);
     v.x = v.x << smaller;
@@ -152,7 +148,20 @@ fn div_f32(a: u32, b: u32) -> u32 {
     let first = quotient_digits(v.x, v.y, inverse, 13u);
     let second = quotient_digits(first.y, v.y, inverse, 13u);
     let s = (first.x << 13u) | second.x | select(0u, 1u, second.y != 0u);
-    return scaled_f32(sign, exponents.x - exponents.y + 127 - i32(smaller), s);
+    return scaled_f32(sign, parts.exponents.x - parts.exponents.y + 127 - i32(smaller), s);
+}
+
+// The significands of two magnitudes, of 24 bits with the leading one, and the exponents of f32 that they have then.
+struct Normalized {
+    v: vec2<u32>,
+    exponents: vec2<i32>,
+}
+
+fn normalized(sizes: vec2<u32>) -> Normalized {
+    let up = vec2(significand_shift(sizes.x), significand_shift(sizes.y));
+    let leading = select(vec2(0u), vec2(0x800000u), up == vec2(0u));
+    let v = ((sizes & vec2(0x7fffffu)) | leading) << up;
+    return Normalized(v, vec2<i32>(max(sizes >> vec2(23u), vec2(1u))) - vec2<i32>(up));
 }
 
 // How far the significand of a subnormal is from its normal position; 0 for a normal number.

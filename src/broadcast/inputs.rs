@@ -216,6 +216,12 @@ impl<B> BroadcastInputs<B> {
         }
     }
 
+    /// Whether an operand is given as the value 0.
+    pub(crate) fn is_zero(&self, operand: Operand) -> bool {
+        let sign = self.element.layout().sign();
+        self.find(operand).1.value().is_some_and(|bits| bits & !sign == 0)
+    }
+
     /// The inputs that are tensors, each with its index.
     pub(crate) fn tensors(&self) -> impl Iterator<Item = (usize, &B)> {
         self.inputs.iter().enumerate().filter_map(|(index, input)| Some((index, input.tensor()?)))

@@ -91,12 +91,17 @@ impl ElementType {
         matches!(self.layout().class, NumberClass::Float { .. })
     }
 
-    /// Whether codes of quantised values may have it: i8, u8, i16, u16, i32.
+    /// Whether codes of quantised values may have it: i8, u8, i16, u16, i32, and the 8-bit floats.
     pub fn is_code(self) -> bool {
-        self.code_range().is_some()
+        self.code_range().is_some() || self.is_float8()
     }
 
-    /// The least and the greatest code that it holds, if codes may have it.
+    /// Whether it is an 8-bit float.
+    pub const fn is_float8(self) -> bool {
+        self.is_float() && self.size() == 1
+    }
+
+    /// The least and the greatest integer code that it holds, if these may have it.
     pub fn code_range(self) -> Option<[i64; 2]> {
         with_code!(self, C => [C::MIN, C::MAX].map(i64::from))
     }
@@ -206,6 +211,13 @@ macro_rules! with_short_float {
     };
 }
 
+/// Does the same for 8-bit floats.
+macro_rules! with_float8 {
+    ($element:expr, $T:ident => $body:expr) => {
+        $crate::element::with_one_of!($element, $T => $body; F8E4M3Fn: $crate::f8_e4m3fn, F8E5M2: $crate::f8_e5m2)
+    };
+}
+
 /// Does the same for integers that may be codes of quantised values.
 macro_rules! with_code {
     ($element:expr, $T:ident => $body:expr) => {
@@ -221,7 +233,7 @@ macro_rules! with_integer {
             I8: i8, U8: u8, I16: i16, U16: u16, I32: i32, U32: u32, I64: i64, U64: u64)
     };
 }
-pub(crate) use {with_code, with_float, with_integer, with_one_of, with_short_float};
+pub(crate) use {with_code, with_float, with_float8, with_integer, with_one_of, with_short_float};
 
 #[cfg(test)]
 mod tests {

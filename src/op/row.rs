@@ -24,11 +24,11 @@ pub enum Domain {
     Floats,
     /// Floats; on a GPU those of up to 32 bits, since the shaders multiply and add in f32.
     Arithmetic,
-    /// Integers of up to 32 bits.
+    /// The types of codes: integers of up to 32 bits, and 8-bit floats.
     Codes,
 }
 
-/// Which operands of an operation are codes, that is integers of up to 32 bits. The broadcast inputs are then f32, or f64 where the floats are f64.
+/// Which operands of an operation are codes, that is integers of up to 32 bits or 8-bit floats. The broadcast inputs are then f32, or f64 where the floats are f64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codes {
     /// None: all operands are of one type.

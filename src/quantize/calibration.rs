@@ -155,7 +155,7 @@ fn invalid(lo: f64, hi: f64) -> Error {
 pub struct Calibration {
     /// Which values the codes are to cover.
     pub range: ValueRange,
-    /// How they are spread over them.
+    /// How integer codes are spread over them.
     pub scheme: Scheme,
     /// Whether elements that are NaN or infinite are left out. Otherwise they are an error.
     pub finite_only: bool,

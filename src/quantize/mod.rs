@@ -4,12 +4,14 @@
 //! divide and round, in what a NaN becomes, and in which elements a gradient passes: see [`QuantRule::PRESETS`].
 
 mod calibration;
+mod float8;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use crate::tensor::QuantGradients;
 pub use calibration::{Calibration, QuantParams, Scheme, ValueRange};
+pub use float8::{Float8, FloatScale, Grid};
 
 use crate::rule::named;
 use crate::{ElementType, Error, NanRule, Result};
@@ -239,7 +241,7 @@ impl QuantRule {
 }
 
 impl QuantRule {
-    /// Refuses codes that a type does not hold.
+    /// Refuses codes that a type does not hold, and for floats other roundings than theirs.
     pub(crate) fn check_fits(self, to: ElementType) -> Result<()> {
         let refuse = |instead: String| {
             let what = format!("codes from {} to {} as {to}", self.min, self.max);
@@ -248,7 +250,15 @@ impl QuantRule {
         match to.code_range() {
             Some([min, max]) if min <= self.min.into() && max >= self.max.into() => Ok(()),
             Some([min, max]) => refuse(format!("give a rule with a range within {min}..={max}")),
-            None => refuse("give i8, u8, i16, u16 or i32".into()),
+            None if to.is_float8() => match self.rounding {
+                Rounding::HalfEven => Ok(()),
+                rounding => Err(Error::Unsupported {
+                    what: format!("{to} by the rounding {rounding}"),
+                    device: "any device".into(),
+                    instead: "8-bit floats are rounded half-even: give a rule that does".into(),
+                }),
+            },
+            None => refuse("give i8, u8, i16, u16, i32, f8_e4m3fn or f8_e5m2".into()),
         }
     }
 }

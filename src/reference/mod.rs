@@ -18,7 +18,9 @@ pub use clip::{
 };
 pub use exact::{dot, norm, sum};
 pub use quantile::quantile;
-pub use quantize::{dequantize, fake_quantize, fake_quantize_backward, quantize};
+pub use quantize::{
+    dequantize, dequantize_float, fake_quantize, fake_quantize_backward, quantize, quantize_to_float,
+};
 pub use scaling::{average, relative, scale, scale_backward, scaling, scaling_backward};
 
 pub use crate::norm::{Scaling, ScalingBackward};
@@ -137,7 +139,7 @@ pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUT
         Op::Affine => vec![affine(x, param(0), param(1))],
         Op::FakeQuantize => vec![fake_quantize(x, scale, zero, quant)],
         Op::FakeQuantizeBackward => fake_quantize_backward(x, g, scale, zero, quant).to_vec(),
-        // These have operands of two types: `quantize` and `dequantize`.
+        // These have operands of two types: `quantize` and `dequantize`, or `quantize_to_float` and `dequantize_float`.
         Op::Quantize | Op::Dequantize => Vec::new(),
         // The reference of these is `sum`, `norm`, `scale` and `scale_backward`.
         Op::Sum | Op::Norm | Op::ClipByNorm | Op::ClipByNormBackward | Op::ClipByGlobalNorm => Vec::new(),

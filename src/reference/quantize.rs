@@ -34,6 +34,48 @@ pub fn quantize<T: Element>(x: T, scale: f64, zero_point: f64, rule: QuantRule) 
     (steps + zero) as i32
 }
 
+/// The code of `x` in a type of 8-bit floats, `C`: `x / scale`, divided as the rule says, and rounded to nearest, ties to even. Beyond the greatest
+/// finite number, infinities too, it is that of its sign. It has the sign of the quotient also where it is 0: quotients of 0, 0 by 0 too, and those
+/// by infinity. If x or the scale is NaN, the code is the positive quiet NaN, or what [`NanCode`] says instead: the least or greatest finite number,
+/// or 0. There is no zero point, and of the rule the quotient and the code of a NaN matter alone.
+pub fn quantize_to_float<T: Element, C: Element>(x: T, scale: f64, rule: QuantRule) -> C {
+    let layout = C::TYPE.layout();
+    let of_sign = |bits: u64, negative: bool| C::from_bits(bits | if negative { layout.sign() } else { 0 });
+    let x_f64 = x.to_f64();
+    if x_f64.is_nan() || scale.is_nan() {
+        return match rule.nan {
+            NanCode::Nan => of_sign(layout.quiet_nan(), false),
+            NanCode::Zero => of_sign(0, false),
+            NanCode::Least => of_sign(layout.max_finite(), true),
+            NanCode::Greatest => of_sign(layout.max_finite(), false),
+        };
+    }
+    let negative = x_f64.is_sign_negative() != scale.is_sign_negative();
+    let (dividend, divisor) = rule.quotient.rounded::<T>(x_f64, scale);
+    // Multiples of the unit with which the code has the bits of a significand.
+    let bits = layout.fraction_bits();
+    let (least, most) = (layout.min_exponent() - bits as i32, max_exponent::<C>() - bits as i32);
+    for unit in least..=most {
+        let multiple = Ratio::times_power(dividend, divisor, -unit).rounded(Rounding::HalfEven).abs();
+        if multiple <= 2 << bits {
+            let magnitude = C::from_f64(multiple as f64 * 2f64.powi(unit)).to_bits();
+            return of_sign(magnitude.min(layout.max_finite()), negative);
+        }
+    }
+    of_sign(layout.max_finite(), negative)
+}
+
+/// The exponent of the greatest finite number.
+fn max_exponent<C: Element>() -> i32 {
+    C::from_bits(C::TYPE.layout().max_finite()).to_f64().log2() as i32
+}
+
+/// The value of a code that is an 8-bit float: `code * scale`, rounded to the type once. A computed NaN is the positive quiet one without payload.
+pub fn dequantize_float<C: Element, T: Element>(code: C, scale: f64) -> T {
+    // Exact for a scale of f32, which has 24 bits, as the code has 4.
+    nearest(code.to_f64() * scale)
+}
+
 /// The value of a code: `(code - z) * scale`, rounded to the type once; z is that of [`quantize`]. The code may lie outside the rule's range. The
 /// result of a NaN, or of `0 * infinity`, is the positive quiet NaN without payload. Scale and zero point are f32, or f64 for values of f64.
 pub fn dequantize<T: Element>(code: i32, scale: f64, zero_point: f64, rule: QuantRule) -> T {
@@ -139,6 +181,19 @@ fn zero_of(zero_point: f64, rule: QuantRule) -> i128 {
     Ratio::of(zero_point).rounded(Rounding::HalfEven).clamp(rule.min.into(), rule.max.into())
 }
 
+impl Quotient {
+    /// Two numbers whose real quotient is that of x and the scale as it is rounded before all else.
+    fn rounded<T: Element>(self, x: f64, scale: f64) -> (f64, f64) {
+        match self {
+            // These quotients are not rounded, whatever the rule is.
+            _ if x == 0.0 || x.is_infinite() || scale == 0.0 || scale.is_infinite() => (x, scale),
+            Self::Exact => (x, scale),
+            Self::Division => (round::<T>(x / scale), 1.0),
+            Self::Reciprocal => (round::<T>(x * round::<T>(1.0 / scale)), 1.0),
+        }
+    }
+}
+
 /// A quotient of integers, the denominator above 0.
 struct Ratio {
     numerator: i128,
@@ -153,17 +208,17 @@ impl Ratio {
 
     /// x by the scale, as a rule divides.
     fn quotient<T: Element>(x: f64, scale: f64, quotient: Quotient) -> Self {
-        match quotient {
-            // These quotients are not rounded, whatever the rule is.
-            _ if x == 0.0 || x.is_infinite() || scale == 0.0 || scale.is_infinite() => Self::exact(x, scale),
-            Quotient::Exact => Self::exact(x, scale),
-            Quotient::Division => Self::of(round::<T>(x / scale)),
-            Quotient::Reciprocal => Self::of(round::<T>(x * round::<T>(1.0 / scale))),
-        }
+        let (dividend, divisor) = quotient.rounded::<T>(x, scale);
+        Self::exact(dividend, divisor)
     }
 
     /// The real quotient of two numbers, or one of its sign beyond all codes. Those of 0, and those by infinity, are 0.
     fn exact(x: f64, scale: f64) -> Self {
+        Self::times_power(x, scale, 0)
+    }
+
+    /// The same times a power of two.
+    fn times_power(x: f64, scale: f64, power: i32) -> Self {
         const FAR: i128 = 1 << 40;
         let sign = if x.is_sign_negative() == scale.is_sign_negative() { 1 } else { -1 };
         let far = Self { numerator: sign * FAR, denominator: 1 };
@@ -177,7 +232,7 @@ impl Ratio {
             return far;
         }
         let ((a, of_a), (b, of_b)) = (integer_and_exponent(x), integer_and_exponent(scale));
-        match of_a - of_b {
+        match of_a - of_b + power {
             exponent if exponent > 70 => far,
             // Not 0, and nearer to it than any other decision is.
             exponent if exponent < -55 => Self { numerator: sign, denominator: FAR },
@@ -280,6 +335,38 @@ mod tests {
         assert_eq!(wide(1549096277, 16777213.0), 25989519270477824.0);
         assert_eq!(wide(-1090519041, 16777215.0), -18295871338708992.0);
         assert!(dequantize::<f32>(0, f64::INFINITY, 0.0, rule).is_nan());
+    }
+
+    /// What torch 2.15 gave for `(x / scale).clamp(-448, 448).to(float8_e4m3fn)`, where that is exact.
+    #[test]
+    fn codes_that_are_floats() {
+        use crate::{f8_e4m3fn, f8_e5m2};
+
+        let code = |x: f32, scale: f64| -> f8_e4m3fn { quantize_to_float(x, scale, QuantRule::EXACT) };
+        let value = |x: f32, scale: f64| -> f32 { dequantize_float(code(x, scale), scale) };
+        assert_eq!(
+            [1.0, 17.0, 18.0, 19.0, 448.0, 449.0, 1e30].map(|x| value(x, 1.0)),
+            [1.0, 16.0, 18.0, 20.0, 448.0, 448.0, 448.0]
+        );
+        // Of the least subnormal, 2^-9: half of it is a tie with 0, and more is not.
+        let least = 2f32.powi(-9);
+        assert_eq!([0.5, 0.51, 1.5, 2.5].map(|n| value(n * least, 1.0) / least), [0.0, 1.0, 2.0, 2.0]);
+        assert_eq!(value(f32::INFINITY, 0.5), 224.0);
+        assert_eq!(value(-1.0, 0.0).to_bits(), (-0.0f32).to_bits());
+        assert_eq!([code(-0.0, 1.0), code(-0.0, 0.0), code(0.0, -1.0)].map(|code| code.to_bits()), [0x80; 3]);
+        assert!(value(f32::NAN, 1.0).is_nan() && value(1.0, f64::NAN).is_nan());
+        // A quotient below the tie 19, which f32 rounds to it.
+        let (x, scale) = (19f32.next_up(), 1f32.next_up().into());
+        let by = |quotient| -> f8_e4m3fn {
+            quantize_to_float(x, scale, QuantRule { quotient, ..QuantRule::EXACT })
+        };
+        assert_eq!(by(Quotient::Exact).to_f64(), 18.0);
+        assert_eq!(by(Quotient::Division).to_f64(), 20.0);
+        let wide: f8_e5m2 = quantize_to_float(1e9f32, 1.0, QuantRule::EXACT);
+        assert_eq!(dequantize_float::<_, f32>(wide, 1.0), 57344.0);
+        let least_code = QuantRule { nan: NanCode::Least, ..QuantRule::EXACT };
+        let least_code: f8_e5m2 = quantize_to_float(f32::NAN, 1.0, least_code);
+        assert_eq!(dequantize_float::<_, f32>(least_code, 1.0), -57344.0);
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use super::{Axes, Bounds, Tensor};
 use crate::backend::cpu;
-use crate::quantize::{Calibration, QuantParams, QuantRule, Scheme, ValueRange};
+use crate::quantize::{Calibration, Grid, QuantParams, Scheme, ValueRange};
 use crate::{DeviceKind, Element, ElementType, NormKind, Result, Shape};
 
 impl<T: Element> Tensor<T> {
     /// The scale and the zero point of each slice along some axes, or of all elements (`..`), that cover the values which
     /// [`Calibration`] says: tensors of the shape that the norms of these slices have, which broadcast to this one. Take the axes that a scale is
-    /// shared along: `[0]` of a matrix for one scale per column.
+    /// shared along: `[0]` of a matrix for one scale per column. The codes are those of a [`QuantRule`](crate::quantize::QuantRule), or
+    /// [8-bit floats](crate::quantize::Float8), whose zero points are 0.
     ///
     /// On a GPU the least and greatest elements of [symmetric and affine](crate::quantize::Scheme) codes are found there; for everything else the
     /// elements are read to the CPU. Not in a browser, since it waits.
@@ -31,15 +32,14 @@ impl<T: Element> Tensor<T> {
         &self,
         axes: impl Into<Axes>,
         calibration: Calibration,
-        rule: QuantRule,
+        codes: impl Into<Grid>,
     ) -> Result<[Tensor<f32>; 2]> {
-        let (axes, kept) = slices_of(self.shape(), axes.into());
+        let ((axes, kept), codes) = (slices_of(self.shape(), axes.into()), codes.into());
         let params = match self.ends_on_device(&axes, calibration)? {
-            Some(ends) => ends
-                .into_iter()
-                .map(|[lo, hi]| rule.params(calibration.scheme, lo, hi))
-                .collect::<Result<_>>()?,
-            None => cpu::calibrate(&self.to_vec()?, self.shape(), &axes, calibration, rule)?,
+            Some(ends) => {
+                ends.into_iter().map(|[lo, hi]| codes.params(calibration, lo, hi)).collect::<Result<_>>()?
+            }
+            None => cpu::calibrate(&self.to_vec()?, self.shape(), &axes, calibration, codes)?,
         };
         let tensor = |of: fn(&QuantParams) -> f32| {
             self.device().tensor_from_vec(params.iter().map(of).collect(), &kept[..])
@@ -80,6 +80,7 @@ fn slices_of(shape: &Shape, axes: Axes) -> (Vec<usize>, Vec<usize>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantize::QuantRule;
     use crate::{Device, Error};
 
     #[test]

@@ -88,7 +88,8 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The codes of floats: `round(x / scale) + zero_point`, clipped to the codes of the rule, as integers of a type that holds these: i8, u8,
-    /// i16, u16 or i32. To the bit as [`reference::quantize`](crate::reference::quantize) says. Scale and zero point are f32, whatever the type
+    /// i16, u16 or i32. To the bit as [`reference::quantize`](crate::reference::quantize) says. Or as 8-bit floats: `x / scale` rounded to f8_e4m3fn or
+    /// f8_e5m2, saturated, as [`reference::quantize_to_float`](crate::reference::quantize_to_float) says; the zero point is the value 0 then. Scale and zero point are f32, whatever the type
     /// of x is: values, or tensors that broadcast. (An f64 has scales of f64: [`DynTensor::run`] takes them.)
     ///
     /// ```
@@ -104,8 +105,8 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for integers, for a type that does not hold the codes, and for f64; otherwise as
-    /// [`fake_quantize`](Self::fake_quantize).
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for integers, for a type that does not hold the codes, for f64, and for 8-bit floats with a zero
+    /// point or a rule whose rounding is not half-even; otherwise as [`fake_quantize`](Self::fake_quantize).
     #[must_use = "the tensor itself is not changed"]
     pub fn quantize<C: Element>(
         &self,
@@ -117,10 +118,11 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The values of codes: `(q - zero_point) * scale`, rounded to a type of float once. To the bit as
-    /// [`reference::dequantize`](crate::reference::dequantize) says; of the rule the range matters alone, to which the zero point is clipped.
+    /// [`reference::dequantize`](crate::reference::dequantize) says, of the rule the range matters alone, to which the zero point is clipped; for codes that
+    /// are 8-bit floats, as [`reference::dequantize_float`](crate::reference::dequantize_float) says, with the zero point 0.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for other types of codes than i8, u8, i16, u16 and i32, and of values than floats of
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for other types of codes than i8, u8, i16, u16, i32 and the 8-bit floats, and of values than floats of
     /// up to 32 bits; otherwise as [`quantize`](Self::quantize).
     #[must_use = "the tensor itself is not changed"]
     pub fn dequantize<F: Element>(
@@ -188,6 +190,27 @@ mod tests {
         assert!(matches!(absent, Err(Error::Unsupported { .. })));
         let integers = device.tensor(&[1i32, 2], [2]).unwrap();
         assert!(matches!(integers.fake_quantize(1, 0, QuantRule::EXACT), Err(Error::Unsupported { .. })));
+    }
+
+    #[test]
+    fn codes_may_be_8_bit_floats() {
+        use crate::f8_e4m3fn;
+
+        let x = Device::cpu().tensor(&[-900.0f32, 0.3, 34.0, f32::NAN], [2, 2]).unwrap();
+        let scale = x.device().tensor(&[2.0f32, 1.0], [2, 1]).unwrap();
+        let codes = x.quantize::<f8_e4m3fn>(&scale, 0.0, QuantRule::EXACT).unwrap();
+        let bits: Vec<_> = codes.to_vec().unwrap().iter().map(|code| code.to_bits()).collect();
+        assert_eq!(bits, [0xfe, 0x22, 0x60, 0x7f]);
+        let values = codes.dequantize::<f32>(&scale, 0.0, QuantRule::EXACT).unwrap().to_vec().unwrap();
+        assert_eq!((&values[..3], values[3].is_nan()), (&[-896.0, 0.3125, 32.0][..], true));
+        let up = QuantRule::TENSORFLOW;
+        for refused in [
+            x.quantize::<f8_e4m3fn>(&scale, 1.0, QuantRule::EXACT),
+            x.quantize::<f8_e4m3fn>(&scale, &scale, QuantRule::EXACT),
+            x.quantize::<f8_e4m3fn>(&scale, 0.0, up),
+        ] {
+            assert!(matches!(refused, Err(Error::Unsupported { .. })), "{refused:?}");
+        }
     }
 
     #[test]

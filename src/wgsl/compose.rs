@@ -22,6 +22,8 @@ const MODULES: &[(&str, &str)] = modules![
     "lib/element",
     "lib/exact",
     "lib/factors",
+    "lib/float_code",
+    "lib/float_code",
     "lib/mask",
     "lib/no_factors",
     "lib/params",

@@ -8,7 +8,7 @@ use super::{Interface, Layout, Specialization, compose};
 use crate::broadcast::MAX_BROADCAST;
 use crate::broadcast::{Axis, Broadcast};
 use crate::op::{Codes, MAX_OUTPUTS, Operand, RuleUse};
-use crate::quantize::QuantRule;
+use crate::quantize::{QuantRule, Rounding};
 use crate::{ElementType, Op, TieRule};
 
 /// Bytes of a block.
@@ -126,7 +126,10 @@ impl Kernel {
                             is_first && info.rule == RuleUse::Quant && layouts[0] == Layout::Value;
                         let rules = QuantRule::choices().take(if has_rules { usize::MAX } else { 1 });
                         for quant in rules {
-                            for to in if to.is_empty() { vec![element] } else { to.clone() } {
+                            let to = if to.is_empty() { vec![element] } else { to.clone() };
+                            let rounds =
+                                |to: &ElementType| !to.is_float8() || quant.rounding == Rounding::HalfEven;
+                            for to in to.into_iter().filter(|to| info.codes != Codes::Output || rounds(to)) {
                                 let specialization = Specialization {
                                     to,
                                     ties,
@@ -146,9 +149,9 @@ impl Kernel {
         kernels
     }
 
-    /// Whether the output has another type.
+    /// Whether the output is written as elements of a type, which may be another one than that of x.
     pub(crate) fn converts(&self) -> bool {
-        self.specialization.to != self.specialization.element
+        self.specialization.to != self.specialization.element || self.is_elementwise()
     }
 
     /// Whether it goes over elements, with broadcast inputs of another type than x: words, each an f32.

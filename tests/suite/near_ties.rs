@@ -1,6 +1,6 @@
 //! Quotients next to where the code changes, for which a product with the reciprocal of the scale is not near enough.
 
-use wgclip::quantize::{QuantRule, Quotient, Rounding};
+use wgclip::quantize::{QuantGradient, QuantRule, Quotient, Rounding};
 use wgclip::{Device, Element, bf16, f16, reference};
 
 use crate::devices::{Suite, seed};
@@ -33,18 +33,27 @@ fn codes_are_those_of_the_reference<T: Element>(seed: u64) {
                 0 => 0.25,
                 _ => T::from_f64(0.01 + random.f64() * if random.bool() { 1.0 } else { -1.0 }).to_f64(),
             };
-            let rule = QuantRule { min, max, quotient, rounding, ..QuantRule::EXACT };
+            let gradient = QuantGradient::ALL[random.usize(..QuantGradient::ALL.len())];
+            let rule = QuantRule { min, max, quotient, rounding, gradient, ..QuantRule::EXACT };
             let zero_point = f64::from(random.i32(min.max(-100)..max.min(100)));
             let values = numbers::<T>(random, scale, (max - min).min(3000));
             let x = device.tensor(&values, [values.len()]).unwrap();
             let codes = x.quantize::<i32>(scale as f32, zero_point as f32, rule).unwrap().to_vec().unwrap();
             let y =
                 x.fake_quantize(T::from_f64(scale), T::from_f64(zero_point), rule).unwrap().to_vec().unwrap();
-            for ((&x, code), y) in values.iter().zip(codes).zip(y) {
+            let upstream: Vec<T> = (0..values.len()).map(|n| T::from_f64(1.0 + n as f64 % 7.0)).collect();
+            let g = device.tensor(&upstream, [values.len()]).unwrap();
+            let (scale_of_type, zero_of_type) = (T::from_f64(scale), T::from_f64(zero_point));
+            let gx =
+                x.fake_quantize_backward_x(&g, scale_of_type, zero_of_type, rule).unwrap().to_vec().unwrap();
+            for (((&x, code), y), (&g, gx)) in values.iter().zip(codes).zip(y).zip(upstream.iter().zip(gx)) {
                 let what = format!("{x:?} by {scale} from {zero_point}, {rule}, {}", T::TYPE);
                 assert_eq!(code, reference::quantize(x, scale, zero_point, rule), "{what}");
-                let expected = reference::fake_quantize(x, T::from_f64(scale), T::from_f64(zero_point), rule);
+                let expected = reference::fake_quantize(x, scale_of_type, zero_of_type, rule);
                 assert_eq!(y.to_bits(), expected.to_bits(), "{what}");
+                let [expected, ..] =
+                    reference::fake_quantize_backward(x, g, scale_of_type, zero_of_type, rule);
+                assert_eq!(gx.to_bits(), expected.to_bits(), "{what}");
             }
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::TypedValueParser;
 use wgclip::ElementType;
-use wgclip::quantize::{Calibration, QuantRule, Scheme, ValueRange};
+use wgclip::quantize::{Calibration, Float8, FloatScale, Grid, QuantRule, Scheme, ValueRange};
 
 use super::{Effort, Tensors, element, names};
 
@@ -15,6 +15,8 @@ Examples:
   wgclip quantize model.safetensors int4.safetensors --bits 4 --group 128 --range mse
   wgclip quantize checkpoint/ uint8/ --to u8 --scheme affine --like torch --except '*lm_head*'
   wgclip quantize x.npy x.safetensors --range p99.9
+  wgclip quantize model.safetensors fp8.safetensors --to f8_e4m3fn --per-channel 0
+  wgclip quantize model.safetensors mx.safetensors --to mxfp8     # blocks of 32
   wgclip inspect model.safetensors --bits 4 --group 128       # its error first";
 
 pub(super) const DEQUANTIZE_EXAMPLES: &str = "\
@@ -28,9 +30,14 @@ pub(crate) struct Codes {
     /// Bits of a code, from 2 to 16 [default of `wgclip quantize`: 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub bits: Option<u32>,
-    /// The integer type that holds the codes, one each. An unsigned type has codes from 0 [default: i8, or i16 for more than 8 bits]
-    #[arg(long, value_name = "T", value_parser = element(ElementType::is_code))]
-    pub to: Option<ElementType>,
+    /// The type of the codes. An unsigned integer has codes from 0; mxfp8 is f8_e4m3fn in blocks of 32 with E8M0 scales (OCP microscaling), mxfp8_e5m2
+    /// the same with f8_e5m2 [default: i8, or i16 for more than 8 bits]
+    #[arg(long, value_name = "T", value_parser = code_type())]
+    pub to: Option<CodeType>,
+    /// How scales of 8-bit floats follow from the greatest magnitude: it is the greatest code (greatest), or powers of two by the roundings of
+    /// torchao [default: greatest; floor for mxfp8]
+    #[arg(long, value_name = "RULE", value_parser = float_scale())]
+    pub scales: Option<FloatScale>,
     /// A scale for each slice of this axis, 0 for the rows of a matrix [default: one for the tensor]
     #[arg(long, value_name = "AXIS", allow_hyphen_values = true, conflicts_with = "group")]
     pub per_channel: Option<i64>,
@@ -53,6 +60,48 @@ pub(crate) struct Codes {
     pub finite_only: bool,
 }
 
+/// What `--to` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CodeType {
+    pub element: ElementType,
+    /// Whether it is a microscaling format, by its name.
+    mx: Option<&'static str>,
+}
+
+/// The microscaling formats.
+const MX: [CodeType; 2] = [
+    CodeType { element: ElementType::F8E4M3Fn, mx: Some("mxfp8") },
+    CodeType { element: ElementType::F8E5M2, mx: Some("mxfp8_e5m2") },
+];
+
+/// Elements that share a scale in these.
+const MX_BLOCK: u64 = 32;
+
+impl CodeType {
+    fn all() -> impl Iterator<Item = Self> {
+        let elements = ElementType::ALL.iter().copied().filter(|element| element.is_code());
+        elements.map(|element| Self { element, mx: None }).chain(MX)
+    }
+
+    fn name(self) -> &'static str {
+        self.mx.unwrap_or(self.element.name())
+    }
+
+    /// Whether its scales are powers of two, a byte each.
+    pub(crate) fn is_mx(self) -> bool {
+        self.mx.is_some()
+    }
+}
+
+fn code_type() -> impl TypedValueParser<Value = CodeType> {
+    let parsed = |name: String| CodeType::all().find(|of| of.name() == name).unwrap_or(MX[0]);
+    names(CodeType::all().map(CodeType::name)).map(parsed)
+}
+
+fn float_scale() -> impl TypedValueParser<Value = FloatScale> {
+    names(FloatScale::ALL.iter().map(|scale| scale.name())).map(|name| name.parse().unwrap_or_default())
+}
+
 fn scheme() -> impl TypedValueParser<Value = Scheme> {
     names(Scheme::ALL.iter().map(|scheme| scheme.name())).map(|name| name.parse().unwrap_or_default())
 }
@@ -61,7 +110,49 @@ impl Codes {
     /// The type of the codes.
     pub(crate) fn element(&self) -> ElementType {
         let by_bits = if self.bits.unwrap_or(8) > 8 { ElementType::I16 } else { ElementType::I8 };
-        self.to.unwrap_or(by_bits)
+        self.to.map_or(by_bits, |to| to.element)
+    }
+
+    /// Whether a microscaling format was asked for.
+    pub(crate) fn is_mx(&self) -> bool {
+        self.to.is_some_and(CodeType::is_mx)
+    }
+
+    /// How many elements of the last axis share a scale, if groups do.
+    pub(crate) fn group(&self) -> Option<u64> {
+        self.group.or(self.is_mx().then_some(MX_BLOCK))
+    }
+
+    /// What the codes are.
+    ///
+    /// # Errors
+    /// For codes that their type does not hold, and for options of integers beside floats.
+    pub(crate) fn grid(&self) -> anyhow::Result<Grid> {
+        let to = self.element();
+        if !to.is_float8() {
+            if self.scales.is_some() {
+                anyhow::bail!("--scales is for 8-bit floats: give --to one, or leave it out");
+            }
+            return Ok(self.rule()?.into());
+        }
+        let of_integers = [
+            (self.bits.is_some(), "--bits"),
+            (self.scheme.is_some(), "--scheme"),
+            (self.range == Some(ValueRange::SquaredError), "--range mse"),
+        ];
+        if let Some((_, option)) = of_integers.iter().find(|(given, _)| *given) {
+            anyhow::bail!("{option} is for integer codes, and {to} is a float: leave it out");
+        }
+        if self.is_mx() && self.per_channel.is_some() {
+            anyhow::bail!("--per-channel is not for mxfp8, whose scales are those of blocks: leave it out");
+        }
+        if self.is_mx() && self.scales == Some(FloatScale::Greatest) {
+            anyhow::bail!(
+                "the scales of mxfp8 are powers of two: give --scales floor, ceil, round-up or even"
+            );
+        }
+        let by_default = if self.is_mx() { FloatScale::Floor } else { FloatScale::Greatest };
+        Ok(Float8 { to, scale: self.scales.unwrap_or(by_default) }.into())
     }
 
     /// The rule that the options specify.
@@ -75,10 +166,15 @@ impl Codes {
                 "codes of {bits} bits do not fit {element}: give --to a longer type, or fewer --bits"
             );
         }
-        // clap has validated the name against the same list.
-        let preset = self.like.as_ref().and_then(|name| name.parse().ok()).unwrap_or(QuantRule::EXACT);
+        let preset = self.preset();
         let is_unsigned = element.code_range().is_some_and(|[min, _]| min == 0);
         Ok(if is_unsigned { preset.with_range(0, (1 << bits) - 1)? } else { preset.bits(bits)? })
+    }
+
+    /// How a package divides and rounds.
+    pub(crate) fn preset(&self) -> QuantRule {
+        // clap has validated the name against the same list.
+        self.like.as_ref().and_then(|name| name.parse().ok()).unwrap_or(QuantRule::EXACT)
     }
 
     /// How scales are chosen.
@@ -87,10 +183,16 @@ impl Codes {
         Calibration { range, scheme, finite_only: self.finite_only }
     }
 
+    /// Whether codes were asked for where they need not be: by bits, or as floats.
+    pub(crate) fn is_given(&self) -> bool {
+        self.bits.is_some() || self.element().is_float8()
+    }
+
     /// An option that was given although it says nothing without --bits.
     pub(crate) fn option_without_bits(&self) -> Option<&'static str> {
         let given = [
             (self.to.is_some(), "--to"),
+            (self.scales.is_some(), "--scales"),
             (self.per_channel.is_some(), "--per-channel"),
             (self.group.is_some(), "--group"),
             (self.range.is_some(), "--range"),
@@ -98,7 +200,7 @@ impl Codes {
             (self.like.is_some(), "--like"),
             (self.finite_only, "--finite-only"),
         ];
-        given.into_iter().find(|(is_given, _)| *is_given && self.bits.is_none()).map(|(_, name)| name)
+        given.into_iter().find(|(is_given, _)| *is_given && !self.is_given()).map(|(_, name)| name)
     }
 }
 
@@ -124,7 +226,8 @@ pub(crate) struct Quantize {
 
 #[derive(Debug, Args)]
 pub(crate) struct Dequantize {
-    /// The codes: a .safetensors file or a folder of them. Tensors of integers of up to 32 bits with a tensor of their name and _scale are dequantized, others kept
+    /// The codes: a .safetensors file or a folder of them. Tensors of integers of up to 32 bits, and of 8-bit floats, with a tensor of their name and _scale are
+    /// dequantized, others kept
     #[arg(value_name = "IN")]
     pub input: PathBuf,
     /// The file to write, or the folder, whole or not at all; may be IN. - is stdout

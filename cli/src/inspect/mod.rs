@@ -82,7 +82,7 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
     if let Some(option) = args.codes.option_without_bits() {
         bail!("{option} is about codes: give their --bits too");
     }
-    let method = args.codes.bits.map(|_| Method::new(&args.codes)).transpose()?;
+    let method = args.codes.is_given().then(|| Method::new(&args.codes)).transpose()?;
     let coded = match &method {
         Some(_) => choose(&source, &args.choice.tensors)?,
         None => Vec::new(),
@@ -233,7 +233,7 @@ fn print(out: &mut dyn Write, args: &Inspect, report: &Report, has_bounds: bool)
     let mut header = vec!["name", "type", "shape", "min", "max", "mean", "std", "NaN", "inf", "zeros"];
     header.extend(args.percentiles.iter().map(|percentile| &percentile.name[..]));
     let of_summary = header.len();
-    let has_codes = args.codes.bits.is_some();
+    let has_codes = args.codes.is_given();
     if has_codes {
         header.extend(["SQNR dB", "max error"]);
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use wgclip::bounds::BroadcastInputs;
 use wgclip::op::{Arguments, Op, Operand};
-use wgclip::quantize::{Calibration, QuantParams, QuantRule, Scheme, ValueRange};
+use wgclip::quantize::{Calibration, Grid, QuantParams, QuantRule, Scheme, ValueRange};
 use wgclip::{Bound, Device, DynTensor, Element, ElementType, Error, Shape, cpu, with_element};
 
 use crate::args::Codes;
@@ -24,20 +24,30 @@ enum Sharing {
 
 /// How tensors are quantized.
 pub(crate) struct Method {
-    pub rule: QuantRule,
+    pub grid: Grid,
     pub to: ElementType,
+    /// Whether scales are written as the exponents of powers of two, in E8M0.
+    pub exponents: bool,
+    /// How a package divides and rounds; for integers with their range.
+    rule: QuantRule,
     calibration: Calibration,
     sharing: Sharing,
 }
 
 impl Method {
     pub(crate) fn new(args: &Codes) -> Result<Self> {
-        let sharing = match (args.per_channel, args.group) {
+        let sharing = match (args.per_channel, args.group()) {
             (Some(axis), _) => Sharing::Channel(axis),
             (None, Some(len)) => Sharing::Group(usize::try_from(len)?),
             (None, None) => Sharing::Tensor,
         };
-        Ok(Self { rule: args.rule()?, to: args.element(), calibration: args.calibration(), sharing })
+        let grid = args.grid()?;
+        let rule = match grid {
+            Grid::Integers(rule) => rule,
+            Grid::Floats(_) => args.preset(),
+        };
+        let (to, exponents) = (args.element(), args.is_mx());
+        Ok(Self { grid, to, exponents, rule, calibration: args.calibration(), sharing })
     }
 
     /// How often a tensor is read.
@@ -53,7 +63,7 @@ impl Method {
     /// Whether zero points are written: not if they are all 0.
     pub(crate) fn has_zero_points(&self) -> bool {
         let is_centred = matches!(self.calibration.scheme, Scheme::Symmetric | Scheme::SymmetricHalf);
-        !is_centred || self.rule.min >= 0
+        matches!(self.grid, Grid::Integers(rule) if !is_centred || rule.min >= 0)
     }
 
     /// The axes whose elements are in one part with each other.
@@ -109,8 +119,13 @@ pub(crate) struct Params {
 }
 
 impl Params {
-    pub(crate) fn scale_bytes(&self) -> Vec<u8> {
-        self.values.iter().flat_map(|params| params.scale.to_le_bytes()).collect()
+    /// The scales as f32, or as the exponents of powers of two: those of f32 from 2^-126, and 0 for 2^-127.
+    pub(crate) fn scale_bytes(&self, exponents: bool) -> Vec<u8> {
+        let scales = self.values.iter().map(|params| params.scale);
+        match exponents {
+            true => scales.map(|scale| (scale.to_bits() >> 23) as u8).collect(),
+            false => scales.flat_map(f32::to_le_bytes).collect(),
+        }
     }
 
     /// The zero points as integers of a type that holds them: the low bytes of an i32.
@@ -132,11 +147,11 @@ pub(crate) fn params(
     let (entry, what) = (source.entry(place).clone(), named(source, place));
     let dims = entry.shape.dims();
     let shape = method.params_shape(dims, &what)?;
-    let (calibration, rule) = (method.calibration, method.rule);
+    let (calibration, grid) = (method.calibration, method.grid);
     let mut values = Vec::new();
     with_element!(source.element(place)?, T => match method.sharing {
         Sharing::Tensor => {
-            let found = cpu::calibrate_in_passes::<T, anyhow::Error>(calibration, rule, |take| {
+            let found = cpu::calibrate_in_passes::<T, anyhow::Error>(calibration, grid, |take| {
                 source.chunks::<T>(place, CHUNK, &mut |_, x| {
                     resources.progress(size_of_val(&x[..]));
                     take(x);
@@ -150,7 +165,7 @@ pub(crate) fn params(
             parts::<T>(source, place, &axes, room, &mut |x, dims| {
                 resources.progress(size_of_val(&x[..]));
                 let (view, axes) = method.view(dims, &what)?;
-                let found = cpu::calibrate(&x, &Shape::new(view)?, &axes, calibration, rule);
+                let found = cpu::calibrate(&x, &Shape::new(view)?, &axes, calibration, grid);
                 values.extend(found.map_err(|error| not_covered(&what, error.into()))?);
                 Ok(())
             })?;
@@ -252,7 +267,11 @@ fn codes_of<S: Element>(
             _ => Bound::Tensor(device.tensor_from_vec(numbers, shape)?),
         })
     };
-    let inputs = [numbers(|params| params.scale.into())?, numbers(|params| params.zero_point.into())?];
+    let zero_point = match method.grid {
+        Grid::Integers(_) => numbers(|params| params.zero_point.into())?,
+        Grid::Floats(_) => Bound::Value(S::from_f64(0.0)),
+    };
+    let inputs = [numbers(|params| params.scale.into())?, zero_point];
     convert(Op::Quantize, x, &inputs, method.rule, method.to)
 }
 

@@ -9,9 +9,9 @@ use wgclip::quantize::QuantRule;
 use wgclip::{Bound, Device, DynTensor, Element, ElementType, Tensor, with_element};
 
 use super::codes::{convert, named};
-use super::{SCALE, ZERO_POINT, print};
+use super::{E8M0, SCALE, ZERO_POINT, print};
 use crate::args::Dequantize;
-use crate::files::{NewTensor, write_header};
+use crate::files::{Kind, NewTensor, write_header};
 use crate::norm::{self, parts};
 use crate::resources::Resources;
 use crate::run::warn_of_folders;
@@ -32,7 +32,7 @@ pub(crate) fn dequantize(args: &Dequantize) -> Result<()> {
     let coded = find(&source);
     if coded.is_empty() {
         bail!(
-            "{} holds no codes: no tensor of integers of up to 32 bits has one with its name and {SCALE} beside it",
+            "{} holds no codes: no tensor of integers of up to 32 bits, or of 8-bit floats, has one with its name and {SCALE} beside it",
             args.input.display()
         );
     }
@@ -75,7 +75,7 @@ fn find(source: &Source) -> Vec<Coded> {
                 coded.push(Coded { codes, scale, zero_point: beside(ZERO_POINT) });
             }
             _ => say(&format!(
-                "warning: {} holds {} with a scale, which are no codes of integers: both are kept",
+                "warning: {} holds {} with a scale, which are no codes that this command knows: both are kept",
                 source.describe(codes),
                 entry.kind
             )),
@@ -142,18 +142,27 @@ struct Scales {
 impl Scales {
     fn read(source: &mut Source, coded: &Coded) -> Result<Self> {
         let (codes, what) = (source.entry(coded.codes).shape.dims().to_vec(), source.describe(coded.scale));
-        let element = source.element(coded.scale)?;
-        if !element.is_float() || element == ElementType::F64 {
-            bail!("{what} holds {element}, and scales are floats of up to 32 bits");
-        }
-        let scale = numbers(source, coded.scale)?;
+        let scale = match &source.entry(coded.scale).kind {
+            Kind::Other(name) if name == E8M0 => powers_of_two(source, coded.scale)?,
+            _ => {
+                let element = source.element(coded.scale)?;
+                if !element.is_float() || element == ElementType::F64 {
+                    bail!("{what} holds {element}, and scales are floats of up to 32 bits");
+                }
+                numbers(source, coded.scale)?
+            }
+        };
         let (dims, group) = fit(source.entry(coded.scale).shape.dims(), &codes).with_context(|| {
             format!("{what} has a shape that does not fit the codes of shape {codes:?}: one scale, one for each row, or for each group of a row")
         })?;
+        let is_float = source.element(coded.codes)?.is_float8();
         let zero_point = match coded.zero_point {
             None => vec![0.0],
             Some(place) => numbers(source, place)?,
         };
+        // Floats have none.
+        let is_zero = zero_point.iter().all(|&zero| zero == 0.0);
+        let zero_point = if is_float && is_zero { vec![0.0] } else { zero_point };
         let rule = rule_of(source.element(coded.codes)?)?;
         let of_zero_point = || coded.zero_point.map_or(String::new(), |place| source.describe(place));
         if zero_point.len() != 1 && zero_point.len() != scale.len() {
@@ -176,6 +185,19 @@ impl Scales {
         }
         Ok(Self { dims, scale, zero_point, group })
     }
+}
+
+/// The scales of a tensor of E8M0.
+fn powers_of_two(source: &mut Source, place: Place) -> Result<Vec<f32>> {
+    let mut exponents = Vec::new();
+    source.files[place.file].copy_as_new(place.index, &mut exponents)?;
+    // 2^-127 is subnormal, and 255 is NaN.
+    let power = |exponent: u8| match exponent {
+        0 => f32::from_bits(1 << 22),
+        255 => f32::NAN,
+        _ => f32::from_bits(u32::from(exponent) << 23),
+    };
+    Ok(exponents.into_iter().map(power).collect())
 }
 
 /// A small tensor as f32.

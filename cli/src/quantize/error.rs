@@ -4,7 +4,7 @@ use std::fmt;
 
 use rayon::prelude::*;
 use wgclip::quantize::QuantParams;
-use wgclip::{Element, ElementType};
+use wgclip::{Element, ElementType, f8_e4m3fn, f8_e5m2};
 
 use super::codes::Part;
 
@@ -34,12 +34,14 @@ impl Errors {
     pub(crate) fn add<T: Element>(&mut self, part: &Part<'_, T>, codes: &[u8], to: ElementType) {
         let size = to.size();
         let code = |bytes: &[u8]| match (to, bytes) {
-            (ElementType::I8, &[a]) => i32::from(a as i8),
-            (ElementType::U8, &[a]) => i32::from(a),
-            (ElementType::I16, &[a, b]) => i32::from(i16::from_le_bytes([a, b])),
-            (ElementType::U16, &[a, b]) => i32::from(u16::from_le_bytes([a, b])),
-            (_, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]),
-            _ => 0,
+            (ElementType::I8, &[a]) => f64::from(a as i8),
+            (ElementType::U8, &[a]) => f64::from(a),
+            (ElementType::I16, &[a, b]) => f64::from(i16::from_le_bytes([a, b])),
+            (ElementType::U16, &[a, b]) => f64::from(u16::from_le_bytes([a, b])),
+            (ElementType::F8E4M3Fn, &[a]) => f8_e4m3fn::from_bits(a).to_f64(),
+            (ElementType::F8E5M2, &[a]) => f8_e5m2::from_bits(a).to_f64(),
+            (_, &[a, b, c, d]) => f64::from(i32::from_le_bytes([a, b, c, d])),
+            _ => 0.0,
         };
         let blocks: Vec<_> = part
             .x
@@ -53,7 +55,7 @@ impl Errors {
                     let QuantParams { scale, zero_point } = part.params[run % part.params.len()];
                     let len = x.len().min((run + 1) * part.run - start);
                     for (x, bytes) in x[..len].iter().zip(codes.chunks_exact(size)) {
-                        errors.add_one(x.to_f64(), value(code(bytes) - zero_point, scale));
+                        errors.add_one(x.to_f64(), value(code(bytes) - f64::from(zero_point), scale));
                     }
                     (x, codes, start) = (&x[len..], &codes[len * size..], start + len);
                 }
@@ -81,8 +83,8 @@ impl Errors {
 }
 
 /// The value of a code in f32, beyond whose range it is infinite.
-fn value(steps: i32, scale: f32) -> f64 {
-    f64::from((f64::from(steps) * f64::from(scale)) as f32)
+fn value(steps: f64, scale: f32) -> f64 {
+    f64::from((steps * f64::from(scale)) as f32)
 }
 
 impl fmt::Display for Errors {

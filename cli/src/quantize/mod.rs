@@ -1,4 +1,4 @@
-//! `wgclip quantize` and `wgclip dequantize`: tensors as integer codes, with their scales and zero points beside them.
+//! `wgclip quantize` and `wgclip dequantize`: tensors as codes, with their scales and zero points beside them.
 
 mod codes;
 mod dequantize;
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use anyhow::{Result, bail};
-use wgclip::quantize::Calibration;
+use wgclip::quantize::{Calibration, Grid};
 use wgclip::{ElementType, with_element};
 
 use crate::args::{Codes, Quantize, Tensors};
@@ -30,6 +30,9 @@ use codes::{Params, each_part, params};
 /// What is added to the name of a tensor for its scales and its zero points, as checkpoints name them.
 const SCALE: &str = "_scale";
 const ZERO_POINT: &str = "_zero_point";
+
+/// The type of `.safetensors` for exponents of powers of two, one byte each: 2^(byte - 127), and 255 for NaN.
+const E8M0: &str = "F8_E8M0";
 
 /// A tensor of the output.
 enum Content {
@@ -179,7 +182,7 @@ impl Rewrite<'_> {
                     source.files[file].copy_as_new(index, out)?;
                     self.report.kept += 1;
                 }
-                Content::Scale(n) => out.write_all(&self.params[n].scale_bytes())?,
+                Content::Scale(n) => out.write_all(&self.params[n].scale_bytes(self.method.exponents))?,
                 Content::ZeroPoint(n) => out.write_all(&self.params[n].zero_point_bytes(self.method.to))?,
                 Content::Codes(n) => {
                     let (place, mut errors) = (self.chosen[n], Errors::default());
@@ -218,14 +221,21 @@ impl Rewrite<'_> {
                 continue;
             };
             let (name, params) = (name_of(source, place), &self.params[n]);
-            let mut add = |suffix, element: ElementType, shape: &[usize], content| {
-                let tensor = NewTensor::new(format!("{name}{suffix}"), element, shape.to_vec());
-                tensors.push((element.size() as u64, tensor, content));
+            let new = |suffix, element: ElementType, shape: &[usize]| {
+                (element.size() as u64, NewTensor::new(format!("{name}{suffix}"), element, shape.to_vec()))
             };
-            add("", to, source.entry(place).shape.dims(), Content::Codes(n));
-            add(SCALE, ElementType::F32, &params.shape, Content::Scale(n));
+            let (size, codes) = new("", to, source.entry(place).shape.dims());
+            tensors.push((size, codes, Content::Codes(n)));
+            // An exponent has a byte.
+            let of_scale = if self.method.exponents { ElementType::U8 } else { ElementType::F32 };
+            let (size, mut scales) = new(SCALE, of_scale, &params.shape);
+            if self.method.exponents {
+                scales.dtype = E8M0.into();
+            }
+            tensors.push((size, scales, Content::Scale(n)));
             if self.method.has_zero_points() {
-                add(ZERO_POINT, to, &params.shape, Content::ZeroPoint(n));
+                let (size, zero_points) = new(ZERO_POINT, to, &params.shape);
+                tensors.push((size, zero_points, Content::ZeroPoint(n)));
             }
         }
         tensors.sort_by_key(|(size, ..)| std::cmp::Reverse(*size));
@@ -260,11 +270,14 @@ impl Report {
         let noun = if self.tensors == 1 { "tensor" } else { "tensors" };
         let megabytes = |bytes: u64| bytesize::ByteSize(bytes).display().si();
         let Calibration { range, scheme, .. } = args.calibration();
+        let codes = match method.grid {
+            Grid::Integers(rule) => format!("{} codes, {scheme}", rule.max - rule.min + 1),
+            Grid::Floats(codes) => format!("scales {}", codes.scale),
+        };
         let mut report = format!(
-            "{} {noun} as {}, {} codes, {scheme}, {range}: {} to {}; {}",
+            "{} {noun} as {}, {codes}, {range}: {} to {}; {}",
             self.tensors,
             method.to,
-            method.rule.max - method.rule.min + 1,
             megabytes(self.before),
             megabytes(self.after),
             self.all,

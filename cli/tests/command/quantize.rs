@@ -91,6 +91,65 @@ fn values_come_back_from_codes() {
 }
 
 #[test]
+fn codes_may_be_8_bit_floats() {
+    let folder = Folder::new();
+    let x = [448.0, 1.0, -3.0, 0.5, 896.0, 17.0, 2.0, -0.25];
+    folder.write("x.npy", &npy("<f4", false, "(2, 4)", &bytes(&x)));
+    for device in DEVICES {
+        let options = format!("--to f8_e4m3fn --per-channel 0 --device {device}");
+        let done = folder.done(&format!("quantize x.npy q.safetensors {options}"));
+        let line = "1 tensor as f8_e4m3fn, scales greatest, minmax: 32 B to 16 B; SQNR ";
+        assert!(done.stdout.starts_with(line), "{done:?}");
+        // 8.5 is halfway between codes.
+        let codes = vec![0x7e, 0x38, 0xc4, 0x30, 0x7e, 0x50, 0x38, 0xa0];
+        assert_eq!(found(&folder, "q.safetensors", "x"), (Dtype::F8_E4M3, vec![2, 4], codes));
+        assert_eq!(found(&folder, "q.safetensors", "x_scale"), (Dtype::F32, vec![2, 1], bytes(&[1.0, 2.0])));
+        folder.done(&format!("dequantize q.safetensors d.safetensors --device {device}"));
+        let values = [448.0, 1.0, -3.0, 0.5, 896.0, 16.0, 2.0, -0.25];
+        assert_eq!(tensor(&folder, "d.safetensors", "x"), bytes(&values));
+    }
+    let done = folder.done("inspect x.npy --to f8_e5m2 --scales round-up");
+    assert!(done.stdout.contains("SQNR"), "{done:?}");
+    for (options, says) in [
+        ("--to f8_e4m3fn --bits 4", "--bits is for integer codes"),
+        ("--to f8_e5m2 --range mse", "--range mse is for integer codes"),
+        ("--to f8_e5m2 --like tensorflow", "half-even"),
+        ("--to mxfp8 --per-channel 0", "--per-channel is not for mxfp8"),
+        ("--to mxfp8 --scales greatest", "powers of two"),
+        ("--to mxfp8", "groups of 32 do not divide"),
+        ("--scales floor", "--scales is for 8-bit floats"),
+    ] {
+        let refused = folder.run(&format!("quantize x.npy r.safetensors {options}"));
+        assert!(refused.stderr.contains(says), "{options}: {refused:?}");
+        assert!(!folder.path("r.safetensors").exists(), "{options}");
+    }
+}
+
+/// Blocks of 32 along the last axis, with a power of two each: 2^(byte - 127).
+#[test]
+fn microscaling_blocks_have_exponents() {
+    let folder = Folder::new();
+    let mut x = vec![0.0f32; 96];
+    (x[0], x[5], x[33], x[40]) = (448.0, -1.0, 1.0, 0.002);
+    folder.write("x.npy", &npy("<f4", false, "(1, 96)", &bytes(&x)));
+    for device in DEVICES {
+        folder.done(&format!("quantize x.npy q.safetensors --to mxfp8 --device {device}"));
+        let (dtype, shape, codes) = found(&folder, "q.safetensors", "x");
+        assert_eq!((dtype, shape), (Dtype::F8_E4M3, vec![1, 96]));
+        assert_eq!([codes[0], codes[5], codes[33]], [0x7e, 0xb8, 0x78]);
+        let scales = found(&folder, "q.safetensors", "x_scale");
+        assert_eq!(scales, (Dtype::F8_E8M0, vec![1, 3], vec![127, 119, 0]));
+        folder.done(&format!("dequantize q.safetensors d.safetensors --device {device}"));
+        let mut values = x.clone();
+        // 0.512 in units of 2^-8: the nearest code is 0.5.
+        values[40] = 0.5 / 256.0;
+        assert_eq!(tensor(&folder, "d.safetensors", "x"), bytes(&values));
+    }
+    folder.done("quantize x.npy q.safetensors --to mxfp8_e5m2 --scales round-up");
+    assert_eq!(found(&folder, "q.safetensors", "x_scale").2, [120, 112, 0]);
+}
+
+#[test]
 fn numpy_files_are_quantized_into_safetensors() {
     let folder = Folder::new();
     folder.write("x.npy", &npy("<f4", true, "(2, 2)", &bytes(&[1.0, 3.0, 2.0, 127.0])));
@@ -197,17 +256,17 @@ fn what_cannot_be_quantized_is_refused_and_nothing_is_written() {
     std::fs::remove_file(folder.path("z.safetensors")).unwrap();
     assert_eq!(folder.names(), before);
     let kept = [
-        ("e", Dtype::F8_E4M3, vec![0x38]),
+        ("e", Dtype::BF16, vec![0x80, 0x3f]),
         ("e_scale", Dtype::F32, bytes(&[2.0])),
         ("w", Dtype::I8, vec![3]),
         ("w_scale", Dtype::F32, bytes(&[2.0])),
     ];
     write_tensors(&folder, "k.safetensors", &kept);
     let done = folder.done("dequantize k.safetensors k.safetensors");
-    assert!(done.stderr.contains("tensor 'e', holds f8_e4m3fn with a scale"), "{done:?}");
+    assert!(done.stderr.contains("tensor 'e', holds bf16 with a scale"), "{done:?}");
     assert_eq!(
         (tensor(&folder, "k.safetensors", "w"), tensor(&folder, "k.safetensors", "e")),
-        (bytes(&[6.0]), vec![0x38])
+        (bytes(&[6.0]), vec![0x80, 0x3f])
     );
     folder.done("quantize m.safetensors q.safetensors");
     let again = folder.run("quantize q.safetensors o.safetensors");

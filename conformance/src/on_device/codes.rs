@@ -1,7 +1,8 @@
 //! Operations to and from codes. Their broadcast inputs, f32 or f64, are derived from those of the case.
 
 use wgclip::bounds::BroadcastInputs;
-use wgclip::op::{Arguments, Codes, Operand};
+use wgclip::op::{Arguments, Codes, Op, Operand};
+use wgclip::quantize::Rounding;
 use wgclip::{Bound, DynTensor, Element, ElementType, Result, reference};
 
 use super::case::{Uploaded, bits_of, on_device, poison, supported};
@@ -22,6 +23,7 @@ impl<T: Element> Case<T> {
                 ElementType::U8 => quant.min >= 0 && quant.max <= 255,
                 ElementType::I16 => quant.min >= -32768 && quant.max <= 32767,
                 ElementType::U16 => quant.min >= 0 && quant.max <= 65535,
+                to if to.is_float8() => quant.rounding == Rounding::HalfEven,
                 to => *to == ElementType::I32,
             },
             _ => to.is_float() && !(on_gpu && *to == ElementType::F64),
@@ -36,7 +38,9 @@ impl<T: Element> Case<T> {
         let mut tally = Tally::default();
         for (_, &to) in types.iter().enumerate().filter(|&(n, _)| self.all_types || n == any) {
             let wide = op.broadcast_type(T::TYPE, to) == ElementType::F64;
-            let inputs: [Input; 2] = std::array::from_fn(|index| self.code_input(index, wide));
+            let is_float = [T::TYPE, to][usize::from(op.info().codes == Codes::Output)].is_float8();
+            let zero_point = if is_float { Bound::Value(0.0) } else { self.code_input(1, op, wide) };
+            let inputs = [self.code_input(0, op, wide), zero_point];
             poison(on.device, to, self.x.len(), 1)?;
             let actual = match wide {
                 true => run::<T, f64>(on, variant, &inputs, to, |value| value),
@@ -47,10 +51,16 @@ impl<T: Element> Case<T> {
             let expected = |i: usize| {
                 let [scale, zero] = inputs_of(i);
                 match op.info().codes {
+                    Codes::Output if is_float => wgclip::with_element!(to, U => {
+                        Element::to_bits(reference::quantize_to_float::<T, U>(self.x[i], scale, quant))
+                    }),
                     Codes::Output => {
                         let code = reference::quantize(self.x[i], scale, zero, quant);
                         code as u32 as u64 & to.layout().mask()
                     }
+                    _ if is_float => wgclip::with_element!(to, U => {
+                        Element::to_bits(reference::dequantize_float::<T, U>(self.x[i], scale))
+                    }),
                     _ => {
                         let code = self.x[i].to_f64() as i32;
                         wgclip::with_element!(to, U => {
@@ -78,10 +88,11 @@ impl<T: Element> Case<T> {
 
     /// The scale (0) or the zero point (1). For floats it has the values of the case, every second scale moved to the next f32, which a short float
     /// does not hold. For codes it has random values, seeded by those of the case: a tensor in place of one value where x is long and has one axis.
-    fn code_input(&self, index: usize, wide: bool) -> Input {
+    fn code_input(&self, index: usize, op: Op, wide: bool) -> Input {
+        let of_floats = op.info().codes == Codes::Output;
         let value = |bits: u64, i: usize, any: bool| {
             let rng = &mut fastrand::Rng::with_seed(bits.wrapping_add(i as u64));
-            let value = match (T::TYPE.is_float(), index) {
+            let value = match (of_floats, index) {
                 (true, _) => {
                     let value = T::from_bits(bits).to_f64();
                     match i % 2 == 1 && index == 0 && value.is_normal() && !wide {
@@ -108,7 +119,7 @@ impl<T: Element> Case<T> {
                 let data = host.data.iter().enumerate().map(|(i, of)| value(of.to_bits(), i, true));
                 Bound::Tensor(Host { data: data.collect(), dims: host.dims.clone() })
             }
-            Bound::Value(of) if !T::TYPE.is_float() && self.dims.len() == 1 && self.x.len() > 64 => {
+            Bound::Value(of) if !of_floats && self.dims.len() == 1 && self.x.len() > 64 => {
                 let data = (0..self.x.len()).map(|i| value(of.to_bits(), i, true));
                 Bound::Tensor(Host { data: data.collect(), dims: self.dims.clone() })
             }

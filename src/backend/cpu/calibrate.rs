@@ -2,7 +2,7 @@
 
 use super::partition::Partition;
 use super::quantile::{Slices, quantiles_in_passes};
-use crate::quantize::{Calibration, QuantParams, QuantRule, ValueRange};
+use crate::quantize::{Calibration, Grid, QuantParams, QuantRule, ValueRange};
 use crate::{Element, Error, Result, Shape};
 
 /// Elements of a block, whose squared errors are added in order: they stay in a core's L1 cache while all candidates are tried.
@@ -17,7 +17,7 @@ const COARSE: u32 = 16;
 /// The lanes in which squared errors are added.
 const LANES: usize = 8;
 
-/// The scale and zero point of each slice along these axes, counted from 0, in C order.
+/// The scale and zero point of each slice along these axes, counted from 0, in C order, for the codes of a rule or 8-bit floats.
 ///
 /// ```
 /// use wgclip::quantize::{Calibration, QuantRule};
@@ -37,19 +37,20 @@ pub fn calibrate<T: Element>(
     shape: &Shape,
     axes: &[usize],
     calibration: Calibration,
-    rule: QuantRule,
+    codes: impl Into<Grid>,
 ) -> Result<Vec<QuantParams>> {
+    let codes = codes.into();
     shape.check_len(x.len())?;
     let slices = Slices::new(shape, axes)?;
     let (len, count) = (slices.offsets.len(), slices.starts.len());
     if len == 0 {
-        let empty = of_slice::<T>(&[], calibration, rule)?;
+        let empty = of_slice::<T>(&[], calibration, codes)?;
         return Ok(vec![empty; count]);
     }
     let is_contiguous = slices.offsets.last().is_none_or(|&last| last + 1 == len);
     if is_contiguous && count <= 2 * super::threads() {
         // Few slices, each on all cores.
-        let of = |&start: &usize| of_slice(&x[start..start + len], calibration, rule);
+        let of = |&start: &usize| of_slice(&x[start..start + len], calibration, codes);
         return slices.starts.iter().map(of).collect();
     }
     let mut found: Vec<Option<Result<QuantParams>>> = Vec::new();
@@ -66,7 +67,7 @@ pub fn calibrate<T: Element>(
                     &slice
                 }
             };
-            *found = Some(super::on_this_thread(|| of_slice(x, calibration, rule)));
+            *found = Some(super::on_this_thread(|| of_slice(x, calibration, codes)));
         }
     };
     let mut pieces = slices.starts.chunks(each).zip(found.chunks_mut(each));
@@ -74,8 +75,8 @@ pub fn calibrate<T: Element>(
     found.into_iter().flatten().collect()
 }
 
-fn of_slice<T: Element>(x: &[T], calibration: Calibration, rule: QuantRule) -> Result<QuantParams> {
-    calibrate_in_passes(calibration, rule, |take| {
+fn of_slice<T: Element>(x: &[T], calibration: Calibration, codes: Grid) -> Result<QuantParams> {
+    calibrate_in_passes(calibration, codes, |take| {
         take(x);
         Ok(())
     })
@@ -88,12 +89,13 @@ fn of_slice<T: Element>(x: &[T], calibration: Calibration, rule: QuantRule) -> R
 /// As [`calibrate`], and those of `pass`.
 pub fn calibrate_in_passes<T: Element, E: From<Error>>(
     calibration: Calibration,
-    rule: QuantRule,
+    codes: impl Into<Grid>,
     mut pass: impl FnMut(&mut dyn FnMut(&[T])) -> std::result::Result<(), E>,
 ) -> std::result::Result<QuantParams, E> {
-    let Calibration { range, scheme, finite_only } = calibration;
+    let Calibration { range, finite_only, .. } = calibration;
+    let codes = codes.into();
     range.check()?;
-    rule.check()?;
+    codes.check()?;
     if !T::TYPE.is_float() {
         return Err(Error::Unsupported {
             what: format!("calibration of {}", T::TYPE),
@@ -126,6 +128,14 @@ pub fn calibrate_in_passes<T: Element, E: From<Error>>(
             }
         }
         ValueRange::SquaredError => {
+            let Grid::Integers(rule) = codes else {
+                return Err(Error::Unsupported {
+                    what: "the range mse of 8-bit floats".into(),
+                    device: "any device".into(),
+                    instead: "give minmax, percentiles, or two numbers".into(),
+                }
+                .into());
+            };
             let mut search = |multipliers: Vec<u32>| {
                 let mut search = Search::new(calibration, rule, (least, greatest), multipliers)?;
                 pass(&mut |x| search.add(x))?;
@@ -137,7 +147,7 @@ pub fn calibrate_in_passes<T: Element, E: From<Error>>(
             (least * share, greatest * share)
         }
     };
-    Ok(rule.params(scheme, lo, hi)?)
+    Ok(codes.params(calibration, lo, hi)?)
 }
 
 fn is_finite<T: Element>(x: T) -> bool {
@@ -367,6 +377,24 @@ mod tests {
             });
             assert_eq!(parts, Ok(whole), "{range}");
         }
+    }
+
+    #[test]
+    fn floats_have_the_scale_of_the_greatest_magnitude() {
+        use crate::ElementType::F8E4M3Fn;
+        use crate::quantize::{Float8, FloatScale};
+
+        let x = [1.0f32, -896.0, 3.0, 100.0];
+        let shape = Shape::new([2, 2]).unwrap();
+        let codes = Float8 { to: F8E4M3Fn, scale: FloatScale::Greatest };
+        let scales = |codes: Float8| {
+            let rows = calibrate(&x, &shape, &[1], Calibration::default(), codes).unwrap();
+            rows.iter().map(|row| row.scale).collect::<Vec<_>>()
+        };
+        assert_eq!(scales(codes), [2.0, 100.0 / 448.0]);
+        assert_eq!(scales(Float8::MX_E4M3), [2.0, 0.25]);
+        let mse = Calibration { range: ValueRange::SquaredError, ..Calibration::default() };
+        assert!(matches!(calibrate(&x, &shape, &[1], mse, codes), Err(Error::Unsupported { .. })));
     }
 
     #[test]

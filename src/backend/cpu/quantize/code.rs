@@ -9,7 +9,7 @@ pub(super) struct Rule<R = f64> {
     pub(super) min: R,
     pub(super) max: R,
     /// Between which codes, or quotients if `unrounded`, the gradient passes.
-    limits: [R; 2],
+    pub(super) limits: [R; 2],
     pub(super) unrounded: bool,
     /// The code of a NaN, unless it is that of the zero point.
     of_nan: R,

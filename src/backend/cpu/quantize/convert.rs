@@ -1,16 +1,18 @@
-//! Converts floats to codes, and codes to floats. Scales and zero points are f32, or f64 where the floats are f64.
+//! Converts floats to codes, and codes to floats. Scales and zero points are f32, or f64 where the floats are f64. Codes that are 8-bit floats have no
+//! zero points.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
-use super::code::Rule;
+use super::code::{FAR, Rule, divide};
 use super::uniform::integer;
 use super::{Wide, canonical, uniform, values, values_to_odd};
 use crate::backend::cpu::convert::{narrow, widen};
 use crate::backend::cpu::map::{BLOCK, Block};
 use crate::backend::cpu::operands::Operands;
 use crate::backend::cpu::simd::vectorised;
-use crate::element::convert::Overflow;
-use crate::element::{Code, with_code, with_float, with_short_float};
+use crate::element::convert::{Overflow, round_to_odd};
+use crate::element::{Code, Real, with_code, with_float, with_float8, with_short_float};
+use crate::quantize::{NanCode, Quotient};
 use crate::{Element, ElementType};
 
 vectorised! {
@@ -29,12 +31,47 @@ vectorised! {
             *steps = code as f32 - zero;
         }
     }
+
+    /// Quotients of f32, rounded to odd, so that they can be rounded again, and below all infinities; in place of NaN, `of_nan`.
+    fn quotients(x: &[f32], scale: &[f32], (quotient, of_nan): (Quotient, f32), to: &mut [f32]) {
+        // A loop for each way to divide.
+        macro_rules! by {
+            ($quotient:expr) => {
+                for (to, (&x, &scale)) in to.iter_mut().zip(x.iter().zip(scale)) {
+                    *to = signed(divide(x, scale, $quotient), x, scale, of_nan);
+                }
+            };
+        }
+        match quotient {
+            Quotient::Exact => by!(Quotient::Exact),
+            Quotient::Division => by!(Quotient::Division),
+            Quotient::Reciprocal => by!(Quotient::Reciprocal),
+        }
+    }
+}
+
+/// A quotient with its sign, also where it is 0.
+#[inline(always)]
+fn signed<R: Real>(quotient: f64, x: R, scale: R, of_nan: f32) -> f32 {
+    let [x, scale] = [x.to_f64(), scale.to_f64()];
+    let magnitude = quotient.abs().min(FAR);
+    let negative = x.is_sign_negative() != scale.is_sign_negative();
+    let value = round_to_odd(if negative { -magnitude } else { magnitude });
+    if x.is_nan() | scale.is_nan() { of_nan } else { value }
 }
 
 /// Writes the codes of a block.
 pub(super) fn quantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, y: &mut [u8]) {
     let [scale, zero_point, ..] = block.broadcast;
     if operands.element == ElementType::F64 {
+        if operands.to.is_float8() {
+            let [x, scale] = [block.x, scale].map(cast_slice::<u8, f64>);
+            return write_floats(x.len(), operands.to, y, |to| {
+                for (to, (&x, &scale)) in to.iter_mut().zip(x.iter().zip(scale)) {
+                    *to = signed(to_odd_f64(x, scale, rule.quant.quotient), x, scale, of_nan(rule));
+                }
+            });
+        }
         return write_codes([block.x, scale, zero_point].map(cast_slice::<u8, f64>), rule, operands.to, y);
     }
     let [scale, zero_point] = [scale, zero_point].map(cast_slice::<u8, f32>);
@@ -47,12 +84,58 @@ pub(super) fn quantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, y
             &*wide
         }
     };
+    if operands.to.is_float8() {
+        return write_floats(x.len(), operands.to, y, |to| {
+            quotients(x, scale, (rule.quant.quotient, of_nan(rule)), to);
+        });
+    }
     let written = uniform(block, rule, ElementType::F32).and_then(|uniform| {
         let doubtful = with_code!(operands.to, C => uniform::write::<C>(x, uniform, cast_slice_mut(y)))?;
         (!doubtful).then_some(())
     });
     if written.is_none() {
         write_codes([x, scale, zero_point], rule, operands.to, y);
+    }
+}
+
+/// The number that becomes the code of a NaN in a type of 8-bit floats.
+fn of_nan(rule: Rule) -> f32 {
+    match rule.quant.nan {
+        NanCode::Nan => f32::NAN,
+        NanCode::Zero => 0.0,
+        NanCode::Least => -FAR as f32,
+        NanCode::Greatest => FAR as f32,
+    }
+}
+
+/// Writes codes that are 8-bit floats, by the quotients that `compute` writes. None is infinite: all saturate.
+fn write_floats(len: usize, to: ElementType, y: &mut [u8], compute: impl FnOnce(&mut [f32])) {
+    let mut quotients = [0.0; BLOCK];
+    let quotients = &mut quotients[..len];
+    compute(quotients);
+    with_float8!(to, C => narrow::<C>(quotients, Overflow::Saturate, cast_slice_mut(y)));
+}
+
+/// A quotient of f64, rounded to odd where the rule does not round it.
+fn to_odd_f64(x: f64, scale: f64, quotient: Quotient) -> f64 {
+    let (mut x, mut scale) = (x, scale);
+    // So that no remainder is too small for an f64. A quotient that is, is nearer to 0 than any code.
+    if quotient == Quotient::Exact && scale.abs() < 2f64.powi(-900) {
+        (x, scale) = (x * 2f64.powi(100), scale * 2f64.powi(100));
+    }
+    let value = match quotient {
+        Quotient::Reciprocal => x * (1.0 / scale),
+        Quotient::Exact | Quotient::Division => x / scale,
+    };
+    let value = Rule::<f64>::defined(value, x, scale);
+    if quotient != Quotient::Exact || value.abs() > FAR || value.abs() < 1.0 / FAR || scale.is_infinite() {
+        return value;
+    }
+    let error = (-value).mul_add(scale, x) * scale.signum();
+    match value.to_bits() & 1 == 1 || error == 0.0 {
+        true => value,
+        false if (error > 0.0) == (value > 0.0) => f64::from_bits(value.to_bits() + 1),
+        false => f64::from_bits(value.to_bits() - 1),
     }
 }
 
@@ -73,6 +156,9 @@ fn write_codes<R: Wide>([x, scale, zero_point]: [&[R]; 3], rule: Rule, to: Eleme
 
 /// Writes the values of a block of codes.
 pub(super) fn dequantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, y: &mut [u8]) {
+    if operands.element.is_float8() {
+        return dequantize_floats(operands, block, y);
+    }
     with_code!(operands.element, C => {
         let codes: &[C] = cast_slice(block.x);
         let [scale, zero_point, ..] = block.broadcast;
@@ -94,18 +180,41 @@ pub(super) fn dequantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule,
             }
             (to, _) => {
                 let [scale, zero_point] = [scale, zero_point].map(cast_slice::<u8, f32>);
-                let (mut steps, mut wide) = ([0.0; BLOCK], [0.0; BLOCK]);
-                let (steps, wide) = (&mut steps[..codes.len()], &mut wide[..codes.len()]);
+                let mut steps = [0.0; BLOCK];
+                let steps = &mut steps[..codes.len()];
                 steps_of(codes, zero_point, rule.narrow(), steps);
-                if to == ElementType::F32 {
-                    values(steps, scale, cast_slice_mut(y));
-                } else {
-                    values_to_odd(steps, scale, wide);
-                    with_short_float!(to, T => narrow::<T>(wide, Overflow::Infinity, cast_slice_mut(y)));
-                }
+                write_values(steps, scale, to, y);
             }
         }
     });
+}
+
+/// Writes the values of a block of codes that are 8-bit floats.
+fn dequantize_floats(operands: &Operands<'_>, block: &Block<'_>, y: &mut [u8]) {
+    let scale = block.broadcast[0];
+    let mut codes = [0.0; BLOCK];
+    let codes = &mut codes[..block.x.len()];
+    with_float8!(operands.element, C => widen(cast_slice::<u8, C>(block.x), false, codes));
+    match operands.to {
+        ElementType::F64 => {
+            let inputs = codes.iter().zip(cast_slice::<u8, f64>(scale));
+            for (y, (&code, &scale)) in cast_slice_mut::<u8, f64>(y).iter_mut().zip(inputs) {
+                *y = canonical(f64::from(code) * scale);
+            }
+        }
+        to => write_values(codes, cast_slice(scale), to, y),
+    }
+}
+
+/// Writes steps times scales as floats of up to 32 bits.
+fn write_values(steps: &[f32], scale: &[f32], to: ElementType, y: &mut [u8]) {
+    if to == ElementType::F32 {
+        return values(steps, scale, cast_slice_mut(y));
+    }
+    let mut wide = [0.0; BLOCK];
+    let wide = &mut wide[..steps.len()];
+    values_to_odd(steps, scale, wide);
+    with_short_float!(to, T => narrow::<T>(wide, Overflow::Infinity, cast_slice_mut(y)));
 }
 
 /// The code of a zero point, or NaN.

@@ -48,6 +48,11 @@ fn fake(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, outputs: Outputs
     {
         return;
     }
+    if let (Op::FakeQuantizeBackward, [Some(gx), None, None, _]) = (operands.op, &mut outputs)
+        && pass_uniform(operands.element, block, rule, gx)
+    {
+        return;
+    }
     match operands.element {
         ElementType::F64 => {
             let of_block = inputs.map(cast_slice::<u8, f64>);
@@ -99,6 +104,25 @@ fn fake_uniform(element: ElementType, block: &Block<'_>, rule: Rule, y: &mut [u8
             narrow::<T>(values, Overflow::Infinity, cast_slice_mut(y));
         }
         !doubtful
+    });
+    written.unwrap_or(false)
+}
+
+/// Writes the gradient of x alone for a block with one scale and one zero point. Returns false if another loop has to.
+fn pass_uniform(element: ElementType, block: &Block<'_>, rule: Rule, gx: &mut [u8]) -> bool {
+    if element == ElementType::F64 || rule.unrounded {
+        return false;
+    }
+    let Some(uniform) = uniform(block, rule, element) else { return false };
+    if element == ElementType::F32 {
+        return !uniform::pass::<f32>(cast_slice(block.x), cast_slice(block.g), uniform, cast_slice_mut(gx));
+    }
+    let written = with_short_float!(element, T => {
+        let x: &[T] = cast_slice(block.x);
+        let mut wide = [0.0; BLOCK];
+        let wide = &mut wide[..x.len()];
+        widen(x, false, wide);
+        !uniform::pass::<T>(wide, cast_slice(block.g), uniform, cast_slice_mut(gx))
     });
     written.unwrap_or(false)
 }

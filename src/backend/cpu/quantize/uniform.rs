@@ -2,6 +2,7 @@
 //! that might make a difference is left to the loops over quotients.
 
 use super::code::{FAR, Rule};
+use crate::Element;
 use crate::backend::cpu::simd::vectorised;
 use crate::quantize::{Quotient, Rounding};
 
@@ -23,6 +24,8 @@ pub(super) struct Uniform {
     greatest: f32,
     margin: f32,
     rounding: Rounding,
+    /// Between which rounded quotients the gradient passes, unless that depends on unrounded ones.
+    passing: [f32; 2],
 }
 
 impl Uniform {
@@ -51,6 +54,7 @@ impl Uniform {
             greatest: rule.max - zero,
             margin: if is_exact { 0.0 } else { MARGIN },
             rounding: quant.rounding,
+            passing: rule.limits.map(|limit| limit - zero),
         })
     }
 }
@@ -89,27 +93,27 @@ pub(super) fn integer(number: f32) -> i32 {
     (number + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as i32
 }
 
-vectorised! {
-    /// Writes what the elements become. Returns whether one is NaN, or too near to where the code changes: the results are of no use then.
-    pub(super) fn write<T: Written>(x: &[f32], uniform: Uniform, y: &mut [T]) -> bool {
-        let Uniform { reciprocal, least, greatest, margin, .. } = uniform;
+/// Rounds the products of elements and the reciprocal, in a loop for each rounding, and stores each beside what `$out` goes over. Evaluates to whether one is NaN, or
+/// too near to where the code changes: the results are of no use then.
+macro_rules! for_each_rounded {
+    ($x:expr, $uniform:expr, $out:expr, $store:expr) => {{
+        let Uniform { reciprocal, margin, .. } = $uniform;
         // As wide as an element, so that it takes a lane of the same vector.
         let mut doubtful = 0u32;
-        // A loop for each rounding: of a product, and of its nearest integer. A product that is NaN stays, and is doubtful: no comparison holds.
+        // Of a product, and of its nearest integer. A product that is NaN stays, and is doubtful: no comparison holds.
         macro_rules! by {
             ($round:expr) => {
-                for (y, &x) in y.iter_mut().zip(x) {
+                for (out, &x) in $out.zip($x) {
                     let round: fn(f32, f32) -> f32 = $round;
                     let product = at_most(at_least(x * reciprocal, -FAR as f32), FAR as f32);
                     let nearest = product.round_ties_even();
                     let is_clear = 0.5 - (product - nearest).abs() >= product.abs() * margin;
                     doubtful |= u32::from(!is_clear);
-                    let steps = at_most(at_least(round(product, nearest), least), greatest);
-                    *y = T::of(steps, uniform);
+                    $store(out, round(product, nearest));
                 }
             };
         }
-        match uniform.rounding {
+        match $uniform.rounding {
             Rounding::HalfEven => by!(|_, nearest| nearest),
             Rounding::HalfUp => by!(|product, nearest| nearest + if product - nearest == 0.5 { 1.0 } else { 0.0 }),
             Rounding::HalfAway => by!(|product, nearest| {
@@ -119,6 +123,24 @@ vectorised! {
             Rounding::Down => by!(|product, _| product.floor()),
         }
         doubtful != 0
+    }};
+}
+
+vectorised! {
+    /// Writes what the elements become. Returns whether they are of no use.
+    pub(super) fn write<T: Written>(x: &[f32], uniform: Uniform, y: &mut [T]) -> bool {
+        let Uniform { least, greatest, .. } = uniform;
+        for_each_rounded!(x, uniform, y.iter_mut(), |y: &mut T, rounded: f32| {
+            *y = T::of(at_most(at_least(rounded, least), greatest), uniform);
+        })
+    }
+
+    /// Writes the upstream gradients where the rounded quotients lie between limits, and 0 elsewhere. Returns whether they are of no use.
+    pub(super) fn pass<T: Element>(x: &[f32], g: &[T], uniform: Uniform, gx: &mut [T]) -> bool {
+        let [least, greatest] = uniform.passing;
+        for_each_rounded!(x, uniform, gx.iter_mut().zip(g), |(gx, &g): (&mut T, &T), rounded: f32| {
+            *gx = if (rounded >= least) & (rounded <= greatest) { g } else { T::ZERO };
+        })
     }
 }
 
