@@ -2,10 +2,11 @@
 
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
+use wgclip::op::Op;
 use wgclip::{BackwardRule, Error, Result};
 
 use crate::bounds::Bounds;
-use crate::ops::ClipOps;
+use crate::ops::{Broadcast, Call, ClipOps};
 use crate::path::{Path, path};
 
 /// Clips each element to bounds: `min(max(x, lo), hi)`, in x's shape, with the gradient of Burn's own `clamp`
@@ -38,7 +39,8 @@ pub fn clip_with<const D: usize>(
     rule: BackwardRule,
 ) -> Result<Tensor<D>> {
     let Bounds { lo, hi } = bounds.into().checked(&x)?;
-    Ok(Tensor::from_dispatch(Dispatch::clip(x.into_dispatch(), lo, hi, rule)))
+    let call = Call::new(Op::Clip, rule);
+    Ok(Tensor::from_dispatch(Dispatch::recorded(x.into_dispatch(), Broadcast::new([lo, hi]), call)))
 }
 
 /// The same, but keeps one bit per element for the backward pass instead of x, for a rule that [fits a mask](BackwardRule::fits_mask).

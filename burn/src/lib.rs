@@ -1,6 +1,6 @@
 //! wgclip for [Burn](https://burn.dev): layers that limit their outputs, and gradient clipping by global norm.
 //!
-//! [`clip`] and the layers ([`ClipByValue`], [`LearnedClip`], ...) take Burn's tensors, with autodiff and fusion; [`run`] takes any operation
+//! [`clip`], [`fake_quantize`] and the layers ([`ClipByValue`], [`LearnedClip`], [`LearnedFakeQuantize`], ...) take Burn's tensors, with autodiff and fusion; [`run`] takes any operation
 //! of wgclip's list.
 //! [`clip_by_global_norm`] and [`LimitGradients`] limit gradients before a step, by an exact norm that is not read back. [`path()`] returns
 //! the code path of a device: wgclip's WGSL kernels, in Burn's own passes, its CPU path, or Burn's own operations. The kernels return
@@ -33,6 +33,7 @@ mod operands;
 pub mod ops;
 mod optimizer;
 mod path;
+mod quantization;
 mod run;
 
 pub use bounds::Bounds;
@@ -41,6 +42,7 @@ pub use modules::{ClipByValue, HardSigmoid, HardTanh, LearnedClip, Relu6, Straig
 pub use norm::{clip_by_global_norm, clip_by_norm, clip_gradients};
 pub use optimizer::{GlobalNormOptimizer, LimitGradients};
 pub use path::{Path, path};
+pub use quantization::{FakeQuantize, LearnedFakeQuantize, Pact, fake_quantize};
 pub use run::{Arguments, run};
 pub use wgclip::{
     BackwardRule, Error, NanRule, NonFinitePolicy, NormKind, NormLimit, OutsideRule, Result, TieRule, op,

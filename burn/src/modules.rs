@@ -50,7 +50,7 @@ impl ClipByValue {
     }
 }
 
-fn check(lo: f64, hi: f64, channels: usize, device: &Device) -> Result<()> {
+pub(crate) fn check(lo: f64, hi: f64, channels: usize, device: &Device) -> Result<()> {
     ClipByValue::new(lo, hi)?;
     match channels {
         0 => Err(Error::Unsupported {

@@ -2,7 +2,7 @@
 
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Dispatch, TensorMetadata};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use wgclip::op::{self, Codes, MAX_OUTPUTS, Op, Operand};
 use wgclip::quantize::QuantRule;
 use wgclip::{BackwardRule, Error, Result};
@@ -99,20 +99,7 @@ pub fn run<const D: usize>(
 /// Refuses operands and arguments that the operation does not take.
 fn check<const D: usize>(op: Op, x: &Tensor<D>, inputs: &[&Tensor<D>], arguments: &Arguments) -> Result<()> {
     let (like, path) = Like::of(x)?;
-    if path == Path::Composed && !composed::has(op) {
-        let instead = "use a device with kernels: Flex, or wgpu where it compiles to WGSL".into();
-        return Err(Error::Unsupported {
-            what: op.name().into(),
-            device: format!("{:?}", x.device()),
-            instead,
-        });
-    }
-    let element = like.element();
-    if !op.is_for(element, path == Path::Wgsl) {
-        let what = format!("{op} of {element}");
-        let instead = "cast it to f32, f16 or bf16".into();
-        return Err(Error::Unsupported { what, device: format!("{:?}", x.device()), instead });
-    }
+    check_path(op, &like, path, &x.device())?;
     for input in inputs {
         like.check(input.device(), input.dtype())?;
         if input.dims() != x.dims() {
@@ -128,6 +115,24 @@ fn check<const D: usize>(op: Op, x: &Tensor<D>, inputs: &[&Tensor<D>], arguments
     let to = arguments.to.map(|to| like.element_of(to)).transpose()?;
     let (quant, params) = (arguments.quant, &arguments.params[..]);
     op::Arguments { quant, params, to, ..op::Arguments::new(&resolved) }.check(op)
+}
+
+/// Refuses an operation on a device, or a type, that has no kernel for it.
+pub(crate) fn check_path(op: Op, like: &Like, path: Path, device: &Device) -> Result<()> {
+    let refuse = |what: String, instead: &str| {
+        Err(Error::Unsupported { what, device: format!("{device:?}"), instead: instead.into() })
+    };
+    if path == Path::Composed && !composed::has(op) {
+        return refuse(
+            op.name().into(),
+            "use a device with kernels: Flex, or wgpu where it compiles to WGSL",
+        );
+    }
+    let element = like.element();
+    match op.is_for(element, path == Path::Wgsl) {
+        true => Ok(()),
+        false => refuse(format!("{op} of {element}"), "cast it to f32, f16 or bf16"),
+    }
 }
 
 /// The index of an output.

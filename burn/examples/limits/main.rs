@@ -7,21 +7,21 @@
 mod data;
 mod net;
 mod plots;
+mod pool;
 mod results;
+mod shape;
 mod train;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use burn::tensor::{Device, DeviceKind};
 use clap::{Parser, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use data::Digits;
-use net::{Activation, Shape};
+use net::Activation;
 use results::{Results, Summary};
+use shape::Shape;
 use train::{Lab, Limit, Run, Setting};
 
 /// What limiting does to training.
@@ -124,29 +124,8 @@ fn settings(rates: &[f64]) -> Vec<Setting> {
 /// Every setting from every seed: those of a setting one after the other.
 fn run_all(lab: &Lab, settings: &[Setting], seeds: u64, threads: usize) -> Vec<Run> {
     let all: Vec<_> =
-        settings.iter().flat_map(|setting| (0..seeds).map(move |seed| (setting, seed))).collect();
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(vec![Run::default(); all.len()]));
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {eta} left");
-    let bar = ProgressBar::new(all.len() as u64);
-    let bar = style.map_or(bar.clone(), |style| bar.with_style(style));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some((n, &(setting, seed))) = {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    all.get(n).map(|of| (n, of))
-                } {
-                    let run = lab.run(*setting, seed);
-                    if let Ok(mut done) = done.lock() {
-                        done[n] = run;
-                    }
-                    bar.inc(1);
-                }
-            });
-        }
-    });
-    bar.finish_and_clear();
-    done.into_inner().unwrap_or_default()
+        settings.iter().flat_map(|setting| (0..seeds).map(move |seed| (*setting, seed))).collect();
+    pool::each(&all, threads, |&(setting, seed)| lab.run(setting, seed))
 }
 
 fn print_table(results: &Results) {

@@ -3,47 +3,11 @@
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::tensor::activation::{relu, sigmoid, softmax};
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Tensor};
 use wgclip_burn::{BackwardRule, LearnedClip, OutsideRule, Relu6, clip_with};
 
 use crate::data::{CLASSES, PIXELS};
-
-/// How the hidden layers are connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    /// A perceptron with one hidden layer.
-    Shallow,
-    /// A perceptron with eight hidden layers.
-    Deep,
-    /// A recurrent net that reads an image row by row.
-    Recurrent,
-}
-
-impl Shape {
-    pub const ALL: [Self; 3] = [Self::Shallow, Self::Deep, Self::Recurrent];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Shallow => "shallow",
-            Self::Deep => "deep",
-            Self::Recurrent => "recurrent",
-        }
-    }
-
-    /// Hidden layers, or steps.
-    pub fn layers(self) -> usize {
-        match self {
-            Self::Shallow => 1,
-            Self::Deep | Self::Recurrent => 8,
-        }
-    }
-}
-
-/// Units of a hidden layer.
-const HIDDEN: usize = 64;
-
-/// Pixels of a row.
-const ROW: usize = 8;
+use crate::shape::{HIDDEN, ROW, Shape, linear};
 
 /// What the hidden layers put their sums through.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -185,15 +149,5 @@ impl Net {
     /// The weights of the hidden layers, in the order of the trace; of a recurrent net those that are used at each step.
     pub fn weights(&self) -> Vec<&Param<Tensor<2>>> {
         self.hidden.iter().map(|linear| &linear.weight).collect()
-    }
-}
-
-fn linear(inputs: usize, outputs: usize, rng: &mut fastrand::Rng, device: &Device) -> Linear {
-    let limit = (6.0 / inputs as f32).sqrt();
-    let weights: Vec<f32> = (0..inputs * outputs).map(|_| (2.0 * rng.f32() - 1.0) * limit).collect();
-    let param = |tensor: Tensor<2>| Param::from_tensor(tensor);
-    Linear {
-        weight: param(Tensor::from_data(TensorData::new(weights, [inputs, outputs]), device)),
-        bias: Some(Param::from_tensor(Tensor::zeros([outputs], device))),
     }
 }

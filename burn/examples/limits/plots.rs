@@ -6,8 +6,8 @@ use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::net::Shape;
 use crate::results::{Results, Summary};
+use crate::shape::Shape;
 use crate::train::Limit;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

@@ -7,7 +7,8 @@ use burn::tensor::{Device, Tensor};
 use wgclip_burn::{clip_by_global_norm, clip_gradients};
 
 use crate::data::{BATCH, Batch, Digits};
-use crate::net::{Activation, Net, Shape, Trace};
+use crate::net::{Activation, Net, Trace};
+use crate::shape::Shape;
 
 /// How gradients are limited before a step.
 #[derive(Debug, Clone, Copy, PartialEq)]

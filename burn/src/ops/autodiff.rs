@@ -11,39 +11,44 @@ use wgclip::{BackwardRule, NormKind, NormLimit};
 
 use super::{Bound, Broadcast, Call, ClipOps, Limited, Masked, Optional, Outputs};
 
-/// The state saved for the backward pass of a clip.
+/// The state saved for a backward pass.
 #[derive(Debug, Clone)]
 struct State<B: ClipOps> {
     /// Present if needed.
     x: Option<FloatTensor<B>>,
-    lo: Bound<B>,
-    hi: Bound<B>,
-    rule: BackwardRule,
+    broadcast: Broadcast<B>,
+    call: Call,
 }
 
+/// An operation of the list.
 #[derive(Debug)]
-struct Clip;
+struct Recording;
 
-/// The parents are x and the bounds that are tensors.
-impl<B: ClipOps, const N: usize> Backward<B, N> for Clip {
+/// The parents are x and the broadcast inputs that are tensors.
+impl<B: ClipOps, const N: usize> Backward<B, N> for Recording {
     type State = State<B>;
 
     fn backward(self, ops: Ops<State<B>, N>, grads: &mut Recorded, _: &mut Checkpointer) {
         let g = grads.consume::<B>(&ops.node);
-        let State { x, lo, hi, rule } = ops.state;
+        let State { x, broadcast, call } = ops.state;
         let mut parents = ops.parents.into_iter();
-        let mut parent = |is_one: bool| if is_one { parents.next().flatten() } else { None };
-        let nodes = [true, lo.tensor().is_some(), hi.tensor().is_some()].map(&mut parent);
-        let needs = nodes.each_ref().map(Option::is_some);
-        let gradients = match x {
-            Some(x) => {
-                let call = Call::gradients(rule, needs);
-                B::run(x, Optional::Some(g), Broadcast::new([lo, hi]), call).into_array()
+        let of_x = parents.next().flatten();
+        let inputs = broadcast.each_ref();
+        let of_inputs = inputs.map(|input| input.tensor().and_then(|_| parents.next().flatten()));
+        let Some(x) = x else {
+            // The gradient is the upstream one.
+            if let Some(node) = of_x {
+                grads.register::<B>(node.id, g);
             }
-            None => [Some(g), None, None, None],
+            return;
         };
-        for (node, gradient) in nodes.into_iter().zip(gradients) {
-            if let (Some(node), Some(gradient)) = (node, gradient) {
+        let backward = call.backward(of_x.is_some(), of_inputs.each_ref().map(Option::is_some));
+        let Some(backward) = backward else { panic!("wgclip: {} has no gradients", call.op) };
+        let of_outputs: Vec<_> = backward.outputs().collect();
+        let mut gradients = B::run(x, Optional::Some(g), broadcast, backward).into_array();
+        for (index, of) in of_outputs {
+            let node = of.map_or(&of_x, |of| &of_inputs[of]);
+            if let (Some(node), Some(gradient)) = (node, gradients[index].take()) {
                 grads.register::<B>(node.id, gradient);
             }
         }
@@ -90,32 +95,37 @@ fn inner<B: ClipOps, C: CheckpointStrategy>(bound: Bound<Autodiff<B, C>>) -> (Bo
     }
 }
 
+/// Runs an operation with `N` parents.
 fn record<B: ClipOps, C: CheckpointStrategy, const N: usize>(
-    nodes: [NodeGuard; N],
+    nodes: Vec<NodeGuard>,
     x: FloatTensor<B>,
-    [lo, hi]: [Bound<B>; 2],
-    rule: BackwardRule,
+    broadcast: Broadcast<B>,
+    call: Call,
 ) -> FloatTensor<Autodiff<B, C>> {
-    match Backward::<B, N>::prepare::<C>(Clip, nodes).compute_bound().stateful() {
+    let Ok(nodes) = <[NodeGuard; N]>::try_from(nodes) else { panic!("wgclip: an operation of {N} parents") };
+    match Backward::<B, N>::prepare::<C>(Recording, nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
-            let is_needed = N > 1 || !rule.is_identity();
+            let is_needed = N > 1 || call.needs_x();
             let kept = is_needed.then(|| x.clone());
-            let y = B::clip(x, lo.clone(), hi.clone(), rule);
-            prep.finish(State { x: kept, lo, hi, rule }, y)
+            let y = B::recorded(x, broadcast.clone(), call.clone());
+            prep.finish(State { x: kept, broadcast, call }, y)
         }
-        OpsKind::UnTracked(prep) => prep.finish(B::clip(x, lo, hi, rule)),
+        OpsKind::UnTracked(prep) => prep.finish(B::recorded(x, broadcast, call)),
     }
 }
 
 impl<B: ClipOps, C: CheckpointStrategy> ClipOps for Autodiff<B, C> {
-    fn clip(x: FloatTensor<Self>, lo: Bound<Self>, hi: Bound<Self>, rule: BackwardRule) -> FloatTensor<Self> {
+    fn recorded(x: FloatTensor<Self>, broadcast: Broadcast<Self>, call: Call) -> FloatTensor<Self> {
         let (x, of_x) = x.into_parts();
-        let ((lo, of_lo), (hi, of_hi)) = (inner(lo), inner(hi));
-        let bounds = [lo, hi];
-        match (of_lo, of_hi) {
-            (Some(lo), Some(hi)) => record::<B, C, 3>([of_x, lo, hi], x, bounds, rule),
-            (Some(bound), None) | (None, Some(bound)) => record::<B, C, 2>([of_x, bound], x, bounds, rule),
-            (None, None) => record::<B, C, 1>([of_x], x, bounds, rule),
+        let (inputs, of_inputs): (Vec<_>, Vec<_>) = broadcast.into_array().into_iter().map(inner).unzip();
+        let (broadcast, nodes) = (Broadcast::new(inputs), std::iter::once(Some(of_x)).chain(of_inputs));
+        let nodes: Vec<_> = nodes.flatten().collect();
+        match nodes.len() {
+            1 => record::<B, C, 1>(nodes, x, broadcast, call),
+            2 => record::<B, C, 2>(nodes, x, broadcast, call),
+            3 => record::<B, C, 3>(nodes, x, broadcast, call),
+            4 => record::<B, C, 4>(nodes, x, broadcast, call),
+            _ => record::<B, C, 5>(nodes, x, broadcast, call),
         }
     }
 

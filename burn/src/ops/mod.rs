@@ -97,6 +97,11 @@ impl<B: Backend> Broadcast<B> {
     }
 
     /// All four.
+    fn each_ref(&self) -> [&Bound<B>; MAX_BROADCAST] {
+        [&self.first, &self.second, &self.third, &self.fourth]
+    }
+
+    /// All four.
     pub fn into_array(self) -> [Bound<B>; MAX_BROADCAST] {
         [self.first, self.second, self.third, self.fourth]
     }
@@ -189,12 +194,28 @@ impl Call {
         Self { op, needs, rule, quant: QuantRule::default(), params: Vec::new(), to: None }
     }
 
-    /// The same for gradients of x and the bounds, as they are needed.
-    pub fn gradients(rule: BackwardRule, needs: [bool; 3]) -> Self {
-        match needs {
-            [true, false, false] => Self::new(Op::ClipBackward, rule),
-            [x, lo, hi] => Self { needs: [x, lo, hi, false], ..Self::new(Op::ClipBackwardBounds, rule) },
+    /// Whether the gradient of x depends on x.
+    fn needs_x(&self) -> bool {
+        !(self.op == Op::Clip && self.rule.is_identity())
+    }
+
+    /// The call for the gradients of x and of broadcast inputs, as they are needed. `None` for an operation that [`ClipOps::recorded`] does not take.
+    pub fn backward(&self, of_x: bool, of_inputs: [bool; MAX_BROADCAST]) -> Option<Self> {
+        let op = match self.op {
+            Op::Clip if !of_inputs.contains(&true) => Op::ClipBackward,
+            Op::Clip => Op::ClipBackwardBounds,
+            Op::HardShrink => Op::HardShrinkBackward,
+            Op::LeakyClip => Op::LeakyClipBackward,
+            Op::FakeQuantize => Op::FakeQuantizeBackward,
+            _ => return None,
+        };
+        let mut call = Self { op, needs: [true; MAX_OUTPUTS], ..self.clone() };
+        let outputs: Vec<_> = call.outputs().collect();
+        call.needs = [false; MAX_OUTPUTS];
+        for (index, of) in outputs {
+            call.needs[index] = of.map_or(of_x, |of| of_inputs[of]);
         }
+        Some(call)
     }
 
     /// The type of an output.
@@ -265,16 +286,15 @@ pub struct Limited<B: Backend> {
 /// these.
 #[backend_extension(Cube, Flex, Autodiff, Fusion)]
 pub trait ClipOps: Backend {
-    /// `min(max(x, lo), hi)`; `rule` applies to the backward pass, which autodiff records.
+    /// The output of an operation of one input whose gradients are in the list: [`Op::Clip`], [`Op::HardShrink`], [`Op::LeakyClip`] and
+    /// [`Op::FakeQuantize`]. Autodiff records it.
     #[fusion(dtype = x, shape = x)]
-    fn clip(
+    fn recorded(
         x: FloatTensor<Self>,
-        #[extension_type] lo: Bound<Self>,
-        #[extension_type] hi: Bound<Self>,
-        rule: BackwardRule,
+        #[extension_type] broadcast: Broadcast<Self>,
+        call: Call,
     ) -> FloatTensor<Self> {
-        let call = Call::new(Op::Clip, rule);
-        Self::run(x, Optional::None, Broadcast::new([lo, hi]), call).into_first()
+        Self::run(x, Optional::None, broadcast, call).into_first()
     }
 
     /// Runs an operation of the list: its first input, the second if there is one, its broadcast inputs, and the other arguments. Autodiff does

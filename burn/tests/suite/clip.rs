@@ -3,6 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 use wgclip::{BackwardRule, Element, OutsideRule, TieRule, bf16, f16, reference};
+use wgclip_burn::op::Op;
 use wgclip_burn::ops::{Bound, Broadcast, Call, ClipOps, Optional};
 use wgclip_burn::{clip, clip_keeping_mask, clip_with};
 
@@ -87,7 +88,8 @@ fn gradients<const D: usize>(
     rule: BackwardRule,
     needs: [bool; 3],
 ) -> [Option<Tensor<D>>; 4] {
-    let (g, call) = (Optional::Some(g.into_dispatch()), Call::gradients(rule, needs));
+    let call = Call::new(Op::Clip, rule).backward(needs[0], [needs[1], needs[2], false, false]).unwrap();
+    let g = Optional::Some(g.into_dispatch());
     let made = Dispatch::run(x.into_dispatch(), g, Broadcast::new(bounds), call).into_array();
     made.map(|gradient| gradient.map(Tensor::from_dispatch))
 }

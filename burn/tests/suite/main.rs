@@ -4,5 +4,6 @@ mod clip;
 mod composed;
 mod modules;
 mod norm;
+mod quantize;
 mod run;
 mod support;
