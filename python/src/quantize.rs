@@ -137,7 +137,7 @@ fn names<T: std::fmt::Display>(all: &[T]) -> String {
     all.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The scale and zero point of all elements, or of slices along axes, into float32 and int32: with the shape of x, and a length of 1 along the axes.
+/// The scale and zero point of all elements, or of slices along axes, for the codes of a rule, or for an 8-bit float and its rule of scales, into float32 and int32: with the shape of x, and a length of 1 along the axes.
 #[pyfunction]
 #[expect(clippy::too_many_arguments, reason = "called by our own Python alone")]
 pub(crate) fn calibrate(
@@ -148,6 +148,7 @@ pub(crate) fn calibrate(
     scheme: &str,
     rule: &Bound<'_, PyAny>,
     finite_only: bool,
+    float8: Option<(String, String)>,
     out: [Bound<'_, PyAny>; 2],
 ) -> PyResult<()> {
     let [x, scale, zero_point] = [Memory::of(x)?, Memory::of(&out[0])?, Memory::of(&out[1])?];
@@ -163,10 +164,23 @@ pub(crate) fn calibrate(
         ))
     })?;
     let calibration = quantize::Calibration { range: range.parse().map_err(exception)?, scheme, finite_only };
-    let rule = Rules::of(Op::Quantize, Some(rule))?.quant;
+    let codes: quantize::Grid = match float8 {
+        None => Rules::of(Op::Quantize, Some(rule))?.quant.into(),
+        Some((to, scale)) => {
+            let scale = scale.parse().map_err(|_| {
+                PyValueError::new_err(format!(
+                    "no rule of scales is called {scale:?}: there are {}",
+                    names(quantize::FloatScale::ALL)
+                ))
+            })?;
+            let to = ElementType::from_name(&to)
+                .ok_or_else(|| PyTypeError::new_err(format!("{to} is no 8-bit float")))?;
+            quantize::Float8 { to, scale }.into()
+        }
+    };
     run(py, &[&x], &[&scale, &zero_point], |inputs, mut outputs| {
         let found = with_element!(x.element, T => {
-            cpu::calibrate(bytemuck::cast_slice::<u8, T>(inputs[0]), &x.shape, &along, calibration, rule)?
+            cpu::calibrate(bytemuck::cast_slice::<u8, T>(inputs[0]), &x.shape, &along, calibration, codes)?
         });
         let bytes = found.iter().map(|params| (params.scale.to_ne_bytes(), params.zero_point.to_ne_bytes()));
         let places = outputs.iter_mut().map(|out| out.chunks_exact_mut(size_of::<f32>()));

@@ -161,6 +161,55 @@ def test_values_of_codes(rng, dtype, of):
     assert_same(wgclip.dequantize(q, scale, zero.astype(wide), dtype=dtype, rule=rule), np.array(expected, dtype))
 
 
+FLOAT8 = [np.dtype(of) for of in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)]
+
+
+def float8(value: Fraction, dtype: np.dtype) -> float:
+    """The nearest finite number, ties to even: of all there are."""
+    with np.errstate(invalid="ignore"):
+        numbers = np.arange(128, dtype="u1").view(dtype).astype(float)
+    near = [(abs(Fraction(n) - abs(value)), bits % 2, n) for bits, n in enumerate(numbers) if np.isfinite(n)]
+    return math.copysign(min(near)[2], value)
+
+
+@pytest.mark.parametrize("quotient", ["exact", "division", "reciprocal"])
+@pytest.mark.parametrize("to", FLOAT8, ids=str)
+@pytest.mark.parametrize("dtype", FLOATS, ids=IDS)
+def test_codes_that_are_floats(rng, dtype, to, quotient):
+    wide = dtype if dtype.name == "float64" else np.dtype("f4")
+    rule = wgclip.QuantRule(quotient=quotient)
+    scale = (rng.uniform(0.5, 1, 400) * 2.0 ** rng.integers(-20, 20, 400)).astype(wide) * rng.choice([-1, 1], 400).astype(wide)
+    # Near ties, and over all exponents.
+    ties = rng.integers(1, 64, 400) / 2 * scale
+    with np.errstate(over="ignore"):
+        x = np.where(rng.random(400) < 0.5, ties, rng.normal(size=400) * 2.0 ** rng.integers(-25, 20, 400) * scale).astype(dtype)
+    x = x[np.isfinite(x.astype(float))]
+    scale = scale[: x.size]
+    expected = []
+    for x_, scale_ in zip(x.astype(float), scale.astype(float)):
+        _, value = code(x_, scale_, 0, rule, dtype)
+        sign = math.copysign(1, x_) * math.copysign(1, scale_)
+        expected.append(math.copysign(float8(Fraction(value) if math.isfinite(value) else Fraction(1 << 60), to), sign))
+    codes = wgclip.quantize(x, scale, dtype=to, rule=rule)
+    assert_same(codes, np.array(expected).astype(to))
+    values = [rounded(Fraction(c) * Fraction(s), dtype) if c else math.copysign(1, c) * math.copysign(0.0, s) for c, s in zip(codes.astype(float), scale.astype(float))]
+    assert_same(wgclip.dequantize(codes, scale, dtype=dtype), np.array(values, dtype))
+
+
+def test_scales_of_floats():
+    x = np.array([[480, 1.0], [0, -896]], "f4")
+    scale, zero_point = wgclip.calibrate(x, 1, dtype="float8_e4m3fn")
+    assert (scale.ravel().tolist(), zero_point) == ([np.float32(480 / 448), 2.0], 0)
+    assert wgclip.quantize(x, scale, zero_point, dtype="float8_e4m3fn").dtype == FLOAT8[0]
+    for scales, expected in (("floor", [1, 2]), ("round-up", [2, 2]), ("ceil", [2, 4]), ("even", [1, 2])):
+        assert wgclip.calibrate(x, 1, dtype="float8_e4m3fn", scales=scales)[0].ravel().tolist() == expected, scales
+    for wrong, error in ((dict(dtype="int8"), TypeError), (dict(dtype="float8_e5m2", scales="up"), ValueError)):
+        with pytest.raises(error, match=r"\w"):
+            wgclip.calibrate(x, **wrong)
+    with pytest.raises((TypeError, ValueError), match="zero point"):
+        wgclip.quantize(x, 1, 3, dtype="float8_e4m3fn")
+
+
 def test_codes_of_nan():
     x = np.array([np.nan, np.inf, -np.inf, 1], "f4")
     for nan, of_nan in (("nan", 7), ("least", -128), ("greatest", 127), ("zero", 7)):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._arrays import back, of_tensor, plain
+from ._arrays import back, dtype_of, element_of, of_tensor, plain
 from ._core import QuantRule, Tensor
 from ._norms import Axis, axes_of, shape_without
 
@@ -20,6 +20,8 @@ def calibrate(
     range: str = "minmax",  # noqa: A002
     scheme: str = "symmetric",
     rule: QuantRule | str = "exact",
+    dtype: Any = None,
+    scales: str = "greatest",
     finite_only: bool = False,
 ) -> tuple[Any, Any]:
     """The scale (float32) and the zero point (int32) for the codes of the elements of x, or of each slice along axes: those that share a scale, as of
@@ -28,6 +30,10 @@ def calibrate(
     ``range`` says which values the codes cover: ``"minmax"``; ``"p99.9"``, between the percentiles 0.1 and 99.9, or ``"p1..p99"``; ``"mse"``, the part of minmax with
     the least squared error; ``"-1..1"``. ``scheme`` spreads them around 0 (``"symmetric"``, without clipping any, or ``"symmetric-half"``, as torch's observers do), or
     from the lowest to the highest (``"affine"``, or ``"shifted"`` as TensorFlow does it). NaN and infinity are an error, or left out with ``finite_only``.
+
+    For codes that are 8-bit floats give their ``dtype``, float8_e4m3fn or float8_e5m2, in place of a scheme and a rule. Their scale follows from the greatest
+    magnitude: it is the greatest code (``scales="greatest"``), or scales are powers of two, as microscaling formats have them: ``"floor"``, ``"ceil"``, ``"round-up"``,
+    ``"even"``. The zero point is the number 0.
 
     >>> import numpy as np, wgclip
     >>> x = np.array([[0.5, -1.27], [2.54, 0.0]], "float32")
@@ -41,8 +47,10 @@ def calibrate(
     of, axes = of_tensor(x) if isinstance(x, Tensor) else plain(x), axes_of(axis)
     shape = () if axes is None else shape_without(of.shape, axes, True)
     made = np.empty(shape, "float32"), np.empty(shape, "int32")
-    _core.calibrate(of, axes, range, scheme, rule, finite_only, made)
-    if isinstance(x, Tensor):
-        return made if made[0].ndim else (made[0][()], made[1][()])
-    scale, zero_point = (back(x)(one if one.ndim else one[()]) for one in made)
+    float8 = None if dtype is None else (element_of(dtype_of(dtype)), scales)
+    _core.calibrate(of, axes, range, scheme, rule, finite_only, float8, made)
+    if float8:
+        made = made[0], np.zeros((), "int32")
+    kind = (lambda one: one) if isinstance(x, Tensor) else back(x)
+    scale, zero_point = (kind(one if one.ndim else one[()]) for one in made)
     return scale, zero_point

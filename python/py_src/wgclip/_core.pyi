@@ -277,6 +277,7 @@ def calibrate(
     scheme: str,
     rule: QuantRule | str,
     finite_only: bool,
+    float8: tuple[str, str] | None,
     out: Sequence[Any],
 ) -> None: ...
 def quantiles(x: Any, along: Sequence[int] | None, shares: Sequence[float], out: Any) -> None: ...

@@ -340,7 +340,8 @@ def quantize(
     """The codes of the elements of x: ``round(x / scale) + zero_point``, clipped to the codes of the rule.
 
     ``scale`` and ``zero_point`` are numbers, or arrays that broadcast to x, of float32 (of float64 if x is): one of each channel, for example. ``dtype`` is int8,
-    uint8, int16, uint16 or int32, and holds the codes of the rule: ``QuantRule(0, 255)`` for uint8.
+    uint8, int16, uint16 or int32, and holds the codes of the rule: ``QuantRule(0, 255)`` for uint8. Or it is float8_e4m3fn or float8_e5m2 (of ml_dtypes): ``x / scale``
+    rounded to it, saturated, without a zero point.
 
     >>> import numpy as np, wgclip
     >>> x = np.array([-9.0, 0.3, 1.2, 99.0], "float32")
@@ -355,7 +356,8 @@ def quantize(
 def dequantize(
     codes: Any, /, scale: Any, zero_point: Any = 0, *, dtype: Any = "float32", rule: QuantRule | str = "exact"
 ) -> Any:
-    """The values of codes: ``(codes - zero_point) * scale``, rounded once to a type of float. The zero point is clipped to the codes of the rule.
+    """The values of codes: ``(codes - zero_point) * scale``, rounded once to a type of float. The zero point is clipped to the codes of the rule; codes that are
+    8-bit floats have none.
 
     >>> import numpy as np, wgclip
     >>> wgclip.dequantize(np.array([-128, 3], "int8"), np.array([0.5, 0.25], "float32"))
