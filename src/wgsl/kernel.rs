@@ -8,7 +8,9 @@ use super::{Interface, Layout, Specialization, compose};
 use crate::broadcast::MAX_BROADCAST;
 use crate::broadcast::{Axis, Broadcast};
 use crate::op::{Codes, MAX_OUTPUTS, Operand, RuleUse};
-use crate::quantize::{QuantRule, Rounding};
+use crate::quantize::QuantRule;
+#[cfg(feature = "gpu")]
+use crate::quantize::Rounding;
 use crate::{ElementType, Op, TieRule};
 
 /// Bytes of a block.

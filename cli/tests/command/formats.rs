@@ -42,8 +42,9 @@ fn every_layout<T: Element>(code: &str) {
     let fortran = |c: &[T]| -> Vec<T> {
         (0..30).map(|place| c[place % 2 * 15 + place / 2 % 3 * 5 + place / 6]).collect()
     };
-    for device in DEVICES {
-        for (order, big) in [("<", false), (">", true)] {
+    // How a file is read does not depend on the device: a GPU gets one layout, to see that elements reach it.
+    for (device, layouts) in DEVICES.into_iter().zip([2, 1]) {
+        for (order, big) in [("<", false), (">", true)].into_iter().rev().take(layouts) {
             let order = if size_of::<T>() == 1 { "|" } else { order };
             let descr = format!("{order}{code}");
             for (is_fortran, shape) in [(false, "(2, 3, 5)"), (true, "(2, 3, 5)")] {
@@ -320,7 +321,7 @@ fn check_reports_every_operation() {
     assert_eq!(device["rows"].as_array().unwrap().len(), forms + 1);
     assert!(device["rows"].as_array().unwrap().iter().all(|row| row["cases"].as_u64() > Some(80_000)));
     assert!(device["builtins"].as_array().unwrap().len() == 2 && device["kind"] != "cpu", "{device}");
-    let text = folder.done("check --type i8 --device cpu").stdout;
+    let text = folder.done("check --type i8 --device cpu --op clip,clip_backward_bounds").stdout;
     assert!(text.contains("clip_backward_bounds") && text.contains(" 0 mismatches, "), "{text}");
 }
 
