@@ -8,7 +8,7 @@ use crate::files::Folder;
 fn every_operation_is_a_row_on_every_kind_of_device() {
     let folder = Folder::new();
     let said = folder
-        .done("bench --device cpu,gpu --type f32,u8 --sizes 1000 --quick --json rows.json --plot plot.svg");
+        .done("bench --device cpu,gpu --type f32,u8 --sizes 4Ki --quick --json rows.json --plot plot.svg");
     let rows: Vec<Value> = serde_json::from_slice(&folder.read("rows.json")).unwrap();
     for row in &rows {
         for number in ["median_ns", "min_ns", "gb_per_s"] {
@@ -23,7 +23,7 @@ fn every_operation_is_a_row_on_every_kind_of_device() {
     let gpu_baselines = ["copy_buffer", "copy_kernel"];
     for (of_cpu, baselines) in [(true, &["memcpy"][..]), (false, &gpu_baselines)] {
         for op in ops.iter().map(String::as_str).chain(baselines.iter().copied()) {
-            for (r#type, elements) in [("f32", 1000), ("u8", 1000)] {
+            for (r#type, elements) in [("f32", 4096), ("u8", 4096)] {
                 let element = wgclip::ElementType::from_name(r#type).unwrap();
                 if !variants().all(|(row, name)| name != op || row.is_for(element, false)) {
                     continue;
