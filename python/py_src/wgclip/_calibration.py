@@ -51,6 +51,8 @@ def calibrate(
     _core.calibrate(of, axes, range, scheme, rule, finite_only, float8, made)
     if float8:
         made = made[0], np.zeros((), "int32")
-    kind = (lambda one: one) if isinstance(x, Tensor) else back(x)
-    scale, zero_point = (kind(one if one.ndim else one[()]) for one in made)
-    return scale, zero_point
+    scale, zero_point = (one if one.ndim else one[()] for one in made)
+    if isinstance(x, Tensor):
+        return scale, zero_point
+    kind = back(x)
+    return kind(scale), kind(zero_point)
