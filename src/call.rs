@@ -90,12 +90,8 @@ impl<'a, B> Arguments<'a, B> {
         if info.codes == Codes::Output {
             self.quant.check_fits(to)?;
         }
-        let codes_are_floats = match info.codes {
-            Codes::None => false,
-            Codes::Output => to.is_float8(),
-            Codes::Input => element.is_float8(),
-        };
-        if codes_are_floats && !self.broadcast.is_zero(Operand::ZeroPoint) {
+        let has_float_codes = op.code_type(element, to).is_some_and(ElementType::is_float8);
+        if has_float_codes && !self.broadcast.is_zero(Operand::ZeroPoint) {
             let what = format!("{op} with a zero point, where codes are 8-bit floats");
             return refuse(what, "these have none: give the value 0".into());
         }

@@ -315,6 +315,15 @@ impl Op {
         }
     }
 
+    /// The type of its codes, for elements and an output of these types: `None` for an operation without codes.
+    pub fn code_type(self, element: ElementType, to: ElementType) -> Option<ElementType> {
+        match self.info().codes {
+            Codes::None => None,
+            Codes::Output => Some(to),
+            Codes::Input => Some(element),
+        }
+    }
+
     /// The sets of outputs for which kernels are listed: all, and of gradients of broadcast inputs all but the last, and the last.
     #[cfg(feature = "gpu")]
     pub(crate) fn output_sets(self) -> Vec<[bool; MAX_OUTPUTS]> {

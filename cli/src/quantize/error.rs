@@ -4,7 +4,7 @@ use std::fmt;
 
 use rayon::prelude::*;
 use wgclip::quantize::QuantParams;
-use wgclip::{Element, ElementType, f8_e4m3fn, f8_e5m2};
+use wgclip::{Element, ElementType, with_element};
 
 use super::codes::Part;
 
@@ -33,15 +33,10 @@ impl Errors {
     /// Adds a part; in order, so that the sums are the same in every run.
     pub(crate) fn add<T: Element>(&mut self, part: &Part<'_, T>, codes: &[u8], to: ElementType) {
         let size = to.size();
-        let code = |bytes: &[u8]| match (to, bytes) {
-            (ElementType::I8, &[a]) => f64::from(a as i8),
-            (ElementType::U8, &[a]) => f64::from(a),
-            (ElementType::I16, &[a, b]) => f64::from(i16::from_le_bytes([a, b])),
-            (ElementType::U16, &[a, b]) => f64::from(u16::from_le_bytes([a, b])),
-            (ElementType::F8E4M3Fn, &[a]) => f8_e4m3fn::from_bits(a).to_f64(),
-            (ElementType::F8E5M2, &[a]) => f8_e5m2::from_bits(a).to_f64(),
-            (_, &[a, b, c, d]) => f64::from(i32::from_le_bytes([a, b, c, d])),
-            _ => 0.0,
+        let code = |bytes: &[u8]| {
+            let mut word = [0; size_of::<u64>()];
+            word[..bytes.len()].copy_from_slice(bytes);
+            with_element!(to, C => <C as Element>::from_bits(u64::from_le_bytes(word)).to_f64())
         };
         let blocks: Vec<_> = part
             .x

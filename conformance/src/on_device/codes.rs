@@ -18,13 +18,9 @@ impl<T: Element> Case<T> {
         let (op, quant) = (variant.op, variant.quant);
         let on_gpu = on.device.info().limits.is_some();
         let holds = |to: &ElementType| match op.info().codes {
-            Codes::Output => match to {
-                ElementType::I8 => quant.min >= -128 && quant.max <= 127,
-                ElementType::U8 => quant.min >= 0 && quant.max <= 255,
-                ElementType::I16 => quant.min >= -32768 && quant.max <= 32767,
-                ElementType::U16 => quant.min >= 0 && quant.max <= 65535,
-                to if to.is_float8() => quant.rounding == Rounding::HalfEven,
-                to => *to == ElementType::I32,
+            Codes::Output => match to.code_range() {
+                Some([min, max]) => i64::from(quant.min) >= min && i64::from(quant.max) <= max,
+                None => to.is_float8() && quant.rounding == Rounding::HalfEven,
             },
             _ => to.is_float() && !(on_gpu && *to == ElementType::F64),
         };
@@ -38,7 +34,7 @@ impl<T: Element> Case<T> {
         let mut tally = Tally::default();
         for (_, &to) in types.iter().enumerate().filter(|&(n, _)| self.all_types || n == any) {
             let wide = op.broadcast_type(T::TYPE, to) == ElementType::F64;
-            let is_float = [T::TYPE, to][usize::from(op.info().codes == Codes::Output)].is_float8();
+            let is_float = op.code_type(T::TYPE, to).is_some_and(ElementType::is_float8);
             let zero_point = if is_float { Bound::Value(0.0) } else { self.code_input(1, op, wide) };
             let inputs = [self.code_input(0, op, wide), zero_point];
             poison(on.device, to, self.x.len(), 1)?;

@@ -1,4 +1,4 @@
-//! Clip into another float type: `reference::clip_to`.
+//! Clip into another float type: `clip_to` of the reference.
 
 use bytemuck::cast_slice_mut;
 

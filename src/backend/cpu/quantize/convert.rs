@@ -89,7 +89,7 @@ pub(super) fn quantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, y
             quotients(x, scale, (rule.quant.quotient, of_nan(rule)), to);
         });
     }
-    let written = uniform(block, rule, ElementType::F32).and_then(|uniform| {
+    let written = uniform::of_block(block, rule, ElementType::F32).and_then(|uniform| {
         let doubtful = with_code!(operands.to, C => uniform::write::<C>(x, uniform, cast_slice_mut(y)))?;
         (!doubtful).then_some(())
     });

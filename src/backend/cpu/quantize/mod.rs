@@ -8,14 +8,13 @@ mod uniform;
 use bytemuck::{cast_slice, cast_slice_mut};
 
 use code::{FAR, Parts, Rule, divide};
-use uniform::Uniform;
 
 use crate::backend::cpu::convert::{narrow, widen};
 use crate::backend::cpu::map::{BLOCK, Block, for_each_block};
 use crate::backend::cpu::operands::{Operands, Outputs, Sums};
 use crate::backend::cpu::simd::vectorised;
 use crate::element::convert::{Overflow, round_to_odd};
-use crate::element::{Real, with_float, with_short_float};
+use crate::element::{Real, with_short_float};
 use crate::quantize::{NanCode, Quotient, Rounding};
 use crate::{Element, ElementType, NanRule, Op};
 
@@ -44,12 +43,12 @@ fn fake(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, outputs: Outputs
     let mut outputs = outputs;
     if operands.op == Op::FakeQuantize
         && let Some(y) = &mut outputs[0]
-        && fake_uniform(operands.element, block, rule, y)
+        && uniform::fake(operands.element, block, rule, y)
     {
         return;
     }
     if let (Op::FakeQuantizeBackward, [Some(gx), None, None, _]) = (operands.op, &mut outputs)
-        && pass_uniform(operands.element, block, rule, gx)
+        && uniform::pass_gradient(operands.element, block, rule, gx)
     {
         return;
     }
@@ -74,57 +73,6 @@ fn fake(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, outputs: Outputs
             });
         }
     }
-}
-
-/// What all elements of a block have in common, if they do: the scale, and the zero point.
-fn uniform(block: &Block<'_>, rule: Rule, of_input: ElementType) -> Option<Uniform> {
-    if block.uniform[..2] != [true; 2] || block.x.is_empty() {
-        return None;
-    }
-    let first = |input: &[u8]| with_float!(of_input, T => cast_slice::<u8, T>(input)[0].to_f64() as f32);
-    Uniform::new(first(block.broadcast[0])?, first(block.broadcast[1])?, rule)
-}
-
-/// Writes the values of a block with one scale and one zero point. Returns false if another loop has to.
-fn fake_uniform(element: ElementType, block: &Block<'_>, rule: Rule, y: &mut [u8]) -> bool {
-    if element == ElementType::F64 || !is_exact_in_f32(element, rule) {
-        return false;
-    }
-    let Some(uniform) = uniform(block, rule, element) else { return false };
-    if element == ElementType::F32 {
-        return !uniform::write::<f32>(cast_slice(block.x), uniform, cast_slice_mut(y));
-    }
-    let written = with_short_float!(element, T => {
-        let x: &[T] = cast_slice(block.x);
-        let (mut wide, mut values) = ([0.0; BLOCK], [0.0; BLOCK]);
-        let (wide, values) = (&mut wide[..x.len()], &mut values[..x.len()]);
-        widen(x, false, wide);
-        let doubtful = uniform::write(wide, uniform, values);
-        if !doubtful {
-            narrow::<T>(values, Overflow::Infinity, cast_slice_mut(y));
-        }
-        !doubtful
-    });
-    written.unwrap_or(false)
-}
-
-/// Writes the gradient of x alone for a block with one scale and one zero point. Returns false if another loop has to.
-fn pass_uniform(element: ElementType, block: &Block<'_>, rule: Rule, gx: &mut [u8]) -> bool {
-    if element == ElementType::F64 || rule.unrounded {
-        return false;
-    }
-    let Some(uniform) = uniform(block, rule, element) else { return false };
-    if element == ElementType::F32 {
-        return !uniform::pass::<f32>(cast_slice(block.x), cast_slice(block.g), uniform, cast_slice_mut(gx));
-    }
-    let written = with_short_float!(element, T => {
-        let x: &[T] = cast_slice(block.x);
-        let mut wide = [0.0; BLOCK];
-        let wide = &mut wide[..x.len()];
-        widen(x, false, wide);
-        !uniform::pass::<T>(wide, cast_slice(block.g), uniform, cast_slice_mut(gx))
-    });
-    written.unwrap_or(false)
 }
 
 /// Whether the products of steps and scales are exact in f32, or are rounded to that alone: they have the bits of the steps, and at most 11 of an f16 or 8 of others.

@@ -1,10 +1,17 @@
 //! Codes of a block with one scale and one zero point: by the reciprocal of the scale, which takes a third of the time of quotients. A block in which
 //! that might make a difference is left to the loops over quotients.
 
+use bytemuck::{cast_slice, cast_slice_mut};
+
 use super::code::{FAR, Rule};
-use crate::Element;
+use super::is_exact_in_f32;
+use crate::backend::cpu::convert::{narrow, widen};
+use crate::backend::cpu::map::{BLOCK, Block};
 use crate::backend::cpu::simd::vectorised;
+use crate::element::convert::Overflow;
+use crate::element::{with_float, with_short_float};
 use crate::quantize::{Quotient, Rounding};
+use crate::{Element, ElementType};
 
 /// How far, relative to it, a product with the reciprocal is from the quotient: less than 1.5 units of 2^-23, be the quotient rounded or not.
 const MARGIN: f32 = 1.0 / (1 << 22) as f32;
@@ -57,6 +64,57 @@ impl Uniform {
             passing: rule.limits.map(|limit| limit - zero),
         })
     }
+}
+
+/// What all elements of a block have in common, if they do: the scale, and the zero point.
+pub(super) fn of_block(block: &Block<'_>, rule: Rule, of_input: ElementType) -> Option<Uniform> {
+    if block.uniform[..2] != [true; 2] || block.x.is_empty() {
+        return None;
+    }
+    let first = |input: &[u8]| with_float!(of_input, T => cast_slice::<u8, T>(input)[0].to_f64() as f32);
+    Uniform::new(first(block.broadcast[0])?, first(block.broadcast[1])?, rule)
+}
+
+/// Writes the values of a block with one scale and one zero point. Returns false if another loop has to.
+pub(super) fn fake(element: ElementType, block: &Block<'_>, rule: Rule, y: &mut [u8]) -> bool {
+    if element == ElementType::F64 || !is_exact_in_f32(element, rule) {
+        return false;
+    }
+    let Some(uniform) = of_block(block, rule, element) else { return false };
+    if element == ElementType::F32 {
+        return !write::<f32>(cast_slice(block.x), uniform, cast_slice_mut(y));
+    }
+    let written = with_short_float!(element, T => {
+        let x: &[T] = cast_slice(block.x);
+        let (mut wide, mut values) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let (wide, values) = (&mut wide[..x.len()], &mut values[..x.len()]);
+        widen(x, false, wide);
+        let doubtful = write(wide, uniform, values);
+        if !doubtful {
+            narrow::<T>(values, Overflow::Infinity, cast_slice_mut(y));
+        }
+        !doubtful
+    });
+    written.unwrap_or(false)
+}
+
+/// Writes the gradient of x alone for a block with one scale and one zero point. Returns false if another loop has to.
+pub(super) fn pass_gradient(element: ElementType, block: &Block<'_>, rule: Rule, gx: &mut [u8]) -> bool {
+    if element == ElementType::F64 || rule.unrounded {
+        return false;
+    }
+    let Some(uniform) = of_block(block, rule, element) else { return false };
+    if element == ElementType::F32 {
+        return !pass::<f32>(cast_slice(block.x), cast_slice(block.g), uniform, cast_slice_mut(gx));
+    }
+    let written = with_short_float!(element, T => {
+        let x: &[T] = cast_slice(block.x);
+        let mut wide = [0.0; BLOCK];
+        let wide = &mut wide[..x.len()];
+        widen(x, false, wide);
+        !pass::<T>(wide, cast_slice(block.g), uniform, cast_slice_mut(gx))
+    });
+    written.unwrap_or(false)
 }
 
 /// What is written: values, or codes.
