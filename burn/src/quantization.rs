@@ -82,16 +82,17 @@ impl FakeQuantize {
         Ok(Self { range: RunningState::new(range), averaging, scheme, rule })
     }
 
-    /// Rounds `x`, of any shape. Before the first batch in training, which has no range, it returns x. A training step reads two numbers
-    /// back. A batch with NaN or infinity leaves the range as it is: its NaN stay in the result.
+    /// Rounds `x`, of any shape. Before the first batch in training, which has no range, it returns x. The range is read back, and in training that of the
+    /// batch. A batch with NaN or infinity leaves the range as it is: its NaN stay in the result.
     ///
     /// # Panics
     /// As [`ClipByValue::forward`](crate::ClipByValue::forward).
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        if x.device().is_autodiff() && x.shape().num_elements() > 0 {
-            self.observe(x.clone());
-        }
-        let [lo, hi] = ends(self.range.value_sync());
+        let before = self.range.value_sync();
+        let device = before.device();
+        let before = ends(before);
+        let trains = x.device().is_autodiff() && x.shape().num_elements() > 0;
+        let [lo, hi] = if trains { self.observe(x.clone(), before, &device) } else { before };
         if lo.is_nan() {
             return x;
         }
@@ -99,20 +100,20 @@ impl FakeQuantize {
         apply(x, f64::from(params.scale).into(), f64::from(params.zero_point).into(), self.rule)
     }
 
-    fn observe<const D: usize>(&self, x: Tensor<D>) {
+    /// Moves a range toward that of a batch.
+    fn observe<const D: usize>(&self, x: Tensor<D>, range: [f64; 2], device: &Device) -> [f64; 2] {
         let x = x.detach().inner().cast(DType::F32);
-        let of_batch = Tensor::cat(vec![x.clone().min().reshape([1]), x.max().reshape([1])], 0);
-        let before = self.range.value_sync();
-        let device = before.device();
-        let of_batch = Tensor::from_data(of_batch.into_data(), (&device, DType::F32));
-        if !ends(of_batch.clone()).into_iter().all(f64::is_finite) {
-            return;
+        let of_batch = ends(Tensor::cat(vec![x.clone().min().reshape([1]), x.max().reshape([1])], 0));
+        if !of_batch.into_iter().all(f64::is_finite) {
+            return range;
         }
-        let range = match ends(before.clone())[0].is_nan() {
-            true => of_batch,
-            false => before.clone() + (of_batch - before).mul_scalar(self.averaging),
+        let moved = |n: usize| match range[n] {
+            end if end.is_nan() => of_batch[n] as f32,
+            end => (end + self.averaging * (of_batch[n] - end)) as f32,
         };
-        self.range.update(range.detach());
+        let range = [moved(0), moved(1)];
+        self.range.update(Tensor::from_data(range, (device, DType::F32)));
+        range.map(f64::from)
     }
 }
 
