@@ -1,6 +1,6 @@
 // Rounds to the values of codes, for floats of up to 32 bits, in integers: the twin of reference::fake_quantize, and its gradients.
 import package::lib::constants::{
-    BITS, FLOAT, LANE_SHIFT, NAN_CODE, NAN_PASSES, QUANT_GRADIENT, QUOTIENT, ROUNDING, SIGNED, TO_EXPONENT_BITS,
+    BITS, E2M1_CODES, FLOAT, LANE_SHIFT, NAN_CODE, NAN_PASSES, QUANT_GRADIENT, QUOTIENT, ROUNDING, SIGNED, TO_EXPONENT_BITS,
 };
 import package::lib::element::{MAGNITUDE, SIGN, element_of, store_element};
 import package::lib::float_code::{
@@ -36,13 +36,13 @@ fn part_of(n: u32, d: u32) -> u32 {
     return select(0u, 1u, n != 0u) + select(0u, 1u, twice >= d) + select(0u, 1u, twice > d);
 }
 
-// The real quotient of two f32 that are not NaN. Those of 0, and those by infinity, are 0.
-fn exact_ratio(x: u32, divisor: u32) -> Ratio {
+// The real quotient of two f32 that are not NaN, times a power of two. Those of 0, and those by infinity, are 0.
+fn exact_ratio(x: u32, divisor: u32, power: i32) -> Ratio {
     let negative = (x ^ divisor) >= SIGN;
     let sizes = vec2(x & MAGNITUDE, divisor & MAGNITUDE);
     let parts = normalized(sizes);
     let v = parts.v;
-    let exponent = parts.exponents.x - parts.exponents.y;
+    let exponent = parts.exponents.x - parts.exponents.y + power;
     let digits = quotient_digits(v.x, v.y, reciprocal(v.y), u32(clamp(exponent, 0, 17)));
     var whole = digits.x;
     var part = part_of(digits.y, v.y);
@@ -78,7 +78,7 @@ fn ratio_of(value: u32) -> Ratio {
 // x by the divisor, as the rule divides.
 fn divided(x: u32, divisor: u32) -> Ratio {
     if QUOTIENT == EXACT {
-        return exact_ratio(x, divisor);
+        return exact_ratio(x, divisor, 0);
     }
     var value = rounded_quotient(x, divisor);
     // 0 by 0, and infinity by infinity.
@@ -86,6 +86,45 @@ fn divided(x: u32, divisor: u32) -> Ratio {
         value = select(((x ^ divisor) & SIGN) | F32_INFINITY, 0u, (x & MAGNITUDE) == 0u);
     }
     return ratio_of(value);
+}
+
+// Four times a quotient, as the rule divides, of numbers that are neither 0 nor infinite.
+fn quarters(x: u32, divisor: u32) -> Ratio {
+    if QUOTIENT == EXACT {
+        return exact_ratio(x, divisor, 2);
+    }
+    let value = rounded_quotient(x, divisor);
+    let size = value & MAGNITUDE;
+    // A subnormal number becomes another that is below every code.
+    return ratio_of(select(min(size + 0x1000000u, F32_INFINITY), 0u, size == 0u) | (value & SIGN));
+}
+
+// The code of a number as a 4-bit float: by how many middles between two magnitudes, in quarters, it is beyond. A tie goes to the even one.
+fn e2m1_code(x: u32, divisor: u32) -> u32 {
+    if is_nan_f32(x) || is_nan_f32(divisor) {
+        return select(0u, 7u, NAN_CODE == NAN_LEAST || NAN_CODE == NAN_GREATEST) | select(0u, 8u, NAN_CODE == NAN_LEAST);
+    }
+    let sign = ((x ^ divisor) >> 31u) << 3u;
+    let sizes = vec2(x & MAGNITUDE, divisor & MAGNITUDE);
+    if sizes.x >= F32_INFINITY || (sizes.y == 0u && sizes.x != 0u) {
+        return sign | 7u;
+    }
+    if sizes.x == 0u || sizes.y >= F32_INFINITY {
+        return sign;
+    }
+    let ratio = quarters(sizes.x, sizes.y);
+    // Twice the quarters, and one more if there is a rest.
+    let size = vec4(2u * ratio.whole + select(0u, 1u, ratio.part != 0u));
+    let even = select(vec4(0u), vec4(1u), size > vec4(2u, 10u, 20u, 40u));
+    let odd = select(vec4(0u), vec4(1u), size >= vec4(6u, 14u, 28u, 0xffffffffu));
+    return sign | dot(even + odd, vec4(1u));
+}
+
+// The f32 of a 4-bit float.
+fn e2m1_value(code: u32) -> u32 {
+    let magnitude = code & 7u;
+    let normal = ((126u + (magnitude >> 1u)) << 23u) | ((magnitude & 1u) << 22u);
+    return select(select(normal, 0x3f000000u, magnitude == 1u), 0u, magnitude == 0u) | ((code & 8u) << 28u);
 }
 
 fn integer_of(ratio: Ratio, rounding: u32) -> i32 {
@@ -199,6 +238,9 @@ fn quantize(x: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec
     if TO_EXPONENT_BITS != 0u {
         return vec2(float_code(value, of_scale.x), 0u);
     }
+    if E2M1_CODES {
+        return vec2(e2m1_code(value, of_scale.x), 0u);
+    }
     let nan_zero = is_nan_f32(zero_point.x);
     let code = code_of(value, of_scale.x, select(zero_point.x, 0u, nan_zero), codes);
     var q = code.steps + code.zero;
@@ -218,6 +260,9 @@ fn quantize(x: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec
 fn dequantize(code: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec4<i32>) -> vec2<u32> {
     if FLOAT {
         return float_value(to_f32(code.x), of_scale.x);
+    }
+    if E2M1_CODES {
+        return float_value(e2m1_value(code.x), of_scale.x);
     }
     var q = bitcast<i32>(code.x);
     if SIGNED {

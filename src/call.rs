@@ -1,9 +1,8 @@
 //! One call of one operation of the list: what the layers below tensors pass on, whatever the device. Elements are untyped bits here.
 
 use crate::broadcast::{BroadcastInputs, Reduction};
-use crate::element::convert;
-use crate::op::{Codes, MAX_OUTPUTS, Operand, Pass, RuleUse, first_outputs};
-use crate::quantize::QuantRule;
+use crate::op::{Codes, Domain, MAX_OUTPUTS, Operand, Pass, RuleUse, first_outputs};
+use crate::quantize::{CodeFormat, QuantRule};
 use crate::{BackwardRule, ElementType, Error, NormLimit, Op, Result};
 
 /// How each output is summed, if it is.
@@ -74,13 +73,14 @@ impl<'a, B> Arguments<'a, B> {
         if info.converts && self.to.is_none() {
             return refuse(format!("{op} without the type of its output"), "give Arguments::to".into());
         }
-        let (to, codes) = (self.to(op), "codes are i8, u8, i16, u16, i32, f8_e4m3fn or f8_e5m2");
-        let (converts, instead) = match info.codes {
-            Codes::None => (convert::converts(element, to), "it converts floats to floats"),
-            Codes::Output => (element.is_float() && to.is_code(), codes),
-            Codes::Input => (element.is_code() && to.is_float(), codes),
-        };
-        if !converts {
+        let to = self.to(op);
+        if !op.makes(element, to) {
+            let instead = match (info.codes, info.domain) {
+                (Codes::None, _) => "it converts floats to floats",
+                (Codes::Both, Domain::Pairs) => "it converts u16 to u8",
+                (Codes::Both, _) => "it converts u8 to u16",
+                _ => "codes are i8, u8, i16, u16, i32, f8_e4m3fn or f8_e5m2",
+            };
             return refuse(format!("{op} from {element} to {to}"), instead.into());
         }
         // To its own type a conversion is a clip, of integers too.
@@ -90,9 +90,19 @@ impl<'a, B> Arguments<'a, B> {
         if info.codes == Codes::Output {
             self.quant.check_fits(to)?;
         }
-        let has_float_codes = op.code_type(element, to).is_some_and(ElementType::is_float8);
+        let code = op.code_type(element, to);
+        let takes_format = info.rule == RuleUse::Quant && info.codes != Codes::Both;
+        if self.quant.format == CodeFormat::E2M1 && takes_format && code != Some(ElementType::U8) {
+            let (what, instead) = match code {
+                Some(code) => (format!("e2m1 codes of {code}"), "each is the low bits of a u8"),
+                None => (format!("{op} to e2m1"), "quantize to codes, and dequantize them"),
+            };
+            return refuse(what, instead.into());
+        }
+        let has_float_codes =
+            code.is_some_and(|code| code.is_float8() || self.quant.format == CodeFormat::E2M1);
         if has_float_codes && !self.broadcast.is_zero(Operand::ZeroPoint) {
-            let what = format!("{op} with a zero point, where codes are 8-bit floats");
+            let what = format!("{op} with a zero point, where codes are floats");
             return refuse(what, "these have none: give the value 0".into());
         }
         let expected = op.broadcast_type(element, to);

@@ -45,7 +45,7 @@ impl<'a, T: Element> Operands<'a, T> {
     fn broadcast(&self, op: Op) -> Result<BroadcastInputs<&DynTensor>> {
         let (row, shape) = (op.info().broadcast, self.x.shape());
         match op.info().codes {
-            Codes::None => {}
+            Codes::None | Codes::Both => {}
             _ if T::TYPE == ElementType::F64 => {
                 return BroadcastInputs::new(row, shape, self.grid.map(Bound::Value));
             }

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use wgclip::op::{MAX_OUTPUTS, Op, Operand, RuleUse};
-use wgclip::quantize::QuantRule;
+use wgclip::op::{Codes, MAX_OUTPUTS, Op, Operand, RuleUse};
+use wgclip::quantize::{CodeFormat, QuantRule};
 use wgclip::reference::{self, Operands};
 use wgclip::{BackwardRule, Bound, Element, ElementType};
 
@@ -40,7 +40,10 @@ impl Variant {
         Op::variants().flat_map(move |(op, in_place)| {
             let rules = BackwardRule::all().filter(move |&rule| takes(op, rule));
             let forms = rules.map(move |rule| Self { in_place, rule, ..Self::new(op) });
-            let quants = if quantised(op) { quant_rules() } else { vec![QuantRule::default()] };
+            let quants = match quantised(op) {
+                true => quant_rules().into_iter().filter(|&quant| takes_format(op, quant)).collect(),
+                false => vec![QuantRule::default()],
+            };
             forms.flat_map(move |form| quants.clone().into_iter().map(move |quant| Self { quant, ..form }))
         })
     }
@@ -62,12 +65,17 @@ impl Variant {
 }
 
 /// How many of these rules, the first, are presets that every type meets.
-pub(crate) const PRESETS: usize = 5;
+pub(crate) const PRESETS: usize = 6;
 
 /// Rules with every choice, and every range.
 pub(crate) fn quant_rules() -> Vec<QuantRule> {
     let ranges = RANGES.iter().cycle();
     QuantRule::choices().zip(ranges).map(|(rule, &(min, max))| QuantRule { min, max, ..rule }).collect()
+}
+
+/// Whether an operation has codes of the format of a rule.
+fn takes_format(op: Op, quant: QuantRule) -> bool {
+    quant.format == CodeFormat::Integer || matches!(op.info().codes, Codes::Output | Codes::Input)
 }
 
 /// Whether an operation is tested with a rule. Operations that read a mask are tested with each rule that produces one.

@@ -1,6 +1,7 @@
 """Records what packages quantise to: values, codes and gradients, as bits, beside their version.
 
     python record.py [PACKAGE...]     writes PACKAGE.json here; without a name all that are installed
+    python record.py blocks           writes blocks/torchao.json: microscaling blocks
 
 `tests/test_quantisation_parity.py` compares wgclip's presets with the files, and needs none of the packages. Run with torch 2.15.0, torchao 0.18.0, brevitas 0.13.4, tensorflow
 2.21.0, onnxruntime 1.32.0 (onnx 1.23.2), openvino 2026.4.1 and numpy 2.4.6 on x86-64.
@@ -126,7 +127,44 @@ PACKAGES = {
 }
 
 
+#: Formats of microscaling blocks, and rules of scales, by their names here and in torchao.
+FORMATS = {"float8_e4m3fn": "float8_e4m3fn", "float8_e5m2": "float8_e5m2", "float4_e2m1fn": "float4_e2m1fn_x2"}
+SCALES = {"floor": "FLOOR", "ceil": "CEIL", "round-up": "RCEIL", "even": "EVEN"}
+
+
+def blocks():
+    """Blocks of 32: greatest magnitudes of many significands and exponents, and smaller ones at and next to ties."""
+    significands = np.array([1, 1.25, 1.5, 1.75, 1.8125, 1.875, 1.9375, 1.96875, 1.999], "f4")
+    greatest = (significands[:, None] * 2.0 ** np.arange(-30, 31, 5, dtype="f4")).ravel().astype("f4")
+    parts = np.concatenate([[1], np.arange(1, 24) / 32, 2.0 ** -np.arange(3, 11)]).astype("f4")
+    signs = np.where(np.arange(32) % 3 == 1, -1, 1).astype("f4")
+    made = greatest[:, None] * parts * signs
+    return np.concatenate([made, np.nextafter(made, np.float32(0)), np.zeros((1, 32), "f4")]).astype("f4")
+
+
+def record_blocks() -> None:
+    import torch
+    from torchao.prototype.mx_formats.mx_tensor import ScaleCalculationMode, to_mx
+
+    cases, x = [], torch.tensor(blocks())
+    for ours, theirs in FORMATS.items():
+        for scales, mode in SCALES.items():
+            scale, codes = to_mx(x, getattr(torch, theirs), 32, ScaleCalculationMode[mode])
+            made = {"scale": scale, "codes": codes}
+            cases.append({"format": ours, "scales": scales, **{of: one.view(torch.uint8).numpy().tobytes().hex() for of, one in made.items()}})
+    version = importlib.metadata.version("torchao")
+    path = pathlib.Path(__file__).parent / "blocks" / "torchao.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"package": "torchao", "version": version, "cases": cases}))
+    print(f"blocks: torchao {version}, {len(cases)} cases")
+
+
 def main(names: list[str]) -> None:
+    if "blocks" in names:
+        names.remove("blocks")
+        record_blocks()
+        if not names:
+            return
     for name in names or PACKAGES:
         distribution, quantise = PACKAGES[name]
         try:

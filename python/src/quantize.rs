@@ -19,8 +19,9 @@ pub(crate) struct QuantRule(pub quantize::QuantRule);
 #[pymethods]
 impl QuantRule {
     #[new]
+    #[expect(clippy::too_many_arguments, reason = "named by callers")]
     #[pyo3(signature = (
-        min = -128, max = 127, *, quotient = "exact", rounding = "half-even", nan = "nan", gradient = "rounded", nan_gradient = "pass"
+        min = -128, max = 127, *, quotient = "exact", rounding = "half-even", nan = "nan", gradient = "rounded", nan_gradient = "pass", format = "integer"
     ))]
     fn new(
         min: i64,
@@ -30,6 +31,7 @@ impl QuantRule {
         nan: &str,
         gradient: &str,
         nan_gradient: &str,
+        format: &str,
     ) -> PyResult<Self> {
         let parsed = || -> Result<_> {
             Ok(quantize::QuantRule {
@@ -38,18 +40,21 @@ impl QuantRule {
                 nan: nan.parse()?,
                 gradient: gradient.parse()?,
                 nan_gradient: nan_gradient.parse()?,
+                format: format.parse()?,
                 ..quantize::QuantRule::EXACT
             })
         };
         let rule = parsed().map_err(|_| {
             PyValueError::new_err(format!(
                 "no rule is quotient={quotient:?}, rounding={rounding:?}, nan={nan:?}, gradient={gradient:?}, \
-                 nan_gradient={nan_gradient:?}: quotient is {}; rounding is {}; nan is {}; gradient is {}; nan_gradient is {}",
+                 nan_gradient={nan_gradient:?}, format={format:?}: quotient is {}; rounding is {}; nan is {}; gradient is {}; nan_gradient is {}; \
+                 format is {}",
                 names(quantize::Quotient::ALL),
                 names(quantize::Rounding::ALL),
                 names(quantize::NanCode::ALL),
                 names(quantize::QuantGradient::ALL),
                 names(wgclip::NanRule::ALL),
+                names(quantize::CodeFormat::ALL),
             ))
         })?;
         Self(rule).range(min, max)
@@ -82,6 +87,11 @@ impl QuantRule {
     /// The same rule for signed codes of this many bits.
     fn bits(&self, bits: u32) -> PyResult<Self> {
         self.0.bits(bits).map(Self).map_err(exception)
+    }
+
+    /// The same rule for codes that are 4-bit floats.
+    fn e2m1(&self) -> Self {
+        Self(quantize::FloatFormat::E2M1.rule(self.0))
     }
 
     #[getter]
@@ -119,9 +129,18 @@ impl QuantRule {
         self.0.nan_gradient.name()
     }
 
+    #[getter]
+    fn format(&self) -> &'static str {
+        self.0.format.name()
+    }
+
     fn __repr__(&self) -> String {
+        let format = match self.0.format {
+            quantize::CodeFormat::Integer => String::new(),
+            format => format!(", format={:?}", format.name()),
+        };
         format!(
-            "QuantRule({}, {}, quotient={:?}, rounding={:?}, nan={:?}, gradient={:?}, nan_gradient={:?})",
+            "QuantRule({}, {}, quotient={:?}, rounding={:?}, nan={:?}, gradient={:?}, nan_gradient={:?}{format})",
             self.min(),
             self.max(),
             self.quotient(),
@@ -148,7 +167,7 @@ pub(crate) fn calibrate(
     scheme: &str,
     rule: &Bound<'_, PyAny>,
     finite_only: bool,
-    float8: Option<(String, String)>,
+    floats: Option<(String, String)>,
     out: [Bound<'_, PyAny>; 2],
 ) -> PyResult<()> {
     let [x, scale, zero_point] = [Memory::of(x)?, Memory::of(&out[0])?, Memory::of(&out[1])?];
@@ -164,7 +183,7 @@ pub(crate) fn calibrate(
         ))
     })?;
     let calibration = quantize::Calibration { range: range.parse().map_err(exception)?, scheme, finite_only };
-    let codes: quantize::Grid = match float8 {
+    let codes: quantize::Grid = match floats {
         None => Rules::of(Op::Quantize, Some(rule))?.quant.into(),
         Some((to, scale)) => {
             let scale = scale.parse().map_err(|_| {
@@ -173,9 +192,12 @@ pub(crate) fn calibrate(
                     names(quantize::FloatScale::ALL)
                 ))
             })?;
-            let to = ElementType::from_name(&to)
-                .ok_or_else(|| PyTypeError::new_err(format!("{to} is no 8-bit float")))?;
-            quantize::Float8 { to, scale }.into()
+            let named =
+                |format: &&quantize::FloatFormat| format.name() == to || format.element().name() == to;
+            let format = quantize::FloatFormat::ALL.iter().find(named);
+            let format =
+                *format.ok_or_else(|| PyTypeError::new_err(format!("{to} is no float that is a code")))?;
+            quantize::FloatCodes { format, scale }.into()
         }
     };
     run(py, &[&x], &[&scale, &zero_point], |inputs, mut outputs| {

@@ -219,6 +219,19 @@ impl Tensor {
         first(run_op(py, Op::Clip, &[self.get()?], [min, max], Others::default())?)
     }
 
+    /// 4-bit codes, two a byte.
+    fn pack4(&self, py: Python<'_>) -> PyResult<Self> {
+        let x = self.get()?;
+        Self::make(py, || x.pack4())
+    }
+
+    /// The reverse, into i8 or u8.
+    #[pyo3(signature = (element = "i8"))]
+    fn unpack4(&self, py: Python<'_>, element: &str) -> PyResult<Self> {
+        let (x, element) = (self.get()?, element_of(element)?);
+        Self::make(py, || x.unpack4(element))
+    }
+
     /// Clips and converts to another type of float, by its name in Rust.
     #[pyo3(signature = (min = None, max = None, *, element))]
     fn clip_to(

@@ -44,6 +44,9 @@ def test_every_operation_of_the_list_is_there_by_its_name(rng, device):
             named["dtype"] = "int8"
         if name == "dequantize":
             inputs, named["dtype"] = [x.view("i4")], "bfloat16"
+        if name in ("pack4", "unpack4"):
+            kinds = ["u2", "u1"] if name == "pack4" else ["u1", "u2"]
+            inputs, named["dtype"] = [x.view(kinds[0])], kinds[1]
         expected = wgclip.run(name, *inputs, **named)
         tensors = {of: device.tensor(one) if isinstance(one, np.ndarray) else one for of, one in named.items()}
         made = wgclip.run(name, *map(device.tensor, inputs), **tensors)
@@ -60,6 +63,19 @@ def test_every_operation_of_the_list_is_there_by_its_name(rng, device):
                        (lambda: wgclip.run("clip_with_mask", device.tensor(x), min=0), TypeError)):
         with pytest.raises(error):
             bad()
+
+
+def test_codes_of_4_bits_are_packed(device):
+    codes = np.array([code for byte in range(256) for code in (byte & 15, byte >> 4)], "u1").reshape(4, 8, 16)
+    packed = wgclip.pack4(device.tensor(codes))
+    assert packed.shape == (4, 8, 8) and packed.numpy().ravel().tolist() == list(range(256))
+    assert_same(wgclip.unpack4(packed, dtype="uint8").numpy(), codes)
+    signed = wgclip.unpack4(packed)
+    assert_same(signed.numpy(), np.where(codes > 7, codes.astype("i1") - 16, codes).astype("i1"))
+    assert_same(wgclip.pack4(signed).numpy(), packed.numpy())
+    for wrong in (codes[..., :3], codes.astype("i2")):
+        with pytest.raises(TypeError, match=r"even|int8"):
+            wgclip.pack4(device.tensor(wrong))
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=lambda of: of.name)

@@ -99,5 +99,22 @@ def test_presets_are_the_packages(file):
     assert set(met) == excused, f"no difference for {excused - set(met)}"
 
 
+BLOCKS = json.loads((FOLDER / "blocks" / "torchao.json").read_text())
+
+
+@pytest.mark.parametrize("case", BLOCKS["cases"], ids=lambda case: f"{case['format']}-{case['scales']}")
+def test_blocks_are_those_of_torchao(case):
+    x = record.blocks()
+    scale, _ = wgclip.calibrate(x, 1, dtype=case["format"], scales=case["scales"])
+    codes = wgclip.quantize(x, scale, dtype=case["format"])
+    if case["format"].startswith("float4"):
+        codes = wgclip.pack4(codes)
+    exponents = (scale.view("u4") >> 23).astype("u1")
+    theirs = {of: np.frombuffer(bytes.fromhex(case[of]), "u1") for of in ("scale", "codes")}
+    for of, ours in (("scale", exponents), ("codes", codes.view("u1"))):
+        assert theirs[of].size == ours.size
+        np.testing.assert_array_equal(ours.ravel(), theirs[of], of)
+
+
 def test_there_are_files():
     assert {file.stem for file in FILES} == set(record.PACKAGES)

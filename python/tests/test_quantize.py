@@ -162,18 +162,19 @@ def test_values_of_codes(rng, dtype, of):
 
 
 FLOAT8 = [np.dtype(of) for of in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)]
+FLOAT4 = np.dtype(ml_dtypes.float4_e2m1fn)
 
 
 def float8(value: Fraction, dtype: np.dtype) -> float:
     """The nearest finite number, ties to even: of all there are."""
     with np.errstate(invalid="ignore"):
-        numbers = np.arange(128, dtype="u1").view(dtype).astype(float)
+        numbers = np.arange(8 if dtype == FLOAT4 else 128, dtype="u1").view(dtype).astype(float)
     near = [(abs(Fraction(n) - abs(value)), bits % 2, n) for bits, n in enumerate(numbers) if np.isfinite(n)]
     return math.copysign(min(near)[2], value)
 
 
 @pytest.mark.parametrize("quotient", ["exact", "division", "reciprocal"])
-@pytest.mark.parametrize("to", FLOAT8, ids=str)
+@pytest.mark.parametrize("to", [*FLOAT8, FLOAT4], ids=str)
 @pytest.mark.parametrize("dtype", FLOATS, ids=IDS)
 def test_codes_that_are_floats(rng, dtype, to, quotient):
     wide = dtype if dtype.name == "float64" else np.dtype("f4")
@@ -208,6 +209,47 @@ def test_scales_of_floats():
             wgclip.calibrate(x, **wrong)
     with pytest.raises((TypeError, ValueError), match="zero point"):
         wgclip.quantize(x, 1, 3, dtype="float8_e4m3fn")
+
+
+def test_blocks_of_4_bit_floats():
+    x = np.array([[7, 1.0], [0, -8], [0, 0]], "f4")
+    for scales, expected in (("floor", [1, 2, 2**-127]), ("round-up", [2, 2, 2**-127]), ("greatest", [np.float32(7 / 6), np.float32(8 / 6), 1])):
+        scale, zero_point = wgclip.calibrate(x, 1, dtype="float4_e2m1fn", scales=scales)
+        assert scale.ravel().tolist() == expected, scales
+    codes = wgclip.quantize(x, scale, zero_point, dtype=FLOAT4)
+    assert codes.dtype == FLOAT4 and codes.astype("f4").tolist() == [[6, 1], [0, -6], [0, 0]]
+    packed = wgclip.pack4(codes)
+    assert packed.tolist() == [[0x27], [0xF0], [0]]
+    assert_same(wgclip.unpack4(packed, dtype=FLOAT4), codes)
+    nan = np.array([np.nan, np.inf, -np.inf, -1e-9], "f4")
+    for of_nan, expected in (("nan", 0), ("least", 15), ("greatest", 7), ("zero", 0)):
+        rule = wgclip.QuantRule(nan=of_nan)
+        assert wgclip.quantize(nan, 1, dtype=FLOAT4, rule=rule).view("u1").tolist() == [expected, 7, 15, 8]
+        assert wgclip.quantize(nan, 1, dtype="uint8", rule=rule.e2m1()).tolist() == [expected, 7, 15, 8]
+    for wrong in (
+        lambda: wgclip.quantize(x, 1, 3, dtype=FLOAT4),
+        lambda: wgclip.quantize(x, 1, dtype="int8", rule=wgclip.QuantRule(format="e2m1")),
+        lambda: wgclip.quantize(x, 1, dtype=FLOAT4, rule="tensorflow"),
+        lambda: wgclip.fake_quantize(x, 1, rule=wgclip.QuantRule().e2m1()),
+        lambda: wgclip.dequantize(np.zeros(2, "i1"), 1, rule=wgclip.QuantRule().e2m1()),
+    ):
+        with pytest.raises(TypeError, match=r"zero point|uint8|half-even|quantize"):
+            wrong()
+
+
+def test_two_codes_in_a_byte():
+    every = np.array([code for byte in range(256) for code in (byte & 15, byte >> 4)], "u1").reshape(4, 8, 16)
+    packed = wgclip.pack4(every)
+    assert packed.ravel().tolist() == list(range(256)) and packed.shape == (4, 8, 8)
+    assert_same(wgclip.unpack4(packed, dtype="uint8"), every)
+    signed = wgclip.unpack4(packed)
+    assert_same(signed, np.where(every > 7, every.astype("i1") - 16, every).astype("i1"))
+    assert_same(wgclip.pack4(signed), packed)
+    swapped = every.swapaxes(0, 1)
+    assert_same(wgclip.unpack4(wgclip.pack4(swapped), dtype="uint8"), np.ascontiguousarray(swapped))
+    for wrong in (every[..., :3], every.astype("i2"), every[0, 0, 0]):
+        with pytest.raises(TypeError, match=r"even|int8"):
+            wgclip.pack4(wrong)
 
 
 def test_codes_of_nan():

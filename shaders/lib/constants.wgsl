@@ -38,6 +38,7 @@ const ROUNDING: u32 = 0u;
 const NAN_CODE: u32 = 0u;
 const NAN_PASSES: bool = true;
 const QUANT_GRADIENT: u32 = 0u;
+const E2M1_CODES: bool = false;
 
 // Whether no broadcast input is a tensor.
 const SCALAR_BOUNDS: bool = true;

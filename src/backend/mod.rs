@@ -32,6 +32,11 @@ pub(crate) trait Backend: Clone + fmt::Debug {
     /// Copies whole elements to the device.
     fn upload(&self, element: ElementType, bytes: &[u8]) -> Result<Self::Buffer>;
 
+    /// The same bytes as elements of a type: a copy where they are not aligned to it.
+    fn of_type(&self, buffer: &Self::Buffer, _element: ElementType) -> Result<Self::Buffer> {
+        Ok(buffer.clone())
+    }
+
     /// Uploads a vector, keeping it if possible.
     fn adopt<T: Element>(&self, data: Vec<T>) -> Result<Self::Buffer>;
 

@@ -10,6 +10,8 @@ use std::fmt;
 
 pub use crate::broadcast::MAX_BROADCAST;
 pub use crate::call::Arguments;
+use crate::element::convert;
+use crate::quantize::{CodeFormat, QuantRule, Rounding};
 use crate::{BackwardRule, ElementType, Error, Result};
 
 pub use row::{Accuracy, Codes, Domain, MAX_OUTPUTS, OpInfo, Pass, RuleUse};
@@ -250,6 +252,14 @@ ops! {
         broadcast: &[Scale, ZeroPoint], in_place: None, rule: RuleUse::Quant, domain: Domain::Codes, accuracy: Accuracy::RoundedOnce,
         converts: true, codes: Codes::Input, ..FORWARD
     };
+    /// Pairs of 4-bit codes, each in a byte, in one byte: [`reference::pack4`](crate::reference::pack4).
+    Pack4: "pack4" {
+        broadcast: &[], in_place: None, domain: Domain::Pairs, converts: true, codes: Codes::Both, ..FORWARD
+    };
+    /// 4-bit codes, two a byte, each in a byte: [`reference::unpack4`](crate::reference::unpack4).
+    Unpack4: "unpack4" in "pack4" {
+        broadcast: &[], in_place: None, rule: RuleUse::Quant, domain: Domain::Packed, converts: true, codes: Codes::Both, ..FORWARD
+    };
     /// `scale * x + offset`: [`reference::affine`](crate::reference::affine).
     Affine: "affine" {
         broadcast: &[], params: &["scale", "offset"], domain: Domain::Arithmetic, accuracy: Accuracy::Defined, ..FORWARD
@@ -302,6 +312,34 @@ impl Op {
             Domain::Floats => element.is_float(),
             Domain::Arithmetic => element.is_float() && !(on_gpu && element == ElementType::F64),
             Domain::Codes => element.is_code(),
+            Domain::Pairs => element == ElementType::U16,
+            Domain::Packed => element == ElementType::U8,
+        }
+    }
+
+    /// Whether it makes elements of a type from those of another.
+    pub fn makes(self, element: ElementType, to: ElementType) -> bool {
+        match (self.info().codes, self.info().domain) {
+            (Codes::None, _) => convert::converts(element, to),
+            (Codes::Output, _) => element.is_float() && to.is_code(),
+            (Codes::Input, _) => element.is_code() && to.is_float(),
+            (Codes::Both, Domain::Pairs) => (element, to) == (ElementType::U16, ElementType::U8),
+            (Codes::Both, _) => (element, to) == (ElementType::U8, ElementType::U16),
+        }
+    }
+
+    /// Whether its codes, of a type that follows from those of x and the output, are of the format that a rule says, and are rounded as it says.
+    pub fn has_codes(self, quant: QuantRule, element: ElementType, to: ElementType) -> bool {
+        let is_rounded = self.info().codes == Codes::Output;
+        match (self.code_type(element, to), quant.format) {
+            (None, CodeFormat::E2M1) => {
+                self.info().codes == Codes::Both || self.info().rule != RuleUse::Quant
+            }
+            (Some(code), CodeFormat::E2M1) if code != ElementType::U8 => false,
+            (Some(code), format) if code.is_float8() || format == CodeFormat::E2M1 => {
+                !is_rounded || quant.rounding == Rounding::HalfEven
+            }
+            _ => true,
         }
     }
 
@@ -309,7 +347,7 @@ impl Op {
     /// or f64 where the floats are f64.
     pub fn broadcast_type(self, element: ElementType, to: ElementType) -> ElementType {
         match self.info().codes {
-            Codes::None => element,
+            Codes::None | Codes::Both => element,
             _ if element == ElementType::F64 || to == ElementType::F64 => ElementType::F64,
             _ => ElementType::F32,
         }
@@ -318,7 +356,7 @@ impl Op {
     /// The type of its codes, for elements and an output of these types: `None` for an operation without codes.
     pub fn code_type(self, element: ElementType, to: ElementType) -> Option<ElementType> {
         match self.info().codes {
-            Codes::None => None,
+            Codes::None | Codes::Both => None,
             Codes::Output => Some(to),
             Codes::Input => Some(element),
         }

@@ -26,9 +26,14 @@ pub enum Domain {
     Arithmetic,
     /// The types of codes: integers of up to 32 bits, and 8-bit floats.
     Codes,
+    /// u16: pairs of 4-bit codes, one a byte, the first in the low byte.
+    Pairs,
+    /// u8: such pairs in a byte, the first in the low bits.
+    Packed,
 }
 
-/// Which operands of an operation are codes, that is integers of up to 32 bits or 8-bit floats. The broadcast inputs are then f32, or f64 where the floats are f64.
+/// Which operands of an operation are codes, that is integers of up to 32 bits, 8-bit floats, or 4-bit floats in a u8. The broadcast inputs are then f32, or f64 where
+/// the floats are f64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codes {
     /// None: all operands are of one type.
@@ -37,6 +42,8 @@ pub enum Codes {
     Output,
     /// The input.
     Input,
+    /// Both: pairs of 4-bit codes, one or two a byte.
+    Both,
 }
 
 /// How exact the outputs are. They have the same bits on every device whichever it is.

@@ -237,6 +237,8 @@ mod tests {
                     Codes::None => element,
                     Codes::Output => ElementType::I32,
                     Codes::Input => ElementType::F32,
+                    Codes::Both if element == ElementType::U8 => ElementType::U16,
+                    Codes::Both => ElementType::U8,
                 };
                 let arguments =
                     Arguments { params, element: Some(element), to: Some(to), ..Arguments::new(&broadcast) };
@@ -280,7 +282,7 @@ mod tests {
     ) -> Vec<BroadcastInputs<Slice>> {
         let operands = op.info().broadcast;
         let count = operands.len();
-        let of_inputs = if op.info().codes == Codes::None { element } else { ElementType::F32 };
+        let of_inputs = op.broadcast_type(element, ElementType::F32);
         let resolve = |tensors: u32| {
             crate::with_element!(of_inputs, T => {
                 let input = |(index, operand): (usize, &Operand)| match tensors >> index & 1 {

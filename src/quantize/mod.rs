@@ -4,14 +4,14 @@
 //! divide and round, in what a NaN becomes, and in which elements a gradient passes: see [`QuantRule::PRESETS`].
 
 mod calibration;
-mod float8;
+mod float_codes;
 
 use std::fmt;
 use std::str::FromStr;
 
 pub use crate::tensor::QuantGradients;
 pub use calibration::{Calibration, QuantParams, Scheme, ValueRange};
-pub use float8::{Float8, FloatScale, Grid};
+pub use float_codes::{FloatCodes, FloatFormat, FloatScale, Grid};
 
 use crate::rule::named;
 use crate::{ElementType, Error, NanRule, Result};
@@ -70,6 +70,18 @@ pub enum QuantGradient {
     StraightThrough,
 }
 
+/// What codes are, where they are the result of [`quantize`](crate::Tensor::quantize) or what [`dequantize`](crate::Tensor::dequantize) reads.
+/// (Codes that are 8-bit floats are told by their type.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CodeFormat {
+    /// Integers.
+    #[default]
+    Integer,
+    /// 4-bit floats of the OCP specification of microscaling formats 1.0, with two bits of exponent and one of fraction: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their
+    /// negatives. Each is in the low bits of a u8; [`pack4`](crate::Tensor::pack4) puts two into a byte.
+    E2M1,
+}
+
 /// How values are quantised, and where their gradients flow.
 ///
 /// ```
@@ -97,6 +109,8 @@ pub struct QuantRule {
     pub gradient: QuantGradient,
     /// What an x that is NaN receives.
     pub nan_gradient: NanRule,
+    /// What codes are. For 4-bit floats the range does not matter.
+    pub format: CodeFormat,
 }
 
 impl Default for QuantRule {
@@ -149,7 +163,10 @@ impl QuantRule {
         nan: NanCode::Nan,
         gradient: QuantGradient::Rounded,
         nan_gradient: NanRule::Pass,
+        format: CodeFormat::Integer,
     };
+    /// 4-bit floats, by the real quotient.
+    pub const E2M1: Self = Self { min: 0, max: 15, format: CodeFormat::E2M1, ..Self::EXACT };
     /// The rule of `torch.fake_quantize_per_tensor_affine`: the preset `torch`.
     pub const TORCH: Self = Self {
         quotient: Quotient::Reciprocal,
@@ -192,7 +209,7 @@ impl QuantRule {
     /// Presets that combine choices, and each rule that differs from the default in one: what the kernels are tested with.
     pub fn choices() -> impl Iterator<Item = Self> {
         let rule = Self::EXACT;
-        let presets = [rule, Self::TORCH, Self::TORCHAO, Self::BREVITAS, Self::BREVITAS_STE];
+        let presets = [rule, Self::TORCH, Self::TORCHAO, Self::BREVITAS, Self::BREVITAS_STE, Self::E2M1];
         presets
             .into_iter()
             .chain([Self::TENSORFLOW, Self::PADDLE])
@@ -201,6 +218,8 @@ impl QuantRule {
             .chain(NanCode::ALL.iter().map(move |&nan| Self { nan, ..rule }))
             .chain(QuantGradient::ALL.iter().map(move |&gradient| Self { gradient, ..rule }))
             .chain(NanRule::ALL.iter().map(move |&nan_gradient| Self { nan_gradient, ..rule }))
+            .chain(NanCode::ALL.iter().map(|&nan| Self { nan, ..Self::E2M1 }))
+            .chain(Quotient::ALL.iter().map(|&quotient| Self { quotient, ..Self::E2M1 }))
     }
 
     /// The default rule for these codes.
@@ -247,17 +266,28 @@ impl QuantRule {
             let what = format!("codes from {} to {} as {to}", self.min, self.max);
             Err(Error::Unsupported { what, device: "any device".into(), instead })
         };
+        let half_even = |codes: &str| match self.rounding {
+            Rounding::HalfEven => Ok(()),
+            rounding => Err(Error::Unsupported {
+                what: format!("{codes} by the rounding {rounding}"),
+                device: "any device".into(),
+                instead: "codes that are floats are rounded half-even: give a rule that does".into(),
+            }),
+        };
+        if self.format == CodeFormat::E2M1 {
+            return match to {
+                ElementType::U8 => half_even("e2m1"),
+                _ => Err(Error::Unsupported {
+                    what: format!("e2m1 codes as {to}"),
+                    device: "any device".into(),
+                    instead: "each is the low bits of a u8".into(),
+                }),
+            };
+        }
         match to.code_range() {
             Some([min, max]) if min <= self.min.into() && max >= self.max.into() => Ok(()),
             Some([min, max]) => refuse(format!("give a rule with a range within {min}..={max}")),
-            None if to.is_float8() => match self.rounding {
-                Rounding::HalfEven => Ok(()),
-                rounding => Err(Error::Unsupported {
-                    what: format!("{to} by the rounding {rounding}"),
-                    device: "any device".into(),
-                    instead: "8-bit floats are rounded half-even: give a rule that does".into(),
-                }),
-            },
+            None if to.is_float8() => half_even(to.name()),
             None => refuse("give i8, u8, i16, u16, i32, f8_e4m3fn or f8_e5m2".into()),
         }
     }
@@ -265,8 +295,12 @@ impl QuantRule {
 
 impl fmt::Display for QuantRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { min, max, quotient, rounding, nan, gradient, nan_gradient } = self;
-        write!(f, "{min}..={max}, quotient {quotient}, {rounding}, nan {nan}, ")?;
+        let Self { min, max, quotient, rounding, nan, gradient, nan_gradient, format } = self;
+        match format {
+            CodeFormat::Integer => write!(f, "{min}..={max}")?,
+            format => write!(f, "{format}")?,
+        }
+        write!(f, ", quotient {quotient}, {rounding}, nan {nan}, ")?;
         write!(f, "gradient {gradient}, of nan {nan_gradient}")
     }
 }
@@ -284,6 +318,7 @@ impl FromStr for QuantRule {
 named!(Quotient { Exact: "exact", Division: "division", Reciprocal: "reciprocal" });
 named!(Rounding { HalfEven: "half-even", HalfUp: "half-up", HalfAway: "half-away", Down: "down" });
 named!(NanCode { Nan: "nan", Least: "least", Greatest: "greatest", Zero: "zero" });
+named!(CodeFormat { Integer: "integer", E2M1: "e2m1" });
 named!(QuantGradient {
     Rounded: "rounded",
     Interior: "interior",

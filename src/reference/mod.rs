@@ -19,7 +19,8 @@ pub use clip::{
 pub use exact::{dot, norm, sum};
 pub use quantile::quantile;
 pub use quantize::{
-    dequantize, dequantize_float, fake_quantize, fake_quantize_backward, quantize, quantize_to_float,
+    dequantize, dequantize_e2m1, dequantize_float, fake_quantize, fake_quantize_backward, pack4, quantize,
+    quantize_to_e2m1, quantize_to_float, unpack4,
 };
 pub use scaling::{average, relative, scale, scale_backward, scaling, scaling_backward};
 
@@ -139,8 +140,8 @@ pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUT
         Op::Affine => vec![affine(x, param(0), param(1))],
         Op::FakeQuantize => vec![fake_quantize(x, scale, zero, quant)],
         Op::FakeQuantizeBackward => fake_quantize_backward(x, g, scale, zero, quant).to_vec(),
-        // These have operands of two types: `quantize` and `dequantize`, or `quantize_to_float` and `dequantize_float`.
-        Op::Quantize | Op::Dequantize => Vec::new(),
+        // These have operands of two types: `quantize` and `dequantize`, or those of floats, `pack4` and `unpack4`.
+        Op::Quantize | Op::Dequantize | Op::Pack4 | Op::Unpack4 => Vec::new(),
         // The reference of these is `sum`, `norm`, `scale` and `scale_backward`.
         Op::Sum | Op::Norm | Op::ClipByNorm | Op::ClipByNormBackward | Op::ClipByGlobalNorm => Vec::new(),
     };

@@ -9,7 +9,7 @@ impl<T: Element> Tensor<T> {
     /// The scale and the zero point of each slice along some axes, or of all elements (`..`), that cover the values which
     /// [`Calibration`] says: tensors of the shape that the norms of these slices have, which broadcast to this one. Take the axes that a scale is
     /// shared along: `[0]` of a matrix for one scale per column. The codes are those of a [`QuantRule`](crate::quantize::QuantRule), or
-    /// [8-bit floats](crate::quantize::Float8), whose zero points are 0.
+    /// [floats](crate::quantize::FloatCodes), whose zero points are 0.
     ///
     /// On a GPU the least and greatest elements of [symmetric and affine](crate::quantize::Scheme) codes are found there; for everything else the
     /// elements are read to the CPU. Not in a browser, since it waits.

@@ -11,6 +11,7 @@ mod dynamic;
 mod lists;
 mod mask;
 mod norm;
+mod pack;
 mod quantize;
 mod run;
 mod storage;

@@ -9,8 +9,6 @@ use crate::broadcast::MAX_BROADCAST;
 use crate::broadcast::{Axis, Broadcast};
 use crate::op::{Codes, MAX_OUTPUTS, Operand, RuleUse};
 use crate::quantize::QuantRule;
-#[cfg(feature = "gpu")]
-use crate::quantize::Rounding;
 use crate::{ElementType, Op, TieRule};
 
 /// Bytes of a block.
@@ -84,7 +82,10 @@ impl Kernel {
             ..given
         };
         let quant = match info.rule {
-            RuleUse::Quant if info.codes == Codes::Input => QuantRule::EXACT,
+            RuleUse::Quant if info.codes == Codes::Input => {
+                QuantRule { format: given.format, ..QuantRule::EXACT }
+            }
+            RuleUse::Quant if info.codes == Codes::Both => QuantRule::EXACT,
             RuleUse::Quant if info.inputs.contains(&Operand::G) => given,
             RuleUse::Quant => forward,
             _ => QuantRule::EXACT,
@@ -114,24 +115,24 @@ impl Kernel {
                 for (&ties, shared) in TieRule::ALL.iter().flat_map(forms) {
                     for needs in op.output_sets() {
                         let info = op.info();
-                        let converted = |to: &ElementType| match info.codes {
-                            Codes::None => to.is_float() && element.is_float(),
-                            Codes::Output => to.is_code(),
-                            // The shaders multiply in f32.
-                            Codes::Input => to.is_float() && *to != ElementType::F64,
+                        // The shaders multiply in f32.
+                        let on_gpu = |to: &ElementType| info.codes != Codes::Input || *to != ElementType::F64;
+                        let converted = |to: &ElementType| {
+                            op.makes(element, *to)
+                                && on_gpu(to)
+                                && (info.codes != Codes::None || element.is_float())
                         };
                         let others = ElementType::ALL.iter().copied().filter(converted);
                         let to: Vec<_> = others.filter(|_| info.converts).collect();
                         // A rule makes the same difference to every type, layout and form.
-                        let is_first = element == ElementType::F32 && !in_place && !shared;
+                        let is_first = element == ElementType::F32 || info.codes == Codes::Input;
+                        let is_first = is_first && !in_place && !shared;
                         let has_rules =
                             is_first && info.rule == RuleUse::Quant && layouts[0] == Layout::Value;
                         let rules = QuantRule::choices().take(if has_rules { usize::MAX } else { 1 });
                         for quant in rules {
                             let to = if to.is_empty() { vec![element] } else { to.clone() };
-                            let rounds =
-                                |to: &ElementType| !to.is_float8() || quant.rounding == Rounding::HalfEven;
-                            for to in to.into_iter().filter(|to| info.codes != Codes::Output || rounds(to)) {
+                            for to in to.into_iter().filter(|&to| op.has_codes(quant, element, to)) {
                                 let specialization = Specialization {
                                     to,
                                     ties,
@@ -215,6 +216,8 @@ impl Kernel {
                 writeln!(root, "@group(0) @binding(0) var<storage> {}_blocks: array<{item}>;", binding.name);
         }
         root.push_str(&reading.functions);
+        let mut arguments = vec!["element_of(block, e)".to_owned()];
+        arguments.extend(reading.arguments.iter().cloned());
         root.push_str(&match (self.converts(), self.is_elementwise()) {
             (true, false) => converting_entry(
                 &reading,
@@ -224,7 +227,7 @@ impl Kernel {
             (true, true) => converting_entry(
                 &reading,
                 "let block = x_blocks[i];",
-                &format!("{function}(element_of(block, e), {}, params.codes)", reading.arguments.join(", ")),
+                &format!("{function}({}, params.codes)", arguments.join(", ")),
             ),
             (false, _) => self.entry(reading),
         });

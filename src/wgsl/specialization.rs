@@ -6,7 +6,7 @@ use super::{BLOCKS_PER_INVOCATION, WORKGROUP, blocks_per_mask_word};
 use crate::broadcast::MAX_BROADCAST;
 use crate::element::{BitLayout, NumberClass};
 use crate::norm::exact::{ReduceOp, SumFormat};
-use crate::quantize::QuantRule;
+use crate::quantize::{CodeFormat, QuantRule};
 use crate::{ElementType, NanRule, TieRule};
 
 /// How a broadcast input lies along x.
@@ -119,6 +119,7 @@ impl Specialization {
                 .chain([
                     ("SCALAR_BOUNDS", !self.has_tensors()),
                     ("NAN_PASSES", self.quant.nan_gradient == NanRule::Pass),
+                    ("E2M1_CODES", self.quant.format == CodeFormat::E2M1),
                 ])
         {
             let _ = writeln!(text, "const {name}: bool = {value};");

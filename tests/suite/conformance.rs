@@ -8,7 +8,8 @@ use wgclip_conformance::{Tier, check};
 use crate::devices::{Settings, Suite, seed};
 
 /// Types of each size and class.
-const QUICK: [ElementType; 4] = [ElementType::F32, ElementType::F16, ElementType::U8, ElementType::I64];
+pub(crate) const QUICK: [ElementType; 4] =
+    [ElementType::F32, ElementType::F16, ElementType::U8, ElementType::I64];
 
 /// One type of each size and class: where work is split, and how bounds lie along x, depends on the size of elements alone.
 const SIZES: [ElementType; 8] = [
@@ -56,9 +57,14 @@ pub(crate) fn register(suite: &mut Suite) {
             for (op, in_place) in Op::variants() {
                 // What computes compiles slowly. Its arithmetic is that of f32 whatever the type.
                 let info = op.info();
-                let computes = info.accuracy == Accuracy::Defined || info.rule == RuleUse::Quant;
+                let of_codes = info.rule == RuleUse::Quant && info.codes != Codes::Both;
+                let computes = info.accuracy == Accuracy::Defined || of_codes;
                 let of_type = if info.codes == Codes::Input { ElementType::I8 } else { ElementType::F32 };
                 if computes && slug.contains("-gl") && element != of_type {
+                    continue;
+                }
+                let is_another = !QUICK.contains(&element) && element != of_type;
+                if computes && !full && slug != "cpu" && is_another {
                     continue;
                 }
                 let is_second = computes && !full && slug.ends_with("swiftshader-vulkan");

@@ -40,6 +40,8 @@ fn converted(op: Op) -> Option<ElementType> {
         Codes::None => CONVERTED,
         Codes::Output => ElementType::I8,
         Codes::Input => ElementType::F32,
+        Codes::Both if op == Op::Pack4 => ElementType::U8,
+        Codes::Both => ElementType::U16,
     })
 }
 

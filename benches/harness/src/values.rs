@@ -46,7 +46,7 @@ pub(crate) fn broadcast<T: Element, B>(op: Op) -> wgclip::Result<BroadcastInputs
     });
     let shape = Shape::new([])?;
     match op.info().codes {
-        Codes::None => BroadcastInputs::new(operands, &shape, given),
+        Codes::None | Codes::Both => BroadcastInputs::new(operands, &shape, given),
         _ if T::TYPE == ElementType::F64 => BroadcastInputs::new(operands, &shape, OTHERS.map(Bound::Value)),
         _ => BroadcastInputs::new(operands, &shape, OTHERS.map(|number| Bound::Value(number as f32))),
     }

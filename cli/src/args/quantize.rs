@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::TypedValueParser;
 use wgclip::ElementType;
-use wgclip::quantize::{Calibration, Float8, FloatScale, Grid, QuantRule, Scheme, ValueRange};
+use wgclip::quantize::{
+    Calibration, FloatCodes, FloatFormat, FloatScale, Grid, QuantRule, Scheme, ValueRange,
+};
 
 use super::{Effort, Tensors, element, names};
 
@@ -16,7 +18,8 @@ Examples:
   wgclip quantize checkpoint/ uint8/ --to u8 --scheme affine --like torch --except '*lm_head*'
   wgclip quantize x.npy x.safetensors --range p99.9
   wgclip quantize model.safetensors fp8.safetensors --to f8_e4m3fn --per-channel 0
-  wgclip quantize model.safetensors mx.safetensors --to mxfp8     # blocks of 32
+  wgclip quantize model.safetensors mx.safetensors --to mxfp4     # blocks of 32
+  wgclip quantize model.safetensors w4.safetensors --to int4 --group 128
   wgclip inspect model.safetensors --bits 4 --group 128       # its error first";
 
 pub(super) const DEQUANTIZE_EXAMPLES: &str = "\
@@ -31,11 +34,12 @@ pub(crate) struct Codes {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub bits: Option<u32>,
     /// The type of the codes. An unsigned integer has codes from 0; mxfp8 is f8_e4m3fn in blocks of 32 with E8M0 scales (OCP microscaling), mxfp8_e5m2
-    /// the same with f8_e5m2 [default: i8, or i16 for more than 8 bits]
+    /// the same with f8_e5m2, mxfp4 with 4-bit floats, two a byte; int4 packs 8 integers from -8 into an I32 as compressed-tensors does [default: i8, or i16
+    /// for more than 8 bits]
     #[arg(long, value_name = "T", value_parser = code_type())]
     pub to: Option<CodeType>,
-    /// How scales of 8-bit floats follow from the greatest magnitude: it is the greatest code (greatest), or powers of two by the roundings of
-    /// torchao [default: greatest; floor for mxfp8]
+    /// How scales of codes that are floats follow from the greatest magnitude: it is the greatest code (greatest), or powers of two by the roundings of
+    /// torchao [default: greatest; floor for mxfp8 and mxfp4]
     #[arg(long, value_name = "RULE", value_parser = float_scale())]
     pub scales: Option<FloatScale>,
     /// A scale for each slice of this axis, 0 for the rows of a matrix [default: one for the tensor]
@@ -64,37 +68,58 @@ pub(crate) struct Codes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CodeType {
     pub element: ElementType,
-    /// Whether it is a microscaling format, by its name.
-    mx: Option<&'static str>,
+    /// The format of floats.
+    float: Option<FloatFormat>,
+    /// Whether two are in a byte.
+    pub is_packed: bool,
+    /// Its name, if it is not a type alone.
+    format: Option<&'static str>,
 }
 
-/// The microscaling formats.
-const MX: [CodeType; 2] = [
-    CodeType { element: ElementType::F8E4M3Fn, mx: Some("mxfp8") },
-    CodeType { element: ElementType::F8E5M2, mx: Some("mxfp8_e5m2") },
+/// Those that are not types alone: the microscaling formats, and packed integers.
+const FORMATS: [CodeType; 4] = [
+    CodeType::of_floats(FloatFormat::E4M3, "mxfp8"),
+    CodeType::of_floats(FloatFormat::E5M2, "mxfp8_e5m2"),
+    CodeType { is_packed: true, ..CodeType::of_floats(FloatFormat::E2M1, "mxfp4") },
+    CodeType { element: ElementType::U8, float: None, is_packed: true, format: Some("int4") },
 ];
 
 /// Elements that share a scale in these.
 const MX_BLOCK: u64 = 32;
 
 impl CodeType {
-    fn all() -> impl Iterator<Item = Self> {
-        let elements = ElementType::ALL.iter().copied().filter(|element| element.is_code());
-        elements.map(|element| Self { element, mx: None }).chain(MX)
+    const fn of_floats(float: FloatFormat, name: &'static str) -> Self {
+        Self { element: float.element(), float: Some(float), is_packed: false, format: Some(name) }
     }
 
-    fn name(self) -> &'static str {
-        self.mx.unwrap_or(self.element.name())
+    fn of(element: ElementType) -> Self {
+        let float =
+            [FloatFormat::E4M3, FloatFormat::E5M2].into_iter().find(|float| float.element() == element);
+        Self { element, float, is_packed: false, format: None }
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        let elements = ElementType::ALL.iter().copied().filter(|element| element.is_code());
+        elements.map(Self::of).chain(FORMATS)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.format.unwrap_or(self.element.name())
     }
 
     /// Whether its scales are powers of two, a byte each.
-    pub(crate) fn is_mx(self) -> bool {
-        self.mx.is_some()
+    fn is_mx(self) -> bool {
+        self.float.is_some() && self.format.is_some()
+    }
+
+    /// Whether it is packed integers.
+    fn is_int4(self) -> bool {
+        self.float.is_none() && self.is_packed
     }
 }
 
 fn code_type() -> impl TypedValueParser<Value = CodeType> {
-    let parsed = |name: String| CodeType::all().find(|of| of.name() == name).unwrap_or(MX[0]);
+    let parsed = |name: String| CodeType::all().find(|of| of.name() == name).unwrap_or(FORMATS[0]);
     names(CodeType::all().map(CodeType::name)).map(parsed)
 }
 
@@ -107,15 +132,15 @@ fn scheme() -> impl TypedValueParser<Value = Scheme> {
 }
 
 impl Codes {
-    /// The type of the codes.
-    pub(crate) fn element(&self) -> ElementType {
+    /// What the codes are.
+    pub(crate) fn code_type(&self) -> CodeType {
         let by_bits = if self.bits.unwrap_or(8) > 8 { ElementType::I16 } else { ElementType::I8 };
-        self.to.map_or(by_bits, |to| to.element)
+        self.to.unwrap_or(CodeType::of(by_bits))
     }
 
     /// Whether a microscaling format was asked for.
     pub(crate) fn is_mx(&self) -> bool {
-        self.to.is_some_and(CodeType::is_mx)
+        self.code_type().is_mx()
     }
 
     /// How many elements of the last axis share a scale, if groups do.
@@ -128,31 +153,35 @@ impl Codes {
     /// # Errors
     /// For codes that their type does not hold, and for options of integers beside floats.
     pub(crate) fn grid(&self) -> anyhow::Result<Grid> {
-        let to = self.element();
-        if !to.is_float8() {
+        let to = self.code_type();
+        let Some(format) = to.float else {
             if self.scales.is_some() {
-                anyhow::bail!("--scales is for 8-bit floats: give --to one, or leave it out");
+                anyhow::bail!(
+                    "--scales is for codes that are floats: give --to such a type, or leave it out"
+                );
             }
             return Ok(self.rule()?.into());
-        }
+        };
         let of_integers = [
             (self.bits.is_some(), "--bits"),
             (self.scheme.is_some(), "--scheme"),
             (self.range == Some(ValueRange::SquaredError), "--range mse"),
         ];
         if let Some((_, option)) = of_integers.iter().find(|(given, _)| *given) {
-            anyhow::bail!("{option} is for integer codes, and {to} is a float: leave it out");
+            anyhow::bail!("{option} is for integer codes, and {} is a float: leave it out", to.name());
         }
-        if self.is_mx() && self.per_channel.is_some() {
-            anyhow::bail!("--per-channel is not for mxfp8, whose scales are those of blocks: leave it out");
+        if to.is_mx() && self.per_channel.is_some() {
+            let name = to.name();
+            anyhow::bail!("--per-channel is not for {name}, whose scales are those of blocks: leave it out");
         }
-        if self.is_mx() && self.scales == Some(FloatScale::Greatest) {
+        if to.is_mx() && self.scales == Some(FloatScale::Greatest) {
             anyhow::bail!(
-                "the scales of mxfp8 are powers of two: give --scales floor, ceil, round-up or even"
+                "the scales of {} are powers of two: give --scales floor, ceil, round-up or even",
+                to.name()
             );
         }
-        let by_default = if self.is_mx() { FloatScale::Floor } else { FloatScale::Greatest };
-        Ok(Float8 { to, scale: self.scales.unwrap_or(by_default) }.into())
+        let by_default = if to.is_mx() { FloatScale::Floor } else { FloatScale::Greatest };
+        Ok(FloatCodes { format, scale: self.scales.unwrap_or(by_default) }.into())
     }
 
     /// The rule that the options specify.
@@ -160,7 +189,14 @@ impl Codes {
     /// # Errors
     /// For codes that their type does not hold.
     pub(crate) fn rule(&self) -> anyhow::Result<QuantRule> {
-        let (element, bits) = (self.element(), self.bits.unwrap_or(8));
+        let to = self.code_type();
+        if to.is_int4() && self.bits.is_some_and(|bits| bits != 4) {
+            anyhow::bail!("int4 has 4 bits: leave --bits out");
+        }
+        if to.is_int4() && matches!(self.scheme, Some(Scheme::Affine | Scheme::Shifted)) {
+            anyhow::bail!("int4 has no zero points: leave --scheme out, or give --to u8 --bits 4");
+        }
+        let (element, bits) = (to.element, self.bits.unwrap_or(if to.is_int4() { 4 } else { 8 }));
         if bits as usize > 8 * element.size() {
             anyhow::bail!(
                 "codes of {bits} bits do not fit {element}: give --to a longer type, or fewer --bits"
@@ -183,9 +219,9 @@ impl Codes {
         Calibration { range, scheme, finite_only: self.finite_only }
     }
 
-    /// Whether codes were asked for where they need not be: by bits, or as floats.
+    /// Whether codes were asked for where they need not be: by bits, or by a type that says how many there are.
     pub(crate) fn is_given(&self) -> bool {
-        self.bits.is_some() || self.element().is_float8()
+        self.bits.is_some() || self.code_type().float.is_some() || self.code_type().is_packed
     }
 
     /// An option that was given although it says nothing without --bits.
@@ -210,7 +246,7 @@ pub(crate) struct Quantize {
     #[arg(value_name = "IN")]
     pub input: PathBuf,
     /// The .safetensors file to write, or the folder, whole or not at all; may be IN. - is stdout. The codes of a tensor have its name, its scales
-    /// that name with _scale, and zero points, unless all are 0, with _zero_point
+    /// that name with _scale, and zero points, unless all are 0, with _zero_point; int4 has the name with _packed, and its shape in _shape
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
     #[command(flatten)]
@@ -226,8 +262,8 @@ pub(crate) struct Quantize {
 
 #[derive(Debug, Args)]
 pub(crate) struct Dequantize {
-    /// The codes: a .safetensors file or a folder of them. Tensors of integers of up to 32 bits, and of 8-bit floats, with a tensor of their name and _scale are
-    /// dequantized, others kept
+    /// The codes: a .safetensors file or a folder of them. Tensors of integers of up to 32 bits, and of floats of 8 and 4 bits, with a tensor of their name and _scale are
+    /// dequantized, and so are the packed ones of `--to int4`; others are kept
     #[arg(value_name = "IN")]
     pub input: PathBuf,
     /// The file to write, or the folder, whole or not at all; may be IN. - is stdout

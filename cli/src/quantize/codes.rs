@@ -6,6 +6,7 @@ use wgclip::op::{Arguments, Op, Operand};
 use wgclip::quantize::{Calibration, Grid, QuantParams, QuantRule, Scheme, ValueRange};
 use wgclip::{Bound, Device, DynTensor, Element, ElementType, Error, Shape, cpu, with_element};
 
+use super::packed::{self, Packing};
 use crate::args::Codes;
 use crate::norm::{axes_of, parts};
 use crate::resources::Resources;
@@ -26,6 +27,8 @@ enum Sharing {
 pub(crate) struct Method {
     pub grid: Grid,
     pub to: ElementType,
+    /// How codes are written, if they are packed.
+    pub packing: Option<Packing>,
     /// Whether scales are written as the exponents of powers of two, in E8M0.
     pub exponents: bool,
     /// How a package divides and rounds; for integers with their range.
@@ -44,10 +47,15 @@ impl Method {
         let grid = args.grid()?;
         let rule = match grid {
             Grid::Integers(rule) => rule,
-            Grid::Floats(_) => args.preset(),
+            Grid::Floats(codes) => codes.format.rule(args.preset()),
         };
-        let (to, exponents) = (args.element(), args.is_mx());
-        Ok(Self { grid, to, exponents, rule, calibration: args.calibration(), sharing })
+        let to = args.code_type();
+        let packing = to.is_packed.then_some(match grid {
+            Grid::Integers(_) => Packing::Int4,
+            Grid::Floats(_) => Packing::E2M1,
+        });
+        let (to, exponents) = (to.element, args.is_mx());
+        Ok(Self { grid, to, packing, exponents, rule, calibration: args.calibration(), sharing })
     }
 
     /// How often a tensor is read.
@@ -63,7 +71,15 @@ impl Method {
     /// Whether zero points are written: not if they are all 0.
     pub(crate) fn has_zero_points(&self) -> bool {
         let is_centred = matches!(self.calibration.scheme, Scheme::Symmetric | Scheme::SymmetricHalf);
-        matches!(self.grid, Grid::Integers(rule) if !is_centred || rule.min >= 0)
+        self.packing.is_none() && matches!(self.grid, Grid::Integers(rule) if !is_centred || rule.min >= 0)
+    }
+
+    /// The number of a code that is a byte, before its zero point is subtracted.
+    pub(crate) fn number(&self, code: u8) -> f64 {
+        match self.packing {
+            Some(Packing::E2M1) => packed::E2M1[usize::from(code & 15)],
+            _ => code.into(),
+        }
     }
 
     /// The axes whose elements are in one part with each other.

@@ -5,10 +5,11 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use wgclip::op::Op;
-use wgclip::quantize::QuantRule;
+use wgclip::quantize::{CodeFormat, QuantRule};
 use wgclip::{Bound, Device, DynTensor, Element, ElementType, Tensor, with_element};
 
 use super::codes::{convert, named};
+use super::packed::{F4, PACKED, Packing, Pieces, SHAPE, unpack};
 use super::{E8M0, SCALE, ZERO_POINT, print};
 use crate::args::Dequantize;
 use crate::files::{Kind, NewTensor, write_header};
@@ -21,18 +22,36 @@ use crate::target::{IndexChanges, Target};
 
 /// Codes of a file.
 struct Coded {
+    /// The name of their values.
+    name: String,
     codes: Place,
     scale: Place,
     zero_point: Option<Place>,
+    /// If they are packed: how, and the tensor of their shape.
+    packing: Option<(Packing, Option<Place>)>,
+    dims: Vec<usize>,
+}
+
+impl Coded {
+    /// The tensors beside the codes.
+    fn aside(&self) -> impl Iterator<Item = Place> {
+        let shape = self.packing.and_then(|(_, shape)| shape);
+        [Some(self.scale), self.zero_point, shape].into_iter().flatten()
+    }
+
+    /// How codes of a type are read, and their zero point where none is written.
+    fn rule(&self, codes: ElementType) -> Result<(QuantRule, f32)> {
+        self.packing.map_or_else(|| Ok((rule_of(codes)?, 0.0)), |(packing, _)| Ok(packing.rule()))
+    }
 }
 
 /// Writes the values of codes.
 pub(crate) fn dequantize(args: &Dequantize) -> Result<()> {
-    let source = Source::open(&args.input, None)?;
-    let coded = find(&source);
+    let mut source = Source::open(&args.input, None)?;
+    let coded = find(&mut source)?;
     if coded.is_empty() {
         bail!(
-            "{} holds no codes: no tensor of integers of up to 32 bits, or of 8-bit floats, has one with its name and {SCALE} beside it",
+            "{} holds no codes: no tensor of integers of up to 32 bits, or of floats of 8 or 4 bits, has one with its name and {SCALE} beside it",
             args.input.display()
         );
     }
@@ -41,8 +60,7 @@ pub(crate) fn dequantize(args: &Dequantize) -> Result<()> {
     let mut sources = [(source, coded.iter().map(|coded| coded.codes).collect())];
     let mut resources = norm::resources(&args.effort, args.quiet, &sources, 1)?;
     let [(source, _)] = &mut sources;
-    let aside: Vec<_> =
-        coded.iter().flat_map(|coded| [Some(coded.scale), coded.zero_point]).flatten().collect();
+    let aside: Vec<_> = coded.iter().flat_map(Coded::aside).collect();
     let mut changes = IndexChanges {
         removed: aside.iter().map(|&place| source.entry(place).name.clone()).collect(),
         ..IndexChanges::default()
@@ -63,17 +81,35 @@ pub(crate) fn dequantize(args: &Dequantize) -> Result<()> {
 }
 
 /// The tensors of codes that have scales.
-fn find(source: &Source) -> Vec<Coded> {
+fn find(source: &mut Source) -> Result<Vec<Coded>> {
     let mut coded = Vec::new();
-    for codes in source.places() {
-        let (entry, beside) = (source.entry(codes), |suffix: &str| {
-            source.find(&format!("{}{suffix}", source.entry(codes).name))
-        });
+    for codes in source.places().collect::<Vec<_>>() {
+        let entry = source.entry(codes).clone();
+        let packed = entry.name.strip_suffix(PACKED).filter(|_| entry.element() == Some(ElementType::I32));
+        let name = packed.unwrap_or(&entry.name).to_owned();
+        let beside = |suffix: &str| source.find(&format!("{name}{suffix}"));
         let Some(scale) = beside(SCALE) else { continue };
-        match entry.element() {
-            Some(element) if element.is_code() => {
-                coded.push(Coded { codes, scale, zero_point: beside(ZERO_POINT) });
+        let (zero_point, shape) = (beside(ZERO_POINT), beside(SHAPE));
+        let mut dims = entry.shape.dims().to_vec();
+        let packing = match &entry.kind {
+            _ if packed.is_some() => {
+                if let Some(zero_point) = zero_point {
+                    bail!(
+                        "{} holds the zero points of packed integers, and this command reads symmetric ones alone",
+                        source.describe(zero_point)
+                    );
+                }
+                dims = packed_dims(source, codes, shape)?;
+                Some((Packing::Int4, shape))
             }
+            Kind::Other(kind) if kind == F4 => Some((Packing::E2M1, None)),
+            _ => None,
+        };
+        match entry.element() {
+            Some(element) if element.is_code() && packing.is_none() => {
+                coded.push(Coded { name, codes, scale, zero_point, packing, dims });
+            }
+            _ if packing.is_some() => coded.push(Coded { name, codes, scale, zero_point, packing, dims }),
             _ => say(&format!(
                 "warning: {} holds {} with a scale, which are no codes that this command knows: both are kept",
                 source.describe(codes),
@@ -81,7 +117,25 @@ fn find(source: &Source) -> Vec<Coded> {
             )),
         }
     }
-    coded
+    Ok(coded)
+}
+
+/// The shape of integers that are packed, which a tensor beside them says.
+fn packed_dims(source: &mut Source, codes: Place, shape: Option<Place>) -> Result<Vec<usize>> {
+    let mut dims = source.entry(codes).shape.dims().to_vec();
+    if let Some(last) = dims.last_mut() {
+        *last *= 8;
+    }
+    if let Some(shape) = shape {
+        let given: Vec<usize> = numbers(source, shape)?.into_iter().map(|len| len as usize).collect();
+        if given != dims {
+            bail!(
+                "{} says {given:?}, and the packed codes have {dims:?}: rows that do not fill whole words are not read",
+                source.describe(shape)
+            );
+        }
+    }
+    Ok(dims)
 }
 
 /// Writes a file with values in place of its codes.
@@ -103,8 +157,12 @@ fn rewrite(
         let of = coded.get(&place).copied();
         let entry = source.entry(place);
         let (tensor, size) = match of {
-            Some(_) => {
-                (NewTensor::new(entry.name.clone(), to, entry.shape.dims().to_vec()), to.size() as u64)
+            Some(coded) => {
+                if coded.name != entry.name {
+                    changes.removed.push(entry.name.clone());
+                    changes.added.push((coded.name.clone(), file));
+                }
+                (NewTensor::new(coded.name.clone(), to, coded.dims.clone()), to.size() as u64)
             }
             None => {
                 let tensor = source.files[file].as_new(index)?;
@@ -121,6 +179,7 @@ fn rewrite(
     for (_, _, place, of) in tensors {
         match of {
             None => source.files[file].copy_as_new(place.index, out)?,
+            Some(coded) if coded.packing.is_some() => write_packed(out, source, coded, to, resources)?,
             Some(coded) => with_element!(source.element(place)?, T => {
                 write_values::<T>(out, source, coded, to, resources)?;
             }),
@@ -137,11 +196,12 @@ struct Scales {
     zero_point: Vec<f32>,
     /// How many codes of the last axis share one.
     group: usize,
+    rule: QuantRule,
 }
 
 impl Scales {
     fn read(source: &mut Source, coded: &Coded) -> Result<Self> {
-        let (codes, what) = (source.entry(coded.codes).shape.dims().to_vec(), source.describe(coded.scale));
+        let (codes, what) = (&coded.dims, source.describe(coded.scale));
         let scale = match &source.entry(coded.scale).kind {
             Kind::Other(name) if name == E8M0 => powers_of_two(source, coded.scale)?,
             _ => {
@@ -152,18 +212,19 @@ impl Scales {
                 numbers(source, coded.scale)?
             }
         };
-        let (dims, group) = fit(source.entry(coded.scale).shape.dims(), &codes).with_context(|| {
+        let (dims, group) = fit(source.entry(coded.scale).shape.dims(), codes).with_context(|| {
             format!("{what} has a shape that does not fit the codes of shape {codes:?}: one scale, one for each row, or for each group of a row")
         })?;
-        let is_float = source.element(coded.codes)?.is_float8();
+        let element = if coded.packing.is_some() { ElementType::U8 } else { source.element(coded.codes)? };
+        let (rule, zero) = coded.rule(element)?;
+        let is_float = element.is_float8() || rule.format == CodeFormat::E2M1;
         let zero_point = match coded.zero_point {
-            None => vec![0.0],
+            None => vec![zero],
             Some(place) => numbers(source, place)?,
         };
         // Floats have none.
         let is_zero = zero_point.iter().all(|&zero| zero == 0.0);
         let zero_point = if is_float && is_zero { vec![0.0] } else { zero_point };
-        let rule = rule_of(source.element(coded.codes)?)?;
         let of_zero_point = || coded.zero_point.map_or(String::new(), |place| source.describe(place));
         if zero_point.len() != 1 && zero_point.len() != scale.len() {
             bail!(
@@ -183,7 +244,7 @@ impl Scales {
                 rule.max
             );
         }
-        Ok(Self { dims, scale, zero_point, group })
+        Ok(Self { dims, scale, zero_point, group, rule })
     }
 }
 
@@ -261,20 +322,67 @@ fn write_values<T: Element>(
     parts::<T>(source, coded.codes, &axes, (most, part), &mut |codes, dims| {
         resources.progress(size_of_val(&codes[..]));
         let rows = dims.first().copied().unwrap_or(1);
-        let values = values(&device, codes, dims, (&scales, row), to).with_context(|| what.clone())?;
+        let upload = |view: &[usize]| Ok(Tensor::<T>::into(device.tensor_from_vec(codes, view)?));
+        let values = values(&device, upload, dims, (&scales, row), to).with_context(|| what.clone())?;
         row += rows;
-        let mut bytes = values.to_bytes()?;
-        if cfg!(target_endian = "big") {
-            bytes.chunks_mut(to.size()).for_each(<[u8]>::reverse);
-        }
-        Ok(out.write_all(&bytes)?)
+        write_bytes(out, &values)
     })
 }
 
-/// The values of rows of codes, the first of which is row `first`.
-fn values<T: Element>(
+/// The same for packed codes, which are read as bytes.
+fn write_packed(
+    out: &mut dyn Write,
+    source: &mut Source,
+    coded: &Coded,
+    to: ElementType,
+    resources: &mut Resources,
+) -> Result<()> {
+    let scales = Scales::read(source, coded)?;
+    let what = named(source, coded.codes);
+    let device = resources.device().clone();
+    let (_, part) = resources.room();
+    let (rows, last) = match coded.dims[..] {
+        // A shape of one axis is one row; its codes are taken at once.
+        [last] => (1, last),
+        [rows, ref rest @ ..] => (rows, rest.iter().product()),
+        [] => bail!("{what} is one number, and codes are packed along an axis"),
+    };
+    let of_row = last / 2;
+    let whole = (part.min(resources.batch_bytes() as u64) as usize / of_row.max(1)).clamp(1, rows.max(1));
+    let mut row = 0;
+    let mut take = |bytes: Vec<u8>| {
+        resources.progress(bytes.len());
+        let mut dims = coded.dims.clone();
+        let count = bytes.len() / of_row;
+        if dims.len() > 1 {
+            dims[0] = count;
+        }
+        let upload = |view: &[usize]| unpack(&device, bytes, view);
+        let values = values(&device, upload, &dims, (&scales, row), to).with_context(|| what.clone())?;
+        row += count;
+        write_bytes(out, &values)
+    };
+    if of_row == 0 {
+        return Ok(());
+    }
+    let mut pieces = Pieces::new(whole * of_row, &mut take);
+    let written = source.files[coded.codes.file].copy_as_new(coded.codes.index, &mut pieces);
+    pieces.end(written)
+}
+
+/// Writes elements, little-endian.
+fn write_bytes(out: &mut dyn Write, values: &DynTensor) -> Result<()> {
+    let mut bytes = values.to_bytes()?;
+    if cfg!(target_endian = "big") {
+        bytes.chunks_mut(values.element().size()).for_each(<[u8]>::reverse);
+    }
+    Ok(out.write_all(&bytes)?)
+}
+
+/// The values of rows of codes, which are uploaded in a shape; the first is row `first`.
+fn values(
     device: &Device,
-    codes: Vec<T>,
+    upload: impl FnOnce(&[usize]) -> Result<DynTensor>,
     dims: &[usize],
     (scales, first): (&Scales, usize),
     to: ElementType,
@@ -302,8 +410,7 @@ fn values<T: Element>(
         })
     };
     let inputs = [tensor(&scales.scale)?, tensor(&scales.zero_point)?];
-    let codes: Tensor<T> = device.tensor_from_vec(codes, &view[..])?;
-    convert(Op::Dequantize, codes.as_dyn(), &inputs, rule_of(T::TYPE)?, to)
+    convert(Op::Dequantize, &upload(&view)?, &inputs, scales.rule, to)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use wgclip::quantize::QuantParams;
 use wgclip::{Element, ElementType, with_element};
 
-use super::codes::Part;
+use super::codes::{Method, Part};
 
 /// Elements that a thread takes at once.
 const BLOCK: usize = 1 << 16;
@@ -31,12 +31,15 @@ impl Errors {
     }
 
     /// Adds a part; in order, so that the sums are the same in every run.
-    pub(crate) fn add<T: Element>(&mut self, part: &Part<'_, T>, codes: &[u8], to: ElementType) {
-        let size = to.size();
+    pub(crate) fn add<T: Element>(&mut self, part: &Part<'_, T>, codes: &[u8], method: &Method) {
+        let (to, size) = (method.to, method.to.size());
         let code = |bytes: &[u8]| {
             let mut word = [0; size_of::<u64>()];
             word[..bytes.len()].copy_from_slice(bytes);
-            with_element!(to, C => <C as Element>::from_bits(u64::from_le_bytes(word)).to_f64())
+            match to {
+                ElementType::U8 => method.number(word[0]),
+                _ => with_element!(to, C => <C as Element>::from_bits(u64::from_le_bytes(word)).to_f64()),
+            }
         };
         let blocks: Vec<_> = part
             .x

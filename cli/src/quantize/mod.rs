@@ -3,6 +3,7 @@
 mod codes;
 mod dequantize;
 mod error;
+mod packed;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -38,10 +39,11 @@ const E8M0: &str = "F8_E8M0";
 enum Content {
     /// One of the input, unchanged.
     Kept(usize),
-    /// The codes, the scales or the zero points of a tensor by its number among those that were chosen.
+    /// The codes, the scales, the zero points or the shape of a tensor by its number among those that were chosen.
     Codes(usize),
     Scale(usize),
     ZeroPoint(usize),
+    Shape(usize),
 }
 
 /// Writes tensors as codes.
@@ -117,7 +119,7 @@ pub(crate) fn errors(
     let mut errors = Errors::default();
     with_element!(source.element(place)?, T => {
         each_part::<T>(source, place, (method, &params), resources, &mut |part| {
-            errors.add(&part, &part.bytes()?, method.to);
+            errors.add(&part, &part.bytes()?, method);
             Ok(())
         })?;
     });
@@ -128,7 +130,9 @@ pub(crate) fn errors(
 fn refuse_names(source: &Source, chosen: &[Place]) -> Result<()> {
     for &place in chosen {
         let name = source.entry(place).name.clone();
-        for taken in [SCALE, ZERO_POINT].map(|suffix| format!("{name}{suffix}")) {
+        for taken in
+            [SCALE, ZERO_POINT, packed::PACKED, packed::SHAPE].map(|suffix| format!("{name}{suffix}"))
+        {
             if source.find(&taken).is_some() {
                 bail!("{} has a tensor '{taken}' beside it: rename that first", source.describe(place));
             }
@@ -168,8 +172,14 @@ impl Rewrite<'_> {
             self.changes.bytes += tensor.bytes;
             match content {
                 Content::Kept(_) => continue,
-                Content::Codes(_) => {}
-                Content::Scale(_) | Content::ZeroPoint(_) => {
+                Content::Codes(n) => {
+                    let name = name_of(source, self.chosen[*n]);
+                    if tensor.name != name {
+                        self.changes.removed.push(name);
+                        self.changes.added.push((tensor.name.clone(), file));
+                    }
+                }
+                Content::Scale(_) | Content::ZeroPoint(_) | Content::Shape(_) => {
                     self.changes.added.push((tensor.name.clone(), file))
                 }
             }
@@ -184,6 +194,10 @@ impl Rewrite<'_> {
                 }
                 Content::Scale(n) => out.write_all(&self.params[n].scale_bytes(self.method.exponents))?,
                 Content::ZeroPoint(n) => out.write_all(&self.params[n].zero_point_bytes(self.method.to))?,
+                Content::Shape(n) => {
+                    let dims = source.entry(self.chosen[n]).shape.dims();
+                    out.write_all(&packed::shape_bytes(dims))?;
+                }
                 Content::Codes(n) => {
                     let (place, mut errors) = (self.chosen[n], Errors::default());
                     let before = source.files[file].bytes(place.index);
@@ -191,9 +205,12 @@ impl Rewrite<'_> {
                         let of = (self.method, &self.params[n]);
                         each_part::<T>(source, place, of, resources, &mut |part| {
                             let bytes = part.bytes()?;
-                            out.write_all(&bytes)?;
+                            match self.method.packing {
+                                Some(_) => out.write_all(&packed::pack(bytes.clone())?)?,
+                                None => out.write_all(&bytes)?,
+                            }
                             if !self.quiet {
-                                errors.add(&part, &bytes, self.method.to);
+                                errors.add(&part, &bytes, self.method);
                             }
                             Ok(())
                         })?;
@@ -224,8 +241,18 @@ impl Rewrite<'_> {
             let new = |suffix, element: ElementType, shape: &[usize]| {
                 (element.size() as u64, NewTensor::new(format!("{name}{suffix}"), element, shape.to_vec()))
             };
-            let (size, codes) = new("", to, source.entry(place).shape.dims());
-            tensors.push((size, codes, Content::Codes(n)));
+            let dims = source.entry(place).shape.dims();
+            match self.method.packing {
+                None => {
+                    let (size, codes) = new("", to, dims);
+                    tensors.push((size, codes, Content::Codes(n)));
+                }
+                Some(packing) => {
+                    let (size, codes, shape) = packing.tensors(&name, dims, &codes::named(source, place))?;
+                    tensors.push((size as u64, codes, Content::Codes(n)));
+                    tensors.extend(shape.map(|shape| (8, shape, Content::Shape(n))));
+                }
+            }
             // An exponent has a byte.
             let of_scale = if self.method.exponents { ElementType::U8 } else { ElementType::F32 };
             let (size, mut scales) = new(SCALE, of_scale, &params.shape);
@@ -277,7 +304,7 @@ impl Report {
         let mut report = format!(
             "{} {noun} as {}, {codes}, {range}: {} to {}; {}",
             self.tensors,
-            method.to,
+            args.code_type().name(),
             megabytes(self.before),
             megabytes(self.after),
             self.all,

@@ -117,7 +117,11 @@ fn codes_may_be_8_bit_floats() {
         ("--to mxfp8 --per-channel 0", "--per-channel is not for mxfp8"),
         ("--to mxfp8 --scales greatest", "powers of two"),
         ("--to mxfp8", "groups of 32 do not divide"),
-        ("--scales floor", "--scales is for 8-bit floats"),
+        ("--scales floor", "--scales is for codes that are floats"),
+        ("--to mxfp4 --bits 4", "--bits is for integer codes, and mxfp4 is a float"),
+        ("--to int4", "a last axis of a multiple of 8"),
+        ("--to int4 --bits 8", "int4 has 4 bits"),
+        ("--to int4 --scheme affine", "int4 has no zero points"),
     ] {
         let refused = folder.run(&format!("quantize x.npy r.safetensors {options}"));
         assert!(refused.stderr.contains(says), "{options}: {refused:?}");
@@ -147,6 +151,86 @@ fn microscaling_blocks_have_exponents() {
     }
     folder.done("quantize x.npy q.safetensors --to mxfp8_e5m2 --scales round-up");
     assert_eq!(found(&folder, "q.safetensors", "x_scale").2, [120, 112, 0]);
+}
+
+/// The same with 4-bit floats, two a byte: the first in the low bits.
+#[test]
+fn codes_may_be_4_bit_floats() {
+    let folder = Folder::new();
+    let mut x = vec![0.0f32; 96];
+    (x[0], x[1], x[33], x[40]) = (6.0, -1.0, 1.0, 0.1);
+    for (shape, dims) in [("(1, 96)", vec![1, 96]), ("(96,)", vec![96])] {
+        folder.write("x.npy", &npy("<f4", false, shape, &bytes(&x)));
+        for device in DEVICES {
+            let done = folder.done(&format!("quantize x.npy q.safetensors --to mxfp4 --device {device}"));
+            assert!(
+                done.stdout.starts_with("1 tensor as mxfp4, scales floor, minmax: 384 B to 51 B"),
+                "{done:?}"
+            );
+            let (dtype, shape, codes) = found(&folder, "q.safetensors", "x");
+            assert_eq!((dtype, shape, codes.len()), (Dtype::F4, dims.clone(), 48));
+            assert_eq!([codes[0], codes[1], codes[16], codes[20]], [0xa7, 0, 0x60, 0x01]);
+            assert_eq!(found(&folder, "q.safetensors", "x_scale").2, [127, 125, 0]);
+            folder.done(&format!("dequantize q.safetensors d.safetensors --device {device}"));
+            let mut values = x.clone();
+            values[40] = 0.125;
+            assert_eq!(found(&folder, "d.safetensors", "x"), (Dtype::F32, dims.clone(), bytes(&values)));
+        }
+    }
+    let done = folder.done("inspect x.npy --to mxfp4 --scales even --json");
+    let report: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let error = report["tensors"][0]["greatest_error"].as_f64().unwrap();
+    assert!((error - 0.025).abs() < 1e-6, "{error}");
+}
+
+/// 8 in an I32, as compressed-tensors packs them: 8 more than what is meant, the first in the low bits.
+#[test]
+fn integers_of_4_bits_are_packed() {
+    let folder = Folder::new();
+    let row = [7.0f32, -7.0, 1.0, 0.0, 3.0, -2.0, 5.0, 6.0];
+    let x: Vec<f32> = row.into_iter().chain(row.map(|x| 2.0 * x)).collect();
+    std::fs::create_dir(folder.path("c")).unwrap();
+    let data = bytes(&x);
+    let tensors = [("w", TensorView::new(Dtype::F32, vec![2, 8], &data).unwrap())];
+    folder.write("c/a.safetensors", &safetensors::serialize(tensors, None).unwrap());
+    let index = r#"{"metadata":{"total_size":64},"weight_map":{"w":"a.safetensors"}}"#;
+    folder.write("c/model.safetensors.index.json", index.as_bytes());
+    let names = |path: &str| {
+        let index: serde_json::Value = serde_json::from_slice(&folder.read(path)).unwrap();
+        index["weight_map"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    for device in DEVICES {
+        let done = folder.done(&format!("quantize c q --to int4 --per-channel 0 --device {device}"));
+        assert!(done.stdout.starts_with("1 tensor as int4, 16 codes, symmetric, minmax: "), "{done:?}");
+        let words = [0x1f, 0x89, 0x6b, 0xed].repeat(2);
+        assert_eq!(found(&folder, "q/a.safetensors", "w_packed"), (Dtype::I32, vec![2, 1], words));
+        assert_eq!(
+            found(&folder, "q/a.safetensors", "w_scale"),
+            (Dtype::F32, vec![2, 1], bytes(&[1.0, 2.0]))
+        );
+        let shape = [2u64, 8].into_iter().flat_map(u64::to_le_bytes).collect();
+        assert_eq!(found(&folder, "q/a.safetensors", "w_shape"), (Dtype::I64, vec![2], shape));
+        assert_eq!(names("q/model.safetensors.index.json"), ["w_packed", "w_scale", "w_shape"]);
+        folder.done(&format!("dequantize q d --device {device}"));
+        assert_eq!(found(&folder, "d/a.safetensors", "w"), (Dtype::F32, vec![2, 8], data.clone()));
+        assert_eq!(names("d/model.safetensors.index.json"), ["w"]);
+        folder.done(&format!("quantize c g --to int4 --group 2 --range -14..14 --device {device}"));
+        assert_eq!(found(&folder, "g/a.safetensors", "w_scale"), (Dtype::F32, vec![2, 4], bytes(&[2.0; 8])));
+        folder.done(&format!("dequantize g e --device {device}"));
+        let values = [8.0f32, -8.0, 0.0, 0.0, 4.0, -2.0, 4.0, 6.0].into_iter().chain(row.map(|x| 2.0 * x));
+        assert_eq!(found(&folder, "e/a.safetensors", "w").2, bytes(&values.collect::<Vec<_>>()));
+        for made in ["q", "d", "g", "e"] {
+            std::fs::remove_dir_all(folder.path(made)).unwrap();
+        }
+    }
+    let packed = [
+        ("w_packed", Dtype::I32, bytes(&[1.0])),
+        ("w_scale", Dtype::F32, bytes(&[1.0])),
+        ("w_zero_point", Dtype::I32, bytes(&[1.0])),
+    ];
+    write_tensors(&folder, "z.safetensors", &packed);
+    let refused = folder.run("dequantize z.safetensors o.safetensors");
+    assert!(refused.code == 1 && refused.stderr.contains("reads symmetric ones alone"), "{refused:?}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Operations to and from codes. Their broadcast inputs, f32 or f64, are derived from those of the case.
+//! Operations to, from and between codes. Their broadcast inputs, f32 or f64, are derived from those of the case.
 
 use wgclip::bounds::BroadcastInputs;
 use wgclip::op::{Arguments, Codes, Op, Operand};
-use wgclip::quantize::Rounding;
+use wgclip::quantize::CodeFormat;
 use wgclip::{Bound, DynTensor, Element, ElementType, Result, reference};
 
 use super::case::{Uploaded, bits_of, on_device, poison, supported};
@@ -16,15 +16,24 @@ impl<T: Element> Case<T> {
     /// Compares an operation to or from codes: with one type of output, or with each.
     pub(super) fn compare_codes(&self, on: &Uploaded<'_, T>, variant: Variant) -> Result<Tally> {
         let (op, quant) = (variant.op, variant.quant);
+        if op.info().codes == Codes::Both {
+            return self.compare_packed(on, variant);
+        }
         let on_gpu = on.device.info().limits.is_some();
-        let holds = |to: &ElementType| match op.info().codes {
-            Codes::Output => match to.code_range() {
-                Some([min, max]) => i64::from(quant.min) >= min && i64::from(quant.max) <= max,
-                None => to.is_float8() && quant.rounding == Rounding::HalfEven,
-            },
-            _ => to.is_float() && !(on_gpu && *to == ElementType::F64),
+        let is_e2m1 = quant.format == CodeFormat::E2M1;
+        let holds = |to: &ElementType| {
+            let is_held = match (op.info().codes, to.code_range()) {
+                (Codes::Output, Some([min, max])) => {
+                    is_e2m1 || i64::from(quant.min) >= min && i64::from(quant.max) <= max
+                }
+                _ => !(on_gpu && *to == ElementType::F64),
+            };
+            is_held && op.makes(T::TYPE, *to) && op.has_codes(quant, T::TYPE, *to)
         };
         let types: Vec<_> = ElementType::ALL.iter().copied().filter(holds).collect();
+        if types.is_empty() {
+            return Ok(Tally::default());
+        }
         // Any one will do: upstream gradients are random. A rule goes with one type, since both make a pipeline.
         let any = match op.info().codes {
             Codes::Output => variant.quant_index(),
@@ -34,7 +43,7 @@ impl<T: Element> Case<T> {
         let mut tally = Tally::default();
         for (_, &to) in types.iter().enumerate().filter(|&(n, _)| self.all_types || n == any) {
             let wide = op.broadcast_type(T::TYPE, to) == ElementType::F64;
-            let is_float = op.code_type(T::TYPE, to).is_some_and(ElementType::is_float8);
+            let is_float = is_e2m1 || op.code_type(T::TYPE, to).is_some_and(ElementType::is_float8);
             let zero_point = if is_float { Bound::Value(0.0) } else { self.code_input(1, op, wide) };
             let inputs = [self.code_input(0, op, wide), zero_point];
             poison(on.device, to, self.x.len(), 1)?;
@@ -47,6 +56,7 @@ impl<T: Element> Case<T> {
             let expected = |i: usize| {
                 let [scale, zero] = inputs_of(i);
                 match op.info().codes {
+                    Codes::Output if is_e2m1 => reference::quantize_to_e2m1(self.x[i], scale, quant).into(),
                     Codes::Output if is_float => wgclip::with_element!(to, U => {
                         Element::to_bits(reference::quantize_to_float::<T, U>(self.x[i], scale, quant))
                     }),
@@ -54,6 +64,9 @@ impl<T: Element> Case<T> {
                         let code = reference::quantize(self.x[i], scale, zero, quant);
                         code as u32 as u64 & to.layout().mask()
                     }
+                    _ if is_e2m1 => wgclip::with_element!(to, U => {
+                        Element::to_bits(reference::dequantize_e2m1::<U>(Element::to_bits(self.x[i]) as u8, scale))
+                    }),
                     _ if is_float => wgclip::with_element!(to, U => {
                         Element::to_bits(reference::dequantize_float::<T, U>(self.x[i], scale))
                     }),
@@ -79,6 +92,34 @@ impl<T: Element> Case<T> {
                 ..mismatch
             });
         }
+        Ok(tally)
+    }
+
+    /// Compares the packing of pairs of codes, or its reverse.
+    fn compare_packed(&self, on: &Uploaded<'_, T>, variant: Variant) -> Result<Tally> {
+        let Variant { op, quant, .. } = variant;
+        let to = if op == Op::Pack4 { ElementType::U8 } else { ElementType::U16 };
+        poison(on.device, to, self.x.len(), 1)?;
+        let none = BroadcastInputs::none(T::TYPE);
+        let arguments = Arguments { quant, to: Some(to), ..Arguments::new(&none) };
+        let outputs = DynTensor::run(op, &[on.x.as_dyn()], &[Operand::Y], &arguments)?;
+        let expected = |x: &T| match op {
+            Op::Pack4 => u64::from(reference::pack4(Element::to_bits(*x) as u16)),
+            _ => reference::unpack4(Element::to_bits(*x) as u8, quant).into(),
+        };
+        let mut tally = Tally::default();
+        tally.compare(
+            &self.x.iter().map(expected).collect::<Vec<_>>(),
+            &bits_of(&outputs, to)?,
+            |mismatch| Mismatch {
+                device: on.device.info().to_string(),
+                element: T::TYPE,
+                op: variant.to_string(),
+                operands: format!("x of {:?}", self.dims),
+                inputs: Some([self.x.get(mismatch.index).map_or(0, |x| x.to_bits()), 0]),
+                ..mismatch
+            },
+        );
         Ok(tally)
     }
 

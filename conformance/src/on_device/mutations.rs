@@ -10,7 +10,8 @@ use wgclip::ElementType::{
 };
 use wgclip::op::Op::{
     self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipByGlobalNorm, ClipByNorm, ClipByNormBackward,
-    ClipTo, ClipWithMask, Dequantize, FakeQuantize, FakeQuantizeBackward, MaskBackward, Norm, Quantize, Sum,
+    ClipTo, ClipWithMask, Dequantize, FakeQuantize, FakeQuantizeBackward, MaskBackward, Norm, Pack4,
+    Quantize, Sum, Unpack4,
 };
 
 /// A fault: a text replacement in the composed shaders.
@@ -168,6 +169,13 @@ const MUTATIONS: &[Mutation] = &[
     mutation(Affine, F32, "products truncated", "let up = select(0u, 1u, dropped > 4u || (dropped == 4u && (kept & 1u) == 1u));", "let up = 0u;"),
     mutation(Affine, F16, "NaN made canonical", "select(mapped, element, vec2((value & MAGNITUDE) > F32_INFINITY))", "mapped"),
     mutation(Affine, Bf16, "subnormal products flushed", "if exponent < 1 {", "if exponent < 1 { return sign;"),
+    mutation(Quantize, F32, "4-bit floats with ties to odd", "size >= vec4(6u, 14u, 28u, 0xffffffffu)", "size > vec4(6u, 14u, 28u, 0xffffffffu)"),
+    mutation(Quantize, F16, "4-bit floats without the rest of a quotient", "vec4(2u * ratio.whole + select(0u, 1u, ratio.part != 0u))", "vec4(2u * ratio.whole)"),
+    mutation(Quantize, F32, "4-bit floats of a rounded quotient a quarter too small", "min(size + 0x1000000u, F32_INFINITY)", "size"),
+    mutation(Dequantize, U8, "a subnormal 4-bit float taken for a normal one", "select(normal, 0x3f000000u, magnitude == 1u)", "normal"),
+    mutation(Pack4, U16, "all bits of a code", "(pair.x & 0xfu)", "(pair.x & 0xffu)"),
+    mutation(Unpack4, U8, "negative codes without their sign", "pair | (pair & sign) * 0x1eu", "pair"),
+    mutation(Unpack4, U8, "unsigned codes with a sign", "select(0u, 0x808u, codes.x < 0)", "0x808u"),
     mutation(FakeQuantize, F32, "halves up", "half_up = (ratio.whole & 1u) == 1u;", "half_up = true;"),
     mutation(FakeQuantize, F32, "an estimate that is one too low", "let more = rest >= significand;", "let more = false;"),
     mutation(FakeQuantize, F32, "greater quotients beyond all codes", "let far = exponent > 17 ||", "let far = exponent > 12 ||"),

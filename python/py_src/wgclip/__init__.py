@@ -32,8 +32,10 @@ from ._elementwise import (
     inward,
     mask_backward,
     operations,
+    pack4,
     quantize,
     run,
+    unpack4,
 )
 from ._norms import (
     clip_adaptive,
@@ -82,9 +84,11 @@ __all__ = [
     "norm",
     "num_threads",
     "operations",
+    "pack4",
     "quantiles",
     "quantize",
     "run",
     "set_num_threads",
     "sum",
+    "unpack4",
 ]

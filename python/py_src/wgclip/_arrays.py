@@ -213,7 +213,7 @@ def dtype_of(name: Any) -> np.dtype[Any]:
     """The numpy type of a name: one known to numpy, one of ml_dtypes, or a Rust name."""
     if isinstance(name, str):
         name = _NAMES.get(name, name)
-    if isinstance(name, str) and name in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+    if isinstance(name, str) and name in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float4_e2m1fn"):
         try:
             import ml_dtypes
         except ImportError:

@@ -9,6 +9,7 @@ import numpy as np
 from . import _core
 from ._arrays import back, dtype_of, element_of, of_tensor, plain
 from ._core import QuantRule, Tensor
+from ._elementwise import _is_float4
 from ._norms import Axis, axes_of, shape_without
 
 
@@ -31,7 +32,7 @@ def calibrate(
     the least squared error; ``"-1..1"``. ``scheme`` spreads them around 0 (``"symmetric"``, without clipping any, or ``"symmetric-half"``, as torch's observers do), or
     from the lowest to the highest (``"affine"``, or ``"shifted"`` as TensorFlow does it). NaN and infinity are an error, or left out with ``finite_only``.
 
-    For codes that are 8-bit floats give their ``dtype``, float8_e4m3fn or float8_e5m2, in place of a scheme and a rule. Their scale follows from the greatest
+    For codes that are floats give their ``dtype``, float8_e4m3fn, float8_e5m2 or float4_e2m1fn, in place of a scheme and a rule. Their scale follows from the greatest
     magnitude: it is the greatest code (``scales="greatest"``), or scales are powers of two, as microscaling formats have them: ``"floor"``, ``"ceil"``, ``"round-up"``,
     ``"even"``. The zero point is the number 0.
 
@@ -47,12 +48,17 @@ def calibrate(
     of, axes = of_tensor(x) if isinstance(x, Tensor) else plain(x), axes_of(axis)
     shape = () if axes is None else shape_without(of.shape, axes, True)
     made = np.empty(shape, "float32"), np.empty(shape, "int32")
-    float8 = None if dtype is None else (element_of(dtype_of(dtype)), scales)
-    _core.calibrate(of, axes, range, scheme, rule, finite_only, float8, made)
-    if float8:
+    floats = None if dtype is None else (_format_of(dtype), scales)
+    _core.calibrate(of, axes, range, scheme, rule, finite_only, floats, made)
+    if floats:
         made = made[0], np.zeros((), "int32")
     scale, zero_point = (one if one.ndim else one[()] for one in made)
     if isinstance(x, Tensor):
         return scale, zero_point
     kind = back(x)
     return kind(scale), kind(zero_point)
+
+
+def _format_of(dtype: Any) -> str:
+    """The name of a format of floats that are codes: e2m1, or that of a type."""
+    return "e2m1" if _is_float4(dtype) else element_of(dtype_of(dtype))

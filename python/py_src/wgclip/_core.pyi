@@ -58,7 +58,7 @@ class QuantRule:
     float64): ``"division"``, or ``"reciprocal"``, x times 1 by the scale. ``rounding``: ``"half-even"``, ``"half-up"``, ``"half-away"`` or ``"down"``.
     ``nan``: a NaN stays (``"nan"``), or has the ``"least"``, the ``"greatest"`` or the ``"zero"`` code. ``gradient``: x receives it where its code is in
     the range (``"rounded"``), in it without its ends (``"interior"``), where it is in the range before it is rounded (``"unrounded"``), or
-    everywhere (``"straight-through"``). ``nan_gradient``: ``"pass"`` or ``"zero"`` for a NaN.
+    everywhere (``"straight-through"``). ``nan_gradient``: ``"pass"`` or ``"zero"`` for a NaN. ``format``: codes are integers, or 4-bit floats (``"e2m1"``).
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class QuantRule:
         nan: str = "nan",
         gradient: str = "rounded",
         nan_gradient: str = "pass",
+        format: str = "integer",
     ) -> None: ...
     @staticmethod
     def like(preset: str) -> QuantRule:
@@ -86,6 +87,9 @@ class QuantRule:
     def bits(self, bits: int) -> QuantRule:
         """The same rule for signed codes of this many bits, from 2 to 16."""
 
+    def e2m1(self) -> QuantRule:
+        """The same rule for codes that are 4-bit floats, in uint8."""
+
     @property
     def min(self) -> int: ...
     @property
@@ -100,6 +104,8 @@ class QuantRule:
     def gradient(self) -> str: ...
     @property
     def nan_gradient(self) -> str: ...
+    @property
+    def format(self) -> str: ...
     def __eq__(self, other: object) -> bool: ...
     def __hash__(self) -> int: ...
 
@@ -184,6 +190,12 @@ class Tensor:
 
     def clip(self, min: float | Tensor | None = None, max: float | Tensor | None = None) -> Self:
         """Clips: each bound is None, a number, or a Tensor that broadcasts."""
+
+    def pack4(self) -> Self:
+        """4-bit codes, two a byte."""
+
+    def unpack4(self, element: str = "i8") -> Self:
+        """The reverse, into i8 or u8."""
 
     def clip_to(
         self, min: float | Tensor | None = None, max: float | Tensor | None = None, *, element: str
@@ -277,7 +289,7 @@ def calibrate(
     scheme: str,
     rule: QuantRule | str,
     finite_only: bool,
-    float8: tuple[str, str] | None,
+    floats: tuple[str, str] | None,
     out: Sequence[Any],
 ) -> None: ...
 def quantiles(x: Any, along: Sequence[int] | None, shares: Sequence[float], out: Any) -> None: ...

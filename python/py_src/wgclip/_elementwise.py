@@ -340,8 +340,8 @@ def quantize(
     """The codes of the elements of x: ``round(x / scale) + zero_point``, clipped to the codes of the rule.
 
     ``scale`` and ``zero_point`` are numbers, or arrays that broadcast to x, of float32 (of float64 if x is): one of each channel, for example. ``dtype`` is int8,
-    uint8, int16, uint16 or int32, and holds the codes of the rule: ``QuantRule(0, 255)`` for uint8. Or it is float8_e4m3fn or float8_e5m2 (of ml_dtypes): ``x / scale``
-    rounded to it, saturated, without a zero point.
+    uint8, int16, uint16 or int32, and holds the codes of the rule: ``QuantRule(0, 255)`` for uint8. Or it is float8_e4m3fn, float8_e5m2 or float4_e2m1fn (of ml_dtypes):
+    ``x / scale`` rounded to it, saturated, without a zero point. `pack4` puts two codes of 4 bits into a byte.
 
     >>> import numpy as np, wgclip
     >>> x = np.array([-9.0, 0.3, 1.2, 99.0], "float32")
@@ -350,14 +350,17 @@ def quantize(
 
     Raises as `fake_quantize`; ``TypeError`` for a dtype that does not hold the codes.
     """
-    return run("quantize", x, rule=rule, dtype=dtype, scale=scale, zero_point=zero_point)
+    if not _is_float4(dtype):
+        return run("quantize", x, rule=rule, dtype=dtype, scale=scale, zero_point=zero_point)
+    codes = run("quantize", x, rule=_of_preset(rule).e2m1(), dtype="uint8", scale=scale, zero_point=zero_point)
+    return codes if isinstance(codes, Tensor) else back(x)(plain(codes).view(dtype_of("float4_e2m1fn")))
 
 
 def dequantize(
     codes: Any, /, scale: Any, zero_point: Any = 0, *, dtype: Any = "float32", rule: QuantRule | str = "exact"
 ) -> Any:
     """The values of codes: ``(codes - zero_point) * scale``, rounded once to a type of float. The zero point is clipped to the codes of the rule; codes that are
-    8-bit floats have none.
+    floats have none.
 
     >>> import numpy as np, wgclip
     >>> wgclip.dequantize(np.array([-128, 3], "int8"), np.array([0.5, 0.25], "float32"))
@@ -365,7 +368,59 @@ def dequantize(
 
     Raises as `quantize`.
     """
+    if not isinstance(codes, Tensor) and _is_float4(getattr(codes, "dtype", None)):
+        codes, rule = plain(codes).view("uint8"), _of_preset(rule).e2m1()
     return run("dequantize", codes, rule=rule, dtype=dtype, scale=scale, zero_point=zero_point)
+
+
+def pack4(codes: Any, /) -> Any:
+    """Packs 4-bit codes, each in the low bits of an int8 or uint8 (or a float4_e2m1fn), two into a byte: the first of a pair in the low bits, as in ONNX and
+    safetensors. The last axis has half as many.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.pack4(np.array([3, -2], "int8"))
+    array([227], dtype=uint8)
+
+    Raises ``TypeError`` for another type, and for an odd number of codes along the last axis.
+    """
+    if isinstance(codes, Tensor):
+        return codes.pack4()
+    of, kind = plain(codes), back(codes)
+    if of.dtype.itemsize != 1 or of.dtype.kind not in "iuV" and not _is_float4(of.dtype):
+        raise TypeError(f"4-bit codes of {of.dtype}: they are int8, uint8 or float4_e2m1fn")
+    if not of.shape or of.shape[-1] % 2:
+        raise TypeError(f"pairs of 4-bit codes in an array of shape {of.shape}: give an even number along the last axis")
+    return kind(plain(run("pack4", np.ascontiguousarray(of).view("uint16"), dtype="uint8")))
+
+
+def unpack4(packed: Any, /, *, dtype: Any = "int8") -> Any:
+    """The reverse of `pack4`: the codes of bytes, which are uint8, two of each, as int8, with a sign, as uint8, or as float4_e2m1fn.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.unpack4(np.array([227], "uint8"))
+    array([ 3, -2], dtype=int8)
+
+    Raises ``TypeError`` for other types, and for a number.
+    """
+    to = np.dtype("uint8") if _is_float4(dtype) else dtype_of(dtype)
+    if isinstance(packed, Tensor):
+        return packed.unpack4(element_of(to))
+    of, kind = plain(packed), back(packed)
+    if of.dtype != np.uint8 or to.name not in ("int8", "uint8"):
+        raise TypeError(f"4-bit codes of {of.dtype} as {to}: packed ones are uint8, others int8, uint8 or float4_e2m1fn")
+    if not of.shape:
+        raise TypeError("packed codes are along an axis, and a number has none")
+    rule = QuantRule() if to == np.int8 else QuantRule(0, 15)
+    codes = plain(run("unpack4", np.ascontiguousarray(of), dtype="uint16", rule=rule)).view(to)
+    return kind(codes.view(dtype_of("float4_e2m1fn")) if _is_float4(dtype) else codes)
+
+
+def _is_float4(dtype: Any) -> bool:
+    return str(dtype) == "float4_e2m1fn" or getattr(dtype, "__name__", "") == "float4_e2m1fn"
+
+
+def _of_preset(rule: QuantRule | str) -> QuantRule:
+    return QuantRule.like(rule) if isinstance(rule, str) else rule
 
 
 def fake_quantize_backward(

@@ -122,6 +122,13 @@ impl Backend for Cpu {
         Ok(Buffer::new(copy))
     }
 
+    fn of_type(&self, buffer: &Buffer, element: ElementType) -> Result<Buffer> {
+        match check_aligned(element, &buffer.bytes) {
+            Ok(()) => Ok(buffer.clone()),
+            Err(_) => self.upload(element, &buffer.bytes),
+        }
+    }
+
     fn adopt<T: Element>(&self, data: Vec<T>) -> Result<Buffer> {
         Ok(Buffer::new(data.into()))
     }

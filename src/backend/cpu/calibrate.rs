@@ -381,18 +381,17 @@ mod tests {
 
     #[test]
     fn floats_have_the_scale_of_the_greatest_magnitude() {
-        use crate::ElementType::F8E4M3Fn;
-        use crate::quantize::{Float8, FloatScale};
+        use crate::quantize::{FloatCodes, FloatFormat, FloatScale};
 
         let x = [1.0f32, -896.0, 3.0, 100.0];
         let shape = Shape::new([2, 2]).unwrap();
-        let codes = Float8 { to: F8E4M3Fn, scale: FloatScale::Greatest };
-        let scales = |codes: Float8| {
+        let codes = FloatCodes { format: FloatFormat::E4M3, scale: FloatScale::Greatest };
+        let scales = |codes: FloatCodes| {
             let rows = calibrate(&x, &shape, &[1], Calibration::default(), codes).unwrap();
             rows.iter().map(|row| row.scale).collect::<Vec<_>>()
         };
         assert_eq!(scales(codes), [2.0, 100.0 / 448.0]);
-        assert_eq!(scales(Float8::MX_E4M3), [2.0, 0.25]);
+        assert_eq!(scales(FloatCodes::MX_E4M3), [2.0, 0.25]);
         let mse = Calibration { range: ValueRange::SquaredError, ..Calibration::default() };
         assert!(matches!(calibrate(&x, &shape, &[1], mse, codes), Err(Error::Unsupported { .. })));
     }

@@ -184,7 +184,7 @@ fn write(call: &Call<'_, &[u8]>, outputs: Outputs<'_>, sums: &Sums) -> Result<()
         Op::MaskBackward => {
             mask::mask_backward(&operands, mask()?, operands.required(names[0], first)?);
         }
-        Op::Quantize | Op::Dequantize => {
+        Op::Quantize | Op::Dequantize | Op::Pack4 | Op::Unpack4 => {
             quantize::convert(&operands, operands.required(names[0], first)?);
         }
         Op::FakeQuantize | Op::FakeQuantizeBackward => {

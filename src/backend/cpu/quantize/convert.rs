@@ -1,4 +1,4 @@
-//! Converts floats to codes, and codes to floats. Scales and zero points are f32, or f64 where the floats are f64. Codes that are 8-bit floats have no
+//! Converts floats to codes, and codes to floats. Scales and zero points are f32, or f64 where the floats are f64. Codes that are floats have no
 //! zero points.
 
 use bytemuck::{cast_slice, cast_slice_mut};
@@ -12,7 +12,7 @@ use crate::backend::cpu::operands::Operands;
 use crate::backend::cpu::simd::vectorised;
 use crate::element::convert::{Overflow, round_to_odd};
 use crate::element::{Code, Real, with_code, with_float, with_float8, with_short_float};
-use crate::quantize::{NanCode, Quotient};
+use crate::quantize::{CodeFormat, NanCode, Quotient};
 use crate::{Element, ElementType};
 
 vectorised! {
@@ -50,6 +50,23 @@ vectorised! {
     }
 }
 
+/// The 4-bit floats.
+const E2M1: [f32; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+vectorised! {
+    /// The nearest 4-bit floats: by how many middles between two magnitudes a number is beyond. A tie goes to the even one.
+    fn e2m1_codes(numbers: &[f32], codes: &mut [u8]) {
+        for (code, &number) in codes.iter_mut().zip(numbers) {
+            let size = number.abs();
+            let even = [0.25, 1.25, 2.5, 5.0].map(|middle| u32::from(size > middle));
+            let odd = [0.75, 1.75, 3.5].map(|middle| u32::from(size >= middle));
+            let magnitude = even[0] + even[1] + even[2] + even[3] + odd[0] + odd[1] + odd[2];
+            *code = (magnitude | (number.to_bits() >> 31) << 3) as u8;
+        }
+    }
+}
+
 /// A quotient with its sign, also where it is 0.
 #[inline(always)]
 fn signed<R: Real>(quotient: f64, x: R, scale: R, of_nan: f32) -> f32 {
@@ -63,10 +80,12 @@ fn signed<R: Real>(quotient: f64, x: R, scale: R, of_nan: f32) -> f32 {
 /// Writes the codes of a block.
 pub(super) fn quantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, y: &mut [u8]) {
     let [scale, zero_point, ..] = block.broadcast;
+    let is_e2m1 = rule.quant.format == CodeFormat::E2M1;
+    let float = (is_e2m1 || operands.to.is_float8()).then_some(operands.to);
     if operands.element == ElementType::F64 {
-        if operands.to.is_float8() {
+        if let Some(to) = float {
             let [x, scale] = [block.x, scale].map(cast_slice::<u8, f64>);
-            return write_floats(x.len(), operands.to, y, |to| {
+            return write_floats(x.len(), to, y, |to| {
                 for (to, (&x, &scale)) in to.iter_mut().zip(x.iter().zip(scale)) {
                     *to = signed(to_odd_f64(x, scale, rule.quant.quotient), x, scale, of_nan(rule));
                 }
@@ -84,8 +103,8 @@ pub(super) fn quantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, y
             &*wide
         }
     };
-    if operands.to.is_float8() {
-        return write_floats(x.len(), operands.to, y, |to| {
+    if let Some(to) = float {
+        return write_floats(x.len(), to, y, |to| {
             quotients(x, scale, (rule.quant.quotient, of_nan(rule)), to);
         });
     }
@@ -98,9 +117,10 @@ pub(super) fn quantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, y
     }
 }
 
-/// The number that becomes the code of a NaN in a type of 8-bit floats.
+/// The number that becomes the code of a NaN where codes are floats. No 4-bit one is NaN.
 fn of_nan(rule: Rule) -> f32 {
     match rule.quant.nan {
+        NanCode::Nan if rule.quant.format == CodeFormat::E2M1 => 0.0,
         NanCode::Nan => f32::NAN,
         NanCode::Zero => 0.0,
         NanCode::Least => -FAR as f32,
@@ -108,11 +128,14 @@ fn of_nan(rule: Rule) -> f32 {
     }
 }
 
-/// Writes codes that are 8-bit floats, by the quotients that `compute` writes. None is infinite: all saturate.
+/// Writes codes that are 8-bit floats, or 4-bit ones as u8, by the quotients that `compute` writes. None is infinite: all saturate.
 fn write_floats(len: usize, to: ElementType, y: &mut [u8], compute: impl FnOnce(&mut [f32])) {
     let mut quotients = [0.0; BLOCK];
     let quotients = &mut quotients[..len];
     compute(quotients);
+    if to == ElementType::U8 {
+        return e2m1_codes(quotients, y);
+    }
     with_float8!(to, C => narrow::<C>(quotients, Overflow::Saturate, cast_slice_mut(y)));
 }
 
@@ -156,7 +179,7 @@ fn write_codes<R: Wide>([x, scale, zero_point]: [&[R]; 3], rule: Rule, to: Eleme
 
 /// Writes the values of a block of codes.
 pub(super) fn dequantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, y: &mut [u8]) {
-    if operands.element.is_float8() {
+    if operands.element.is_float8() || rule.quant.format == CodeFormat::E2M1 {
         return dequantize_floats(operands, block, y);
     }
     with_code!(operands.element, C => {
@@ -189,12 +212,16 @@ pub(super) fn dequantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule,
     });
 }
 
-/// Writes the values of a block of codes that are 8-bit floats.
+/// Writes the values of a block of codes that are 8-bit floats, or 4-bit ones as u8.
 fn dequantize_floats(operands: &Operands<'_>, block: &Block<'_>, y: &mut [u8]) {
     let scale = block.broadcast[0];
     let mut codes = [0.0; BLOCK];
     let codes = &mut codes[..block.x.len()];
-    with_float8!(operands.element, C => widen(cast_slice::<u8, C>(block.x), false, codes));
+    if operands.element == ElementType::U8 {
+        codes.iter_mut().zip(block.x).for_each(|(to, code)| *to = E2M1[usize::from(code & 0xf)]);
+    } else {
+        with_float8!(operands.element, C => widen(cast_slice::<u8, C>(block.x), false, codes));
+    }
     match operands.to {
         ElementType::F64 => {
             let inputs = codes.iter().zip(cast_slice::<u8, f64>(scale));

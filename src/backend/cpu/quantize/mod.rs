@@ -3,6 +3,7 @@
 
 mod code;
 mod convert;
+mod pack;
 mod uniform;
 
 use bytemuck::{cast_slice, cast_slice_mut};
@@ -24,10 +25,15 @@ pub(super) fn run(operands: &Operands<'_>, outputs: Outputs<'_>, sums: &Sums) {
     for_each_block(operands, outputs, sums, &|block, outputs| fake(operands, block, rule, outputs));
 }
 
-/// Converts to codes or from them.
+/// Converts to codes, from them, or between one and two a byte.
 pub(super) fn convert(operands: &Operands<'_>, y: &mut [u8]) {
     let rule = Rule::new(operands.quant);
-    let convert = if operands.op == Op::Quantize { convert::quantize } else { convert::dequantize };
+    let convert: fn(&Operands<'_>, &Block<'_>, Rule, &mut [u8]) = match operands.op {
+        Op::Quantize => convert::quantize,
+        Op::Dequantize => convert::dequantize,
+        Op::Pack4 => |_, block, _, y| pack::pack4(cast_slice(block.x), y),
+        _ => |operands, block, _, y| pack::unpack4(block.x, operands.quant.min < 0, cast_slice_mut(y)),
+    };
     for_each_block(operands, [Some(y), None, None, None], &Sums::default(), &|block, [y, ..]| {
         if let Some(y) = y {
             convert(operands, block, rule, y);

@@ -1,18 +1,18 @@
-//! Codes that are 8-bit floats, and their scales.
+//! Codes that are floats of 8 or 4 bits, and their scales.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Calibration, QuantParams, QuantRule};
+use super::{Calibration, CodeFormat, QuantParams, QuantRule};
 use crate::rule::named;
 use crate::{ElementType, Error, Result};
 
-/// How the scale of 8-bit floats follows from the greatest magnitude of the values. Those but `greatest` are powers of two, which an E8M0 holds,
+/// How the scale of codes that are floats follows from the greatest magnitude of the values. Those but `greatest` are powers of two, which an E8M0 holds,
 /// from 2^-127 to 2^127, as the OCP specification of microscaling formats 1.0 has them for blocks of 32: it names the first, torchao 0.18 all four.
 ///
 /// | name | scale |
 /// |---|---|
-/// | `greatest` | the magnitude by the greatest finite code, 448 or 57344: no value is clipped |
+/// | `greatest` | the magnitude by the greatest finite code, 448, 57344 or 6: no value is clipped |
 /// | `floor` | the power of two at or below the magnitude, by that at or below the greatest code: values above `448 * scale` saturate |
 /// | `ceil` | the power of two at or above the magnitude, by the same: no value is clipped, half of the range may be unused |
 /// | `round-up` | the least power of two with which no value is clipped: torchao's `RCEIL`, and what MLX 0.32 does |
@@ -34,11 +34,54 @@ pub enum FloatScale {
 
 named!(FloatScale { Greatest: "greatest", Floor: "floor", Ceil: "ceil", RoundUp: "round-up", Even: "even" });
 
-/// 8-bit floats as codes.
+/// Floats that are codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Float8 {
-    /// Their type: f8_e4m3fn or f8_e5m2.
-    pub to: ElementType,
+pub enum FloatFormat {
+    /// f8_e4m3fn: up to 448.
+    E4M3,
+    /// f8_e5m2: up to 57,344.
+    E5M2,
+    /// 4 bits, up to 6: [`CodeFormat::E2M1`].
+    E2M1,
+}
+
+named!(FloatFormat { E4M3: "e4m3", E5M2: "e5m2", E2M1: "e2m1" });
+
+impl FloatFormat {
+    /// The type of a code.
+    pub const fn element(self) -> ElementType {
+        match self {
+            Self::E4M3 => ElementType::F8E4M3Fn,
+            Self::E5M2 => ElementType::F8E5M2,
+            Self::E2M1 => ElementType::U8,
+        }
+    }
+
+    /// A rule with codes of this format.
+    pub const fn rule(self, rule: QuantRule) -> QuantRule {
+        match self {
+            Self::E4M3 | Self::E5M2 => QuantRule { format: CodeFormat::Integer, ..rule },
+            Self::E2M1 => QuantRule { min: 0, max: 15, format: CodeFormat::E2M1, ..rule },
+        }
+    }
+
+    /// Bits of the fraction, and the greatest number.
+    fn fraction_and_greatest(self) -> (u32, f64) {
+        match self {
+            Self::E2M1 => (1, 6.0),
+            Self::E4M3 | Self::E5M2 => {
+                let layout = self.element().layout();
+                (layout.fraction_bits(), layout.widen(layout.max_finite() as u32).into())
+            }
+        }
+    }
+}
+
+/// Floats as codes, with their scales.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FloatCodes {
+    /// What they are.
+    pub format: FloatFormat,
     /// How their scales are chosen.
     pub scale: FloatScale,
 }
@@ -48,8 +91,8 @@ pub struct Float8 {
 pub enum Grid {
     /// Integers, by a rule.
     Integers(QuantRule),
-    /// 8-bit floats, which have no zero point.
-    Floats(Float8),
+    /// Floats, which have no zero point.
+    Floats(FloatCodes),
 }
 
 impl From<QuantRule> for Grid {
@@ -58,14 +101,14 @@ impl From<QuantRule> for Grid {
     }
 }
 
-impl From<Float8> for Grid {
-    fn from(codes: Float8) -> Self {
+impl From<FloatCodes> for Grid {
+    fn from(codes: FloatCodes) -> Self {
         Self::Floats(codes)
     }
 }
 
 impl Grid {
-    /// The scale and zero point whose codes cover the values from `lo` to `hi`: [`QuantRule::params`], or [`Float8::scale`] of the greater magnitude.
+    /// The scale and zero point whose codes cover the values from `lo` to `hi`: [`QuantRule::params`], or [`FloatCodes::scale`] of the greater magnitude.
     ///
     /// # Errors
     /// Those of the two.
@@ -90,40 +133,39 @@ impl Grid {
     pub(crate) fn check(self) -> Result<()> {
         match self {
             Self::Integers(rule) => rule.check(),
-            Self::Floats(codes) => codes.check(),
+            Self::Floats(_) => Ok(()),
         }
     }
 }
 
-impl Float8 {
+impl FloatCodes {
     /// MXFP8 of the OCP specification: e4m3 with scales that are powers of two, for blocks of 32.
-    pub const MX_E4M3: Self = Self { to: ElementType::F8E4M3Fn, scale: FloatScale::Floor };
+    pub const MX_E4M3: Self = Self { format: FloatFormat::E4M3, scale: FloatScale::Floor };
     /// The same with e5m2.
-    pub const MX_E5M2: Self = Self { to: ElementType::F8E5M2, scale: FloatScale::Floor };
+    pub const MX_E5M2: Self = Self { format: FloatFormat::E5M2, scale: FloatScale::Floor };
+    /// MXFP4: the same with e2m1.
+    pub const MX_E2M1: Self = Self { format: FloatFormat::E2M1, scale: FloatScale::Floor };
 
     /// The scale of values up to this magnitude. That of a power of two is within 2^-127 and 2^127; another is at least the least normal f32, and 1 for
     /// the magnitude 0.
     ///
     /// ```
-    /// use wgclip::ElementType;
-    /// use wgclip::quantize::{Float8, FloatScale};
+    /// use wgclip::quantize::{FloatCodes, FloatFormat, FloatScale};
     ///
-    /// let codes = Float8 { to: ElementType::F8E4M3Fn, scale: FloatScale::Greatest };
+    /// let codes = FloatCodes { format: FloatFormat::E4M3, scale: FloatScale::Greatest };
     /// assert_eq!(codes.scale(896.0)?, 2.0);
-    /// assert_eq!(Float8::MX_E4M3.scale(480.0)?, 1.0);
-    /// assert_eq!(Float8 { scale: FloatScale::RoundUp, ..codes }.scale(480.0)?, 2.0);
+    /// assert_eq!(FloatCodes::MX_E4M3.scale(480.0)?, 1.0);
+    /// assert_eq!(FloatCodes { scale: FloatScale::RoundUp, ..codes }.scale(480.0)?, 2.0);
     /// # Ok::<(), wgclip::Error>(())
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidRange`] for a magnitude that is negative or not finite, [`Error::Unsupported`] for another type.
+    /// [`Error::InvalidRange`] for a magnitude that is negative or not finite.
     pub fn scale(self, magnitude: f64) -> Result<f32> {
-        self.check()?;
         if !(magnitude >= 0.0 && magnitude.is_finite()) {
             return Err(Error::InvalidRange { lo: (-magnitude).to_string(), hi: magnitude.to_string() });
         }
-        let layout = self.to.layout();
-        let greatest = f64::from(layout.widen(layout.max_finite() as u32));
+        let (fraction_bits, greatest) = self.format.fraction_and_greatest();
         if self.scale == FloatScale::Greatest {
             let scale = (magnitude / greatest) as f32;
             return match magnitude {
@@ -135,7 +177,7 @@ impl Float8 {
         let (exponent, significand) = exponent_and_significand(magnitude);
         let (of_greatest, greatest_significand) = exponent_and_significand(greatest);
         // What the significand is rounded up to 2 from: halfway to 2 from the greatest one of the bits of a code.
-        let nearly_two = 2.0 - 0.5f64.powi(layout.fraction_bits() as i32 + 1);
+        let nearly_two = 2.0 - 0.5f64.powi(fraction_bits as i32 + 1);
         let is_above = match self.scale {
             FloatScale::Greatest | FloatScale::Floor => false,
             FloatScale::Ceil => significand > 1.0,
@@ -143,17 +185,6 @@ impl Float8 {
             FloatScale::Even => significand >= nearly_two,
         };
         Ok(2f64.powi((exponent - of_greatest + i32::from(is_above)).clamp(-127, 127)) as f32)
-    }
-
-    fn check(self) -> Result<()> {
-        match self.to.is_float8() {
-            true => Ok(()),
-            false => Err(Error::Unsupported {
-                what: format!("{} as 8-bit floats", self.to),
-                device: "any device".into(),
-                instead: "give f8_e4m3fn or f8_e5m2".into(),
-            }),
-        }
     }
 }
 
@@ -172,7 +203,7 @@ mod tests {
     #[test]
     fn scales_of_blocks_are_those_of_torchao() {
         let scales = |scale| {
-            let codes = Float8 { scale, ..Float8::MX_E4M3 };
+            let codes = FloatCodes { scale, ..FloatCodes::MX_E4M3 };
             [448.0, 449.0, 480.0, 896.0].map(|magnitude| codes.scale(magnitude).unwrap())
         };
         assert_eq!(scales(FloatScale::Floor), [1.0, 1.0, 1.0, 2.0]);
@@ -180,27 +211,35 @@ mod tests {
         assert_eq!(scales(FloatScale::Ceil), [2.0, 2.0, 2.0, 4.0]);
         assert_eq!(scales(FloatScale::Even), [1.0, 1.0, 1.0, 2.0]);
         for scale in [FloatScale::Floor, FloatScale::Ceil, FloatScale::RoundUp, FloatScale::Even] {
-            let of = |magnitude| Float8 { scale, ..Float8::MX_E5M2 }.scale(magnitude);
+            let of = |magnitude| FloatCodes { scale, ..FloatCodes::MX_E5M2 }.scale(magnitude);
             assert_eq!(of(0.0), Ok(2f64.powi(-127) as f32), "{scale}");
             assert_eq!(of(1e-300), Ok(2f64.powi(-127) as f32), "{scale}");
             assert_eq!(of(1e300), Ok(2f32.powi(127)), "{scale}");
             assert_eq!(of(32768.0), Ok(1.0), "{scale}");
         }
+        // In blocks of 4-bit floats, whose greatest is 6.
+        let fours = |scale| {
+            let codes = FloatCodes { scale, ..FloatCodes::MX_E2M1 };
+            [4.0, 6.0, 7.0, 8.0].map(|magnitude| codes.scale(magnitude).unwrap())
+        };
+        assert_eq!(fours(FloatScale::Greatest)[1..], [1.0, 7.0 / 6.0, 8.0 / 6.0]);
+        assert_eq!(fours(FloatScale::Floor), [1.0, 1.0, 1.0, 2.0]);
+        assert_eq!(fours(FloatScale::RoundUp), [1.0, 1.0, 2.0, 2.0]);
+        assert_eq!(fours(FloatScale::Ceil), [1.0, 2.0, 2.0, 2.0]);
+        assert_eq!(fours(FloatScale::Even), [1.0, 1.0, 2.0, 2.0]);
         // A significand of 1.9375 is a tie between 1.875 and 2.
-        let even = Float8 { scale: FloatScale::Even, ..Float8::MX_E4M3 };
+        let even = FloatCodes { scale: FloatScale::Even, ..FloatCodes::MX_E4M3 };
         assert_eq!([495.9, 496.0].map(|magnitude| even.scale(magnitude)), [Ok(1.0), Ok(2.0)]);
     }
 
     #[test]
     fn the_ends_of_magnitudes() {
-        let codes = Float8 { to: ElementType::F8E5M2, scale: FloatScale::Greatest };
+        let codes = FloatCodes { format: FloatFormat::E5M2, scale: FloatScale::Greatest };
         assert_eq!(codes.scale(0.0), Ok(1.0));
         assert_eq!(codes.scale(1e-300), Ok(f32::MIN_POSITIVE));
         for magnitude in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
             assert!(matches!(codes.scale(magnitude), Err(Error::InvalidRange { .. })), "{magnitude}");
         }
-        let integers = Float8 { to: ElementType::I8, ..codes };
-        assert!(matches!(integers.scale(1.0), Err(Error::Unsupported { .. })));
         let given = |lo, hi| Grid::from(codes).params(Calibration::default(), lo, hi);
         assert_eq!(given(-57344.0, 1.0).map(|params| (params.scale, params.zero_point)), Ok((1.0, 0)));
         assert_eq!(given(2.0, 1.0), Err(Error::InvalidRange { lo: "2".into(), hi: "1".into() }));
