@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 gate=(format lints documentation requirements tests validation model-checker shaders burn python wasm web)
-nightly=(tables without-gpu msrv licences burn-lints examples peers frameworks web-release large-files exhaustive)
+nightly=(tables without-gpu wasm-gpu msrv licences burn-lints examples peers frameworks web-release large-files exhaustive)
 
 # Debian's packages that a step needs, besides Rust, Node.js and npm.
 vulkan="libvulkan1 mesa-vulkan-drivers libegl1 libgl1-mesa-dri"
@@ -21,7 +21,7 @@ declare -A packages=(
     [tests]="$vulkan chromium" [validation]="$vulkan vulkan-validationlayers" [tables]="$vulkan chromium"
     [shaders]="libvulkan1 chromium"
     [burn]="$vulkan" [python]="$vulkan python3-venv openmpi-bin" [frameworks]="$vulkan python3-venv openmpi-bin"
-    [wasm]="$wasm" [web]="$wasm libvulkan1 chromium" [web-release]="$wasm libvulkan1 chromium"
+    [wasm]="$wasm" [wasm-gpu]="$wasm" [web]="$wasm libvulkan1 chromium" [web-release]="$wasm libvulkan1 chromium"
     [large-files]="$vulkan python3-venv" [exhaustive]="$vulkan" [peers]="$vulkan"
 )
 
@@ -83,7 +83,7 @@ step_shaders() { scripts/shaders.sh; }
 step_burn() { cargo test --manifest-path burn/Cargo.toml; }
 
 step_python() {
-    scripts/python.sh dask
+    scripts/python.sh
     cargo clippy --manifest-path python/Cargo.toml -- -D warnings
 }
 
@@ -91,8 +91,10 @@ step_python() {
 step_wasm() {
     node web/scripts/cargo.mjs clippy --manifest-path web/wasm/Cargo.toml --features plan,cpu,check \
         --target-dir target/wasm -- -D warnings
-    node web/scripts/cargo.mjs clippy --package wgclip --target-dir target/wasm -- -D warnings
 }
+
+# The library with wgpu, which no package for browsers has.
+step_wasm_gpu() { node web/scripts/cargo.mjs clippy --package wgclip --target-dir target/wasm -- -D warnings; }
 
 web() { (cd web && npm ci --ignore-scripts --no-audit --no-fund --silent && npm run "$@"); }
 step_web() { web test; }
@@ -132,7 +134,7 @@ step_examples() {
 
 step_peers() { cargo check --manifest-path benches/peers/Cargo.toml; }
 
-step_frameworks() { scripts/python.sh torch jax tensorflow; }
+step_frameworks() { scripts/python.sh dask torch jax tensorflow; }
 
 # The modules as the package has them, all types on both paths, the libraries beside which it works, a project under Vite.
 step_web_release() { web test:release; }

@@ -7,6 +7,7 @@ import package::lib::float_code::{
     EXACT, NAN_GREATEST, NAN_LEAST, NAN_STAYS, float_code, float_value, rounded_quotient,
 };
 import package::lib::params::params;
+import package::lib::philox::philox;
 import package::lib::softfloat::{
     F32_INFINITY, add64, add_f32, div_f32, from_f32, infinity_of, is_nan_f32, mul_f32, normalized, quiet_nan,
     quotient_digits, reciprocal, round_float, to_bits, to_f32,
@@ -16,6 +17,7 @@ import package::lib::softfloat::{
 const HALF_EVEN: u32 = 0u;
 const HALF_UP: u32 = 1u;
 const DOWN: u32 = 3u;
+const STOCHASTIC: u32 = 4u;
 const ROUNDED: u32 = 0u;
 const INTERIOR: u32 = 1u;
 const UNROUNDED: u32 = 2u;
@@ -28,6 +30,9 @@ struct Ratio {
     negative: bool,
     whole: u32,
     part: u32,
+    // For stochastic rounding: the fraction in units of 2^-32, and whether more than half of one is left.
+    fraction: u32,
+    above: bool,
 }
 
 // The class of the fraction n / d.
@@ -54,7 +59,22 @@ fn exact_ratio(x: u32, divisor: u32, power: i32) -> Ratio {
     let far = exponent > 17 || sizes.x >= F32_INFINITY || sizes.y == 0u;
     let none = sizes.x == 0u || (sizes.y >= F32_INFINITY && sizes.x < F32_INFINITY);
     whole = select(whole, FAR, far);
-    return Ratio(negative, select(whole, 0u, none), select(part, 0u, far || none));
+    var ratio = Ratio(negative, select(whole, 0u, none), select(part, 0u, far || none), 0u, false);
+    if ROUNDING == STOCHASTIC && !far && !none && exponent >= -33 {
+        ratio.above = v.x > v.y;
+        if exponent >= -32 {
+            // All digits up to 2^-32: some first, and then 16 at a time. Those of the integer part leave the word.
+            let count = u32(exponent + 32);
+            var next = quotient_digits(v.x, v.y, reciprocal(v.y), count % 16u);
+            ratio.fraction = next.x;
+            for (var n = 0u; n < count / 16u; n++) {
+                next = quotient_digits(next.y, v.y, reciprocal(v.y), 16u);
+                ratio.fraction = (ratio.fraction << 16u) | next.x;
+            }
+            ratio.above = 2u * next.y > v.y;
+        }
+    }
+    return ratio;
 }
 
 // An f32 that is not NaN.
@@ -68,11 +88,20 @@ fn ratio_of(value: u32) -> Ratio {
     let part = part_of(significand - (whole << shift), 1u << shift);
     let tiny = exponent < 126u;
     let far = exponent > 144u;
-    return Ratio(
+    var ratio = Ratio(
         value >= SIGN,
         select(select(whole, 0u, tiny), FAR, far),
         select(select(part, select(0u, 1u, size != 0u), tiny), 0u, far),
+        0u,
+        false,
     );
+    // From 2^-33 on.
+    if ROUNDING == STOCHASTIC && !far && exponent >= 94u {
+        let lost = 118u - min(exponent, 118u);
+        ratio.fraction = (significand >> lost) << (max(exponent, 118u) - 118u);
+        ratio.above = 2u * (significand & ((1u << lost) - 1u)) > (1u << lost);
+    }
+    return ratio;
 }
 
 // x by the divisor, as the rule divides.
@@ -127,7 +156,8 @@ fn e2m1_value(code: u32) -> u32 {
     return select(select(normal, 0x3f000000u, magnitude == 1u), 0u, magnitude == 0u) | ((code & 8u) << 28u);
 }
 
-fn integer_of(ratio: Ratio, rounding: u32) -> i32 {
+// `random` chooses the neighbour where rounding is stochastic.
+fn integer_of(ratio: Ratio, rounding: u32, random: u32) -> i32 {
     var half_up = true;
     if rounding == HALF_EVEN {
         half_up = (ratio.whole & 1u) == 1u;
@@ -138,6 +168,9 @@ fn integer_of(ratio: Ratio, rounding: u32) -> i32 {
     var up = ratio.part == 3u || (ratio.part == 2u && half_up);
     if rounding == DOWN {
         up = ratio.negative && ratio.part != 0u;
+    }
+    if rounding == STOCHASTIC {
+        up = ratio.fraction > random || (ratio.fraction == random && ratio.above);
     }
     let magnitude = i32(ratio.whole + select(0u, 1u, up));
     return select(magnitude, -magnitude, ratio.negative);
@@ -159,10 +192,19 @@ struct Code {
 }
 
 fn zero_of(zero_point: u32, codes: vec4<i32>) -> i32 {
-    return clamp(integer_of(ratio_of(zero_point), HALF_EVEN), codes.x, codes.y);
+    return clamp(integer_of(ratio_of(zero_point), HALF_EVEN, 0u), codes.x, codes.y);
 }
 
-fn code_of(x: u32, of_scale: u32, zero_point: u32, codes: vec4<i32>) -> Code {
+// The random bits of an element, by its block and its place there.
+fn random_of(at: vec2<u32>, codes: vec4<i32>) -> u32 {
+    if ROUNDING != STOCHASTIC {
+        return 0u;
+    }
+    let shift = firstTrailingBit(params.elements);
+    return philox(vec2((at.x << shift) + at.y, at.x >> (32u - shift)), bitcast<vec2<u32>>(codes.zw));
+}
+
+fn code_of(x: u32, of_scale: u32, zero_point: u32, codes: vec4<i32>, at: vec2<u32>) -> Code {
     var code: Code;
     code.nan_x = is_nan_f32(x);
     code.from_x = code.nan_x && NAN_CODE == NAN_STAYS;
@@ -171,7 +213,7 @@ fn code_of(x: u32, of_scale: u32, zero_point: u32, codes: vec4<i32>) -> Code {
     let zero = zero_of(zero_point, codes);
     code.zero = zero;
     let ratio = divided(x, of_scale);
-    let unclipped = integer_of(ratio, ROUNDING) + zero;
+    let unclipped = integer_of(ratio, ROUNDING, random_of(at, codes)) + zero;
     code.steps = clamp(unclipped, codes.x, codes.y) - zero;
     code.passes = true;
     if QUANT_GRADIENT == ROUNDED {
@@ -233,7 +275,7 @@ fn value_of(steps: i32, of_scale: u32) -> vec2<u32> {
 }
 
 // The code of an element, by a scale and a zero point that are f32.
-fn quantize(x: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec4<i32>) -> vec2<u32> {
+fn quantize(x: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec4<i32>, at: vec2<u32>) -> vec2<u32> {
     let value = to_f32(x.x);
     if TO_EXPONENT_BITS != 0u {
         return vec2(float_code(value, of_scale.x), 0u);
@@ -242,7 +284,7 @@ fn quantize(x: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec
         return vec2(e2m1_code(value, of_scale.x), 0u);
     }
     let nan_zero = is_nan_f32(zero_point.x);
-    let code = code_of(value, of_scale.x, select(zero_point.x, 0u, nan_zero), codes);
+    let code = code_of(value, of_scale.x, select(zero_point.x, 0u, nan_zero), codes, at);
     var q = code.steps + code.zero;
     if is_nan_f32(value) || is_nan_f32(of_scale.x) || nan_zero {
         q = code.zero;
@@ -257,7 +299,7 @@ fn quantize(x: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec
 }
 
 // The value of a code, by a scale and a zero point that are f32.
-fn dequantize(code: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec4<i32>) -> vec2<u32> {
+fn dequantize(code: vec2<u32>, of_scale: vec2<u32>, zero_point: vec2<u32>, codes: vec4<i32>, at: vec2<u32>) -> vec2<u32> {
     if FLOAT {
         return float_value(to_f32(code.x), of_scale.x);
     }
@@ -305,12 +347,12 @@ fn product_48(a: u32, b: u32) -> vec2<u32> {
     return add64(vec2(low, 0u), vec2(high << 16u, high >> 16u));
 }
 
-fn fake_quantize(x: vec4<u32>, scales: vec4<u32>, zero_points: vec4<u32>, codes: vec4<i32>) -> vec4<u32> {
+fn fake_quantize(x: vec4<u32>, scales: vec4<u32>, zero_points: vec4<u32>, codes: vec4<i32>, at: u32) -> vec4<u32> {
     var y = vec4(0u);
     for (var e = 0u; e < params.elements; e++) {
         let operands = vec3(element_of(x, e).x, element_of(scales, e).x, element_of(zero_points, e).x);
         let of_scale = to_f32(operands.y);
-        let code = code_of(to_f32(operands.x), of_scale, to_f32(operands.z), codes);
+        let code = code_of(to_f32(operands.x), of_scale, to_f32(operands.z), codes, vec2(at, e));
         var element = value_of(code.steps, of_scale);
         element.x = select(element.x, operands.x, code.from_x);
         element.x = select(element.x, operands.y, code.from_scale);
@@ -332,6 +374,7 @@ fn fake_quantize_backward(
     scales: vec4<u32>,
     zero_points: vec4<u32>,
     codes: vec4<i32>,
+    at: u32,
 ) -> QuantGradients {
     // A pointer to a field of a struct cannot be passed everywhere.
     var gradients_x = vec4(0u);
@@ -340,7 +383,7 @@ fn fake_quantize_backward(
     for (var e = 0u; e < params.elements; e++) {
         let of_x = to_f32(element_of(x, e).x);
         let of_scale = to_f32(element_of(scales, e).x);
-        let code = code_of(of_x, of_scale, to_f32(element_of(zero_points, e).x), codes);
+        let code = code_of(of_x, of_scale, to_f32(element_of(zero_points, e).x), codes, vec2(at, e));
         let given = element_of(g, e);
         let upstream = to_f32(given.x);
         var steps = f32_of(code.steps);

@@ -45,7 +45,8 @@ fn run<T: Element>(out: &mut impl Write, op: Op, source: &Source) -> std::io::Re
     let (lo, hi) = (Some(T::from_f64(2.0)), Some(T::from_bits(layout.mask() >> 2)));
     let (rule, quant) = (BackwardRule::default(), QuantRule::default());
     let evaluate = |op, x, g| {
-        reference::evaluate(op, Operands { x, g, broadcast: &[lo, hi], rule, quant, params: &[] })[0]
+        reference::evaluate(op, Operands { x, g, broadcast: &[lo, hi], rule, quant, params: &[], index: 0 })
+            [0]
     };
     let y: Vec<T> = x.iter().map(|&x| evaluate(Op::Clip, x, T::ZERO)).collect();
     let gx: Vec<T> = x.iter().zip(&g).map(|(&x, &g)| evaluate(Op::ClipBackward, x, g)).collect();

@@ -24,8 +24,8 @@ pub struct Variant {
 }
 
 /// Ranges of codes.
-const RANGES: [(i32, i32); 8] =
-    [(-128, 127), (0, 255), (-8, 7), (-32768, 32767), (0, 65535), (0, 1), (-127, 127), (5, 5)];
+const RANGES: [(i32, i32); 9] =
+    [(-128, 127), (0, 255), (-8, 7), (-32768, 32767), (0, 65535), (0, 1), (-127, 127), (5, 5), (-2000, 2000)];
 
 impl Variant {
     /// An operation with the default rules.
@@ -292,7 +292,10 @@ impl<T: Element> Case<T> {
         let evaluate = |i: usize| {
             let broadcast: Vec<_> = inputs.iter().map(|(_, input)| self.at(input, i)).collect();
             let (broadcast, params) = (&broadcast[..], &self.params[..op.info().params.len()]);
-            (oracle.evaluate)(op, Operands { x: self.x[i], g: self.g[i], broadcast, rule, quant, params })
+            (oracle.evaluate)(
+                op,
+                Operands { x: self.x[i], g: self.g[i], broadcast, rule, quant, params, index: i as u64 },
+            )
         };
         let made = parallel::map_many(self.x.len(), &evaluate);
         let results = (0..outputs.len()).map(|index| made.iter().map(|made| made[index]).collect::<Vec<T>>());

@@ -38,6 +38,7 @@ use std::collections::HashMap;
 use case::Case;
 
 use wgclip::op::{Op, RuleUse};
+use wgclip::quantize::{Quotient, Rounding};
 use wgclip::{BackwardRule, Element, ElementType, OutsideRule, TieRule};
 
 /// How much of the table to run.
@@ -190,6 +191,8 @@ impl Plan {
                 _ if variant.op.has(wgclip::op::Operand::Mask) => RuleUse::Mask,
                 uses => uses,
             };
+            let is_random =
+                variant.quant.rounding == Rounding::Stochastic && variant.quant.quotient == Quotient::Exact;
             match self {
                 Self::NearHalves => variant.op == Op::ClipTo,
                 Self::Grid { rules, .. } => {
@@ -200,7 +203,11 @@ impl Plan {
                 }
                 // It has no bounds, and its loop is that of the others.
                 Self::Combinations if uses == RuleUse::Quant => false,
-                Self::Length(len) if uses == RuleUse::Quant && *len > 5000 && *len < 1 << 20 => false,
+                Self::Length(len) if uses == RuleUse::Quant && *len > 5000 && *len < 1 << 20 => {
+                    is_random && *len < 40_000
+                }
+                // Random numbers follow from the index of an element, in whichever dispatch it is.
+                Self::Length(_) if uses == RuleUse::Quant => variant.quant_index() == 0 || is_random,
                 _ if uses == RuleUse::Quant => variant.quant_index() == 0,
                 Self::Combinations => true,
                 Self::Pairs(..) => match variant.op {

@@ -21,7 +21,7 @@ impl QuantRule {
     #[new]
     #[expect(clippy::too_many_arguments, reason = "named by callers")]
     #[pyo3(signature = (
-        min = -128, max = 127, *, quotient = "exact", rounding = "half-even", nan = "nan", gradient = "rounded", nan_gradient = "pass", format = "integer"
+        min = -128, max = 127, *, quotient = "exact", rounding = "half-even", nan = "nan", gradient = "rounded", nan_gradient = "pass", format = "integer", seed = 0
     ))]
     fn new(
         min: i64,
@@ -32,6 +32,7 @@ impl QuantRule {
         gradient: &str,
         nan_gradient: &str,
         format: &str,
+        seed: u64,
     ) -> PyResult<Self> {
         let parsed = || -> Result<_> {
             Ok(quantize::QuantRule {
@@ -41,6 +42,7 @@ impl QuantRule {
                 gradient: gradient.parse()?,
                 nan_gradient: nan_gradient.parse()?,
                 format: format.parse()?,
+                seed,
                 ..quantize::QuantRule::EXACT
             })
         };
@@ -130,6 +132,11 @@ impl QuantRule {
     }
 
     #[getter]
+    fn seed(&self) -> u64 {
+        self.0.seed
+    }
+
+    #[getter]
     fn format(&self) -> &'static str {
         self.0.format.name()
     }
@@ -139,8 +146,9 @@ impl QuantRule {
             quantize::CodeFormat::Integer => String::new(),
             format => format!(", format={:?}", format.name()),
         };
+        let seed = if self.0.seed == 0 { String::new() } else { format!(", seed={}", self.0.seed) };
         format!(
-            "QuantRule({}, {}, quotient={:?}, rounding={:?}, nan={:?}, gradient={:?}, nan_gradient={:?}{format})",
+            "QuantRule({}, {}, quotient={:?}, rounding={:?}, nan={:?}, gradient={:?}, nan_gradient={:?}{format}{seed})",
             self.min(),
             self.max(),
             self.quotient(),

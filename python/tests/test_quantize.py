@@ -252,6 +252,54 @@ def test_two_codes_in_a_byte():
             wgclip.pack4(wrong)
 
 
+def philox(seed: int, index: int) -> int:
+    """The first word of Philox4x32-10."""
+    counter, key = [index & 0xFFFFFFFF, index >> 32, 0, 0], [seed & 0xFFFFFFFF, seed >> 32]
+    for _ in range(10):
+        first, second = counter[0] * 0xD2511F53, counter[2] * 0xCD9E8D57
+        counter = [second >> 32 ^ counter[1] ^ key[0], second & 0xFFFFFFFF, first >> 32 ^ counter[3] ^ key[1], first & 0xFFFFFFFF]
+        key = [key[0] + 0x9E3779B9 & 0xFFFFFFFF, key[1] + 0xBB67AE85 & 0xFFFFFFFF]
+    return counter[0]
+
+
+@pytest.mark.parametrize("quotient", ["exact", "division", "reciprocal"])
+@pytest.mark.parametrize("dtype", FLOATS, ids=IDS)
+def test_random_bits_choose_the_code(rng, dtype, quotient):
+    wide = dtype if dtype.name == "float64" else np.dtype("f4")
+    seed = int(rng.integers(0, 2**64, dtype="u8"))
+    rule = wgclip.QuantRule(-2000, 2000, quotient=quotient, rounding="stochastic", seed=seed)
+    assert eval(repr(rule), {"QuantRule": wgclip.QuantRule}) == rule and rule.seed == seed
+    scale = (rng.uniform(0.5, 1, 300) * 2.0 ** rng.integers(-3, 3, 300)).astype(wide) * rng.choice([-1, 1], 300).astype(wide)
+    with np.errstate(over="ignore"):
+        x = (rng.normal(size=300) * 2.0 ** rng.integers(-40, 10, 300)).astype(dtype)
+    kept = np.flatnonzero(np.isfinite(x.astype(float)))[:200]
+    x, scale = x[kept], scale[kept]
+    expected = []
+    for index, (x_, scale_) in enumerate(zip(x.astype(float), scale.astype(float))):
+        _, value = code(x_, scale_, 0, rule, dtype)
+        size = abs(Fraction(value))
+        up = size - math.floor(size) > Fraction(2 * philox(seed, index) + 1, 1 << 33)
+        expected.append(min(math.floor(size) + up, 2000) * (-1 if value < 0 else 1))
+    codes = wgclip.quantize(x, scale, dtype="int32", rule=rule)
+    np.testing.assert_array_equal(codes, expected)
+    # Of the same elements in two axes, and as fake quantisation has them.
+    assert_same(wgclip.quantize(x.reshape(2, 100), scale.reshape(2, 100), dtype="int32", rule=rule).ravel(), codes)
+    if dtype == wide:
+        y = wgclip.fake_quantize(x, scale, rule=rule)
+        np.testing.assert_array_equal(y, (codes * scale.astype(float)).astype(dtype))
+
+
+def test_the_mean_of_codes_is_the_quotient():
+    rule = wgclip.QuantRule(rounding="stochastic", seed=3)
+    x = np.full(400_000, 2.3, "f4")
+    for value in (2.3, -0.75, 5.0):
+        codes = wgclip.quantize(x * np.float32(value / 2.3), 1, rule=rule)
+        # Five deviations.
+        assert abs(codes.mean() - value) < 5 * 0.5 / math.sqrt(x.size) and (value % 1 or (codes == 5).all())
+    other = wgclip.quantize(x, 1, rule=wgclip.QuantRule(rounding="stochastic", seed=4))
+    assert 0.3 < (other != wgclip.quantize(x, 1, rule=rule)).mean() < 0.55
+
+
 def test_codes_of_nan():
     x = np.array([np.nan, np.inf, -np.inf, 1], "f4")
     for nan, of_nan in (("nan", 7), ("least", -128), ("greatest", 127), ("zero", 7)):

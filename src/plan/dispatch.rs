@@ -306,6 +306,7 @@ impl<M> Dispatch<'_, M> {
     /// The ranges, and the parameters of each.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = (&DispatchRange, Params)> {
         let element = self.program.element();
-        self.ranges.iter().map(move |range| (range, self.params.for_dispatch(range, self.broadcast, element)))
+        let of_op = (matches!(self.program, Program::Op(_)), self.broadcast);
+        self.ranges.iter().map(move |range| (range, self.params.for_dispatch(range, of_op, element)))
     }
 }

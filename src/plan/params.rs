@@ -73,6 +73,9 @@ pub(crate) struct ScaleParams {
     pub axes: Axes,
 }
 
+/// The row of the first axis of an operation.
+const AXES: usize = offset_of!(OpParams, axes) / size_of::<[u32; 4]>();
+
 /// Rows of four words of the largest family.
 const ROWS: usize = size_of::<OpParams>() / size_of::<[u32; 4]>();
 
@@ -117,7 +120,7 @@ impl OpParams {
             ranges: bytemuck::cast([biased(below), biased(above)]),
             // The shaders multiply in f32.
             scalars: std::array::from_fn(|n| params.get(n).map_or(0, |&param| (param as f32).to_bits())),
-            codes: [quant.min, quant.max, 0, 0],
+            codes: [quant.min, quant.max, quant.seed as i32, (quant.seed >> 32) as i32],
             has_lo: (!inputs.find(Operand::Lo).1.is_absent()).into(),
             has_hi: (!inputs.find(Operand::Hi).1.is_absent()).into(),
             toward: (rule.outside == OutsideRule::Toward).into(),
@@ -168,11 +171,11 @@ fn set_axes(head: &mut Head, there: &mut Axes, axes: impl Iterator<Item = [usize
 }
 
 impl Params {
-    /// Returns the parameters of one of several dispatches.
+    /// Returns the parameters of one of several dispatches; those of an operation have the first of its blocks.
     pub(crate) fn for_dispatch(
         mut self,
         range: &DispatchRange,
-        broadcast: Option<&Broadcast>,
+        (is_op, broadcast): (bool, Option<&Broadcast>),
         element: ElementType,
     ) -> Self {
         let head: &mut Head = bytemuck::cast_mut(&mut self.0[0]);
@@ -182,7 +185,10 @@ impl Params {
         // Only an operation has broadcast inputs: each axis gets the coordinate at which the dispatch begins.
         let start = broadcast.map(|broadcast| broadcast.coordinates(range.offset / element.size() as u64));
         for (axis, at) in start.into_iter().flatten().enumerate() {
-            self.0[offset_of!(OpParams, axes) / size_of::<[u32; 4]>() + axis][1] = at as u32;
+            self.0[AXES + axis][1] = at as u32;
+        }
+        if is_op {
+            self.0[AXES][3] = (range.offset / BLOCK_BYTES) as u32;
         }
         self
     }

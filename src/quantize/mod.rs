@@ -40,6 +40,9 @@ pub enum Rounding {
     HalfAway,
     /// Down: `floor(v)`.
     Down,
+    /// Away from zero with a probability that is the fraction of `|v|`, else toward zero, so that the mean of many is v: where the fraction is above
+    /// `(2 * r + 1) / 2^33` for r of 32 random bits, those of [`philox`](crate::reference::philox()) for the rule's seed and the index of the element in x.
+    Stochastic,
 }
 
 /// What becomes of an x that is NaN. No code is NaN: where codes are the result, it becomes that of the zero point in place of NaN.
@@ -111,6 +114,8 @@ pub struct QuantRule {
     pub nan_gradient: NanRule,
     /// What codes are. For 4-bit floats the range does not matter.
     pub format: CodeFormat,
+    /// The seed of [`Rounding::Stochastic`]. The same seed, index and operands have the same code on every device.
+    pub seed: u64,
 }
 
 impl Default for QuantRule {
@@ -164,6 +169,7 @@ impl QuantRule {
         gradient: QuantGradient::Rounded,
         nan_gradient: NanRule::Pass,
         format: CodeFormat::Integer,
+        seed: 0,
     };
     /// 4-bit floats, by the real quotient.
     pub const E2M1: Self = Self { min: 0, max: 15, format: CodeFormat::E2M1, ..Self::EXACT };
@@ -209,17 +215,19 @@ impl QuantRule {
     /// Presets that combine choices, and each rule that differs from the default in one: what the kernels are tested with.
     pub fn choices() -> impl Iterator<Item = Self> {
         let rule = Self::EXACT;
+        let random = Self { rounding: Rounding::Stochastic, seed: 0x0123_4567_89ab_cdef, ..rule };
         let presets = [rule, Self::TORCH, Self::TORCHAO, Self::BREVITAS, Self::BREVITAS_STE, Self::E2M1];
         presets
             .into_iter()
             .chain([Self::TENSORFLOW, Self::PADDLE])
             .chain(Quotient::ALL.iter().map(move |&quotient| Self { quotient, ..rule }))
-            .chain(Rounding::ALL.iter().map(move |&rounding| Self { rounding, ..rule }))
+            .chain(Rounding::ALL.iter().map(move |&rounding| Self { rounding, ..random }))
             .chain(NanCode::ALL.iter().map(move |&nan| Self { nan, ..rule }))
             .chain(QuantGradient::ALL.iter().map(move |&gradient| Self { gradient, ..rule }))
             .chain(NanRule::ALL.iter().map(move |&nan_gradient| Self { nan_gradient, ..rule }))
             .chain(NanCode::ALL.iter().map(|&nan| Self { nan, ..Self::E2M1 }))
             .chain(Quotient::ALL.iter().map(|&quotient| Self { quotient, ..Self::E2M1 }))
+            .chain([Self { quotient: Quotient::Division, ..random }])
     }
 
     /// The default rule for these codes.
@@ -295,12 +303,16 @@ impl QuantRule {
 
 impl fmt::Display for QuantRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { min, max, quotient, rounding, nan, gradient, nan_gradient, format } = self;
+        let Self { min, max, quotient, rounding, nan, gradient, nan_gradient, format, seed } = self;
         match format {
             CodeFormat::Integer => write!(f, "{min}..={max}")?,
             format => write!(f, "{format}")?,
         }
-        write!(f, ", quotient {quotient}, {rounding}, nan {nan}, ")?;
+        write!(f, ", quotient {quotient}, {rounding}")?;
+        if *rounding == Rounding::Stochastic {
+            write!(f, " of seed {seed}")?;
+        }
+        write!(f, ", nan {nan}, ")?;
         write!(f, "gradient {gradient}, of nan {nan_gradient}")
     }
 }
@@ -316,7 +328,13 @@ impl FromStr for QuantRule {
 }
 
 named!(Quotient { Exact: "exact", Division: "division", Reciprocal: "reciprocal" });
-named!(Rounding { HalfEven: "half-even", HalfUp: "half-up", HalfAway: "half-away", Down: "down" });
+named!(Rounding {
+    HalfEven: "half-even",
+    HalfUp: "half-up",
+    HalfAway: "half-away",
+    Down: "down",
+    Stochastic: "stochastic"
+});
 named!(NanCode { Nan: "nan", Least: "least", Greatest: "greatest", Zero: "zero" });
 named!(CodeFormat { Integer: "integer", E2M1: "e2m1" });
 named!(QuantGradient {

@@ -9,6 +9,7 @@
 
 mod clip;
 mod exact;
+mod philox;
 mod quantile;
 mod quantize;
 mod scaling;
@@ -17,6 +18,7 @@ pub use clip::{
     Gradients, Position, clip, clip_backward, clip_backward_bounds, clip_to, converted_bits, position,
 };
 pub use exact::{dot, norm, sum};
+pub use philox::philox;
 pub use quantile::quantile;
 pub use quantize::{
     dequantize, dequantize_e2m1, dequantize_float, fake_quantize, fake_quantize_backward, pack4, quantize,
@@ -108,6 +110,8 @@ pub struct Operands<'a, T> {
     pub quant: QuantRule,
     /// The parameters.
     pub params: &'a [f64],
+    /// The index of the element in x, which chooses a random number.
+    pub index: u64,
 }
 
 impl<T: Copy> Operands<'_, T> {
@@ -120,7 +124,7 @@ impl<T: Copy> Operands<'_, T> {
 /// The outputs of an elementwise operation for one element, in the order of [`OpInfo`](crate::op::OpInfo), then zeros; an operation on
 /// slices has none. A mask is given as the value that its bit passes on (g or zero).
 pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUTS] {
-    let Operands { x, g, rule, quant, params, .. } = operands;
+    let Operands { x, g, rule, quant, params, index, .. } = operands;
     let (lo, hi, slope) = (operands.input(0), operands.input(1), operands.input(2).unwrap_or(T::ZERO));
     let (scale, zero) = (lo.unwrap_or(T::ZERO), hi.unwrap_or(T::ZERO));
     let param = |index: usize| params.get(index).copied().unwrap_or_default();
@@ -138,8 +142,8 @@ pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUT
         Op::LeakyClip => vec![leaky_clip(x, lo, hi, slope)],
         Op::LeakyClipBackward => leaky_clip_backward(x, g, lo, hi, slope).to_vec(),
         Op::Affine => vec![affine(x, param(0), param(1))],
-        Op::FakeQuantize => vec![fake_quantize(x, scale, zero, quant)],
-        Op::FakeQuantizeBackward => fake_quantize_backward(x, g, scale, zero, quant).to_vec(),
+        Op::FakeQuantize => vec![fake_quantize(x, scale, zero, quant, index)],
+        Op::FakeQuantizeBackward => fake_quantize_backward(x, g, scale, zero, quant, index).to_vec(),
         // These have operands of two types: `quantize` and `dequantize`, or those of floats, `pack4` and `unpack4`.
         Op::Quantize | Op::Dequantize | Op::Pack4 | Op::Unpack4 => Vec::new(),
         // The reference of these is `sum`, `norm`, `scale` and `scale_backward`.

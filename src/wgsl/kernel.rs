@@ -74,8 +74,12 @@ impl Kernel {
         let info = op.info();
         let takes_ties = matches!(info.rule, RuleUse::Any | RuleUse::Mask);
         let ties = if takes_ties { specialization.ties } else { TieRule::Inclusive };
-        let given =
-            QuantRule { min: QuantRule::EXACT.min, max: QuantRule::EXACT.max, ..specialization.quant };
+        let given = QuantRule {
+            min: QuantRule::EXACT.min,
+            max: QuantRule::EXACT.max,
+            seed: 0,
+            ..specialization.quant
+        };
         let forward = QuantRule {
             gradient: QuantRule::EXACT.gradient,
             nan_gradient: QuantRule::EXACT.nan_gradient,
@@ -227,7 +231,7 @@ impl Kernel {
             (true, true) => converting_entry(
                 &reading,
                 "let block = x_blocks[i];",
-                &format!("{function}({}, params.codes)", arguments.join(", ")),
+                &format!("{function}({}, params.codes, vec2(params.axes[0].w + i, e))", arguments.join(", ")),
             ),
             (false, _) => self.entry(reading),
         });
@@ -259,10 +263,12 @@ impl Kernel {
             RuleUse::Any | RuleUse::Mask => Some(("rule", "load_rule()")),
             RuleUse::Quant => Some(("codes", "params.codes")),
         };
+        let at = (info.rule == RuleUse::Quant).then(|| "params.axes[0].w + i".to_owned());
         if let Some((name, value)) = rule {
             let _ = writeln!(before, "    let {name} = {value};");
             arguments.push(name.into());
         }
+        arguments.extend(at);
         if !info.params.is_empty() {
             before.push_str("    let scalars = params.scalars;\n");
             arguments.push("scalars".into());

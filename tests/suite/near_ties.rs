@@ -46,13 +46,15 @@ fn codes_are_those_of_the_reference<T: Element>(seed: u64) {
             let (scale_of_type, zero_of_type) = (T::from_f64(scale), T::from_f64(zero_point));
             let gx =
                 x.fake_quantize_backward_x(&g, scale_of_type, zero_of_type, rule).unwrap().to_vec().unwrap();
-            for (((&x, code), y), (&g, gx)) in values.iter().zip(codes).zip(y).zip(upstream.iter().zip(gx)) {
+            let outputs = codes.into_iter().zip(y).zip(gx);
+            for (n, ((&x, &g), ((code, y), gx))) in values.iter().zip(&upstream).zip(outputs).enumerate() {
+                let index = n as u64;
                 let what = format!("{x:?} by {scale} from {zero_point}, {rule}, {}", T::TYPE);
-                assert_eq!(code, reference::quantize(x, scale, zero_point, rule), "{what}");
-                let expected = reference::fake_quantize(x, scale_of_type, zero_of_type, rule);
+                assert_eq!(code, reference::quantize(x, scale, zero_point, rule, index), "{what}");
+                let expected = reference::fake_quantize(x, scale_of_type, zero_of_type, rule, index);
                 assert_eq!(y.to_bits(), expected.to_bits(), "{what}");
                 let [expected, ..] =
-                    reference::fake_quantize_backward(x, g, scale_of_type, zero_of_type, rule);
+                    reference::fake_quantize_backward(x, g, scale_of_type, zero_of_type, rule, index);
                 assert_eq!(gx.to_bits(), expected.to_bits(), "{what}");
             }
         }

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use wgclip::reference;
-use wgclip_burn::quantize::{QuantRule, Scheme};
+use wgclip_burn::quantize::{QuantRule, Rounding, Scheme};
 use wgclip_burn::{Error, FakeQuantize, LearnedFakeQuantize, Pact, fake_quantize};
 
 use crate::support::{bits, devices, elements, normal, tensor};
@@ -14,9 +14,9 @@ fn values_and_gradients_are_those_of_the_reference() {
     let rng = &mut fastrand::Rng::with_seed(5);
     for device in devices() {
         let device = device.autodiff();
-        for rule in
-            [QuantRule::EXACT.bits(3).unwrap(), QuantRule::TORCH, QuantRule::BREVITAS_STE.bits(4).unwrap()]
-        {
+        let random = QuantRule { rounding: Rounding::Stochastic, seed: 9, ..QuantRule::EXACT };
+        let [three, four] = [QuantRule::EXACT.bits(3), QuantRule::BREVITAS_STE.bits(4)].map(Result::unwrap);
+        for rule in [three, four, QuantRule::TORCH, random] {
             let [x, g]: [Vec<f32>; 2] = std::array::from_fn(|_| normal(3 * 67, rng));
             let scale = [0.5f32, 0.01, 3.0];
             let zero = [0.0f32, -2.0, 1.0];
@@ -27,11 +27,13 @@ fn values_and_gradients_are_those_of_the_reference() {
             let grads = (y.clone() * of_g).sum().backward();
             let row = |n: usize| n / 67;
             let expected: Vec<f32> = (0..x.len())
-                .map(|n| reference::fake_quantize(x[n], scale[row(n)], zero[row(n)], rule))
+                .map(|n| reference::fake_quantize(x[n], scale[row(n)], zero[row(n)], rule, n as u64))
                 .collect();
             assert_eq!(bits(&elements::<f32, 2>(y)), bits(&expected), "{rule}");
             let each: Vec<[f32; 3]> = (0..x.len())
-                .map(|n| reference::fake_quantize_backward(x[n], g[n], scale[row(n)], zero[row(n)], rule))
+                .map(|n| {
+                    reference::fake_quantize_backward(x[n], g[n], scale[row(n)], zero[row(n)], rule, n as u64)
+                })
                 .collect();
             let gx: Vec<f32> = each.iter().map(|[gx, ..]| *gx).collect();
             assert_eq!(bits(&elements::<f32, 2>(of_x.grad(&grads).unwrap())), bits(&gx), "{rule}");

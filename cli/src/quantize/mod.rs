@@ -4,6 +4,7 @@ mod codes;
 mod dequantize;
 mod error;
 mod packed;
+mod scales;
 
 use std::collections::HashMap;
 use std::io::Write;

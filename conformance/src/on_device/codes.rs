@@ -2,8 +2,8 @@
 
 use wgclip::bounds::BroadcastInputs;
 use wgclip::op::{Arguments, Codes, Op, Operand};
-use wgclip::quantize::CodeFormat;
-use wgclip::{Bound, DynTensor, Element, ElementType, Result, reference};
+use wgclip::quantize::{CodeFormat, QuantRule};
+use wgclip::{Bound, DynTensor, Element, ElementType, Result, f8_e4m3fn, f8_e5m2, reference, with_element};
 
 use super::case::{Uploaded, bits_of, on_device, poison, supported};
 use crate::case::{Case, Host, Mismatch, Tally, Variant};
@@ -54,29 +54,8 @@ impl<T: Element> Case<T> {
             let Some(actual) = supported(actual)? else { continue };
             let inputs_of = |i: usize| inputs.each_ref().map(|input| self.at(input, i).unwrap_or_default());
             let expected = |i: usize| {
-                let [scale, zero] = inputs_of(i);
-                match op.info().codes {
-                    Codes::Output if is_e2m1 => reference::quantize_to_e2m1(self.x[i], scale, quant).into(),
-                    Codes::Output if is_float => wgclip::with_element!(to, U => {
-                        Element::to_bits(reference::quantize_to_float::<T, U>(self.x[i], scale, quant))
-                    }),
-                    Codes::Output => {
-                        let code = reference::quantize(self.x[i], scale, zero, quant);
-                        code as u32 as u64 & to.layout().mask()
-                    }
-                    _ if is_e2m1 => wgclip::with_element!(to, U => {
-                        Element::to_bits(reference::dequantize_e2m1::<U>(Element::to_bits(self.x[i]) as u8, scale))
-                    }),
-                    _ if is_float => wgclip::with_element!(to, U => {
-                        Element::to_bits(reference::dequantize_float::<T, U>(self.x[i], scale))
-                    }),
-                    _ => {
-                        let code = self.x[i].to_f64() as i32;
-                        wgclip::with_element!(to, U => {
-                            Element::to_bits(reference::dequantize::<U>(code, scale, zero, quant))
-                        })
-                    }
-                }
+                let x = (T::TYPE, Element::to_bits(self.x[i]));
+                expected_bits((op, i), x, to, inputs_of(i), quant)
             };
             let expected = parallel::map_many(self.x.len(), &expected);
             tally.compare(&expected, &actual, |mismatch| Mismatch {
@@ -162,6 +141,45 @@ impl<T: Element> Case<T> {
             }
             Bound::Value(of) => Bound::Value(value(of.to_bits(), 0, false)),
             Bound::Absent => Bound::Value(1.0),
+        }
+    }
+}
+
+/// The bits that the reference gives. The types are values here, since few pairs of them occur: compiled for all pairs it would be a third of this crate.
+fn expected_bits(
+    (op, index): (Op, usize),
+    (element, bits): (ElementType, u64),
+    to: ElementType,
+    [scale, zero]: [f64; 2],
+    quant: QuantRule,
+) -> u64 {
+    let is_output = op.info().codes == Codes::Output;
+    match (is_output, quant.format, if is_output { to } else { element }) {
+        (true, CodeFormat::E2M1, _) => with_element!(element, T => {
+            reference::quantize_to_e2m1(<T as Element>::from_bits(bits), scale, quant).into()
+        }),
+        (true, _, ElementType::F8E4M3Fn) => with_element!(element, T => {
+            reference::quantize_to_float::<T, f8_e4m3fn>(<T as Element>::from_bits(bits), scale, quant).to_bits().into()
+        }),
+        (true, _, ElementType::F8E5M2) => with_element!(element, T => {
+            reference::quantize_to_float::<T, f8_e5m2>(<T as Element>::from_bits(bits), scale, quant).to_bits().into()
+        }),
+        (true, ..) => with_element!(element, T => {
+            let code = reference::quantize(<T as Element>::from_bits(bits), scale, zero, quant, index as u64);
+            u64::from(code as u32) & to.layout().mask()
+        }),
+        (false, CodeFormat::E2M1, _) => with_element!(to, U => {
+            Element::to_bits(reference::dequantize_e2m1::<U>(bits as u8, scale))
+        }),
+        (false, _, ElementType::F8E4M3Fn) => with_element!(to, U => {
+            Element::to_bits(reference::dequantize_float::<_, U>(f8_e4m3fn::from_bits(bits as u8), scale))
+        }),
+        (false, _, ElementType::F8E5M2) => with_element!(to, U => {
+            Element::to_bits(reference::dequantize_float::<_, U>(f8_e5m2::from_bits(bits as u8), scale))
+        }),
+        (false, ..) => {
+            let code = with_element!(element, T => Element::to_f64(<T as Element>::from_bits(bits))) as i32;
+            with_element!(to, U => Element::to_bits(reference::dequantize::<U>(code, scale, zero, quant)))
         }
     }
 }

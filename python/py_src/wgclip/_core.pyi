@@ -55,7 +55,7 @@ class QuantRule:
     """How values are rounded to codes, and which gradient passes.
 
     The codes are ``min`` to ``max``, at most 65535 apart. ``quotient``: x by the scale is ``"exact"``, or rounded to float32 (float64 for
-    float64): ``"division"``, or ``"reciprocal"``, x times 1 by the scale. ``rounding``: ``"half-even"``, ``"half-up"``, ``"half-away"`` or ``"down"``.
+    float64): ``"division"``, or ``"reciprocal"``, x times 1 by the scale. ``rounding``: ``"half-even"``, ``"half-up"``, ``"half-away"``, ``"down"``, or ``"stochastic"`` by a ``seed``.
     ``nan``: a NaN stays (``"nan"``), or has the ``"least"``, the ``"greatest"`` or the ``"zero"`` code. ``gradient``: x receives it where its code is in
     the range (``"rounded"``), in it without its ends (``"interior"``), where it is in the range before it is rounded (``"unrounded"``), or
     everywhere (``"straight-through"``). ``nan_gradient``: ``"pass"`` or ``"zero"`` for a NaN. ``format``: codes are integers, or 4-bit floats (``"e2m1"``).
@@ -72,6 +72,7 @@ class QuantRule:
         gradient: str = "rounded",
         nan_gradient: str = "pass",
         format: str = "integer",
+        seed: int = 0,
     ) -> None: ...
     @staticmethod
     def like(preset: str) -> QuantRule:
@@ -106,6 +107,8 @@ class QuantRule:
     def nan_gradient(self) -> str: ...
     @property
     def format(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
     def __eq__(self, other: object) -> bool: ...
     def __hash__(self) -> int: ...
 

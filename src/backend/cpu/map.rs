@@ -30,6 +30,8 @@ pub(super) struct Block<'a> {
     pub present: [bool; MAX_BROADCAST],
     /// Which of these have one value for the whole block.
     pub uniform: [bool; MAX_BROADCAST],
+    /// The index of its first element in x.
+    pub start: usize,
 }
 
 /// Writes the outputs that are present.
@@ -188,6 +190,7 @@ impl Chunk<'_> {
                 uniform: std::array::from_fn(|index| {
                     inputs[index].tensor().is_none() || run.strides[index] == 0
                 }),
+                start: in_x,
             };
             let mut outputs = [const { None }; MAX_OUTPUTS];
             let given = self.outputs.iter_mut().zip(&mut self.rooms.outputs).zip(&self.sums);

@@ -139,6 +139,6 @@ pub fn params_bytes<T: crate::Element>(
     let ranges = dispatch_ranges((len * size_of::<T>()) as u64, Granularity::Block, limits);
     let arguments = crate::op::Arguments { rule, ..crate::op::Arguments::new(bounds) };
     let params = Params::from(OpParams::new(&arguments));
-    let params = ranges.take(1).map(|range| params.for_dispatch(&range, None, T::TYPE));
+    let params = ranges.take(1).map(|range| params.for_dispatch(&range, (true, None), T::TYPE));
     params.flat_map(|params| bytemuck::bytes_of(&params).to_vec()).collect()
 }

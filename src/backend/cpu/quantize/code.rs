@@ -144,7 +144,8 @@ impl Parts {
             _ if self.part != 0.5 => self.part > 0.5,
             Rounding::HalfEven => self.whole % 2.0 != 0.0,
             Rounding::HalfUp => !self.negative,
-            Rounding::HalfAway => true,
+            // Those of random bits have a function of their own.
+            Rounding::HalfAway | Rounding::Stochastic => true,
         };
         self.signed(self.whole + f64::from(u8::from(up)))
     }

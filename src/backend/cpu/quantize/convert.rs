@@ -91,7 +91,8 @@ pub(super) fn quantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, y
                 }
             });
         }
-        return write_codes([block.x, scale, zero_point].map(cast_slice::<u8, f64>), rule, operands.to, y);
+        let inputs = [block.x, scale, zero_point].map(cast_slice::<u8, f64>);
+        return write_codes(inputs, rule, (block.start, operands.to), y);
     }
     let [scale, zero_point] = [scale, zero_point].map(cast_slice::<u8, f32>);
     let mut wide = [0.0; BLOCK];
@@ -113,7 +114,7 @@ pub(super) fn quantize(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, y
         (!doubtful).then_some(())
     });
     if written.is_none() {
-        write_codes([x, scale, zero_point], rule, operands.to, y);
+        write_codes([x, scale, zero_point], rule, (block.start, operands.to), y);
     }
 }
 
@@ -162,10 +163,16 @@ fn to_odd_f64(x: f64, scale: f64, quotient: Quotient) -> f64 {
     }
 }
 
-fn write_codes<R: Wide>([x, scale, zero_point]: [&[R]; 3], rule: Rule, to: ElementType, y: &mut [u8]) {
+fn write_codes<R: Wide>(
+    [x, scale, zero_point]: [&[R]; 3],
+    rule: Rule,
+    (start, to): (usize, ElementType),
+    y: &mut [u8],
+) {
     let (mut codes, mut passes) = ([0.0; BLOCK], [false; BLOCK]);
     let codes = &mut codes[..x.len()];
-    let any_nan = R::codes(x, scale, zero_point, rule, codes, &mut passes[..x.len()]);
+    let passes = &mut passes[..x.len()];
+    let any_nan = R::codes([x, scale, zero_point], rule, start as u64, codes, passes);
     R::add_zeros(zero_point, rule, codes);
     if any_nan {
         for (i, code) in codes.iter_mut().enumerate() {

@@ -4,6 +4,7 @@
 mod code;
 mod convert;
 mod pack;
+mod stochastic;
 mod uniform;
 
 use bytemuck::{cast_slice, cast_slice_mut};
@@ -46,6 +47,7 @@ fn fake(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, outputs: Outputs
     // An input that the operation does not have is x.
     let g = if block.g.is_empty() { block.x } else { block.g };
     let inputs = [block.x, g, block.broadcast[0], block.broadcast[1]];
+    let start = block.start as u64;
     let mut outputs = outputs;
     if operands.op == Op::FakeQuantize
         && let Some(y) = &mut outputs[0]
@@ -61,11 +63,11 @@ fn fake(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, outputs: Outputs
     match operands.element {
         ElementType::F64 => {
             let of_block = inputs.map(cast_slice::<u8, f64>);
-            write(operands.op, of_block, of_block, rule, outputs);
+            write((operands.op, start), of_block, of_block, rule, outputs);
         }
         ElementType::F32 => {
             let of_block = inputs.map(cast_slice::<u8, f32>);
-            write(operands.op, of_block, of_block, rule, outputs);
+            write((operands.op, start), of_block, of_block, rule, outputs);
         }
         element => {
             with_short_float!(element, T => {
@@ -75,7 +77,7 @@ fn fake(operands: &Operands<'_>, block: &Block<'_>, rule: Rule, outputs: Outputs
                     widen(of_block, false, &mut wide[..of_block.len()]);
                 }
                 let wide = wide.each_ref().map(|wide| &wide[..of_block[0].len()]);
-                write(operands.op, of_block, wide, rule, outputs);
+                write((operands.op, start), of_block, wide, rule, outputs);
             });
         }
     }
@@ -199,17 +201,17 @@ fn scale_gradient<R: Real>(x: R, g: R, scale: R, steps: R, passes: bool) -> R {
     canonical(g * if passes { less } else { steps })
 }
 
+/// How much the real quotient is above one that was rounded: its sign, since the number itself may be too small.
+#[inline]
+fn error_of(quotient: f64, x: f64, scale: f64) -> f64 {
+    (-quotient).mul_add(scale, x) * scale.signum()
+}
+
 /// The type in which elements are computed.
 trait Wide: Real {
-    /// The steps from the zero points to the codes of a block, and whether their gradients pass. Returns whether an operand may be NaN.
-    fn codes(
-        x: &[Self],
-        scale: &[Self],
-        zero: &[Self],
-        rule: Rule,
-        steps: &mut [f32],
-        passes: &mut [bool],
-    ) -> bool;
+    /// The steps from the zero points to the codes of a block, and whether their gradients pass; `start` is the index of its first element in x.
+    /// Returns whether an operand may be NaN.
+    fn codes(operands: [&[Self]; 3], rule: Rule, start: u64, steps: &mut [f32], passes: &mut [bool]) -> bool;
 
     /// Adds the codes of the zero points.
     fn add_zeros(zero_point: &[Self], rule: Rule, codes: &mut [f32]);
@@ -233,10 +235,9 @@ fn through_f32<T: Element>(to: &mut [T], compute: impl FnOnce(&mut [f32])) {
 
 impl Wide for f32 {
     fn codes(
-        x: &[f32],
-        scale: &[f32],
-        zero: &[f32],
+        [x, scale, zero]: [&[f32]; 3],
         rule: Rule,
+        start: u64,
         steps: &mut [f32],
         passes: &mut [bool],
     ) -> bool {
@@ -250,7 +251,15 @@ impl Wide for f32 {
         for i in 0..x.len() {
             let quotient = divide(x[i], scale[i], rule.quant.quotient);
             let zero = rule.zero(zero[i].into());
-            let rounded = Parts::new(quotient, 0.0).rounded(rule.quant.rounding);
+            let rounded = match rule.quant.rounding {
+                Rounding::Stochastic => {
+                    let random = stochastic::philox(rule.quant.seed, start + i as u64);
+                    let exact = rule.quant.quotient == Quotient::Exact;
+                    let error = if exact { error_of(quotient, x[i].into(), scale[i].into()) } else { 0.0 };
+                    stochastic::rounded(quotient, error, random)
+                }
+                rounding => Parts::new(quotient, 0.0).rounded(rounding),
+            };
             let code = rule.code(x[i].is_nan(), quotient, rounded, zero);
             (steps[i], passes[i]) = (code.0 as f32, code.1);
         }
@@ -277,10 +286,9 @@ impl Wide for f32 {
 
 impl Wide for f64 {
     fn codes(
-        x: &[f64],
-        scale: &[f64],
-        zero: &[f64],
+        [x, scale, zero]: [&[f64]; 3],
         rule: Rule,
+        start: u64,
         steps: &mut [f32],
         passes: &mut [bool],
     ) -> bool {
@@ -296,11 +304,18 @@ impl Wide for f64 {
                 Quotient::Exact | Quotient::Division => x / scale,
             };
             let quotient = Rule::<f64>::defined(quotient, x, scale);
-            let at_edge = (quotient * 2.0).fract() == 0.0 && quotient.abs() <= FAR;
-            // Its sign: the number itself may be too small.
-            let error = if exact && at_edge { (-quotient).mul_add(scale, x) * scale.signum() } else { 0.0 };
+            let is_random = rule.quant.rounding == Rounding::Stochastic;
+            let at_edge = is_random || (quotient * 2.0).fract() == 0.0 && quotient.abs() <= FAR;
+            let error = if exact && at_edge { error_of(quotient, x, scale) } else { 0.0 };
             let parts = Parts::new(quotient, error);
-            let rounded = parts.rounded(rule.quant.rounding);
+            let rounded = match rule.quant.rounding {
+                Rounding::Stochastic => stochastic::rounded(
+                    quotient,
+                    error,
+                    stochastic::philox(rule.quant.seed, start + i as u64),
+                ),
+                rounding => parts.rounded(rounding),
+            };
             let code = rule.code(x.is_nan(), parts.value(), rounded, zero);
             (steps[i], passes[i]) = (code.0 as f32, code.1);
         }
@@ -336,7 +351,7 @@ impl Wide for f64 {
 
 /// Writes the outputs of a block: of elements x, g, scale and zero point, and of the same in the type in which they are computed.
 fn write<T: Element, R: Wide>(
-    op: Op,
+    (op, start): (Op, u64),
     [x, g, scale, zero]: [&[T]; 4],
     [wide_x, wide_g, wide_scale, wide_zero]: [&[R]; 4],
     rule: Rule,
@@ -344,7 +359,7 @@ fn write<T: Element, R: Wide>(
 ) {
     let (mut steps, mut passes) = ([0.0; BLOCK], [false; BLOCK]);
     let (steps, passes) = (&mut steps[..x.len()], &mut passes[..x.len()]);
-    let any_nan = R::codes(wide_x, wide_scale, wide_zero, rule, steps, passes);
+    let any_nan = R::codes([wide_x, wide_scale, wide_zero], rule, start, steps, passes);
     let stays = rule.quant.nan == NanCode::Nan;
     let [first, second, third, _] = outputs.map(|output| output.map(cast_slice_mut::<u8, T>));
     if op == Op::FakeQuantize {

@@ -46,6 +46,7 @@ impl Uniform {
         let is_near = match quant.rounding {
             // A quotient that is too small for f32 decides too.
             Rounding::Down => quant.quotient == Quotient::Reciprocal,
+            Rounding::Stochastic => false,
             _ => is_exact || quant.max - quant.min <= MOST_STEPS,
         };
         if !is_far_from_ends || !is_near || zero_point.is_nan() {
@@ -179,6 +180,8 @@ macro_rules! for_each_rounded {
                 nearest + if toward_zero { product.signum() } else { 0.0 }
             }),
             Rounding::Down => by!(|product, _| product.floor()),
+            // Not near enough to the quotient.
+            Rounding::Stochastic => doubtful = 1,
         }
         doubtful != 0
     }};
