@@ -10,5 +10,5 @@ fn unpack4(packed: vec2<u32>, codes: vec4<i32>, at: vec2<u32>) -> vec2<u32> {
     let pair = (packed.x & 0xfu) | ((packed.x & 0xf0u) << 4u);
     let sign = select(0u, 0x808u, codes.x < 0);
     // Each sign, in the four bits above it.
-    return vec2(pair | (pair & sign) * 0x1eu, 0u);
+    return vec2(pair | ((pair & sign) * 0x1eu), 0u);
 }

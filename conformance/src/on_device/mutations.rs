@@ -179,7 +179,7 @@ const MUTATIONS: &[Mutation] = &[
     mutation(FakeQuantize, F32, "random numbers that begin anew in each dispatch", "params.axes[0].w + i", "i"),
     mutation(FakeQuantizeBackward, F32, "a random fraction cut off", "(significand >> lost) << (max(exponent, 118u) - 118u)", "(significand >> lost)"),
     mutation(Pack4, U16, "all bits of a code", "(pair.x & 0xfu)", "(pair.x & 0xffu)"),
-    mutation(Unpack4, U8, "negative codes without their sign", "pair | (pair & sign) * 0x1eu", "pair"),
+    mutation(Unpack4, U8, "negative codes without their sign", "pair | ((pair & sign) * 0x1eu)", "pair"),
     mutation(Unpack4, U8, "unsigned codes with a sign", "select(0u, 0x808u, codes.x < 0)", "0x808u"),
     mutation(FakeQuantize, F32, "halves up", "half_up = (ratio.whole & 1u) == 1u;", "half_up = true;"),
     mutation(FakeQuantize, F32, "an estimate that is one too low", "let more = rest >= significand;", "let more = false;"),
