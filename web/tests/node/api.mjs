@@ -122,7 +122,7 @@ for (const on of ['cpu', 'gpu']) {
             assert.deepEqual(packed, Uint8Array.of(0xe3, 0x87));
             // Signed, as codes of the default rule are.
             assert.deepEqual((await clip.run('unpack4', { x: packed, type: 'uint16' })).y, Uint16Array.of(0xfe03, 0xf807));
-            await rejects(clip.run('pack4', { x: pairs, type: 'int8' }), 'unsupported', /u8/);
+            await rejects(clip.run('pack4', { x: pairs, type: 'int8' }), 'unsupported', /to uint8/);
             await rejects(clip.run('clamp', { x }), 'operand', /there are clip,/);
             await rejects(clip.run('clip', { x, slope: 1 }), 'operand', /takes no slope/);
             await rejects(clip.run('affine', { x, scale: 1 }), 'operand', /needs offset/);
