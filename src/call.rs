@@ -87,18 +87,8 @@ impl<'a, B> Arguments<'a, B> {
         if !info.converts && !op.is_for(element, false) {
             return refuse(format!("{op} of {element}"), "it takes floats".into());
         }
-        if info.codes == Codes::Output {
-            self.quant.check_fits(to)?;
-        }
+        op.check_codes(self.quant, element, to)?;
         let code = op.code_type(element, to);
-        let takes_format = info.rule == RuleUse::Quant && info.codes != Codes::Both;
-        if self.quant.format == CodeFormat::E2M1 && takes_format && code != Some(ElementType::U8) {
-            let (what, instead) = match code {
-                Some(code) => (format!("e2m1 codes of {code}"), "each is the low bits of a u8"),
-                None => (format!("{op} to e2m1"), "quantize to codes, and dequantize them"),
-            };
-            return refuse(what, instead.into());
-        }
         let has_float_codes =
             code.is_some_and(|code| code.is_float8() || self.quant.format == CodeFormat::E2M1);
         if has_float_codes && !self.broadcast.is_zero(Operand::ZeroPoint) {

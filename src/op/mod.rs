@@ -4,6 +4,7 @@
 //! To add one: a row here, its function in [`mod@crate::reference`], its twin `shaders/<name>.wgsl`, the same for the CPU in
 //! `backend/cpu/functions.rs`, and a method of [`Tensor`](crate::Tensor).
 
+mod operand;
 mod row;
 
 use std::fmt;
@@ -11,108 +12,12 @@ use std::fmt;
 pub use crate::broadcast::MAX_BROADCAST;
 pub use crate::call::Arguments;
 use crate::element::convert;
-use crate::quantize::{CodeFormat, QuantRule, Rounding};
+use crate::quantize::{CodeFormat, QuantRule};
 use crate::{BackwardRule, ElementType, Error, Result};
 
+pub use operand::Operand;
 pub use row::{Accuracy, Codes, Domain, MAX_OUTPUTS, OpInfo, Pass, RuleUse};
 pub(crate) use row::{MAX_PARAMS, first_outputs};
-
-/// What an operand of an operation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Operand {
-    /// The tensor that the operation works on.
-    X,
-    /// The upstream gradient.
-    G,
-    /// The lower bound.
-    Lo,
-    /// The upper bound.
-    Hi,
-    /// The slope beyond the bounds.
-    Slope,
-    /// The difference of the values of two codes that follow one another.
-    Scale,
-    /// The code whose value is 0.
-    ZeroPoint,
-    /// One bit per element: whether the gradient reaches x.
-    Mask,
-    /// The result of a forward pass.
-    Y,
-    /// The gradient that reaches x.
-    Gx,
-    /// The gradient that reaches the lower bound.
-    Glo,
-    /// The gradient that reaches the upper bound.
-    Ghi,
-    /// The gradient that reaches the slope.
-    Gslope,
-    /// The gradient that reaches the scale.
-    Gscale,
-    /// The gradient that reaches the zero point.
-    Gzero,
-    /// The sum of each slice.
-    Sum,
-    /// The norm of each slice.
-    Norm,
-}
-
-impl Operand {
-    /// Its name in the shaders and in reports, and what it is called in a sentence.
-    const fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Self::X => ("x", "tensor"),
-            Self::G => ("g", "upstream gradient"),
-            Self::Lo => ("lo", "lower bound"),
-            Self::Hi => ("hi", "upper bound"),
-            Self::Slope => ("slope", "slope"),
-            Self::Scale => ("scale", "scale"),
-            Self::ZeroPoint => ("zero_point", "zero point"),
-            Self::Mask => ("mask", "mask"),
-            Self::Y => ("y", "result"),
-            Self::Gx => ("gx", "gradient of x"),
-            Self::Glo => ("glo", "gradient of the lower bound"),
-            Self::Ghi => ("ghi", "gradient of the upper bound"),
-            Self::Gslope => ("gslope", "gradient of the slope"),
-            Self::Gscale => ("gscale", "gradient of the scale"),
-            Self::Gzero => ("gzero", "gradient of the zero point"),
-            Self::Sum => ("sum", "sum"),
-            Self::Norm => ("norm", "norm"),
-        }
-    }
-
-    /// The broadcast input that it is the gradient of: it has one element for each of x, which are summed to the shape of that input.
-    pub const fn gradient_of(self) -> Option<Self> {
-        match self {
-            Self::Glo => Some(Self::Lo),
-            Self::Ghi => Some(Self::Hi),
-            Self::Gslope => Some(Self::Slope),
-            Self::Gscale => Some(Self::Scale),
-            Self::Gzero => Some(Self::ZeroPoint),
-            _ => None,
-        }
-    }
-
-    /// Whether it is a bound, which may be absent.
-    pub const fn is_bound(self) -> bool {
-        matches!(self, Self::Lo | Self::Hi)
-    }
-
-    /// Its name in the shaders and in reports.
-    pub const fn name(self) -> &'static str {
-        self.names().0
-    }
-
-    /// What a sentence calls it: `"lower bound"`.
-    pub const fn noun(self) -> &'static str {
-        self.names().1
-    }
-
-    /// Names, for a message.
-    pub(crate) fn list(operands: &[Self]) -> String {
-        operands.iter().map(|operand| operand.name()).collect::<Vec<_>>().join(", ")
-    }
-}
 
 /// A row: the operation's function in the shader of its name, or of another's.
 macro_rules! row {
@@ -328,18 +233,22 @@ impl Op {
         }
     }
 
-    /// Whether its codes, of a type that follows from those of x and the output, are of the format that a rule says, and are rounded as it says.
-    pub fn has_codes(self, quant: QuantRule, element: ElementType, to: ElementType) -> bool {
-        let is_rounded = self.info().codes == Codes::Output;
-        match (self.code_type(element, to), quant.format) {
-            (None, CodeFormat::E2M1) => {
-                self.info().codes == Codes::Both || self.info().rule != RuleUse::Quant
+    /// Refuses codes that their type does not hold, or not in the format or with the rounding that a rule says.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`].
+    pub fn check_codes(self, quant: QuantRule, element: ElementType, to: ElementType) -> Result<()> {
+        match (self.info().codes, quant.format) {
+            (Codes::Output, _) => quant.check_fits(to),
+            (Codes::Input, _) => quant.check_format(element),
+            (Codes::None, CodeFormat::E2M1) if self.info().rule == RuleUse::Quant => {
+                Err(Error::Unsupported {
+                    what: format!("{self} to {}", quant.format),
+                    device: "any device".into(),
+                    instead: "quantize to codes, and dequantize them".into(),
+                })
             }
-            (Some(code), CodeFormat::E2M1) if code != ElementType::U8 => false,
-            (Some(code), format) if code.is_float8() || format == CodeFormat::E2M1 => {
-                !is_rounded || quant.rounding == Rounding::HalfEven
-            }
-            _ => true,
+            _ => Ok(()),
         }
     }
 

@@ -34,6 +34,10 @@ pub enum FloatScale {
 
 named!(FloatScale { Greatest: "greatest", Floor: "floor", Ceil: "ceil", RoundUp: "round-up", Even: "even" });
 
+/// The values of 4-bit floats, [`CodeFormat::E2M1`], by their codes.
+pub const E2M1: [f32; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
 /// Floats that are codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FloatFormat {

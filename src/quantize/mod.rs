@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 pub use crate::tensor::QuantGradients;
 pub use calibration::{Calibration, QuantParams, Scheme, ValueRange};
-pub use float_codes::{FloatCodes, FloatFormat, FloatScale, Grid};
+pub use float_codes::{E2M1, FloatCodes, FloatFormat, FloatScale, Grid};
 
 use crate::rule::named;
 use crate::{ElementType, Error, NanRule, Result};
@@ -73,8 +73,8 @@ pub enum QuantGradient {
     StraightThrough,
 }
 
-/// What codes are, where they are the result of [`quantize`](crate::Tensor::quantize) or what [`dequantize`](crate::Tensor::dequantize) reads.
-/// (Codes that are 8-bit floats are told by their type.)
+/// The format of codes, which [`quantize`](crate::Tensor::quantize) returns and [`dequantize`](crate::Tensor::dequantize) reads. 8-bit floats need none: their type says
+/// what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum CodeFormat {
     /// Integers.
@@ -112,7 +112,7 @@ pub struct QuantRule {
     pub gradient: QuantGradient,
     /// What an x that is NaN receives.
     pub nan_gradient: NanRule,
-    /// What codes are. For 4-bit floats the range does not matter.
+    /// The format of codes. For 4-bit floats the range does not matter.
     pub format: CodeFormat,
     /// The seed of [`Rounding::Stochastic`]. The same seed, index and operands have the same code on every device.
     pub seed: u64,
@@ -268,34 +268,37 @@ impl QuantRule {
 }
 
 impl QuantRule {
+    /// Refuses a type that has no codes of the format.
+    pub(crate) fn check_format(self, codes: ElementType) -> Result<()> {
+        match self.format {
+            CodeFormat::E2M1 if codes != ElementType::U8 => Err(Error::Unsupported {
+                what: format!("{} codes of {codes}", self.format),
+                device: "any device".into(),
+                instead: "each is the low bits of a u8".into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses codes that a type does not hold, and for floats other roundings than theirs.
     pub(crate) fn check_fits(self, to: ElementType) -> Result<()> {
         let refuse = |instead: String| {
             let what = format!("codes from {} to {} as {to}", self.min, self.max);
             Err(Error::Unsupported { what, device: "any device".into(), instead })
         };
-        let half_even = |codes: &str| match self.rounding {
-            Rounding::HalfEven => Ok(()),
-            rounding => Err(Error::Unsupported {
-                what: format!("{codes} by the rounding {rounding}"),
+        self.check_format(to)?;
+        let is_float = to.is_float8() || self.format == CodeFormat::E2M1;
+        if is_float && self.rounding != Rounding::HalfEven {
+            return Err(Error::Unsupported {
+                what: format!("codes that are floats by the rounding {}", self.rounding),
                 device: "any device".into(),
-                instead: "codes that are floats are rounded half-even: give a rule that does".into(),
-            }),
-        };
-        if self.format == CodeFormat::E2M1 {
-            return match to {
-                ElementType::U8 => half_even("e2m1"),
-                _ => Err(Error::Unsupported {
-                    what: format!("e2m1 codes as {to}"),
-                    device: "any device".into(),
-                    instead: "each is the low bits of a u8".into(),
-                }),
-            };
+                instead: "floats are rounded half-even: give a rule that does".into(),
+            });
         }
         match to.code_range() {
+            _ if is_float => Ok(()),
             Some([min, max]) if min <= self.min.into() && max >= self.max.into() => Ok(()),
             Some([min, max]) => refuse(format!("give a rule with a range within {min}..={max}")),
-            None if to.is_float8() => half_even(to.name()),
             None => refuse("give i8, u8, i16, u16, i32, f8_e4m3fn or f8_e5m2".into()),
         }
     }

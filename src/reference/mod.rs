@@ -9,21 +9,23 @@
 
 mod clip;
 mod exact;
+mod float_codes;
 mod philox;
 mod quantile;
 mod quantize;
+mod ratio;
 mod scaling;
 
 pub use clip::{
     Gradients, Position, clip, clip_backward, clip_backward_bounds, clip_to, converted_bits, position,
 };
 pub use exact::{dot, norm, sum};
+pub use float_codes::{
+    dequantize_e2m1, dequantize_float, pack4, quantize_to_e2m1, quantize_to_float, unpack4,
+};
 pub use philox::philox;
 pub use quantile::quantile;
-pub use quantize::{
-    dequantize, dequantize_e2m1, dequantize_float, fake_quantize, fake_quantize_backward, pack4, quantize,
-    quantize_to_e2m1, quantize_to_float, unpack4,
-};
+pub use quantize::{dequantize, fake_quantize, fake_quantize_backward, quantize};
 pub use scaling::{average, relative, scale, scale_backward, scaling, scaling_backward};
 
 pub use crate::norm::{Scaling, ScalingBackward};

@@ -136,7 +136,10 @@ impl Kernel {
                         let rules = QuantRule::choices().take(if has_rules { usize::MAX } else { 1 });
                         for quant in rules {
                             let to = if to.is_empty() { vec![element] } else { to.clone() };
-                            for to in to.into_iter().filter(|&to| op.has_codes(quant, element, to)) {
+                            // A range that every type holds: it makes no difference to a kernel.
+                            let one = QuantRule { min: 0, max: 0, ..quant };
+                            let takes = |to: &ElementType| op.check_codes(one, element, *to).is_ok();
+                            for to in to.into_iter().filter(takes) {
                                 let specialization = Specialization {
                                     to,
                                     ties,

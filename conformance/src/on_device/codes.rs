@@ -22,13 +22,8 @@ impl<T: Element> Case<T> {
         let on_gpu = on.device.info().limits.is_some();
         let is_e2m1 = quant.format == CodeFormat::E2M1;
         let holds = |to: &ElementType| {
-            let is_held = match (op.info().codes, to.code_range()) {
-                (Codes::Output, Some([min, max])) => {
-                    is_e2m1 || i64::from(quant.min) >= min && i64::from(quant.max) <= max
-                }
-                _ => !(on_gpu && *to == ElementType::F64),
-            };
-            is_held && op.makes(T::TYPE, *to) && op.has_codes(quant, T::TYPE, *to)
+            let is_for_device = op.info().codes == Codes::Output || !on_gpu || *to != ElementType::F64;
+            is_for_device && op.makes(T::TYPE, *to) && op.check_codes(quant, T::TYPE, *to).is_ok()
         };
         let types: Vec<_> = ElementType::ALL.iter().copied().filter(holds).collect();
         if types.is_empty() {

@@ -2,7 +2,7 @@
 //!
 //! Elements are compared as numbers here (a CPU follows IEEE 754; 16-bit floats are compared by order keys) and
 //! selected, so that the compiler can vectorise for the machine's instructions; the conformance tests check it against
-//! [`reference`](mod@crate::reference). Large slices are shared among the threads of the pool that the caller runs in:
+//! `reference`. Large slices are shared among the threads of the pool that the caller runs in:
 //! [`rayon::ThreadPool::install`] chooses it, otherwise it is the global one.
 //!
 //! ```
@@ -63,7 +63,7 @@ pub fn threads() -> usize {
     rayon::current_num_threads()
 }
 
-/// Clips `x` into `y`: `y[i] = clip(x[i])`, as `clip` of the [reference](mod@crate::reference) says.
+/// Clips `x` into `y`: `y[i] = clip(x[i])`, as `clip` of the reference says.
 ///
 /// # Errors
 /// [`Error::LengthMismatch`] if slices differ in length or do not fill the shapes of tensor bounds,
@@ -72,7 +72,7 @@ pub fn clip<T: Element>(x: &[T], bounds: &BroadcastInputs<&[T]>, y: &mut [T]) ->
     typed(Op::Clip, &[x], bounds, BackwardRule::default(), &mut [Some(cast_slice_mut(y))])
 }
 
-/// Clips `x` into `y`, which may have another float type, as `clip_to` of the [reference](mod@crate::reference) says.
+/// Clips `x` into `y`, which may have another float type, as `clip_to` of the reference says.
 ///
 /// # Errors
 /// As [`clip`]; [`Error::Unsupported`] for integers, unless both have the same type.
@@ -121,7 +121,7 @@ pub fn clip_backward_in_place<T: Element>(
 
 /// Computes the gradients that reach `x` and its bounds from the upstream gradient `g`, where requested: into `gx`, and into the
 /// two of `of_bounds`, which have an element for each of the lower and of the upper bound (one for a value). These are summed over
-/// what a bound broadcasts to, as `sum` of the [reference](mod@crate::reference) says.
+/// what a bound broadcasts to, as `sum` of the reference says.
 ///
 /// ```
 /// use wgclip::bounds::BroadcastInputs;
@@ -192,7 +192,7 @@ fn by_mask<T: Element>(inputs: &[&[u8]], gx: &mut [T]) -> Result<()> {
     run(Op::MaskBackward, len, inputs, outputs, &Arguments::new(&bounds))
 }
 
-/// Scales `x` in place, on all cores, as `scale` of the [reference](mod@crate::reference) says.
+/// Scales `x` in place, on all cores, as `scale` of the reference says.
 pub fn scale_in_place<T: Element>(x: &mut [T], scaling: Scaling<f64>) {
     scale::scale_all(scaling, vec![(T::TYPE, cast_slice_mut(x))]);
 }

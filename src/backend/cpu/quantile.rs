@@ -19,7 +19,7 @@ const MOST_COUNTED: usize = 1 << 31;
 /// Slices that one thread takes at once.
 const SLICES: usize = 64;
 
-/// The quantiles of all elements that are numbers, in the order of `shares`: as `quantile` of the [reference](mod@crate::reference)
+/// The quantiles of all elements that are numbers, in the order of `shares`: as `quantile` of the reference
 /// says. NaN is not counted.
 ///
 /// ```

@@ -18,7 +18,7 @@ use crate::{Error, Op, Result};
 /// the end, is not computed. An operation that may overwrite an input works in place if that input is omitted. `len` is the number of elements of x.
 ///
 /// The gradient of a bound has as many elements as the bound (one for a value): it is summed exactly over what the bound broadcasts to, as
-/// `sum` of the [reference](mod@crate::reference) says. Under the straight-through rule the upstream gradient is copied.
+/// `sum` of the reference says. Under the straight-through rule the upstream gradient is copied.
 ///
 /// ```
 /// use wgclip::op::{Arguments, Op};

@@ -12,7 +12,7 @@ use crate::backend::cpu::operands::Operands;
 use crate::backend::cpu::simd::vectorised;
 use crate::element::convert::{Overflow, round_to_odd};
 use crate::element::{Code, Real, with_code, with_float, with_float8, with_short_float};
-use crate::quantize::{CodeFormat, NanCode, Quotient};
+use crate::quantize::{CodeFormat, E2M1, NanCode, Quotient};
 use crate::{Element, ElementType};
 
 vectorised! {
@@ -49,10 +49,6 @@ vectorised! {
         }
     }
 }
-
-/// The 4-bit floats.
-const E2M1: [f32; 16] =
-    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
 vectorised! {
     /// The nearest 4-bit floats: by how many middles between two magnitudes a number is beyond. A tie goes to the even one.
