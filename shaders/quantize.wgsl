@@ -195,13 +195,14 @@ fn zero_of(zero_point: u32, codes: vec4<i32>) -> i32 {
     return clamp(integer_of(ratio_of(zero_point), HALF_EVEN, 0u), codes.x, codes.y);
 }
 
-// The random bits of an element, by its block and its place there.
-fn random_of(at: vec2<u32>, codes: vec4<i32>) -> u32 {
+// The random bits of an element, by its block in the dispatch and its place there.
+fn random_of(at: vec2<u32>) -> u32 {
     if ROUNDING != STOCHASTIC {
         return 0u;
     }
+    let block = params.random.z + at.x;
     let shift = firstTrailingBit(params.elements);
-    return philox(vec2((at.x << shift) + at.y, at.x >> (32u - shift)), bitcast<vec2<u32>>(codes.zw));
+    return philox(vec2((block << shift) + at.y, block >> (32u - shift)), params.random.xy);
 }
 
 fn code_of(x: u32, of_scale: u32, zero_point: u32, codes: vec4<i32>, at: vec2<u32>) -> Code {
@@ -213,7 +214,7 @@ fn code_of(x: u32, of_scale: u32, zero_point: u32, codes: vec4<i32>, at: vec2<u3
     let zero = zero_of(zero_point, codes);
     code.zero = zero;
     let ratio = divided(x, of_scale);
-    let unclipped = integer_of(ratio, ROUNDING, random_of(at, codes)) + zero;
+    let unclipped = integer_of(ratio, ROUNDING, random_of(at)) + zero;
     code.steps = clamp(unclipped, codes.x, codes.y) - zero;
     code.passes = true;
     if QUANT_GRADIENT == ROUNDED {

@@ -18,14 +18,15 @@ struct Params {
     ranges: vec4<u32>,
     // The operation's parameters, as f32.
     scalars: vec4<u32>,
-    // The least and the greatest code, and the two words of a seed.
+    // The least and the greatest code.
     codes: vec4<i32>,
+    // For random numbers: the two words of the seed, and the block of x at which the dispatch begins.
+    random: vec4<u32>,
     has_lo: u32,
     has_hi: u32,
     // The rest of the backward rule: see rule.wgsl.
     toward: u32,
     nan_zero: u32,
-    // The first has the block of x at which the dispatch begins, too.
     axes: array<vec4<u32>, 8>,
     strides: array<vec4<u32>, 8>,
 }

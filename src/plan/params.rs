@@ -32,6 +32,7 @@ pub(crate) struct OpParams {
     pub ranges: [u32; 4],
     pub scalars: [u32; MAX_PARAMS],
     pub codes: [i32; 4],
+    pub random: [u32; 4],
     pub has_lo: u32,
     pub has_hi: u32,
     pub toward: u32,
@@ -73,7 +74,8 @@ pub(crate) struct ScaleParams {
     pub axes: Axes,
 }
 
-/// The row of the first axis of an operation.
+/// The rows of the random numbers and of the first axis of an operation.
+const RANDOM: usize = offset_of!(OpParams, random) / size_of::<[u32; 4]>();
 const AXES: usize = offset_of!(OpParams, axes) / size_of::<[u32; 4]>();
 
 /// Rows of four words of the largest family.
@@ -120,7 +122,8 @@ impl OpParams {
             ranges: bytemuck::cast([biased(below), biased(above)]),
             // The shaders multiply in f32.
             scalars: std::array::from_fn(|n| params.get(n).map_or(0, |&param| (param as f32).to_bits())),
-            codes: [quant.min, quant.max, quant.seed as i32, (quant.seed >> 32) as i32],
+            codes: [quant.min, quant.max, 0, 0],
+            random: [quant.seed as u32, (quant.seed >> 32) as u32, 0, 0],
             has_lo: (!inputs.find(Operand::Lo).1.is_absent()).into(),
             has_hi: (!inputs.find(Operand::Hi).1.is_absent()).into(),
             toward: (rule.outside == OutsideRule::Toward).into(),
@@ -188,7 +191,7 @@ impl Params {
             self.0[AXES + axis][1] = at as u32;
         }
         if is_op {
-            self.0[AXES][3] = (range.offset / BLOCK_BYTES) as u32;
+            self.0[RANDOM][2] = (range.offset / BLOCK_BYTES) as u32;
         }
         self
     }
@@ -234,7 +237,7 @@ mod tests {
             (
                 include_str!("../../shaders/lib/params.wgsl"),
                 size_of::<OpParams>(),
-                fields!(OpParams: values, clamped_lo, ranges, scalars, codes, has_lo, has_hi, toward, nan_zero, axes, strides),
+                fields!(OpParams: values, clamped_lo, ranges, scalars, codes, random, has_lo, has_hi, toward, nan_zero, axes, strides),
             ),
             (
                 include_str!("../../shaders/lib/reduce_params.wgsl"),

@@ -17,11 +17,11 @@ impl DynTensor {
     #[must_use = "the tensor itself is not changed"]
     pub fn pack4(&self) -> Result<Self> {
         check_codes(self.element)?;
-        let pairs = self.of_type(ElementType::U16, |last| last.is_multiple_of(2).then_some(last / 2))?;
-        convert(Op::Pack4, &pairs, ElementType::U8, QuantRule::EXACT)
+        let shape = self.with_last(|last| last.is_multiple_of(2).then_some(last / 2))?;
+        convert(Op::Pack4, &self.of_type(ElementType::U16, shape)?, ElementType::U8, QuantRule::EXACT)
     }
 
-    /// The reverse: the codes of packed bytes, which are u8, two of each, as i8 or u8. Those of i8 are integers with a sign.
+    /// The reverse: the two codes of each packed byte, a u8, as i8 or u8. As i8 they are integers with a sign.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for other types, and for a tensor without axes; otherwise as [`run`](Self::run).
@@ -30,23 +30,26 @@ impl DynTensor {
         self.check_type(ElementType::U8)?;
         check_codes(to)?;
         let rule = if to == ElementType::I8 { QuantRule::EXACT } else { QuantRule::E2M1 };
-        // A byte for each pair first, which then has two.
-        self.of_type(ElementType::U8, |last| last.checked_mul(2))?;
-        convert(Op::Unpack4, self, ElementType::U16, rule)?.of_type(to, |last| last.checked_mul(2))
+        let shape = self.with_last(|last| last.checked_mul(2))?;
+        convert(Op::Unpack4, self, ElementType::U16, rule)?.of_type(to, shape)
     }
 
-    /// The same bytes as elements of another type, of which the last axis has another number.
-    fn of_type(&self, element: ElementType, len: impl FnOnce(usize) -> Option<usize>) -> Result<Self> {
+    /// The shape with another length of the last axis.
+    fn with_last(&self, len: impl FnOnce(usize) -> Option<usize>) -> Result<Shape> {
         let mut dims = self.shape.dims().to_vec();
         let Some((last, len)) = dims.last_mut().and_then(|last| len(*last).map(|len| (last, len))) else {
             return Err(Error::Unsupported {
                 what: format!("pairs of 4-bit codes in a tensor of shape {:?}", self.shape.dims()),
                 device: "any device".into(),
-                instead: "give an even number of codes along the last axis".into(),
+                instead: "give a last axis with an even number of codes".into(),
             });
         };
         *last = len;
-        let shape = Shape::new(dims)?;
+        Shape::new(dims)
+    }
+
+    /// The same bytes as elements of another type, in a shape with as many bytes.
+    fn of_type(&self, element: ElementType, shape: Shape) -> Result<Self> {
         let storage = with_storage!(&self.storage, backend, x => backend.store(backend.of_type(x, element)?));
         Ok(Self::new(element, storage, shape))
     }
@@ -89,7 +92,7 @@ impl<T: Element> Tensor<T> {
         self.as_dyn().pack4().map(Tensor::of)
     }
 
-    /// The reverse: the codes of packed bytes, which are u8, two of each, as i8 or u8. Those of i8 are integers with a sign.
+    /// The reverse: the two codes of each packed byte, a u8, as i8 or u8. As i8 they are integers with a sign.
     ///
     /// # Errors
     /// As [`DynTensor::unpack4`].

@@ -234,7 +234,7 @@ impl Kernel {
             (true, true) => converting_entry(
                 &reading,
                 "let block = x_blocks[i];",
-                &format!("{function}({}, params.codes, vec2(params.axes[0].w + i, e))", arguments.join(", ")),
+                &format!("{function}({}, params.codes, vec2(i, e))", arguments.join(", ")),
             ),
             (false, _) => self.entry(reading),
         });
@@ -266,7 +266,7 @@ impl Kernel {
             RuleUse::Any | RuleUse::Mask => Some(("rule", "load_rule()")),
             RuleUse::Quant => Some(("codes", "params.codes")),
         };
-        let at = (info.rule == RuleUse::Quant).then(|| "params.axes[0].w + i".to_owned());
+        let at = (info.rule == RuleUse::Quant).then(|| "i".to_owned());
         if let Some((name, value)) = rule {
             let _ = writeln!(before, "    let {name} = {value};");
             arguments.push(name.into());

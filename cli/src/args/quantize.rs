@@ -10,6 +10,7 @@ use wgclip::quantize::{
 };
 
 use super::{Effort, Tensors, element, names};
+use crate::quantize::Packing;
 
 pub(super) const QUANTIZE_EXAMPLES: &str = "\
 Examples:
@@ -70,8 +71,8 @@ pub(crate) struct CodeType {
     pub element: ElementType,
     /// The format of floats.
     float: Option<FloatFormat>,
-    /// Whether two are in a byte.
-    pub is_packed: bool,
+    /// How they are packed, if they are.
+    pub packing: Option<Packing>,
     /// Its name, if it is not a type alone.
     format: Option<&'static str>,
 }
@@ -80,8 +81,8 @@ pub(crate) struct CodeType {
 const FORMATS: [CodeType; 4] = [
     CodeType::of_floats(FloatFormat::E4M3, "mxfp8"),
     CodeType::of_floats(FloatFormat::E5M2, "mxfp8_e5m2"),
-    CodeType { is_packed: true, ..CodeType::of_floats(FloatFormat::E2M1, "mxfp4") },
-    CodeType { element: ElementType::U8, float: None, is_packed: true, format: Some("int4") },
+    CodeType { packing: Some(Packing::E2M1), ..CodeType::of_floats(FloatFormat::E2M1, "mxfp4") },
+    CodeType { element: ElementType::U8, float: None, packing: Some(Packing::Int4), format: Some("int4") },
 ];
 
 /// Elements that share a scale in these.
@@ -89,13 +90,13 @@ const MX_BLOCK: u64 = 32;
 
 impl CodeType {
     const fn of_floats(float: FloatFormat, name: &'static str) -> Self {
-        Self { element: float.element(), float: Some(float), is_packed: false, format: Some(name) }
+        Self { element: float.element(), float: Some(float), packing: None, format: Some(name) }
     }
 
     fn of(element: ElementType) -> Self {
         let float =
             [FloatFormat::E4M3, FloatFormat::E5M2].into_iter().find(|float| float.element() == element);
-        Self { element, float, is_packed: false, format: None }
+        Self { element, float, packing: None, format: None }
     }
 
     fn all() -> impl Iterator<Item = Self> {
@@ -114,7 +115,7 @@ impl CodeType {
 
     /// Whether it is packed integers.
     fn is_int4(self) -> bool {
-        self.float.is_none() && self.is_packed
+        self.packing == Some(Packing::Int4)
     }
 }
 
@@ -157,7 +158,7 @@ impl Codes {
         let Some(format) = to.float else {
             if self.scales.is_some() {
                 anyhow::bail!(
-                    "--scales is for codes that are floats: give --to such a type, or leave it out"
+                    "--scales is for floats: give --to f8_e4m3fn, f8_e5m2, mxfp8 or mxfp4, or leave it out"
                 );
             }
             return Ok(self.rule()?.into());
@@ -221,7 +222,7 @@ impl Codes {
 
     /// Whether codes were asked for where they need not be: by bits, or by a type that says how many there are.
     pub(crate) fn is_given(&self) -> bool {
-        self.bits.is_some() || self.code_type().float.is_some() || self.code_type().is_packed
+        self.bits.is_some() || self.code_type().float.is_some() || self.code_type().is_int4()
     }
 
     /// An option that was given although it says nothing without --bits.

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result, anyhow, bail};
 use wgclip::bounds::BroadcastInputs;
 use wgclip::op::{Arguments, Op, Operand};
-use wgclip::quantize::{Calibration, Grid, QuantParams, QuantRule, Scheme, ValueRange};
+use wgclip::quantize::{Calibration, E2M1, Grid, QuantParams, QuantRule, Scheme, ValueRange};
 use wgclip::{Bound, Device, DynTensor, Element, ElementType, Error, Shape, cpu, with_element};
 
-use super::packed::{self, Packing};
+use super::packed::Packing;
 use crate::args::Codes;
 use crate::norm::{axes_of, parts};
 use crate::resources::Resources;
@@ -50,11 +50,7 @@ impl Method {
             Grid::Floats(codes) => codes.format.rule(args.preset()),
         };
         let to = args.code_type();
-        let packing = to.is_packed.then_some(match grid {
-            Grid::Integers(_) => Packing::Int4,
-            Grid::Floats(_) => Packing::E2M1,
-        });
-        let (to, exponents) = (to.element, args.is_mx());
+        let (to, packing, exponents) = (to.element, to.packing, args.is_mx());
         Ok(Self { grid, to, packing, exponents, rule, calibration: args.calibration(), sharing })
     }
 
@@ -77,7 +73,7 @@ impl Method {
     /// The number of a code that is a byte, before its zero point is subtracted.
     pub(crate) fn number(&self, code: u8) -> f64 {
         match self.packing {
-            Some(Packing::E2M1) => packed::E2M1[usize::from(code & 15)],
+            Some(Packing::E2M1) => E2M1[usize::from(code & 15)].into(),
             _ => code.into(),
         }
     }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use wgclip::op::Op;
-use wgclip::{Bound, Device, DynTensor, Element, ElementType, Tensor, with_element};
+use wgclip::{Bound, Device, DynTensor, ElementType, Tensor, with_element};
 
 use super::codes::{convert, named};
 use super::packed::{F4, PACKED, Packing, Pieces, SHAPE, unpack};
@@ -154,17 +154,14 @@ fn rewrite(
     for (_, _, place, of) in tensors {
         match of {
             None => source.files[file].copy_as_new(place.index, out)?,
-            Some(coded) if coded.packing.is_some() => write_packed(out, source, coded, to, resources)?,
-            Some(coded) => with_element!(source.element(place)?, T => {
-                write_values::<T>(out, source, coded, to, resources)?;
-            }),
+            Some(coded) => write_values(out, source, coded, to, resources)?,
         }
     }
     Ok(())
 }
 
 /// Writes the values of a tensor of codes, part by part.
-fn write_values<T: Element>(
+fn write_values(
     out: &mut dyn Write,
     source: &mut Source,
     coded: &Coded,
@@ -176,59 +173,48 @@ fn write_values<T: Element>(
     let device = resources.device().clone();
     let (most, part) = resources.room();
     let part = part.min(resources.batch_bytes() as u64);
-    let is_one_group = scales.group > 1 && scales.dims.len() == 1;
-    let axes = if is_one_group { vec![0] } else { Vec::new() };
     let mut row = 0;
-    parts::<T>(source, coded.codes, &axes, (most, part), &mut |codes, dims| {
-        resources.progress(size_of_val(&codes[..]));
-        let rows = dims.first().copied().unwrap_or(1);
-        let upload = |view: &[usize]| Ok(Tensor::<T>::into(device.tensor_from_vec(codes, view)?));
+    // Takes rows of these dimensions, of which `upload` makes a tensor, and the bytes that they have in the file.
+    let mut take = |upload: Upload<'_>, dims: &[usize], bytes: usize| {
+        resources.progress(bytes);
         let values = values(&device, upload, dims, (&scales, row), to).with_context(|| what.clone())?;
-        row += rows;
-        write_bytes(out, &values)
-    })
-}
-
-/// The same for packed codes, which are read as bytes.
-fn write_packed(
-    out: &mut dyn Write,
-    source: &mut Source,
-    coded: &Coded,
-    to: ElementType,
-    resources: &mut Resources,
-) -> Result<()> {
-    let scales = Scales::read(source, coded)?;
-    let what = named(source, coded.codes);
-    let device = resources.device().clone();
-    let (_, part) = resources.room();
-    let (rows, last) = match coded.dims[..] {
-        // A shape of one axis is one row; its codes are taken at once.
-        [last] => (1, last),
-        [rows, ref rest @ ..] => (rows, rest.iter().product()),
-        [] => bail!("{what} is one number, and codes are packed along an axis"),
-    };
-    let of_row = last / 2;
-    let whole = (part.min(resources.batch_bytes() as u64) as usize / of_row.max(1)).clamp(1, rows.max(1));
-    let mut row = 0;
-    let mut take = |bytes: Vec<u8>| {
-        resources.progress(bytes.len());
-        let mut dims = coded.dims.clone();
-        let count = bytes.len() / of_row;
-        if dims.len() > 1 {
-            dims[0] = count;
-        }
-        let upload = |view: &[usize]| unpack(&device, bytes, view);
-        let values = values(&device, upload, &dims, (&scales, row), to).with_context(|| what.clone())?;
-        row += count;
+        row += dims.first().copied().unwrap_or(1);
         write_bytes(out, &values)
     };
+    if coded.packing.is_none() {
+        let is_one_group = scales.group > 1 && scales.dims.len() == 1;
+        let axes = if is_one_group { vec![0] } else { Vec::new() };
+        return with_element!(source.element(coded.codes)?, T => {
+            parts::<T>(source, coded.codes, &axes, (most, part), &mut |codes, dims| {
+                let bytes = size_of_val(&codes[..]);
+                take(Box::new(|view| Ok(Tensor::<T>::into(device.tensor_from_vec(codes, view)?))), dims, bytes)
+            })
+        });
+    }
+    if coded.dims.is_empty() {
+        bail!("{what} is one number, and codes are packed along an axis");
+    }
+    // Packed codes are read as bytes. A shape of one axis is one row, whose codes are taken at once.
+    let rows = if coded.dims.len() > 1 { coded.dims[0].max(1) } else { 1 };
+    let of_row = coded.dims.iter().product::<usize>() / rows / 2;
     if of_row == 0 {
         return Ok(());
     }
+    let whole = (part as usize / of_row).clamp(1, rows);
+    let mut take = |codes: Vec<u8>| {
+        let (mut dims, bytes) = (coded.dims.clone(), codes.len());
+        if dims.len() > 1 {
+            dims[0] = bytes / of_row;
+        }
+        take(Box::new(|view| unpack(&device, codes, view)), &dims, bytes)
+    };
     let mut pieces = Pieces::new(whole * of_row, &mut take);
     let written = source.files[coded.codes.file].copy_as_new(coded.codes.index, &mut pieces);
     pieces.end(written)
 }
+
+/// Makes a tensor of codes, in a shape.
+type Upload<'a> = Box<dyn FnOnce(&[usize]) -> Result<DynTensor> + 'a>;
 
 /// Writes elements, little-endian.
 fn write_bytes(out: &mut dyn Write, values: &DynTensor) -> Result<()> {
@@ -242,7 +228,7 @@ fn write_bytes(out: &mut dyn Write, values: &DynTensor) -> Result<()> {
 /// The values of rows of codes, which are uploaded in a shape; the first is row `first`.
 fn values(
     device: &Device,
-    upload: impl FnOnce(&[usize]) -> Result<DynTensor>,
+    upload: Upload<'_>,
     dims: &[usize],
     (scales, first): (&Scales, usize),
     to: ElementType,

@@ -26,6 +26,7 @@ use crate::target::{IndexChanges, Target};
 pub(crate) use codes::Method;
 pub(crate) use dequantize::dequantize;
 pub(crate) use error::Errors;
+pub(crate) use packed::Packing;
 
 use codes::{Params, each_part, params};
 
@@ -206,14 +207,11 @@ impl Rewrite<'_> {
                         let of = (self.method, &self.params[n]);
                         each_part::<T>(source, place, of, resources, &mut |part| {
                             let bytes = part.bytes()?;
-                            match self.method.packing {
-                                Some(_) => out.write_all(&packed::pack(bytes.clone())?)?,
-                                None => out.write_all(&bytes)?,
-                            }
                             if !self.quiet {
                                 errors.add(&part, &bytes, self.method);
                             }
-                            Ok(())
+                            let bytes = if self.method.packing.is_some() { packed::pack(bytes)? } else { bytes };
+                            Ok(out.write_all(&bytes)?)
                         })?;
                     });
                     self.report.before += before;

@@ -18,10 +18,6 @@ pub(super) const F4: &str = "F4";
 /// 4-bit integers in an I32.
 const PER_WORD: usize = 8;
 
-/// The 4-bit floats.
-pub(super) const E2M1: [f64; 16] =
-    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
-
 /// Codes of 4 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packing {
@@ -108,7 +104,7 @@ impl<'a> Pieces<'a> {
         Self { bytes: Vec::new(), len: len.max(1), take, failed: None }
     }
 
-    /// Takes what is left, once all is written.
+    /// Passes on the last piece, which may be shorter.
     ///
     /// # Errors
     /// Why a piece was not taken, or else that of the writer.

@@ -117,7 +117,7 @@ fn codes_may_be_8_bit_floats() {
         ("--to mxfp8 --per-channel 0", "--per-channel is not for mxfp8"),
         ("--to mxfp8 --scales greatest", "powers of two"),
         ("--to mxfp8", "groups of 32 do not divide"),
-        ("--scales floor", "--scales is for codes that are floats"),
+        ("--scales floor", "--scales is for floats"),
         ("--to mxfp4 --bits 4", "--bits is for integer codes, and mxfp4 is a float"),
         ("--to int4", "a last axis of a multiple of 8"),
         ("--to int4 --bits 8", "int4 has 4 bits"),

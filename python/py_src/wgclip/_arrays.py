@@ -224,6 +224,11 @@ def dtype_of(name: Any) -> np.dtype[Any]:
     return plain_type
 
 
+def is_float4(dtype: Any) -> bool:
+    """Whether a type, or its name, is float4_e2m1fn, which needs ml_dtypes only once it is converted."""
+    return str(dtype) == "float4_e2m1fn" or getattr(dtype, "__name__", "") == "float4_e2m1fn"
+
+
 def element_of(dtype: np.dtype[Any]) -> str:
     """The Rust name of a type."""
     found = [ours for ours, theirs in _NAMES.items() if theirs == dtype.name]

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from ._arrays import back, dtype_of, element_of, of_tensor, plain
+from ._arrays import back, dtype_of, element_of, is_float4, of_tensor, plain
 from ._core import QuantRule, Tensor
-from ._elementwise import _is_float4
 from ._norms import Axis, axes_of, shape_without
 
 
@@ -61,4 +60,4 @@ def calibrate(
 
 def _format_of(dtype: Any) -> str:
     """The name of a format of floats that are codes: e2m1, or that of a type."""
-    return "e2m1" if _is_float4(dtype) else element_of(dtype_of(dtype))
+    return "e2m1" if is_float4(dtype) else element_of(dtype_of(dtype))

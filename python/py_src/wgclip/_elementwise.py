@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core
-from ._arrays import Array, back, bound, dtype_of, element_of, framework, into, labelled, lazy, plain
+from ._arrays import Array, back, bound, dtype_of, element_of, framework, into, is_float4, labelled, lazy, plain
 from ._core import BackwardRule, QuantRule, Tensor
 
 _DEFAULT = BackwardRule()
@@ -20,6 +20,11 @@ _TEXTS = frozenset(map(str, BackwardRule.all()))
 
 #: The text of each preset.
 _PRESETS = {name: str(BackwardRule.like(name)) for name in BackwardRule.presets()}
+
+
+def quant_rule(rule: QuantRule | str) -> QuantRule:
+    """A rule, or that of a package by its name."""
+    return QuantRule.like(rule) if isinstance(rule, str) else rule
 
 
 def rule_text(rule: BackwardRule | str) -> str:
@@ -350,9 +355,9 @@ def quantize(
 
     Raises as `fake_quantize`; ``TypeError`` for a dtype that does not hold the codes.
     """
-    if not _is_float4(dtype):
+    if not is_float4(dtype):
         return run("quantize", x, rule=rule, dtype=dtype, scale=scale, zero_point=zero_point)
-    codes = run("quantize", x, rule=_of_preset(rule).e2m1(), dtype="uint8", scale=scale, zero_point=zero_point)
+    codes = run("quantize", x, rule=quant_rule(rule).e2m1(), dtype="uint8", scale=scale, zero_point=zero_point)
     return codes if isinstance(codes, Tensor) else back(x)(plain(codes).view(dtype_of("float4_e2m1fn")))
 
 
@@ -368,8 +373,8 @@ def dequantize(
 
     Raises as `quantize`.
     """
-    if not isinstance(codes, Tensor) and _is_float4(getattr(codes, "dtype", None)):
-        codes, rule = plain(codes).view("uint8"), _of_preset(rule).e2m1()
+    if not isinstance(codes, Tensor) and is_float4(getattr(codes, "dtype", None)):
+        codes, rule = plain(codes).view("uint8"), quant_rule(rule).e2m1()
     return run("dequantize", codes, rule=rule, dtype=dtype, scale=scale, zero_point=zero_point)
 
 
@@ -386,7 +391,7 @@ def pack4(codes: Any, /) -> Any:
     if isinstance(codes, Tensor):
         return codes.pack4()
     of, kind = plain(codes), back(codes)
-    if of.dtype.itemsize != 1 or of.dtype.kind not in "iuV" and not _is_float4(of.dtype):
+    if of.dtype.itemsize != 1 or of.dtype.kind not in "iuV" and not is_float4(of.dtype):
         raise TypeError(f"4-bit codes of {of.dtype}: they are int8, uint8 or float4_e2m1fn")
     if not of.shape or of.shape[-1] % 2:
         raise TypeError(f"pairs of 4-bit codes in an array of shape {of.shape}: give an even number along the last axis")
@@ -402,7 +407,7 @@ def unpack4(packed: Any, /, *, dtype: Any = "int8") -> Any:
 
     Raises ``TypeError`` for other types, and for a number.
     """
-    to = np.dtype("uint8") if _is_float4(dtype) else dtype_of(dtype)
+    to = np.dtype("uint8") if is_float4(dtype) else dtype_of(dtype)
     if isinstance(packed, Tensor):
         return packed.unpack4(element_of(to))
     of, kind = plain(packed), back(packed)
@@ -412,15 +417,7 @@ def unpack4(packed: Any, /, *, dtype: Any = "int8") -> Any:
         raise TypeError("packed codes are along an axis, and a number has none")
     rule = QuantRule() if to == np.int8 else QuantRule(0, 15)
     codes = plain(run("unpack4", np.ascontiguousarray(of), dtype="uint16", rule=rule)).view(to)
-    return kind(codes.view(dtype_of("float4_e2m1fn")) if _is_float4(dtype) else codes)
-
-
-def _is_float4(dtype: Any) -> bool:
-    return str(dtype) == "float4_e2m1fn" or getattr(dtype, "__name__", "") == "float4_e2m1fn"
-
-
-def _of_preset(rule: QuantRule | str) -> QuantRule:
-    return QuantRule.like(rule) if isinstance(rule, str) else rule
+    return kind(codes.view(dtype_of("float4_e2m1fn")) if is_float4(dtype) else codes)
 
 
 def fake_quantize_backward(

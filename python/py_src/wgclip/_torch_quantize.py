@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _core
 from ._core import QuantRule
+from ._elementwise import quant_rule
 from ._torch_operators import check, plain, side_of
 
 
@@ -69,7 +70,7 @@ def fake_quantize(
     Raises as `clip`; ``ValueError`` for codes that 16 bits cannot tell apart.
     """
     check(x)
-    of = QuantRule.like(rule) if isinstance(rule, str) else rule
+    of = quant_rule(rule)
     if quant_min is not None or quant_max is not None:
         of = of.range(of.min if quant_min is None else quant_min, of.max if quant_max is None else quant_max)
     return _FakeQuantize.apply(x, _along(x, scale, axis), _along(x, zero_point, axis), of)
