@@ -247,7 +247,7 @@ def test_two_codes_in_a_byte():
     assert_same(wgclip.pack4(signed), packed)
     swapped = every.swapaxes(0, 1)
     assert_same(wgclip.unpack4(wgclip.pack4(swapped), dtype="uint8"), np.ascontiguousarray(swapped))
-    for wrong in (every[..., :3], every.astype("i2"), every[0, 0, 0]):
+    for wrong in (every[..., :3], every.astype("i2"), every[0, 0, 0], every.view(FLOAT8[0]), every.view("?")):
         with pytest.raises(TypeError, match=r"even|int8"):
             wgclip.pack4(wrong)
 

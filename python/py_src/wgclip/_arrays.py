@@ -225,7 +225,7 @@ def dtype_of(name: Any) -> np.dtype[Any]:
 
 
 def is_float4(dtype: Any) -> bool:
-    """Whether a type, or its name, is float4_e2m1fn, which needs ml_dtypes only once it is converted."""
+    """Whether a type, or its name, is float4_e2m1fn. ml_dtypes is not imported for that."""
     return str(dtype) == "float4_e2m1fn" or getattr(dtype, "__name__", "") == "float4_e2m1fn"
 
 

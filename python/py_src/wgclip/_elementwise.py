@@ -391,7 +391,7 @@ def pack4(codes: Any, /) -> Any:
     if isinstance(codes, Tensor):
         return codes.pack4()
     of, kind = plain(codes), back(codes)
-    if of.dtype.itemsize != 1 or of.dtype.kind not in "iuV" and not is_float4(of.dtype):
+    if of.dtype.name not in ("int8", "uint8") and not is_float4(of.dtype):
         raise TypeError(f"4-bit codes of {of.dtype}: they are int8, uint8 or float4_e2m1fn")
     if not of.shape or of.shape[-1] % 2:
         raise TypeError(f"pairs of 4-bit codes in an array of shape {of.shape}: give an even number along the last axis")
