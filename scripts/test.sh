@@ -72,7 +72,7 @@ if [ "$quick" = true ]; then
     cargo test "${all[@]}" "${targets[@]}" "$@"
     exit
 fi
-stage "unit tests, the suite on every device, and the command: seven minutes"
+stage "unit tests, the suite on every device, and the command: a quarter of an hour"
 cargo test "${all[@]}" "${targets[@]}" "$@"
 stage "the examples of the documentation: a minute"
 cargo test "${all[@]}" --doc "$@"
