@@ -11,8 +11,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-gate=(format lints documentation requirements tests validation model-checker shaders burn python wasm web)
+gate=(format lints documentation requirements tests burn web python validation shaders wasm model-checker)
 nightly=(tables without-gpu wasm-gpu msrv licences burn-lints examples peers frameworks web-release large-files exhaustive)
+
+# Steps of the gate that wait for a driver, a browser or one thread of Python for most of their time: two of them run at a time. Where both build, cargo lets
+# one wait for the other.
+beside=" burn web python validation shaders wasm model-checker "
 
 # Debian's packages that a step needs, besides Rust, Node.js and npm.
 vulkan="libvulkan1 mesa-vulkan-drivers libegl1 libgl1-mesa-dri"
@@ -169,6 +173,39 @@ install() {
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${known[@]}" >/dev/null
 }
 
+# Processes of steps that run beside each other, with their names and when they began; what they say is kept until they end.
+declare -A running=() began_at=()
+took=()
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+# Job control gives each step a group of processes, which ends with it.
+begin() {
+    set -m
+    ("step_$(tr - _ <<< "$1")") > "$logs/$1" 2>&1 < /dev/null &
+    set +m
+    running[$!]=$1 began_at[$!]=$SECONDS
+}
+
+# Waits for one of them. If it failed, so has the run.
+end_one() {
+    local process status=0
+    wait -n -p process "${!running[@]}" || status=$?
+    local step=${running[$process]}
+    printf '\n== %s (%s s so far)\n' "$step" "$SECONDS"
+    cat "$logs/$step"
+    took+=("$step $((SECONDS - began_at[$process])) s")
+    unset "running[$process]"
+    if [ "$status" != 0 ]; then
+        for process in "${!running[@]}"; do
+            kill -- "-$process" 2>/dev/null || true
+            printf '\n== %s, which did not end\n' "${running[$process]}"
+            cat "$logs/${running[$process]}"
+        done
+        exit "$status"
+    fi
+}
+
 main() {
     local list=false json=false install=false steps=()
     for argument in "$@"; do
@@ -193,14 +230,20 @@ main() {
         return
     fi
     if [ "$install" = true ]; then install "${steps[@]}"; fi
-    local began took=()
     for step in "${steps[@]}"; do
-        printf '\n== %s (%s s so far)\n' "$step" "$SECONDS"
-        began=$SECONDS
-        # In a shell of its own: a step's variables stay with it, and it ends at its first failure.
-        ("step_${step//-/_}")
-        took+=("$step $((SECONDS - began)) s")
+        if [[ ${#steps[@]} -gt 1 && $beside == *" $step "* ]]; then
+            if [ ${#running[@]} = 2 ]; then end_one; fi
+            begin "$step"
+        else
+            while [ ${#running[@]} -gt 0 ]; do end_one; done
+            printf '\n== %s (%s s so far)\n' "$step" "$SECONDS"
+            local began=$SECONDS
+            # In a shell of its own: a step's variables stay with it, and it ends at its first failure.
+            ("step_${step//-/_}")
+            took+=("$step $((SECONDS - began)) s")
+        fi
     done
+    while [ ${#running[@]} -gt 0 ]; do end_one; done
     printf '\n== done in %s s:' "$SECONDS"
     printf ' %s,' "${took[@]}" | sed 's/,$/\n/'
 }

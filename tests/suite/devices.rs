@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub quick: bool,
     /// `WGCLIP_TEST_FULL`: all types meet the whole table on each driver, which takes three times as long.
     pub full: bool,
+    /// Tests are asked for by name: none is left out by the seed.
+    pub named: bool,
     /// `WGCLIP_TEST_STRESS`: seconds for which random programs run, and more rounds of what is random elsewhere.
     pub stress: Option<Duration>,
     /// `WGCLIP_TEST_TIMEOUT`: seconds after which a test has failed.
@@ -39,6 +41,7 @@ impl Settings {
                 .collect(),
             quick: var("WGCLIP_TEST_QUICK").is_some(),
             full: var("WGCLIP_TEST_FULL").is_some(),
+            named: false,
             stress: seconds("WGCLIP_TEST_STRESS"),
             timeout: seconds("WGCLIP_TEST_TIMEOUT").unwrap_or(Duration::from_secs(600))
                 + seconds("WGCLIP_TEST_STRESS").unwrap_or_default(),

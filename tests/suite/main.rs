@@ -30,7 +30,9 @@ fn main() {
     arguments
         .test_threads
         .get_or_insert(2 * std::thread::available_parallelism().map_or(1, |cores| cores.get()));
-    let mut suite = Suite::new(Settings::from_env());
+    let mut settings = Settings::from_env();
+    settings.named = arguments.filter.is_some();
+    let mut suite = Suite::new(settings);
     for register in [
         conformance::register,
         shaders::register,

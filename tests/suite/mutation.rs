@@ -31,7 +31,7 @@ pub(crate) fn register(suite: &mut Suite) {
     // A part shows that the table can fail; the seed says which, so that runs meet all of them.
     let step = match suite.settings {
         Settings { quick: true, .. } => 9,
-        Settings { full: true, .. } => 1,
+        Settings { full: true, .. } | Settings { named: true, .. } => 1,
         _ => 3,
     };
     for mutation in mutations().skip((seed() % step as u64) as usize).step_by(step) {
