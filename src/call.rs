@@ -85,7 +85,11 @@ impl<'a, B> Arguments<'a, B> {
         }
         // To its own type a conversion is a clip, of integers too.
         if !info.converts && !op.is_for(element, false) {
-            return refuse(format!("{op} of {element}"), "it takes floats".into());
+            let instead = match info.domain {
+                Domain::Floats32 => "it takes floats of up to 32 bits",
+                _ => "it takes floats",
+            };
+            return refuse(format!("{op} of {element}"), instead.into());
         }
         op.check_codes(self.quant, element, to)?;
         let code = op.code_type(element, to);

@@ -76,7 +76,8 @@ impl<'a, T: Element> Operands<'a, T> {
                 mask().ok_or(Error::Internal { op: op.name(), what: "without the mask that it reads".into() })
             }
             Operand::G => Ok(self.g.as_dyn()),
-            Operand::X => Ok(self.x.as_dyn()),
+            // The result of a forward pass takes the place of x.
+            Operand::X | Operand::Y => Ok(self.x.as_dyn()),
             _ => Err(Error::Internal {
                 op: op.name(),
                 what: format!("that reads its operand {}", operand.name()),

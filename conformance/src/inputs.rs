@@ -169,6 +169,65 @@ pub(crate) fn near_halves<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
     }
 }
 
+/// The f32 whose tanh or sigmoid is nearest to the midpoint of two others, or at the end of a range.
+const HARD: [u32; 16] = [
+    0x3ac3_7de2,
+    0x3eee_0566,
+    0x3cd4_1b91,
+    0x40ac_b4d0,
+    0x40c5_e8ca,
+    0x3d7c_3055,
+    0x3d21_bc81,
+    0x3e8d_ffaf,
+    0x3eb2_c9b8,
+    0x3e10_4170,
+    0x42b2_e798,
+    0x3f19_64d0,
+    0x42cf_f1b4,
+    0x42cf_f1b5,
+    0x4110_2cb3,
+    0x41200000,
+];
+
+/// Arguments of functions that bound them: hard ones, the ends of each power of two, those near which sigmoid is at a tie, and any magnitude. Then numbers between 0 and
+/// 1 of few bits as their results, with upstream gradients of few bits, so that the gradients are ties.
+pub(crate) fn curve<T: Element>(rng: &mut fastrand::Rng) -> Case<T> {
+    let mut sizes: Vec<f64> = HARD.iter().map(|&bits| f32::from_bits(bits).into()).collect();
+    let powers = (-30..9).map(|power| f64::from(power).exp2());
+    sizes.extend(powers.flat_map(|power| [1.0, 1.5, 1.25, 1.75].map(|by| by * power)));
+    sizes.extend((0..2000).map(|_| (rng.f64() * 36.0 - 27.0).exp2()));
+    sizes.extend((0..300).map(|_| 85.0 + 20.0 * rng.f64()));
+    let mut x = Vec::new();
+    for size in sizes {
+        let bits = T::from_f64(size).to_bits();
+        for near in [bits, bits.wrapping_sub(1), bits.wrapping_add(1)] {
+            x.extend([near, near ^ T::TYPE.layout().sign()].map(T::from_bits));
+        }
+    }
+    let mut g = upstream(rng, x.len());
+    let of_few_bits = |rng: &mut fastrand::Rng, bits: u32| {
+        f64::from(rng.u32(..1 << bits)) * f64::from(-(bits as i32)).exp2()
+    };
+    for _ in 0..4000 {
+        let (of_y, of_g) = (rng.u32(1..12), rng.u32(1..13));
+        let scale = |rng: &mut fastrand::Rng, least: i32| f64::from(rng.i32(least..1)).exp2();
+        let y = of_few_bits(rng, of_y) * if rng.bool() { 1.0 } else { scale(rng, -70) };
+        let of_g = of_few_bits(rng, of_g) * if rng.bool() { 1.0 } else { scale(rng, -145) };
+        x.push(T::from_f64(if rng.u8(..4) == 0 { -y } else { y }));
+        g.push(T::from_f64(if rng.bool() { -of_g } else { of_g }));
+    }
+    Case {
+        dims: vec![x.len()],
+        x,
+        g,
+        lo: Bound::Absent,
+        hi: Bound::Absent,
+        others: [Bound::Absent, Bound::Absent],
+        params: PARAMS,
+        all_types: false,
+    }
+}
+
 /// Multiples of scales, halves between them, and their neighbours; with scales and zero points of every kind if each element has its own.
 pub(crate) fn grid<T: Element>(rng: &mut fastrand::Rng, of_each: bool) -> Case<T> {
     const LEN: usize = 2051;

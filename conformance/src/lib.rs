@@ -37,7 +37,7 @@ use std::collections::HashMap;
 
 use case::Case;
 
-use wgclip::op::{Op, RuleUse};
+use wgclip::op::{Domain, Op, RuleUse};
 use wgclip::quantize::{Quotient, Rounding};
 use wgclip::{BackwardRule, Element, ElementType, OutsideRule, TieRule};
 
@@ -67,6 +67,8 @@ enum Plan {
     /// Multiples of scales, halves between them, and their neighbours: by a scale and a zero point of each element, or of all; by so many
     /// of the rules.
     Grid { of_each: bool, rules: usize },
+    /// Where a function that bounds x is hard to round, and results and gradients whose products are ties.
+    Curve,
     /// Random bits of a length.
     Length(usize),
     /// Random bits between bounds that broadcast.
@@ -112,7 +114,7 @@ impl Plan {
             pairs.extend(others.map(|j| (i, j)));
             pairs.push((bounds, i));
         }
-        let mut plans = vec![Self::Combinations, Self::NearHalves];
+        let mut plans = vec![Self::Combinations, Self::NearHalves, Self::Curve];
         if T::TYPE.is_float() {
             // A rule is the same for all types that are computed in f32: of these, f32 alone has all of them.
             let all = if size_of::<T>() >= size_of::<f32>() { usize::MAX } else { case::PRESETS };
@@ -147,7 +149,7 @@ impl Plan {
             Tier::Split => plans.retain(|plan| match plan {
                 Self::Length(_) | Self::Shapes(..) => true,
                 Self::Combinations => T::TYPE == ElementType::F32,
-                Self::Pairs(..) | Self::NearHalves | Self::Grid { .. } => false,
+                Self::Pairs(..) | Self::NearHalves | Self::Curve | Self::Grid { .. } => false,
             }),
         }
         plans
@@ -195,6 +197,7 @@ impl Plan {
                 variant.quant.rounding == Rounding::Stochastic && variant.quant.quotient == Quotient::Exact;
             match self {
                 Self::NearHalves => variant.op == Op::ClipTo,
+                Self::Curve => variant.op.info().domain == Domain::Floats32,
                 Self::Grid { rules, .. } => {
                     uses == RuleUse::Quant && !variant.in_place && variant.quant_index() < *rules
                 }
@@ -235,6 +238,7 @@ impl Plan {
             }
             Self::Combinations => inputs::combinations(rng),
             Self::NearHalves => inputs::near_halves(rng),
+            Self::Curve => inputs::curve(rng),
             Self::Grid { of_each, .. } => inputs::grid(rng, of_each),
             Self::Length(len) => inputs::of_length(rng, len),
             Self::Shapes(x, lo, hi) => inputs::of_shapes(rng, x, lo, hi),

@@ -1,15 +1,5 @@
 // Random numbers by their index: Philox4x32-10, the twin of reference::philox.
-
-// The product of two words: its low and its high one.
-fn wide_product(a: u32, b: u32) -> vec2<u32> {
-    let halves_a = vec2(a & 0xffffu, a >> 16u);
-    let halves_b = vec2(b & 0xffffu, b >> 16u);
-    let low = halves_a.x * halves_b.x;
-    let cross = vec2(halves_a.x * halves_b.y, halves_a.y * halves_b.x);
-    let middle = (low >> 16u) + (cross.x & 0xffffu) + (cross.y & 0xffffu);
-    let high = halves_a.y * halves_b.y + (cross.x >> 16u) + (cross.y >> 16u) + (middle >> 16u);
-    return vec2((middle << 16u) | (low & 0xffffu), high);
-}
+import package::lib::integer::wide_product;
 
 fn philox(index: vec2<u32>, seed: vec2<u32>) -> u32 {
     var counter = vec4(index, 0u, 0u);

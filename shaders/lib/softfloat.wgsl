@@ -314,6 +314,24 @@ fn round_float(negative: bool, significand: vec2<u32>, exponent: i32) -> vec2<u3
     return vec2(bits | (select(0u, 1u, negative) << (to_bits() - 1u)), 0u);
 }
 
+// The same for a type of up to 32 bits, and a word: its leading bit is at 30, its last bit is sticky, and `exponent` is that of bit 30. The word may
+// also be the least that has bit 31.
+fn round_word(negative: bool, word: u32, exponent: i32) -> u32 {
+    let fraction = to_bits() - 1u - to_exponent_bits();
+    let least = 2 - i32(1u << (to_exponent_bits() - 1u));
+    // Of a subnormal number fewer bits are kept.
+    let dropped = min(30u - fraction + u32(clamp(least - exponent, 0, 31)), 31u);
+    let kept = word >> dropped;
+    let rest = word & ((1u << dropped) - 1u);
+    let middle = 1u << (dropped - 1u);
+    let up = (rest > middle) | ((rest == middle) & ((kept & 1u) == 1u));
+    // The leading bit of a normal number adds one to the exponent.
+    let biased = u32(clamp(exponent - least, 0, i32(1u << to_exponent_bits())));
+    let near = min(kept + select(0u, 1u, up) + (biased << (fraction & 31u)), TO_MAX_FINITE + 1u);
+    let vanishes = exponent < least - i32(fraction) - 1;
+    return select(near, 0u, vanishes) | (select(0u, 1u, negative) << (to_bits() - 1u));
+}
+
 // Infinity, or NaN in a type without infinity.
 fn infinity_of(negative: bool) -> vec2<u32> {
     if TO_BITS == 64u {

@@ -94,6 +94,14 @@ const FORWARD: OpInfo = OpInfo {
 const BACKWARD: OpInfo =
     OpInfo { inputs: &[X, G], outputs: &[Gx], in_place: Some(G), rule: RuleUse::Any, ..FORWARD };
 
+/// A function of x that bounds it.
+const ACTIVATION: OpInfo =
+    OpInfo { broadcast: &[], domain: Domain::Floats32, accuracy: Accuracy::RoundedOnce, ..FORWARD };
+
+/// Its gradient, from its result.
+const ACTIVATION_BACKWARD: OpInfo =
+    OpInfo { inputs: &[Y, G], outputs: &[Gx], in_place: Some(G), ..ACTIVATION };
+
 /// What is scaled by its norm.
 const SCALED: OpInfo = OpInfo {
     broadcast: &[],
@@ -169,6 +177,14 @@ ops! {
     Affine: "affine" {
         broadcast: &[], params: &["scale", "offset"], domain: Domain::Arithmetic, accuracy: Accuracy::Defined, ..FORWARD
     };
+    /// The hyperbolic tangent: [`reference::tanh`](crate::reference::tanh).
+    Tanh: "tanh" { ..ACTIVATION };
+    /// Its gradient, from its result: [`reference::tanh_backward`](crate::reference::tanh_backward).
+    TanhBackward: "tanh_backward" in "tanh" { ..ACTIVATION_BACKWARD };
+    /// The logistic function: [`reference::sigmoid`](crate::reference::sigmoid).
+    Sigmoid: "sigmoid" { ..ACTIVATION };
+    /// Its gradient, from its result: [`reference::sigmoid_backward`](crate::reference::sigmoid_backward).
+    SigmoidBackward: "sigmoid_backward" in "sigmoid" { ..ACTIVATION_BACKWARD };
     }
     slices {
     /// The sum of each slice: [`reference::sum`](crate::reference::sum).
@@ -216,6 +232,7 @@ impl Op {
             Domain::All => true,
             Domain::Floats => element.is_float(),
             Domain::Arithmetic => element.is_float() && !(on_gpu && element == ElementType::F64),
+            Domain::Floats32 => element.is_float() && element != ElementType::F64,
             Domain::Codes => element.is_code(),
             Domain::Pairs => element == ElementType::U16,
             Domain::Packed => element == ElementType::U8,

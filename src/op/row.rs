@@ -24,6 +24,8 @@ pub enum Domain {
     Floats,
     /// Floats; on a GPU those of up to 32 bits, since the shaders multiply and add in f32.
     Arithmetic,
+    /// Floats of up to 32 bits.
+    Floats32,
     /// The types of codes: integers of up to 32 bits, and 8-bit floats.
     Codes,
     /// u16: pairs of 4-bit codes, one a byte, the first in the low byte.

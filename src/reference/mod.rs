@@ -3,10 +3,11 @@
 //! Ordinary comparisons, no order keys, nothing clever: this is the oracle that the kernels and the CPU path
 //! are checked against. Results are selected, never computed, so nothing rounds, flushes or quiets a NaN.
 //! The only arithmetic is halving, which rounds odd values to even, and that of [`sum`], [`norm`], [`dot`], [`scaling`], [`scale`], their
-//! backward pass, [`affine`], [`leaky_clip`] and quantisation, which say how they round.
+//! backward pass, [`affine`], [`leaky_clip`], [`tanh`], [`sigmoid`] and quantisation, which say how they round.
 //!
 //! The kernels and the CPU path name their functions after these.
 
+mod activation;
 mod clip;
 mod exact;
 mod float_codes;
@@ -16,6 +17,7 @@ mod quantize;
 mod ratio;
 mod scaling;
 
+pub use activation::{sigmoid, sigmoid_backward, tanh, tanh_backward};
 pub use clip::{
     Gradients, Position, clip, clip_backward, clip_backward_bounds, clip_to, converted_bits, position,
 };
@@ -100,7 +102,7 @@ pub fn leaky_clip_backward<T: Element>(x: T, g: T, lo: Option<T>, hi: Option<T>,
 /// The operands of one element.
 #[derive(Debug, Clone, Copy)]
 pub struct Operands<'a, T> {
-    /// The element that is clipped.
+    /// The element that is clipped; for a gradient that is computed from the result of the forward pass, that result.
     pub x: T,
     /// Its upstream gradient.
     pub g: T,
@@ -144,6 +146,10 @@ pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUT
         Op::LeakyClip => vec![leaky_clip(x, lo, hi, slope)],
         Op::LeakyClipBackward => leaky_clip_backward(x, g, lo, hi, slope).to_vec(),
         Op::Affine => vec![affine(x, param(0), param(1))],
+        Op::Tanh => vec![tanh(x)],
+        Op::TanhBackward => vec![tanh_backward(x, g)],
+        Op::Sigmoid => vec![sigmoid(x)],
+        Op::SigmoidBackward => vec![sigmoid_backward(x, g)],
         Op::FakeQuantize => vec![fake_quantize(x, scale, zero, quant, index)],
         Op::FakeQuantizeBackward => fake_quantize_backward(x, g, scale, zero, quant, index).to_vec(),
         // These have operands of two types: `quantize` and `dequantize`, or those of floats, `pack4` and `unpack4`.

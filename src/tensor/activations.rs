@@ -184,6 +184,103 @@ impl<T: Element> Tensor<T> {
         })
     }
 
+    /// The hyperbolic tangent, for floats of up to 32 bits: the real one rounded once, so the same bits on every device, as
+    /// [`reference::tanh`](crate::reference::tanh) says. A NaN stays as it is.
+    ///
+    /// ```
+    /// let x = wgclip::Device::cpu().tensor(&[-20.0f32, 0.0, 0.5], [3])?;
+    /// assert_eq!(x.tanh()?.to_vec()?, [-1.0, 0.0, 0.46211717]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for integers and f64; otherwise as [`clip`](Self::clip).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn tanh(&self) -> Result<Self> {
+        Self::activation(Op::Tanh, &[self])
+    }
+
+    /// The same in place. If clones share the elements they keep theirs.
+    ///
+    /// # Errors
+    /// As [`tanh`](Self::tanh). The tensor is then as it was.
+    pub fn tanh_in_place(&mut self) -> Result<()> {
+        self.activation_in_place(Op::Tanh, &[])
+    }
+
+    /// The gradient of [`tanh`](Self::tanh), where this tensor is its *result*: `upstream * (1 - self^2)` rounded once, as
+    /// [`reference::tanh_backward`](crate::reference::tanh_backward) says.
+    ///
+    /// # Errors
+    /// As [`tanh`](Self::tanh) and [`clip_backward`](Self::clip_backward).
+    #[must_use = "the upstream gradient is not changed"]
+    pub fn tanh_backward(&self, upstream: &Self) -> Result<Self> {
+        Self::activation(Op::TanhBackward, &[self, upstream])
+    }
+
+    /// The same in place of the upstream gradient.
+    ///
+    /// # Errors
+    /// As [`tanh_backward`](Self::tanh_backward). `upstream` is then as it was.
+    pub fn tanh_backward_in_place(&self, upstream: &mut Self) -> Result<()> {
+        upstream.activation_in_place(Op::TanhBackward, &[self])
+    }
+
+    /// The logistic function `1 / (1 + exp(-x))`, for floats of up to 32 bits: the real one rounded once, so the same bits on every device, as
+    /// [`reference::sigmoid`](crate::reference::sigmoid) says. A NaN stays as it is.
+    ///
+    /// ```
+    /// let x = wgclip::Device::cpu().tensor(&[-110.0f32, 0.0, 1.0], [3])?;
+    /// assert_eq!(x.sigmoid()?.to_vec()?, [0.0, 0.5, 0.7310586]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`tanh`](Self::tanh).
+    #[doc(alias = "logistic")]
+    #[must_use = "the tensor itself is not changed"]
+    pub fn sigmoid(&self) -> Result<Self> {
+        Self::activation(Op::Sigmoid, &[self])
+    }
+
+    /// The same in place. If clones share the elements they keep theirs.
+    ///
+    /// # Errors
+    /// As [`tanh`](Self::tanh). The tensor is then as it was.
+    pub fn sigmoid_in_place(&mut self) -> Result<()> {
+        self.activation_in_place(Op::Sigmoid, &[])
+    }
+
+    /// The gradient of [`sigmoid`](Self::sigmoid), where this tensor is its *result*: `upstream * self * (1 - self)` rounded once, as
+    /// [`reference::sigmoid_backward`](crate::reference::sigmoid_backward) says.
+    ///
+    /// # Errors
+    /// As [`tanh_backward`](Self::tanh_backward).
+    #[must_use = "the upstream gradient is not changed"]
+    pub fn sigmoid_backward(&self, upstream: &Self) -> Result<Self> {
+        Self::activation(Op::SigmoidBackward, &[self, upstream])
+    }
+
+    /// The same in place of the upstream gradient.
+    ///
+    /// # Errors
+    /// As [`sigmoid_backward`](Self::sigmoid_backward). `upstream` is then as it was.
+    pub fn sigmoid_backward_in_place(&self, upstream: &mut Self) -> Result<()> {
+        upstream.activation_in_place(Op::SigmoidBackward, &[self])
+    }
+
+    /// An operation without broadcast inputs.
+    fn activation(op: Op, inputs: &[&Self]) -> Result<Self> {
+        let inputs: Vec<_> = inputs.iter().map(|input| input.as_dyn()).collect();
+        first(op, &inputs, &Arguments::new(&BroadcastInputs::none(T::TYPE))).map(Self::of)
+    }
+
+    fn activation_in_place(&mut self, op: Op, others: &[&Self]) -> Result<()> {
+        let others: Vec<_> = others.iter().map(|other| other.as_dyn()).collect();
+        let broadcast = BroadcastInputs::none(T::TYPE);
+        self.as_dyn_mut().overwrite(op, &others, &Arguments::new(&broadcast))
+    }
+
     /// `scale * x + offset` for floats, to the bit as [`reference::affine`](crate::reference::affine) says: the scaling
     /// of values before they are clipped, as quantisers and hard sigmoids do it.
     ///

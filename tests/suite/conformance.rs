@@ -1,7 +1,7 @@
 //! The contract on every device: the table of `wgclip_conformance` at zero tolerance, a test for each operation, type and
 //! device.
 
-use wgclip::op::{Accuracy, Codes, Op, Pass, RuleUse};
+use wgclip::op::{Accuracy, Codes, Domain, Op, Pass, RuleUse};
 use wgclip::{Device, ElementType};
 use wgclip_conformance::{Tier, check};
 
@@ -77,7 +77,8 @@ pub(crate) fn register(suite: &mut Suite) {
                 // What computes compiles slowly. Its arithmetic is that of f32 whatever the type.
                 let info = op.info();
                 let of_codes = info.rule == RuleUse::Quant && info.codes != Codes::Both;
-                let computes = info.accuracy == Accuracy::Defined || of_codes;
+                let computes =
+                    info.accuracy == Accuracy::Defined || of_codes || info.domain == Domain::Floats32;
                 let of_type = if info.codes == Codes::Input { ElementType::I8 } else { ElementType::F32 };
                 if computes && slug.contains("-gl") && element != of_type {
                     continue;

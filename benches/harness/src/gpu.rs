@@ -256,8 +256,8 @@ pub fn cases<T: Element>(
             let slice = |operand: &Operand| match operand {
                 Operand::Mask => mask.slice(..),
                 _ if in_place && Some(*operand) == info.in_place => z,
-                Operand::X => from,
                 Operand::G => g,
+                of if info.inputs.contains(of) => from,
                 _ if in_place => z,
                 _ => match converted(op) {
                     // Of another type.

@@ -11,7 +11,7 @@ use wgclip::ElementType::{
 use wgclip::op::Op::{
     self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipByGlobalNorm, ClipByNorm, ClipByNormBackward,
     ClipTo, ClipWithMask, Dequantize, FakeQuantize, FakeQuantizeBackward, MaskBackward, Norm, Pack4,
-    Quantize, Sum, Unpack4,
+    Quantize, Sigmoid, SigmoidBackward, Sum, Tanh, TanhBackward, Unpack4,
 };
 
 /// A fault: a text replacement in the composed shaders.
@@ -44,9 +44,10 @@ fn of_row(op: Op) -> Vec<Mutation> {
         let value = if info.outputs.len() == 1 { "result".to_owned() } else { format!("result.{name}") };
         faults.push((format!("{name} not written"), format!("{name}_blocks[i] = {value};"), String::new()));
     }
-    if info.inputs == [Operand::X, Operand::G] {
-        let read = format!("let result = {op}(x_blocks[i], ");
-        faults.push(("g not read".into(), format!("{read}g_blocks[i]"), format!("{read}x_blocks[i]")));
+    if let [x @ (Operand::X | Operand::Y), Operand::G] = info.inputs {
+        let x = format!("{}_blocks[i]", x.name());
+        let read = format!("let result = {op}({x}, ");
+        faults.push(("g not read".into(), format!("{read}g_blocks[i]"), format!("{read}{x}")));
     }
     for (index, input) in info.broadcast.iter().enumerate().filter(|(_, input)| !input.is_bound()) {
         let (name, value) = (input.name(), format!("params.values[{index}].xy"));
@@ -142,6 +143,18 @@ const MUTATIONS: &[Mutation] = &[
     mutation(ClipBackwardBounds, F32, "toward for the bounds too", "bound_share(rest), ties_lo), rest, below)", "bound_share(to_t), ties_lo), to_t, below)"),
     mutation(ClipBackwardBounds, F32, "the last NaN supplies the output", "let nan_hi = hi_is_nan(bounds) & !nan_lo;", "let nan_hi = hi_is_nan(bounds);"),
     mutation(ClipBackwardBounds, F32, "the upper bound's gradient in the lower's place", "glo_blocks[i] = result.glo;", "glo_blocks[i] = result.ghi;"),
+    mutation(Tanh, F32, "the remainder not looked at", "let exact = digits + select(0u, 1u, more) - (rest.y >> 31u);", "let exact = digits;"),
+    mutation(Tanh, F32, "a power of two wrong in its 24th bit", "0xb504f333u", "0xb504f233u"),
+    mutation(Tanh, F32, "an odd function taken for even", "round_word(value >= SIGN, y.word", "round_word(false, y.word"),
+    mutation(Tanh, F32, "small numbers not themselves", "(size < 0x39800000u) | (size > F32_INFINITY)", "size > F32_INFINITY"),
+    mutation(Tanh, F32, "digits taken for the whole quotient", "Quotient((exact << 6u) | 1u,", "Quotient((exact << 6u),"),
+    mutation(Sigmoid, F32, "a NaN computed", "element, size > F32_INFINITY);", "element, false);"),
+    mutation(Sigmoid, F32, "ties near 1/2 taken for ties", "let sticky = select(0u, 1u, size > 0u);", "let sticky = 0u;"),
+    mutation(Sigmoid, F32, "no subnormal results", "let dropped = min(30u - fraction + u32(clamp(least - exponent, 0, 31)), 31u);", "let dropped = 30u - fraction;"),
+    mutation(TanhBackward, F32, "what lies below 96 bits of a product lost", "let below = ((top.y << up) | top.z) != 0u;", "let below = false;"),
+    mutation(TanhBackward, F32, "a result beyond 1 taken for one", "(y > F32_ONE))", "false)"),
+    mutation(SigmoidBackward, F32, "what falls off is nothing", ") != 0u;\n    let borrow", ") > MAGNITUDE;\n    let borrow"),
+    mutation(SigmoidBackward, F32, "infinity by 0 taken for 0", "(zero & infinite));", "false);"),
     mutation(ClipTo, F32, "beyond the range to infinity", "narrow(value, TO_MAX_FINITE, TO_MAX_NUMBER)", "narrow(value, TO_MAX_FINITE + 1u, TO_MAX_NUMBER)"),
     mutation(ClipTo, F32, "infinity saturates too", "narrow(value, TO_MAX_FINITE, TO_MAX_NUMBER)", "narrow(value, TO_MAX_FINITE, TO_MAX_FINITE)"),
     mutation(ClipTo, F64, "rounded twice", "value = f64_to_f32(element, TO_BITS != 32u);", "value = f64_to_f32(element, false);"),

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
 
+use super::activation;
 use super::map::{Block, Function, for_each_block};
 use super::operands::{Operands, Outputs, Sums};
 use crate::element::convert::{Overflow, from_f32, to_f32};
@@ -21,7 +22,7 @@ pub(super) fn run(operands: &Operands<'_>, outputs: Outputs<'_>, sums: &Sums) ->
         Op::HardShrinkBackward => &|block, outputs| selection(element, block, outputs, &HardShrinkBackward),
         Op::LeakyClip => &|block, outputs| real(element, block, outputs, &LeakyClip),
         Op::LeakyClipBackward => &|block, outputs| real(element, block, outputs, &LeakyClipBackward),
-        _ => return false,
+        _ => return activation::run(operands, outputs, sums),
     };
     for_each_block(operands, outputs, sums, function);
     true

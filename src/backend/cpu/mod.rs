@@ -15,6 +15,7 @@
 //! # Ok::<(), wgclip::Error>(())
 //! ```
 
+mod activation;
 mod affine;
 mod backend;
 mod backward;

@@ -72,7 +72,8 @@ impl<'a> Operands<'a> {
             match operand {
                 Operand::Mask => operands.mask = Some(words(bytes, call.len)?),
                 Operand::G => operands.g = Some(checked(element, bytes, call.len)?),
-                Operand::X => operands.x = Some(checked(element, bytes, call.len)?),
+                // The result of a forward pass takes the place of x.
+                Operand::X | Operand::Y => operands.x = Some(checked(element, bytes, call.len)?),
                 _ => {
                     let what = format!("that reads its operand {}", operand.name());
                     return Err(Error::Internal { op: call.op.name(), what });
