@@ -598,3 +598,24 @@ def test_a_learned_scale_is_lsqs(channels):
     assert learned.zero_point.grad is not None
     with pytest.raises(ValueError, match="along which axis"):
         ours.LearnedFakeQuantize(channels=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+def test_activations_are_torchs_but_nearer(name, dtype):
+    """Of float64 torch's functions are nearer than half of the last bit of these types, except at ties."""
+    x = random(5, 77, dtype=dtype, requires_grad=True)
+    g = torch.randn_like(x)
+    y = getattr(ours, name)(x)
+    expected = getattr(torch, name)(x.detach().double()).to(torch.float32).to(dtype)
+    assert (y == expected).float().mean() > 0.99
+    (gx,) = torch.autograd.grad(y, x, g)
+    same(gx, wgclip.run(f"{name}_backward", y.detach(), g))
+    of_y, of_g = y.detach().double(), g.double()
+    near = of_g * (1 - of_y * of_y if name == "tanh" else of_y * (1 - of_y))
+    assert torch.allclose(gx.double(), near, rtol=2.0**-8, atol=1e-7)
+    layer = {"tanh": ours.Tanh, "sigmoid": ours.Sigmoid}[name]()
+    same(layer(x.T), y.T.contiguous())
+    same(getattr(wgclip, name)(x), y)
+    with pytest.raises(TypeError, match="up to 32 bits"):
+        getattr(ours, name)(x.double())

@@ -14,8 +14,8 @@ use super::{Bound, Broadcast, Call, ClipOps, Limited, Masked, Optional, Outputs}
 /// The state saved for a backward pass.
 #[derive(Debug, Clone)]
 struct State<B: ClipOps> {
-    /// Present if needed.
-    x: Option<FloatTensor<B>>,
+    /// x, or the result if the gradients are computed from that. Present if needed.
+    kept: Option<FloatTensor<B>>,
     broadcast: Broadcast<B>,
     call: Call,
 }
@@ -30,12 +30,12 @@ impl<B: ClipOps, const N: usize> Backward<B, N> for Recording {
 
     fn backward(self, ops: Ops<State<B>, N>, grads: &mut Recorded, _: &mut Checkpointer) {
         let g = grads.consume::<B>(&ops.node);
-        let State { x, broadcast, call } = ops.state;
+        let State { kept, broadcast, call } = ops.state;
         let mut parents = ops.parents.into_iter();
         let of_x = parents.next().flatten();
         let inputs = broadcast.each_ref();
         let of_inputs = inputs.map(|input| input.tensor().and_then(|_| parents.next().flatten()));
-        let Some(x) = x else {
+        let Some(x) = kept else {
             // The gradient is the upstream one.
             if let Some(node) = of_x {
                 grads.register::<B>(node.id, g);
@@ -106,9 +106,10 @@ fn record<B: ClipOps, C: CheckpointStrategy, const N: usize>(
     match Backward::<B, N>::prepare::<C>(Recording, nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let is_needed = N > 1 || call.needs_x();
-            let kept = is_needed.then(|| x.clone());
+            let kept = (is_needed && !call.needs_y()).then(|| x.clone());
             let y = B::recorded(x, broadcast.clone(), call.clone());
-            prep.finish(State { x: kept, broadcast, call }, y)
+            let kept = if call.needs_y() { Some(y.clone()) } else { kept };
+            prep.finish(State { kept, broadcast, call }, y)
         }
         OpsKind::UnTracked(prep) => prep.finish(B::recorded(x, broadcast, call)),
     }

@@ -199,6 +199,12 @@ impl Call {
         !(self.op == Op::Clip && self.rule.is_identity())
     }
 
+    /// Whether the gradients are computed from the result instead of x.
+    pub(crate) fn needs_y(&self) -> bool {
+        let backward = self.backward(true, [false; MAX_BROADCAST]);
+        backward.is_some_and(|backward| backward.op.info().inputs.contains(&Operand::Y))
+    }
+
     /// The call for the gradients of x and of broadcast inputs, as they are needed. `None` for an operation that [`ClipOps::recorded`] does not take.
     pub fn backward(&self, of_x: bool, of_inputs: [bool; MAX_BROADCAST]) -> Option<Self> {
         let op = match self.op {
@@ -207,6 +213,8 @@ impl Call {
             Op::HardShrink => Op::HardShrinkBackward,
             Op::LeakyClip => Op::LeakyClipBackward,
             Op::FakeQuantize => Op::FakeQuantizeBackward,
+            Op::Tanh => Op::TanhBackward,
+            Op::Sigmoid => Op::SigmoidBackward,
             _ => return None,
         };
         let mut call = Self { op, needs: [true; MAX_OUTPUTS], ..self.clone() };
@@ -286,8 +294,8 @@ pub struct Limited<B: Backend> {
 /// these.
 #[backend_extension(Cube, Flex, Autodiff, Fusion)]
 pub trait ClipOps: Backend {
-    /// The output of an operation of one input whose gradients are in the list: [`Op::Clip`], [`Op::HardShrink`], [`Op::LeakyClip`] and
-    /// [`Op::FakeQuantize`]. Autodiff records it.
+    /// The output of an operation of one input whose gradients are in the list: [`Op::Clip`], [`Op::HardShrink`], [`Op::LeakyClip`],
+    /// [`Op::FakeQuantize`], [`Op::Tanh`] and [`Op::Sigmoid`]. Autodiff records it.
     #[fusion(dtype = x, shape = x)]
     fn recorded(
         x: FloatTensor<Self>,

@@ -4,6 +4,7 @@
 ``wgclip.tensorflow``, ``wgclip.distributed`` and ``wgclip.dask`` explicitly; they need those packages.
 """
 
+from ._activations import sigmoid, sigmoid_backward, tanh, tanh_backward
 from ._check import Report, Row, check
 from ._core import (
     BackwardRule,
@@ -89,6 +90,10 @@ __all__ = [
     "quantize",
     "run",
     "set_num_threads",
+    "sigmoid",
+    "sigmoid_backward",
     "sum",
+    "tanh",
+    "tanh_backward",
     "unpack4",
 ]

@@ -16,6 +16,7 @@ from ._arrays import bound
 from ._core import BackwardRule
 from ._elementwise import rule_text
 from ._norms import NonFinite, Ord
+from ._torch_activations import Sigmoid, Tanh, sigmoid, tanh
 from ._torch_gradients import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from ._torch_modules import FakeQuantize, LearnedFakeQuantize
 from ._torch_quantize import fake_quantize
@@ -35,6 +36,8 @@ __all__ = [
     "FakeQuantize",
     "LearnedClip",
     "LearnedFakeQuantize",
+    "Sigmoid",
+    "Tanh",
     "clip",
     "clip_",
     "clip_by_norm",
@@ -43,6 +46,8 @@ __all__ = [
     "clip_grads_with_norm_",
     "fake_quantize",
     "get_total_norm",
+    "sigmoid",
+    "tanh",
 ]
 
 Bound: TypeAlias = float | Tensor | None

@@ -1,0 +1,76 @@
+//! Functions that bound their argument, and layers of them.
+
+use burn::backend::Dispatch;
+use burn::module::Module;
+use burn::tensor::Tensor;
+use wgclip::op::Op;
+use wgclip::{BackwardRule, Result};
+
+use crate::operands::Like;
+use crate::ops::{Broadcast, Call, ClipOps};
+use crate::run::check_path;
+
+/// The hyperbolic tangent: the real one rounded once, and so is its gradient, which is computed from the result. On Flex and on wgpu both have the bits of
+/// [`reference::tanh`](wgclip::reference::tanh), so that a training run with it repeats on another device as far as its other operations do.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+///
+/// let x = Tensor::<1>::from_data([-20.0, 0.5], &Device::flex().autodiff()).require_grad();
+/// let y = wgclip_burn::tanh(x.clone())?;
+/// assert_eq!(y.clone().into_data().try_into_vec::<f32>().unwrap(), [-1.0, 0.46211717]);
+/// let gradient = x.grad(&y.sum().backward()).unwrap();
+/// assert_eq!(gradient.into_data().try_into_vec::<f32>().unwrap(), [0.0, 0.7864477]);
+/// # Ok::<(), wgclip_burn::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Unsupported`](crate::Error::Unsupported) for f64, and on [`Path::Composed`](crate::Path::Composed); otherwise those of [`clip`](crate::clip).
+pub fn tanh<const D: usize>(x: Tensor<D>) -> Result<Tensor<D>> {
+    of(Op::Tanh, x)
+}
+
+/// The logistic function `1 / (1 + exp(-x))`, as [`tanh`]: with the bits of [`reference::sigmoid`](wgclip::reference::sigmoid).
+///
+/// # Errors
+/// As [`tanh`].
+pub fn sigmoid<const D: usize>(x: Tensor<D>) -> Result<Tensor<D>> {
+    of(Op::Sigmoid, x)
+}
+
+fn of<const D: usize>(op: Op, x: Tensor<D>) -> Result<Tensor<D>> {
+    let (like, path) = Like::of(&x)?;
+    check_path(op, &like, path, &x.device())?;
+    let call = Call::new(op, BackwardRule::default());
+    Ok(Tensor::from_dispatch(Dispatch::recorded(x.into_dispatch(), Broadcast::new([]), call)))
+}
+
+macro_rules! layers {
+    ($($(#[$doc:meta])* $Layer:ident: $function:ident;)+) => {$(
+        $(#[$doc])*
+        #[derive(Module, Debug, Default)]
+        pub struct $Layer;
+
+        impl $Layer {
+            /// A layer without parameters.
+            pub fn new() -> Self {
+                Self
+            }
+
+            /// Applies it to `x`, of any shape.
+            ///
+            /// # Panics
+            /// Like Burn's own operations: on tensors of a type or a device without kernels.
+            pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+                $function(x).unwrap_or_else(|error| panic!("{error}"))
+            }
+        }
+    )+};
+}
+
+layers! {
+    /// [`tanh`] as a layer, in the place of Burn's `Tanh`.
+    Tanh: tanh;
+    /// [`sigmoid`] as a layer, in the place of Burn's `Sigmoid`.
+    Sigmoid: sigmoid;
+}

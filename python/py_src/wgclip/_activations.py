@@ -1,0 +1,65 @@
+"""Functions that bound x: tanh and the logistic function, each the real value rounded once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._arrays import framework
+from ._elementwise import run
+
+
+def tanh(x: Any, /) -> Any:
+    """The hyperbolic tangent of each element of x, which is of a float type of up to 32 bits: the real value rounded once, so the same bits everywhere.
+
+    A NaN stays as it is. A torch tensor is passed to ``wgclip.torch``.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.tanh(np.array([-20, 0, 0.5], dtype="float32"))
+    array([-1.        ,  0.        ,  0.46211717], dtype=float32)
+
+    Raises ``TypeError`` for integers and float64.
+    """
+    return _of("tanh", x)
+
+
+def tanh_backward(y: Any, g: Any, /) -> Any:
+    """The gradient of x from the result ``y = tanh(x)`` and its gradient g: ``g * (1 - y**2)``, rounded once.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.tanh_backward(np.float32([0.5, 1]), np.float32([2, 2]))
+    array([1.5, 0. ], dtype=float32)
+
+    Raises as `tanh`; ``ValueError`` if the shapes differ.
+    """
+    return run("tanh_backward", y, g)
+
+
+def sigmoid(x: Any, /) -> Any:
+    """The logistic function ``1 / (1 + exp(-x))`` of each element of x, which is of a float type of up to 32 bits: the real value rounded once, so the same bits everywhere.
+
+    A NaN stays as it is. A torch tensor is passed to ``wgclip.torch``.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.sigmoid(np.array([-110, 0, 1], dtype="float32"))
+    array([0.       , 0.5      , 0.7310586], dtype=float32)
+
+    Raises ``TypeError`` for integers and float64.
+    """
+    return _of("sigmoid", x)
+
+
+def sigmoid_backward(y: Any, g: Any, /) -> Any:
+    """The gradient of x from the result ``y = sigmoid(x)`` and its gradient g: ``g * y * (1 - y)``, rounded once.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.sigmoid_backward(np.float32([0.5, 1]), np.float32([2, 2]))
+    array([0.5, 0. ], dtype=float32)
+
+    Raises as `sigmoid`; ``ValueError`` if the shapes differ.
+    """
+    return run("sigmoid_backward", y, g)
+
+
+def _of(name: str, x: Any) -> Any:
+    home = framework(x)
+    return getattr(home, name)(x) if hasattr(home, name) else run(name, x)
