@@ -2,7 +2,7 @@
 import package::lib::constants::BITS;
 import package::lib::element::{MAGNITUDE, SIGN, element_of, store_element};
 import package::lib::gradient::{Product, product_gradient, significand_of};
-import package::lib::exponential::{exp_minus, quotient_word};
+import package::lib::exponential::{Quotient, exp_minus, quotient_word};
 import package::lib::integer::{shifted_left, shifted_right, wide_product};
 import package::lib::params::params;
 import package::lib::softfloat::{F32_INFINITY, F32_ONE, add64, round_word, sub64, to_f32};
@@ -18,11 +18,17 @@ fn tanh(x: vec4<u32>) -> vec4<u32> {
     return y;
 }
 
-// (1 - exp(-2 |x|)) / (1 + exp(-2 |x|)).
 fn tanh_of(element: u32) -> u32 {
     let value = to_f32(element);
     let size = value & MAGNITUDE;
-    // Below 2^-12 x is the nearest number of every type; from 10 on it is 1. NaN stays.
+    let y = tanh_quotient(size);
+    let near = round_word(value >= SIGN, y.word, y.exponent);
+    // Below 2^-12 x is the nearest number of every type. NaN stays.
+    return select(near, element, (size < 0x39800000u) | (size > F32_INFINITY));
+}
+
+// (1 - exp(-2 |x|)) / (1 + exp(-2 |x|)) for |x| from 2^-12 on; from 10 on it rounds to 1.
+fn tanh_quotient(size: u32) -> Quotient {
     let bounded = clamp(size, 0x39800000u, 0x41200000u);
     let exponential = exp_minus((bounded & 0x7fffffu) | 0x800000u, i32(bounded >> 23u) - 149);
     let e = shifted_right(exponential.value, exponential.halvings);
@@ -30,29 +36,28 @@ fn tanh_of(element: u32) -> u32 {
     let up = countLeadingZeros(difference.y);
     let sum = add64(shifted_right(e, 3u), vec2(0u, 0x20000000u));
     let y = quotient_word(shifted_left(difference, up), sum);
-    let near = round_word(value >= SIGN, y.word, y.exponent - i32(up));
-    return select(near, element, (size < 0x39800000u) | (size > F32_INFINITY));
+    return Quotient(y.word, y.exponent - i32(up));
 }
 
 fn tanh_backward(y: vec4<u32>, g: vec4<u32>) -> vec4<u32> {
     if BITS == 32u {
         return vec4(
-            tanh_gradient(y.x, g.x),
-            tanh_gradient(y.y, g.y),
-            tanh_gradient(y.z, g.z),
-            tanh_gradient(y.w, g.w),
+            tanh_gradient(to_f32(y.x), g.x),
+            tanh_gradient(to_f32(y.y), g.y),
+            tanh_gradient(to_f32(y.z), g.z),
+            tanh_gradient(to_f32(y.w), g.w),
         );
     }
     var gx = vec4(0u);
     for (var e = 0u; e < params.elements; e++) {
-        store_element(&gx, e, vec2(tanh_gradient(element_of(y, e).x, element_of(g, e).x), 0u));
+        store_element(&gx, e, vec2(tanh_gradient(to_f32(element_of(y, e).x), element_of(g, e).x), 0u));
     }
     return gx;
 }
 
-// g * (1 - y^2).
-fn tanh_gradient(of_y: u32, of_g: u32) -> u32 {
-    let y = to_f32(of_y) & MAGNITUDE;
+// g * (1 - y^2), for y as an f32.
+fn tanh_gradient(result: u32, of_g: u32) -> u32 {
+    let y = result & MAGNITUDE;
     let g = to_f32(of_g);
     let significand = significand_of(y);
     // y^2 in units of 2^-72. Below 2^-13 it makes no difference: g is the nearest number.

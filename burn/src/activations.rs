@@ -4,7 +4,7 @@ use burn::backend::Dispatch;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use wgclip::op::Op;
-use wgclip::{BackwardRule, Result};
+use wgclip::{BackwardRule, Error, Result};
 
 use crate::operands::Like;
 use crate::ops::{Broadcast, Call, ClipOps};
@@ -27,7 +27,7 @@ use crate::run::check_path;
 /// # Errors
 /// [`Error::Unsupported`](crate::Error::Unsupported) for f64, and on [`Path::Composed`](crate::Path::Composed); otherwise those of [`clip`](crate::clip).
 pub fn tanh<const D: usize>(x: Tensor<D>) -> Result<Tensor<D>> {
-    of(Op::Tanh, x)
+    of(Op::Tanh, x, Vec::new())
 }
 
 /// The logistic function `1 / (1 + exp(-x))`, as [`tanh`]: with the bits of [`reference::sigmoid`](wgclip::reference::sigmoid).
@@ -35,13 +35,29 @@ pub fn tanh<const D: usize>(x: Tensor<D>) -> Result<Tensor<D>> {
 /// # Errors
 /// As [`tanh`].
 pub fn sigmoid<const D: usize>(x: Tensor<D>) -> Result<Tensor<D>> {
-    of(Op::Sigmoid, x)
+    of(Op::Sigmoid, x, Vec::new())
 }
 
-fn of<const D: usize>(op: Op, x: Tensor<D>) -> Result<Tensor<D>> {
+/// `cap * tanh(x / cap)`, as language models cap attention scores and logits: with the bits of [`reference::soft_cap`](wgclip::reference::soft_cap), and its gradient with those of
+/// [`reference::soft_cap_backward`](wgclip::reference::soft_cap_backward).
+///
+/// # Errors
+/// [`Error::Unsupported`] for a cap that is not positive and finite; otherwise those of [`tanh`].
+pub fn soft_cap<const D: usize>(x: Tensor<D>, cap: f64) -> Result<Tensor<D>> {
+    if !(cap > 0.0 && cap.is_finite()) {
+        return Err(Error::Unsupported {
+            what: format!("a soft cap of {cap}"),
+            device: format!("{:?}", x.device()),
+            instead: "give a positive finite number".into(),
+        });
+    }
+    of(Op::SoftCap, x, vec![cap])
+}
+
+fn of<const D: usize>(op: Op, x: Tensor<D>, params: Vec<f64>) -> Result<Tensor<D>> {
     let (like, path) = Like::of(&x)?;
     check_path(op, &like, path, &x.device())?;
-    let call = Call::new(op, BackwardRule::default());
+    let call = Call { params, ..Call::new(op, BackwardRule::default()) };
     Ok(Tensor::from_dispatch(Dispatch::recorded(x.into_dispatch(), Broadcast::new([]), call)))
 }
 

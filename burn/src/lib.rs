@@ -37,7 +37,7 @@ mod path;
 mod quantization;
 mod run;
 
-pub use activations::{Sigmoid, Tanh, sigmoid, tanh};
+pub use activations::{Sigmoid, Tanh, sigmoid, soft_cap, tanh};
 pub use bounds::Bounds;
 pub use clip::{clip, clip_keeping_mask, clip_with};
 pub use modules::{ClipByValue, HardSigmoid, HardTanh, LearnedClip, Relu6, StraightThroughClip};

@@ -89,6 +89,25 @@ def test_special_values(dtype):
     assert np.isnan(wgclip.sigmoid_backward(np.array([-0.5], dtype), g[:1]).astype("float32")).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("cap", [30, 50.0, 0.1, 1e-3])
+def test_soft_caps(rng, dtype, cap):
+    greatest = float(ml_dtypes.finfo(dtype).max)
+    x = np.clip(cap * rng.normal(size=500) * np.exp2(rng.uniform(-9, 2, 500)), -greatest, greatest).astype(dtype)
+    of = np.float32(cap)
+    ratios = x.astype("float32") / of
+    t = np.array([rounded(tanh(float(ratio)), np.dtype("float32"), bool(np.signbit(ratio))) for ratio in ratios], "float32")
+    y = wgclip.soft_cap(x, cap)
+    assert_same(y, (t * of).astype(dtype))
+    assert (abs(y.astype("float64")) <= float(of.astype(dtype))).all()
+    g = rng.normal(size=500).astype(dtype)
+    # The result may be the number of the type after the cap.
+    back = np.clip(y.astype("float32") / of, -1, 1)
+    negative = np.signbit(g.astype("float32"))
+    expected = [rounded(Fraction(float(b)) * (1 - Fraction(float(a)) ** 2), dtype, sign) for a, b, sign in zip(back, g, negative)]
+    assert_same(wgclip.soft_cap_backward(y, g, cap), np.array(expected).astype(dtype))
+
+
 def test_bits_do_not_depend_on_place(rng):
     """Whole vectors, their remainders, and threads give the same."""
     x = (8 * rng.normal(size=100_003)).astype("float32")
@@ -104,5 +123,8 @@ def test_mistakes_are_errors():
         wgclip.sigmoid(np.zeros(3, "int32"))
     with pytest.raises(ValueError):
         wgclip.tanh_backward(np.zeros(3, "float32"), np.zeros(4, "float32"))
+    for cap in 0, -1, math.inf, math.nan:
+        with pytest.raises(ValueError, match="soft cap"):
+            wgclip.soft_cap(np.zeros(3, "float32"), cap)
     x = wgclip.Device("cpu").tensor(np.float32([0.0, 1.0]))
     assert wgclip.sigmoid(x).numpy().tolist() == [0.5, float(np.float32(0.7310586))]

@@ -34,7 +34,7 @@ def device(request):
 def test_every_operation_of_the_list_is_there_by_its_name(rng, device):
     x, g = random_bits(rng, np.dtype("f4"), (5, 13)), random_bits(rng, np.dtype("f4"), (5, 13))
     slope = rng.random(13, np.float32)
-    given = {"min": -0.5, "max": 0.75, "slope": slope, "scale": 1.5, "offset": -2.0, "zero_point": 3}
+    given = {"min": -0.5, "max": 0.75, "slope": slope, "scale": 1.5, "offset": -2.0, "zero_point": 3, "cap": 0.75}
     arrays = {"x": x, "y": x, "g": g}
     for name, row in wgclip.operations().items():
         if "mask" in row["inputs"] + row["outputs"]:

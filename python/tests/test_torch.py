@@ -619,3 +619,16 @@ def test_activations_are_torchs_but_nearer(name, dtype):
     same(getattr(wgclip, name)(x), y)
     with pytest.raises(TypeError, match="up to 32 bits"):
         getattr(ours, name)(x.double())
+
+
+def test_a_soft_cap_is_that_of_the_list():
+    x = (40 * torch.randn(5, 77)).requires_grad_()
+    g = torch.randn(5, 77)
+    y = ours.soft_cap(x, 30)
+    same(y, wgclip.run("soft_cap", x.detach(), cap=30))
+    (gx,) = torch.autograd.grad(y, x, g)
+    same(gx, wgclip.run("soft_cap_backward", y.detach(), g, cap=30))
+    (theirs,) = torch.autograd.grad(30 * torch.tanh(x / 30), x, g)
+    assert torch.allclose(gx, theirs, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="soft cap"):
+        ours.soft_cap(x, 0)

@@ -181,6 +181,12 @@ ops! {
     Tanh: "tanh" { ..ACTIVATION };
     /// Its gradient, from its result: [`reference::tanh_backward`](crate::reference::tanh_backward).
     TanhBackward: "tanh_backward" in "tanh" { ..ACTIVATION_BACKWARD };
+    /// `cap * tanh(x / cap)`: [`reference::soft_cap`](crate::reference::soft_cap).
+    SoftCap: "soft_cap" { params: &["cap"], accuracy: Accuracy::Defined, ..ACTIVATION };
+    /// Its gradient, from its result: [`reference::soft_cap_backward`](crate::reference::soft_cap_backward).
+    SoftCapBackward: "soft_cap_backward" in "soft_cap" {
+        params: &["cap"], accuracy: Accuracy::Defined, ..ACTIVATION_BACKWARD
+    };
     /// The logistic function: [`reference::sigmoid`](crate::reference::sigmoid).
     Sigmoid: "sigmoid" { ..ACTIVATION };
     /// Its gradient, from its result: [`reference::sigmoid_backward`](crate::reference::sigmoid_backward).

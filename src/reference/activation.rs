@@ -3,6 +3,7 @@
 //! exp is computed as a fixed-point number by its series, with an error that the comments add up: below 2^-100. No input is so near to the midpoint of two
 //! results: of all f32 the nearest is tanh(0x3ac37de2), 2^-50 of the result away from one; of sigmoid those below 2^-16, of which the nearest is x^3 / 48 away.
 
+use super::nearest;
 use super::ratio::integer_and_exponent;
 use crate::Element;
 
@@ -31,6 +32,11 @@ pub fn tanh<T: Element>(x: T) -> T {
 /// The gradient of [`tanh`] from its result y: `g * (1 - y^2)`, rounded to nearest even once. A product of 0 has the sign of g. It is the positive quiet NaN without
 /// payload if y or g is NaN, if y is beyond 1, and where an infinite g meets a factor of 0.
 pub fn tanh_backward<T: Element>(y: T, g: T) -> T {
+    gradient_of_tanh(y, g)
+}
+
+/// The same, whatever the type of y.
+fn gradient_of_tanh<Y: Element, T: Element>(y: Y, g: T) -> T {
     let size = y.to_f64().abs();
     if y.is_nan() || size > 1.0 || g.is_nan() {
         return quiet_nan();
@@ -42,6 +48,30 @@ pub fn tanh_backward<T: Element>(y: T, g: T) -> T {
     let (significand, exponent) = odd_and_exponent(size);
     let factor = (1 << (-2 * exponent)) - significand * significand;
     times(g, factor, 2 * exponent, false)
+}
+
+/// `cap * tanh(x / cap)` of a float of up to 32 bits: the quotient, [`tanh`] of it and the product are each rounded to f32, as the cap is, and the result to the type.
+/// So it is monotone, and never beyond the cap; the error is below 2.5 units of the last place of an f32, where nothing is subnormal. A NaN x is unchanged; a computed NaN is the
+/// positive quiet one without payload.
+///
+/// A quotient or a product of two f32 is rounded once although it is computed in f64, which has more than twice as many bits.
+pub fn soft_cap<T: Element>(x: T, cap: f64) -> T {
+    if x.is_nan() {
+        return x;
+    }
+    let cap = cap as f32;
+    let t = tanh(ratio(x, cap));
+    nearest(f64::from((f64::from(t) * f64::from(cap)) as f32))
+}
+
+/// The gradient of [`soft_cap`] from its result y: [`tanh_backward`] of the quotient y / cap, rounded to f32 and clipped to between -1 and 1, which y exceeds where the type has
+/// no cap but the next greater number.
+pub fn soft_cap_backward<T: Element>(y: T, g: T, cap: f64) -> T {
+    gradient_of_tanh(ratio(y, cap as f32).clamp(-1.0, 1.0), g)
+}
+
+fn ratio<T: Element>(x: T, cap: f32) -> f32 {
+    (x.to_f64() / f64::from(cap)) as f32
 }
 
 /// The logistic function `1 / (1 + exp(-x))` of a float of up to 32 bits, rounded to nearest even once. A NaN x is unchanged.

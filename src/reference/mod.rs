@@ -17,7 +17,7 @@ mod quantize;
 mod ratio;
 mod scaling;
 
-pub use activation::{sigmoid, sigmoid_backward, tanh, tanh_backward};
+pub use activation::{sigmoid, sigmoid_backward, soft_cap, soft_cap_backward, tanh, tanh_backward};
 pub use clip::{
     Gradients, Position, clip, clip_backward, clip_backward_bounds, clip_to, converted_bits, position,
 };
@@ -148,6 +148,8 @@ pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUT
         Op::Affine => vec![affine(x, param(0), param(1))],
         Op::Tanh => vec![tanh(x)],
         Op::TanhBackward => vec![tanh_backward(x, g)],
+        Op::SoftCap => vec![soft_cap(x, param(0))],
+        Op::SoftCapBackward => vec![soft_cap_backward(x, g, param(0))],
         Op::Sigmoid => vec![sigmoid(x)],
         Op::SigmoidBackward => vec![sigmoid_backward(x, g)],
         Op::FakeQuantize => vec![fake_quantize(x, scale, zero, quant, index)],

@@ -4,7 +4,7 @@ use super::Tensor;
 use super::run::{broadcast_inputs, first, missing_output, run};
 use crate::broadcast::BroadcastInputs;
 use crate::op::{Arguments, Operand};
-use crate::{BackwardRule, Bound, Element, IntoBounds, NanRule, Op, Result};
+use crate::{BackwardRule, Bound, Element, Error, IntoBounds, NanRule, Op, Result};
 
 /// Of `torch.nn.ReLU`, `ReLU6` and `Hardtanh`: nothing at the ends of the interval, all at NaN.
 const HARDTANH: BackwardRule = BackwardRule::HARDTANH;
@@ -269,10 +269,42 @@ impl<T: Element> Tensor<T> {
         upstream.activation_in_place(Op::SigmoidBackward, &[self])
     }
 
-    /// An operation without broadcast inputs.
+    /// `cap * tanh(x / cap)`, for floats of up to 32 bits: numbers far below the cap stay nearly as they are, and none comes out beyond it. Language models
+    /// cap attention scores and logits so (Gemma 2: 50 and 30). In steps that are each rounded to f32, as [`reference::soft_cap`](crate::reference::soft_cap) says.
+    ///
+    /// ```
+    /// let x = wgclip::Device::cpu().tensor(&[-1e9f32, 0.5, 40.0], [3])?;
+    /// assert_eq!(x.soft_cap(30.0)?.to_vec()?, [-30.0, 0.49995375, 26.100483]);
+    /// # Ok::<(), wgclip::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for a cap that is not a positive finite f32; otherwise as [`tanh`](Self::tanh).
+    #[must_use = "the tensor itself is not changed"]
+    pub fn soft_cap(&self, cap: f64) -> Result<Self> {
+        check_cap(cap)?;
+        Self::with_params(Op::SoftCap, &[self], &[cap])
+    }
+
+    /// The gradient of [`soft_cap`](Self::soft_cap), where this tensor is its *result*, as [`reference::soft_cap_backward`](crate::reference::soft_cap_backward) says.
+    ///
+    /// # Errors
+    /// As [`soft_cap`](Self::soft_cap) and [`clip_backward`](Self::clip_backward).
+    #[must_use = "the upstream gradient is not changed"]
+    pub fn soft_cap_backward(&self, upstream: &Self, cap: f64) -> Result<Self> {
+        check_cap(cap)?;
+        Self::with_params(Op::SoftCapBackward, &[self, upstream], &[cap])
+    }
+
+    /// An operation without broadcast inputs and parameters.
     fn activation(op: Op, inputs: &[&Self]) -> Result<Self> {
+        Self::with_params(op, inputs, &[])
+    }
+
+    fn with_params(op: Op, inputs: &[&Self], params: &[f64]) -> Result<Self> {
         let inputs: Vec<_> = inputs.iter().map(|input| input.as_dyn()).collect();
-        first(op, &inputs, &Arguments::new(&BroadcastInputs::none(T::TYPE))).map(Self::of)
+        let broadcast = BroadcastInputs::none(T::TYPE);
+        first(op, &inputs, &Arguments { params, ..Arguments::new(&broadcast) }).map(Self::of)
     }
 
     fn activation_in_place(&mut self, op: Op, others: &[&Self]) -> Result<()> {
@@ -289,8 +321,18 @@ impl<T: Element> Tensor<T> {
     /// [`clip`](Self::clip).
     #[must_use = "the tensor itself is not changed"]
     pub fn affine(&self, scale: f64, offset: f64) -> Result<Self> {
-        let broadcast = BroadcastInputs::none(T::TYPE);
-        let arguments = Arguments { params: &[scale, offset], ..Arguments::new(&broadcast) };
-        first(Op::Affine, &[self.as_dyn()], &arguments).map(Self::of)
+        Self::with_params(Op::Affine, &[self], &[scale, offset])
+    }
+}
+
+fn check_cap(cap: f64) -> Result<()> {
+    let rounded = cap as f32;
+    match rounded > 0.0 && rounded.is_finite() {
+        true => Ok(()),
+        false => Err(Error::Unsupported {
+            what: format!("a soft cap of {cap}"),
+            device: "any device".into(),
+            instead: "give a positive finite number".into(),
+        }),
     }
 }

@@ -214,6 +214,7 @@ impl Call {
             Op::LeakyClip => Op::LeakyClipBackward,
             Op::FakeQuantize => Op::FakeQuantizeBackward,
             Op::Tanh => Op::TanhBackward,
+            Op::SoftCap => Op::SoftCapBackward,
             Op::Sigmoid => Op::SigmoidBackward,
             _ => return None,
         };
@@ -295,7 +296,7 @@ pub struct Limited<B: Backend> {
 #[backend_extension(Cube, Flex, Autodiff, Fusion)]
 pub trait ClipOps: Backend {
     /// The output of an operation of one input whose gradients are in the list: [`Op::Clip`], [`Op::HardShrink`], [`Op::LeakyClip`],
-    /// [`Op::FakeQuantize`], [`Op::Tanh`] and [`Op::Sigmoid`]. Autodiff records it.
+    /// [`Op::FakeQuantize`], [`Op::Tanh`], [`Op::SoftCap`] and [`Op::Sigmoid`]. Autodiff records it.
     #[fusion(dtype = x, shape = x)]
     fn recorded(
         x: FloatTensor<Self>,

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use wgclip::reference;
-use wgclip_burn::{Error, Sigmoid, Tanh, sigmoid, tanh};
+use wgclip_burn::{Error, Sigmoid, Tanh, sigmoid, soft_cap, tanh};
 
 use crate::support::{Float, bits, devices, elements, normal, tensor};
 
@@ -27,6 +27,8 @@ fn values_and_gradients_are_those_of_the_reference() {
     for device in devices() {
         let device = device.autodiff();
         check::<f32>(&device, tanh, reference::tanh, reference::tanh_backward);
+        let capped = |y, g| reference::soft_cap_backward(y, g, 1.5);
+        check::<f32>(&device, |x| soft_cap(x, 1.5), |x| reference::soft_cap(x, 1.5), capped);
         check::<f32>(&device, sigmoid, reference::sigmoid, reference::sigmoid_backward);
     }
     let flex = Device::flex().autodiff();
@@ -45,6 +47,7 @@ fn layers_are_the_functions() {
         elements::<f32, 1>(Sigmoid.forward(x.clone())),
         elements::<f32, 1>(sigmoid(x.clone()).unwrap())
     );
+    assert!(matches!(soft_cap(x.clone(), 0.0), Err(Error::Unsupported { .. })));
     let error = tanh(x.cast(DType::F64)).unwrap_err();
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
 }

@@ -219,6 +219,8 @@ fn the_table_of_packages_says_what_is_here() {
         "fake_quantize_backward",
         "tanh",
         "tanh_backward",
+        "soft_cap",
+        "soft_cap_backward",
         "sigmoid",
         "sigmoid_backward",
     ];

@@ -11,7 +11,7 @@ use wgclip::ElementType::{
 use wgclip::op::Op::{
     self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipByGlobalNorm, ClipByNorm, ClipByNormBackward,
     ClipTo, ClipWithMask, Dequantize, FakeQuantize, FakeQuantizeBackward, MaskBackward, Norm, Pack4,
-    Quantize, Sigmoid, SigmoidBackward, Sum, Tanh, TanhBackward, Unpack4,
+    Quantize, Sigmoid, SigmoidBackward, SoftCap, SoftCapBackward, Sum, Tanh, TanhBackward, Unpack4,
 };
 
 /// A fault: a text replacement in the composed shaders.
@@ -148,6 +148,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(Tanh, F32, "an odd function taken for even", "round_word(value >= SIGN, y.word", "round_word(false, y.word"),
     mutation(Tanh, F32, "small numbers not themselves", "(size < 0x39800000u) | (size > F32_INFINITY)", "size > F32_INFINITY"),
     mutation(Tanh, F32, "digits taken for the whole quotient", "Quotient((exact << 6u) | 1u,", "Quotient((exact << 6u),"),
+    mutation(SoftCap, F32, "a tangent not rounded to nearest", "(y.word >> 4u) | 1u)", "(y.word >> 4u) & 0xfffffff8u)"),
+    mutation(SoftCapBackward, F32, "no quotient", "let t = select(ratio, F32_ONE, beyond);", "let t = to_f32(element_of(y, e).x);"),
     mutation(Sigmoid, F32, "a NaN computed", "element, size > F32_INFINITY);", "element, false);"),
     mutation(Sigmoid, F32, "ties near 1/2 taken for ties", "let sticky = select(0u, 1u, size > 0u);", "let sticky = 0u;"),
     mutation(Sigmoid, F32, "no subnormal results", "let dropped = min(30u - fraction + u32(clamp(least - exponent, 0, 31)), 31u);", "let dropped = 30u - fraction;"),

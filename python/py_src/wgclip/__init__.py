@@ -4,7 +4,7 @@
 ``wgclip.tensorflow``, ``wgclip.distributed`` and ``wgclip.dask`` explicitly; they need those packages.
 """
 
-from ._activations import sigmoid, sigmoid_backward, tanh, tanh_backward
+from ._activations import sigmoid, sigmoid_backward, soft_cap, soft_cap_backward, tanh, tanh_backward
 from ._check import Report, Row, check
 from ._core import (
     BackwardRule,
@@ -92,6 +92,8 @@ __all__ = [
     "set_num_threads",
     "sigmoid",
     "sigmoid_backward",
+    "soft_cap",
+    "soft_cap_backward",
     "sum",
     "tanh",
     "tanh_backward",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ._arrays import framework
@@ -34,6 +35,35 @@ def tanh_backward(y: Any, g: Any, /) -> Any:
     return run("tanh_backward", y, g)
 
 
+def soft_cap(x: Any, /, cap: float) -> Any:
+    """``cap * tanh(x / cap)`` for each element of x, which is of a float type of up to 32 bits: none comes out beyond the cap.
+
+    Language models cap attention scores and logits so (Gemma 2: 50 and 30). Quotient, tangent and product are each rounded to float32. A NaN stays as it is. A torch tensor is
+    passed to ``wgclip.torch``.
+
+    >>> import numpy as np, wgclip
+    >>> wgclip.soft_cap(np.array([-1e9, 0.5, 40], dtype="float32"), 30)
+    array([-30.        ,   0.49995375,  26.100483  ], dtype=float32)
+
+    Raises ``TypeError`` for integers and float64, ``ValueError`` for a cap that is not positive and finite.
+    """
+    return _of("soft_cap", x, cap=finite_cap(cap))
+
+
+def soft_cap_backward(y: Any, g: Any, /, cap: float) -> Any:
+    """The gradient of x from the result ``y = soft_cap(x, cap)`` and its gradient g: ``g * (1 - (y / cap)**2)``.
+
+    Raises as `soft_cap`; ``ValueError`` if the shapes differ.
+    """
+    return run("soft_cap_backward", y, g, cap=finite_cap(cap))
+
+
+def finite_cap(cap: float) -> float:
+    if not 0 < cap < math.inf:
+        raise ValueError(f"a soft cap of {cap}: give a positive finite number")
+    return cap
+
+
 def sigmoid(x: Any, /) -> Any:
     """The logistic function ``1 / (1 + exp(-x))`` of each element of x, which is of a float type of up to 32 bits: the real value rounded once, so the same bits everywhere.
 
@@ -60,6 +90,6 @@ def sigmoid_backward(y: Any, g: Any, /) -> Any:
     return run("sigmoid_backward", y, g)
 
 
-def _of(name: str, x: Any) -> Any:
+def _of(name: str, x: Any, **params: Any) -> Any:
     home = framework(x)
-    return getattr(home, name)(x) if hasattr(home, name) else run(name, x)
+    return getattr(home, name)(x, **params) if hasattr(home, name) else run(name, x, **params)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from . import _core
+from ._activations import finite_cap
 from ._torch_operators import check, plain
 
 
@@ -16,12 +17,12 @@ class _Activation(torch.autograd.Function):
     """A function whose gradient is computed from its result."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, name: str) -> Tensor:
+    def forward(ctx: Any, x: Tensor, name: str, params: list[float]) -> Tensor:
         x = plain(x)
         y = torch.empty_like(x)
-        _core.run(name, [x], [y])
+        _core.run(name, [x], [y], params=params)
         ctx.save_for_backward(y)
-        ctx.name = name
+        ctx.name, ctx.params = name, params
         return y
 
     @staticmethod
@@ -29,8 +30,8 @@ class _Activation(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         y, g = plain(ctx.saved_tensors[0]), plain(g)
         gx = torch.empty_like(y)
-        _core.run(f"{ctx.name}_backward", [y, g], [gx])
-        return gx, None
+        _core.run(f"{ctx.name}_backward", [y, g], [gx], params=ctx.params)
+        return gx, None, None
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -65,9 +66,23 @@ def sigmoid(x: Tensor) -> Tensor:
     return _apply("sigmoid", x)
 
 
-def _apply(name: str, x: Tensor) -> Tensor:
+def soft_cap(x: Tensor, cap: float) -> Tensor:
+    """``cap * torch.tanh(x / cap)``, as language models cap attention scores and logits, in one pass and with one gradient: see `wgclip.soft_cap`.
+
+    >>> import torch, wgclip.torch
+    >>> wgclip.torch.soft_cap(torch.tensor([-1e9, 40.0]), 30)
+    tensor([-30.0000,  26.1005])
+
+    The gradient has no gradient of its own.
+
+    Raises as `tanh`; ``ValueError`` for a cap that is not positive and finite.
+    """
+    return _apply("soft_cap", x, finite_cap(cap))
+
+
+def _apply(name: str, x: Tensor, *params: float) -> Tensor:
     check(x)
-    y: Tensor = _Activation.apply(x, name)
+    y: Tensor = _Activation.apply(x, name, list(params))
     return y
 
 

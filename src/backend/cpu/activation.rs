@@ -1,4 +1,4 @@
-//! tanh and the logistic function: in f64 for f32, by tables for shorter floats.
+//! tanh, the logistic function and soft caps: in f64 for f32, by tables for shorter floats.
 //!
 //! Every result for f32 was compared with arithmetic of 300 bits (docs/activations.md), so there is no slow path. That holds for these operations in this order: a
 //! compiler that fused a product and a sum would compute others. Rust does not.
@@ -21,7 +21,7 @@ compile_error!(
 
 /// Runs the operation, if it is one of these.
 pub(super) fn run(operands: &Operands<'_>, outputs: Outputs<'_>, sums: &Sums) -> bool {
-    let element = operands.element;
+    let (element, cap) = (operands.element, operands.params.first().map_or(0.0, |&cap| cap as f32));
     match operands.op {
         Op::Tanh => for_each_block(operands, outputs, sums, &|b, y| forward::<Tanh>(element, b, y)),
         Op::TanhBackward => {
@@ -30,6 +30,10 @@ pub(super) fn run(operands: &Operands<'_>, outputs: Outputs<'_>, sums: &Sums) ->
         Op::Sigmoid => for_each_block(operands, outputs, sums, &|b, y| forward::<Sigmoid>(element, b, y)),
         Op::SigmoidBackward => {
             for_each_block(operands, outputs, sums, &|b, gx| backward::<Sigmoid>(element, b, gx));
+        }
+        Op::SoftCap => for_each_block(operands, outputs, sums, &|b, y| soft_cap(element, b, y, cap)),
+        Op::SoftCapBackward => {
+            for_each_block(operands, outputs, sums, &|b, gx| soft_cap_backward(element, b, gx, cap));
         }
         _ => return false,
     }
@@ -264,7 +268,7 @@ fn gradients<F: Activation>(y: &[f32], g: &[f32], gx: &mut [f32]) {
         }
         for ((&y, &g), gx) in y.iter().zip(g).zip(gx) {
             if estimate::<F>(y, g).1 {
-                *gx = exact_gradient::<F>(y, g);
+                *gx = exact_gradient::<F>(y, g) as f32;
             }
         }
     }
@@ -296,17 +300,77 @@ fn estimate<F: Activation>(y: f32, g: f32) -> (f32, bool) {
     (rounded, (is_near_tie & !is_exact | is_subnormal) & !rounded.is_nan())
 }
 
-/// The gradient of finite numbers, neither of them 0, by integers.
+/// The gradient of finite numbers, g not 0, by integers: to 53 bits, the last of them sticky, so that rounding it again is rounding once.
 #[cold]
-fn exact_gradient<F: Activation>(y: f32, g: f32) -> f32 {
+fn exact_gradient<F: Activation>(y: f32, g: f32) -> f64 {
     let ((factor, exponent), (significand, of_g)) = (F::derivative(y), significand_and_exponent(g));
     let product = factor * significand;
-    // 53 bits, the last of them sticky, so that the cast rounds once.
     let dropped = (u128::BITS - product.leading_zeros()).saturating_sub(53);
     let kept = product >> dropped;
     let odd = (kept as u64 | u64::from(kept << dropped != product)) as f64;
     let power = f64::from_bits(((1023 + exponent + of_g + dropped as i32) as u64) << 52);
-    (odd * power).copysign(f64::from(g)) as f32
+    (odd * power).copysign(f64::from(g))
+}
+
+fn soft_cap(element: ElementType, block: &Block<'_>, outputs: Outputs<'_>, cap: f32) {
+    let [Some(y), ..] = outputs else { return };
+    match element {
+        ElementType::F32 => soft_cap_all::<f32>(cast_slice(block.x), cast_slice_mut(y), cap),
+        _ => {
+            with_short_float!(element, T => soft_cap_all::<T>(cast_slice(block.x), cast_slice_mut(y), cap));
+        }
+    }
+}
+
+vectorised! {
+    /// In f32, with a rounding after each step.
+    fn soft_cap_all<T: Element>(x: &[T], y: &mut [T], cap: f32) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            let near = Tanh::apply(to_f32(x, false) / cap) as f32 * cap;
+            let near = from_f32(if near.is_nan() { f32::NAN } else { near }, Overflow::Infinity);
+            *y = if Element::is_nan(x) { x } else { near };
+        }
+    }
+}
+
+fn soft_cap_backward(element: ElementType, block: &Block<'_>, outputs: Outputs<'_>, cap: f32) {
+    let [Some(gx), ..] = outputs else { return };
+    match element {
+        ElementType::F32 => {
+            let (y, g): (&[f32], &[f32]) = (cast_slice(block.x), cast_slice(block.g));
+            let gx: &mut [f32] = cast_slice_mut(gx);
+            for ((y, g), gx) in y.chunks(GROUP).zip(g.chunks(GROUP)).zip(gx.chunks_mut(GROUP)) {
+                let mut t = [0.0; GROUP];
+                t.iter_mut().zip(y).for_each(|(t, y)| *t = (y / cap).clamp(-1.0, 1.0));
+                gradients::<Tanh>(&t[..y.len()], g, gx);
+            }
+        }
+        _ => {
+            with_short_float!(element, T => {
+                let (y, g): (&[T], &[T]) = (cast_slice(block.x), cast_slice(block.g));
+                let gx: &mut [T] = cast_slice_mut(gx);
+                for ((gx, &y), &g) in gx.iter_mut().zip(y).zip(g) {
+                    *gx = short_gradient((to_f32(y, false) / cap).clamp(-1.0, 1.0), g);
+                }
+            });
+        }
+    }
+}
+
+/// `g * (1 - t^2)` for a t of 24 bits: where f64 is so near to a tie that its error decides, exactly.
+fn short_gradient<T: Element>(t: f32, g: T) -> T {
+    let narrow = |value: f64| from_f32(round_to_odd(value), Overflow::Infinity);
+    let g = to_f32(g, false);
+    let near = Tanh::gradient(f64::from(t), f64::from(g), 0.0);
+    if !Tanh::is_result(t) || near.is_nan() {
+        return narrow(f64::NAN);
+    }
+    let least: T = narrow(near * (1.0 - 4.0 * f64::EPSILON));
+    let greatest: T = narrow(near * (1.0 + 4.0 * f64::EPSILON));
+    match Element::to_bits(least) == Element::to_bits(greatest) {
+        true => least,
+        false => narrow(exact_gradient::<Tanh>(t, g)),
+    }
 }
 
 /// The magnitude of a finite number as an integer and a power of two.
