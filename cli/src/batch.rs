@@ -24,6 +24,8 @@ pub(crate) enum Work {
     ClipTo(ElementType),
     /// They are upstream gradients, of which those of x are made.
     Backward(BackwardRule),
+    /// A function of the list is applied to them, with the parameter of f64 with these bits, if it takes one.
+    Activate(Op, Option<u64>),
     /// They are multiplied by the coefficient of f64 with these bits, or set to zero.
     Scale(Option<u64>),
 }
@@ -233,7 +235,16 @@ impl Batch {
             Work::Clip => Some((Op::Clip, BackwardRule::default())),
             Work::ClipTo(_) => Some((Op::ClipTo, BackwardRule::default())),
             Work::Backward(rule) => Some((Op::ClipBackward, rule)),
+            Work::Activate(op, _) => Some((op, BackwardRule::default())),
             Work::Scale(_) => None,
+        }
+    }
+
+    /// The parameters of the operation.
+    fn params(&self) -> Vec<f64> {
+        match self.kind.work {
+            Work::Activate(_, Some(bits)) => vec![f64::from_bits(bits)],
+            _ => Vec::new(),
         }
     }
 
@@ -253,9 +264,10 @@ impl Batch {
             bound(self.kind.lo, (self.lo.bytes(lo), &shape)),
             bound(self.kind.hi, (self.hi.bytes(hi), &shape)),
         ];
-        let broadcast = BroadcastInputs::of_bits(element, op.info().broadcast, &shape, bounds)?;
-        let to = self.converts();
-        let arguments = Arguments { rule, to, ..Arguments::new(&broadcast) };
+        let row = op.info().broadcast;
+        let broadcast = BroadcastInputs::of_bits(element, row, &shape, bounds.into_iter().take(row.len()))?;
+        let (to, params) = (self.converts(), self.params());
+        let arguments = Arguments { rule, to, params: &params, ..Arguments::new(&broadcast) };
         // In place, if not into another type.
         let (input, output) = match to {
             Some(to) => {
@@ -289,8 +301,10 @@ impl Batch {
         };
         let (lo, hi) = (each(self.kind.lo, self.lo())?, each(self.kind.hi, self.hi())?);
         let bounds = [bound(self.kind.lo, (&lo, &shape)), bound(self.kind.hi, (&hi, &shape))];
-        let broadcast = BroadcastInputs::of_bits(element, op.info().broadcast, &shape, bounds)?;
-        let arguments = Arguments { rule, to: self.converts(), ..Arguments::new(&broadcast) };
+        let row = op.info().broadcast;
+        let broadcast = BroadcastInputs::of_bits(element, row, &shape, bounds.into_iter().take(row.len()))?;
+        let (to, params) = (self.converts(), self.params());
+        let arguments = Arguments { rule, to, params: &params, ..Arguments::new(&broadcast) };
         match op {
             Op::ClipTo => {
                 let made = DynTensor::run(op, &[&elements], &[Of::Y], &arguments)?;

@@ -62,6 +62,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let done = match &cli.command {
         Command::Clip(args) => run::clip(args),
         Command::Backward(args) => run::backward(args),
+        Command::Activate(args) => run::activate(args),
         Command::Norm(args) => norm::norm(args),
         Command::ClipNorm(args) => clip_norm::clip_norm(args),
         Command::Quantize(args) => quantize::quantize(args),

@@ -137,6 +137,10 @@ pub(crate) struct Report {
     pub counts: Counts,
     /// The type that they were converted to.
     pub to: Option<ElementType>,
+    /// What was done to them.
+    pub work: &'static str,
+    /// Whether they were compared with bounds.
+    pub has_bounds: bool,
     /// The number of tensors that were not selected.
     pub left: usize,
     /// Tensors that are clipped only if they are named: name and type.
@@ -155,7 +159,10 @@ impl fmt::Display for Report {
     /// which the clip 0.0001 s, 4.2 GB/s`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { elements, below, above, nan, saturated } = self.counts;
-        write!(f, "{elements} elements: {below} below, {above} above, {nan} NaN")?;
+        match self.has_bounds {
+            true => write!(f, "{elements} elements: {below} below, {above} above, {nan} NaN")?,
+            false => write!(f, "{elements} elements: {nan} NaN")?,
+        }
         match self.to {
             Some(to) => write!(f, ", {saturated} saturated to {to}; ")?,
             None => write!(f, "; ")?,
@@ -185,7 +192,7 @@ impl fmt::Display for Report {
         }
         let (whole, clip) = (self.whole.as_secs_f64(), self.clip.as_secs_f64());
         let rate = self.bytes as f64 / 1e9 / clip.max(1e-9);
-        write!(f, "{}; {whole:.3} s, of which the clip {clip:.6} s, {rate:.3} GB/s", self.device)
+        write!(f, "{}; {whole:.3} s, of which {} {clip:.6} s, {rate:.3} GB/s", self.device, self.work)
     }
 }
 

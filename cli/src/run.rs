@@ -1,4 +1,4 @@
-//! `wgclip clip` and `wgclip backward`.
+//! `wgclip clip`, `wgclip backward` and `wgclip activate`.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use wgclip::{Element, NeedsGrad, with_element};
 
-use crate::args::{Backward, Clip, Common};
+use crate::args::{Activate, Backward, Clip, Common, Interval};
 use crate::batch::{Cost, Kind, Operands, Work};
 use crate::files::{Conversions, TensorFile, TensorWriter, check_one_output, write_one};
 use crate::operand::{Operand, Role};
@@ -94,6 +94,44 @@ pub(crate) fn backward(args: &Backward) -> Result<()> {
     let direct = target.is_direct() || bound_outputs.iter().flatten().any(|(_, output)| output.is_direct());
     // Renamed first: the file with the main name then implies that all are complete.
     bound_outputs.into_iter().flatten().try_for_each(|(_, output)| output.commit())?;
+    target.commit(None)?;
+    session.report(direct);
+    Ok(())
+}
+
+/// Applies a function to the values of a file, or of the files of a folder.
+pub(crate) fn activate(args: &Activate) -> Result<()> {
+    let start = Instant::now();
+    let op = args.function;
+    let work = match (op.info().params, args.cap) {
+        ([], Some(_)) => bail!("--cap is the limit of soft_cap: leave it out for {op}"),
+        (_, cap) => Work::Activate(op, cap.map(f64::to_bits)),
+    };
+    let mut source = Source::open(&args.input, args.choice.tensors.assumed)?;
+    let selection = select(&source, &args.choice.tensors.tensor, &args.choice.tensors.except)?;
+    for &place in &selection.chosen {
+        let element = source.element(place)?;
+        if !op.is_for(element, false) {
+            bail!(
+                "{} holds {element}, and {op} takes floats of up to 32 bits: leave it out with --except",
+                source.describe(place)
+            );
+        }
+    }
+    if args.choice.tensors.tensor.is_empty() {
+        refuse_scaled(&source, &selection.chosen)?;
+    }
+    let none = Interval::none();
+    let Activate { choice, device, quiet, .. } = args;
+    let settings = Settings { interval: &none, choice, device, quiet: *quiet, to: None, work: op.name() };
+    let mut session = Session::new(settings, start, &source, &selection)?;
+    let mut target = Target::create(&source, &args.output)?;
+    warn_of_folders(&source, &args.output);
+    let chosen: Chosen = selection.chosen.iter().map(|&place| (place, None)).collect();
+    for file in 0..source.files.len() {
+        target.write(file, |out| rewrite(&mut session, out, (&mut source, file), &chosen, work, None))?;
+    }
+    let direct = target.is_direct();
     target.commit(None)?;
     session.report(direct);
     Ok(())

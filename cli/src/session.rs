@@ -32,12 +32,14 @@ pub(crate) struct Settings<'a> {
     pub quiet: bool,
     /// The type that elements are converted to.
     pub to: Option<ElementType>,
+    /// What is done to them, as the summary calls it.
+    pub work: &'static str,
 }
 
 impl<'a> Settings<'a> {
     pub(crate) fn of(args: &'a Common) -> Self {
         let Common { interval, choice, device, quiet } = args;
-        Self { interval, choice, device, quiet: *quiet, to: None }
+        Self { interval, choice, device, quiet: *quiet, to: None, work: "the clip" }
     }
 }
 
@@ -122,6 +124,8 @@ impl<'a> Session<'a> {
         let report = Report {
             counts: cost.counts,
             to: self.args.to,
+            work: self.args.work,
+            has_bounds: self.args.interval.sides().iter().any(Option::is_some) || self.args.to.is_some(),
             left: self.left,
             kept: self.kept,
             device: self.resources.device().info(),

@@ -96,6 +96,11 @@ impl QuantRule {
         Self(quantize::FloatFormat::E2M1.rule(self.0))
     }
 
+    /// The same rule with other random numbers.
+    fn with_seed(&self, seed: u64) -> Self {
+        Self(quantize::QuantRule { seed, ..self.0 })
+    }
+
     #[getter]
     fn min(&self) -> i32 {
         self.0.min

@@ -632,3 +632,19 @@ def test_a_soft_cap_is_that_of_the_list():
     assert torch.allclose(gx, theirs, rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="soft cap"):
         ours.soft_cap(x, 0)
+
+
+@pytest.mark.parametrize("layer", [ours.FakeQuantize, ours.LearnedFakeQuantize])
+def test_a_layer_that_rounds_stochastically_draws_anew(layer):
+    rule = wgclip.QuantRule(rounding="stochastic", seed=5)
+    of = layer(-8, 7, rule=rule)
+    x = torch.randn(1000)
+    first, second = of(x), of(x)
+    assert of.rule.seed == 7 and not torch.equal(first, second)
+    of.eval()
+    if layer is ours.FakeQuantize:
+        of.disable_observer()
+    same(of(x), of(x))
+    assert of.rule.seed == 7
+    again = layer(-8, 7, rule=rule)
+    same(again(x), first)

@@ -52,6 +52,12 @@ fn names_give_the_bits_of_methods(device: Device) {
             Op::FakeQuantize => x.fake_quantize(bf16::from_f32(-1.0), &hi, quant),
             Op::FakeQuantizeBackward => x.fake_quantize_backward_x(&g, bf16::from_f32(-1.0), &hi, quant),
             Op::Affine => x.affine(1.5, -2.0),
+            Op::Tanh => x.tanh(),
+            Op::TanhBackward => x.tanh_backward(&g),
+            Op::Sigmoid => x.sigmoid(),
+            Op::SigmoidBackward => x.sigmoid_backward(&g),
+            Op::SoftCap => x.soft_cap(1.5),
+            Op::SoftCapBackward => x.soft_cap_backward(&g, 1.5),
             _ => panic!("{op} has a method: compare with it"),
         };
         let inputs = [x.as_dyn(), g.as_dyn()];

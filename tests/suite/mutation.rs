@@ -1,6 +1,7 @@
 //! The conformance table can fail: kernels and references with a planted fault are each caught, and every operation has
 //! one.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +10,7 @@ use wgclip::ElementType::{self, F16, I16, U8};
 use wgclip::gpu::Adapter;
 use wgclip::op::{MAX_OUTPUTS, Op, Pass};
 use wgclip::reference::{self, Operands};
-use wgclip::testing::open_patched;
+use wgclip::testing::{open_patched, sources};
 use wgclip::{BackwardRule, Device, Element, TieRule, bf16, f16, with_element};
 use wgclip_conformance::{
     Mismatch, Mutation, Oracle, Row, Tier, check, exhaustive, find_mismatch, find_mismatch_of_slices,
@@ -21,6 +22,7 @@ use crate::devices::{Settings, Suite, seed, with_tiny_limits};
 pub(crate) fn register(suite: &mut Suite) {
     suite.once(&[
         ("mutation::every_operation_has_one", every_operation_has_one),
+        ("mutation::every_one_is_in_a_shader", every_one_is_in_a_shader),
         ("mutation::wrong_references_are_caught", wrong_references_are_caught),
     ]);
     let Some(adapter) = suite.first_adapter() else { return };
@@ -50,6 +52,19 @@ fn every_operation_has_one() {
     for &op in Op::ALL {
         assert!(mutations().any(|mutation| mutation.op == op), "{op} has no mutation");
     }
+}
+
+/// Those that a run leaves out too: a shader may have changed under them.
+fn every_one_is_in_a_shader() {
+    let mut texts: HashMap<ElementType, Vec<String>> = HashMap::new();
+    let mut gone = Vec::new();
+    for Mutation { name, element, find, .. } in mutations() {
+        let kernels = || sources(element).into_iter().map(|kernel| kernel.wgsl).collect();
+        if !texts.entry(element).or_insert_with(kernels).iter().any(|text| text.contains(&*find)) {
+            gone.push(format!("{name} ({element})"));
+        }
+    }
+    assert!(gone.is_empty(), "{gone:#?}");
 }
 
 /// The table of an operation for one type, up to the first mismatch.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod activate;
 #[cfg(feature = "bench")]
 mod bench;
 #[cfg(feature = "check")]
@@ -15,6 +16,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use wgclip::bounds::BoundRounding;
 use wgclip::{BackwardRule, ElementType, NanRule, OutsideRule, TieRule};
 
+pub(crate) use activate::Activate;
 #[cfg(feature = "bench")]
 pub(crate) use bench::{Bench, EXAMPLES as BENCH_EXAMPLES};
 #[cfg(feature = "check")]
@@ -76,6 +78,9 @@ pub(crate) enum Command {
     /// The backward pass: the gradient of IN, from the gradient of the clipped tensor
     #[command(after_help = BACKWARD_EXAMPLES, alias = "grad")]
     Backward(Backward),
+    /// Apply a function that bounds every value: tanh, sigmoid or a soft cap
+    #[command(after_help = activate::EXAMPLES)]
+    Activate(Activate),
     /// Print the exact norm of each tensor, and of all together
     #[command(after_help = norm::NORM_EXAMPLES)]
     Norm(Norm),
@@ -185,6 +190,11 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
+    /// No bounds.
+    pub(crate) fn none() -> Self {
+        Self { min: None, max: None, axes: None, bounds: BoundRounding::default().name().into() }
+    }
+
     /// How bounds are rounded.
     pub(crate) fn rounding(&self) -> BoundRounding {
         // clap has validated the name against the same list.

@@ -95,7 +95,7 @@ pub(crate) fn inspect(args: &Inspect) -> Result<()> {
         Err(error) => return Err(error),
     };
     let (interval, choice) = (&args.interval, &args.choice);
-    let settings = Settings { interval, choice, device: "cpu", quiet: false, to: None };
+    let settings = Settings { interval, choice, device: "cpu", quiet: false, to: None, work: "the clip" };
     let mut session = Session::new(settings, Instant::now(), &source, &selection)?;
     #[cfg(feature = "plot")]
     let plot = plot::create(args)?;

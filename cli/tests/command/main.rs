@@ -1,5 +1,6 @@
 //! The command as its users run it: a process, files, exit codes.
 
+mod activate;
 mod bad_input;
 mod bench;
 mod checkpoints;

@@ -200,7 +200,7 @@ const MUTATIONS: &[Mutation] = &[
     mutation(FakeQuantize, F32, "an estimate that is one too low", "let more = rest >= significand;", "let more = false;"),
     mutation(FakeQuantize, F32, "greater quotients beyond all codes", "let far = exponent > 17 ||", "let far = exponent > 12 ||"),
     mutation(FakeQuantize, F32, "codes not clipped", "code.steps = clamp(unclipped, codes.x, codes.y) - zero;", "code.steps = unclipped - zero;"),
-    mutation(FakeQuantize, F32, "the zero point not clipped", "clamp(integer_of(ratio_of(zero_point), HALF_EVEN), codes.x, codes.y)", "integer_of(ratio_of(zero_point), HALF_EVEN)"),
+    mutation(FakeQuantize, F32, "the zero point not clipped", "clamp(integer_of(ratio_of(zero_point), HALF_EVEN, 0u), codes.x, codes.y)", "integer_of(ratio_of(zero_point), HALF_EVEN, 0u)"),
     mutation(FakeQuantize, Bf16, "a NaN of the zero point dropped", "code.from_zero = is_nan_f32(zero_point)", "code.from_zero = false"),
     mutation(FakeQuantizeBackward, F16, "0 by 0 beyond all codes", "| F32_INFINITY, 0u, (x & MAGNITUDE) == 0u);", "| F32_INFINITY, F32_INFINITY, (x & MAGNITUDE) == 0u);"),
     mutation(FakeQuantize, F16, "values of short floats truncated", "let product = u32(abs(steps)) * significand;", "let product = (u32(abs(steps)) * significand) & 0xfffffff0u;"),

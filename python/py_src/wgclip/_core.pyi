@@ -91,6 +91,9 @@ class QuantRule:
     def e2m1(self) -> QuantRule:
         """The same rule for codes that are 4-bit floats, in uint8."""
 
+    def with_seed(self, seed: int) -> QuantRule:
+        """The same rule with other random numbers, for stochastic rounding."""
+
     @property
     def min(self) -> int: ...
     @property

@@ -23,6 +23,14 @@ def _rule(rule: QuantRule | str, quant_min: int, quant_max: int) -> QuantRule:
     return (QuantRule.like(rule) if isinstance(rule, str) else rule).range(quant_min, quant_max)
 
 
+def _next_rule(layer: Any) -> QuantRule:
+    """The rule of a layer for a batch: one that rounds stochastically gets another seed for each of a training, so that an element is not always rounded alike."""
+    rule: QuantRule = layer.rule
+    if rule.rounding == "stochastic" and layer.training:
+        layer.rule = rule.with_seed((rule.seed + 1) % 2**64)
+    return rule
+
+
 class FakeQuantize(nn.Module):
     """Fake quantisation by the range of the inputs so far: takes the place of ``torch.ao.quantization.FakeQuantize``, whose defaults it has.
 
@@ -103,7 +111,7 @@ class FakeQuantize(nn.Module):
             return x
         axis = self.axis
         scale, zero_point = (self.scale, self.zero_point) if axis is not None else (self.scale[0], self.zero_point[0])
-        return fake_quantize(x, scale, zero_point, axis=axis, rule=self.rule)
+        return fake_quantize(x, scale, zero_point, axis=axis, rule=_next_rule(self))
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
         """The scale and the zero point."""
@@ -182,7 +190,7 @@ class LearnedFakeQuantize(nn.Module):
         scaled = [_GradientScale.apply(of, factor) for of in (self.scale, self.zero_point) if of is not None]
         if self.axis is None:
             scaled = [of[0] for of in scaled]
-        return fake_quantize(x, *scaled, axis=self.axis, rule=self.rule)
+        return fake_quantize(x, *scaled, axis=self.axis, rule=_next_rule(self))
 
     def extra_repr(self) -> str:
         """The codes."""

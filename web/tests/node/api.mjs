@@ -117,6 +117,9 @@ for (const on of ['cpu', 'gpu']) {
             assert.deepEqual(values, Float32Array.of(-2, 2, 4));
             const wide = { data: Float64Array.of(1, 1, 1) };
             await rejects(clip.run('dequantize', { x: codes, scale: wide, zero_point: 3, type: 'float32' }), 'shape', /float32/);
+            assert.deepEqual((await clip.run('tanh', { x })).y, Float32Array.of(-0.9640276, 0.46211717, 0.9640276));
+            const gradient = await clip.run('sigmoid_backward', { y: Float32Array.of(0.5, 1), g: Float32Array.of(2, 2) });
+            assert.deepEqual([...gradient.gx], [0.5, 0]);
             const pairs = Uint16Array.of(0x0e03, 0x0807);
             const { y: packed } = await clip.run('pack4', { x: pairs, type: 'uint8' });
             assert.deepEqual(packed, Uint8Array.of(0xe3, 0x87));
