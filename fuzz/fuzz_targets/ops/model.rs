@@ -155,7 +155,8 @@ pub fn run(
     let evaluate = |i: usize| {
         let g = g.data.get(i).copied().unwrap_or(0.0);
         let broadcast: Vec<_> = inputs.iter().map(|input| input.values[i]).collect();
-        let operands = Operands { x: x.data[i], g, broadcast: &broadcast, rule, quant, params, index: i as u64 };
+        let operands =
+            Operands { x: x.data[i], g, broadcast: &broadcast, rule, quant, params, index: i as u64 };
         reference::evaluate(op, operands)
     };
     let results: Vec<_> = (0..x.data.len()).map(evaluate).collect();
