@@ -43,7 +43,7 @@ def soft_cap(x: Any, /, cap: float) -> Any:
 
     >>> import numpy as np, wgclip
     >>> wgclip.soft_cap(np.array([-1e9, 0.5, 40], dtype="float32"), 30)
-    array([-30.        ,   0.49995375,  26.100483  ], dtype=float32)
+    array([-30.        ,   0.49995375,  26.10185   ], dtype=float32)
 
     Raises ``TypeError`` for integers and float64, ``ValueError`` for a cap that is not positive and finite.
     """

@@ -71,7 +71,7 @@ def soft_cap(x: Tensor, cap: float) -> Tensor:
 
     >>> import torch, wgclip.torch
     >>> wgclip.torch.soft_cap(torch.tensor([-1e9, 40.0]), 30)
-    tensor([-30.0000,  26.1005])
+    tensor([-30.0000,  26.1019])
 
     The gradient has no gradient of its own.
 
