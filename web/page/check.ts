@@ -130,8 +130,8 @@ export class Check {
         // The output type of a conversion differs from that of the cases' results.
         const others = clip.operations.filter(({ name, converts }) => !converts && !FORMS.some(({ op }) => op === name));
         const isFor = ({ op }: Form): boolean => {
-            const floats = clip.operations.find(({ name }) => name === op)?.floats ?? false;
-            return !floats || hasNorm(type, clip.isOnGpu);
+            const row = clip.operations.find(({ name }) => name === op);
+            return (!row?.floats || hasNorm(type, clip.isOnGpu)) && (type !== 'float64' || row?.float64 !== false);
         };
         return [...FORMS, ...others.map(({ name }) => ({ name, op: name, inPlace: false }))].filter(isFor);
     }

@@ -55,6 +55,8 @@ export interface OpRow {
     readonly codes: boolean;
     /** Whether it supports only floats, or only integers as codes. */
     readonly floats: boolean;
+    /** Whether it supports float64, on the CPU at least. */
+    readonly float64: boolean;
 }
 
 /** Maximum words of a request: shapes of many axes, lists of many tensors. */

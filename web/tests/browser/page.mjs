@@ -188,7 +188,7 @@ test('the check of this browser finds no mismatch', { timeout: 600_000 }, async 
     assert.ok(await page.isVisible('#check-stop'));
     // Of a float the methods in eight forms, the operations by name of any type and those of floats, and the norm. In Dawn the table has
     // run already: here one type is enough, or all with WGCLIP_TEST_ALL_TYPES=1.
-    const ofFloat = 8 + 2 + 5 + 1;
+    const ofFloat = 8 + 2 + 11 + 1;
     const all = process.env.WGCLIP_TEST_ALL_TYPES === '1';
     if (!all) {
         await page.waitForFunction((rows) => document.querySelectorAll('#check-table tbody tr').length > rows, ofFloat, { timeout: 580_000 });
@@ -199,7 +199,7 @@ test('the check of this browser finds no mismatch', { timeout: 600_000 }, async 
     console.log(`the page in Chromium: ${status}`);
     assert.match(status, all ? /^[\d,]+ cases, 0 mismatches \(done\)\.$/ : /^[\d,]+ cases, 0 mismatches \(stopped\)\.$/);
     const rows = await page.$$eval('#check-table tbody tr', (rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
-    if (all) assert.equal(rows.length, 14 * (8 + 2) + 5 * (5 + 1));
+    if (all) assert.equal(rows.length, 14 * (8 + 2) + 5 * (11 + 1));
     assert.ok(rows.length > ofFloat, `${rows.length} rows`);
     assert.ok(rows.every(([, , cases]) => Number(cases.replaceAll(',', '')) > 100), 'cases in every row');
     await page.click('#check-copy');

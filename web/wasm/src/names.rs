@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use wgclip::op::{Codes, Domain, Op, OpInfo, Operand};
+use wgclip::op::{Codes, Domain, Op, Operand};
 use wgclip::{
     BackwardRule, ElementType, NanRule, NonFinitePolicy, NormKind, NormLimit, OutsideRule, Result, TieRule,
 };
@@ -19,12 +19,13 @@ pub(crate) fn number_of<T: PartialEq>(all: impl IntoIterator<Item = T>, wanted: 
 }
 
 /// A row of the list of operations, as JSON.
-fn row(info: &OpInfo) -> String {
+fn row(op: Op) -> String {
+    let info = op.info();
     let names = |operands: &[Operand]| operands.iter().map(|of| of.name()).collect::<Vec<_>>();
     let gradient_of = |output: &Operand| output.gradient_of().map_or("", Operand::name);
     let gradients: Vec<_> = info.outputs.iter().map(gradient_of).collect();
     format!(
-        r#"{{"name":{:?},"inputs":{:?},"broadcast":{:?},"params":{:?},"outputs":{:?},"gradientOf":{gradients:?},"converts":{},"codes":{},"floats":{}}}"#,
+        r#"{{"name":{:?},"inputs":{:?},"broadcast":{:?},"params":{:?},"outputs":{:?},"gradientOf":{gradients:?},"converts":{},"codes":{},"floats":{},"float64":{}}}"#,
         info.name,
         names(info.inputs),
         names(info.broadcast),
@@ -33,6 +34,7 @@ fn row(info: &OpInfo) -> String {
         info.converts,
         info.codes != Codes::None,
         info.domain != Domain::All,
+        op.is_for(ElementType::F64, false),
     )
 }
 
@@ -42,7 +44,7 @@ pub(crate) fn names<'a>(state: &mut State, calls: impl Iterator<Item = &'a str>)
     let calls = format!("{:?}", calls.collect::<Vec<_>>());
     let text = &mut state.response.text;
     let elements = list(&mut ElementType::ALL.iter().map(|element| element.name()));
-    let ops: Vec<_> = Op::ELEMENTWISE.iter().map(|op| row(op.info())).collect();
+    let ops: Vec<_> = Op::ELEMENTWISE.iter().map(|&op| row(op)).collect();
     let ops = ops.join(",");
     let rules = [
         list(&mut OutsideRule::ALL.iter().map(|rule| rule.name())),
