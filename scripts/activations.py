@@ -15,6 +15,7 @@ import time
 import gmpy2
 import numpy as np
 import wgclip
+from activation_errors import wide
 
 CHUNK = 1 << 22
 
@@ -30,13 +31,6 @@ def nearest(value: gmpy2.mpfr) -> np.float32:
         return np.float32(0)
     unit = max(gmpy2.frexp(value)[0] - 24, -149)
     return np.float32(np.ldexp(float(gmpy2.rint(gmpy2.mul_2exp(value, -unit))), unit))
-
-
-def wide(name: str, x: np.ndarray) -> np.ndarray:
-    if name == "tanh":
-        return np.tanh(x)
-    e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, 1) / (1 + e)
 
 
 def is_doubtful(y: np.ndarray) -> np.ndarray:

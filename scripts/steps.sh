@@ -14,9 +14,9 @@ cd "$(dirname "$0")/.."
 gate=(format lints documentation requirements tests burn web python validation shaders wasm model-checker)
 nightly=(tables without-gpu wasm-gpu msrv licences burn-lints examples peers frameworks web-release large-files exhaustive)
 
-# Steps of the gate that wait for a driver, a browser or one thread of Python for most of their time: two of them run at a time. Where both build, cargo lets
-# one wait for the other.
-beside=" burn web python validation shaders wasm model-checker "
+# Steps of the gate that leave a core idle, since they wait for a driver, a browser or one thread of Python: two of them run at a time. Where both build,
+# cargo's lock makes one wait for the other.
+in_pairs=" burn web python validation shaders wasm model-checker "
 
 # Debian's packages that a step needs, besides Rust, Node.js and npm.
 vulkan="libvulkan1 mesa-vulkan-drivers libegl1 libgl1-mesa-dri"
@@ -173,13 +173,20 @@ install() {
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${known[@]}" >/dev/null
 }
 
-# Processes of steps that run beside each other, with their names and when they began; what they say is kept until they end.
+# Processes of steps that run at the same time, with their names and when they began. Their output is shown when they end.
 declare -A running=() began_at=()
 took=()
 logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
 
-# Job control gives each step a group of processes, which ends with it.
+# However a run ends, an interrupt too, so do the steps that it began.
+end_all() {
+    local process
+    for process in "${!running[@]}"; do kill -- "-$process" 2>/dev/null || true; done
+    rm -rf "$logs"
+}
+trap end_all EXIT
+
+# Job control gives each step a process group of its own, which can be ended as a whole.
 begin() {
     set -m
     ("step_$(tr - _ <<< "$1")") > "$logs/$1" 2>&1 < /dev/null &
@@ -187,7 +194,7 @@ begin() {
     running[$!]=$1 began_at[$!]=$SECONDS
 }
 
-# Waits for one of them. If it failed, so has the run.
+# Waits for one of them. If it failed, the run ends.
 end_one() {
     local process status=0
     wait -n -p process "${!running[@]}" || status=$?
@@ -198,8 +205,7 @@ end_one() {
     unset "running[$process]"
     if [ "$status" != 0 ]; then
         for process in "${!running[@]}"; do
-            kill -- "-$process" 2>/dev/null || true
-            printf '\n== %s, which did not end\n' "${running[$process]}"
+            printf '\n== %s (ended, since %s failed)\n' "${running[$process]}" "$step"
             cat "$logs/${running[$process]}"
         done
         exit "$status"
@@ -231,7 +237,7 @@ main() {
     fi
     if [ "$install" = true ]; then install "${steps[@]}"; fi
     for step in "${steps[@]}"; do
-        if [[ ${#steps[@]} -gt 1 && $beside == *" $step "* ]]; then
+        if [[ ${#steps[@]} -gt 1 && $in_pairs == *" $step "* ]]; then
             if [ ${#running[@]} = 2 ]; then end_one; fi
             begin "$step"
         else
