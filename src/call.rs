@@ -1,7 +1,7 @@
 //! One call of one operation of the list: what the layers below tensors pass on, whatever the device. Elements are untyped bits here.
 
 use crate::broadcast::{BroadcastInputs, Reduction};
-use crate::op::{Codes, Domain, MAX_OUTPUTS, Operand, Pass, RuleUse, first_outputs};
+use crate::op::{Codes, Domain, MAX_OUTPUTS, Operand, Pass, RuleUse, first_outputs, is_cap};
 use crate::quantize::{CodeFormat, QuantRule};
 use crate::{BackwardRule, ElementType, Error, NormLimit, Op, Result};
 
@@ -58,7 +58,7 @@ impl<'a, B> Arguments<'a, B> {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a type that the operation is not for, and for broadcast inputs, parameters or a type of the output that are
-    /// missing, or that it does not have; [`Error::QuantRange`].
+    /// missing, or that it does not have; [`Error::QuantRange`]; [`Error::Cap`].
     pub fn check(&self, op: Op) -> Result<()> {
         let (info, element) = (op.info(), self.element());
         let refuse = |what: String, instead: String| {
@@ -110,6 +110,11 @@ impl<'a, B> Arguments<'a, B> {
                 what,
                 format!("give {} of them in Arguments::params: {:?}", info.params.len(), info.params),
             );
+        }
+        if let (["cap"], &[cap]) = (info.params, self.params)
+            && !is_cap(cap)
+        {
+            return Err(Error::Cap { cap: cap.to_string() });
         }
         let given = self.broadcast;
         let named = given.operands.iter().zip(&given.inputs).filter(|(_, input)| !input.is_absent());

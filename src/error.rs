@@ -126,6 +126,13 @@ pub enum Error {
         max: i32,
     },
 
+    /// A soft cap that is not a positive finite f32.
+    #[error("a soft cap of {cap}: give a positive finite number")]
+    Cap {
+        /// The cap.
+        cap: String,
+    },
+
     /// A text that is no [`ValueRange`](crate::quantize::ValueRange).
     #[error(
         "'{text}' is no range of values: give minmax, mse, a percentile such as p99.9, two such as p1..p99, or two numbers such as -1..1"

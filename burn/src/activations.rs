@@ -3,8 +3,8 @@
 use burn::backend::Dispatch;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use wgclip::op::Op;
-use wgclip::{BackwardRule, Error, Result};
+use wgclip::op::{self, Op};
+use wgclip::{BackwardRule, Result};
 
 use crate::operands::Like;
 use crate::ops::{Broadcast, Call, ClipOps};
@@ -42,21 +42,16 @@ pub fn sigmoid<const D: usize>(x: Tensor<D>) -> Result<Tensor<D>> {
 /// [`reference::soft_cap_backward`](wgclip::reference::soft_cap_backward).
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a cap that is not positive and finite; otherwise those of [`tanh`].
+/// [`Error::Cap`](crate::Error::Cap); otherwise those of [`tanh`].
 pub fn soft_cap<const D: usize>(x: Tensor<D>, cap: f64) -> Result<Tensor<D>> {
-    if !(cap > 0.0 && cap.is_finite()) {
-        return Err(Error::Unsupported {
-            what: format!("a soft cap of {cap}"),
-            device: format!("{:?}", x.device()),
-            instead: "give a positive finite number".into(),
-        });
-    }
     of(Op::SoftCap, x, vec![cap])
 }
 
 fn of<const D: usize>(op: Op, x: Tensor<D>, params: Vec<f64>) -> Result<Tensor<D>> {
     let (like, path) = Like::of(&x)?;
     check_path(op, &like, path, &x.device())?;
+    let resolved = like.resolve(op, &x, &[])?;
+    op::Arguments { params: &params, ..op::Arguments::new(&resolved) }.check(op)?;
     let call = Call { params, ..Call::new(op, BackwardRule::default()) };
     Ok(Tensor::from_dispatch(Dispatch::recorded(x.into_dispatch(), Broadcast::new([]), call)))
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use wgclip::op::{Codes, MAX_OUTPUTS, Op, Operand, RuleUse};
+use wgclip::op::{self, Codes, MAX_OUTPUTS, Op, Operand, RuleUse};
 use wgclip::quantize::{CodeFormat, QuantRule};
 use wgclip::reference::{self, Operands};
 use wgclip::{BackwardRule, Bound, Element, ElementType};
@@ -259,6 +259,14 @@ impl<T: Element> Case<T> {
         op.info().broadcast.iter().map(input).collect()
     }
 
+    /// The parameters of an operation. A cap is positive and finite.
+    pub(crate) fn params_of(&self, op: Op) -> &[f64] {
+        match op.info().params {
+            ["cap"] if !op::is_cap(self.params[0]) => &[30.0],
+            row => &self.params[..row.len()],
+        }
+    }
+
     /// The element of a broadcast input for an element of x.
     pub(crate) fn at<U: Copy>(&self, bound: &Bound<U, Host<U>>, i: usize) -> Option<U> {
         match bound {
@@ -291,7 +299,7 @@ impl<T: Element> Case<T> {
         let (outputs, inputs) = (op.info().outputs, self.broadcast(op));
         let evaluate = |i: usize| {
             let broadcast: Vec<_> = inputs.iter().map(|(_, input)| self.at(input, i)).collect();
-            let (broadcast, params) = (&broadcast[..], &self.params[..op.info().params.len()]);
+            let (broadcast, params) = (&broadcast[..], self.params_of(op));
             (oracle.evaluate)(
                 op,
                 Operands { x: self.x[i], g: self.g[i], broadcast, rule, quant, params, index: i as u64 },

@@ -114,7 +114,7 @@ impl<T: Element> ExternalCase for External<T> {
     }
 
     fn params(&self) -> &[f64] {
-        &self.case.params[..self.variant.op.info().params.len()]
+        self.case.params_of(self.variant.op)
     }
 
     fn outputs(&self) -> Vec<Operand> {

@@ -346,6 +346,12 @@ impl Op {
     }
 }
 
+/// Whether a number can be the parameter `cap`: a positive finite f32.
+pub fn is_cap(value: f64) -> bool {
+    let rounded = value as f32;
+    rounded > 0.0 && rounded.is_finite()
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

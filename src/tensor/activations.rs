@@ -4,7 +4,7 @@ use super::Tensor;
 use super::run::{broadcast_inputs, first, missing_output, run};
 use crate::broadcast::BroadcastInputs;
 use crate::op::{Arguments, Operand};
-use crate::{BackwardRule, Bound, Element, Error, IntoBounds, NanRule, Op, Result};
+use crate::{BackwardRule, Bound, Element, IntoBounds, NanRule, Op, Result};
 
 /// Of `torch.nn.ReLU`, `ReLU6` and `Hardtanh`: nothing at the ends of the interval, all at NaN.
 const HARDTANH: BackwardRule = BackwardRule::HARDTANH;
@@ -279,10 +279,9 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for a cap that is not a positive finite f32; otherwise as [`tanh`](Self::tanh).
+    /// [`Error::Cap`](crate::Error::Cap); otherwise as [`tanh`](Self::tanh).
     #[must_use = "the tensor itself is not changed"]
     pub fn soft_cap(&self, cap: f64) -> Result<Self> {
-        check_cap(cap)?;
         Self::with_params(Op::SoftCap, &[self], &[cap])
     }
 
@@ -292,7 +291,6 @@ impl<T: Element> Tensor<T> {
     /// As [`soft_cap`](Self::soft_cap) and [`clip_backward`](Self::clip_backward).
     #[must_use = "the upstream gradient is not changed"]
     pub fn soft_cap_backward(&self, upstream: &Self, cap: f64) -> Result<Self> {
-        check_cap(cap)?;
         Self::with_params(Op::SoftCapBackward, &[self, upstream], &[cap])
     }
 
@@ -325,14 +323,16 @@ impl<T: Element> Tensor<T> {
     }
 }
 
-fn check_cap(cap: f64) -> Result<()> {
-    let rounded = cap as f32;
-    match rounded > 0.0 && rounded.is_finite() {
-        true => Ok(()),
-        false => Err(Error::Unsupported {
-            what: format!("a soft cap of {cap}"),
-            device: "any device".into(),
-            instead: "give a positive finite number".into(),
-        }),
+#[cfg(test)]
+mod tests {
+    use crate::{Device, Error};
+
+    #[test]
+    fn a_cap_is_positive_and_finite() {
+        let x = Device::cpu().tensor(&[1.0f32], [1]).unwrap();
+        for cap in [0.0, -1.0, f64::INFINITY, f64::NAN, 1e39, 1e-50] {
+            assert!(matches!(x.soft_cap(cap), Err(Error::Cap { .. })), "{cap}");
+            assert!(matches!(x.soft_cap_backward(&x, cap), Err(Error::Cap { .. })), "{cap}");
+        }
     }
 }

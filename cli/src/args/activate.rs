@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::TypedValueParser;
-use wgclip::op::Op;
+use wgclip::op::{self, Op};
 
 use super::{AUTO, Choice, names};
 
@@ -47,6 +47,6 @@ fn function() -> impl TypedValueParser<Value = Op> {
 }
 
 fn cap(text: &str) -> Result<f64, &'static str> {
-    let cap = text.parse().ok().filter(|cap: &f64| *cap as f32 > 0.0 && (*cap as f32).is_finite());
+    let cap = text.parse().ok().filter(|&cap| op::is_cap(cap));
     cap.ok_or("not a cap: give a positive finite number")
 }

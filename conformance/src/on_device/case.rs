@@ -118,7 +118,7 @@ impl<T: Element> Case<T> {
         let outputs = op.info().outputs;
         let needs =
             std::array::from_fn(|index| outputs.get(index).is_some_and(|&output| self.needs(op, output)));
-        let (others, params) = (&others[..], &self.params[..]);
+        let (others, params) = (&others[..], self.params_of(op));
         let operands = testing::Operands {
             mask,
             others,

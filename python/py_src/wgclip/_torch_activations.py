@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from . import _core
-from ._activations import finite_cap
 from ._torch_operators import check, plain
 
 
@@ -77,7 +76,7 @@ def soft_cap(x: Tensor, cap: float) -> Tensor:
 
     Raises as `tanh`; ``ValueError`` for a cap that is not positive and finite.
     """
-    return _apply("soft_cap", x, finite_cap(cap))
+    return _apply("soft_cap", x, cap)
 
 
 def _apply(name: str, x: Tensor, *params: float) -> Tensor:

@@ -42,8 +42,8 @@ pub(super) fn run(operands: &Operands<'_>, outputs: Outputs<'_>, sums: &Sums) ->
 
 /// A function of x, and its derivative as a function of the result.
 trait Activation: Sync {
-    /// Its results for short floats.
-    const TABLES: &'static Tables;
+    /// Its place among the tables.
+    const INDEX: usize;
 
     /// The result for an f32: cast to f32, or rounded to odd and then to a short float, it is the nearest.
     fn apply(x: f32) -> f64;
@@ -66,10 +66,7 @@ trait Activation: Sync {
 struct Tanh;
 
 impl Activation for Tanh {
-    const TABLES: &'static Tables = {
-        static TABLES: Tables = Tables::new();
-        &TABLES
-    };
+    const INDEX: usize = 0;
 
     /// (1 - e) / (1 + e) for e = exp(-2 |x|) = s + s * m, in which nothing cancels.
     #[inline(always)]
@@ -107,10 +104,7 @@ impl Activation for Tanh {
 struct Sigmoid;
 
 impl Activation for Sigmoid {
-    const TABLES: &'static Tables = {
-        static TABLES: Tables = Tables::new();
-        &TABLES
-    };
+    const INDEX: usize = 1;
 
     /// 1 / (1 + e), or e / (1 + e), for e = exp(-|x|).
     #[inline(always)]
@@ -185,12 +179,12 @@ fn forward<F: Activation>(element: ElementType, block: &Block<'_>, outputs: Outp
     let [Some(y), ..] = outputs else { return };
     match element {
         ElementType::F32 => apply_all::<F>(cast_slice(block.x), cast_slice_mut(y)),
-        ElementType::F8E4M3Fn | ElementType::F8E5M2 => {
-            let table = F::TABLES.of::<F>(element);
+        _ if element.size() == 1 => {
+            let table = table::<F>(element);
             y.iter_mut().zip(block.x).for_each(|(y, &x)| *y = table[usize::from(x)] as u8);
         }
         _ => {
-            let table = F::TABLES.of::<F>(element);
+            let table = table::<F>(element);
             let (x, y): (&[u16], &mut [u16]) = (cast_slice(block.x), cast_slice_mut(y));
             y.iter_mut().zip(x).for_each(|(y, &x)| *y = table[usize::from(x)]);
         }
@@ -203,26 +197,12 @@ vectorised! {
     }
 }
 
-/// The results of a function for every bit pattern of a type of up to 16 bits, for each type once it is needed.
-struct Tables([OnceLock<Vec<u16>>; 4]);
-
-impl Tables {
-    const fn new() -> Self {
-        Self([const { OnceLock::new() }; 4])
-    }
-
-    fn of<F: Activation>(&self, element: ElementType) -> &[u16] {
-        let index = match element {
-            ElementType::F16 => 0,
-            ElementType::Bf16 => 1,
-            ElementType::F8E4M3Fn => 2,
-            _ => 3,
-        };
-        self.0[index].get_or_init(|| {
-            let made = with_short_float!(element, T => results::<T, F>());
-            made.unwrap_or_default()
-        })
-    }
+/// The results of a function for every bit pattern of a type of up to 16 bits, made when they are first needed.
+fn table<F: Activation>(element: ElementType) -> &'static [u16] {
+    static TABLES: [[OnceLock<Vec<u16>>; ElementType::ALL.len()]; 2] =
+        [const { [const { OnceLock::new() }; ElementType::ALL.len()] }; 2];
+    TABLES[F::INDEX][element as usize]
+        .get_or_init(|| with_short_float!(element, T => results::<T, F>()).unwrap_or_default())
 }
 
 fn results<T: Element, F: Activation>() -> Vec<u16> {
@@ -389,7 +369,7 @@ mod tests {
     #[test]
     fn short_floats_are_those_of_the_reference() {
         fn check<T: Element, F: Activation>(of_x: fn(T) -> T, of_y: fn(T, T) -> T) {
-            let table = F::TABLES.of::<F>(T::TYPE);
+            let table = table::<F>(T::TYPE);
             let all = || (0..=T::TYPE.layout().mask()).map(T::from_bits);
             for (x, &y) in all().zip(table) {
                 assert_eq!(u64::from(y), Element::to_bits(of_x(x)), "{:#x}", Element::to_bits(x));
