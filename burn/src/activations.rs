@@ -4,7 +4,7 @@ use burn::backend::Dispatch;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use wgclip::op::{self, Op};
-use wgclip::{BackwardRule, Result};
+use wgclip::{BackwardRule, Error, Result};
 
 use crate::operands::Like;
 use crate::ops::{Broadcast, Call, ClipOps};
@@ -47,6 +47,29 @@ pub fn soft_cap<const D: usize>(x: Tensor<D>, cap: f64) -> Result<Tensor<D>> {
     of(Op::SoftCap, x, vec![cap])
 }
 
+/// `exp(x)` divided by its sum along a dimension, as Burn's `softmax`: with the bits of [`reference::softmax`](wgclip::reference::softmax()), and its gradient with those of
+/// [`reference::softmax_backward`](wgclip::reference::softmax_backward), on Flex and on wgpu.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+///
+/// let x = Tensor::<2>::from_data([[0.0, f32::NEG_INFINITY, 0.0]], &Device::flex());
+/// let y = wgclip_burn::softmax(x, 1)?;
+/// assert_eq!(y.into_data().try_into_vec::<f32>().unwrap(), [0.5, 0.0, 0.5]);
+/// # Ok::<(), wgclip_burn::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::InvalidAxes`](crate::Error::InvalidAxes) for a dimension that x does not have; otherwise those of [`tanh`].
+pub fn softmax<const D: usize>(x: Tensor<D>, dim: usize) -> Result<Tensor<D>> {
+    let (like, path) = Like::of(&x)?;
+    if dim >= D {
+        return Err(Error::InvalidAxes { axes: vec![dim], shape: x.dims().to_vec() });
+    }
+    check_path(Op::Softmax, &like, path, &x.device())?;
+    Ok(Tensor::from_dispatch(Dispatch::softmax(x.into_dispatch(), vec![dim])))
+}
+
 fn of<const D: usize>(op: Op, x: Tensor<D>, params: Vec<f64>) -> Result<Tensor<D>> {
     let (like, path) = Like::of(&x)?;
     check_path(op, &like, path, &x.device())?;
@@ -84,4 +107,25 @@ layers! {
     Tanh: tanh;
     /// [`sigmoid`] as a layer, in the place of Burn's `Sigmoid`.
     Sigmoid: sigmoid;
+}
+
+/// [`softmax`] as a layer: `Softmax::new(1)`.
+#[derive(Module, Debug)]
+pub struct Softmax {
+    dim: usize,
+}
+
+impl Softmax {
+    /// A layer along a dimension.
+    pub fn new(dim: usize) -> Self {
+        Self { dim }
+    }
+
+    /// Applies it to `x`.
+    ///
+    /// # Panics
+    /// Like Burn's own operations: on tensors of a type or a device without kernels, or without this dimension.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        softmax(x, self.dim).unwrap_or_else(|error| panic!("{error}"))
+    }
 }

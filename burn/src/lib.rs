@@ -1,6 +1,6 @@
 //! wgclip for [Burn](https://burn.dev): layers that limit their outputs, and gradient clipping by global norm.
 //!
-//! [`clip`], [`tanh`], [`sigmoid`], [`fake_quantize`] and the layers ([`ClipByValue`], [`LearnedClip`], [`LearnedFakeQuantize`], ...) take Burn's tensors, with autodiff and fusion; [`run`] takes any operation
+//! [`clip`], [`tanh`], [`sigmoid`], [`softmax`](softmax()), [`fake_quantize`] and the layers ([`ClipByValue`], [`LearnedClip`], [`LearnedFakeQuantize`], ...) take Burn's tensors, with autodiff and fusion; [`run`] takes any operation
 //! of wgclip's list.
 //! [`clip_by_global_norm`] and [`LimitGradients`] limit gradients before a step, by an exact norm that is not read back. [`path()`] returns
 //! the code path of a device: wgclip's WGSL kernels, in Burn's own passes, its CPU path, or Burn's own operations. The kernels return
@@ -37,7 +37,7 @@ mod path;
 mod quantization;
 mod run;
 
-pub use activations::{Sigmoid, Tanh, sigmoid, soft_cap, tanh};
+pub use activations::{Sigmoid, Softmax, Tanh, sigmoid, soft_cap, softmax, tanh};
 pub use bounds::Bounds;
 pub use clip::{clip, clip_keeping_mask, clip_with};
 pub use modules::{ClipByValue, HardSigmoid, HardTanh, LearnedClip, Relu6, StraightThroughClip};

@@ -27,6 +27,7 @@ mod resources;
 mod run;
 mod select;
 mod session;
+mod softmax;
 mod source;
 mod target;
 mod temp_file_guard;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use wgclip::op::Op;
 use wgclip::{Element, NeedsGrad, with_element};
 
 use crate::args::{Activate, Backward, Clip, Common, Interval};
@@ -18,6 +19,7 @@ use crate::report::Counts;
 use crate::say;
 use crate::select::{Selection, refuse_scaled, select};
 use crate::session::{Session, Settings};
+use crate::softmax;
 use crate::source::{Place, Source};
 use crate::target::{IndexChanges, Target};
 
@@ -107,6 +109,9 @@ pub(crate) fn activate(args: &Activate) -> Result<()> {
         ([], Some(_)) => bail!("--cap is the limit of soft_cap: leave it out for {op}"),
         (_, cap) => Work::Activate(op, cap.map(f64::to_bits)),
     };
+    if args.axes.is_some() && op != Op::Softmax {
+        bail!("--axes are those of softmax: leave them out for {op}");
+    }
     let mut source = Source::open(&args.input, args.choice.tensors.assumed)?;
     let selection = select(&source, &args.choice.tensors.tensor, &args.choice.tensors.except)?;
     for &place in &selection.chosen {
@@ -128,8 +133,15 @@ pub(crate) fn activate(args: &Activate) -> Result<()> {
     let mut target = Target::create(&source, &args.output)?;
     warn_of_folders(&source, &args.output);
     let chosen: Chosen = selection.chosen.iter().map(|&place| (place, None)).collect();
+    let along = softmax::Along { axes: args.axes.as_deref().unwrap_or(&[-1]), quiet: args.quiet };
     for file in 0..source.files.len() {
-        target.write(file, |out| rewrite(&mut session, out, (&mut source, file), &chosen, work, None))?;
+        target.write(file, |out| match op {
+            Op::Softmax => {
+                let (resources, is_chosen) = (&mut session.resources, &|place| chosen.contains_key(&place));
+                softmax::rewrite(resources, out, (&mut source, file), is_chosen, along)
+            }
+            _ => rewrite(&mut session, out, (&mut source, file), &chosen, work, None),
+        })?;
     }
     let direct = target.is_direct();
     target.commit(None)?;

@@ -19,6 +19,7 @@ mod quantile;
 mod quantize;
 mod rule;
 mod samples;
+mod softmax;
 mod tensor;
 mod threads;
 
@@ -53,6 +54,8 @@ mod _core {
     use crate::rule::BackwardRule;
     #[pymodule_export]
     use crate::samples::clip_by_norms_of_samples;
+    #[pymodule_export]
+    use crate::softmax::{softmax, softmax_backward};
     #[pymodule_export]
     use crate::tensor::{Tensor, clip_tensors_by_global_norm, run_tensors};
     #[pymodule_export]

@@ -81,7 +81,7 @@ pub(crate) fn check_reduced(out: &Memory, element: ElementType, shape: &Shape) -
 }
 
 /// A tensor of the CPU path, of a copy.
-fn tensor(memory: &Memory, bytes: &[u8]) -> Result<DynTensor> {
+pub(crate) fn tensor(memory: &Memory, bytes: &[u8]) -> Result<DynTensor> {
     wgclip::Device::cpu().tensor_from_bytes(memory.element, bytes, memory.shape.dims())
 }
 

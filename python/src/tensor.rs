@@ -329,6 +329,22 @@ impl Tensor {
         Self::make(py, || tensor.clip_by_norm_backward(g, limit, axes.as_deref()))
     }
 
+    /// The softmax of all elements, or along axes.
+    #[pyo3(signature = (axes = None))]
+    fn softmax(&self, py: Python<'_>, axes: Option<Vec<i64>>) -> PyResult<Self> {
+        let tensor = self.get()?;
+        let axes = self::axes(axes, tensor.shape())?;
+        Self::make(py, || tensor.softmax(axes.as_deref()))
+    }
+
+    /// The gradient that reaches what became this tensor by a softmax, of the upstream gradient g.
+    #[pyo3(signature = (g, axes = None))]
+    fn softmax_backward(&self, py: Python<'_>, g: &Self, axes: Option<Vec<i64>>) -> PyResult<Self> {
+        let (tensor, g) = (self.get()?, g.get()?);
+        let axes = self::axes(axes, tensor.shape())?;
+        Self::make(py, || tensor.softmax_backward(g, axes.as_deref()))
+    }
+
     fn __len__(&self) -> PyResult<usize> {
         let first = self.tensor.shape().dims().first().copied();
         first.ok_or_else(|| PyTypeError::new_err("len() of a tensor without axes"))

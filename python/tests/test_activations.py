@@ -116,6 +116,49 @@ def test_bits_do_not_depend_on_place(rng):
         assert_same(wgclip.sigmoid(x[start : start + 13]), whole[start : start + 13])
 
 
+def exact_softmax(row: np.ndarray) -> list[Fraction]:
+    greatest = max(Fraction(float(of)) for of in row)
+    with localcontext() as context:
+        context.prec = 60
+        to_decimal = lambda of: Decimal(of.numerator) / Decimal(of.denominator)
+        e = [Fraction(to_decimal(max(Fraction(float(of)) - greatest, Fraction(-2000))).exp()) for of in row]
+    return [of / sum(e) for of in e]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scale", [0.1, 5, 60])
+def test_softmax(rng, dtype, scale):
+    """Within 0.55 units of the last place of decimals of 60 digits; narrower types than f32 are then almost always the nearest number."""
+    x = (scale * rng.normal(size=(6, 37))).astype(dtype)
+    for axis, rows, y in (1, x, wgclip.softmax(x, 1)), (0, x.T, wgclip.softmax(x, 0).T):
+        for row, of_row in zip(rows, y):
+            for exact, near in zip(exact_softmax(row), of_row):
+                bits = int(near.view(f"u{dtype.itemsize}"))
+                above = Fraction(float(np.array(bits + 1, f"u{dtype.itemsize}").view(dtype)))
+                of_y = Fraction(float(near))
+                assert abs(of_y - exact) <= Fraction(55, 100) * (above - of_y), (axis, of_y, exact)
+    y, g = wgclip.softmax(x, (0, 1)), rng.normal(size=x.shape).astype(dtype)
+    assert abs(float(y.astype("float64").sum()) - 1) < (0.3 if dtype.itemsize == 1 else 0.01)
+    dot = np.float32(float(sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(y.ravel(), g.ravel()))))
+    assert_same(wgclip.softmax_backward(y, g, None), (y.astype("float32") * (g.astype("float32") - dot)).astype(dtype))
+
+
+def test_softmax_of_special_rows():
+    x = np.float32([[0, -math.inf, 0], [math.inf, 0, 1], [math.nan, 0, 1], [-math.inf] * 3, [1e38, -1e38, 0]])
+    y = wgclip.softmax(x)
+    assert y[0].tolist() == [0.5, 0, 0.5] and np.isnan(y[1:4]).all() and y[4].tolist() == [1, 0, 0]
+    assert wgclip.softmax(np.zeros((0, 3), "float32")).shape == (0, 3)
+    device = wgclip.Device("cpu").tensor(x)
+    assert_same(wgclip.softmax(device).numpy(), y)
+    assert_same(wgclip.softmax_backward(wgclip.softmax(device), device).numpy(), wgclip.softmax_backward(y, x))
+    with pytest.raises(TypeError, match="up to 32 bits"):
+        wgclip.softmax(np.zeros(3))
+    with pytest.raises(ValueError, match="axis|axes"):
+        wgclip.softmax(x, 2)
+    with pytest.raises(ValueError):
+        wgclip.softmax_backward(y, x[:2])
+
+
 def test_mistakes_are_errors():
     with pytest.raises(TypeError, match="float64.*up to 32 bits"):
         wgclip.tanh(np.zeros(3))

@@ -621,6 +621,21 @@ def test_activations_are_torchs_but_nearer(name, dtype):
         getattr(ours, name)(x.double())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dim", [0, -1, (0, 2), None])
+def test_a_softmax_is_torchs_but_nearer(dtype, dim):
+    x = (4 * torch.randn(5, 7, 33)).to(dtype).requires_grad_()
+    y, g = ours.softmax(x, dim), torch.randn(5, 7, 33).to(dtype)
+    wide = x.detach().double().requires_grad_()
+    axes = [0, 1, 2] if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    theirs = (wide - torch.logsumexp(wide, axes, keepdim=True)).exp()
+    assert (y == theirs.float().to(dtype)).float().mean() > 0.98
+    (gx,), (near,) = torch.autograd.grad(y, x, g), torch.autograd.grad(theirs, wide, g.double())
+    assert torch.allclose(gx.double(), near, rtol=2.0**-6, atol=1e-4)
+    same(ours.Softmax(dim)(x), y)
+    same(wgclip.softmax(x, dim), y)
+
+
 def test_a_soft_cap_is_that_of_the_list():
     x = (40 * torch.randn(5, 77)).requires_grad_()
     g = torch.randn(5, 77)

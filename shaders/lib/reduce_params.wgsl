@@ -13,7 +13,7 @@ struct Params {
     outputs: u32,
     // The first output, whose limbs come first; for rows the element that they begin with.
     first: u32,
-    // For rows the output whose limbs are those of the first.
+    // For rows the output whose limbs are those of the first; for a softmax the first slice.
     row: u32,
     // Each is a length, a stride, and whether it is reduced.
     axes: array<vec4<u32>, 8>,

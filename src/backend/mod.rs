@@ -120,6 +120,22 @@ pub(crate) trait Backend: Clone + fmt::Debug {
         limit: &NormLimit,
     ) -> Result<Self::Buffer>;
 
+    /// The softmax of each slice, into a new buffer.
+    fn softmax(
+        &self,
+        element: ElementType,
+        x: &Self::Buffer,
+        slices: (&Reduction, &Broadcast),
+    ) -> Result<Self::Buffer>;
+
+    /// Its gradient: the operands are the result and the upstream gradient.
+    fn softmax_backward(
+        &self,
+        element: ElementType,
+        operands: [&Self::Buffer; 2],
+        slices: (&Reduction, &Broadcast),
+    ) -> Result<Self::Buffer>;
+
     /// Scales all elements of several buffers in place, by one scaling. Clones of them are unchanged.
     fn scale_list(
         &self,

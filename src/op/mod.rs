@@ -203,6 +203,12 @@ ops! {
     ClipByNormBackward: "clip_by_norm_backward" in "scale" {
         inputs: &[X, G], outputs: &[Gx], accuracy: Accuracy::Defined, ..SCALED
     };
+    /// `exp(x)` divided by the sum of those of the slice: [`reference::softmax`](crate::reference::softmax()).
+    Softmax: "softmax" in "softmax" { domain: Domain::Floats32, accuracy: Accuracy::Defined, ..SCALED };
+    /// Its gradient, from its result: [`reference::softmax_backward`](crate::reference::softmax_backward).
+    SoftmaxBackward: "softmax_backward" in "softmax" {
+        inputs: &[Y, G], outputs: &[Gx], domain: Domain::Floats32, accuracy: Accuracy::Defined, ..SCALED
+    };
     /// Tensors of a list scaled down, in place, to a norm of all together.
     ClipByGlobalNorm: "clip_by_global_norm" in "scale" { outputs: &[Y, Norm], in_place: Some(X), ..SCALED };
     }

@@ -27,6 +27,7 @@ mod params;
 mod program;
 pub(crate) mod reduce;
 pub(crate) mod scale;
+pub(crate) mod softmax;
 
 pub use crate::op::Arguments;
 pub use api::{Plans, Slice, Step, mask_bytes};

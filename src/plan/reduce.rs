@@ -52,11 +52,33 @@ const ADDENDS: usize = 1024;
 /// Rows shorter than this are added element by element, one output per invocation.
 const SHORT_ROW: usize = 512;
 
+/// Whether the elements of an output are adjacent, and enough for a workgroup.
+pub(super) fn is_in_rows(reduction: &Reduction) -> bool {
+    match reduction.axes[..] {
+        [(_, _, false), (len, _, true)] => len >= SHORT_ROW,
+        _ => reduction.is_whole(),
+    }
+}
+
+/// The number of invocations to aim for.
+pub(super) fn invocations(planner: Planner<'_>) -> usize {
+    if is_software(planner) { SOFTWARE_INVOCATIONS } else { INVOCATIONS }
+}
+
+fn is_software(planner: Planner<'_>) -> bool {
+    planner.info.kind == DeviceKind::Software
+}
+
+/// How many of these blocks an invocation takes.
+pub(super) fn blocks_per_invocation(planner: Planner<'_>, blocks: usize) -> usize {
+    let least = if is_software(planner) { SOFTWARE_BLOCKS } else { BLOCKS[0] };
+    (blocks / invocations(planner)).clamp(least, BLOCKS[1])
+}
+
 /// The order of the elements of a reduction's outputs, with `each` of them in a block.
 fn order_of(reduction: &Reduction, each: usize) -> Order {
     match reduction.axes[..] {
-        _ if reduction.is_whole() => Order::Rows,
-        [(_, _, false), (len, _, true)] if len >= SHORT_ROW => Order::Rows,
+        _ if is_in_rows(reduction) => Order::Rows,
         [(_, _, true), (len, _, false)] if len.is_multiple_of(each) => Order::Columns,
         _ => Order::Strided,
     }
@@ -251,15 +273,6 @@ impl<M: Memory> Recording<'_, M> {
         }
     }
 
-    /// The number to aim for.
-    fn invocations(&self) -> usize {
-        if self.is_software() { SOFTWARE_INVOCATIONS } else { INVOCATIONS }
-    }
-
-    fn is_software(&self) -> bool {
-        self.sink.planner().info.kind == DeviceKind::Software
-    }
-
     fn clear(&self, outputs: usize) -> Result<()> {
         let words = outputs * self.words();
         self.record(&CLEAR_LIMBS, ReduceParams::default(), words, &[self.limbs])
@@ -281,7 +294,8 @@ impl<M: Memory> Recording<'_, M> {
             Order::Rows => ordered.add_rows(params, reduction.leaves, first, outputs),
             Order::Columns => ordered.add_columns(params, reduction, first, outputs),
             Order::Strided => {
-                let parts = (self.invocations() / outputs).clamp(1, reduction.leaves.div_ceil(64));
+                let parts =
+                    (invocations(self.sink.planner()) / outputs).clamp(1, reduction.leaves.div_ceil(64));
                 let parts = parts.max(reduction.leaves.div_ceil(ADDENDS));
                 let most = self.sink.planner().limits.max_invocations() as usize;
                 let parts = parts.min((most / outputs).max(1));
@@ -303,8 +317,7 @@ impl<M: Memory> Recording<'_, M> {
             false => (1, room),
         };
         let blocks = outputs * leaves * size / BLOCK_BYTES as usize;
-        let least = if self.is_software() { SOFTWARE_BLOCKS } else { BLOCKS[0] };
-        let per_invocation = (blocks / self.invocations()).clamp(least, BLOCKS[1]);
+        let per_invocation = blocks_per_invocation(self.sink.planner(), blocks);
         for row in (0..outputs).step_by(rows) {
             let count = rows.min(outputs - row);
             for from in (0..leaves).step_by(piece) {
@@ -352,7 +365,7 @@ impl<M: Memory> Recording<'_, M> {
             let count = rows.min(reduction.leaves - row);
             let columns = outputs / lanes;
             let most = limits.max_invocations() as usize / columns;
-            let parts = (self.invocations() / columns).clamp(1, count.div_ceil(32));
+            let parts = (invocations(self.sink.planner()) / columns).clamp(1, count.div_ceil(32));
             let parts = parts.max(count.div_ceil(ADDENDS)).min(most.max(1));
             let params =
                 ReduceParams { first: first as u32, leaves: count as u32, parts: parts as u32, ..params };

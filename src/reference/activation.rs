@@ -152,7 +152,7 @@ fn product(a: u128, b: u128) -> u128 {
 
 /// The quotient of two numbers below 2^122, the first not 0, by long division: 53 bits, the last of which is set if there is anything below, so that rounding it to a type
 /// with fewer is rounding the quotient once.
-fn quotient(dividend: u128, divisor: u128) -> f64 {
+pub(super) fn quotient(dividend: u128, divisor: u128) -> f64 {
     let (mut rest, mut exponent) = (dividend, 0);
     while rest < divisor {
         rest *= 2;
@@ -202,11 +202,11 @@ fn odd_and_exponent(value: f64) -> (i128, i32) {
 }
 
 /// 2^exponent, for exponents of normal f64.
-fn power_of_two(exponent: i32) -> f64 {
+pub(super) fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-fn quiet_nan<T: Element>() -> T {
+pub(super) fn quiet_nan<T: Element>() -> T {
     T::from_bits(T::TYPE.layout().quiet_nan())
 }
 

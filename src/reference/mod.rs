@@ -3,7 +3,7 @@
 //! Ordinary comparisons, no order keys, nothing clever: this is the oracle that the kernels and the CPU path
 //! are checked against. Results are selected, never computed, so nothing rounds, flushes or quiets a NaN.
 //! The only arithmetic is halving, which rounds odd values to even, and that of [`sum`], [`norm`], [`dot`], [`scaling`], [`scale`], their
-//! backward pass, [`affine`], [`leaky_clip`], [`tanh`], [`sigmoid`] and quantisation, which say how they round.
+//! backward pass, [`affine`], [`leaky_clip`], [`tanh`], [`sigmoid`], [`fn@softmax`] and quantisation, which say how they round.
 //!
 //! The kernels and the CPU path name their functions after these.
 
@@ -16,6 +16,7 @@ mod quantile;
 mod quantize;
 mod ratio;
 mod scaling;
+mod softmax;
 
 pub use activation::{sigmoid, sigmoid_backward, soft_cap, soft_cap_backward, tanh, tanh_backward};
 pub use clip::{
@@ -29,6 +30,7 @@ pub use philox::philox;
 pub use quantile::quantile;
 pub use quantize::{dequantize, fake_quantize, fake_quantize_backward, quantize};
 pub use scaling::{average, relative, scale, scale_backward, scaling, scaling_backward};
+pub use softmax::{softmax, softmax_backward};
 
 pub use crate::norm::{Scaling, ScalingBackward};
 
@@ -156,8 +158,9 @@ pub fn evaluate<T: Element>(op: Op, operands: Operands<'_, T>) -> [T; MAX_OUTPUT
         Op::FakeQuantizeBackward => fake_quantize_backward(x, g, scale, zero, quant, index).to_vec(),
         // These have operands of two types: `quantize` and `dequantize`, or those of floats, `pack4` and `unpack4`.
         Op::Quantize | Op::Dequantize | Op::Pack4 | Op::Unpack4 => Vec::new(),
-        // The reference of these is `sum`, `norm`, `scale` and `scale_backward`.
-        Op::Sum | Op::Norm | Op::ClipByNorm | Op::ClipByNormBackward | Op::ClipByGlobalNorm => Vec::new(),
+        // The reference of these takes slices: `sum`, `norm`, `scale`, `softmax` and so on.
+        Op::Sum | Op::Norm | Op::Softmax | Op::SoftmaxBackward => Vec::new(),
+        Op::ClipByNorm | Op::ClipByNormBackward | Op::ClipByGlobalNorm => Vec::new(),
     };
     std::array::from_fn(|index| outputs.get(index).copied().unwrap_or(T::ZERO))
 }

@@ -14,6 +14,7 @@ mod norm;
 mod pack;
 mod quantize;
 mod run;
+mod softmax;
 mod storage;
 
 use std::fmt;

@@ -53,16 +53,16 @@ impl From<Option<&[usize]>> for Axes {
     }
 }
 
-/// The slices of a tensor, each of which has a norm.
-struct Slices {
-    reduction: Reduction,
-    broadcast: Broadcast,
-    /// The shape of the norms.
+/// The slices of a tensor.
+pub(super) struct Slices {
+    pub reduction: Reduction,
+    pub broadcast: Broadcast,
+    /// The shape of a tensor with an element for each of them.
     kept: Shape,
 }
 
 impl Slices {
-    fn new(x: &Shape, axes: impl Into<Axes>) -> Result<Self> {
+    pub(super) fn new(x: &Shape, axes: impl Into<Axes>) -> Result<Self> {
         match axes.into() {
             Axes::All => Self::whole(x),
             Axes::Some(axes) => Self::along(x, &axes),
@@ -76,7 +76,7 @@ impl Slices {
         Ok(Self { reduction: Reduction::all(x.len()), broadcast, kept })
     }
 
-    /// Along some axes; those that are left have a norm for each of their elements.
+    /// Along some axes; those that are left have a slice for each of their elements.
     fn along(x: &Shape, axes: &[usize]) -> Result<Self> {
         let mut dims = x.dims().to_vec();
         for (n, &axis) in axes.iter().enumerate() {
@@ -292,7 +292,7 @@ impl DynTensor {
         self.clipped(&slices, &limit, Some((&of_parameter, least)))
     }
 
-    fn check_like(&self, other: &Self) -> Result<()> {
+    pub(super) fn check_like(&self, other: &Self) -> Result<()> {
         other.check_type(self.element)?;
         self.shape.check_same(&other.shape)
     }

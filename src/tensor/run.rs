@@ -129,6 +129,8 @@ fn run_on_slices(op: Op, inputs: &[&DynTensor], arguments: &Arguments<'_, &DynTe
         (Op::Norm, [x]) => x.norm(limit.map_or(NormKind::L2, |limit| limit.kind), axes),
         (Op::ClipByNorm, [x]) => x.clip_by_norm(limited()?, axes),
         (Op::ClipByNormBackward, [x, g]) => x.clip_by_norm_backward(g, limited()?, axes),
+        (Op::Softmax, [x]) => x.softmax(axes),
+        (Op::SoftmaxBackward, [y, g]) => y.softmax_backward(g, axes),
         (Op::ClipByGlobalNorm, _) => Err(Error::Unsupported {
             what: format!("{op} by its name"),
             device: "any device".into(),

@@ -105,6 +105,8 @@ fn names_give_the_bits_of_methods(device: Device) {
             Op::Norm => x.norm(NormKind::L2, [1]).map(DynTensor::from),
             Op::ClipByNorm => x.clip_by_norm(limit, [1]).map(DynTensor::from),
             Op::ClipByNormBackward => x.clip_by_norm_backward(&g, limit, [1]).map(DynTensor::from),
+            Op::Softmax => x.softmax([1]).map(DynTensor::from),
+            Op::SoftmaxBackward => x.softmax_backward(&g, [1]).map(DynTensor::from),
             _ => panic!("{op} has a method: compare with it"),
         };
         let inputs = [x.as_dyn(), g.as_dyn()];

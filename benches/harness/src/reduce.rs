@@ -1,4 +1,4 @@
-//! Reductions, and clipping by norm.
+//! Reductions, clipping by norm, and softmax.
 
 use std::cell::{Cell, RefCell};
 
@@ -12,7 +12,11 @@ use wgclip::{
 use crate::{BenchId, Case, values};
 
 /// The names of the rows.
-pub(crate) const NAMES: [&str; 5] = ["sum", "norm", "norm_of_columns", "clip_by_global_norm", "bound_grad"];
+pub(crate) const NAMES: [&str; 7] =
+    ["sum", "norm", "norm_of_columns", "clip_by_global_norm", "bound_grad", "softmax", "softmax_backward"];
+
+/// The length of the rows of a softmax, as long as there are enough elements.
+const ROW: usize = 1024;
 
 /// Tensors that a global norm is of, as long as there are enough elements.
 const TENSORS: usize = 128;
@@ -23,6 +27,8 @@ pub(crate) fn passes(name: &str) -> u64 {
         "clip_by_global_norm" => 3,
         // Forward: x, y. Backward: x, the upstream gradient, the gradients of x and of the bound, which is read to be summed.
         "bound_grad" => 7,
+        "softmax" => 2,
+        "softmax_backward" => 3,
         name if NAMES.contains(&name) => 1,
         // A baseline.
         _ => 2,
@@ -41,7 +47,7 @@ pub(crate) fn cases<T: Element>(
     let norms = T::TYPE.is_float() && !(on_gpu && T::TYPE == ElementType::F64);
     let mut cases = Vec::new();
     for name in NAMES.into_iter().filter(|&name| ops.iter().any(|op| op == name)) {
-        if !norms && name != "sum" {
+        if !norms && name != "sum" || name.starts_with("softmax") && T::TYPE == ElementType::F64 {
             continue;
         }
         // A list of tensors nearly fills a batch.
@@ -77,6 +83,16 @@ pub(crate) fn cases<T: Element>(
                 })
             }
             "bound_grad" => bound_grad_case(device, &data)?,
+            "softmax" | "softmax_backward" => {
+                let row = ROW.min(elements);
+                let rows = elements / row;
+                let x = device.tensor(&data[..rows * row], [rows, row])?;
+                let y = x.softmax([1])?;
+                match name {
+                    "softmax" => Box::new(move || Ok(drop(x.softmax([1])?))),
+                    _ => Box::new(move || Ok(drop(y.softmax_backward(&x, [1])?))),
+                }
+            }
             _ => clip_by_global_norm_case(device, &data)?,
         };
         cases.push(Case::timed(id, move || {

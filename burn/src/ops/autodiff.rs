@@ -83,6 +83,21 @@ impl<B: ClipOps> Backward<B, 1> for ByNorm {
     }
 }
 
+#[derive(Debug)]
+struct Softmax;
+
+impl<B: ClipOps> Backward<B, 1> for Softmax {
+    /// The result, and the axes.
+    type State = (FloatTensor<B>, Vec<usize>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Recorded, _: &mut Checkpointer) {
+        let (g, (y, axes)) = (grads.consume::<B>(&ops.node), ops.state);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::softmax_backward(y, g, axes));
+        }
+    }
+}
+
 /// The bound on the inner backend, and its node in the graph.
 fn inner<B: ClipOps, C: CheckpointStrategy>(bound: Bound<Autodiff<B, C>>) -> (Bound<B>, Option<NodeGuard>) {
     match bound {
@@ -190,6 +205,22 @@ impl<B: ClipOps, C: CheckpointStrategy> ClipOps for Autodiff<B, C> {
                 prep.finish((x, limit), y)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::clip_by_norm(x, limit)),
+        }
+    }
+
+    fn softmax_backward(y: FloatTensor<Self>, g: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self> {
+        let gx = B::softmax_backward(y.into_primitive(), g.into_primitive(), axes);
+        <Self as AutodiffBackend>::from_inner(gx)
+    }
+
+    fn softmax(x: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self> {
+        let (x, node) = x.into_parts();
+        match Backward::<B, 1>::prepare::<C>(Softmax, [node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let y = B::softmax(x, axes.clone());
+                prep.finish((y.clone(), axes), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::softmax(x, axes)),
         }
     }
 }

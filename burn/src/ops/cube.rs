@@ -309,6 +309,39 @@ impl ClipOps for CubeBackend {
         launches.launch(launches.plans.scale_backward((element, len), [from, upstream, gx], &limit, scratch));
         launches.tensor(gx, &x, x.shape(), x.dtype)
     }
+
+    fn softmax(x: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self> {
+        let x = blocks(x);
+        let (element, shapes) = (element_of(x.dtype), [shape_of(&x), kept(&x, &axes)]);
+        let mut launches = Launches::new(&x.client);
+        let from = launches.operand(&x);
+        let y = launches.empty(from.bytes);
+        let shapes = [&shapes[0], &shapes[1]];
+        let state = checked(launches.plans.softmax_bytes(element, shapes));
+        let state = launches.empty(state);
+        launches.launch(launches.plans.softmax(element, [from, y], shapes, state));
+        launches.tensor(y, &x, x.shape(), x.dtype)
+    }
+
+    fn softmax_backward(y: FloatTensor<Self>, g: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self> {
+        let (y, g) = (blocks(y), blocks(g));
+        let (element, shapes) = (element_of(y.dtype), [shape_of(&y), kept(&y, &axes)]);
+        let mut launches = Launches::new(&y.client);
+        let [from, upstream] = [&y, &g].map(|tensor| launches.operand(tensor));
+        let gx = launches.empty(from.bytes);
+        let shapes = [&shapes[0], &shapes[1]];
+        let scratch = checked(launches.plans.softmax_backward_bytes(element, shapes));
+        let scratch = scratch.map(|bytes| launches.empty(bytes));
+        launches.launch(launches.plans.softmax_backward(element, [from, upstream, gx], shapes, scratch));
+        launches.tensor(gx, &y, y.shape(), y.dtype)
+    }
+}
+
+/// The shape of a tensor with a length of 1 along some axes.
+fn kept(x: &CubeTensor, axes: &[usize]) -> wgclip::Shape {
+    let mut dims = x.shape().to_vec();
+    axes.iter().for_each(|&axis| dims[axis] = 1);
+    checked(wgclip::Shape::new(dims))
 }
 
 /// The gradient of a broadcast input, summed to its shape.

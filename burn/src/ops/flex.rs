@@ -205,14 +205,31 @@ impl ClipOps for Flex {
             of_elements(checked(scale_backward::<T>(&x, &g, limit)), x.layout().shape().clone())
         })
     }
+
+    fn softmax(x: FlexTensor, axes: Vec<usize>) -> FlexTensor {
+        let x = contiguous(x);
+        with_float!(x.dtype(), T => {
+            let y = of_wgclip::<T>(&x).and_then(|x| x.softmax(&axes[..])?.into_vec());
+            of_elements(checked(y), x.layout().shape().clone())
+        })
+    }
+
+    fn softmax_backward(y: FlexTensor, g: FlexTensor, axes: Vec<usize>) -> FlexTensor {
+        let (y, g) = (contiguous(y), contiguous(g));
+        with_float!(y.dtype(), T => {
+            let gx = of_wgclip::<T>(&y).and_then(|y| y.softmax_backward(&of_wgclip(&g)?, &axes[..])?.into_vec());
+            of_elements(checked(gx), y.layout().shape().clone())
+        })
+    }
 }
 
-/// x and g as wgclip tensors.
+/// A contiguous tensor as one of wgclip.
+fn of_wgclip<T: Float>(x: &FlexTensor) -> wgclip::Result<wgclip::Tensor<T>> {
+    wgclip::Device::cpu().tensor(elements::<T>(x), shape_of(x).dims())
+}
+
 fn scale_backward<T: Float>(x: &FlexTensor, g: &FlexTensor, limit: NormLimit) -> wgclip::Result<Vec<T>> {
-    let (device, shape) = (wgclip::Device::cpu(), shape_of(x));
-    let (x, g) =
-        (device.tensor(elements::<T>(x), shape.dims())?, device.tensor(elements::<T>(g), shape.dims())?);
-    x.clip_by_norm_backward(&g, limit, ..)?.into_vec()
+    of_wgclip::<T>(x)?.clip_by_norm_backward(&of_wgclip(g)?, limit, ..)?.into_vec()
 }
 
 /// Adds the elements of x to a sum.

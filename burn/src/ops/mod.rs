@@ -356,4 +356,12 @@ pub trait ClipOps: Backend {
     /// The gradient of x, which is scaled by its own 2-norm, for the upstream gradient `g`.
     #[fusion(dtype = x, shape = x)]
     fn scale_backward(x: FloatTensor<Self>, g: FloatTensor<Self>, limit: NormLimit) -> FloatTensor<Self>;
+
+    /// The softmax of x along some axes.
+    #[fusion(dtype = x, shape = x)]
+    fn softmax(x: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self>;
+
+    /// The gradient of what became y by a softmax along some axes, for the upstream gradient `g`.
+    #[fusion(dtype = y, shape = y)]
+    fn softmax_backward(y: FloatTensor<Self>, g: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self>;
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use wgclip::reference;
-use wgclip_burn::{Error, Sigmoid, Tanh, sigmoid, soft_cap, tanh};
+use wgclip_burn::{Error, Sigmoid, Softmax, Tanh, sigmoid, soft_cap, softmax, tanh};
 
 use crate::support::{Float, bits, devices, elements, normal, tensor};
 
@@ -34,6 +34,45 @@ fn values_and_gradients_are_those_of_the_reference() {
     let flex = Device::flex().autodiff();
     check::<wgclip::f16>(&flex, tanh, reference::tanh, reference::tanh_backward);
     check::<wgclip::bf16>(&flex, sigmoid, reference::sigmoid, reference::sigmoid_backward);
+}
+
+/// Rows of 17 x 61 elements, or columns.
+fn check_softmax<T: Float>(device: &Device, dim: usize) {
+    let rng = &mut fastrand::Rng::with_seed(12);
+    let [x, g]: [Vec<T>; 2] = std::array::from_fn(|_| normal(17 * 61, rng));
+    let (of_x, of_g) = (tensor(&x, [17, 61], device).require_grad(), tensor(&g, [17, 61], device));
+    let y = softmax(of_x.clone(), dim).unwrap();
+    let grads = (y.clone() * of_g).sum().backward();
+    let (count, len, [step, stride]) = if dim == 1 { (17, 61, [61, 1]) } else { (61, 17, [1, 61]) };
+    let (mut expected, mut gradients) = (x.clone(), x.clone());
+    for slice in 0..count {
+        let at = |n: usize| slice * step + n * stride;
+        let [x, g] = [&x, &g].map(|of| (0..len).map(|n| of[at(n)]).collect::<Vec<T>>());
+        let y = reference::softmax(&x);
+        for (n, (&y, gx)) in y.iter().zip(reference::softmax_backward(&y, &g)).enumerate() {
+            (expected[at(n)], gradients[at(n)]) = (y, gx);
+        }
+    }
+    assert_eq!(bits(&elements::<T, 2>(y)), bits(&expected), "{:?} along {dim}", T::DTYPE);
+    let gx = elements::<T, 2>(of_x.grad(&grads).unwrap());
+    assert_eq!(bits(&gx), bits(&gradients), "{:?} along {dim}", T::DTYPE);
+}
+
+#[test]
+fn softmax_goes_along_a_dimension() {
+    for device in devices() {
+        for dim in [0, 1] {
+            check_softmax::<f32>(&device.autodiff(), dim);
+        }
+    }
+    check_softmax::<wgclip::f16>(&Device::flex().autodiff(), 1);
+    let x = tensor(&[-3.0f32, 0.25, 9.0], [3], &Device::flex());
+    assert_eq!(
+        elements::<f32, 1>(Softmax::new(0).forward(x.clone())),
+        reference::softmax(&[-3.0f32, 0.25, 9.0])
+    );
+    assert!(matches!(softmax(x.clone(), 1), Err(Error::InvalidAxes { .. })));
+    assert!(matches!(softmax(x.cast(DType::F64), 0), Err(Error::Unsupported { .. })));
 }
 
 #[test]

@@ -11,11 +11,12 @@ use super::{AUTO, Choice, names};
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   wgclip activate logits.npy probabilities.npy --fn sigmoid
+  wgclip activate logits.npy probabilities.npy --fn softmax --axes -1
   wgclip activate scores.npy scores.npy --fn soft_cap --cap 50
   wgclip activate model.safetensors out.safetensors --fn tanh --tensor 'gates.*'";
 
 /// The functions, by their names in the list.
-const FUNCTIONS: [Op; 3] = [Op::Tanh, Op::Sigmoid, Op::SoftCap];
+const FUNCTIONS: [Op; 4] = [Op::Tanh, Op::Sigmoid, Op::SoftCap, Op::Softmax];
 
 #[derive(Debug, Args)]
 pub(crate) struct Activate {
@@ -25,12 +26,15 @@ pub(crate) struct Activate {
     /// The file to write, or the folder, whole or not at all; may be IN. - is stdout
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
-    /// tanh and sigmoid: the real value, rounded once. soft_cap: C * tanh(x / C)
+    /// tanh and sigmoid: the real value, rounded once. soft_cap: C * tanh(x / C). softmax: exp(x) by its exact sum
     #[arg(long = "fn", value_name = "FUNCTION", value_parser = function())]
     pub function: Op,
     /// What no result of soft_cap exceeds
     #[arg(long, value_name = "C", value_parser = cap, required_if_eq("function", "soft_cap"))]
     pub cap: Option<f64>,
+    /// The axes along which softmax sums, such as 0 or -1 [default: -1]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', allow_hyphen_values = true)]
+    pub axes: Option<Vec<i64>>,
     #[command(flatten)]
     pub choice: Choice,
     /// auto, cpu, gpu (the first adapter), an index of `wgclip devices`, or part of a name

@@ -48,13 +48,51 @@ fn other_tensors_and_byte_orders_are_kept() {
 }
 
 #[test]
+fn softmax_goes_along_axes() {
+    let folder = Folder::new();
+    let x: Vec<f32> = (0..60).map(|n| ((n * 37) % 60) as f32 / 7.0 - 3.0).collect();
+    let slice = |start: usize, step: usize, len: usize| -> Vec<f32> {
+        reference::softmax(&(0..len).map(|n| x[start + n * step]).collect::<Vec<_>>())
+    };
+    let shaped = |x: &[f32], fortran| {
+        let bytes: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
+        npy("<f4", fortran, "(12, 5)", &bytes)
+    };
+    folder.write("x.npy", &shaped(&x, false));
+    let rows: Vec<f32> = (0..12).flat_map(|n| slice(5 * n, 1, 5)).collect();
+    let columns: Vec<Vec<f32>> = (0..5).map(|n| slice(n, 5, 12)).collect();
+    let columns: Vec<f32> = (0..12).flat_map(|n| columns.iter().map(move |column| column[n])).collect();
+    for device in DEVICES {
+        for (options, expected) in [
+            ("", &rows),
+            ("--axes 1", &rows),
+            ("--axes 0 --memory 1MiB", &columns),
+            ("--axes 0,1", &slice(0, 1, 60)),
+        ] {
+            let told =
+                folder.done(&format!("activate x.npy y.npy --fn softmax {options} --device {device}")).stdout;
+            assert!(told.starts_with("60 elements") && told.contains("of which softmax "), "{told}");
+            assert_eq!(bits(&elements(&folder.read("y.npy"))), bits(expected), "{options} on {device}");
+        }
+    }
+    // In Fortran order the columns of the file's 12 x 5 are stored as rows of 12.
+    folder.write("f.npy", &shaped(&x, true));
+    folder.done("activate f.npy y.npy --fn softmax --axes 0 --quiet");
+    let expected: Vec<f32> = (0..5).flat_map(|n| slice(12 * n, 1, 12)).collect();
+    assert_eq!(bits(&elements(&folder.read("y.npy"))), bits(&expected));
+}
+
+#[test]
 fn mistakes_are_told_and_nothing_is_written() {
     let folder = Folder::new();
     folder.write("x.npy", &npy_f32(&X));
     folder.write("d.npy", &npy("<f8", false, "(1,)", &1f64.to_le_bytes()));
     for (command, code, words) in [
         ("activate x.npy y.npy", 2, "--fn"),
-        ("activate x.npy y.npy --fn softmax", 2, "tanh"),
+        ("activate x.npy y.npy --fn softmin", 2, "softmax"),
+        ("activate x.npy y.npy --fn tanh --axes 0", 1, "leave them out"),
+        ("activate x.npy y.npy --fn softmax --axes 1", 1, "none is axis 1"),
+        ("activate d.npy y.npy --fn softmax", 1, "up to 32 bits"),
         ("activate x.npy y.npy --fn soft_cap", 2, "--cap"),
         ("activate x.npy y.npy --fn soft_cap --cap 0", 2, "positive"),
         ("activate x.npy y.npy --fn tanh --cap 3", 1, "leave it out"),

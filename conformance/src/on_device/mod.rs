@@ -6,6 +6,7 @@ mod codes;
 mod exhaustive;
 mod mutations;
 mod reductions;
+mod softmax;
 mod table;
 
 pub use builtins::{Builtin, builtins};

@@ -11,7 +11,8 @@ use wgclip::ElementType::{
 use wgclip::op::Op::{
     self, Affine, Clip, ClipBackward, ClipBackwardBounds, ClipByGlobalNorm, ClipByNorm, ClipByNormBackward,
     ClipTo, ClipWithMask, Dequantize, FakeQuantize, FakeQuantizeBackward, MaskBackward, Norm, Pack4,
-    Quantize, Sigmoid, SigmoidBackward, SoftCap, SoftCapBackward, Sum, Tanh, TanhBackward, Unpack4,
+    Quantize, Sigmoid, SigmoidBackward, SoftCap, SoftCapBackward, Softmax, SoftmaxBackward, Sum, Tanh,
+    TanhBackward, Unpack4,
 };
 
 /// A fault: a text replacement in the composed shaders.
@@ -259,6 +260,22 @@ const MUTATIONS: &[Mutation] = &[
     mutation(ClipByNormBackward, F32, "a gradient of an infinite norm", "if along.z != 0u || ", "if "),
     mutation(ClipByNormBackward, Bf16, "the projection added", "removed ^ SIGN", "removed"),
     mutation(ClipByNormBackward, F32, "elements of zero that receive a gradient", "if by.z == ZERO {\n            element = vec2(0u);\n        } else ", ""),
+    mutation(Softmax, F32, "the greatest of neighbours", "select(vec4(0u), keys_of(floats_of(block, s)), lanes_inside(share, i, s))", "keys_of(floats_of(block, s))"),
+    mutation(Softmax, F32, "a NaN overlooked", "return select(key, vec4(KEY_OF_NAN), (v & vec4(MAGNITUDE)) > vec4(F32_INFINITY));", "return key;"),
+    mutation(Softmax, F32, "cubes forgotten", " + ((cube * 10923u) >> 24u)", ""),
+    mutation(Softmax, F32, "ln 2 to 16 bits", "let low = halvings * 0x17f7d2u;", "let low = 0u;"),
+    mutation(Softmax, F32, "units beyond 2^31", "let large = max(v & MAGNITUDE, greatest & MAGNITUDE) >= 0x4f000000u;", "let large = false;"),
+    mutation(Softmax, F32, "small terms forgotten", "let vanishes = e.y > 61u;", "let vanishes = e.y > 20u;"),
+    mutation(Softmax, F32, "halves that do not carry", "let half = atomicLoad(&slice_words[at + SUM_WORD + n]) + carry;", "let half = atomicLoad(&slice_words[at + SUM_WORD + n]);"),
+    mutation(Softmax, F32, "a sum truncated", "let rounded = kept + select(0u, 1u, rounds_up);", "let rounded = kept;"),
+    mutation(Softmax, F32, "a share truncated", "let digits = near + select(0u, 1u, more);", "let digits = near;"),
+    mutation(Softmax, F8E4M3Fn, "a tie taken for more", "let sticky = select(word & 1u, 1u, !exact);", "let sticky = 1u;"),
+    mutation(Softmax, F16, "the sum of the row before", "let beyond = index >= vec4(end);", "let beyond = vec4(false);"),
+    mutation(Softmax, F32, "the spacing of columns forgotten", "var index = share.first + i * params.width;", "var index = share.first + i;"),
+    mutation(Softmax, F32, "slices counted wrong", "slices_before *= axis.x;", "slices_before += axis.x;"),
+    mutation(Softmax, F32, "infinity taken for a number", "(key >= KEY_OF_INFINITY)", "(key > KEY_OF_INFINITY)"),
+    mutation(SoftmaxBackward, F32, "the dot product added", "along ^ SIGN", "along"),
+    mutation(SoftmaxBackward, F32, "products with the difference forgotten", "mul_f32(to_f32(element_of(results, e).x), difference)", "difference"),
     mutation(ClipByGlobalNorm, F32, "zero kept", "return vec4(norm, 0u, ZERO, 0u);", "return vec4(norm, 0u, KEEP, 0u);"),
     mutation(ClipByGlobalNorm, Bf16, "types of other units", "+ vec4(POSITION - 1)", "+ vec4(-1)"),
 ];

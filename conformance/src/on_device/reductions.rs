@@ -63,6 +63,8 @@ pub(super) fn run_table(
                 Op::Norm => table.norm(&mut found),
                 Op::ClipByNorm => table.clip_by_norm(&mut found, rng),
                 Op::ClipByNormBackward => table.clip_by_norm_backward(&mut found, rng, n),
+                Op::Softmax => table.softmax(&mut found, rng, n),
+                Op::SoftmaxBackward => table.softmax_backward(&mut found, rng, n),
                 Op::ClipByGlobalNorm => table.clip_by_global_norm(&mut found, rng),
                 _ => Err(Error::Internal { op: op.name(), what: "in the table of slices".into() }),
             };
@@ -103,11 +105,11 @@ fn lengths<T: Element>(tier: Tier) -> Vec<usize> {
 }
 
 /// Elements, and axes along which they are reduced.
-struct Case<'a, T> {
-    device: &'a Device,
-    dims: &'a [usize],
-    axes: &'a [usize],
-    x: &'a [T],
+pub(super) struct Case<'a, T> {
+    pub device: &'a Device,
+    pub dims: &'a [usize],
+    pub axes: &'a [usize],
+    pub x: &'a [T],
 }
 
 impl<T: Element> Case<'_, T> {
@@ -141,7 +143,7 @@ impl<T: Element> Case<'_, T> {
     }
 
     /// The elements of each output.
-    fn slices(&self, x: &[T]) -> Vec<Vec<T>> {
+    pub(super) fn slices(&self, x: &[T]) -> Vec<Vec<T>> {
         let (indices, count) = self.outputs();
         let mut slices = vec![Vec::new(); count];
         for (&x, index) in x.iter().zip(indices) {
@@ -150,7 +152,13 @@ impl<T: Element> Case<'_, T> {
         slices
     }
 
-    fn compare<U: Element>(&self, tally: &mut Tally, op: String, expected: &[U], actual: &[U]) {
+    /// A tensor of the elements of each output.
+    pub(super) fn joined(&self, slices: Vec<Vec<T>>) -> Vec<T> {
+        let mut slices: Vec<_> = slices.into_iter().map(Vec::into_iter).collect();
+        self.outputs().0.into_iter().filter_map(|index| slices[index].next()).collect()
+    }
+
+    pub(super) fn compare<U: Element>(&self, tally: &mut Tally, op: String, expected: &[U], actual: &[U]) {
         tally.compare(expected, actual, |mismatch| Mismatch {
             device: self.device.info().to_string(),
             element: T::TYPE,

@@ -4,7 +4,16 @@
 ``wgclip.tensorflow``, ``wgclip.distributed`` and ``wgclip.dask`` explicitly; they need those packages.
 """
 
-from ._activations import sigmoid, sigmoid_backward, soft_cap, soft_cap_backward, tanh, tanh_backward
+from ._activations import (
+    sigmoid,
+    sigmoid_backward,
+    soft_cap,
+    soft_cap_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
 from ._check import Report, Row, check
 from ._core import (
     BackwardRule,
@@ -94,6 +103,8 @@ __all__ = [
     "sigmoid_backward",
     "soft_cap",
     "soft_cap_backward",
+    "softmax",
+    "softmax_backward",
     "sum",
     "tanh",
     "tanh_backward",

@@ -245,6 +245,12 @@ class Tensor:
     ) -> Self:
         """Clips by the norm of all elements, or along axes."""
 
+    def softmax(self, axes: Sequence[int] | None = None) -> Self:
+        """The softmax of all elements, or along axes."""
+
+    def softmax_backward(self, g: Self, axes: Sequence[int] | None = None) -> Self:
+        """The gradient that reaches what became this tensor by a softmax, of the upstream gradient g."""
+
     def clip_by_norm_backward(
         self,
         g: Tensor,
@@ -307,6 +313,8 @@ def clip_by_norm_backward(x: Any, g: Any, along: list[int] | None, limit: _Limit
 def clip_adaptive(
     x: Any, parameter: Any, along: list[int], limit: _Limit, least: float, out: Any
 ) -> None: ...
+def softmax(x: Any, along: list[int] | None, out: Any) -> None: ...
+def softmax_backward(y: Any, g: Any, along: list[int] | None, out: Any) -> None: ...
 def global_norm(list: Sequence[Any], ord: float | str) -> float: ...
 def clip_by_global_norm(
     list: Sequence[Any], limit: _Limit, out: Sequence[Any], names: Sequence[str] = ...

@@ -1,4 +1,4 @@
-"""tanh and the logistic function of torch tensors, with their gradients."""
+"""tanh, the logistic function, soft caps and softmax of torch tensors, with their gradients."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from . import _core
+from ._norms import Axis, axes_of
 from ._torch_operators import check, plain
 
 
@@ -31,6 +32,45 @@ class _Activation(torch.autograd.Function):
         gx = torch.empty_like(y)
         _core.run(f"{ctx.name}_backward", [y, g], [gx], params=ctx.params)
         return gx, None, None
+
+
+class _Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, axes: list[int] | None) -> Tensor:
+        x = plain(x)
+        y = torch.empty_like(x)
+        _core.softmax(x, axes, y)
+        ctx.save_for_backward(y)
+        ctx.axes = axes
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Any:
+        y, g = plain(ctx.saved_tensors[0]), plain(g)
+        gx = torch.empty_like(y)
+        _core.softmax_backward(y, g, ctx.axes, gx)
+        return gx, None
+
+
+def softmax(x: Tensor, dim: Axis) -> Tensor:
+    """``torch.softmax``, along some dimensions or all (None), with the same bits for any order and on every machine: see `wgclip.softmax`.
+
+    >>> import torch, wgclip.torch
+    >>> x = torch.tensor([0.0, 0.0, -torch.inf], requires_grad=True)
+    >>> y = wgclip.torch.softmax(x, dim=-1)
+    >>> y.detach()
+    tensor([0.5000, 0.5000, 0.0000])
+    >>> torch.autograd.grad(y[0], x)
+    (tensor([ 0.2500, -0.2500,  0.0000]),)
+
+    The gradient has no gradient of its own.
+
+    Raises as `tanh`; ``ValueError`` for an invalid dimension.
+    """
+    check(x)
+    y: Tensor = _Softmax.apply(x, axes_of(dim))
+    return y
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -97,3 +137,17 @@ class Sigmoid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return sigmoid(x)
+
+
+class Softmax(nn.Module):
+    """`softmax` as a layer: it takes the place of ``torch.nn.Softmax``, whose dimension may not be left out here."""
+
+    def __init__(self, dim: Axis) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return softmax(x, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"

@@ -16,7 +16,7 @@ from ._arrays import bound
 from ._core import BackwardRule
 from ._elementwise import rule_text
 from ._norms import NonFinite, Ord
-from ._torch_activations import Sigmoid, Tanh, sigmoid, soft_cap, tanh
+from ._torch_activations import Sigmoid, Softmax, Tanh, sigmoid, soft_cap, softmax, tanh
 from ._torch_gradients import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from ._torch_modules import FakeQuantize, LearnedFakeQuantize
 from ._torch_quantize import fake_quantize
@@ -37,6 +37,7 @@ __all__ = [
     "LearnedClip",
     "LearnedFakeQuantize",
     "Sigmoid",
+    "Softmax",
     "Tanh",
     "clip",
     "clip_",
@@ -48,6 +49,7 @@ __all__ = [
     "get_total_norm",
     "sigmoid",
     "soft_cap",
+    "softmax",
     "tanh",
 ]
 

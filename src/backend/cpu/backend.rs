@@ -7,7 +7,7 @@ use bytemuck::{cast_slice, cast_slice_mut};
 use super::memory::{self, PooledBytes};
 use super::operands::{Outputs, check_aligned, elements, mask_len};
 use super::scale::{self, Scalings};
-use super::{reduce, run, scaling};
+use super::{reduce, run, scaling, softmax};
 use crate::backend::Backend;
 use crate::broadcast::{Broadcast, Reduction};
 use crate::call::{Call, Limiter, Reductions, with_target};
@@ -15,7 +15,7 @@ use crate::element::{Real, with_float};
 use crate::norm::Scaling;
 use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::op::{MAX_OUTPUTS, Operand};
-use crate::{DeviceInfo, Element, ElementType, Error, NonFinitePolicy, NormLimit, Result};
+use crate::{DeviceInfo, Element, ElementType, Error, NonFinitePolicy, NormLimit, Op, Result};
 
 /// The CPU path.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +70,11 @@ fn sum_of(list: &[(ElementType, &Buffer)], op: ReduceOp, bits: u32) -> Result<Ex
     let mut sum = ExactSum::new(bits, op);
     reduce::accumulate_all(&mut sum, &slices)?;
     Ok(sum)
+}
+
+/// The error of an operation on other elements than its row says.
+fn not_of_floats(op: Op, element: ElementType) -> Error {
+    Error::Internal { op: op.name(), what: format!("on elements of {element}") }
 }
 
 /// The gradients of elements that are scaled by their norms.
@@ -248,9 +253,28 @@ impl Backend for Cpu {
         let done = with_float!(element, T => {
             scale_backward::<T>(operands, slices, limit, &mut output)
         });
-        done.unwrap_or_else(|| {
-            Err(Error::Internal { op: "clip_by_norm_backward", what: format!("on elements of {element}") })
-        })?;
+        done.unwrap_or_else(|| Err(not_of_floats(Op::ClipByNormBackward, element)))?;
+        Ok(Buffer::new(output))
+    }
+
+    fn softmax(&self, element: ElementType, x: &Buffer, slices: (&Reduction, &Broadcast)) -> Result<Buffer> {
+        let mut output = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
+        with_float!(element, T => softmax::softmax::<T>(elements(&x.bytes)?, &mut output, slices))
+            .unwrap_or_else(|| Err(not_of_floats(Op::Softmax, element)))?;
+        Ok(Buffer::new(output))
+    }
+
+    fn softmax_backward(
+        &self,
+        element: ElementType,
+        [y, g]: [&Buffer; 2],
+        slices: (&Reduction, &Broadcast),
+    ) -> Result<Buffer> {
+        let mut output = PooledBytes::new(element.size(), y.bytes.len() / element.size())?;
+        with_float!(element, T => {
+            softmax::softmax_backward::<T>(elements(&y.bytes)?, elements(&g.bytes)?, &mut output, slices)
+        })
+        .unwrap_or_else(|| Err(not_of_floats(Op::SoftmaxBackward, element)))?;
         Ok(Buffer::new(output))
     }
 

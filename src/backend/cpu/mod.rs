@@ -37,6 +37,7 @@ mod run;
 mod scale;
 pub(crate) mod scaling;
 mod simd;
+mod softmax;
 
 pub(crate) use backend::{Buffer, Cpu};
 pub use calibrate::{calibrate, calibrate_in_passes};

@@ -18,7 +18,7 @@
 //   the pass that it joins; `batch`: that pass;
 // - `submit`, `submit_lock`: how the pass reaches the queue, in order and whatever callbacks do;
 // - `kernels` prepares them for a caller's pass, without a context; `interop`: tensors in the caller's buffers;
-// - `reduce`, `scale` and `testing`: kernels that are not operations of the list.
+// - `reduce`, `scale`, `softmax` and `testing`: kernels that are not operations of the list.
 
 mod adapter;
 mod batch;
@@ -36,6 +36,7 @@ mod pool;
 mod recorder;
 mod reduce;
 mod scale;
+mod softmax;
 mod status;
 mod submit;
 mod submit_lock;
@@ -211,6 +212,19 @@ impl Backend for Context {
         limit: &NormLimit,
     ) -> Result<Buffer> {
         self.record_scaled_backward(element, operands, slices, limit)
+    }
+
+    fn softmax(&self, element: ElementType, x: &Buffer, slices: (&Reduction, &Broadcast)) -> Result<Buffer> {
+        self.record_softmax(element, x, slices.0)
+    }
+
+    fn softmax_backward(
+        &self,
+        element: ElementType,
+        operands: [&Buffer; 2],
+        slices: (&Reduction, &Broadcast),
+    ) -> Result<Buffer> {
+        self.record_softmax_backward(element, operands, slices.0)
     }
 
     fn scale_list(&self, list: Vec<(ElementType, &mut Buffer)>, scalings: &Buffer) -> Result<()> {

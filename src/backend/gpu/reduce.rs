@@ -31,7 +31,7 @@ impl Context {
         self.record_outputs(Outputs { specialization, reduction }, [elements, elements], None)
     }
 
-    /// Records dot products, each times the power of two that brings the norm of x to between 1 and 2.
+    /// Records dot products; with the norms of x, each times the power of two that brings its norm to between 1 and 2.
     ///
     /// # Errors
     /// As for a reduction.
@@ -39,11 +39,11 @@ impl Context {
         &self,
         element: ElementType,
         operands: [&Buffer; 2],
-        norms: &Buffer,
+        norms: Option<&Buffer>,
         reduction: &Reduction,
     ) -> Result<Buffer> {
         reduce::check(self.planner(), element, operands[0].bytes(), ReduceOp::SumProducts)?;
-        self.record_outputs(Outputs::dots(element, reduction), operands, Some(norms))
+        self.record_outputs(Outputs::dots(element, reduction), operands, norms)
     }
 
     fn record_outputs(

@@ -104,7 +104,7 @@ impl Context {
     ) -> Result<Buffer> {
         let norms = self.record_reduction(element, x, reduction, ReduceOp::SumSquares, ElementType::F32)?;
         let scalings = self.record_scalings(&norms, Limiter { limit, average: None, relative: None })?;
-        let dots = self.record_dots(element, [x, g], &norms, reduction)?;
+        let dots = self.record_dots(element, [x, g], Some(&norms), reduction)?;
         let gx = self.buffer(x.bytes(), FirstWrite::Recorded)?;
         if reduction.sums == 0 {
             return Ok(gx);

@@ -5,7 +5,7 @@ use super::{Adapter, Buffer, Context};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::backend::any::AnyBackend;
 use crate::norm::exact::ReduceOp;
-use crate::plan::{FixedKernel, OpParams, Params, Program, reduce, scale};
+use crate::plan::{FixedKernel, OpParams, Params, Program, reduce, scale, softmax};
 use crate::wgsl::{BLOCK_BYTES, Kernel, Order, Specialization};
 use crate::{Device, ElementType, Result};
 #[cfg(not(target_arch = "wasm32"))]
@@ -104,8 +104,14 @@ pub fn sources(element: ElementType) -> Vec<Source> {
                 orders.map(of).flat_map(|of| reduce::KERNELS.iter().map(move |&kernel| (kernel, of)));
             kernels.map(|(kernel, of)| Program::Fixed(kernel, of)).collect::<Vec<_>>()
         });
+    let softmaxes =
+        [Order::Rows, Order::Columns, Order::Strided].into_iter().filter(|_| norms).flat_map(|order| {
+            let specialization = Specialization { order, ..Specialization::of(element) };
+            softmax::KERNELS.iter().map(move |&kernel| Program::Fixed(kernel, specialization))
+        });
     ops.chain(fixed)
         .chain(reductions)
+        .chain(softmaxes)
         .map(|program| Source {
             name: match program {
                 Program::Op(kernel) => format!(

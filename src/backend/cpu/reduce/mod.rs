@@ -33,10 +33,10 @@ const TASK: usize = 256 * 1024;
 const SHORT_RUN: usize = 64;
 
 /// Adjacent elements: where they begin, and their number.
-type Piece = (usize, usize);
+pub(super) type Piece = (usize, usize);
 
 /// The reduction of the elements of some adjacent outputs.
-trait Tile: Send {
+pub(super) trait Tile: Send {
     /// Adds elements of the only output.
     fn run(&mut self, pieces: &[Piece]);
 
@@ -94,7 +94,7 @@ where
 
 /// Reduces elements of `size` bytes to elements of `to`. `new` creates the tile of some outputs, from the first and
 /// their number.
-fn reduce_tiles<S: Tile>(
+pub(super) fn reduce_tiles<S: Tile>(
     size: usize,
     reduction: &Reduction,
     to: ElementType,
@@ -203,7 +203,7 @@ fn run(part: &mut impl Tile, reduction: &Reduction, output: usize, leaves: std::
 }
 
 /// Elements of several pieces, one after the other; those of a single piece are not copied.
-fn gather<'a, T: Copy>(elements: &'a [T], pieces: &[Piece], room: &'a mut Vec<T>) -> &'a [T] {
+pub(super) fn gather<'a, T: Copy>(elements: &'a [T], pieces: &[Piece], room: &'a mut Vec<T>) -> &'a [T] {
     if let &[(start, len)] = pieces {
         return &elements[start..][..len];
     }
