@@ -66,7 +66,7 @@ def test_the_types():
     assert made.returncode == 0, made.stdout + made.stderr
 
 
-@pytest.mark.parametrize("name", ["_check", "_elementwise", "_norms", "distributed"])
+@pytest.mark.parametrize("name", ["_activations", "_check", "_elementwise", "_norms", "distributed"])
 def test_docstrings(name):
     found = doctest.testmod(importlib.import_module(f"wgclip.{name}"))
     assert found.attempted > 1 and not found.failed
@@ -78,9 +78,14 @@ def test_everything_public_has_a_docstring():
 
 
 def test_ctrl_c_is_heard():
-    code = "import wgclip; print('begun', flush=True); wgclip.check('cpu')"
+    # A shell's background job ignores the signal, and so would its children.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = heard + "import wgclip; print('begun', flush=True); wgclip.check('cpu')"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(2)
-        _, error = process.communicate(timeout=60)
+        try:
+            _, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert "KeyboardInterrupt" in error

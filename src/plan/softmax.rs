@@ -52,6 +52,9 @@ struct Batch {
 impl Batch {
     /// Cuts a tensor along its outermost axis, unless slices lie along that.
     fn all(planner: Planner<'_>, size: usize, reduction: &Reduction) -> Vec<Self> {
+        if reduction.sums * reduction.leaves == 0 {
+            return Vec::new();
+        }
         let whole = || vec![Self { start: 0, first: 0, reduction: reduction.clone() }];
         let Some(&(len, stride, false)) = reduction.axes.first() else { return whole() };
         let slices = reduction.sums / len.max(1);
@@ -167,7 +170,7 @@ pub(crate) fn softmax_backward<M: Memory>(
     Ok(())
 }
 
-/// Refuses what the kernels cannot count.
+/// Refuses what the kernels do not compute, or cannot count.
 fn check(planner: Planner<'_>, element: ElementType, reduction: &Reduction, op: Op) -> Result<()> {
     if !op.is_for(element, true) {
         return Err(planner.unsupported(format!("{op} of {element}"), "it takes floats of up to 32 bits"));

@@ -152,7 +152,7 @@ fn product(a: u128, b: u128) -> u128 {
 
 /// The quotient of two numbers below 2^122, the first not 0, by long division: 53 bits, the last of which is set if there is anything below, so that rounding it to a type
 /// with fewer is rounding the quotient once.
-pub(super) fn quotient(dividend: u128, divisor: u128) -> f64 {
+fn quotient(dividend: u128, divisor: u128) -> f64 {
     let (mut rest, mut exponent) = (dividend, 0);
     while rest < divisor {
         rest *= 2;

@@ -5,7 +5,7 @@
 //! within 1 of that by rounding, and its terms lack less than 2^-62 each. So a quotient is within 12 * 2^-32 of the real value, which is less than 0.05 of the last
 //! place of an f32, and after rounding within 0.55.
 
-use super::activation::{power_of_two, quiet_nan, quotient};
+use super::activation::{power_of_two, quiet_nan};
 use super::exact::dot;
 use crate::Element;
 
@@ -66,8 +66,10 @@ pub fn softmax<T: Element>(x: &[T]) -> Vec<T> {
     let term = |&(e, halvings): &(u32, u32)| (u128::from(e) << 30).checked_shr(halvings).unwrap_or(0);
     let (sum, dropped) = to_32_bits(terms.iter().map(term).sum());
     let result = |(e, halvings): (u32, u32)| {
-        let power = 30 - halvings as i32 - dropped;
-        T::from_f64(quotient(e.into(), sum.into()) * power_of_two(power))
+        // 51 bits or more, the last of which is set if there is anything below, so that rounding it to a type with fewer is rounding the quotient once.
+        let (dividend, divisor) = (u128::from(e) << 52, u128::from(sum));
+        let digits = (dividend / divisor) as u64 | u64::from(dividend % divisor > 0);
+        T::from_f64(digits as f64 * power_of_two(30 - halvings as i32 - dropped - 52))
     };
     terms.into_iter().map(result).collect()
 }
@@ -89,20 +91,20 @@ fn exp_below(x: f64, greatest: f64) -> (u32, u32) {
     // Exact where it is below the limit: numbers that have no units are a power of two apart that f64 has room for.
     let distance = (units(greatest) - units(x)).min(FARTHEST) as u64;
     // Multiples of ln 2, or one less: 23637 is 2^14 / ln 2.
-    let halvings = (distance >> 25) * 23637 >> 21;
+    let halvings = ((distance >> 25) * 23637) >> 21;
     let remainder = ((distance << 8) - halvings * LN2) >> 8;
     (exp_of_remainder(remainder as u32), halvings as u32)
 }
 
 /// exp(-r) in units of 2^-32, for r in the same units and up to 0.702: the product of a 16th's power with that of a 256th and of what remains, s.
 fn exp_of_remainder(r: u32) -> u32 {
-    let product = |a: u32, b: u32| (u64::from(a) * u64::from(b) >> 32) as u32;
+    let product = |a: u32, b: u32| ((u64::from(a) * u64::from(b)) >> 32) as u32;
     let s = r & 0xff_ffff;
     // 1 - exp(-s) = s - s^2/2 + s^3/6: 10923 is 2^16 / 6.
     let short = s >> 8;
     let square = short * short;
-    let cube = (square >> 16) * short >> 16;
-    let loss = s - (square >> 17) + (cube * 10923 >> 24);
+    let cube = ((square >> 16) * short) >> 16;
+    let loss = s - (square >> 17) + ((cube * 10923) >> 24);
     // 1 - (1 - a) (1 - b) = a + b - a b.
     let of_256ths = LOSSES_OF_256THS[(r >> 24 & 15) as usize];
     let power = POWERS_OF_16THS[(r >> 28) as usize];

@@ -252,6 +252,41 @@ export class Clip {
     }
 
     /**
+     * `exp(x)` divided by its sum along axes (by default the last one), for floats of up to 32 bits: an exact sum and quotients that are rounded once, so the same
+     * bits on every device. `-Infinity` gives 0; a slice with NaN or Infinity gives NaN.
+     */
+    softmax<A extends TypedArray>(x: Host<A>, axes?: readonly number[]): Promise<A>;
+    softmax(x: GpuTensor, axes?: readonly number[]): Promise<MadeGpu>;
+    softmax(x: Operand, axes?: readonly number[]): Promise<TypedArray | MadeGpu>;
+    async softmax(x: Operand, axes: readonly number[] = [-1]): Promise<TypedArray | MadeGpu> {
+        const from = resolve('x', x);
+        const along = axesOf(from.shape, axes);
+        return this.#with((backend) => {
+            const y = makeLike(backend, from, x);
+            return kept(backend, [y], async () => {
+                await backend.softmax({ inputs: [from], axes: along, output: y });
+                return given(y);
+            });
+        });
+    }
+
+    /** The gradient of x from the result `y = softmax(x, axes)`, for the upstream gradient g. */
+    softmaxBackward<A extends TypedArray>(y: Operand, g: Host<A>, axes?: readonly number[]): Promise<A>;
+    softmaxBackward(y: Operand, g: GpuTensor, axes?: readonly number[]): Promise<MadeGpu>;
+    softmaxBackward(y: Operand, g: Operand, axes?: readonly number[]): Promise<TypedArray | MadeGpu>;
+    async softmaxBackward(y: Operand, g: Operand, axes: readonly number[] = [-1]): Promise<TypedArray | MadeGpu> {
+        const [from, upstream] = pair(y, g);
+        const along = axesOf(from.shape, axes);
+        return this.#with((backend) => {
+            const gx = makeLike(backend, upstream, g);
+            return kept(backend, [gx], async () => {
+                await backend.softmax({ inputs: [from, upstream], axes: along, output: gx });
+                return given(gx);
+            });
+        });
+    }
+
+    /**
      * Runs an operation of the library's list by name, with its operands by name as listed by {@link operations}: for operations without their own
      * method here. Resolves to its outputs by name.
      *
@@ -292,6 +327,15 @@ export class Clip {
     freeBuffers(): void {
         if (this.#backend instanceof GpuBackend) this.#backend.freeBuffers();
     }
+}
+
+/** Axes of a shape, counted from 0. */
+function axesOf(shape: readonly number[], axes: readonly number[]): number[] {
+    const along = axes.map((axis) => (axis < 0 ? axis + shape.length : axis));
+    if (along.some((axis, n) => !(Number.isInteger(axis) && axis >= 0 && axis < shape.length) || along.indexOf(axis) !== n)) {
+        throw new ClipError('shape', `a tensor of shape [${shape.join(', ')}] has no axes [${axes.join(', ')}]: name each once, from 0, or from the end by -1`);
+    }
+    return along;
 }
 
 async function openDevice(options?: GPURequestAdapterOptions): Promise<GPUDevice> {

@@ -17,7 +17,7 @@ interface Exports {
 
 /** The functions of the module: those of `FUNCTIONS` in wasm/src/abi.rs that this module includes. */
 export type Call =
-    | 'names' | 'checkBounds' | 'source' | 'planOp' | 'planGlobalNorm' | 'planMask' | 'cpuOp' | 'cpuGlobalNorm' | 'checkStart' | 'checkNext'
+    | 'names' | 'checkBounds' | 'source' | 'planOp' | 'planGlobalNorm' | 'planSoftmax' | 'planMask' | 'cpuOp' | 'cpuGlobalNorm' | 'cpuSoftmax' | 'checkStart' | 'checkNext'
     | 'checkCompare';
 
 /** The names that requests refer to by number. */

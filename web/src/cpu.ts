@@ -1,7 +1,7 @@
 import type { Core } from './core.js';
 import { type Resolved, type ResolvedHost, bytesOfArray, isGpu } from './operands.js';
 import { ClipError } from './errors.js';
-import { type Backend, type Operation, operationWords } from './operation.js';
+import { type Backend, type Operation, type SoftmaxOperation, operationWords, shapeWords } from './operation.js';
 
 /** Arrays in the module's memory, for one call. */
 class Session {
@@ -83,6 +83,15 @@ export class CpuBackend implements Backend {
             const [norm = NaN, failed] = this.core.words('cpuGlobalNorm', [...limit, list.length, ...tensors]);
             list.forEach((tensor) => session.get(tensor));
             return { norm, failed: failed === 1 };
+        });
+    }
+
+    async softmax({ inputs, axes, output }: SoftmaxOperation): Promise<void> {
+        this.#session((session) => {
+            const handles = [...inputs.map((input) => session.put(input)), session.room(inMemory(output))];
+            const words = [inputs.length - 1, this.core.element(output.type), ...shapeWords(output.shape), axes.length, ...axes];
+            this.core.words('cpuSoftmax', [...words, ...handles]);
+            session.get(output);
         });
     }
 }

@@ -28,6 +28,14 @@ export interface Operation {
     readonly outputs: readonly (Resolved | undefined)[];
 }
 
+/** A softmax along axes, counted from 0, or its gradient. */
+export interface SoftmaxOperation {
+    /** x; or the result and the upstream gradient. */
+    readonly inputs: readonly [Resolved] | readonly [Resolved, Resolved];
+    readonly axes: readonly number[];
+    readonly output: Resolved;
+}
+
 /** An engine that runs operations: a GPU device, or the CPU. */
 export interface Backend {
     readonly core: Core;
@@ -38,6 +46,7 @@ export interface Backend {
     copy(from: Resolved, to: Resolved): Promise<void>;
     /** Clips tensors by their common norm, in place. Resolves to the norm, and whether it is an error, in which case nothing was clipped. */
     globalNorm(limit: readonly number[], list: readonly Resolved[]): Promise<{ norm: number; failed: boolean }>;
+    softmax(operation: SoftmaxOperation): Promise<void>;
 }
 
 /** A bound as words of a request. */

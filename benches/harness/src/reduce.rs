@@ -89,8 +89,8 @@ pub(crate) fn cases<T: Element>(
                 let x = device.tensor(&data[..rows * row], [rows, row])?;
                 let y = x.softmax([1])?;
                 match name {
-                    "softmax" => Box::new(move || Ok(drop(x.softmax([1])?))),
-                    _ => Box::new(move || Ok(drop(y.softmax_backward(&x, [1])?))),
+                    "softmax" => Box::new(move || x.softmax([1]).map(drop).map_err(Into::into)),
+                    _ => Box::new(move || y.softmax_backward(&x, [1]).map(drop).map_err(Into::into)),
                 }
             }
             _ => clip_by_global_norm_case(device, &data)?,

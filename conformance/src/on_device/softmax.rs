@@ -48,7 +48,7 @@ fn hard_to_share<T: Element>(rng: &mut fastrand::Rng, kind: usize, len: usize) -
             })
             .collect(),
     };
-    if kind % KINDS > 0 && kind / KINDS % 3 == 2 && len > 0 {
+    if !kind.is_multiple_of(KINDS) && kind / KINDS % 3 == 2 && len > 0 {
         elements[rng.usize(..len)] = [T::from_bits(layout.quiet_nan()), infinity][rng.usize(..2)];
     }
     elements

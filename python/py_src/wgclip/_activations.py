@@ -102,7 +102,7 @@ def softmax(x: Any, /, axis: Axis = -1) -> Any:
     """
     if isinstance(x, Tensor):
         return x.softmax(axes_of(axis))
-    if hasattr(home := framework(x), "softmax"):
+    if (home := framework(x)) is not None and hasattr(home, "softmax"):
         return home.softmax(x, axis)
     of = plain(x)
     made = np.empty(of.shape, of.dtype)

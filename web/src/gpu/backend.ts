@@ -1,6 +1,8 @@
 import type { Core } from '../core.js';
 import { ClipError } from '../errors.js';
-import { type Backend, type Operation, type Slice, isTensor, operationWords, sliceWords } from '../operation.js';
+import {
+    type Backend, type Operation, type Slice, type SoftmaxOperation, isTensor, operationWords, shapeWords, sliceWords,
+} from '../operation.js';
 import { type Resolved, type ResolvedGpu, type ResolvedHost, type TensorInfo, bytesOfArray, isGpu } from '../operands.js';
 import { Executor, type Loaded } from './executor.js';
 import { MAP_MODE_READ, TENSOR_USAGE } from './flags.js';
@@ -150,6 +152,16 @@ export class GpuBackend implements Backend {
         await this.#submit((session) => this.#loadNorm(session, limit, list, session.output(scaling)));
         const [norm, , , failed] = scaling.data as Float32Array;
         return { norm: norm ?? NaN, failed: failed !== 0 };
+    }
+
+    async softmax({ inputs, axes, output }: SoftmaxOperation): Promise<void> {
+        const { type, shape } = output;
+        const kept = shape.map((length, axis) => (axes.includes(axis) ? 1 : length));
+        return this.#submit((session) => {
+            const words = [inputs.length - 1, this.core.element(type), ...shapeWords(shape), ...shapeWords(kept)];
+            const slices = [...inputs.map((input) => session.input(input)), session.output(output)].flatMap(sliceWords);
+            return this.executor.load('planSoftmax', [...this.executor.limits, ...words, session.places.length, ...slices]);
+        });
     }
 
     /** Records work over buffers with a caller's encoder, which the caller submits. The device reports errors to the caller. */

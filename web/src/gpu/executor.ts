@@ -1,6 +1,6 @@
 import type { Core } from '../core.js';
 import { STAGE_COMPUTE, USAGE } from './flags.js';
-import { type Plan, limitWords, plan } from './plans.js';
+import { type Plan, type PlanCall, limitWords, plan } from './plans.js';
 
 /** Stride in bytes between the parameters of steps in their buffer: uniforms begin at multiples of 256 bytes. */
 function strideOf(steps: Plan['steps']): number {
@@ -35,7 +35,7 @@ export class Executor {
     }
 
     /** The plan of a request, created if it is new. */
-    load(call: 'planOp' | 'planGlobalNorm', request: readonly number[]): Loaded {
+    load(call: PlanCall, request: readonly number[]): Loaded {
         const key = `${call}:${request.join()}`;
         const known = this.#plans.get(key);
         if (known) return known;

@@ -29,8 +29,11 @@ export function limitWords({ limits, adapterInfo }: GPUDevice): number[] {
     ];
 }
 
+/** The requests that plans are created for. */
+export type PlanCall = 'planOp' | 'planGlobalNorm' | 'planSoftmax';
+
 /** Creates a plan for a request. */
-export function plan(core: Core, call: 'planOp' | 'planGlobalNorm', request: readonly number[]): Plan {
+export function plan(core: Core, call: PlanCall, request: readonly number[]): Plan {
     const words = core.words(call, request);
     let at = 0;
     const next = (): number => words[at++] ?? 0;

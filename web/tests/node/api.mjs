@@ -146,6 +146,28 @@ for (const on of ['cpu', 'gpu']) {
             assert.deepEqual(values, { x: g.data, min: undefined, max: Float32Array.of(9) });
         });
 
+        test('a softmax goes along axes', limit, async () => {
+            const clip = await opened;
+            const x = { data: Float32Array.of(0, 0, -Infinity, 1e30, -1e30, 0), shape: [2, 3] };
+            assert.deepEqual(await clip.softmax(x), Float32Array.of(0.5, 0.5, 0, 1, 0, 0));
+            assert.deepEqual(await clip.softmax(x, [1]), await clip.softmax(x));
+            const columns = await clip.softmax({ data: Float32Array.of(1, 2, 3, 1, 2, 3), shape: [2, 3] }, [0]);
+            assert.deepEqual(columns, new Float32Array(6).fill(0.5));
+            assert.deepEqual(await clip.softmax(Float32Array.of(5, 5, 5, 5)), new Float32Array(4).fill(0.25));
+            assert.deepEqual(await clip.softmax(Float32Array.of(1, NaN)), Float32Array.of(NaN, NaN));
+            assert.deepEqual(await clip.softmax(new Float32Array(0)), new Float32Array(0));
+            const y = { data: Uint16Array.of(0x3400, 0x3a00), type: 'float16' };
+            const g = { data: Uint16Array.of(0x3c00, 0xbc00), type: 'float16' };
+            assert.deepEqual(await clip.softmaxBackward(y, g), Uint16Array.of(0x3600, 0xb600));
+            // A row of many workgroups, and as many columns.
+            const long = Float32Array.from({ length: 70_001 }, (_, n) => (n * 37) % 101 / 16);
+            const row = await clip.softmax(long);
+            assert.ok(Math.abs(row.reduce((sum, part) => sum + part, 0) - 1) < 1e-5);
+            assert.deepEqual(await clip.softmax({ data: long, shape: [70_001, 1] }, [0]), row);
+            await rejects(clip.softmax(Float64Array.of(1)), 'unsupported', /32 bits/);
+            await rejects(clip.softmax(x, [2]), 'shape', /axes/);
+        });
+
         test('a mask keeps what passes', limit, async () => {
             const clip = await opened;
             const x = Float32Array.from({ length: 1000 }, (_, n) => n % 7 - 3);

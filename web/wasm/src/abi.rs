@@ -27,11 +27,15 @@ const FUNCTIONS: &[(&str, Function)] = &[
     #[cfg(feature = "plan")]
     ("planGlobalNorm", crate::plan::global_norm),
     #[cfg(feature = "plan")]
+    ("planSoftmax", crate::plan::softmax),
+    #[cfg(feature = "plan")]
     ("planMask", crate::plan::mask),
     #[cfg(feature = "cpu")]
     ("cpuOp", crate::cpu::op),
     #[cfg(feature = "cpu")]
     ("cpuGlobalNorm", crate::cpu::global_norm),
+    #[cfg(feature = "cpu")]
+    ("cpuSoftmax", crate::cpu::softmax),
     #[cfg(feature = "check")]
     ("checkStart", crate::check::start),
     #[cfg(feature = "check")]

@@ -4,7 +4,7 @@ use wgclip::norm::NormState;
 use wgclip::op::{Arguments, MAX_OUTPUTS, Operand};
 use wgclip::plan::Slice;
 use wgclip::reference::Scaling;
-use wgclip::{ElementType, Error, Result, cpu};
+use wgclip::{Device, ElementType, Error, Result, cpu};
 
 use crate::memory::bytes_mut;
 use crate::request::{Request, malformed};
@@ -86,4 +86,26 @@ pub(crate) fn global_norm(state: &mut State, request: &mut Request) -> Result<()
         done?;
     }
     Ok(())
+}
+
+/// A softmax of slices, or its gradient: whether it is the gradient, the type, x's shape, how many axes there are, each, and the handles of x and
+/// y, or of y, g and the gradient.
+pub(crate) fn softmax(state: &mut State, request: &mut Request) -> Result<()> {
+    let (backward, element, shape) = (request.flag()?, request.element()?, request.shape()?);
+    let axes = (0..request.index()?).map(|_| request.index()).collect::<Result<Vec<_>>>()?;
+    let bytes = shape.len() * element.size();
+    let mut input = || {
+        let handle = request.index()?;
+        Device::cpu().tensor_from_bytes(element, state.buffers.bytes(handle, bytes)?, shape.dims())
+    };
+    let made = match backward {
+        true => input()?.softmax_backward(&input()?, &axes[..])?,
+        false => input()?.softmax(&axes[..])?,
+    };
+    let handle = request.index()?;
+    let mut buffer = state.buffers.take(handle);
+    let out = bytes_mut(&mut buffer, bytes).and_then(|bytes| bytes.ok_or_else(malformed));
+    let done = out.and_then(|out| made.copy_to(out));
+    state.buffers.put_back(handle, buffer);
+    done
 }

@@ -91,6 +91,28 @@ pub(crate) fn global_norm(state: &mut State, request: &mut Request) -> Result<()
     Ok(())
 }
 
+/// A softmax of slices, or its gradient: the limits, whether it is the gradient, the type, x's shape, the same with a length of 1 along the
+/// axes, how many operands there are, and the slices of x and y, or of y, g and the gradient.
+pub(crate) fn softmax(state: &mut State, request: &mut Request) -> Result<()> {
+    let (plans, backward, element) = (request.plans()?, request.flag()?, request.element()?);
+    let (x, kept, operands) = (request.shape()?, request.shape()?, request.index()?);
+    let (shapes, mut scratch) = ([&x, &kept], Scratch { operands, bytes: Vec::new() });
+    let steps = match backward {
+        true => {
+            let operands = [request.slice()?, request.slice()?, request.slice()?];
+            let bytes = plans.softmax_backward_bytes(element, shapes)?;
+            plans.softmax_backward(element, operands, shapes, bytes.map(|bytes| scratch.slice(bytes)))?
+        }
+        false => {
+            let operands = [request.slice()?, request.slice()?];
+            let state = scratch.slice(plans.softmax_bytes(element, shapes)?);
+            plans.softmax(element, operands, shapes, state)?
+        }
+    };
+    state.respond(&scratch.bytes, steps);
+    Ok(())
+}
+
 /// Bytes of the mask of so many bytes of elements of a type.
 pub(crate) fn mask(state: &mut State, request: &mut Request) -> Result<()> {
     let (element, bytes) = (request.element()?, request.integer()?);

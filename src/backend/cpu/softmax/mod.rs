@@ -1,0 +1,127 @@
+//! Softmax along slices: rows at once, each in the caches; otherwise the greatest element of each slice, then the exact sum of its exponentials, then every element.
+
+mod exponential;
+mod shares;
+mod tiles;
+
+use bytemuck::cast_slice_mut;
+
+use super::convert::widen;
+use super::memory;
+use super::partition::Partition;
+use super::reduce::{self, reduce_tiles};
+use super::simd::vectorised;
+use crate::broadcast::{Broadcast, Reduction};
+use crate::element::Real;
+use crate::element::convert::{Overflow, from_f32, to_f32};
+use crate::{Element, ElementType, Result};
+
+use exponential::{BLOCK, exponentials, greatest_of, sum_of, to_32_bits, units_of};
+use shares::{Slice, divide_all, share};
+use tiles::{Exponentials, Greatest};
+
+/// Computes the softmax of x into y.
+pub(super) fn softmax<T: Element>(
+    x: &[T],
+    y: &mut [u8],
+    (reduction, broadcast): (&Reduction, &Broadcast),
+) -> Result<()> {
+    let size = size_of::<T>();
+    match reduction.axes[..] {
+        _ if x.is_empty() => return Ok(()),
+        [.., (len, 1, true)] if len == reduction.leaves && len <= MAX_ROW => {
+            rows(x, cast_slice_mut(y), len);
+            return Ok(());
+        }
+        _ => {}
+    }
+    let mut greatest = memory::zeroed::<f32>(reduction.sums)?;
+    let found = cast_slice_mut(&mut greatest);
+    reduce_tiles(size, reduction, ElementType::F32, found, &|_, count| Greatest::new(x, count));
+    let mut sums = memory::zeroed::<u64>(reduction.sums)?;
+    let new = |first: usize, count: usize| Exponentials::new(x, &greatest[first..][..count]);
+    reduce_tiles(size, reduction, ElementType::U64, cast_slice_mut(&mut sums), &new);
+    let mut slices = Vec::new();
+    memory::reserve(&mut slices, sums.len())?;
+    slices.extend(greatest.iter().zip(sums).map(|(&greatest, sum)| Slice::new(greatest, sum)));
+
+    Partition::new(size, x.len()).for_each_chunk(y, size, &|start, y| {
+        let y: &mut [T] = cast_slice_mut(y);
+        for run in broadcast.runs(start..start + y.len()) {
+            let (x, y) = (&x[run.start..][..run.len], &mut y[run.start - start..][..run.len]);
+            let of_run = &slices[run.first[0]..];
+            for ((n, x), y) in x.chunks(BLOCK).enumerate().zip(y.chunks_mut(BLOCK)) {
+                match run.strides[0] {
+                    0 => share(x, y, of_run[0]),
+                    _ => share(x, y, &of_run[n * BLOCK..][..x.len()]),
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Maximum elements of a row whose exponentials are kept.
+const MAX_ROW: usize = 16 * 1024;
+
+/// Bytes of rows that a task takes.
+const TASK: usize = 128 * 1024;
+
+/// The softmax of rows, each exponential computed once.
+fn rows<T: Element>(x: &[T], y: &mut [T], len: usize) {
+    let per_task = (TASK / size_of_val(&x[..len])).max(1) * len;
+    let work = |(x, y): (&[T], &mut [T])| {
+        let (mut wide, mut e) = (vec![0.0; len], vec![0.0; len]);
+        for (x, y) in x.chunks(len).zip(y.chunks_mut(len)) {
+            widen(x, false, &mut wide);
+            let greatest = greatest_of(&wide);
+            let units = units_of(greatest);
+            exponentials(&wide, |_| units, &mut e);
+            divide_all(&e, Slice::new(greatest, to_32_bits(sum_of(&e))), y);
+        }
+    };
+    let count = x.len().div_ceil(per_task);
+    let mut tasks = x.chunks(per_task).zip(y.chunks_mut(per_task));
+    Partition::of_list(size_of_val(x), count).for_each(&mut tasks, &work);
+}
+
+/// Computes the gradient of a softmax, from its result y and the upstream gradient g, into gx.
+pub(super) fn softmax_backward<T: Element>(
+    y: &[T],
+    g: &[T],
+    gx: &mut [u8],
+    (reduction, broadcast): (&Reduction, &Broadcast),
+) -> Result<()>
+where
+    T::Norm: Real,
+{
+    // A norm of 1 leaves the products as they are.
+    let mut ones = memory::zeroed::<T::Norm>(reduction.sums)?;
+    ones.fill(T::Norm::from_f64(1.0));
+    let dots = reduce::dots(y, g, reduction, &ones)?;
+    let size = size_of::<T>();
+    Partition::new(size, y.len()).for_each_chunk(gx, size, &|start, gx| {
+        let gx: &mut [T] = cast_slice_mut(gx);
+        for run in broadcast.runs(start..start + gx.len()) {
+            let here = run.start..run.start + run.len;
+            let (y, g, gx) = (&y[here.clone()], &g[here], &mut gx[run.start - start..][..run.len]);
+            let first = run.first[0];
+            match run.strides[0] {
+                0 => project(|_| dots[first], y, g, gx),
+                _ => project(|i| dots[first + i], y, g, gx),
+            }
+        }
+    });
+    Ok(())
+}
+
+vectorised! {
+    /// `y * (g - along)`, in f32 with a rounding after each step.
+    fn project<T: Element, N: Element, F: Fn(usize) -> N>(along: F, y: &[T], g: &[T], gx: &mut [T]) {
+        for (i, ((gx, &y), &g)) in gx.iter_mut().zip(y).zip(g).enumerate() {
+            let gradient = to_f32(y, false) * (to_f32(g, false) - to_f32(along(i), false));
+            let nan = T::from_bits(T::TYPE.layout().quiet_nan());
+            *gx = if gradient.is_nan() { nan } else { from_f32(gradient, Overflow::Infinity) };
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The shares of exponentials of the sums of their slices: quotients, rounded once.
+
+use super::exponential::{BLOCK, exponentials, units_of};
+use crate::backend::cpu::convert::widen;
+use crate::backend::cpu::simd::vectorised;
+use crate::element::convert::{Overflow, from_f32, round_to_odd};
+use crate::{Element, ElementType};
+
+/// What is known of a slice.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slice {
+    /// Its greatest element in units of 2^-32.
+    units: f64,
+    /// The sum of its exponentials: 32 bits; NaN if it has no softmax.
+    sum: f64,
+    /// The power of two that goes with them, inverted.
+    power: f64,
+}
+
+impl Slice {
+    pub(super) fn new(greatest: f32, sum: u64) -> Self {
+        let digits = if greatest.is_finite() { f64::from(sum as u32) } else { f64::NAN };
+        Self {
+            units: units_of(greatest),
+            sum: digits,
+            power: f64::from_bits((1023 + 62 - (sum >> 32).min(96)) << 52),
+        }
+    }
+}
+
+/// The slices of adjacent elements: one for all, or one for each.
+pub(super) trait SliceOf: Copy {
+    fn at(self, i: usize) -> Slice;
+}
+
+impl SliceOf for Slice {
+    #[inline(always)]
+    fn at(self, _: usize) -> Slice {
+        self
+    }
+}
+
+impl SliceOf for &[Slice] {
+    #[inline(always)]
+    fn at(self, i: usize) -> Slice {
+        self[i]
+    }
+}
+
+/// The shares of a block's elements of the sums of their slices.
+pub(super) fn share<T: Element>(x: &[T], y: &mut [T], slices: impl SliceOf) {
+    let (mut wide, mut e) = ([0.0; BLOCK], [0.0; BLOCK]);
+    let (wide, e) = (&mut wide[..x.len()], &mut e[..x.len()]);
+    widen(x, false, wide);
+    exponentials(wide, |i| slices.at(i).units, e);
+    divide_all(e, slices, y);
+}
+
+pub(super) fn divide_all<T: Element>(exponentials: &[f64], slices: impl SliceOf, y: &mut [T]) {
+    divide(exponentials, slices, y);
+    if T::TYPE == ElementType::F32 && any_tie(exponentials, slices) {
+        mend(exponentials, slices, y);
+    }
+}
+
+vectorised! {
+    /// Quotients of integers of 32 bits, to 53 bits: those are never a tie of a short float without being exact.
+    fn divide<T: Element, S: SliceOf>(exponentials: &[f64], slices: S, y: &mut [T]) {
+        for (i, (y, &e)) in y.iter_mut().zip(exponentials).enumerate() {
+            let Slice { sum, power, .. } = slices.at(i);
+            let quotient = e / sum * power;
+            let near = match T::TYPE {
+                ElementType::F32 => T::from_bits((quotient as f32).to_bits().into()),
+                _ => from_f32(round_to_odd(quotient), Overflow::Infinity),
+            };
+            *y = if quotient.is_nan() { T::from_bits(T::TYPE.layout().quiet_nan()) } else { near };
+        }
+    }
+
+    /// Whether a quotient may be a tie of f32 in f64.
+    fn any_tie<S: SliceOf>(exponentials: &[f64], slices: S) -> bool {
+        let mut any = 0;
+        for (i, &e) in exponentials.iter().enumerate() {
+            let Slice { sum, power, .. } = slices.at(i);
+            let quotient = e / sum * power;
+            let subnormal = (quotient < SMALLEST_NORMAL) & (quotient > 0.0);
+            any |= u64::from((quotient.to_bits() & BELOW_F32 == TIE_OF_F32) | subnormal);
+        }
+        any != 0
+    }
+}
+
+const SMALLEST_NORMAL: f64 = f32::MIN_POSITIVE as f64;
+
+/// The bits of an f64 that an f32 does not have, and what they are in the middle of two f32.
+const BELOW_F32: u64 = 0x1fff_ffff;
+const TIE_OF_F32: u64 = 0x1000_0000;
+
+/// Rounds quotients anew that in f64 are ties of f32: these have 57 bits that matter, so the remainder says which are ties, and on which side others are.
+fn mend<T: Element>(exponentials: &[f64], slices: impl SliceOf, y: &mut [T]) {
+    for (i, (y, &e)) in y.iter_mut().zip(exponentials).enumerate() {
+        let Slice { sum, power, .. } = slices.at(i);
+        let quotient = e / sum;
+        let is_tie = match quotient * power {
+            small if small < SMALLEST_NORMAL => {
+                // In halves of the smallest f32.
+                let halves = small * 2f64.powi(150);
+                halves == halves.trunc() && halves as u64 % 2 == 1
+            }
+            normal => normal.to_bits() & BELOW_F32 == TIE_OF_F32,
+        };
+        if is_tie {
+            // Exact: the quotient has 25 bits, and each half of the sum 16.
+            let high = f64::from(sum as u32 & 0xffff_0000);
+            let rest = (e - quotient * high) - quotient * (sum - high);
+            let beside = quotient.to_bits() + u64::from(rest > 0.0) - u64::from(rest < 0.0);
+            *y = T::from_bits(((f64::from_bits(beside) * power) as f32).to_bits().into());
+        }
+    }
+}
