@@ -84,12 +84,8 @@ impl<'a, B> Arguments<'a, B> {
             return refuse(format!("{op} from {element} to {to}"), instead.into());
         }
         // To its own type a conversion is a clip, of integers too.
-        if !info.converts && !op.is_for(element, false) {
-            let instead = match info.domain {
-                Domain::Floats32 => "it takes floats of up to 32 bits",
-                _ => "it takes floats",
-            };
-            return refuse(format!("{op} of {element}"), instead.into());
+        if !info.converts {
+            op.check_domain(element)?;
         }
         op.check_codes(self.quant, element, to)?;
         let code = op.code_type(element, to);

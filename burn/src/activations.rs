@@ -67,7 +67,7 @@ pub fn softmax<const D: usize>(x: Tensor<D>, dim: usize) -> Result<Tensor<D>> {
         return Err(Error::InvalidAxes { axes: vec![dim], shape: x.dims().to_vec() });
     }
     check_path(Op::Softmax, &like, path, &x.device())?;
-    Ok(Tensor::from_dispatch(Dispatch::softmax(x.into_dispatch(), vec![dim])))
+    Ok(Tensor::from_dispatch(Dispatch::softmax_along(x.into_dispatch(), vec![dim])))
 }
 
 fn of<const D: usize>(op: Op, x: Tensor<D>, params: Vec<f64>) -> Result<Tensor<D>> {

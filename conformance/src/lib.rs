@@ -17,7 +17,7 @@
 
 #![forbid(unsafe_code)]
 // The code that runs cases on a device is compiled out.
-#![cfg_attr(target_arch = "wasm32", allow(dead_code))]
+#![cfg_attr(target_arch = "wasm32", allow(dead_code, unused_imports))]
 
 mod case;
 mod external;

@@ -2,12 +2,14 @@
 
 mod inputs;
 mod reduction;
+mod slices;
 
 use std::ops::Range;
 
 pub use inputs::BroadcastInputs;
 pub(crate) use inputs::{BoundBits, check_not_nan};
 pub(crate) use reduction::Reduction;
+pub(crate) use slices::Slices;
 
 use crate::op::Operand;
 use crate::{Error, Result, Shape};

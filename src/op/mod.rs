@@ -251,6 +251,25 @@ impl Op {
         }
     }
 
+    /// Refuses elements of a type that the operation is for on no device.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`].
+    pub(crate) fn check_domain(self, element: ElementType) -> Result<()> {
+        if self.is_for(element, false) {
+            return Ok(());
+        }
+        let instead = match self.info().domain {
+            Domain::Floats32 => "it takes floats of up to 32 bits",
+            _ => "it takes floats",
+        };
+        Err(Error::Unsupported {
+            what: format!("{self} of {element}"),
+            device: "any device".into(),
+            instead: instead.into(),
+        })
+    }
+
     /// Whether it makes elements of a type from those of another.
     pub fn makes(self, element: ElementType, to: ElementType) -> bool {
         match (self.info().codes, self.info().domain) {

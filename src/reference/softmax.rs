@@ -52,7 +52,7 @@ const LOSSES_OF_256THS: [u32; 16] = [
 ];
 
 /// `exp(x[i]) / (exp(x[0]) + exp(x[1]) + ..)` of floats of up to 32 bits: one value for each of a slice. Each exponential is relative to the greatest element and
-/// computed to 32 bits, as [`exp_below`] says; their sum is exact, and rounded to 32 bits; each quotient is rounded to the type once. The error is below 0.55
+/// computed to 32 bits by steps that the source spells out; their sum is exact, and rounded to 32 bits; each quotient is rounded to the type once. The error is below 0.55
 /// units of the last place, for slices of up to 2^24 elements.
 ///
 /// If an element is NaN or +infinity, or if all are -infinity, each result is the positive quiet NaN without payload. A -infinity among others becomes +0.

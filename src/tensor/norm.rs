@@ -6,10 +6,9 @@ use super::lists::clip_by_global_norm;
 use super::storage::peer;
 use super::{DynTensor, Stored, Tensor, with_storage};
 use crate::backend::Backend;
-use crate::broadcast::{Broadcast, Reduction};
+use crate::broadcast::Slices;
 use crate::call::Limiter;
 use crate::norm::exact::ReduceOp;
-use crate::op::Operand;
 use crate::{Element, ElementType, Error, NormKind, NormLimit, Result, Shape};
 
 /// The axes of a tensor that an operation reduces, counted from 0: all of it (`..`), or some.
@@ -53,41 +52,11 @@ impl From<Option<&[usize]>> for Axes {
     }
 }
 
-/// The slices of a tensor.
-pub(super) struct Slices {
-    pub reduction: Reduction,
-    pub broadcast: Broadcast,
-    /// The shape of a tensor with an element for each of them.
-    kept: Shape,
-}
-
-impl Slices {
-    pub(super) fn new(x: &Shape, axes: impl Into<Axes>) -> Result<Self> {
-        match axes.into() {
-            Axes::All => Self::whole(x),
-            Axes::Some(axes) => Self::along(x, &axes),
-        }
-    }
-
-    /// One, of all elements.
-    fn whole(x: &Shape) -> Result<Self> {
-        let kept = Shape::new([])?;
-        let broadcast = Broadcast::of_one(x, &kept, Operand::X)?;
-        Ok(Self { reduction: Reduction::all(x.len()), broadcast, kept })
-    }
-
-    /// Along some axes; those that are left have a slice for each of their elements.
-    fn along(x: &Shape, axes: &[usize]) -> Result<Self> {
-        let mut dims = x.dims().to_vec();
-        for (n, &axis) in axes.iter().enumerate() {
-            match dims.get_mut(axis) {
-                Some(len) if !axes[..n].contains(&axis) => *len = 1,
-                _ => return Err(Error::InvalidAxes { axes: axes.to_vec(), shape: x.dims().to_vec() }),
-            }
-        }
-        let kept = Shape::new(dims)?;
-        let reduction = Reduction::new(x, &kept, Operand::X)?;
-        Ok(Self { reduction, broadcast: Broadcast::of_one(x, &kept, Operand::X)?, kept })
+/// The slices of a tensor along some axes, or the whole of it.
+pub(super) fn slices(x: &Shape, axes: impl Into<Axes>) -> Result<Slices> {
+    match axes.into() {
+        Axes::All => Slices::whole(x),
+        Axes::Some(axes) => Slices::along(x, &axes),
     }
 }
 
@@ -210,7 +179,7 @@ impl DynTensor {
     /// # Errors
     /// As that.
     pub fn sum(&self, axes: impl Into<Axes>) -> Result<Self> {
-        self.reduced(&Slices::new(&self.shape, axes)?, ReduceOp::Sum, self.element)
+        self.reduced(&slices(&self.shape, axes)?, ReduceOp::Sum, self.element)
     }
 
     /// As [`Tensor::norm`]: of f32, or of f64 for f64.
@@ -218,7 +187,7 @@ impl DynTensor {
     /// # Errors
     /// As that.
     pub fn norm(&self, kind: NormKind, axes: impl Into<Axes>) -> Result<Self> {
-        self.norms(&Slices::new(&self.shape, axes)?, kind)
+        self.norms(&slices(&self.shape, axes)?, kind)
     }
 
     /// As [`Tensor::clip_by_norm`].
@@ -227,7 +196,7 @@ impl DynTensor {
     /// As that.
     #[must_use = "the tensor itself is not changed"]
     pub fn clip_by_norm(&self, limit: impl Into<NormLimit>, axes: impl Into<Axes>) -> Result<Self> {
-        self.clipped(&Slices::new(&self.shape, axes)?, &limit.into(), None)
+        self.clipped(&slices(&self.shape, axes)?, &limit.into(), None)
     }
 
     /// As [`Tensor::clip_by_average_norm`].
@@ -236,7 +205,7 @@ impl DynTensor {
     /// As that.
     #[must_use = "the tensor itself is not changed"]
     pub fn clip_by_average_norm(&self, limit: impl Into<NormLimit>, axes: impl Into<Axes>) -> Result<Self> {
-        let (limit, slices) = (limit.into(), Slices::new(&self.shape, axes)?);
+        let (limit, slices) = (limit.into(), slices(&self.shape, axes)?);
         limit.check()?;
         let norms = self.norms(&slices, limit.kind)?;
         self.scaled(&slices, &norms, &limit, Some(slices.reduction.leaves.max(1)), None)
@@ -253,7 +222,7 @@ impl DynTensor {
         limit: impl Into<NormLimit>,
         axes: impl Into<Axes>,
     ) -> Result<Self> {
-        let (limit, slices) = (limit.into(), Slices::new(&self.shape, axes)?);
+        let (limit, slices) = (limit.into(), slices(&self.shape, axes)?);
         self.check_like(upstream)?;
         limit.check()?;
         check_norm(self.element)?;
@@ -284,7 +253,7 @@ impl DynTensor {
         axes: impl Into<Axes>,
         least: f64,
     ) -> Result<Self> {
-        let (limit, slices) = (limit.into(), Slices::new(&self.shape, axes)?);
+        let (limit, slices) = (limit.into(), slices(&self.shape, axes)?);
         limit.eps(least).check()?;
         self.check_like(parameter)?;
         self.device().check_same(&parameter.device())?;

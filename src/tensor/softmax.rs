@@ -1,10 +1,10 @@
 //! Softmax along axes, and its gradient.
 
-use super::norm::{Axes, Slices};
+use super::norm::{Axes, slices};
 use super::storage::peer;
 use super::{DynTensor, Stored, Tensor, with_storage};
 use crate::backend::Backend;
-use crate::{Element, Error, Op, Result};
+use crate::{Element, Op, Result};
 
 impl<T: Element> Tensor<T> {
     /// `exp(x)` divided by the sum of those along some axes, or of all elements (`..`), for floats of up to 32 bits: numbers from 0 to 1 whose sum is 1. The
@@ -20,7 +20,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidAxes`], [`Error::TooManyAxes`]; [`Error::Unsupported`] for integers and f64, and for what is too large for a GPU;
+    /// [`Error::InvalidAxes`](crate::Error::InvalidAxes), [`Error::TooManyAxes`](crate::Error::TooManyAxes); [`Error::Unsupported`](crate::Error::Unsupported) for integers and f64, and for what is too large for a GPU;
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     #[must_use = "the tensor itself is not changed"]
     pub fn softmax(&self, axes: impl Into<Axes>) -> Result<Self> {
@@ -31,7 +31,7 @@ impl<T: Element> Tensor<T> {
     /// as [`reference::softmax_backward`](crate::reference::softmax_backward) says. All have the same shape.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`], [`Error::DeviceMismatch`]; otherwise as [`softmax`](Self::softmax).
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch), [`Error::DeviceMismatch`](crate::Error::DeviceMismatch); otherwise as [`softmax`](Self::softmax).
     #[must_use = "the upstream gradient is not changed"]
     pub fn softmax_backward(&self, upstream: &Self, axes: impl Into<Axes>) -> Result<Self> {
         self.as_dyn().softmax_backward(upstream.as_dyn(), axes).map(Self::of)
@@ -45,8 +45,8 @@ impl DynTensor {
     /// As that.
     #[must_use = "the tensor itself is not changed"]
     pub fn softmax(&self, axes: impl Into<Axes>) -> Result<Self> {
-        self.check_floats(Op::Softmax)?;
-        let slices = Slices::new(&self.shape, axes)?;
+        Op::Softmax.check_domain(self.element)?;
+        let slices = slices(&self.shape, axes)?;
         let storage = with_storage!(&self.storage, backend, x => {
             backend.store(backend.softmax(self.element, x, (&slices.reduction, &slices.broadcast))?)
         });
@@ -56,27 +56,16 @@ impl DynTensor {
     /// As [`Tensor::softmax_backward`].
     ///
     /// # Errors
-    /// As that, and [`Error::TypeMismatch`].
+    /// As that, and [`Error::TypeMismatch`](crate::Error::TypeMismatch).
     #[must_use = "the upstream gradient is not changed"]
     pub fn softmax_backward(&self, upstream: &Self, axes: impl Into<Axes>) -> Result<Self> {
-        self.check_floats(Op::SoftmaxBackward)?;
+        Op::SoftmaxBackward.check_domain(self.element)?;
         self.check_like(upstream)?;
-        let slices = Slices::new(&self.shape, axes)?;
+        let slices = slices(&self.shape, axes)?;
         let storage = with_storage!(&self.storage, backend, y => {
             let operands = [y, peer(backend, &upstream.storage)?];
             backend.store(backend.softmax_backward(self.element, operands, (&slices.reduction, &slices.broadcast))?)
         });
         Ok(Self::new(self.element, storage, self.shape.clone()))
-    }
-
-    fn check_floats(&self, op: Op) -> Result<()> {
-        if op.is_for(self.element, false) {
-            return Ok(());
-        }
-        Err(Error::Unsupported {
-            what: format!("{op} of {}", self.element),
-            device: "any device".into(),
-            instead: "it takes floats of up to 32 bits".into(),
-        })
     }
 }

@@ -22,6 +22,7 @@ const MODULES: &[(&str, &str)] = modules![
     "lib/element",
     "lib/exact",
     "lib/exponential",
+    "lib/exponential_below",
     "lib/factors",
     "lib/float_code",
     "lib/gradient",

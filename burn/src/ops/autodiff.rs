@@ -213,14 +213,14 @@ impl<B: ClipOps, C: CheckpointStrategy> ClipOps for Autodiff<B, C> {
         <Self as AutodiffBackend>::from_inner(gx)
     }
 
-    fn softmax(x: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self> {
+    fn softmax_along(x: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self> {
         let (x, node) = x.into_parts();
         match Backward::<B, 1>::prepare::<C>(Softmax, [node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let y = B::softmax(x, axes.clone());
+                let y = B::softmax_along(x, axes.clone());
                 prep.finish((y.clone(), axes), y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::softmax(x, axes)),
+            OpsKind::UnTracked(prep) => prep.finish(B::softmax_along(x, axes)),
         }
     }
 }

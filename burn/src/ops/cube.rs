@@ -310,7 +310,7 @@ impl ClipOps for CubeBackend {
         launches.tensor(gx, &x, x.shape(), x.dtype)
     }
 
-    fn softmax(x: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self> {
+    fn softmax_along(x: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self> {
         let x = blocks(x);
         let (element, shapes) = (element_of(x.dtype), [shape_of(&x), kept(&x, &axes)]);
         let mut launches = Launches::new(&x.client);

@@ -206,7 +206,7 @@ impl ClipOps for Flex {
         })
     }
 
-    fn softmax(x: FlexTensor, axes: Vec<usize>) -> FlexTensor {
+    fn softmax_along(x: FlexTensor, axes: Vec<usize>) -> FlexTensor {
         let x = contiguous(x);
         with_float!(x.dtype(), T => {
             let y = of_wgclip::<T>(&x).and_then(|x| x.softmax(&axes[..])?.into_vec());

@@ -359,7 +359,7 @@ pub trait ClipOps: Backend {
 
     /// The softmax of x along some axes.
     #[fusion(dtype = x, shape = x)]
-    fn softmax(x: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self>;
+    fn softmax_along(x: FloatTensor<Self>, axes: Vec<usize>) -> FloatTensor<Self>;
 
     /// The gradient of what became y by a softmax along some axes, for the upstream gradient `g`.
     #[fusion(dtype = y, shape = y)]

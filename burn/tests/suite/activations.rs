@@ -62,7 +62,7 @@ fn check_softmax<T: Float>(device: &Device, dim: usize) {
 fn softmax_goes_along_a_dimension() {
     for device in devices() {
         for dim in [0, 1] {
-            check_softmax::<f32>(&device.autodiff(), dim);
+            check_softmax::<f32>(&device.clone().autodiff(), dim);
         }
     }
     check_softmax::<wgclip::f16>(&Device::flex().autodiff(), 1);

@@ -15,7 +15,7 @@ use crate::element::{Real, with_float};
 use crate::norm::Scaling;
 use crate::norm::exact::{ExactSum, ReduceOp};
 use crate::op::{MAX_OUTPUTS, Operand};
-use crate::{DeviceInfo, Element, ElementType, Error, NonFinitePolicy, NormLimit, Op, Result};
+use crate::{DeviceInfo, Element, ElementType, Error, NonFinitePolicy, NormLimit, Result};
 
 /// The CPU path.
 #[derive(Debug, Clone, Copy)]
@@ -70,11 +70,6 @@ fn sum_of(list: &[(ElementType, &Buffer)], op: ReduceOp, bits: u32) -> Result<Ex
     let mut sum = ExactSum::new(bits, op);
     reduce::accumulate_all(&mut sum, &slices)?;
     Ok(sum)
-}
-
-/// The error of an operation on other elements than its row says.
-fn not_of_floats(op: Op, element: ElementType) -> Error {
-    Error::Internal { op: op.name(), what: format!("on elements of {element}") }
 }
 
 /// The gradients of elements that are scaled by their norms.
@@ -253,14 +248,15 @@ impl Backend for Cpu {
         let done = with_float!(element, T => {
             scale_backward::<T>(operands, slices, limit, &mut output)
         });
-        done.unwrap_or_else(|| Err(not_of_floats(Op::ClipByNormBackward, element)))?;
+        done.unwrap_or_else(|| {
+            Err(Error::Internal { op: "clip_by_norm_backward", what: format!("on elements of {element}") })
+        })?;
         Ok(Buffer::new(output))
     }
 
     fn softmax(&self, element: ElementType, x: &Buffer, slices: (&Reduction, &Broadcast)) -> Result<Buffer> {
         let mut output = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
-        with_float!(element, T => softmax::softmax::<T>(elements(&x.bytes)?, &mut output, slices))
-            .unwrap_or_else(|| Err(not_of_floats(Op::Softmax, element)))?;
+        softmax::of_slices(element, &x.bytes, &mut output, slices)?;
         Ok(Buffer::new(output))
     }
 
@@ -271,10 +267,7 @@ impl Backend for Cpu {
         slices: (&Reduction, &Broadcast),
     ) -> Result<Buffer> {
         let mut output = PooledBytes::new(element.size(), y.bytes.len() / element.size())?;
-        with_float!(element, T => {
-            softmax::softmax_backward::<T>(elements(&y.bytes)?, elements(&g.bytes)?, &mut output, slices)
-        })
-        .unwrap_or_else(|| Err(not_of_floats(Op::SoftmaxBackward, element)))?;
+        softmax::backward_of_slices(element, [&y.bytes, &g.bytes], &mut output, slices)?;
         Ok(Buffer::new(output))
     }
 

@@ -46,6 +46,7 @@ pub use partition::on_this_thread;
 pub use quantile::{quantiles, quantiles_along, quantiles_in_passes};
 pub use run::run;
 pub(crate) use run::run_call;
+pub use softmax::{softmax, softmax_backward};
 
 use bytemuck::{cast_slice, cast_slice_mut};
 

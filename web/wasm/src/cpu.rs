@@ -4,7 +4,7 @@ use wgclip::norm::NormState;
 use wgclip::op::{Arguments, MAX_OUTPUTS, Operand};
 use wgclip::plan::Slice;
 use wgclip::reference::Scaling;
-use wgclip::{Device, ElementType, Error, Result, cpu};
+use wgclip::{ElementType, Error, Result, cpu};
 
 use crate::memory::bytes_mut;
 use crate::request::{Request, malformed};
@@ -94,18 +94,20 @@ pub(crate) fn softmax(state: &mut State, request: &mut Request) -> Result<()> {
     let (backward, element, shape) = (request.flag()?, request.element()?, request.shape()?);
     let axes = (0..request.index()?).map(|_| request.index()).collect::<Result<Vec<_>>>()?;
     let bytes = shape.len() * element.size();
-    let mut input = || {
-        let handle = request.index()?;
-        Device::cpu().tensor_from_bytes(element, state.buffers.bytes(handle, bytes)?, shape.dims())
-    };
-    let made = match backward {
-        true => input()?.softmax_backward(&input()?, &axes[..])?,
-        false => input()?.softmax(&axes[..])?,
-    };
+    let inputs = [request.index()?, if backward { request.index()? } else { 0 }];
     let handle = request.index()?;
     let mut buffer = state.buffers.take(handle);
-    let out = bytes_mut(&mut buffer, bytes).and_then(|bytes| bytes.ok_or_else(malformed));
-    let done = out.and_then(|out| made.copy_to(out));
+    let done = (|| {
+        let out = bytes_mut(&mut buffer, bytes)?.ok_or_else(malformed)?;
+        let x = state.buffers.bytes(inputs[0], bytes)?;
+        match backward {
+            true => {
+                let g = state.buffers.bytes(inputs[1], bytes)?;
+                cpu::softmax_backward(element, &shape, &axes, [x, g], out)
+            }
+            false => cpu::softmax(element, &shape, &axes, x, out),
+        }
+    })();
     state.buffers.put_back(handle, buffer);
     done
 }

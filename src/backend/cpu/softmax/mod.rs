@@ -8,20 +8,81 @@ use bytemuck::cast_slice_mut;
 
 use super::convert::widen;
 use super::memory;
+use super::operands::{check_aligned, elements};
 use super::partition::Partition;
 use super::reduce::{self, reduce_tiles};
 use super::simd::vectorised;
-use crate::broadcast::{Broadcast, Reduction};
-use crate::element::Real;
+use crate::broadcast::{Broadcast, Reduction, Slices};
 use crate::element::convert::{Overflow, from_f32, to_f32};
-use crate::{Element, ElementType, Result};
+use crate::element::{Real, with_float};
+use crate::{Element, ElementType, Error, Op, Result, Shape};
 
 use exponential::{BLOCK, exponentials, greatest_of, sum_of, to_32_bits, units_of};
 use shares::{Slice, divide_all, share};
 use tiles::{Exponentials, Greatest};
 
+/// Computes the softmax of slices along axes (counted from 0) of elements of a type: `x` has the shape, and so has `y`.
+///
+/// # Errors
+/// [`Error::Unsupported`] for other elements than floats of up to 32 bits, [`Error::InvalidAxes`], [`Error::TooManyAxes`](crate::Error::TooManyAxes), [`Error::LengthMismatch`],
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+pub fn softmax(element: ElementType, shape: &Shape, axes: &[usize], x: &[u8], y: &mut [u8]) -> Result<()> {
+    check(Op::Softmax, element, shape, &[x, y])?;
+    let slices = Slices::along(shape, axes)?;
+    of_slices(element, x, y, (&slices.reduction, &slices.broadcast))
+}
+
+/// The gradient of [`softmax`] from its result `y`, for the upstream gradient `g`, into `gx`.
+///
+/// # Errors
+/// As [`softmax`].
+pub fn softmax_backward(
+    element: ElementType,
+    shape: &Shape,
+    axes: &[usize],
+    [y, g]: [&[u8]; 2],
+    gx: &mut [u8],
+) -> Result<()> {
+    check(Op::SoftmaxBackward, element, shape, &[y, g, gx])?;
+    let slices = Slices::along(shape, axes)?;
+    backward_of_slices(element, [y, g], gx, (&slices.reduction, &slices.broadcast))
+}
+
+fn check(op: Op, element: ElementType, shape: &Shape, operands: &[&[u8]]) -> Result<()> {
+    op.check_domain(element)?;
+    for operand in operands {
+        check_aligned(element, operand)?;
+        let (expected, actual) = (shape.len(), operand.len() / element.size());
+        if expected != actual {
+            return Err(Error::LengthMismatch { shape: shape.dims().to_vec(), expected, actual });
+        }
+    }
+    Ok(())
+}
+
 /// Computes the softmax of x into y.
-pub(super) fn softmax<T: Element>(
+pub(super) fn of_slices(
+    element: ElementType,
+    x: &[u8],
+    y: &mut [u8],
+    slices: (&Reduction, &Broadcast),
+) -> Result<()> {
+    with_float!(element, T => softmax_of::<T>(elements(x)?, y, slices))
+        .unwrap_or_else(|| Op::Softmax.check_domain(element))
+}
+
+/// Computes the gradient of a softmax, from its result y and the upstream gradient g, into gx.
+pub(super) fn backward_of_slices(
+    element: ElementType,
+    [y, g]: [&[u8]; 2],
+    gx: &mut [u8],
+    slices: (&Reduction, &Broadcast),
+) -> Result<()> {
+    with_float!(element, T => gradient_of::<T>(elements(y)?, elements(g)?, gx, slices))
+        .unwrap_or_else(|| Op::SoftmaxBackward.check_domain(element))
+}
+
+fn softmax_of<T: Element>(
     x: &[T],
     y: &mut [u8],
     (reduction, broadcast): (&Reduction, &Broadcast),
@@ -85,8 +146,7 @@ fn rows<T: Element>(x: &[T], y: &mut [T], len: usize) {
     Partition::of_list(size_of_val(x), count).for_each(&mut tasks, &work);
 }
 
-/// Computes the gradient of a softmax, from its result y and the upstream gradient g, into gx.
-pub(super) fn softmax_backward<T: Element>(
+fn gradient_of<T: Element>(
     y: &[T],
     g: &[T],
     gx: &mut [u8],
