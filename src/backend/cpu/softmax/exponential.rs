@@ -17,7 +17,7 @@ const LN2: f64 = 762_123_384_786.0;
 const INTEGER: f64 = 4_503_599_627_370_496.0;
 
 /// exp(-n / 16) in units of 2^-32.
-const POWERS_OF_16THS: [u32; 16] = [
+const POWERS_OF_16THS: [u64; 12] = [
     0xffff_ffff,
     0xf07d_5fde,
     0xe1eb_5127,
@@ -30,14 +30,10 @@ const POWERS_OF_16THS: [u32; 16] = [
     0x91dd_4986,
     0x8906_e49a,
     0x80b9_91ff,
-    0,
-    0,
-    0,
-    0,
 ];
 
 /// 1 - exp(-n / 256) in units of 2^-32.
-const LOSSES_OF_256THS: [u32; 16] = [
+const LOSSES_OF_256THS: [u64; 16] = [
     0,
     0x00ff_802b,
     0x01fe_0155,
@@ -56,6 +52,16 @@ const LOSSES_OF_256THS: [u32; 16] = [
     0x0e91_aa5b,
 ];
 
+/// Both, for a number of 256ths below 192: the power in the upper half. So an exponential reads one word of a table.
+const POWERS_AND_LOSSES: [u64; 256] = {
+    let (mut table, mut n) = ([0; 256], 0);
+    while n < 192 {
+        table[n] = POWERS_OF_16THS[n / 16] << 32 | LOSSES_OF_256THS[n % 16];
+        n += 1;
+    }
+    table
+};
+
 /// An element in units of 2^-32.
 #[inline(always)]
 pub(super) fn units_of(x: f32) -> f64 {
@@ -72,17 +78,18 @@ fn exp_below(x: f32, units: f64) -> f64 {
     let top = (distance * (1.0 / 33_554_432.0)).floor();
     let halvings = (top * (23637.0 / 2_097_152.0)).floor();
     let r = ((distance * 256.0 - halvings * LN2) * (1.0 / 256.0)).floor();
-    let r = (r + INTEGER).to_bits() as u32;
+    // Products of words are those of 64 bits that a vector has.
+    let product = |a: u64, b: u64| u64::from(a as u32) * u64::from(b as u32);
+    let r = (r + INTEGER).to_bits();
     let s = r & 0xff_ffff;
     let short = s >> 8;
-    let square = short * short;
-    let cube = ((square >> 16) * short) >> 16;
-    let loss = s - (square >> 17) + ((cube * 10923) >> 24);
-    let product = |a: u32, b: u32| ((u64::from(a) * u64::from(b)) >> 32) as u32;
-    let of_256ths = LOSSES_OF_256THS[(r >> 24 & 15) as usize];
-    let power = POWERS_OF_16THS[(r >> 28) as usize];
-    let e = power - product(power, of_256ths + loss - product(of_256ths, loss));
-    let e = f64::from_bits(u64::from(e) | INTEGER.to_bits()) - INTEGER;
+    let square = product(short, short);
+    let cube = product(square >> 16, short) >> 16;
+    let loss = s - (square >> 17) + (product(cube, 10923) >> 24);
+    let entry = POWERS_AND_LOSSES[(r >> 24 & 255) as usize];
+    let (power, of_256ths) = (entry >> 32, entry & 0xffff_ffff);
+    let e = power - (product(power, of_256ths + loss - (product(of_256ths, loss) >> 32)) >> 32);
+    let e = f64::from_bits(e | INTEGER.to_bits()) - INTEGER;
     // 2^-(32 + halvings): its exponent field.
     e * f64::from_bits(((991.0 - halvings) + INTEGER).to_bits() << 52)
 }
@@ -103,19 +110,15 @@ vectorised! {
         }
     }
 
-    /// The same of a block, which is so short that the sums are exact.
-    fn add_block(exponentials: &[f64]) -> (f64, f64) {
-        let (mut high, mut low) = ([0.0; LANES], [0.0; LANES]);
-        let chunks = exponentials.chunks_exact(LANES);
-        let (rest_high, rest_low) = chunks.remainder().iter().map(|&e| cut(e)).fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
-        for chunk in chunks {
-            for ((&e, high), low) in chunk.iter().zip(&mut high).zip(&mut low) {
-                let (of_high, of_low) = cut(e);
-                *high += of_high;
-                *low += of_low;
-            }
+    /// The sum of as many numbers as a power of two, by halves.
+    fn fold_sums(sums: &mut [f64]) -> f64 {
+        let mut half = sums.len() / 2;
+        while half > 0 {
+            let (first, second) = sums.split_at_mut(half);
+            first.iter_mut().zip(second).for_each(|(a, b)| *a += *b);
+            half /= 2;
         }
-        (high.iter().sum::<f64>() + rest_high, low.iter().sum::<f64>() + rest_low)
+        sums[0]
     }
 
     /// Keeps the greater one of each pair; NaN is the greatest.
@@ -126,9 +129,6 @@ vectorised! {
     }
 }
 
-/// Lanes of a sum.
-const LANES: usize = 16;
-
 #[inline(always)]
 fn cut(e: f64) -> (f64, f64) {
     let units = e * 2_147_483_648.0;
@@ -136,14 +136,40 @@ fn cut(e: f64) -> (f64, f64) {
     (high, ((units - high) * 2_147_483_648.0).floor())
 }
 
+/// How many lanes so many numbers fill: a power of two, to be folded by halves.
+fn lanes_of(len: usize) -> usize {
+    len.min(BLOCK).next_power_of_two()
+}
+
+/// A sum of exponentials, in lanes: exact for up to 2^20 of them.
+pub(super) struct Lanes {
+    high: [f64; BLOCK],
+    low: [f64; BLOCK],
+    /// Those that may not be 0.
+    used: usize,
+}
+
+impl Lanes {
+    pub(super) fn new() -> Self {
+        Self { high: [0.0; BLOCK], low: [0.0; BLOCK], used: 1 }
+    }
+
+    pub(super) fn add(&mut self, exponentials: &[f64]) {
+        for block in exponentials.chunks(BLOCK) {
+            add_each(block, &mut self.high, &mut self.low);
+            self.used = self.used.max(lanes_of(block.len()));
+        }
+    }
+
+    /// In units of 2^-62.
+    pub(super) fn total(mut self) -> u128 {
+        total((fold_sums(&mut self.high[..self.used]), fold_sums(&mut self.low[..self.used])))
+    }
+}
+
 /// A sum in units of 2^-62.
 pub(super) fn total((high, low): (f64, f64)) -> u128 {
     ((high as u128) << 31) + low as u128
-}
-
-/// The sum of exponentials in units of 2^-62.
-pub(super) fn sum_of(exponentials: &[f64]) -> u128 {
-    exponentials.chunks(BLOCK).map(|block| total(add_block(block))).sum()
 }
 
 /// The greatest of widened elements.
@@ -152,7 +178,13 @@ pub(super) fn greatest_of(wide: &[f32]) -> f32 {
     for wide in wide.chunks(BLOCK) {
         keep_greatest(wide, &mut lanes[..wide.len()]);
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a || b.is_nan() { b } else { a })
+    let mut half = lanes_of(wide.len()) / 2;
+    while half > 0 {
+        let (first, second) = lanes.split_at_mut(half);
+        keep_greatest(&second[..half], first);
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// 32 bits of a sum, to nearest even, and above them how many were dropped.

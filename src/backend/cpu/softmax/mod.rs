@@ -17,7 +17,7 @@ use crate::element::convert::{Overflow, from_f32, to_f32};
 use crate::element::{Real, with_float};
 use crate::{Element, ElementType, Error, Op, Result, Shape};
 
-use exponential::{BLOCK, exponentials, greatest_of, sum_of, to_32_bits, units_of};
+use exponential::{BLOCK, Lanes, exponentials, greatest_of, to_32_bits, units_of};
 use shares::{Slice, divide_all, share};
 use tiles::{Exponentials, Greatest};
 
@@ -138,7 +138,9 @@ fn rows<T: Element>(x: &[T], y: &mut [T], len: usize) {
             let greatest = greatest_of(&wide);
             let units = units_of(greatest);
             exponentials(&wide, |_| units, &mut e);
-            divide_all(&e, Slice::new(greatest, to_32_bits(sum_of(&e))), y);
+            let mut lanes = Lanes::new();
+            lanes.add(&e);
+            divide_all(&e, Slice::new(greatest, to_32_bits(lanes.total())), y);
         }
     };
     let count = x.len().div_ceil(per_task);

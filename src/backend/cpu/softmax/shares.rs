@@ -57,15 +57,15 @@ pub(super) fn share<T: Element>(x: &[T], y: &mut [T], slices: impl SliceOf) {
 }
 
 pub(super) fn divide_all<T: Element>(exponentials: &[f64], slices: impl SliceOf, y: &mut [T]) {
-    divide(exponentials, slices, y);
-    if T::TYPE == ElementType::F32 && any_tie(exponentials, slices) {
+    if divide(exponentials, slices, y) && T::TYPE == ElementType::F32 {
         mend(exponentials, slices, y);
     }
 }
 
 vectorised! {
-    /// Quotients of integers of 32 bits, to 53 bits: those are never a tie of a short float without being exact.
-    fn divide<T: Element, S: SliceOf>(exponentials: &[f64], slices: S, y: &mut [T]) {
+    /// Quotients of integers of 32 bits, to 53 bits: those are never a tie of a short float without being exact. Whether any may be a tie of f32 there.
+    fn divide<T: Element, S: SliceOf>(exponentials: &[f64], slices: S, y: &mut [T]) -> bool {
+        let mut any = 0;
         for (i, (y, &e)) in y.iter_mut().zip(exponentials).enumerate() {
             let Slice { sum, power, .. } = slices.at(i);
             let quotient = e / sum * power;
@@ -74,15 +74,6 @@ vectorised! {
                 _ => from_f32(round_to_odd(quotient), Overflow::Infinity),
             };
             *y = if quotient.is_nan() { T::from_bits(T::TYPE.layout().quiet_nan()) } else { near };
-        }
-    }
-
-    /// Whether a quotient may be a tie of f32 in f64.
-    fn any_tie<S: SliceOf>(exponentials: &[f64], slices: S) -> bool {
-        let mut any = 0;
-        for (i, &e) in exponentials.iter().enumerate() {
-            let Slice { sum, power, .. } = slices.at(i);
-            let quotient = e / sum * power;
             let subnormal = (quotient < SMALLEST_NORMAL) & (quotient > 0.0);
             any |= u64::from((quotient.to_bits() & BELOW_F32 == TIE_OF_F32) | subnormal);
         }

@@ -1,7 +1,7 @@
 //! What is found of slices whose elements lie anywhere.
 
 use super::exponential::{
-    BLOCK, add_each, exponentials, greatest_of, keep_greatest, sum_of, to_32_bits, total, units_of,
+    BLOCK, Lanes, add_each, exponentials, greatest_of, keep_greatest, to_32_bits, total, units_of,
 };
 use crate::backend::cpu::convert::widen;
 use crate::backend::cpu::reduce::{Piece, Tile, gather};
@@ -65,14 +65,15 @@ impl<'a, T: Element> Exponentials<'a, T> {
 
 impl<T: Element> Tile for Exponentials<'_, T> {
     fn run(&mut self, pieces: &[Piece]) {
-        let (mut wide, mut e) = ([0.0; BLOCK], [0.0; BLOCK]);
+        let (mut wide, mut e, mut lanes) = ([0.0; BLOCK], [0.0; BLOCK], Lanes::new());
         for x in gather(self.x, pieces, &mut self.room).chunks(BLOCK) {
             let (wide, e) = (&mut wide[..x.len()], &mut e[..x.len()]);
             widen(x, false, wide);
             let units = self.units[0];
             exponentials(wide, |_| units, e);
-            self.sums[0] += sum_of(e);
+            lanes.add(e);
         }
+        self.sums[0] += lanes.total();
     }
 
     fn rows(&mut self, pieces: &[Piece]) {
