@@ -631,7 +631,9 @@ def test_a_softmax_is_torchs_but_nearer(dtype, dim):
     theirs = (wide - torch.logsumexp(wide, axes, keepdim=True)).exp()
     assert (y == theirs.float().to(dtype)).float().mean() > 0.98
     (gx,), (near,) = torch.autograd.grad(y, x, g), torch.autograd.grad(theirs, wide, g.double())
-    assert torch.allclose(gx.double(), near, rtol=2.0**-6, atol=1e-4)
+    same(gx, wgclip.softmax_backward(y.detach(), g, dim))
+    # The result that it is computed from is rounded, to 8 bits at the least.
+    assert torch.allclose(gx.double(), near, rtol=2.0**-6, atol=2.0**-5)
     same(ours.Softmax(dim)(x), y)
     same(wgclip.softmax(x, dim), y)
 
