@@ -107,7 +107,7 @@ step_web() { web test; }
 step_tables() {
     local swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
     if [ -f "$swiftshader" ]; then export VK_ADD_DRIVER_FILES="$swiftshader"; fi
-    WGCLIP_TEST_FULL=1 cargo test --workspace --all-features --test suite
+    WGCLIP_TEST_FULL=1 cargo test --workspace --all-features --lib --test suite
 }
 
 step_without_gpu() { cargo test --package wgclip --no-default-features; }

@@ -11,7 +11,7 @@ import package::lib::exact::{
 };
 import package::lib::factors::block_at;
 import package::lib::dispatch::invocation_index;
-import package::lib::reduce_params::params;
+import package::lib::reduce_params::{element_index, params};
 import package::lib::softfloat::{add64, infinity_of, less64, quiet_nan, round_float, sub64, unit_exponent};
 
 // The norms of the outputs, for dot products that are scaled by them.
@@ -143,24 +143,6 @@ fn gathered(output: u32, leaf: u32, end: u32, of_factors: bool) -> vec4<u32> {
         }
     }
     return lanes;
-}
-
-// The index of an output's leaf. An axis is its length, its stride, and whether it is reduced.
-fn element_index(output: u32, leaf: u32) -> u32 {
-    var kept = output;
-    var reduced = leaf;
-    var index = 0u;
-    for (var a = params.rank; a > 0u; a--) {
-        let axis = params.axes[a - 1u];
-        if axis.z != 0u {
-            index += reduced % axis.x * axis.y;
-            reduced = reduced / axis.x;
-        } else {
-            index += kept % axis.x * axis.y;
-            kept = kept / axis.x;
-        }
-    }
-    return index;
 }
 
 @compute @workgroup_size(WORKGROUP)

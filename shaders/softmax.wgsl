@@ -5,7 +5,7 @@ import package::lib::element::{MAGNITUDE, MAX, SIGN, element_of, extract_subword
 import package::lib::dispatch::invocation_index;
 import package::lib::exponential_below::{exp_below, units_of};
 import package::lib::integer::{high_product, wide_product};
-import package::lib::reduce_params::params;
+import package::lib::reduce_params::{element_index, params};
 import package::lib::softfloat::{F32_INFINITY, add64, add_f32, from_f32, mul_f32, quiet_nan, round_word, sub64, to_f32};
 
 @group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
@@ -75,25 +75,7 @@ fn share_of(id: vec3<u32>, group: vec3<u32>, lane: u32) -> Share {
     let part = n / params.outputs;
     let each = (params.leaves + params.parts - 1u) / params.parts;
     let end = select(0u, min((part + 1u) * each, params.leaves), part < params.parts);
-    return Share(slice, part * each, end, 1u, element_at(slice, 0u), 0u);
-}
-
-// The index of a slice's element. An axis is its length, its stride, and whether slices lie along it.
-fn element_at(slice: u32, leaf: u32) -> u32 {
-    var kept = slice;
-    var along = leaf;
-    var index = 0u;
-    for (var a = params.rank; a > 0u; a--) {
-        let axis = params.axes[a - 1u];
-        if axis.z != 0u {
-            index += along % axis.x * axis.y;
-            along = along / axis.x;
-        } else {
-            index += kept % axis.x * axis.y;
-            kept = kept / axis.x;
-        }
-    }
-    return index;
+    return Share(slice, part * each, end, 1u, element_index(slice, 0u), 0u);
 }
 
 // The slice of an element.
@@ -119,7 +101,7 @@ fn slice_of(element: u32) -> u32 {
 fn single(share: Share, i: u32) -> u32 {
     var index = share.first + i * params.width;
     if ORDER != ORDER_COLUMNS {
-        index = element_at(share.slice, i);
+        index = element_index(share.slice, i);
     }
     return to_f32(element_of(x[index / ELEMENTS], index % ELEMENTS).x);
 }
@@ -275,7 +257,7 @@ fn round_sums(@builtin(global_invocation_id) id: vec3<u32>) {
     let large = high != 0u;
     let first = select(middle, high, large);
     let second = select(low, middle, large);
-    let up = countLeadingZeros(first);
+    let up = countLeadingZeros(first) & 31u;
     let kept = (first << up) | ((second >> 1u) >> (31u - up));
     let rest = second << up;
     let below = large & (low != 0u);
@@ -312,7 +294,7 @@ fn share_of_sum(v: u32, slice: vec4<u32>) -> u32 {
     let digits = near + select(0u, 1u, more);
     let exact = select(rest.x == 0u, (rest.y == 0u) & (rest.x == slice.y), more);
     // Its leading bit is at 29 or above.
-    let up = countLeadingZeros(digits);
+    let up = countLeadingZeros(digits) & 31u;
     let word = digits << up;
     let sticky = select(word & 1u, 1u, !exact);
     let rounded = round_word(false, (word >> 1u) | sticky, 30 - i32(up) - i32(e.y) - i32(slice.w));

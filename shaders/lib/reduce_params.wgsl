@@ -20,3 +20,21 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+
+// The index of an output's leaf. An axis is its length, its stride, and whether it is reduced.
+fn element_index(output: u32, leaf: u32) -> u32 {
+    var kept = output;
+    var reduced = leaf;
+    var index = 0u;
+    for (var a = params.rank; a > 0u; a--) {
+        let axis = params.axes[a - 1u];
+        if axis.z != 0u {
+            index += reduced % axis.x * axis.y;
+            reduced = reduced / axis.x;
+        } else {
+            index += kept % axis.x * axis.y;
+            kept = kept / axis.x;
+        }
+    }
+    return index;
+}

@@ -9,7 +9,7 @@ pub mod gpu;
 
 use std::fmt;
 
-use crate::broadcast::{Broadcast, Reduction};
+use crate::broadcast::{Broadcast, Reduction, Slices};
 use crate::call::{Call, Limiter, Reductions};
 use crate::norm::Scaling;
 use crate::norm::exact::{ExactSum, ReduceOp};
@@ -121,19 +121,14 @@ pub(crate) trait Backend: Clone + fmt::Debug {
     ) -> Result<Self::Buffer>;
 
     /// The softmax of each slice, into a new buffer.
-    fn softmax(
-        &self,
-        element: ElementType,
-        x: &Self::Buffer,
-        slices: (&Reduction, &Broadcast),
-    ) -> Result<Self::Buffer>;
+    fn softmax(&self, element: ElementType, x: &Self::Buffer, slices: &Slices) -> Result<Self::Buffer>;
 
     /// Its gradient: the operands are the result and the upstream gradient.
     fn softmax_backward(
         &self,
         element: ElementType,
         operands: [&Self::Buffer; 2],
-        slices: (&Reduction, &Broadcast),
+        slices: &Slices,
     ) -> Result<Self::Buffer>;
 
     /// Scales all elements of several buffers in place, by one scaling. Clones of them are unchanged.

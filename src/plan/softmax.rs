@@ -1,4 +1,4 @@
-//! Softmax along slices: `shaders/softmax.wgsl`. What is known of each slice stays on the device.
+//! Softmax along slices: `shaders/softmax.wgsl`. The state of each slice, its greatest element and its sum, stays on the device.
 
 use super::api::{Plans, Slice, Step};
 use super::dispatch::{BufferPart, Memory, Planner, Sink};
@@ -32,10 +32,10 @@ static SOFTMAX_BACKWARD: FixedKernel =
 pub(crate) static KERNELS: [&FixedKernel; 6] =
     [&CLEAR_SLICES, &FIND_GREATEST, &ADD_EXPONENTIALS, &ROUND_SUMS, &SOFTMAX, &SOFTMAX_BACKWARD];
 
-/// Bytes of what is known of a slice.
+/// Bytes of the state of a slice.
 const SLICE_BYTES: u64 = 32;
 
-/// Bytes of what is known of the slices that are computed at once.
+/// Maximum bytes of the states of slices that are computed at once.
 const MAX_STATE: u64 = 16 << 20;
 
 /// Maximum parts of a slice: each adds 16-bit halves to words of 32.
@@ -98,7 +98,7 @@ fn order_of(reduction: &Reduction) -> Order {
     }
 }
 
-/// Bytes of what is known of slices while they are computed.
+/// Bytes of the states of slices that are computed at once.
 pub(crate) fn state_bytes(planner: Planner<'_>, element: ElementType, reduction: &Reduction) -> u64 {
     let batches = Batch::all(planner, element.size(), reduction);
     batches.iter().map(|batch| batch.reduction.sums as u64 * SLICE_BYTES).max().unwrap_or(0)

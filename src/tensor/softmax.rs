@@ -48,7 +48,7 @@ impl DynTensor {
         Op::Softmax.check_domain(self.element)?;
         let slices = slices(&self.shape, axes)?;
         let storage = with_storage!(&self.storage, backend, x => {
-            backend.store(backend.softmax(self.element, x, (&slices.reduction, &slices.broadcast))?)
+            backend.store(backend.softmax(self.element, x, &slices)?)
         });
         Ok(Self::new(self.element, storage, self.shape.clone()))
     }
@@ -64,7 +64,7 @@ impl DynTensor {
         let slices = slices(&self.shape, axes)?;
         let storage = with_storage!(&self.storage, backend, y => {
             let operands = [y, peer(backend, &upstream.storage)?];
-            backend.store(backend.softmax_backward(self.element, operands, (&slices.reduction, &slices.broadcast))?)
+            backend.store(backend.softmax_backward(self.element, operands, &slices)?)
         });
         Ok(Self::new(self.element, storage, self.shape.clone()))
     }

@@ -39,7 +39,7 @@ fn hard_to_share<T: Element>(rng: &mut fastrand::Rng, kind: usize, len: usize) -
         7 => (0..len).map(|_| if rng.u8(..) < 9 { uniform(rng, 9.0) } else { mask }).collect(),
         // All magnitudes, negative: the greatest is near to 0.
         8 => (0..len).map(|_| T::from_f64(-(rng.f64() * 60.0 - 30.0).exp2())).collect(),
-        // Multiples of ln 2, where the number of halvings changes, and of what a table has.
+        // Multiples of ln 2, where the number of halvings changes, and of 128ths of it.
         _ => (0..len)
             .map(|_| {
                 T::from_f64(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,16 +14,16 @@ from ._norms import Axis, axes_of
 from ._torch_operators import check, plain
 
 
-class _Activation(torch.autograd.Function):
-    """A function whose gradient is computed from its result."""
+class _FromResult(torch.autograd.Function):
+    """A function whose gradient is computed from its result. ``forward`` writes y of x, ``backward`` the gradient of y and g."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, name: str, params: list[float]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, forward: Callable[..., None], backward: Callable[..., None]) -> Tensor:
         x = plain(x)
         y = torch.empty_like(x)
-        _core.run(name, [x], [y], params=params)
+        forward(x, y)
         ctx.save_for_backward(y)
-        ctx.name, ctx.params = name, params
+        ctx.gradient = backward
         return y
 
     @staticmethod
@@ -30,27 +31,14 @@ class _Activation(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         y, g = plain(ctx.saved_tensors[0]), plain(g)
         gx = torch.empty_like(y)
-        _core.run(f"{ctx.name}_backward", [y, g], [gx], params=ctx.params)
+        ctx.gradient(y, g, gx)
         return gx, None, None
 
 
-class _Softmax(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, axes: list[int] | None) -> Tensor:
-        x = plain(x)
-        y = torch.empty_like(x)
-        _core.softmax(x, axes, y)
-        ctx.save_for_backward(y)
-        ctx.axes = axes
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> Any:
-        y, g = plain(ctx.saved_tensors[0]), plain(g)
-        gx = torch.empty_like(y)
-        _core.softmax_backward(y, g, ctx.axes, gx)
-        return gx, None
+def _recorded(x: Tensor, forward: Callable[..., None], backward: Callable[..., None]) -> Tensor:
+    check(x)
+    y: Tensor = _FromResult.apply(x, forward, backward)
+    return y
 
 
 def softmax(x: Tensor, dim: Axis) -> Tensor:
@@ -68,9 +56,12 @@ def softmax(x: Tensor, dim: Axis) -> Tensor:
 
     Raises as `tanh`; ``ValueError`` for an invalid dimension.
     """
-    check(x)
-    y: Tensor = _Softmax.apply(x, axes_of(dim))
-    return y
+    axes = axes_of(dim)
+    return _recorded(
+        x,
+        lambda x, y: _core.softmax(x, axes, y),
+        lambda y, g, gx: _core.softmax_backward(y, g, axes, gx),
+    )
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -120,9 +111,11 @@ def soft_cap(x: Tensor, cap: float) -> Tensor:
 
 
 def _apply(name: str, x: Tensor, *params: float) -> Tensor:
-    check(x)
-    y: Tensor = _Activation.apply(x, name, list(params))
-    return y
+    return _recorded(
+        x,
+        lambda x, y: _core.run(name, [x], [y], params=list(params)),
+        lambda y, g, gx: _core.run(f"{name}_backward", [y, g], [gx], params=list(params)),
+    )
 
 
 class Tanh(nn.Module):

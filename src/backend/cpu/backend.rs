@@ -9,7 +9,7 @@ use super::operands::{Outputs, check_aligned, elements, mask_len};
 use super::scale::{self, Scalings};
 use super::{reduce, run, scaling, softmax};
 use crate::backend::Backend;
-use crate::broadcast::{Broadcast, Reduction};
+use crate::broadcast::{Broadcast, Reduction, Slices};
 use crate::call::{Call, Limiter, Reductions, with_target};
 use crate::element::{Real, with_float};
 use crate::norm::Scaling;
@@ -254,7 +254,7 @@ impl Backend for Cpu {
         Ok(Buffer::new(output))
     }
 
-    fn softmax(&self, element: ElementType, x: &Buffer, slices: (&Reduction, &Broadcast)) -> Result<Buffer> {
+    fn softmax(&self, element: ElementType, x: &Buffer, slices: &Slices) -> Result<Buffer> {
         let mut output = PooledBytes::new(element.size(), x.bytes.len() / element.size())?;
         softmax::of_slices(element, &x.bytes, &mut output, slices)?;
         Ok(Buffer::new(output))
@@ -264,7 +264,7 @@ impl Backend for Cpu {
         &self,
         element: ElementType,
         [y, g]: [&Buffer; 2],
-        slices: (&Reduction, &Broadcast),
+        slices: &Slices,
     ) -> Result<Buffer> {
         let mut output = PooledBytes::new(element.size(), y.bytes.len() / element.size())?;
         softmax::backward_of_slices(element, [&y.bytes, &g.bytes], &mut output, slices)?;

@@ -57,7 +57,7 @@ use buffer::BufferRef;
 use pool::FirstWrite;
 
 use super::Backend;
-use crate::broadcast::{Broadcast, Reduction};
+use crate::broadcast::{Broadcast, Reduction, Slices};
 use crate::call::{Call, Limiter, Reductions, with_target};
 use crate::norm::Scaling;
 use crate::norm::exact::{ExactSum, ReduceOp};
@@ -214,17 +214,17 @@ impl Backend for Context {
         self.record_scaled_backward(element, operands, slices, limit)
     }
 
-    fn softmax(&self, element: ElementType, x: &Buffer, slices: (&Reduction, &Broadcast)) -> Result<Buffer> {
-        self.record_softmax(element, x, slices.0)
+    fn softmax(&self, element: ElementType, x: &Buffer, slices: &Slices) -> Result<Buffer> {
+        self.record_softmax(element, x, &slices.reduction)
     }
 
     fn softmax_backward(
         &self,
         element: ElementType,
         operands: [&Buffer; 2],
-        slices: (&Reduction, &Broadcast),
+        slices: &Slices,
     ) -> Result<Buffer> {
-        self.record_softmax_backward(element, operands, slices.0)
+        self.record_softmax_backward(element, operands, &slices.reduction)
     }
 
     fn scale_list(&self, list: Vec<(ElementType, &mut Buffer)>, scalings: &Buffer) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::backend::cpu::simd::vectorised;
 use crate::element::convert::{Overflow, from_f32, round_to_odd};
 use crate::{Element, ElementType};
 
-/// What is known of a slice.
+/// The greatest element and the sum of a slice, as its elements need them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slice {
     /// Its greatest element in units of 2^-32.
@@ -106,6 +106,42 @@ fn mend<T: Element>(exponentials: &[f64], slices: impl SliceOf, y: &mut [T]) {
             let rest = (e - quotient * high) - quotient * (sum - high);
             let beside = quotient.to_bits() + u64::from(rest > 0.0) - u64::from(rest < 0.0);
             *y = T::from_bits(((f64::from_bits(beside) * power) as f32).to_bits().into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Quotients nearer to a tie of f32 than f64 can show, on both sides of it, and ties: random inputs meet none of them.
+    #[test]
+    fn ties_are_told_by_their_remainders() {
+        let rng = &mut fastrand::Rng::with_seed(3);
+        let mut tried = 0;
+        while tried < 3000 {
+            // With 25 bits the tie of a normal number, with 24 that of a subnormal one.
+            let (bits, power) = [(25, 0), (24, -126)][tried % 2];
+            let sum = rng.u64(1 << 31..1 << 32) | 1;
+            // The inverse of the sum modulo a power of two: their product is one more than a multiple of it.
+            let inverse = (0..5)
+                .fold(sum, |inverse, _| inverse.wrapping_mul(2u64.wrapping_sub(sum.wrapping_mul(inverse))));
+            let modulus = 1u64 << bits;
+            let tie = if rng.bool() { inverse % modulus } else { modulus - inverse % modulus };
+            if tie < modulus / 2 {
+                continue;
+            }
+            tried += 1;
+            // e / sum is just below or just above tie / modulus.
+            let e = (u128::from(tie) * u128::from(sum) + 1) >> bits;
+            let digits = (e << 52) / u128::from(sum);
+            let odd = digits as u64 | u64::from((e << 52) % u128::from(sum) > 0);
+            let scale = 2f64.powi(power);
+            let expected = (odd as f64 * 2f64.powi(-52) * scale) as f32;
+            let slice = Slice { units: 0.0, sum: sum as f64, power: scale };
+            let mut y = [0f32];
+            divide_all(&[e as f64], slice, &mut y);
+            assert_eq!(y[0].to_bits(), expected.to_bits(), "{e} / {sum}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is found of slices whose elements lie anywhere.
+//! The greatest elements and the sums of slices whose elements lie anywhere.
 
 use super::exponential::{
     BLOCK, Lanes, add_each, exponentials, greatest_of, keep_greatest, to_32_bits, total, units_of,
