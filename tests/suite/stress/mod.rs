@@ -85,15 +85,24 @@ fn run(shared: &Shared, seed: u64, length: Length, destroy_at: Option<usize>) ->
     })
 }
 
+/// Trims before what is left counts as a leak.
+const LAST_TRIMS: usize = 1000;
+
 /// What must hold when all is dropped.
 fn check_leaks(shared: &Shared) {
     if !shared.destroyed.load(Ordering::Acquire) {
         shared.device.set_memory_budget(u64::MAX);
         let waited = shared.device.wait();
         check(waited, shared, "the last wait");
-        shared.device.wait().unwrap();
-        shared.device.trim().unwrap();
-        let stats = shared.device.stats();
+        // The thread that polls may still run a callback, whose buffers come back after it: those are freed by the next trim, a leak by none.
+        let left = || {
+            shared.device.wait().unwrap();
+            shared.device.trim().unwrap();
+            std::thread::yield_now();
+            shared.device.stats()
+        };
+        let stats =
+            (0..LAST_TRIMS).map(|_| left()).find(|stats| stats.reserved_bytes == 0).unwrap_or_else(left);
         assert_eq!((stats.in_use_bytes, stats.reserved_bytes), (0, 0), "a leak: {stats:?}");
     }
 }
